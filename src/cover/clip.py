@@ -1,0 +1,129 @@
+"""The data that stages hand to each other.
+
+Dimension legend, used as suffixes of tensor names throughout:
+
+    T  frames of a clip         N  patches of a frame       D  width of the model
+    B  clips                    F  frames of a packed batch (the sum of T·B over its groups)
+    H  attention heads          E  width of a head, D / H
+    C, Y, X  pixels of a frame: channel (RGB), row, column
+
+A step's data as it travels:
+
+    MixedBatch ── "k400"     ClipBatch [T=8, B=40, 3, 224, 224]
+               ├─ "ssv2"     ClipBatch [T=8, B=28, 3, 224, 224]
+               └─ "imagenet" ClipBatch [T=1, B=60, 3, 224, 224]     an image is a clip of one frame
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+UNREADABLE = -1
+"""Label of a clip that could not be decoded: its frames are zero, it adds no loss and is in no accuracy."""
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Clips of one dataset, all of the same length and resolution.
+
+    dataset: name of the dataset, and of its head.
+    frames: uint8 [T, B, C, Y, X], frame-major.
+    labels: int64 [B]; UNREADABLE where decoding failed.
+    sample_ids: B names, for messages.
+    seeds: int64 [B], the randomness that belongs to each clip (drop path, mixup), whatever batch it lands in.
+
+    Raises ValueError when shapes or types disagree.
+    """
+
+    dataset: str
+    frames: Tensor
+    labels: Tensor
+    sample_ids: tuple[str, ...]
+    seeds: Tensor
+
+    def __post_init__(self) -> None:
+        if self.frames.ndim != 5 or self.frames.dtype != torch.uint8:
+            raise ValueError(f"frames are {_describe(self.frames)}; a ClipBatch takes uint8 [T,B,C,Y,X]")
+        num_clips = self.frames.shape[1]
+        for name, tensor in (("labels", self.labels), ("seeds", self.seeds)):
+            if tensor.shape != (num_clips,) or tensor.dtype != torch.int64:
+                raise ValueError(f"{name} are {_describe(tensor)}; {num_clips} clips take int64 [{num_clips}]")
+        if len(self.sample_ids) != num_clips:
+            raise ValueError(f"{len(self.sample_ids)} sample ids for {num_clips} clips")
+
+    @property
+    def num_frames(self) -> int:
+        return self.frames.shape[0]
+
+    @property
+    def num_clips(self) -> int:
+        return self.frames.shape[1]
+
+    def to(self, device: torch.device) -> ClipBatch:
+        """The same clips on another device."""
+        move = {name: getattr(self, name).to(device, non_blocking=True) for name in ("frames", "labels", "seeds")}
+        return replace(self, **move)
+
+    def pin_memory(self) -> ClipBatch:
+        """The same clips in page-locked memory, from which copies to a GPU overlap computation."""
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in ("frames", "labels", "seeds")})
+
+    def __repr__(self) -> str:
+        unreadable = int((self.labels == UNREADABLE).sum())
+        note = f", {unreadable} unreadable" if unreadable else ""
+        return f"ClipBatch({self.dataset}, frames {_describe(self.frames)}{note})"
+
+
+@dataclass(frozen=True)
+class MixedBatch(Mapping[str, ClipBatch]):
+    """The clips of one step, or of one micro-batch of it: a mapping from dataset to ClipBatch.
+
+    clips: one ClipBatch a dataset that has samples here; a dataset may be absent.
+    counts: for every dataset of the mixture, the number of its clips in the *whole* step, over all micro-batches and
+        ranks (its expectation where a share is below one clip a batch). The loss divides by it, so that gradients do
+        not depend on how a step is sliced.
+    step: which step of the schedule this is.
+    """
+
+    clips: dict[str, ClipBatch]
+    counts: dict[str, float]
+    step: int
+
+    def __post_init__(self) -> None:
+        for name, batch in self.clips.items():
+            if name != batch.dataset:
+                raise ValueError(f"the clips under {name!r} belong to dataset {batch.dataset!r}")
+            if name not in self.counts:
+                raise ValueError(f"no count for dataset {name!r}; counts name {sorted(self.counts)}")
+
+    def __getitem__(self, dataset: str) -> ClipBatch:
+        return self.clips[dataset]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.clips)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @property
+    def num_clips(self) -> int:
+        return sum(batch.num_clips for batch in self.clips.values())
+
+    def to(self, device: torch.device) -> MixedBatch:
+        """The same batch on another device."""
+        return replace(self, clips={name: batch.to(device) for name, batch in self.clips.items()})
+
+    def pin_memory(self) -> MixedBatch:
+        """The same batch in page-locked memory; torch's DataLoader calls this."""
+        return replace(self, clips={name: batch.pin_memory() for name, batch in self.clips.items()})
+
+    def __repr__(self) -> str:
+        return f"MixedBatch(step {self.step}: {', '.join(map(repr, self.clips.values()))})"
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

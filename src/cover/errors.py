@@ -1,0 +1,27 @@
+"""What can go wrong for a user. Every message is one line: the value, the rule, the remedy.
+
+The command line prints the message and exits with code 2; anything that is not a CoverError is a bug and keeps its
+traceback.
+"""
+
+from __future__ import annotations
+
+
+class CoverError(Exception):
+    """A mistake or a fault that the user can mend."""
+
+
+class RecipeError(CoverError):
+    """A recipe that cannot be run: unknown key, wrong type, impossible value."""
+
+
+class ManifestError(CoverError):
+    """A dataset that cannot be indexed or a manifest that cannot be read."""
+
+
+class DecodeError(CoverError):
+    """A media file that gives no frames."""
+
+
+class CheckpointError(CoverError):
+    """A run or checkpoint that cannot be loaded or does not fit."""

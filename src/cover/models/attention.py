@@ -1,0 +1,60 @@
+"""The two attentions of a TimeSformer block, on packed frames."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cover.models.packing import Group, unpack
+
+
+class SpatialAttention(nn.Module):
+    """Multi-head attention among the class token and patches of each frame."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens_FND: Tensor) -> Tensor:
+        qkv = self.qkv(tokens_FND).unflatten(-1, (3, self.num_heads, -1))
+        query_FHNE, key_FHNE, value_FHNE = qkv.permute(2, 0, 3, 1, 4)
+        mixed_FHNE = F.scaled_dot_product_attention(query_FHNE, key_FHNE, value_FHNE)
+        out: Tensor = self.proj(mixed_FHNE.transpose(1, 2).flatten(2))
+        return out
+
+
+class TemporalAttention(nn.Module):
+    """Multi-head attention among the frames of a clip, at each patch by itself.
+
+    The linear layers run once over all frames; only softmax(QKᵀ)V runs per group of equal clip length. For clips of
+    one frame the softmax over a single key is 1 and the result is the value itself (paper, appendix A).
+    """
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, patches_FND: Tensor, groups: tuple[Group, ...], fc: nn.Linear) -> Tensor:
+        """fc: the linear map that follows the output projection (TimeSformer's temporal_fc); both are applied as
+        their product, which is formed here."""
+        qkv = self.qkv(patches_FND).unflatten(-1, (3, self.num_heads, -1))
+        mixed_FND = torch.cat([attend_over_frames(group).flatten(0, 1) for group in unpack(qkv, groups)]).flatten(2)
+        return F.linear(mixed_FND, fc.weight @ self.proj.weight, F.linear(self.proj.bias, fc.weight, fc.bias))
+
+
+def attend_over_frames(qkv: Tensor) -> Tensor:
+    """Softmax attention over T. qkv: [T, B, N, 3, H, E] of one group; returns [T, B, N, H, E].
+
+    Written out instead of scaled_dot_product_attention: for T of 16 and less the compiler fuses this into one
+    kernel that reads the strided views once.
+    """
+    query, key, value = qkv.unbind(3)
+    if qkv.shape[0] == 1:
+        return value
+    scores = torch.einsum("tbnhe,sbnhe->bnhts", query * query.shape[-1] ** -0.5, key)
+    return torch.einsum("bnhts,sbnhe->tbnhe", scores.softmax(-1, dtype=torch.float32).to(value.dtype), value)

@@ -1,0 +1,91 @@
+"""Frame-major packing: the clips of all datasets as one tensor, without padding and without copies per dataset.
+
+Clips of equal length T are joined along B, whatever dataset they come from, so that a group is a contiguous
+[T, B] view into the packed frames:
+
+    k400 [T=8, B=2] ─┐
+    ssv2 [T=8, B=1] ─┴─ group (8, 3) ── 24 frames ─┐
+    imagenet [T=1, B=4] ─ group (1, 4) ── 4 frames ─┴─ F = 28
+
+Linear layers, norms and spatial attention see F independent frames; only temporal attention and the class token's
+average look at groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cover.clip import ClipBatch
+from cover.errors import CoverError
+
+
+class Group(NamedTuple):
+    """B clips of T frames each, stored as T·B consecutive frames."""
+
+    num_frames: int
+    num_clips: int
+
+
+@dataclass(frozen=True)
+class PackedClips:
+    """frames_FCYX: all frames. groups: their layout, longest clips first. rows: where each dataset's clips lie among
+    the packed clips. seeds_B: int64, the randomness of each packed clip."""
+
+    frames_FCYX: Tensor
+    groups: tuple[Group, ...]
+    rows: dict[str, slice]
+    seeds_B: Tensor
+
+
+def pack(batch: Mapping[str, ClipBatch] | Mapping[str, Tensor]) -> PackedClips:
+    """Pack the clips of every dataset.
+
+    batch: a MixedBatch, or {dataset: frames [T,B,C,Y,X]}, whose clips draw their seeds from torch's generator.
+    Raises CoverError when there are no clips, or when resolutions differ.
+    """
+    clips = {name: value if isinstance(value, Tensor) else value.frames for name, value in batch.items()}
+    if len({frames.shape[2:] for frames in clips.values()}) != 1:
+        shapes = ", ".join(f"{name} {list(frames.shape)}" for name, frames in clips.items())
+        raise CoverError(f"clips to pack: {shapes or 'none'}; all [T,B,C,Y,X] must have one resolution")
+    seeds = {name: _seeds(value) for name, value in batch.items()}
+    order = sorted(clips, key=lambda name: -clips[name].shape[0])
+    by_length: dict[int, list[str]] = {}
+    for name in order:
+        by_length.setdefault(clips[name].shape[0], []).append(name)
+    frames = [torch.cat([clips[name] for name in names], dim=1) for names in by_length.values()]
+    rows, first = {}, 0
+    for name in order:
+        rows[name] = slice(first, first + clips[name].shape[1])
+        first = rows[name].stop
+    return PackedClips(
+        torch.cat([group.flatten(0, 1) for group in frames]),
+        tuple(Group(*group.shape[:2]) for group in frames),
+        rows,
+        torch.cat([seeds[name] for name in order]),
+    )
+
+
+def _seeds(clips: ClipBatch | Tensor) -> Tensor:
+    if isinstance(clips, ClipBatch):
+        return clips.seeds
+    return torch.randint(2**62, (clips.shape[1],), device=clips.device)
+
+
+def unpack(packed_F: Tensor, groups: tuple[Group, ...]) -> Iterator[Tensor]:
+    """Views [T, B, …] of each group's frames in a packed tensor [F, …]."""
+    first = 0
+    for num_frames, num_clips in groups:
+        size = num_frames * num_clips
+        yield packed_F[first : first + size].unflatten(0, (num_frames, num_clips))
+        first += size
+
+
+def spread(per_clip_B: Tensor, groups: tuple[Group, ...]) -> Tensor:
+    """Repeat a value per clip [B, …] for each of its frames [F, …]."""
+    parts = per_clip_B.split([group.num_clips for group in groups])
+    return torch.cat([part.repeat(group.num_frames, *[1] * (part.ndim - 1)) for part, group in zip(parts, groups, strict=True)])
