@@ -1,1 +1,1 @@
-"""Frames in, one feature a clip, one set of logits a dataset: the TimeSformer, its variants, and its weights on disk."""
+"""Frames in, one feature a clip and one set of logits a dataset out: the TimeSformer, its variants, its weights."""

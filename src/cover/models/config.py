@@ -57,7 +57,9 @@ class ModelConfig:
             raise CoverError(f"width {self.width} is not a multiple of the {self.num_heads} attention heads")
         for name in self.heads:
             if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-                raise CoverError(f"dataset name {name!r} holds other signs than letters, digits, '_' and '-'; rename it")
+                raise CoverError(
+                    f"dataset name {name!r} holds other signs than letters, digits, '_' and '-'; rename it"
+                )
 
     @property
     def grid_size(self) -> int:

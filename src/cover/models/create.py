@@ -14,7 +14,7 @@ from cover.models.timesformer import TimeSformer
 TemporalInit = Literal["zero", "random"]
 
 INIT_STD = 0.02
-RANDOM_TIME_STD = 0.5
+RANDOM_TIME_STD = 0.1
 """Time embedding's spread under temporal_init = "random": large enough that order is visible from the first step."""
 
 
@@ -66,7 +66,7 @@ def build(config: ModelConfig, temporal_init: TemporalInit = "zero") -> TimeSfor
             nn.init.trunc_normal_(module.weight, std=INIT_STD)
             nn.init.zeros_(module.bias)
         if temporal_init == "zero" and re.fullmatch(r"blocks\.\d+\.temporal_fc", name):
-            nn.init.zeros_(module.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(module.weight)
     nn.init.trunc_normal_(model.cls_token, std=INIT_STD)
     nn.init.trunc_normal_(model.pos_embed, std=INIT_STD)
     if temporal_init == "random" and config.attention == "divided":

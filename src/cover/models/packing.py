@@ -88,4 +88,6 @@ def unpack(packed_F: Tensor, groups: tuple[Group, ...]) -> Iterator[Tensor]:
 def spread(per_clip_B: Tensor, groups: tuple[Group, ...]) -> Tensor:
     """Repeat a value per clip [B, …] for each of its frames [F, …]."""
     parts = per_clip_B.split([group.num_clips for group in groups])
-    return torch.cat([part.repeat(group.num_frames, *[1] * (part.ndim - 1)) for part, group in zip(parts, groups, strict=True)])
+    return torch.cat(
+        [part.repeat(group.num_frames, *[1] * (part.ndim - 1)) for part, group in zip(parts, groups, strict=True)]
+    )

@@ -90,8 +90,8 @@ def load_exactly(model: TimeSformer, tensors: dict[str, Tensor], source: Path) -
         have, want = (list(state[name].shape) if name in state else None for state in (tensors, expected))
         if have != want:
             raise CheckpointError(
-                f"{source} is of another architecture: {name} is {have or 'absent'}, this model has {want or 'no such weight'}; "
-                "use the recipe that it was trained with"
+                f"{source} is of another architecture: {name} is {have or 'absent'}, "
+                f"this model has {want or 'no such weight'}; use the recipe that it was trained with"
             )
     model.load_state_dict(tensors, assign=True)
 

@@ -1,0 +1,1 @@
+"""Datasets on disk become manifests: one memory-mapped Arrow file a split."""

@@ -1,0 +1,243 @@
+"""A manifest: one split of one dataset as an uncompressed Arrow IPC file, one row a sample.
+
+    sample_id    path         label  start_seconds  end_seconds  ...  readable  reason
+    "run/a.mp4"  "run/a.mp4"      0           null         null  ...      null    null
+
+Every worker maps the same file into memory, so a million rows cost no memory per worker; pandas, polars and DuckDB
+read it as it is. What concerns the whole split (name, kind, split, class names in label order, root of the paths)
+is JSON in the schema's metadata, under the key `cover`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from cover.catalog.suffixes import Kind
+from cover.errors import ManifestError
+
+SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("offset", pa.int64()),
+        pa.field("length", pa.int64()),
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("start_seconds", pa.float64()),
+        pa.field("end_seconds", pa.float64()),
+        pa.field("num_frames", pa.int64()),
+        pa.field("fps", pa.float64()),
+        pa.field("duration_seconds", pa.float64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("rotation", pa.int32()),
+        pa.field("source_id", pa.string()),
+        pa.field("readable", pa.bool_()),
+        pa.field("reason", pa.string()),
+    ]
+)
+
+# What a sample *is*. The other columns are findings about its file, which a later check may fill in or correct.
+_IDENTITY = ["sample_id", "path", "offset", "length", "label", "start_seconds", "end_seconds"]
+_METADATA_KEY = b"cover"
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One sample. Null columns are None; `start_seconds` and `end_seconds` None mean the whole file.
+
+    path: relative to `root` (or absolute); a file, or a shard of which `offset` and `length` in bytes are the sample.
+    """
+
+    sample_id: str
+    path: str
+    label: int
+    offset: int | None = None
+    length: int | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    num_frames: int | None = None
+    fps: float | None = None
+    duration_seconds: float | None = None
+    width: int | None = None
+    height: int | None = None
+    rotation: int | None = None
+    source_id: str | None = None
+    readable: bool | None = None
+    reason: str | None = None
+    root: Path = Path()
+
+    @property
+    def file(self) -> Path:
+        """Where the media file lies."""
+        return self.root / self.path
+
+
+class Manifest:
+    """A manifest on disk: a sequence of ManifestRows. It pickles as its path, so workers share the mapped file.
+
+    name, kind, split, class_names (in label order), root: of the whole split.
+    table: the pyarrow Table, for work on whole columns.
+    """
+
+    def __init__(self, path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> None:
+        self.path = path
+        self.table = table
+        self.name: str = metadata["name"]
+        self.kind: Kind = metadata["kind"]
+        self.split: str = metadata["split"]
+        self.class_names: tuple[str, ...] = tuple(metadata["class_names"])
+        self.root: Path = path.parent / metadata["root"]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Manifest:
+        """Map the file at `path` into memory. Raises ManifestError when it is missing, no manifest, or damaged."""
+        path = Path(path).absolute()
+        if not path.is_file():
+            raise ManifestError(f"{path} does not exist; write it with `cover index`, or mend the path in the recipe")
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            metadata = json.loads(table.schema.metadata[_METADATA_KEY])
+        except (pa.ArrowException, OSError, TypeError, KeyError, ValueError) as error:
+            raise ManifestError(f"{path} is not a manifest; write one with `cover index`") from error
+        if not table.schema.equals(SCHEMA):
+            raise ManifestError(f"{path} has other columns than this version's manifests; write it anew: `cover index`")
+        _check_labels(table, metadata["name"], metadata["class_names"])
+        return cls(path, table, metadata)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __getitem__(self, index: int) -> ManifestRow:
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)} rows of {self.path}")
+        return ManifestRow(**self.table.slice(index, 1).to_pylist()[0], root=self.root)
+
+    def __iter__(self) -> Iterator[ManifestRow]:
+        for batch in self.table.to_batches(max_chunksize=4096):
+            yield from (ManifestRow(**values, root=self.root) for values in batch.to_pylist())
+
+    @property
+    def labels(self) -> npt.NDArray[np.int32]:
+        """int32 [rows], read-only, a view of the mapped file."""
+        return self.table["label"].to_numpy()  # type: ignore[no-any-return]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of which samples these are: their ids, paths, segments and labels, and name, kind and class names.
+
+        Neither the root nor what a check found out about the files is part of it.
+        """
+        hasher = _HashingFile()
+        hasher.write(json.dumps([self.name, self.kind, self.class_names]).encode())
+        pyarrow.csv.write_csv(self.table.select(_IDENTITY), hasher)
+        return hasher.sha256.hexdigest()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Manifest.open, (self.path,)
+
+    def __repr__(self) -> str:
+        return f"Manifest({self.name} {self.split}: {len(self)} {self.kind}s, {len(self.class_names)} classes)"
+
+
+def write_manifest(
+    path: str | Path,
+    rows: Iterable[ManifestRow | Mapping[str, Any]],
+    *,
+    name: str,
+    kind: Kind,
+    split: str,
+    class_names: Sequence[str],
+    root: str | Path,
+) -> Manifest:
+    """Write `rows` to `path` and open it. The file appears whole or not at all.
+
+    root: folder that the rows' paths are relative to. A root inside the manifest's own folder is stored relative to
+    it, so that the two can move together.
+
+    Raises ManifestError for no rows, a label outside `class_names`, a sample id or class name that occurs twice, a
+    missing value, and a file name that is not UTF-8.
+    """
+    path = Path(path).absolute()
+    table = _table(rows, name)
+    _check_labels(table, name, class_names)
+    _check_unique(f"sample ids of {name}", table["sample_id"])
+    _check_unique(f"class names of {name}", pa.chunked_array([list(class_names)], pa.string()))
+    root = Path(root).resolve()
+    folder = path.parent.resolve()
+    stored_root = str(root.relative_to(folder) if root.is_relative_to(folder) else root)
+    metadata = {"name": name, "kind": kind, "split": split, "class_names": list(class_names), "root": stored_root}
+    table = table.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with pa.ipc.new_file(unfinished, table.schema) as writer:
+            writer.write_table(table)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return Manifest.open(path)
+
+
+class _HashingFile(io.RawIOBase):
+    """A file that keeps nothing but the hash of what is written to it."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return len(data)
+
+
+def _table(rows: Iterable[ManifestRow | Mapping[str, Any]], name: str) -> pa.Table:
+    columns = (vars(row) if isinstance(row, ManifestRow) else row for row in rows)
+    batches: list[pa.RecordBatch] = []
+    try:
+        while batch := list(itertools.islice(columns, 65536)):
+            batches.append(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
+    except UnicodeEncodeError as error:
+        raise ManifestError(f"{error.object!r} in {name} is not UTF-8; rename the file") from error
+    if not batches:
+        raise ManifestError(f"{name} has no samples; a manifest takes at least one")
+    table = pa.Table.from_batches(batches).combine_chunks()
+    for column in ("sample_id", "path", "label"):
+        if table[column].null_count:
+            raise ManifestError(f"a sample of {name} has no {column}; every sample takes one")
+    return table
+
+
+def _check_labels(table: pa.Table, name: str, class_names: Sequence[str]) -> None:
+    labels = table["label"].to_numpy()
+    outside = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
+    if len(outside):
+        row = int(outside[0])
+        raise ManifestError(
+            f"label {labels[row]} of {name}'s sample {table['sample_id'][row]} is outside its {len(class_names)} "
+            f"classes; labels are 0 to {len(class_names) - 1}: mend the label or the class list"
+        )
+
+
+def _check_unique(what: str, values: pa.ChunkedArray) -> None:
+    if pc.count_distinct(values).as_py() == len(values):
+        return
+    counts = values.value_counts()
+    twice = next(count["values"] for count in counts if count["counts"].as_py() > 1)
+    raise ManifestError(f"{twice} occurs more than once among the {what}; each must be there once")

@@ -1,0 +1,117 @@
+"""The main job from nothing: render, index, pre-train, train both policies, evaluate, compare.
+
+    OUT/world/…                 the rendered media files
+    OUT/manifests/*.arrow       their manifests
+    OUT/recipes/*.toml          copies of the recipes, to read and to change
+    OUT/runs/{pretrain, standard_scenes, standard_moves, standard_events, cotrain}
+    OUT/report.html             the comparison
+
+Every stage takes up where it was left: files that exist are not rendered again, runs resume, results are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from rich.console import Console
+
+from cover.catalog.folder import index_folder
+from cover.catalog.manifest import Manifest
+from cover.evaluation.orders import FrameOrder
+from cover.recipe import read_recipe
+from cover.run import train
+from cover.trained import TrainedRun, compare_runs
+from cover.world.presets import DATASETS
+from cover.world.render import render_world
+
+PRETRAIN = "pretrain"
+STANDARD = ("standard_scenes", "standard_moves", "standard_events")
+COTRAIN = "cotrain"
+VIDEO_ORDERS: tuple[FrameOrder, ...] = ("normal", "reversed", "shuffled", "single")
+
+
+def make_world(
+    preset: str,
+    out: Path,
+    *,
+    manifests: Path | None = None,
+    datasets: Sequence[str] | None = None,
+    seed: int = 0,
+    num_processes: int | None = None,
+) -> list[Manifest]:
+    """Render the built-in datasets into OUT/<dataset> and index them as a user's data are.
+
+    manifests: where the manifests go, OUT/manifests unless said. Raises CoverError when ViZDoom is not installed.
+    """
+    report = render_world(out, preset, seed=seed, num_processes=num_processes, datasets=datasets)
+    print(report)
+    indexed = []
+    for name in datasets or DATASETS:
+        indexed += index_folder(out / name, kind=DATASETS[name].kind, out=manifests or out / "manifests", name=name)
+    return indexed
+
+
+def run_demo(preset: str, out: Path, console: Console) -> None:
+    """Run every stage in OUT and write OUT/report.html. Raises CoverError."""
+    out.mkdir(parents=True, exist_ok=True)
+    with contextlib.chdir(out):
+        stages = Stages(Path("stages.json"), console)
+        with stages("render and index"):
+            make_world(preset, Path("world"), manifests=Path("manifests"))
+        copy_recipes(preset, Path("recipes"))
+        for name in (PRETRAIN, *STANDARD, COTRAIN):
+            with stages(f"train {name}"):
+                train(read_recipe(Path("recipes") / f"{name}.toml"), Path("runs") / name, console, resume=True)
+        runs = [Path("runs") / name for name in (*STANDARD, COTRAIN)]
+        with stages("evaluate"):
+            for run in runs:
+                evaluate_orders(run)
+        compare_runs(runs, Path("report.html"), console, stages=stages.seconds)
+    console.print(f"report: {out / 'report.html'}", soft_wrap=True)
+
+
+def copy_recipes(preset: str, folder: Path) -> None:
+    """Copy the demo's recipes to where the user can read and change them; changed ones are left alone."""
+    folder.mkdir(exist_ok=True)
+    with as_file(files("cover") / "recipes" / "demo" / preset) as source:
+        for recipe in source.glob("*.toml"):
+            if not (folder / recipe.name).exists():
+                shutil.copy(recipe, folder)
+
+
+def evaluate_orders(path: Path) -> None:
+    """Evaluate a run's best checkpoint on the test splits: videos in every frame order, images as they are."""
+    run = TrainedRun.open(path)
+    for name in run.recipe.datasets:
+        manifest = run.manifest(name, "test")
+        orders = VIDEO_ORDERS if manifest.kind == "video" else VIDEO_ORDERS[:1]
+        for order in orders:
+            if not run.has_result(name, manifest, order):
+                run.evaluate(name, manifest, order)
+
+
+class Stages:
+    """Wall time of each stage, added up over interruptions and kept in a file.
+
+    >>> with stages("train cotrain"): ...
+    """
+
+    def __init__(self, file: Path, console: Console) -> None:
+        self.file, self.console = file, console
+        self.seconds: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self.console.rule(name)
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 1)
+            self.file.write_text(json.dumps(self.seconds, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""A trained model → measured accuracies, compared and shown."""

@@ -1,0 +1,106 @@
+"""Runs side by side: training policies (the paper's Table 1) and frame orders (its Table 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cover.evaluation.intervals import Estimate, difference
+from cover.evaluation.orders import FRAME_ORDERS, FrameOrder
+from cover.evaluation.record import RunRecord
+from cover.evaluation.result import DatasetResult
+
+SPLITS = ("test", "val", "train")
+"""A dataset is compared on the first of these that any run was evaluated on."""
+
+
+@dataclass(frozen=True)
+class PolicyRow:
+    """One dataset's accuracy under every run.
+
+    standard: result of the run with policy "standard" trained on this dataset (the first such), named standard_run.
+    others: run name -> result, for all other runs evaluated on it.
+    """
+
+    dataset: str
+    standard_run: str | None
+    standard: DatasetResult | None
+    others: dict[str, DatasetResult]
+
+    @property
+    def by_run(self) -> dict[str, DatasetResult]:
+        """Run name -> result, the standard run first."""
+        standard = {self.standard_run: self.standard} if self.standard_run and self.standard else {}
+        return standard | self.others
+
+    def delta(self, run: str) -> Estimate | None:
+        """Top-1 of that run minus top-1 of the standard run."""
+        if self.standard is None or run not in self.others:
+            return None
+        return difference(self.standard.top1_estimate, self.others[run].top1_estimate)
+
+
+@dataclass(frozen=True)
+class OrderRow:
+    """One run on one video dataset in several frame orders, `normal` among them."""
+
+    dataset: str
+    run: str
+    results: dict[FrameOrder, DatasetResult]
+
+    @property
+    def normal(self) -> DatasetResult:
+        return self.results["normal"]
+
+    @property
+    def delta(self) -> Estimate | None:
+        """Top-1 on reversed clips minus top-1 on the same clips in normal order."""
+        if "reversed" not in self.results:
+            return None
+        return difference(self.normal.top1_estimate, self.results["reversed"].top1_estimate)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All there is to say about some runs; `other_runs` are the columns beside the standard one."""
+
+    records: list[RunRecord]
+    policy_rows: list[PolicyRow]
+    order_rows: list[OrderRow]
+
+    @property
+    def other_runs(self) -> list[str]:
+        return [record.name for record in self.records if any(record.name in row.others for row in self.policy_rows)]
+
+
+def compare(records: Sequence[RunRecord]) -> Comparison:
+    """Line up the evaluations of any list of runs, dataset by dataset."""
+    policy_rows: list[PolicyRow] = []
+    order_rows: list[OrderRow] = []
+    for dataset, split in _evaluated(records).items():
+        policy_rows.append(_policy_row(records, dataset, split))
+        order_rows += [row for record in records if (row := _order_row(record, dataset, split))]
+    return Comparison(list(records), policy_rows, order_rows)
+
+
+def _evaluated(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Dataset -> the split it is compared on, in the order in which the recipes name the datasets."""
+    splits: dict[str, set[str]] = {dataset: set() for record in records for dataset in record.datasets}
+    for record in records:
+        for result in record.results:
+            if result.order == "normal":
+                splits.setdefault(result.dataset, set()).add(result.split)
+    return {dataset: next(split for split in SPLITS if split in seen) for dataset, seen in splits.items() if seen}
+
+
+def _policy_row(records: Sequence[RunRecord], dataset: str, split: str) -> PolicyRow:
+    results = {record.name: result for record in records if (result := record.result(dataset, split))}
+    standard_runs = [r.name for r in records if r.policy == "standard" and dataset in r.datasets and r.name in results]
+    standard_run = standard_runs[0] if standard_runs else None
+    standard = results.pop(standard_run) if standard_run else None
+    return PolicyRow(dataset, standard_run, standard, results)
+
+
+def _order_row(record: RunRecord, dataset: str, split: str) -> OrderRow | None:
+    results = {order: result for order in FRAME_ORDERS if (result := record.result(dataset, split, order))}
+    return OrderRow(dataset, record.name, results) if "normal" in results and len(results) > 1 else None

@@ -1,0 +1,75 @@
+"""One head on one dataset: every sample once, the logits of its views averaged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from rich.progress import track
+from torch import Tensor, from_numpy
+
+from cover.errors import DecodeError
+from cover.evaluation.orders import FrameOrder
+from cover.evaluation.result import DatasetResult
+from cover.evaluation.tally import Tally, pair_partners
+from cover.evaluation.views import SampleViews, view_batches
+from cover.media.reader import ClipReader
+
+Predict = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+"""{dataset: uint8 frames [T,B,C,Y,X]} -> {dataset: float logits [B,classes]}, both on the CPU."""
+
+
+def evaluate_dataset(
+    predict: Predict,
+    reader: ClipReader,
+    *,
+    name: str,
+    num_clips: int = 1,
+    num_crops: int = 3,
+    order: FrameOrder = "normal",
+    batch_size: int = 8,
+    num_workers: int = 0,
+    reversal_pairs: Sequence[tuple[str, str]] = (),
+    checkpoint: str = "",
+    progress: bool = True,
+) -> DatasetResult:
+    """Evaluate the head `name` on every sample of `reader`.
+
+    num_clips, num_crops: views of a sample, num_clips times in its video and num_crops along its longer side.
+    batch_size: samples a forward pass; each brings num_clips · num_crops clips.
+    reversal_pairs: pairs of class names of which one, played backwards, is the other.
+    checkpoint: name of the weights, noted in the result.
+
+    Raises RecipeError for a pair of unknown classes, DecodeError when no sample can be decoded.
+    """
+    manifest = reader.manifest
+    tally = Tally(pair_partners(manifest.class_names, reversal_pairs))
+    samples = SampleViews(reader, num_clips, num_crops, order)
+    batches = view_batches(samples, batch_size=batch_size, num_workers=num_workers)
+    unreadable: dict[str, str] = {}
+    start = time.perf_counter()
+    for batch in track(batches, f"{name} {manifest.split}, {order}", transient=True, disable=not progress):
+        unreadable |= {manifest[index].sample_id: reason for index, reason in batch.unreadable.items()}
+        if batch.indices:
+            logits = predict({name: batch.frames})[name].unflatten(0, (len(batch.indices), -1)).mean(1)
+            tally.update(logits, from_numpy(manifest.labels[batch.indices]).long())
+    if not tally.num_samples:
+        raise DecodeError(
+            f"{name}: none of its {len(manifest)} {manifest.split} samples can be decoded; "
+            f"check the first: {next(iter(unreadable.values()), 'the manifest is empty')}"
+        )
+    return DatasetResult(
+        dataset=name,
+        kind=manifest.kind,
+        split=manifest.split,
+        order=order,
+        views=f"{num_clips}x{num_crops}",
+        num_frames=1 if manifest.kind == "image" else reader.num_frames,
+        num_unreadable=len(unreadable),
+        chance=1 / len(manifest.class_names),
+        seconds=time.perf_counter() - start,
+        checkpoint=checkpoint,
+        class_names=manifest.class_names,
+        unreadable=unreadable,
+        **tally.measured(),
+    )

@@ -1,0 +1,155 @@
+"""The report's figures, as SVG in data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cover.evaluation.comparison import Comparison
+from cover.evaluation.record import RunRecord
+from cover.evaluation.result import DatasetResult
+
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa3af",
+    "axes.labelcolor": "#4b5563",
+    "xtick.color": "#4b5563",
+    "ytick.color": "#4b5563",
+    "grid.color": "#e5e7eb",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "svg.hashsalt": "cover",  # the same runs give the same page, byte for byte
+}
+COLORS = ("#2563eb", "#d97706", "#0f766e", "#9333ea", "#be185d", "#4d7c0f", "#0891b2", "#7c2d12")
+CHANCE_COLOR = "#6b7280"
+MAX_CURVE_POINTS = 100
+MAX_LABELLED_CLASSES = 60
+MAX_NUMBERED_CLASSES = 16
+
+
+def run_colors(records: Sequence[RunRecord]) -> dict[str, str]:
+    """One colour a run throughout the page."""
+    return {record.name: COLORS[index % len(COLORS)] for index, record in enumerate(records)}
+
+
+def accuracy_figure(comparison: Comparison, colors: Mapping[str, str]) -> str:
+    """Top-1 of every run on every dataset, with 95 % intervals and chance."""
+    rows = [(row.dataset, run, result) for row in comparison.policy_rows for run, result in row.by_run.items()]
+    with mpl.rc_context(STYLE):
+        height_inches = 0.9 + 0.26 * len(rows) + 0.12 * len(comparison.policy_rows)
+        figure = Figure(figsize=(7.6, height_inches), layout="constrained")
+        axes = figure.add_subplot()
+        axes.grid(axis="y", visible=False)
+        heights = _grouped_heights([dataset for dataset, _, _ in rows])
+        for height, (_, run, result) in zip(heights, rows, strict=True):
+            estimate = result.top1_estimate
+            axes.plot([100 * estimate.lower, 100 * estimate.upper], [height] * 2, color=colors[run], lw=1.6, alpha=0.6)
+            axes.plot(100 * estimate.value, height, "o", color=colors[run], ms=5.5)
+            axes.plot(100 * result.chance, height, "|", color=CHANCE_COLOR, ms=11, mew=1.6)
+        axes.set_yticks(heights, [f"{dataset} · {run}" for dataset, run, _ in rows])
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("top-1 accuracy (%), with its 95 % interval; upright stroke: chance")
+        return _data_uri(figure)
+
+
+def curves_figure(records: Sequence[RunRecord], dataset: str, colors: Mapping[str, str]) -> str:
+    """Training loss and validation top-1 of one dataset against epochs, for every run trained on it."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 2.5), layout="constrained")
+        loss_axes, top1_axes = figure.subplots(1, 2)
+        for record in records:
+            if dataset in record.datasets:
+                color = colors[record.name]
+                epochs, losses = training_curve(record, dataset)
+                loss_axes.plot(epochs, losses, color=color, lw=1.4, label=record.name)
+                top1_axes.plot(*validation_curve(record, dataset), "o-", color=color, lw=1.4, ms=3, label=record.name)
+        _chance_line(top1_axes, records, dataset)
+        loss_axes.set(title="training loss (nats)", xlabel="epoch", xlim=(0, None))
+        top1_axes.set(title="validation top-1 (%)", xlabel="epoch", xlim=(0, None), ylim=(0, None))
+        loss_axes.legend(frameon=False, fontsize=8)
+        return _data_uri(figure)
+
+
+def training_curve(record: RunRecord, dataset: str) -> tuple[list[float], list[float]]:
+    """Epochs and losses of one dataset, averaged over neighbouring lines to at most MAX_CURVE_POINTS points."""
+    lines = [line for line in record.training if dataset in line["datasets"]]
+    bins = np.array_split(np.arange(len(lines)), min(MAX_CURVE_POINTS, max(len(lines), 1)))
+    epochs = [float(np.mean([lines[i]["epoch"] for i in chosen])) for chosen in bins if len(chosen)]
+    losses = [float(np.mean([lines[i]["datasets"][dataset]["loss"] for i in chosen])) for chosen in bins if len(chosen)]
+    return epochs, losses
+
+
+def validation_curve(record: RunRecord, dataset: str) -> tuple[list[float], list[float]]:
+    """Epochs and top-1 in percent."""
+    epoch_of_step = {line["step"]: line["epoch"] for line in record.training}
+    steps, epochs = list(epoch_of_step), list(epoch_of_step.values())
+    lines = [line for line in record.validation if dataset in line["val"]]
+    return (
+        [float(np.interp(line["step"], steps, epochs)) for line in lines],
+        [100 * line["val"][dataset]["top1"] for line in lines],
+    )
+
+
+def confusion_figure(result: DatasetResult) -> str:
+    """Rows: true class, each summing to 100 %. Columns: predicted class."""
+    counts = np.array(result.confusion, dtype=float)
+    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    num_classes = len(counts)
+    size = min(1.6 + 0.3 * num_classes, 9) if num_classes <= MAX_LABELLED_CLASSES else 5
+    with mpl.rc_context(STYLE | {"axes.grid": False, "font.size": 8 if num_classes <= 24 else 6}):
+        figure = Figure(figsize=(size + 0.9, size), layout="constrained")
+        axes = figure.add_subplot()
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+        axes.set(xlabel="predicted class", ylabel="true class", xticks=[], yticks=[])
+        if num_classes <= MAX_LABELLED_CLASSES:
+            axes.set_xticks(range(num_classes), result.class_names, rotation=90)
+            axes.set_yticks(range(num_classes), result.class_names)
+        if num_classes <= MAX_NUMBERED_CLASSES:
+            _write_numbers(axes, shares)
+        figure.colorbar(image, ax=axes, shrink=0.7, label="% of the true class")
+        return _data_uri(figure)
+
+
+def _write_numbers(axes: Axes, shares: Any) -> None:
+    for (row, column), value in np.ndenumerate(shares):
+        if value >= 0.5:
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 50 else "#374151")
+
+
+def _chance_line(axes: Axes, records: Sequence[RunRecord], dataset: str) -> None:
+    chances = [result.chance for record in records for result in record.results if result.dataset == dataset]
+    if chances:
+        axes.axhline(100 * chances[0], color=CHANCE_COLOR, lw=1, ls=(0, (3, 3)))
+        axes.annotate(
+            "chance",
+            (1, 100 * chances[0]),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            color=CHANCE_COLOR,
+        )
+
+
+def _grouped_heights(groups: Sequence[str]) -> list[float]:
+    """Heights from the top down, with a wider step where the group changes."""
+    steps = [0.0] + [-1.0 - 0.5 * (own != before) for before, own in pairwise(groups)]
+    return [float(height) for height in np.cumsum(steps)]
+
+
+def _data_uri(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,72 @@
+"""What one evaluation measured, and its file in the run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cover.evaluation.intervals import Estimate, share
+from cover.evaluation.orders import FrameOrder
+
+
+@dataclass(frozen=True)
+class DatasetResult:
+    """One dataset's evaluation in one frame order. Accuracies and chance are fractions.
+
+    views: clips x crops a sample, "1x3"; the logits of a sample's views are averaged.
+    num_samples: samples counted; the num_unreadable others are in no accuracy, and `unreadable` gives why, by id.
+    top5: None for fewer than 6 classes.
+    pair_accuracy: of a clip's own class and that class reversed in time, how often the own one has the larger logit,
+        over the num_pair_samples clips whose class is in a pair; chance is 1/2. None without pairs.
+    confusion: [true class][predicted class] counts.
+    checkpoint: which weights of the run, by folder name.
+    """
+
+    dataset: str
+    kind: str
+    split: str
+    order: FrameOrder
+    views: str
+    num_frames: int
+    num_samples: int
+    num_unreadable: int
+    chance: float
+    top1: float
+    top5: float | None
+    pair_accuracy: float | None
+    num_pair_samples: int
+    seconds: float
+    checkpoint: str
+    class_names: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    unreadable: dict[str, str]
+
+    @property
+    def top1_estimate(self) -> Estimate:
+        return share(self.top1, self.num_samples)
+
+    @property
+    def pair_estimate(self) -> Estimate | None:
+        return None if self.pair_accuracy is None else share(self.pair_accuracy, self.num_pair_samples)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> DatasetResult:
+        values: dict[str, Any] = json.loads(text)
+        values["class_names"] = tuple(values["class_names"])
+        values["confusion"] = tuple(tuple(row) for row in values["confusion"])
+        return cls(**values)
+
+    def save(self, run: Path) -> Path:
+        """Write RUN/evaluation/<dataset>-<split>-<order>.json, whole or not at all, and return its path."""
+        path = run / "evaluation" / f"{self.dataset}-{self.split}-{self.order}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(self.to_json(), encoding="utf-8")
+        os.replace(temporary, path)
+        return path

@@ -1,0 +1,62 @@
+"""Loading evaluation views: decoded in worker processes, stacked to one tensor a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cover.errors import DecodeError
+from cover.evaluation.orders import FrameOrder, reorder
+from cover.media.reader import ClipReader
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """All views of some samples.
+
+    indices: manifest rows of the S samples that could be decoded.
+    frames: uint8 [T, S·V, C, Y, X], the V views of a sample next to each other; empty when S = 0.
+    unreadable: manifest row -> why it could not be decoded.
+    """
+
+    indices: list[int]
+    frames: Tensor
+    unreadable: dict[int, str]
+
+
+@dataclass(frozen=True)
+class SampleViews(Dataset[tuple[int, Tensor | str]]):
+    """Manifest row -> (row, uint8 frames [T,V,C,Y,X]), or (row, why there are none).
+
+    A row's frame order is drawn from the row's number, so every model is shown the same shuffled clips.
+    """
+
+    reader: ClipReader
+    num_clips: int
+    num_crops: int
+    order: FrameOrder
+
+    def __len__(self) -> int:
+        return len(self.reader.manifest)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
+        try:
+            views_vtcyx = self.reader.views(index, num_clips=self.num_clips, num_crops=self.num_crops)
+        except DecodeError as error:
+            return index, str(error)
+        return index, reorder(views_vtcyx.transpose(0, 1), self.order, seed=index)
+
+
+def view_batches(samples: SampleViews, *, batch_size: int, num_workers: int) -> DataLoader[ViewBatch]:
+    """Batches of `batch_size` samples in manifest order."""
+    return DataLoader(samples, batch_size, num_workers=num_workers, collate_fn=_stack)  # type: ignore[arg-type]
+
+
+def _stack(samples: list[tuple[int, Tensor | str]]) -> ViewBatch:
+    decoded = {index: frames for index, frames in samples if isinstance(frames, Tensor)}
+    unreadable = {index: reason for index, reason in samples if isinstance(reason, str)}
+    frames = torch.cat(list(decoded.values()), dim=1) if decoded else torch.empty(0)
+    return ViewBatch(list(decoded), frames, unreadable)

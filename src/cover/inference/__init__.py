@@ -1,0 +1,1 @@
+"""A trained model and a user's own file → its classes in every label space."""

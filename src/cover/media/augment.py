@@ -1,0 +1,81 @@
+"""Where a frame is cut, as geometry in source pixels, and the cutting.
+
++--------------------------+     "scale the short side to s, then crop c × c" is one square box of side
+|        +--------+        |     c · short side / s in the source, resized to c × c in a single step
+|        |  box   |        |
+|        |        |        |
++--------+--------+--------+
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in source pixels (fractions allowed), and whether it is mirrored left to right."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    flip: bool = False
+
+
+def random_box(
+    width_px: int,
+    height_px: int,
+    *,
+    crop_px: int,
+    short_side_px: tuple[int, int],
+    flip_probability: float,
+    rng: np.random.Generator,
+) -> Box:
+    """The box of: scale the short side to U(min, max), crop at random, flip at random.
+
+    `short_side_px` is (min, max), neither less than `crop_px`. Always four draws, so that switching the flip off
+    leaves the crops as they were.
+    """
+    side = crop_px * min(width_px, height_px) / rng.uniform(*short_side_px)
+    left, top = rng.random() * (width_px - side), rng.random() * (height_px - side)
+    return Box(left, top, side, side, flip=bool(rng.random() < flip_probability))
+
+
+def evaluation_boxes(width_px: int, height_px: int, *, num_crops: int = 3) -> list[Box]:
+    """Square boxes as high as the short side, spread over the longer: left, centre, right or top, centre, bottom.
+
+    A single crop is the centre one.
+    """
+    side = min(width_px, height_px)
+    fractions = [0.5] if num_crops == 1 else [crop / (num_crops - 1) for crop in range(num_crops)]
+    return [Box(fraction * (width_px - side), fraction * (height_px - side), side, side) for fraction in fractions]
+
+
+def crop(frames: npt.NDArray[np.uint8], box: Box, crop_px: int) -> Tensor:
+    """uint8 [T,Y,X,3] → contiguous uint8 tensor [T,3,crop,crop]: the same box of every frame.
+
+    Bilinear, antialiased where it makes things smaller.
+    """
+    corners = (box.left, box.top, box.left + box.width, box.top + box.height)
+    out = np.empty((len(frames), 3, crop_px, crop_px), np.uint8)
+    for index, frame in enumerate(frames):
+        image = Image.fromarray(frame).resize((crop_px, crop_px), Image.Resampling.BILINEAR, box=corners)
+        out[index] = np.asarray(image).transpose(2, 0, 1)
+    return torch.from_numpy(out[..., ::-1].copy() if box.flip else out)
+
+
+def scale_down(frames: npt.NDArray[np.uint8], short_side_px: int) -> npt.NDArray[np.uint8]:
+    """uint8 [T,Y,X,3] with the short side brought down to `short_side_px`; smaller frames stay as they are."""
+    height_px, width_px = frames.shape[1:3]
+    scale = short_side_px / min(height_px, width_px)
+    if scale >= 1:
+        return frames
+    size = (round(width_px * scale), round(height_px * scale))
+    return np.stack([np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)) for frame in frames])

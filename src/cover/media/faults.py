@@ -1,0 +1,31 @@
+"""One way for every decoder to fail: DecodeError, one line, naming the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cover.errors import DecodeError
+
+MAX_FRAME_PX = 2**26
+"""Pixels of the largest frame that is decoded, twice those of 8K video; more is taken for a decompression bomb."""
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong in the block into a DecodeError. Raises DecodeError at once if `path` is no file."""
+    if not path.is_file():
+        raise DecodeError(f"{path} is not a file; restore it, or index the dataset again without it")
+    try:
+        yield
+    # Parsers of damaged media raise nearly anything: struct.error, SyntaxError, KeyError, FFmpeg's own.
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DecodeError(f"{path} cannot be decoded ({' '.join(reason.split())}); replace the file") from error
+
+
+def check_frame_size(width_px: int, height_px: int) -> None:
+    """Raises DecodeError for a frame without pixels or with more than MAX_FRAME_PX."""
+    if not 0 < width_px * height_px <= MAX_FRAME_PX:
+        raise DecodeError(f"its frames have {width_px}×{height_px} pixels; 1 to {MAX_FRAME_PX} are decoded")

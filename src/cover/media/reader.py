@@ -1,0 +1,82 @@
+"""Row of a manifest → the clip a model sees: decode, then scale and crop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cover.catalog.manifest import Manifest
+from cover.errors import RecipeError
+from cover.media.augment import crop, evaluation_boxes, random_box
+from cover.media.cache import FrameCache
+from cover.media.decode import decode_clip
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """Reads the clips of a manifest at one length and resolution; images are clips of one frame.
+
+    num_frames: T of a video clip.
+    crop_px: side of the square that the model sees.
+    short_side_px: (min, max) that the short side is scaled to before a training crop.
+    horizontal_flip: whether training may mirror clips.
+    temporal_jitter: training frames at random times within T equal parts, instead of in their middle.
+    cache: frames decoded beforehand, for training.
+
+    Raises RecipeError where these contradict each other.
+    """
+
+    manifest: Manifest
+    num_frames: int
+    crop_px: int
+    short_side_px: tuple[int, int]
+    horizontal_flip: bool
+    temporal_jitter: bool = False
+    cache: FrameCache | None = None
+
+    def __post_init__(self) -> None:
+        if not self.crop_px <= self.short_side_px[0] <= self.short_side_px[1]:
+            raise RecipeError(
+                f"short_side_px = {list(self.short_side_px)} with crops of {self.crop_px} px; "
+                "it is [min, max], and min is at least the crop"
+            )
+        if self.temporal_jitter and self.cache is not None:
+            raise RecipeError(
+                f"temporal_jitter with cache_frames for {self.manifest.name}; a cache keeps one set of frames: "
+                "switch one of them off"
+            )
+
+    def train_clip(self, index: int, seed: int) -> Tensor:
+        """uint8 [T,3,crop,crop], cut and mirrored as `seed` has it. Raises DecodeError, naming the file."""
+        rng = np.random.default_rng(seed)
+        if self.cache is not None:
+            frames = self.cache[index]
+        else:
+            jitter = rng if self.temporal_jitter else None
+            frames = decode_clip(self.manifest[index], self.manifest.kind, self.num_frames, rng=jitter)
+        height_px, width_px = frames.shape[1:3]
+        box = random_box(
+            width_px,
+            height_px,
+            crop_px=self.crop_px,
+            short_side_px=self.short_side_px,
+            flip_probability=0.5 if self.horizontal_flip else 0.0,
+            rng=rng,
+        )
+        return crop(frames, box, self.crop_px)
+
+    def views(self, index: int, *, num_clips: int = 1, num_crops: int = 3) -> Tensor:
+        """uint8 [V,T,3,crop,crop] for evaluation: V = num_clips · num_crops, clip by clip.
+
+        Always read from the file. Raises DecodeError, naming the file.
+        """
+        views: list[Tensor] = []
+        row = self.manifest[index]
+        for clip in range(num_clips):
+            frames = decode_clip(row, self.manifest.kind, self.num_frames, clip=clip, num_clips=num_clips)
+            boxes = evaluation_boxes(frames.shape[2], frames.shape[1], num_crops=num_crops)
+            views += [crop(frames, box, self.crop_px) for box in boxes]
+        return torch.stack(views)

@@ -1,0 +1,172 @@
+"""Video files → the frames shown at chosen times.
+
+    frames      |K  |   |   |      |   |K  |   |   |       K: keyframe, where decoding can begin
+    wanted             x                         x         → the last frame at or before each time
+
+Times count from the stream's first timestamp. Frames are found by timestamp, never by number, so a variable frame rate
+needs no care. Every call opens the file for itself and decodes in the calling thread, so that forked workers are safe.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from cover.errors import DecodeError
+from cover.media.faults import check_frame_size, decoding
+from cover.media.playhead import Playhead
+from cover.media.sampling import frame_times_seconds, random_frame_times_seconds
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video says about itself, and how long it is.
+
+    num_frames: as the header says; None where it does not.
+    fps: average frame rate; 0 where unknown.
+    width_px, height_px: as shown, that is after rotation.
+    rotation: degrees counter-clockwise by which decoded frames are turned to be shown: 0, 90, 180 or 270.
+    """
+
+    num_frames: int | None
+    fps: float
+    duration_seconds: float
+    width_px: int
+    height_px: int
+    rotation: int
+
+
+def probe_video(path: str | Path) -> VideoInfo:
+    """Header and first frame of a video. Raises DecodeError, naming the file, when it cannot be decoded."""
+    path = Path(path)
+    with decoding(path), _open_video(path) as (container, stream):
+        first = Playhead(container, stream).frame_at(stream.start_time or 0)
+        turns = _quarter_turns(first)
+        width_px, height_px = (first.height, first.width) if turns % 2 else (first.width, first.height)
+        fps = float(stream.average_rate or 0)
+        seconds = _duration_seconds(path, stream)
+        return VideoInfo(stream.frames or None, fps, seconds, width_px, height_px, 90 * turns)
+
+
+def decode_video(
+    path: str | Path,
+    *,
+    num_frames: int,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    clip: int = 0,
+    num_clips: int = 1,
+    rng: np.random.Generator | None = None,
+) -> npt.NDArray[np.uint8]:
+    """uint8 [T,Y,X,3]: T = `num_frames` frames, RGB and upright, spread evenly over the video or its segment.
+
+    start_seconds, end_seconds: the segment; None is the beginning or the end of the video.
+    clip, num_clips: which of several interleaved clips (see sampling).
+    rng: draws a random time within each of the T parts instead.
+
+    The frame for time t is the one shown at t. A short clip repeats frames, and one whose end is missing or damaged
+    repeats its last, as a player would. Raises DecodeError, naming the file, for everything that gives no frame.
+    """
+    path = Path(path)
+    start = start_seconds or 0.0
+    with decoding(path), _open_video(path) as (container, stream):
+        end = _duration_seconds(path, stream) if end_seconds is None else end_seconds
+        if not start <= end:
+            raise DecodeError(f"its segment begins at {start:g} s and ends at {end:g} s")
+        if rng is None:
+            times = frame_times_seconds(start, end, num_frames, clip=clip, num_clips=num_clips)
+        else:
+            times = random_frame_times_seconds(start, end, num_frames, rng)
+        frames = _frames_at(container, stream, start, times, leaping=True)
+        if not frames:
+            with _open_video(path) as (container, stream):
+                frames = _frames_at(container, stream, start, times, leaping=False)
+        return _to_rgb(frames)
+
+
+@contextmanager
+def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    # Only local files: a playlist in disguise must not reach for the network.
+    options = {"protocol_whitelist": "file"}
+    with av.open(str(path.absolute()), metadata_errors="replace", options=options) as container:
+        stream = container.streams.best("video")
+        if not isinstance(stream, VideoStream):
+            raise DecodeError("it has no video stream")
+        check_frame_size(stream.width, stream.height)
+        stream.codec_context.thread_count = 1
+        yield container, stream
+
+
+def _duration_seconds(path: Path, stream: VideoStream) -> float:
+    """From a header that counts its frames; elsewhere it is a guess, and all packets' timestamps are read instead."""
+    if stream.frames and stream.duration:
+        return float(stream.duration * _time_base(stream))
+    with _open_video(path) as (container, stream):
+        ends = ((packet.pts or 0) + (packet.duration or 0) for packet in container.demux(stream))
+        return float((max(ends) - (stream.start_time or 0)) * _time_base(stream))
+
+
+def _time_base(stream: VideoStream) -> Fraction:
+    if stream.time_base is None:
+        raise DecodeError("its timestamps have no unit")
+    return stream.time_base
+
+
+def _frames_at(
+    container: InputContainer,
+    stream: VideoStream,
+    start_seconds: float,
+    times_seconds: Sequence[float],
+    *,
+    leaping: bool,
+) -> list[VideoFrame]:
+    """The frames at ascending times from `start_seconds`, in one pass over a freshly opened file.
+
+    leaping: skip what lies between keyframes where that pays; [] if a leap went astray.
+    """
+    playhead = Playhead(container, stream)
+    frames: list[VideoFrame] = []
+    for seconds in (start_seconds, *times_seconds):
+        pts = _to_pts(stream, seconds)
+        if leaping and not playhead.leap(pts):
+            return []
+        frames.append(playhead.frame_at(pts))
+        if len(frames) == 1 and start_seconds > 0 and playhead.is_over(pts):
+            raise DecodeError(f"its segment begins at {start_seconds:g} s, after its end")
+    return frames[1:]
+
+
+def _to_pts(stream: VideoStream, seconds: float) -> int:
+    # A millionth of a tick is added, lest a time on the edge of a frame be rounded into the one before.
+    return (stream.start_time or 0) + math.floor(seconds / _time_base(stream) + 1e-6)
+
+
+def _to_rgb(frames: Sequence[VideoFrame]) -> npt.NDArray[np.uint8]:
+    """Upright RGB, uint8 [T,Y,X,3], all of the size of the first."""
+    width_px, height_px = frames[0].width, frames[0].height
+    reformatter = VideoReformatter()
+    pixels = np.empty((len(frames), height_px, width_px, 3), np.uint8)
+    for index, frame in enumerate(frames):
+        if index and frame is frames[index - 1]:
+            pixels[index] = pixels[index - 1]
+        else:
+            rgb = reformatter.reformat(frame, width_px, height_px, "rgb24", threads=1)
+            pixels[index] = rgb.to_ndarray()
+    return np.rot90(pixels, _quarter_turns(frames[0]), axes=(1, 2))
+
+
+def _quarter_turns(frame: VideoFrame) -> int:
+    """Counter-clockwise, 0 to 3."""
+    return round(frame.rotation / 90) % 4

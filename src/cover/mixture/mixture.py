@@ -1,0 +1,168 @@
+"""The loader: a sequence of datasets in, a stream of MixedBatches out.
+
+schedule(step) ── slices ── rank 0 ── micro-batch 0 ── worker decodes ── MixedBatch
+                         │         └─ micro-batch 1 ── worker decodes ── MixedBatch
+                         └─ rank 1 ── …
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from cover.clip import MixedBatch
+from cover.errors import RecipeError
+from cover.mixture.dataset import Dataset
+from cover.mixture.decoder import MicroBatch, MicroBatchDecoder
+from cover.mixture.schedule import Schedule, slice_samples
+from cover.mixture.unreadable import UnreadableTally
+
+
+class Mixture(Iterable[MixedBatch]):
+    """Batches drawn from many datasets at once.
+
+        mixture = Mixture(["k400-train.arrow", "imagenet-train.arrow"], batch_size=128, image_size=224)
+        for epoch in range(20):
+            for batch in mixture:       # one training epoch: {"k400": ClipBatch, "imagenet": ClipBatch}
+                ...
+
+    What a step holds depends on the datasets, the seed and the step alone. Iterating gives `num_steps` steps from
+    `self.step` on, which moves along; a mixture made with that number as its `start_step` goes on in the same way.
+
+    datasets: Datasets, or paths of manifests.
+    batch_size: clips a step, over all ranks and micro-batches.
+    image_size: side in pixels of the square crops.
+    short_side_px: (min, max) that a frame's shorter side is scaled to before cropping; None is (256, 320) at image_size
+        224, (448, 512) at 448, in proportion to 224 otherwise.
+    num_steps: steps of one iteration; None is one training epoch.
+    num_workers: processes that decode; 0 decodes in this one.
+    rank, world_size: which of how many processes this is; each gets its own slice of every step.
+    num_micro_batches: MixedBatches that this rank's slice of a step comes in.
+    max_unreadable_share: of any dataset's clips; DecodeError beyond it (see UnreadableTally).
+    pin_memory: whether batches lie in page-locked memory.
+
+    Raises RecipeError for datasets that cannot be mixed, ManifestError for one that cannot be opened.
+    """
+
+    def __init__(
+        self,
+        datasets: Sequence[Dataset | str | Path],
+        *,
+        batch_size: int,
+        image_size: int,
+        short_side_px: tuple[int, int] | None = None,
+        seed: int = 0,
+        start_step: int = 0,
+        num_steps: int | None = None,
+        num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        num_micro_batches: int = 1,
+        max_unreadable_share: float = 0.01,
+        pin_memory: bool = False,
+    ) -> None:
+        if batch_size < world_size * num_micro_batches:
+            raise RecipeError(
+                f"batch_size {batch_size} is split over {world_size} processes x {num_micro_batches} micro-batches; "
+                "each takes at least one clip: enlarge the batch or split it less"
+            )
+        specs = [dataset if isinstance(dataset, Dataset) else Dataset(dataset) for dataset in datasets]
+        short_side_px = short_side_px or default_short_side_px(image_size)
+        readers = [spec.reader(crop_px=image_size, short_side_px=short_side_px) for spec in specs]
+        names = [spec.name or reader.manifest.name for spec, reader in zip(specs, readers, strict=True)]
+        _check_names(names)
+        self.datasets = dict(zip(names, specs, strict=True))
+        self.readers = dict(zip(names, readers, strict=True))
+        sizes = {name: len(reader.manifest) for name, reader in self.readers.items()}
+        self.schedule = Schedule(sizes, batch_size=batch_size, seed=seed, rates=_rates(self.datasets))
+        self.step = start_step
+        self.steps_per_epoch = -(-sum(sizes.values()) // batch_size)
+        self.num_steps = self.steps_per_epoch if num_steps is None else num_steps
+        self.num_workers = num_workers
+        self.rank = rank
+        self.world_size = world_size
+        self.num_micro_batches = num_micro_batches
+        self.pin_memory = pin_memory
+        self._tally = UnreadableTally(max_unreadable_share)
+
+    def __iter__(self) -> Iterator[MixedBatch]:
+        start = self.step
+        loader = DataLoader(
+            self._decoder,
+            sampler=self._micro_batches(range(start, start + self.num_steps)),
+            batch_size=None,  # a key is a whole micro-batch already
+            collate_fn=_unchanged,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            generator=torch.Generator(),  # or the loader would draw from, and so change, the global random state
+        )
+        for number, (batch, faults) in enumerate(loader, start=1):
+            self._tally.add(batch, faults)
+            self.step = start + number // self.num_micro_batches
+            yield batch
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the batch of each dataset."""
+        return self.schedule.shares
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digest of each dataset's manifest; equal digests and equal steps give equal batches."""
+        return {name: reader.manifest.digest for name, reader in self.readers.items()}
+
+    @property
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """Class names of each dataset, in label order."""
+        return {name: reader.manifest.class_names for name, reader in self.readers.items()}
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Why samples could not be decoded, by "dataset/sample_id", of those that this process has met."""
+        return self._tally.faults
+
+    @cached_property
+    def _decoder(self) -> MicroBatchDecoder:
+        readers = {name: self.datasets[name].with_cache(reader) for name, reader in self.readers.items()}
+        return MicroBatchDecoder(readers, self.schedule.seed)
+
+    def _micro_batches(self, steps: Iterable[int]) -> Iterator[MicroBatch]:
+        """This rank's part of the steps."""
+        num_frames = {name: reader.num_frames for name, reader in self.readers.items()}
+        for step in steps:
+            samples = self.schedule.samples(step)
+            counts = self.schedule.counts(samples)
+            slices = slice_samples(samples, num_frames, self.world_size * self.num_micro_batches)
+            # Every world_size-th: heavier slices come first, and so are dealt out evenly.
+            for part in slices[self.rank :: self.world_size]:
+                yield MicroBatch(step, part, counts)
+
+
+def default_short_side_px(image_size: int) -> tuple[int, int]:
+    """(256, 320) at 224 and (448, 512) at 448, the usual choices for both; in proportion to 224 otherwise."""
+    return (448, 512) if image_size == 448 else (round(image_size * 256 / 224), round(image_size * 320 / 224))
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if not names:
+        raise RecipeError("no datasets; a mixture takes at least one")
+    name, occurrences = Counter(names).most_common(1)[0]
+    if occurrences > 1:
+        raise RecipeError(f"{occurrences} datasets are named {name!r}; each has a head by its name: rename one")
+
+
+def _rates(datasets: dict[str, Dataset]) -> dict[str, float] | None:
+    rates = {name: dataset.rate for name, dataset in datasets.items() if dataset.rate is not None}
+    if rates and len(rates) < len(datasets):
+        raise RecipeError(f"{next(iter(rates))!r} has a rate and others have none; give a rate to all or to none")
+    return rates or None
+
+
+def _unchanged(decoded: Any) -> Any:
+    return decoded

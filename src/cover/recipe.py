@@ -1,0 +1,239 @@
+"""A recipe: one TOML file that describes one experiment, checked before any file or device is touched.
+
+    policy = "cotrain"
+    init = "runs/pretrain"
+
+    [model]
+    variant = "timesformer_large"
+
+    [datasets.k400]
+    train = "manifests/k400-train.arrow"
+    val = "manifests/k400-val.arrow"
+
+`extends = "base.toml"` (a path beside the recipe, one level) fills in what the recipe does not say. Defaults are the
+paper's (§4.1); docs/paper.md lists what the paper leaves open. Paths are relative to the current folder.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cover.errors import RecipeError
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """Common rules: no unknown keys, no silent conversion of types, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ModelSection(Section):
+    """Architecture; depth, width, num_heads and patch_size override the variant's values."""
+
+    variant: Literal["timesformer_tiny", "timesformer_small", "timesformer_base", "timesformer_large"] = (
+        "timesformer_base"
+    )
+    num_frames: Positive = 8
+    image_size: Positive = 224
+    patch_size: Positive = 16
+    depth: Positive | None = None
+    width: Positive | None = None
+    num_heads: Positive | None = None
+    drop_path_rate: Share = 0.1
+    image_temporal: Literal["attend", "skip"] = "attend"
+    temporal_init: Literal["zero", "random"] = "zero"
+
+
+class DatasetSection(Section):
+    """One dataset: its manifests and how it takes part.
+
+    rate: share of a batch relative to the other datasets' rates; all or none say it. Without rates, shares are
+    proportional to size (§4.1). reversal_pairs: pairs of classes that become each other when a clip is reversed.
+    """
+
+    train: Path
+    val: Path | None = None
+    test: Path | None = None
+    loss_weight: NotNegative = 1.0
+    horizontal_flip: bool = True
+    rate: Annotated[float, Field(gt=0)] | None = None
+    reversal_pairs: tuple[tuple[str, str], ...] = ()
+
+
+class DataSection(Section):
+    """Batches and how clips are read.
+
+    short_side: range in pixels to which a frame's shorter side is scaled before the random crop; (256, 320) at
+    image_size 224, (448, 512) at 448, in proportion otherwise. cache_frames: decode once, keep frames in memory.
+    """
+
+    batch_size: Positive = 128
+    short_side: tuple[Positive, Positive] | None = None
+    temporal_jitter: bool = False
+    cache_frames: bool = False
+    num_workers: Annotated[int, Field(ge=0)] = 8
+    max_unreadable_share: Share = 0.01
+
+
+class OptimizerSection(Section):
+    """The paper's SGD (§4.1) by default. drop_epochs: completed epochs after which the rate is multiplied by
+    drop_factor (schedule = "step"); warmup_epochs: linear rise from zero."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: NotNegative = 5e-3
+    momentum: Share = 0.9
+    weight_decay: NotNegative = 1e-4
+    schedule: Literal["step", "cosine"] = "step"
+    drop_epochs: tuple[NotNegative, ...] = (10, 14)
+    drop_factor: Share = 0.1
+    warmup_epochs: NotNegative = 0
+    clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
+
+
+class TrainingSection(Section):
+    """Length, precision and rhythm of a run. max_steps ends it early; log_every and save_every count steps.
+
+    micro_batches: parts into which each process splits its share of a batch to save memory. precision: bf16 and fp16
+    are mixed precision on a GPU; a CPU always computes in fp32, which is faster there.
+    """
+
+    epochs: Annotated[float, Field(gt=0)] = 20
+    max_steps: Positive | None = None
+    micro_batches: Positive = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    compile: bool = False
+    log_every: Positive = 10
+    save_every: Positive = 1000
+    evaluate_every_epochs: Annotated[float, Field(gt=0)] = 1
+    reduction: Literal["dataset_mean", "pooled"] = "dataset_mean"
+
+
+class EvaluationSection(Section):
+    """Views of a clip whose logits are averaged: num_clips in time × num_crops in space."""
+
+    num_clips: Positive = 1
+    num_crops: Literal[1, 3] = 3
+    batch_size: Positive = 16
+
+
+class Recipe(Section):
+    """One experiment. init: run or checkpoint folder that the weights start from."""
+
+    policy: Literal["pretrain", "standard", "cotrain"]
+    seed: int = 0
+    init: Path | None = None
+    model: ModelSection = ModelSection()
+    datasets: Annotated[dict[str, DatasetSection], Field(min_length=1)]
+    data: DataSection = DataSection()
+    optimizer: OptimizerSection = OptimizerSection()
+    training: TrainingSection = TrainingSection()
+    evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        if self.policy == "standard" and len(self.datasets) > 1:
+            raise ValueError(
+                f"policy 'standard' trains one dataset, not {len(self.datasets)}; use policy = \"cotrain\""
+            )
+        rated = [name for name, dataset in self.datasets.items() if dataset.rate is not None]
+        if rated and len(rated) < len(self.datasets):
+            raise ValueError(f"datasets.{rated[0]} has a rate and others have none; give a rate to all or to none")
+        if self.data.short_side and self.data.short_side[0] > self.data.short_side[1]:
+            raise ValueError(f"data.short_side {list(self.data.short_side)} is not a range; write [smallest, largest]")
+        return self
+
+    @property
+    def short_side_px(self) -> tuple[int, int]:
+        """Range of the shorter side before the random crop: as said, or DESIGN's choice for 224 and 448."""
+        if self.data.short_side:
+            return self.data.short_side
+        size = self.model.image_size
+        return (448, 512) if size == 448 else (round(size * 256 / 224), round(size * 320 / 224))
+
+    def write(self, path: Path) -> None:
+        """Write the resolved recipe as TOML."""
+        path.write_text(tomli_w.dumps(self.model_dump(mode="json", exclude_none=True)))
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe. overrides: "a.b=value" with TOML values (a bare word is a string).
+
+    Raises RecipeError naming the key, the value and the rule.
+    """
+    values = _read_toml(path)
+    if base := values.pop("extends", None):
+        parent = _read_toml(path.parent / str(base))
+        if "extends" in parent:
+            raise RecipeError(f"{path}: extends {base!r}, which extends another recipe; one level is the limit")
+        values = _merge(parent, values)
+    for override in overrides:
+        values = _merge(values, _parse_override(override))
+    return parse_recipe(values, str(path))
+
+
+def parse_recipe(values: dict[str, Any], source: str) -> Recipe:
+    """Check a recipe given as plain data. source: its name in messages. Raises RecipeError."""
+    try:
+        # JSON mode: lists become tuples and strings paths, while numbers and strings are not taken for each other.
+        return Recipe.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise RecipeError(f"{source}: unknown key {key!r}; {_known_keys(first['loc'])}") from None
+        if first["type"] == "missing":
+            raise RecipeError(f"{source}: {key!r} is missing; every recipe says it") from None
+        message = first["msg"].removeprefix("Value error, ")
+        shown = "" if not key else f"{key} = {first['input']!r}: "
+        raise RecipeError(f"{source}: {shown}{message[:1].lower()}{message[1:]}") from None
+
+
+def _known_keys(location: tuple[int | str, ...]) -> str:
+    section: type[BaseModel] = Recipe
+    for part in location[:-1]:
+        annotation = section.model_fields[str(part)].annotation if str(part) in section.model_fields else None
+        section = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else DatasetSection
+    return "known here: " + ", ".join(section.model_fields)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe; give the path of a TOML file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path} is not a readable TOML file: {error}") from None
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {override!r} is not of the form key=value; write --set training.epochs=5")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for part in reversed(key.strip().split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, table by table."""
+    both = {
+        key: _merge(base[key], value)
+        for key, value in over.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
+    return base | over | both

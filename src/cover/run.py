@@ -1,0 +1,240 @@
+"""From a recipe to a run: the one place that builds every stage of training and connects them.
+
+Whoever wants to know how the parts fit together reads `train`. What is done with a finished run is in trained.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+
+from cover.catalog.manifest import Manifest
+from cover.errors import CheckpointError, ManifestError, RecipeError
+from cover.mixture.dataset import Dataset
+from cover.mixture.mixture import Mixture
+from cover.mixture.table import mixture_rows, mixture_table
+from cover.models.config import variant_config
+from cover.models.create import build
+from cover.models.timesformer import TimeSformer
+from cover.models.weights import init_from, load_exactly, read_tensors
+from cover.recipe import Recipe
+from cover.trained import evaluate_manifest, predictor
+from cover.training.checkpoint import LATEST, TrainingState, find_checkpoint, restore
+from cover.training.optimizer import create_optimizer
+from cover.training.trainer import Trainer, Validate
+
+Manifests = Mapping[str, Manifest]
+
+
+def train(
+    recipe: Recipe, run: Path, console: Console, *, resume: bool = False, allow_changed_data: bool = False
+) -> bool:
+    """Train a recipe into a run folder. Returns False when a signal interrupted it; its state is saved then.
+
+    resume: continue from the latest checkpoint in `run`, if there is one. allow_changed_data: resume although
+    manifests differ, with a new epoch of the mixture. Raises CoverError, before anything is written where it can.
+    """
+    if not resume and (run / LATEST).exists():
+        raise CheckpointError(f"{run} holds a run already; continue it with --resume or choose another --out")
+    manifests = open_manifests(recipe, "train")
+    check_policy(recipe, manifests)
+    validation = open_manifests(recipe, "val", like=manifests)
+    accelerator = start_accelerator(recipe, run)
+    checkpoint = find_checkpoint(run, LATEST) if (run / LATEST).exists() else None
+    model = create(recipe, manifests, checkpoint, console if accelerator.is_main_process else None)
+    wrapped, optimizer = accelerator.prepare(model, create_optimizer(model, recipe.optimizer))
+    state = TrainingState(digests={name: manifest.digest for name, manifest in manifests.items()})
+    if checkpoint:
+        state = resumed_state(restore(checkpoint, model, optimizer), state.digests, allow_changed_data)
+        if accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict(state.grad_scaler)
+    steps_per_epoch = sum(map(len, manifests.values())) / recipe.data.batch_size
+    num_steps = recipe.training.max_steps or max(1, round(recipe.training.epochs * steps_per_epoch))
+    mixture = create_mixture(recipe, manifests, state, num_steps, accelerator)
+    if accelerator.is_main_process:
+        describe_run(recipe, run, mixture, console)
+    trainer = Trainer(
+        recipe=recipe,
+        run=run,
+        accelerator=accelerator,
+        model=model,
+        wrapped=wrapped.train(),
+        optimizer=optimizer,
+        batches=iter(mixture),
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+        validate=validator(recipe, validation, accelerator) if validation else None,
+        state=state,
+        console=console,
+    )
+    finished = trainer.fit()
+    accelerator.end_training()
+    return finished
+
+
+def open_manifests(recipe: Recipe, split: str, like: Manifests | None = None) -> dict[str, Manifest]:
+    """The manifests of one split, of the datasets that have it.
+
+    like: manifests whose class names they must share. Raises ManifestError.
+    """
+    opened = {}
+    for name, section in recipe.datasets.items():
+        path: Path | None = getattr(section, split)
+        if path is None:
+            continue
+        opened[name] = Manifest.open(path)
+        if like and opened[name].class_names != like[name].class_names:
+            raise ManifestError(
+                f"datasets.{name}.{split} = '{path}' has other classes than its training manifest; "
+                "index both splits together"
+            )
+    return opened
+
+
+def check_policy(recipe: Recipe, manifests: Manifests) -> None:
+    """Raise RecipeError when the datasets are not of the kind that the policy trains on (paper §3.1, §3.3)."""
+    wanted = {"pretrain": "image", "standard": "video"}.get(recipe.policy)
+    for name, manifest in manifests.items():
+        if wanted and manifest.kind != wanted:
+            raise RecipeError(
+                f"policy {recipe.policy!r} trains on {wanted}s, datasets.{name} holds {manifest.kind}s; "
+                'use policy = "cotrain"'
+            )
+        classes = {label for pair in recipe.datasets[name].reversal_pairs for label in pair}
+        if unknown := sorted(classes - set(manifest.class_names)):
+            raise RecipeError(
+                f"datasets.{name}.reversal_pairs names {unknown[0]!r}, which is no class of {manifest.name}"
+            )
+
+
+def start_accelerator(recipe: Recipe, run: Path) -> Accelerator:
+    """Devices, processes and precision. A machine without CUDA computes in fp32 on the CPU, also across processes."""
+    cuda = torch.cuda.is_available()
+    precision = {"fp32": "no"}.get(recipe.training.precision, recipe.training.precision) if cuda else "no"
+    accelerator = Accelerator(cpu=not cuda, mixed_precision=precision, log_with="tensorboard", project_dir=run)
+    accelerator.init_trackers("tensorboard")
+    return accelerator
+
+
+def create(recipe: Recipe, manifests: Manifests, checkpoint: Path | None, console: Console | None) -> TimeSformer:
+    """The model at the start of a run: from its checkpoint, from `init`, or fresh. Policy "pretrain" has no temporal
+    layers (paper, Eq. 1)."""
+    section = recipe.model
+    config = variant_config(
+        section.variant,
+        {name: manifest.class_names for name, manifest in manifests.items()},
+        num_frames=section.num_frames,
+        image_size_px=section.image_size,
+        patch_size_px=section.patch_size,
+        depth=section.depth,
+        width=section.width,
+        num_heads=section.num_heads,
+        drop_path_rate=section.drop_path_rate,
+        image_temporal=section.image_temporal,
+        attention="space_only" if recipe.policy == "pretrain" else "divided",
+    )
+    torch.manual_seed(recipe.seed)
+    model = build(config, section.temporal_init)
+    if checkpoint:
+        load_exactly(model, read_tensors(checkpoint), checkpoint)
+    elif recipe.init:
+        report = init_from(model, find_init(recipe.init), section.temporal_init)
+        if console:
+            console.print(f"weights from {recipe.init}: {report}")
+    if recipe.training.compile:
+        for block in model.blocks:
+            block.compile(dynamic=True)
+    return model
+
+
+def find_init(path: Path) -> Path:
+    """The checkpoint folder that `init` means. Raises RecipeError for what is not a run of ours."""
+    try:
+        return find_checkpoint(path)
+    except CheckpointError:
+        raise RecipeError(
+            f"init = '{path}' is not a run or checkpoint of cover; foreign weights cannot be read yet, "
+            'so pre-train with policy = "pretrain" and name that run'
+        ) from None
+
+
+def resumed_state(state: TrainingState, digests: dict[str, str], allow_changed_data: bool) -> TrainingState:
+    """The state to go on from. Raises CheckpointError naming a dataset whose manifest is not the one of before,
+    unless that is allowed; the mixture starts a new epoch then."""
+    changed = sorted(
+        name for name in digests.keys() | state.digests.keys() if digests.get(name) != state.digests.get(name)
+    )
+    if changed and not allow_changed_data:
+        raise CheckpointError(
+            f"the training manifest of {', '.join(changed)} is not the one this run began with; "
+            "restore it, or pass --allow-changed-data to go on with the new one"
+        )
+    if changed:
+        state.mixture_start = state.step
+    state.digests = digests
+    return state
+
+
+def create_mixture(
+    recipe: Recipe, manifests: Manifests, state: TrainingState, num_steps: int, accelerator: Accelerator
+) -> Mixture:
+    """This process's share of every batch from the present step to the last."""
+    data = recipe.data
+    datasets = [
+        Dataset(
+            manifest,
+            name=name,
+            num_frames=recipe.model.num_frames,
+            loss_weight=recipe.datasets[name].loss_weight,
+            horizontal_flip=recipe.datasets[name].horizontal_flip,
+            rate=recipe.datasets[name].rate,
+            temporal_jitter=data.temporal_jitter,
+            cache_frames=data.cache_frames,
+        )
+        for name, manifest in manifests.items()
+    ]
+    return Mixture(
+        datasets,
+        batch_size=data.batch_size,
+        image_size=recipe.model.image_size,
+        short_side_px=recipe.short_side_px,
+        seed=recipe.seed + state.mixture_start,
+        start_step=state.step - state.mixture_start,
+        num_steps=num_steps - state.step,
+        num_workers=data.num_workers,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        num_micro_batches=recipe.training.micro_batches,
+        max_unreadable_share=data.max_unreadable_share,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+
+
+def describe_run(recipe: Recipe, run: Path, mixture: Mixture, console: Console) -> None:
+    """Write the resolved recipe and the mixture into the run folder, and print the mixture."""
+    run.mkdir(parents=True, exist_ok=True)
+    recipe.write(run / "recipe.toml")
+    rows = mixture_rows(mixture, reduction=recipe.training.reduction)
+    (run / "mixture.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    console.print(mixture_table(rows))
+
+
+def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) -> Validate:
+    """A function that scores a model on the validation splits, in normal frame order."""
+
+    def validate(model: TimeSformer) -> dict[str, dict[str, float]]:
+        model.eval()
+        predict = predictor(model, accelerator.device, accelerator.autocast)
+        results = {
+            name: evaluate_manifest(predict, recipe, manifest, name, "normal") for name, manifest in manifests.items()
+        }
+        model.train()
+        return {name: {"top1": result.top1} for name, result in results.items()}
+
+    return validate

@@ -1,0 +1,182 @@
+"""What is done with a trained run: evaluate it, ask it about files, show samples of its work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from cover.catalog.manifest import Manifest
+from cover.errors import CheckpointError
+from cover.evaluation.evaluate import Predict, evaluate_dataset
+from cover.evaluation.orders import FrameOrder
+from cover.evaluation.record import load_records
+from cover.evaluation.report import write_report
+from cover.evaluation.result import DatasetResult
+from cover.evaluation.strips import Strip, sample_strips
+from cover.evaluation.terminal import print_comparison
+from cover.inference.predict import Prediction, predict_file
+from cover.media.reader import ClipReader
+from cover.models.timesformer import TimeSformer
+from cover.models.weights import load_model
+from cover.recipe import Recipe, read_recipe
+from cover.training.checkpoint import find_checkpoint
+
+NUM_STRIPS = 3
+"""Sample clips of each dataset in a comparison."""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run folder with the model of its best checkpoint, ready on a device."""
+
+    folder: Path
+    checkpoint: Path
+    recipe: Recipe
+    model: TimeSformer
+    device: torch.device
+
+    @classmethod
+    def open(cls, path: Path) -> TrainedRun:
+        """path: a run, or one of its checkpoints. Uses a GPU where there is one. Raises CheckpointError."""
+        checkpoint = find_checkpoint(path)
+        folder = checkpoint.parent.parent
+        if not (folder / "recipe.toml").exists():
+            raise CheckpointError(
+                f"{folder} holds no recipe.toml; give the folder of a run that `cover train` has written"
+            )
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(folder, checkpoint, read_recipe(folder / "recipe.toml"), load_model(checkpoint).to(device), device)
+
+    def manifest(self, dataset: str, split: str) -> Manifest:
+        """The manifest of a dataset's split. Raises CheckpointError where the recipe names none."""
+        if dataset not in self.recipe.datasets:
+            heads = ", ".join(self.recipe.datasets)
+            raise CheckpointError(f"{self.folder} has no dataset {dataset!r}; its datasets are {heads}")
+        path: Path | None = getattr(self.recipe.datasets[dataset], split)
+        if path is None:
+            raise CheckpointError(f"{self.folder} has no {split} manifest of {dataset}; name one in its recipe.toml")
+        return Manifest.open(path)
+
+    def evaluate(self, dataset: str, manifest: Manifest, order: FrameOrder, **views: int) -> DatasetResult:
+        """Score the dataset's head on a manifest and write the result into the run folder."""
+        result = evaluate_manifest(
+            self.predict_datasets, self.recipe, manifest, dataset, order, checkpoint=self.checkpoint.name, **views
+        )
+        result.save(self.folder)
+        return result
+
+    def has_result(self, dataset: str, manifest: Manifest, order: FrameOrder) -> bool:
+        """Whether this checkpoint was evaluated so already."""
+        result = load_records([self.folder])[0].result(dataset, manifest.split, order)
+        return result is not None and result.checkpoint == self.checkpoint.name
+
+    def predict(self, file: Path) -> Prediction:
+        """The most probable classes of every head for a video or image file. Raises DecodeError."""
+        views = self.recipe.evaluation
+        return predict_file(
+            self.predict_heads,
+            file,
+            class_names=self.model.config.heads,
+            num_frames=self.model.config.num_frames,
+            crop_px=self.model.config.image_size_px,
+            num_clips=views.num_clips,
+            num_crops=views.num_crops,
+        )
+
+    def strips(self, split: str, num_samples: int) -> list[Strip]:
+        """A few clips of each dataset that has the split, with what the model says about them."""
+        return [
+            strip
+            for name, section in self.recipe.datasets.items()
+            if getattr(section, split)
+            for strip in sample_strips(
+                self.predict_datasets, self.reader(name, self.manifest(name, split)), name, num_samples, seed=0
+            )
+        ]
+
+    def reader(self, dataset: str, manifest: Manifest) -> ClipReader:
+        """Clips of a manifest in the format of this run's model."""
+        return reader_for(self.recipe, manifest, dataset)
+
+    @property
+    def predict_datasets(self) -> Predict:
+        """{dataset: frames [T,B,C,Y,X]} → {dataset: logits}: each dataset's clips through its own head."""
+        return predictor(self.model, self.device, self._autocast)
+
+    def predict_heads(self, frames: Tensor) -> dict[str, Tensor]:
+        """Logits of every head on the same uint8 clips [T,B,C,Y,X]."""
+        with torch.inference_mode(), self._autocast():
+            logits = self.model.predict(frames.to(self.device))
+        return {name: values.float().cpu() for name, values in logits.items()}
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.recipe.training.precision)
+        return torch.autocast("cuda", half) if half and self.device.type == "cuda" else nullcontext()
+
+
+def predictor(
+    model: TimeSformer, device: torch.device, autocast: Callable[[], AbstractContextManager[None]]
+) -> Predict:
+    """The model as evaluation sees it: frames on the CPU in, logits on the CPU out."""
+
+    def predict(clips: dict[str, Tensor]) -> dict[str, Tensor]:
+        with torch.inference_mode(), autocast():
+            logits = model({name: frames.to(device) for name, frames in clips.items()})
+        return {name: values.float().cpu() for name, values in logits.items()}
+
+    return predict
+
+
+def evaluate_manifest(
+    predict: Predict,
+    recipe: Recipe,
+    manifest: Manifest,
+    name: str,
+    order: FrameOrder,
+    *,
+    checkpoint: str = "",
+    **views: int,
+) -> DatasetResult:
+    """Evaluate one head on one manifest with the recipe's views, or with others (num_clips, num_crops)."""
+    section = recipe.evaluation
+    return evaluate_dataset(
+        predict,
+        reader_for(recipe, manifest, name),
+        name=name,
+        order=order,
+        batch_size=section.batch_size,
+        num_workers=recipe.data.num_workers,
+        reversal_pairs=recipe.datasets[name].reversal_pairs,
+        checkpoint=checkpoint,
+        num_clips=views.get("num_clips", section.num_clips),
+        num_crops=views.get("num_crops", section.num_crops),
+    )
+
+
+def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
+    """Clips of a manifest in the format of the recipe's model."""
+    return ClipReader(
+        manifest,
+        num_frames=recipe.model.num_frames,
+        crop_px=recipe.model.image_size,
+        short_side_px=recipe.short_side_px,
+        horizontal_flip=recipe.datasets[name].horizontal_flip,
+    )
+
+
+def compare_runs(
+    runs: Sequence[Path], out: Path, console: Console, *, stages: Mapping[str, float] | None = None
+) -> None:
+    """Write the page that compares runs, with sample clips of their test splits, and print its tables.
+
+    stages: wall time in seconds of what led here, by name.
+    """
+    strips = {run: TrainedRun.open(run).strips("test", NUM_STRIPS) for run in runs}
+    comparison = write_report(runs, out, strips=strips, stages=stages)
+    print_comparison(comparison, console)

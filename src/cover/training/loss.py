@@ -1,0 +1,56 @@
+"""The weighted loss over the datasets of a mixture (paper, §3.3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from cover.clip import UNREADABLE, MixedBatch
+
+Reduction = Literal["dataset_mean", "pooled"]
+
+
+def dataset_losses(logits: Mapping[str, Tensor], batch: MixedBatch) -> dict[str, Tensor]:
+    """Summed cross-entropy of each dataset's clips in this batch; unreadable clips add nothing, absent datasets a
+    zero that stays connected to their head. logits: {dataset: [B, classes]}. Returns float32 scalars."""
+    return {
+        name: F.cross_entropy(values.float(), batch[name].labels, ignore_index=UNREADABLE, reduction="sum")
+        if name in batch
+        else values.float().sum()
+        for name, values in logits.items()
+    }
+
+
+def weighted_sum(
+    losses: Mapping[str, Tensor],
+    batch: MixedBatch,
+    weights: Mapping[str, float] | None = None,
+    reduction: Reduction = "dataset_mean",
+) -> Tensor:
+    """Σ_i w_i · mean cross-entropy of dataset i, as a scalar.
+
+    losses: from dataset_losses. weights: w_i, 1 where not given. reduction: "dataset_mean" divides each sum by its own
+    dataset's scheduled count (§3.3.2 with ℓ as a mean), "pooled" every sum by the count of the whole batch.
+
+    The counts are those of the whole step (MixedBatch.counts), so the parts of a step simply add up, however it is
+    sliced into micro-batches and ranks.
+    """
+    pooled = sum(batch.counts.values())
+    total = next(iter(losses.values())).new_zeros(())
+    for name, value in losses.items():
+        count = batch.counts[name] if reduction == "dataset_mean" else pooled
+        total = total + (1.0 if weights is None else weights.get(name, 1.0)) * value / count
+    return total
+
+
+def loss(
+    logits: Mapping[str, Tensor],
+    batch: MixedBatch,
+    weights: Mapping[str, float] | None = None,
+    reduction: Reduction = "dataset_mean",
+) -> Tensor:
+    """The co-training loss of a batch: `weighted_sum` of its `dataset_losses`."""
+    return weighted_sum(dataset_losses(logits, batch), batch, weights, reduction)

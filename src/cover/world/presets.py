@@ -1,0 +1,73 @@
+"""How much of the world a preset renders, and on which maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cover.world.dataset import ClipFormat, WorldDataset
+from cover.world.events import EVENTS
+from cover.world.images import OBJECTS, PRETRAIN
+from cover.world.moves import MOVES
+from cover.world.scenes import SCENES
+
+DATASETS = {dataset.name: dataset for dataset in (PRETRAIN, OBJECTS, SCENES, MOVES, EVENTS)}
+
+# Disjoint; every group has maps of all five episodes. Left out are maps with too little open, steadily lit ground
+# (MAP16, MAP24, MAP31, E2M2, E3M2) and those that are mostly one colour (MAP23, MAP27, MAP29, MAP30, E3M1, E3M4, E3M9).
+MAP_GROUPS = {
+    "pretrain": tuple("MAP02 MAP08 MAP12 MAP15 MAP19 MAP32 E1M2 E1M8 E2M1 E3M7 E4M2 E4M5".split()),
+    "pretrain_val": tuple("MAP22 E2M6".split()),
+    "train": tuple(
+        "MAP01 MAP04 MAP05 MAP07 MAP09 MAP11 MAP13 MAP18 MAP21 MAP26 E1M1 E1M3 E1M5 E1M7 E1M9 "
+        "E2M3 E2M5 E2M7 E2M9 E3M3 E3M6 E3M8 E4M1 E4M3 E4M7 E4M9".split()
+    ),
+    "val": tuple("MAP03 MAP17 MAP25 E1M4 E2M8 E4M6".split()),
+    "test": tuple("MAP06 MAP10 MAP14 MAP20 MAP28 E1M6 E2M4 E3M5 E4M4 E4M8".split()),
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Formats by kind, and the number of clips of each split by dataset. `all_classes`: else the quick ones."""
+
+    formats: Mapping[str, ClipFormat]
+    num_clips: Mapping[str, Mapping[str, int]]
+    all_classes: bool
+
+    def classes(self, dataset: WorldDataset) -> tuple[str, ...]:
+        """The classes of a dataset that this preset renders."""
+        return dataset.classes if self.all_classes else dataset.quick_classes
+
+
+PRESETS = {
+    "quick": Preset(
+        formats={"image": ClipFormat(160, 120, 1, 1), "video": ClipFormat(160, 120, 16, 3)},
+        num_clips={
+            PRETRAIN.name: {"train": 1600, "val": 160},
+            OBJECTS.name: {"train": 1600, "val": 160, "test": 320},
+            SCENES.name: {"train": 640, "val": 80, "test": 160},
+            MOVES.name: {"train": 640, "val": 80, "test": 160},
+            EVENTS.name: {"train": 640, "val": 80, "test": 160},
+        },
+        all_classes=False,
+    ),
+    "full": Preset(
+        formats={"image": ClipFormat(320, 240, 1, 1), "video": ClipFormat(320, 240, 36, 2)},
+        num_clips={
+            PRETRAIN.name: {"train": 20_000, "val": 1_000},
+            OBJECTS.name: {"train": 20_000, "val": 1_000, "test": 2_000},
+            SCENES.name: {"train": 4_000, "val": 500, "test": 1_000},
+            MOVES.name: {"train": 4_000, "val": 500, "test": 1_000},
+            EVENTS.name: {"train": 4_000, "val": 500, "test": 1_000},
+        },
+        all_classes=True,
+    ),
+}
+
+
+def maps_of(dataset: str, split: str) -> tuple[str, ...]:
+    """The maps on which a split of a dataset is rendered."""
+    if dataset == PRETRAIN.name:
+        return MAP_GROUPS["pretrain" if split == "train" else "pretrain_val"]
+    return MAP_GROUPS[split]

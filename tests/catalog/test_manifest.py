@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cover.catalog.manifest import Manifest, ManifestRow, write_manifest
+from cover.errors import ManifestError
+
+ROWS = [
+    ManifestRow("a", "run/a.mp4", 0, start_seconds=1.5, end_seconds=3.0),
+    ManifestRow("b", "jump/b.mp4", 1, num_frames=30, readable=False, reason="no video stream"),
+]
+
+
+def write(path: Path, rows: list[ManifestRow] = ROWS, **changes: object) -> Manifest:
+    about = {"name": "clips", "kind": "video", "split": "train", "class_names": ["run", "jump"], "root": path.parent}
+    return write_manifest(path, rows, **(about | changes))  # type: ignore[arg-type]
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    manifest = write(tmp_path / "clips.arrow")
+    assert (manifest.name, manifest.kind, manifest.split) == ("clips", "video", "train")
+    assert manifest.class_names == ("run", "jump")
+    assert [(row.sample_id, row.label, row.start_seconds, row.readable) for row in manifest] == [
+        ("a", 0, 1.5, None),
+        ("b", 1, None, False),
+    ]
+    assert manifest[1].file == tmp_path / "jump/b.mp4"
+    assert list(tmp_path.iterdir()) == [tmp_path / "clips.arrow"]
+
+
+def test_labels_are_a_view_of_the_mapped_file(tmp_path: Path) -> None:
+    manifest = write(tmp_path / "clips.arrow", [ManifestRow(str(i), "a", i % 2) for i in range(100_000)])
+    before = pa.total_allocated_bytes()
+    labels = Manifest.open(manifest.path).labels
+    assert pa.total_allocated_bytes() == before
+    assert labels.dtype == np.int32 and not labels.flags.owndata and labels[:3].tolist() == [0, 1, 0]
+
+
+def test_a_manifest_pickles_as_its_path(tmp_path: Path) -> None:
+    manifest = write(tmp_path / "clips.arrow", [ManifestRow(str(i), "a", 0) for i in range(10_000)])
+    pickled = pickle.dumps(manifest)
+    assert len(pickled) < 1000
+    assert pickle.loads(pickled)[9_999] == manifest[9_999]
+
+
+def test_a_root_inside_the_manifests_folder_moves_with_it(tmp_path: Path) -> None:
+    write(tmp_path / "here" / "clips.arrow", root=tmp_path / "here" / "media")
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    assert Manifest.open(tmp_path / "there" / "clips.arrow").root == tmp_path / "there" / "media"
+
+
+def test_digest_tells_samples_and_labels_but_neither_root_nor_findings(tmp_path: Path) -> None:
+    digest = write(tmp_path / "clips.arrow").digest
+    checked = [ManifestRow("a", "run/a.mp4", 0, start_seconds=1.5, end_seconds=3.0, fps=25.0, readable=True), ROWS[1]]
+    assert write(tmp_path / "2.arrow", checked, root="/elsewhere", split="val").digest == digest
+    assert write(tmp_path / "3.arrow", ROWS[::-1]).digest != digest
+    assert write(tmp_path / "4.arrow", class_names=["jump", "run"]).digest != digest
+    assert write(tmp_path / "5.arrow", [ManifestRow("a", "run/a.mp4", 0, start_seconds=1.0), ROWS[1]]).digest != digest
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "message"),
+    [
+        ([ManifestRow("a", "a.mp4", 2)], {}, "label 2 of clips's sample a is outside its 2 classes; labels are 0 to 1"),
+        ([ManifestRow("a", "a.mp4", -1)], {}, "label -1"),
+        ([ROWS[0], ROWS[0]], {}, "a occurs more than once among the sample ids of clips"),
+        (ROWS, {"class_names": ["run", "run"]}, "run occurs more than once among the class names"),
+        ([], {}, "clips has no samples"),
+        ([{"sample_id": "a", "label": 0}], {}, "a sample of clips has no path"),
+        ([ManifestRow("a", "\udcff.mp4", 0)], {}, "is not UTF-8; rename the file"),
+    ],
+)
+def test_bad_rows_are_refused_in_one_line_and_nothing_is_written(
+    tmp_path: Path, rows: list[ManifestRow], changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ManifestError, match=message) as caught:
+        write(tmp_path / "clips.arrow", rows, **changes)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"none.arrow does not exist; write it with `cover index`"):
+        Manifest.open(tmp_path / "none.arrow")
+    whole = write(tmp_path / "clips.arrow").path.read_bytes()
+    for name, content in {"empty": b"", "text": b"path,label\n", "half": whole[: len(whole) // 2]}.items():
+        (tmp_path / f"{name}.arrow").write_bytes(content)
+        with pytest.raises(ManifestError, match=f"{name}.arrow is not a manifest"):
+            Manifest.open(tmp_path / f"{name}.arrow")
+    with pa.ipc.new_file(tmp_path / "other.arrow", pa.schema([("a", pa.int8())])):
+        pass
+    with pytest.raises(ManifestError, match=r"other.arrow is not a manifest"):
+        Manifest.open(tmp_path / "other.arrow")

@@ -1,0 +1,75 @@
+"""Run folders as a trainer would leave them, with invented figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cover.evaluation.orders import FrameOrder
+from cover.evaluation.result import DatasetResult
+
+
+def _result(
+    dataset: str = "moves",
+    top1: float = 0.5,
+    order: FrameOrder = "normal",
+    split: str = "test",
+    pair_accuracy: float | None = None,
+    num_samples: int = 100,
+) -> DatasetResult:
+    num_right = round(top1 * num_samples / 2)
+    num_wrong = num_samples // 2 - num_right
+    return DatasetResult(
+        dataset=dataset,
+        kind="video",
+        split=split,
+        order=order,
+        views="1x3",
+        num_frames=8,
+        num_samples=num_samples,
+        num_unreadable=0,
+        chance=0.5,
+        top1=top1,
+        top5=None,
+        pair_accuracy=pair_accuracy,
+        num_pair_samples=num_samples if pair_accuracy is not None else 0,
+        seconds=1.5,
+        checkpoint="step-20",
+        class_names=("in < out", "out > in"),
+        confusion=((num_right, num_wrong), (num_wrong, num_right)),
+        unreadable={},
+    )
+
+
+@pytest.fixture
+def make_result() -> Callable[..., DatasetResult]:
+    """make_result(dataset, top1, order, …): an invented result over two classes."""
+    return _result
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """make_run(name, policy, datasets, results) → a run folder."""
+
+    def make_run(name: str, policy: str, datasets: list[str], results: list[DatasetResult]) -> Path:
+        run = tmp_path / name
+        run.mkdir()
+        model = 'variant = "timesformer_tiny"\nnum_frames = 8\nimage_size = 64\n'
+        tables = "".join(f'[datasets.{dataset}]\ntrain = "{dataset}.arrow"\n' for dataset in datasets)
+        (run / "recipe.toml").write_text(f'policy = "{policy}"\n[model]\n{model}{tables}')
+        (run / "mixture.json").write_text(json.dumps([{"dataset": name, "num_clips": 1200} for name in datasets]))
+        losses = {dataset: {"loss": 2.0, "top1": 0.3, "clips": 4, "unreadable": 0} for dataset in datasets}
+        lines: list[dict[str, object]] = [
+            {"step": step, "epoch": step / 10, "seconds": 61.0 * step, "loss": 2.0, "datasets": losses}
+            for step in range(1, 21)
+        ]
+        lines.append({"step": 20, "val": {dataset: {"top1": 0.4} for dataset in datasets}})
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for result in results:
+            result.save(run)
+        return run
+
+    return make_run

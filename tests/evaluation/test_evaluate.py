@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cover.catalog.manifest import Manifest
+from cover.errors import DecodeError
+from cover.evaluation.evaluate import Predict, evaluate_dataset
+from cover.evaluation.result import DatasetResult
+from cover.media.reader import ClipReader
+
+
+def reader_of(manifest: Manifest) -> ClipReader:
+    return ClipReader(manifest, num_frames=4, crop_px=32, short_side_px=(36, 45), horizontal_flip=False)
+
+
+def times_of(frames_tbcyx: Tensor) -> Tensor:
+    """[T,B]: numbers that grow with time within every clip of the manifest (bits in a 4 × 4 grid, low bits first)."""
+    grid = frames_tbcyx[:, :, 0, 4::8, 4::8].flatten(2)[..., :15] > 127
+    return (grid * 2 ** torch.arange(15)).sum(-1).float()
+
+
+def rises(clips: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A model that calls clips whose number rises class 0, others class 1."""
+    logits = {}
+    for name, frames in clips.items():
+        times = times_of(frames)
+        logits[name] = torch.stack([times[-1] - times[0], times[0] - times[-1]], dim=1)
+    return logits
+
+
+def test_every_sample_counts_once_whatever_the_batches(video_manifest: Manifest) -> None:
+    results = [
+        evaluate_dataset(rises, reader_of(video_manifest), name="clips", batch_size=size, num_workers=workers)
+        for size, workers in ((1, 0), (4, 2), (6, 0))
+    ]
+    for result in results:
+        assert result.num_samples == 6
+        assert result.top1 == pytest.approx(0.5)  # all rise, half of them are of class 0
+        assert result.confusion == ((3, 0), (3, 0))
+        assert (result.chance, result.views, result.split, result.num_frames) == (0.5, "1x3", "train", 4)
+
+
+def test_reversal_turns_pair_accuracy_round(video_manifest: Manifest) -> None:
+    accuracies = {}
+    for order in ("normal", "reversed"):
+        result = evaluate_dataset(
+            always_right_about_direction(video_manifest),
+            reader_of(video_manifest),
+            name="clips",
+            order=order,
+            batch_size=6,
+            reversal_pairs=[("jump", "run")],
+        )
+        accuracies[order] = result.pair_accuracy
+    assert accuracies == {"normal": 1.0, "reversed": 0.0}
+
+
+def always_right_about_direction(manifest: Manifest) -> Predict:
+    """A model that tells a clip's class when time rises, and its partner when it falls."""
+
+    def predict(clips: dict[str, Tensor]) -> dict[str, Tensor]:
+        logits = rises(clips)["clips"]
+        labels = torch.from_numpy(np.repeat(manifest.labels, 3)).bool()
+        return {"clips": torch.where(labels[:, None], logits.flip(1), logits)}
+
+    return predict
+
+
+def test_logits_not_decisions_are_averaged_over_views(video_manifest: Manifest) -> None:
+    def two_weak_votes_against_a_strong_one(clips: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"clips": torch.tensor([[9.0, 0.0], [0.0, 1.0], [0.0, 1.0]]).repeat(2, 1)}
+
+    reader = reader_of(video_manifest)
+    result = evaluate_dataset(two_weak_votes_against_a_strong_one, reader, name="clips", batch_size=2)
+    assert [row[0] for row in result.confusion] == [3, 3]
+
+
+def test_views_multiply(image_manifest: Manifest) -> None:
+    shapes = []
+
+    def predict(clips: dict[str, Tensor]) -> dict[str, Tensor]:
+        shapes.append(tuple(clips["pictures"].shape))
+        return {"pictures": torch.zeros(clips["pictures"].shape[1], 2)}
+
+    result = evaluate_dataset(
+        predict, reader_of(image_manifest), name="pictures", num_clips=2, num_crops=1, batch_size=4
+    )
+    assert shapes == [(1, 8, 3, 32, 32), (1, 2, 3, 32, 32)]
+    assert (result.num_frames, result.views) == (1, "2x1")
+
+
+def test_unreadable_samples_are_named_and_in_no_accuracy(video_manifest: Manifest) -> None:
+    broken = video_manifest[0]
+    broken.file.write_bytes(b"no video")
+    result = evaluate_dataset(rises, reader_of(video_manifest), name="clips", batch_size=1)
+    assert (result.num_samples, result.num_unreadable) == (5, 1)
+    assert list(result.unreadable) == [broken.sample_id]
+    assert str(broken.file) in result.unreadable[broken.sample_id]
+
+
+def test_nothing_readable_is_an_error_not_an_accuracy(image_manifest: Manifest) -> None:
+    for index in range(len(image_manifest)):
+        image_manifest[index].file.write_bytes(b"no image")
+    with pytest.raises(DecodeError, match="pictures: none of its 5 train samples can be decoded; check"):
+        evaluate_dataset(rises, reader_of(image_manifest), name="pictures")
+
+
+def test_result_survives_its_file(video_manifest: Manifest, tmp_path: Path) -> None:
+    result = evaluate_dataset(rises, reader_of(video_manifest), name="clips", order="reversed", checkpoint="step-9")
+    path = result.save(tmp_path)
+    assert path == tmp_path / "evaluation" / "clips-train-reversed.json"
+    assert DatasetResult.from_json(path.read_text()) == result

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cover.errors import RecipeError
+from cover.evaluation.tally import Tally, pair_partners
+
+
+def test_accuracies_equal_counting_by_hand() -> None:
+    logits = torch.randn(40, 7, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(40) % 7
+    tally = Tally(torch.full((7,), -1))
+    tally.update(logits[:25], labels[:25])
+    tally.update(logits[25:], labels[25:])
+    measured = tally.measured()
+    ranks = (logits > logits.gather(1, labels[:, None])).sum(1)
+    assert measured["num_samples"] == 40
+    assert measured["top1"] == pytest.approx((ranks == 0).float().mean().item())
+    assert measured["top5"] == pytest.approx((ranks < 5).float().mean().item())
+    assert measured["confusion"][2][logits[2].argmax()] >= 1
+    assert [sum(row) for row in measured["confusion"]] == torch.bincount(labels).tolist()
+    assert measured["pair_accuracy"] is None
+
+
+def test_pair_accuracy_looks_at_the_two_logits_of_a_clips_own_pair_alone() -> None:
+    tally = Tally(pair_partners(["left", "right", "still"], [("left", "right")]))
+    logits = torch.tensor([[2.0, 1.0, 9.0], [2.0, 1.0, 9.0], [0.0, 0.0, 9.0], [5.0, 0.0, 1.0]])
+    tally.update(logits, torch.tensor([0, 1, 1, 2]))  # own pair: right, wrong, tie; "still" has none
+    measured = tally.measured()
+    assert measured["num_pair_samples"] == 3
+    assert measured["pair_accuracy"] == pytest.approx(0.5)
+    assert measured["top5"] is None
+
+
+def test_a_pair_of_unknown_classes_is_refused() -> None:
+    with pytest.raises(RecipeError, match="reversal_pairs names 'up', which is no class of the dataset"):
+        pair_partners(["left", "right"], [("left", "up")])

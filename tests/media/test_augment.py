@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from cover.media.augment import Box, crop, evaluation_boxes, random_box, scale_down
+
+NumbersOf = Callable[[Any], list[int]]
+DrawNumber = Callable[[int, int, int], npt.NDArray[np.uint8]]
+
+
+def draw_boxes(count: int, flip_probability: float = 0.5) -> list[Box]:
+    rng = np.random.default_rng(0)
+    options: dict[str, Any] = {"crop_px": 224, "short_side_px": (256, 320), "flip_probability": flip_probability}
+    return [random_box(340, 256, rng=rng, **options) for _ in range(count)]
+
+
+def test_random_boxes_lie_inside_and_have_the_sizes_of_the_short_side_range() -> None:
+    boxes = draw_boxes(2000)
+    sides = np.array([box.width for box in boxes])
+    assert all(box.width == box.height for box in boxes)
+    assert sides.min() >= 224 * 256 / 320 and sides.max() <= 224
+    assert (256 * 224 / sides).mean() == pytest.approx(288, abs=1.5)  # U(256, 320)
+    assert all(box.left >= 0 and box.left + box.width <= 340 for box in boxes)
+    assert all(box.top >= 0 and box.top + box.height <= 256 for box in boxes)
+    assert np.mean([box.left / (340 - box.width) for box in boxes]) == pytest.approx(0.5, abs=0.03)
+    assert np.mean([box.flip for box in boxes]) == pytest.approx(0.5, abs=0.04)
+
+
+def test_switching_the_flip_off_leaves_the_crops() -> None:
+    with_flip, without = draw_boxes(50), draw_boxes(50, flip_probability=0.0)
+    assert not any(box.flip for box in without)
+    assert [(box.left, box.top, box.width) for box in with_flip] == [(box.left, box.top, box.width) for box in without]
+
+
+def test_evaluation_boxes_span_the_longer_side() -> None:
+    assert evaluation_boxes(340, 256) == [Box(0, 0, 256, 256), Box(42, 0, 256, 256), Box(84, 0, 256, 256)]
+    assert evaluation_boxes(100, 300) == [Box(0, 0, 100, 100), Box(0, 100, 100, 100), Box(0, 200, 100, 100)]
+    assert evaluation_boxes(340, 256, num_crops=1) == [Box(42, 0, 256, 256)]
+
+
+def test_crop_cuts_the_box_out_of_every_frame_and_mirrors(draw_number: DrawNumber, numbers_of: NumbersOf) -> None:
+    frames = np.zeros((3, 100, 150, 3), np.uint8)
+    for index in range(3):
+        frames[index, 10:90, 60:140] = draw_number(index + 5, 80, 80)
+    clip = crop(frames, Box(60, 10, 80, 80), 48)
+    assert clip.shape == (3, 3, 48, 48) and clip.is_contiguous()
+    assert numbers_of(clip) == [5, 6, 7]
+    mirrored = crop(frames, Box(60, 10, 80, 80, flip=True), 48)
+    assert mirrored.is_contiguous() and mirrored.equal(clip.flip(-1))
+
+
+def test_shrinking_averages_instead_of_picking_pixels() -> None:
+    stripes = np.zeros((1, 128, 128, 3), np.uint8)
+    stripes[:, :, ::2] = 255
+    grey = crop(stripes, Box(0, 0, 128, 128), 16).numpy()[..., 2:-2]
+    assert np.abs(grey.astype(int) - 127).max() <= 8
+
+
+def test_scale_down_brings_the_short_side_down_only() -> None:
+    assert scale_down(np.zeros((2, 240, 320, 3), np.uint8), 120).shape == (2, 120, 160, 3)
+    assert scale_down(np.zeros((2, 320, 240, 3), np.uint8), 120).shape == (2, 160, 120, 3)
+    small = np.zeros((2, 100, 90, 3), np.uint8)
+    assert scale_down(small, 120) is small

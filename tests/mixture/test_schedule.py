@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cover.errors import RecipeError
+from cover.mixture.schedule import Sample, Schedule, clip_seed, schedule, slice_samples
+
+SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=20).map(
+    lambda sizes: {f"dataset{number}": size for number, size in enumerate(sizes)}
+)
+BATCH_SIZE = st.integers(1, 64)
+
+
+@given(sizes=SIZES, batch_size=BATCH_SIZE)
+def test_an_epoch_reads_every_sample_once(sizes: dict[str, int], batch_size: int) -> None:
+    mixture = Schedule(sizes, batch_size=batch_size)
+    total = sum(sizes.values())
+    stream = [sample for step in range(-(-total // batch_size)) for sample in mixture.samples(step)]
+    assert set(stream[:total]) == {Sample(name, 0, index) for name, size in sizes.items() for index in range(size)}
+
+
+@given(sizes=SIZES, batch_size=BATCH_SIZE, num_steps=st.integers(1, 20))
+def test_totals_stay_within_one_sample_of_the_shares(sizes: dict[str, int], batch_size: int, num_steps: int) -> None:
+    mixture = Schedule(sizes, batch_size=batch_size)
+    totals: Counter[str] = Counter()
+    for step in range(num_steps):
+        totals.update(sample.dataset for sample in mixture.samples(step))
+        for name, size in sizes.items():
+            assert abs(totals[name] - (step + 1) * batch_size * size / sum(sizes.values())) <= 1
+
+
+@given(sizes=SIZES, batch_size=BATCH_SIZE, step=st.integers(0, 200), seed=st.integers(0, 2**32))
+def test_a_step_is_the_same_however_it_is_reached(sizes: dict[str, int], batch_size: int, step: int, seed: int) -> None:
+    walked = Schedule(sizes, batch_size=batch_size, seed=seed)
+    for earlier in range(max(step - 3, 0), step):
+        walked.samples(earlier)
+    assert walked.samples(step) == schedule(step, seed=seed, sizes=sizes, batch_size=batch_size)
+
+
+def test_rates_replace_sizes_and_a_small_dataset_is_walked_again() -> None:
+    mixture = Schedule({"large": 1000, "small": 10}, batch_size=12, rates={"large": 0.5, "small": 0.25})
+    samples = [sample for step in range(10) for sample in mixture.samples(step)]
+    assert Counter(sample.dataset for sample in samples) == {"large": 80, "small": 40}
+    small = [sample for sample in samples if sample.dataset == "small"]
+    walks = [[sample.index for sample in small if sample.epoch == epoch] for epoch in range(4)]
+    assert all(sorted(walk) == list(range(10)) for walk in walks)
+    assert walks[0] != walks[1]
+
+
+def test_another_seed_gives_another_order() -> None:
+    first, second = (schedule(0, seed=seed, sizes={"a": 100}, batch_size=100) for seed in (0, 1))
+    assert first != second
+    assert set(first) == set(second)
+
+
+def test_counts_are_exact_from_one_clip_a_batch_on_and_expected_below() -> None:
+    mixture = Schedule({"often": 90, "even": 10, "rarely": 5}, batch_size=10)
+    for step in range(10):
+        samples = mixture.samples(step)
+        counts = mixture.counts(samples)
+        assert counts["often"] == sum(sample.dataset == "often" for sample in samples)
+        assert counts["even"] == pytest.approx(100 / 105)
+        assert counts["rarely"] == pytest.approx(50 / 105)
+
+
+@given(sizes=SIZES, batch_size=BATCH_SIZE, step=st.integers(0, 50))
+def test_no_count_is_zero(sizes: dict[str, int], batch_size: int, step: int) -> None:
+    mixture = Schedule(sizes, batch_size=batch_size)
+    assert all(count > 0 for count in mixture.counts(mixture.samples(step)).values())
+
+
+@given(
+    batch_size=BATCH_SIZE,
+    num_slices=st.integers(1, 16),
+    frames=st.tuples(*[st.sampled_from([1, 4, 8, 16])] * 3),
+    step=st.integers(0, 50),
+)
+def test_slices_are_gapless_and_even(batch_size: int, num_slices: int, frames: tuple[int, ...], step: int) -> None:
+    num_frames = dict(zip("abc", frames, strict=True))
+    samples = schedule(step, seed=0, sizes={"a": 40, "b": 30, "c": 20}, batch_size=batch_size)
+    slices = slice_samples(samples, num_frames, num_slices)
+    assert sorted(sample for part in slices for sample in part) == sorted(samples)
+    loads = [sum(num_frames[sample.dataset] for sample in part) for part in slices]
+    assert len(slices) == num_slices
+    assert max(loads) - min(loads) <= max(num_frames.values())
+
+
+def test_clip_seeds_differ_by_sample_and_epoch_and_not_by_anything_else() -> None:
+    samples = [Sample(name, epoch, index) for name in "ab" for epoch in range(3) for index in range(50)]
+    seeds = {clip_seed(0, *sample) for sample in samples}
+    assert len(seeds) == len(samples)
+    assert clip_seed(3, "a", 1, 2) == clip_seed(3, "a", 1, 2) != clip_seed(4, "a", 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rates", "message"),
+    [
+        ({"a": 0, "b": 3}, None, "dataset 'a' has 0 samples"),
+        ({"a": 3, "b": 3}, {"a": 1.0, "b": -2.0}, "rate of dataset 'b' is -2.0"),
+        ({"a": 3, "b": 3}, {"a": 1.0, "b": 1e-9}, "rate of dataset 'b' is 1e-09"),
+    ],
+)
+def test_impossible_mixtures_are_refused(sizes: dict[str, int], rates: dict[str, float] | None, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        Schedule(sizes, batch_size=4, rates=rates)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from cover.catalog.manifest import Manifest
+from cover.mixture.dataset import Dataset
+from cover.mixture.mixture import Mixture
+from cover.mixture.table import mixture_rows, mixture_table
+
+
+@pytest.fixture
+def mixture(video_manifest: Manifest, image_manifest: Manifest) -> Mixture:
+    """Six videos and five images, three times as many images as videos in a batch of 16."""
+    datasets = [
+        Dataset(video_manifest, name="freedoom_moves", num_frames=4, rate=0.25),
+        Dataset(image_manifest, name="freedoom_objects", loss_weight=0.5, rate=0.75),
+    ]
+    return Mixture(datasets, batch_size=16, image_size=32)
+
+
+def test_rows_say_how_each_dataset_takes_part(mixture: Mixture) -> None:
+    videos, images = mixture_rows(mixture)
+    assert (videos.kind, videos.num_frames, videos.num_clips, videos.num_classes) == ("video", 4, 6, 2)
+    assert (images.kind, images.num_frames, images.share, images.clips_per_batch) == ("image", 1, 0.75, 12)
+    assert (videos.sample_weight, images.sample_weight) == (1 / 4, 0.5 / 12)
+    assert videos.epochs_per_epoch == pytest.approx(0.25 * 11 / 6)
+    assert json.loads(json.dumps(asdict(images)))["dataset"] == "freedoom_objects"
+
+
+def test_pooled_samples_weigh_their_share_of_the_batch(mixture: Mixture) -> None:
+    assert [row.sample_weight for row in mixture_rows(mixture, reduction="pooled")] == [1 / 16, 0.5 / 16]
+
+
+def test_the_table_fits_a_terminal(mixture: Mixture) -> None:
+    console = Console(width=80, file=StringIO())
+    with console.capture() as capture:
+        console.print(mixture_table(mixture_rows(mixture)))
+    for word in ("freedoom_objects", "video", "75%", "0.0417", "1.65"):
+        assert word in capture.get()

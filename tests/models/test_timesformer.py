@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from oracle import create_oracle, our_name, our_weights
+from torch import Tensor
+
+from cover.clip import ClipBatch, MixedBatch
+from cover.errors import CoverError
+from cover.models.attention import TemporalAttention
+from cover.models.config import variant_config
+from cover.models.create import create_model, num_parameters
+from cover.models.packing import Group, pack, unpack
+from cover.models.timesformer import TimeSformer
+
+SMALL = {"width": 48, "num_heads": 3, "depth": 3}
+
+
+def small_model(**settings: object) -> TimeSformer:
+    """A model in which every parameter matters."""
+    torch.manual_seed(0)
+    defaults = {"num_frames": 4, "image_size": 32, "heads": {"k400": 5, "ssv2": 4, "imagenet": 7}}
+    model = create_model("timesformer_tiny", **SMALL | defaults | settings)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+def clips(num_frames: int, num_clips: int, size: int = 32) -> Tensor:
+    return torch.randn(num_frames, num_clips, 3, size, size)
+
+
+# transformers does not average the frames of a space-only clip, as the published code does; one frame is comparable.
+@pytest.mark.parametrize(
+    ("attention", "num_frames"), [("divided", 1), ("divided", 4), ("divided", 8), ("space_only", 1)]
+)
+def test_logits_and_gradients_equal_the_published_model(attention: str, num_frames: int) -> None:
+    torch.manual_seed(1)
+    oracle = create_oracle(
+        image_size=32,
+        patch_size=16,
+        num_frames=num_frames,
+        num_labels=5,
+        attention_type={"divided": "divided_space_time"}.get(attention, attention),
+        hidden_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        intermediate_size=192,
+    )
+    model = small_model(num_frames=num_frames, heads={"k400": 5}, attention=attention)
+    model.load_state_dict(our_weights(oracle))
+    frames = clips(num_frames, 2)
+    ours, theirs = model({"k400": frames})["k400"], oracle(frames.transpose(0, 1)).logits
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    ours.square().sum().backward()
+    theirs.square().sum().backward()
+    gradients = {our_name(name): parameter.grad for name, parameter in oracle.named_parameters()}
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-5, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("variant", "settings", "expected"),
+    [
+        ("timesformer_base", {}, 121_566_352),
+        ("timesformer_base", {"attention": "space_only"}, 86_106_256),
+        ("timesformer_large", {"num_frames": 16, "image_size_px": 448}, 430_331_280),
+    ],
+)
+def test_sizes_are_the_published_ones(variant: str, settings: dict[str, object], expected: int) -> None:
+    assert num_parameters(variant_config(variant, {"k400": 400}, **settings)) == expected
+
+
+def test_packed_forward_equals_each_dataset_by_itself() -> None:
+    model = small_model()
+    batch = {"imagenet": clips(1, 3), "k400": clips(4, 2), "ssv2": clips(4, 1)}
+    packed = model(batch)
+    for name, frames in batch.items():
+        torch.testing.assert_close(packed[name], model({name: frames})[name], atol=1e-5, rtol=0)
+
+
+def test_packing_keeps_clips_of_equal_length_together() -> None:
+    packed = pack({"imagenet": clips(1, 3), "k400": clips(4, 2), "ssv2": clips(4, 1)})
+    assert packed.groups == (Group(4, 3), Group(1, 3))
+    assert packed.rows == {"k400": slice(0, 2), "ssv2": slice(2, 3), "imagenet": slice(3, 6)}
+
+
+def test_temporal_attention_over_one_frame_is_softmax_over_one_key() -> None:
+    torch.manual_seed(0)
+    attention, fc = TemporalAttention(48, 3), torch.nn.Linear(48, 48)
+    patches_FND = torch.randn(2, 5, 48)
+    qkv = attention.qkv(patches_FND).unflatten(-1, (3, 3, 16))
+    query, key, value = qkv.unbind(2)
+    scores = (query * key).sum(-1, keepdim=True) / 16**0.5
+    expected = fc(attention.proj((scores[..., None].softmax(-1)[..., 0] * value).flatten(2)))
+    torch.testing.assert_close(attention(patches_FND, (Group(1, 2),), fc), expected)
+
+
+def test_images_skip_temporal_attention_when_asked() -> None:
+    model, without = small_model(image_temporal="skip"), small_model(attention="space_only")
+    without.load_state_dict(model.state_dict(), strict=False)
+    model.time_embed.data.zero_()  # a space-only model has none
+    batch = {"imagenet": clips(1, 2)}
+    torch.testing.assert_close(model(batch)["imagenet"], without(batch)["imagenet"], atol=1e-5, rtol=0)
+
+
+def test_without_a_time_embedding_reversal_changes_nothing() -> None:
+    model, frames = small_model(), clips(4, 2)
+    model.time_embed.data.mul_(10)
+    assert not torch.allclose(model({"k400": frames})["k400"], model({"k400": frames.flip(0)})["k400"], atol=1e-3)
+    model.time_embed.data.zero_()
+    torch.testing.assert_close(
+        model({"k400": frames})["k400"], model({"k400": frames.flip(0)})["k400"], atol=1e-5, rtol=0
+    )
+
+
+def test_class_copies_of_a_clip_stay_equal_with_drop_path() -> None:
+    model = small_model(drop_path_rate=0.5).train()
+    packed = pack({"k400": clips(4, 3), "imagenet": clips(1, 2)})
+    seen: list[Tensor] = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda _module, _inputs, tokens_FND: seen.append(tokens_FND[:, 0]))
+    model.features(packed)
+    for class_FD in seen:
+        video_TBD = next(unpack(class_FD, packed.groups))
+        torch.testing.assert_close(video_TBD, video_TBD[:1].expand_as(video_TBD))
+
+
+def test_drop_path_of_a_clip_does_not_depend_on_its_company() -> None:
+    model = small_model(drop_path_rate=0.5).train()
+    frames, seeds = torch.randint(256, (4, 3, 3, 32, 32), dtype=torch.uint8), torch.tensor([5, 2**62, 7])
+
+    def logits(chosen: slice) -> Tensor:
+        batch = ClipBatch(
+            "k400", frames[:, chosen], torch.zeros_like(seeds[chosen]), ("a",) * len(seeds[chosen]), seeds[chosen]
+        )
+        return model({"k400": batch})["k400"]
+
+    together = logits(slice(None))
+    for row in range(3):
+        torch.testing.assert_close(together[row : row + 1], logits(slice(row, row + 1)), atol=1e-5, rtol=1e-5)
+
+
+def test_uint8_frames_are_normalised_and_other_sizes_and_lengths_accepted() -> None:
+    model = small_model()
+    frames = torch.randint(256, (4, 2, 3, 32, 32), dtype=torch.uint8)
+    normalised = (frames.float() / 255 - 0.5) / 0.5
+    torch.testing.assert_close(model({"k400": frames})["k400"], model({"k400": normalised})["k400"])
+    assert model({"k400": clips(6, 2, size=48)})["k400"].shape == (2, 5)
+
+
+def test_every_head_answers_a_mixed_batch_and_gets_a_gradient() -> None:
+    model = small_model()
+    seeds = torch.zeros(2, dtype=torch.int64)
+    only_images = ClipBatch("imagenet", torch.zeros(1, 2, 3, 32, 32, dtype=torch.uint8), seeds, ("a", "b"), seeds)
+    logits = model(MixedBatch({"imagenet": only_images}, {"k400": 3, "ssv2": 1, "imagenet": 2}, step=0))
+    assert {name: tuple(values.shape) for name, values in logits.items()} == {
+        "k400": (0, 5),
+        "ssv2": (0, 4),
+        "imagenet": (2, 7),
+    }
+    sum(values.sum() for values in logits.values()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_a_clip_for_a_head_that_does_not_exist_is_named() -> None:
+    with pytest.raises(CoverError, match="no head for dataset 'ucf101'; this model's heads are k400, ssv2, imagenet"):
+        small_model()({"ucf101": clips(4, 1)})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_size": 100}, "image_size 100 is not a multiple of patch_size 16; take 96"),
+        ({"num_heads": 5}, "width 48 is not a multiple of the 5 attention heads"),
+        ({"heads": {"k.400": 3}}, "dataset name 'k.400' holds other signs"),
+    ],
+)
+def test_impossible_models_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(CoverError, match=message):
+        small_model(**settings)
+
+
+def test_unknown_variant_is_refused() -> None:
+    with pytest.raises(CoverError, match="unknown model variant 'huge'; the variants are timesformer_tiny"):
+        create_model("huge", heads={"k400": 5})
