@@ -1,5 +1,41 @@
-"""CoVeR: co-train one video transformer on many video and image datasets."""
+"""CoVeR: co-train one video transformer on many video and image datasets.
+
+The names of the public API are imported when they are first used, so that `import cover` costs nothing.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cover.catalog.manifest import Manifest as Manifest
+    from cover.clip import ClipBatch as ClipBatch
+    from cover.clip import MixedBatch as MixedBatch
+    from cover.errors import CoverError as CoverError
+    from cover.mixture.dataset import Dataset as Dataset
+    from cover.mixture.mixture import Mixture as Mixture
+    from cover.models.create import create_model as create_model
+    from cover.models.weights import load_model as load_model
+    from cover.training.loss import loss as loss
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "ClipBatch": "cover.clip",
+    "CoverError": "cover.errors",
+    "Dataset": "cover.mixture.dataset",
+    "Manifest": "cover.catalog.manifest",
+    "MixedBatch": "cover.clip",
+    "Mixture": "cover.mixture.mixture",
+    "create_model": "cover.models.create",
+    "load_model": "cover.models.weights",
+    "loss": "cover.training.loss",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cover' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

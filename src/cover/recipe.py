@@ -17,6 +17,7 @@ paper's (§4.1); docs/paper.md lists what the paper leaves open. Paths are relat
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -154,12 +155,9 @@ class Recipe(Section):
         return self
 
     @property
-    def short_side_px(self) -> tuple[int, int]:
-        """Range of the shorter side before the random crop: as said, or DESIGN's choice for 224 and 448."""
-        if self.data.short_side:
-            return self.data.short_side
-        size = self.model.image_size
-        return (448, 512) if size == 448 else (round(size * 256 / 224), round(size * 320 / 224))
+    def num_workers(self) -> int:
+        """Decoding processes: as many as the recipe says, but no more than this machine has cores."""
+        return min(self.data.num_workers, os.cpu_count() or 1)
 
     def write(self, path: Path) -> None:
         """Write the resolved recipe as TOML."""

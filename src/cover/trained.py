@@ -22,6 +22,7 @@ from cover.evaluation.strips import Strip, sample_strips
 from cover.evaluation.terminal import print_comparison
 from cover.inference.predict import Prediction, predict_file
 from cover.media.reader import ClipReader
+from cover.mixture.mixture import default_short_side_px
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import load_model
 from cover.recipe import Recipe, read_recipe
@@ -151,7 +152,7 @@ def evaluate_manifest(
         name=name,
         order=order,
         batch_size=section.batch_size,
-        num_workers=recipe.data.num_workers,
+        num_workers=recipe.num_workers,
         reversal_pairs=recipe.datasets[name].reversal_pairs,
         checkpoint=checkpoint,
         num_clips=views.get("num_clips", section.num_clips),
@@ -165,7 +166,7 @@ def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
         manifest,
         num_frames=recipe.model.num_frames,
         crop_px=recipe.model.image_size,
-        short_side_px=recipe.short_side_px,
+        short_side_px=recipe.data.short_side or default_short_side_px(recipe.model.image_size),
         horizontal_flip=recipe.datasets[name].horizontal_flip,
     )
 
