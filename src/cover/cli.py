@@ -151,10 +151,12 @@ def evaluate(
     if reverse + shuffle + single_frame > 1:
         raise CoverError("--reverse, --shuffle and --single-frame exclude each other; give one")
     order: FrameOrder = "reversed" if reverse else "shuffled" if shuffle else "single" if single_frame else "normal"
-    views = {key: value for key, value in (("num_clips", num_clips), ("num_crops", num_crops)) if value}
     trained = TrainedRun.open(run)
     manifests = {name: trained.manifest(name, split.value) for name in dataset or trained.recipe.datasets}
-    results = [trained.evaluate(name, manifest, order, **views) for name, manifest in manifests.items()]
+    results = [
+        trained.evaluate(name, manifest, order, num_clips=num_clips, num_crops=num_crops)
+        for name, manifest in manifests.items()
+    ]
     if json:
         print("[" + ",\n".join(result.to_json() for result in results) + "]")
     else:
@@ -198,9 +200,10 @@ def _print_manifest(manifest: Manifest) -> None:
 
 
 def _console() -> Console:
+    """The terminal as wide as it is; 100 columns in a file or a pipe."""
     from rich.console import Console
 
-    return Console()
+    return Console(width=None if sys.stdout.isatty() else 100)
 
 
 def main() -> None:

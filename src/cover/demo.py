@@ -1,7 +1,7 @@
 """The main job from nothing: render, index, pre-train, train both policies, evaluate, compare.
 
-    OUT/world/…                 the rendered media files
-    OUT/manifests/*.arrow       their manifests
+    OUT/world/*/…               the rendered media files
+    OUT/world/*.arrow           their manifests
     OUT/recipes/*.toml          copies of the recipes, to read and to change
     OUT/runs/{pretrain, standard_scenes, standard_moves, standard_events, cotrain}
     OUT/report.html             the comparison
@@ -40,20 +40,18 @@ def make_world(
     preset: str,
     out: Path,
     *,
-    manifests: Path | None = None,
     datasets: Sequence[str] | None = None,
     seed: int = 0,
     num_processes: int | None = None,
 ) -> list[Manifest]:
-    """Render the built-in datasets into OUT/<dataset> and index them as a user's data are.
+    """Render the built-in datasets into OUT/<dataset> and index them as a user's data are, into OUT/*.arrow.
 
-    manifests: where the manifests go, OUT/manifests unless said. Raises CoverError when ViZDoom is not installed.
+    Raises CoverError when ViZDoom is not installed.
     """
-    report = render_world(out, preset, seed=seed, num_processes=num_processes, datasets=datasets)
-    print(report)
+    print(render_world(out, preset, seed=seed, num_processes=num_processes, datasets=datasets))
     indexed = []
     for name in datasets or DATASETS:
-        indexed += index_folder(out / name, kind=DATASETS[name].kind, out=manifests or out / "manifests", name=name)
+        indexed += index_folder(out / name, kind=DATASETS[name].kind, out=out, name=name)
     return indexed
 
 
@@ -63,7 +61,7 @@ def run_demo(preset: str, out: Path, console: Console) -> None:
     with contextlib.chdir(out):
         stages = Stages(Path("stages.json"), console)
         with stages("render and index"):
-            make_world(preset, Path("world"), manifests=Path("manifests"))
+            make_world(preset, Path("world"))
         copy_recipes(preset, Path("recipes"))
         for name in (PRETRAIN, *STANDARD, COTRAIN):
             with stages(f"train {name}"):

@@ -232,7 +232,8 @@ def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) ->
         model.eval()
         predict = predictor(model, accelerator.device, accelerator.autocast)
         results = {
-            name: evaluate_manifest(predict, recipe, manifest, name, "normal") for name, manifest in manifests.items()
+            name: evaluate_manifest(predict, recipe, manifest, name, "normal", progress=False)
+            for name, manifest in manifests.items()
         }
         model.train()
         return {name: {"top1": result.top1} for name, result in results.items()}

@@ -62,12 +62,32 @@ class TrainedRun:
         path: Path | None = getattr(self.recipe.datasets[dataset], split)
         if path is None:
             raise CheckpointError(f"{self.folder} has no {split} manifest of {dataset}; name one in its recipe.toml")
-        return Manifest.open(path)
+        manifest = Manifest.open(path)
+        if manifest.class_names != self.model.config.heads[dataset]:
+            raise CheckpointError(
+                f"'{path}' has other classes than the head {dataset} of {self.checkpoint}; index it as in training"
+            )
+        return manifest
 
-    def evaluate(self, dataset: str, manifest: Manifest, order: FrameOrder, **views: int) -> DatasetResult:
+    def evaluate(
+        self,
+        dataset: str,
+        manifest: Manifest,
+        order: FrameOrder,
+        *,
+        num_clips: int | None = None,
+        num_crops: int | None = None,
+    ) -> DatasetResult:
         """Score the dataset's head on a manifest and write the result into the run folder."""
         result = evaluate_manifest(
-            self.predict_datasets, self.recipe, manifest, dataset, order, checkpoint=self.checkpoint.name, **views
+            self.predict_datasets,
+            self.recipe,
+            manifest,
+            dataset,
+            order,
+            num_clips=num_clips,
+            num_crops=num_crops,
+            checkpoint=self.checkpoint.name,
         )
         result.save(self.folder)
         return result
@@ -141,8 +161,10 @@ def evaluate_manifest(
     name: str,
     order: FrameOrder,
     *,
+    num_clips: int | None = None,
+    num_crops: int | None = None,
     checkpoint: str = "",
-    **views: int,
+    progress: bool = True,
 ) -> DatasetResult:
     """Evaluate one head on one manifest with the recipe's views, or with others (num_clips, num_crops)."""
     section = recipe.evaluation
@@ -155,8 +177,9 @@ def evaluate_manifest(
         num_workers=recipe.num_workers,
         reversal_pairs=recipe.datasets[name].reversal_pairs,
         checkpoint=checkpoint,
-        num_clips=views.get("num_clips", section.num_clips),
-        num_crops=views.get("num_crops", section.num_crops),
+        progress=progress,
+        num_clips=num_clips or section.num_clips,
+        num_crops=num_crops or section.num_crops,
     )
 
 

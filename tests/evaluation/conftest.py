@@ -38,7 +38,7 @@ def _result(
         num_pair_samples=num_samples if pair_accuracy is not None else 0,
         seconds=1.5,
         checkpoint="step-20",
-        class_names=("in < out", "out > in"),
+        class_names=("in < $1", "out > $2"),
         confusion=((num_right, num_wrong), (num_wrong, num_right)),
         unreadable={},
     )

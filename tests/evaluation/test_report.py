@@ -52,7 +52,7 @@ class TextOf(HTMLParser):
 
 def strip(correct: bool, num_frames: int = 8) -> Strip:
     frames = np.zeros((num_frames, 32, 32, 3), np.uint8)
-    return Strip("moves", "in/7", frames, "in < out", (("in < out" if correct else "out > in", 0.9),))
+    return Strip("moves", "in/7", frames, "in < $1", (("in < $1" if correct else "out > $2", 0.9),))
 
 
 def test_page_is_one_file_and_shows_what_was_measured(runs: list[Path], tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_page_is_one_file_and_shows_what_was_measured(runs: list[Path], tmp_path
     for shown in ("62.3", "−12.3", "−25.0", "80.0", "50.0", "31.0", "1x3", "1 min 15 s", "20 min 20 s"):
         assert shown in text, shown
     assert text.count("✓ correct") == 1 and text.count("✗ incorrect") == 1
-    assert text.count("true class: in < out") == 1  # both runs' answers stand on one card
+    assert text.count("true class: in < $1") == 1  # both runs' answers stand on one card
 
 
 def test_one_run_without_any_evaluation_still_makes_a_page(make_run: MakeRun, tmp_path: Path) -> None:

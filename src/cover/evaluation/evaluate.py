@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from rich.progress import track
 from torch import Tensor, from_numpy
 
+from cover.catalog.progress import progress as progress_bar
 from cover.errors import DecodeError
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult
@@ -39,6 +39,7 @@ def evaluate_dataset(
     batch_size: samples a forward pass; each brings num_clips · num_crops clips.
     reversal_pairs: pairs of class names of which one, played backwards, is the other.
     checkpoint: name of the weights, noted in the result.
+    progress: False where another progress bar is running.
 
     Raises RecipeError for a pair of unknown classes, DecodeError when no sample can be decoded.
     """
@@ -48,7 +49,7 @@ def evaluate_dataset(
     batches = view_batches(samples, batch_size=batch_size, num_workers=num_workers)
     unreadable: dict[str, str] = {}
     start = time.perf_counter()
-    for batch in track(batches, f"{name} {manifest.split}, {order}", transient=True, disable=not progress):
+    for batch in progress_bar(batches, f"{name} {manifest.split}, {order}") if progress else batches:
         unreadable |= {manifest[index].sample_id: reason for index, reason in batch.unreadable.items()}
         if batch.indices:
             logits = predict({name: batch.frames})[name].unflatten(0, (len(batch.indices), -1)).mean(1)

@@ -30,6 +30,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": "#e5e7eb",
     "axes.grid": True,
     "axes.axisbelow": True,
+    "text.parse_math": False,  # a class name may hold a dollar sign
     "svg.hashsalt": "cover",  # the same runs give the same page, byte for byte
 }
 COLORS = ("#2563eb", "#d97706", "#0f766e", "#9333ea", "#be185d", "#4d7c0f", "#0891b2", "#7c2d12")

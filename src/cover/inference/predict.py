@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
@@ -77,7 +78,7 @@ def media_kind(path: Path) -> Kind:
 
 def prediction_table(prediction: Prediction) -> Table:
     """One row a head: its classes with their probabilities in percent."""
-    table = Table(title=escape(f"{prediction.file} ({prediction.kind})"), title_justify="left")
+    table = Table(title=escape(f"{prediction.file} ({prediction.kind})"), title_justify="left", box=SIMPLE_HEAD)
     table.add_column("head")
     table.add_column("classes, most probable first (%)")
     for name, ranked in prediction.heads.items():

@@ -41,7 +41,9 @@ def write_contact_sheets(out: Path, split: str = "train") -> list[Path]:
 def _samples(folder: Path, kind: Kind, row: int) -> Iterator[Image.Image]:
     files = sorted(folder.glob(f"*{SUFFIXES[kind]}"))
     if kind == "image":
-        yield from (Image.open(file) for file in _spread(files))
+        for file in _spread(files):
+            with Image.open(file) as image:
+                yield image
     else:
         with av.open(str(files[row * _CLIP_STRIDE % len(files)])) as container:
             yield from (frame.to_image() for frame in _spread(list(container.decode(video=0))))

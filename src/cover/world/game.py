@@ -75,10 +75,15 @@ class Pose:
     pitch_degrees: float
 
 
+class EpisodeOver(Exception):
+    """The camera came to the exit of a map."""
+
+
 class Game:
     """A headless game in its own temporary working directory; use it as a context manager.
 
-    The player is an invisible, invulnerable camera: no HUD, weapon, crosshair or messages, and the map's own monsters are left out.
+    The player is an invisible, invulnerable camera: no HUD, weapon, crosshair or messages. The map's own monsters are
+    left out.
 
         with Game(320, 240) as game:
             game.start("MAP01", seed=0)
@@ -135,15 +140,19 @@ class Game:
     ) -> None:
         """Let `tics` tics of 1/35 s pass with the same input in each; only the last one is rendered.
 
-        `turn_degrees` is to the left and `look_degrees` upwards, per tic; `forward` and `right` are thrusts (50 is a run).
+        `turn_degrees` is to the left and `look_degrees` upwards, per tic; `forward` and `right` are thrusts, and 50 is
+        a run. Raises EpisodeOver when the camera walked out of the map.
         """
         # The game turns right for positive deltas.
         self._game.set_action([-turn_degrees, look_degrees, forward, right, float(attack)])
         self._game.advance_action(tics, True)
-        self._state = self._game.get_state()
+        state = self._game.get_state()
+        if state is None:
+            raise EpisodeOver(self.map_name)
+        self._state = state
 
     def place(self, x: float, y: float, heading_degrees: float) -> None:
-        """Put the camera on the floor at (x, y), rounded to whole units, looking along `heading_degrees`; takes one tic."""
+        """Put the camera on the floor at (x, y), rounded to whole units, with a heading; takes one tic."""
         self.command(f"warp {round(x)} {round(y)}")
         turn = (heading_degrees - self.pose().heading_degrees + 180) % 360 - 180
         self.advance(turn_degrees=turn)
@@ -154,7 +163,9 @@ class Game:
 
     def things(self) -> list[Thing]:
         """Everything visible after the last tic, largest first."""
-        pixels = np.bincount(self._state.labels_buffer.ravel(), minlength=256) / self._state.labels_buffer.size
+        labels_buffer, labels = self._state.labels_buffer, self._state.labels
+        assert labels_buffer is not None and labels is not None  # they are switched on below
+        pixels = np.bincount(labels_buffer.ravel(), minlength=256) / labels_buffer.size
         things = [
             Thing(
                 label.object_name,
@@ -168,18 +179,23 @@ class Game:
                 label.object_position_y,
                 label.object_position_z,
             )
-            for label in self._state.labels
+            for label in labels
         ]
         return sorted(things, key=lambda thing: -thing.area_fraction)
 
     def pose(self) -> Pose:
         """The camera's pose after the last tic."""
-        x, y, z, heading, pitch = (float(value) for value in self._state.game_variables[:5])
+        x, y, z, heading, pitch, _ = self._variables()
         return Pose(x, y, z, heading, -pitch)  # the game's pitch is positive downwards
 
     def ammo(self) -> float:
         """What is left for the weapon in hand; -1 for one that needs none."""
-        return float(self._state.game_variables[5])
+        return self._variables()[-1]
+
+    def _variables(self) -> list[float]:
+        """The values of _VARIABLES."""
+        assert self._state.game_variables is not None  # they are switched on below
+        return [float(value) for value in self._state.game_variables]
 
 
 def _configured(directory: Path, width_px: int, height_px: int) -> vizdoom.DoomGame:

@@ -26,7 +26,7 @@ def draw_image(game: Game, class_name: str, rng: np.random.Generator, clip_forma
         return None
     with staged(game, stage, rng):
         turn, look = rng.uniform(-1, 1, 2) * _MAX_OFF_CENTER_DEGREES
-        game.advance(1 + rng.integers(_EXTRA_TICS))
+        game.advance(1 + int(rng.integers(_EXTRA_TICS)))
         game.advance(turn_degrees=turn, look_degrees=look)
         frame = game.frame()
         thing, other_area = visible(game, kind)

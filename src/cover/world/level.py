@@ -36,8 +36,8 @@ _MIN_LIGHT = 144  # of 255
 class Level:
     """Walls and open spots of one map, in map units.
 
-    wall_starts, wall_ends: float [W, 2], lines that a walking camera must not cross: walls, high steps, closed doors,
-        lines that trigger something (teleporters, exits, lifts), and borders of sectors that hurt, flicker or hide a secret.
+    wall_starts, wall_ends: float [W, 2], lines that a walking camera should not cross: walls, high steps, closed doors,
+        lines that trigger something (teleporter, exit, lift), and borders of places that hurt, flicker or are secret.
     spots: float [S, 2], places with room around them, under a high ceiling, in steady and sufficient light.
     """
 
@@ -60,10 +60,6 @@ class Level:
         heading = np.radians(heading_degrees)
         across, along = _crossings(self.wall_starts - (x, y), self.wall_ends - (x, y), heading)
         return float(np.min(along[across & (along > 0)], initial=np.inf))
-
-    def clearance(self, x: float, y: float) -> float:
-        """Distance from (x, y) to the nearest wall."""
-        return float(_distances(np.array([[x, y]]), self.wall_starts, self.wall_ends).min())
 
 
 @functools.lru_cache(maxsize=64)
@@ -100,12 +96,12 @@ def _map_lumps(map_name: str) -> dict[str, bytes]:
 
 def _is_wall(lines: np.ndarray, side_sectors: np.ndarray, sectors: np.ndarray) -> np.ndarray:
     front, back = sectors[side_sectors[:, 0]], sectors[side_sectors[:, 1]]
-    opening = np.minimum(front["ceiling"], back["ceiling"]) - np.maximum(front["floor"], back["floor"])
+    opening = np.minimum(front["ceiling"], back["ceiling"]).astype(int) - np.maximum(front["floor"], back["floor"])
     step = np.abs(front["floor"].astype(int) - back["floor"])
     one_sided = (side_sectors < 0).any(axis=1)
     impassable = (lines["flags"] & _IMPASSABLE_FLAG) > 0
     special = (lines["special"] > 0) | (front["special"] > 0) | (back["special"] > 0)
-    return one_sided | impassable | special | (opening < _MIN_OPENING) | (step > _MAX_STEP)
+    return np.asarray(one_sided | impassable | special | (opening < _MIN_OPENING) | (step > _MAX_STEP))
 
 
 def _open_spots(
@@ -156,7 +152,7 @@ def _gaps(points: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarra
         return np.zeros(0)
     south, north = np.minimum(starts, ends)[:, 1], np.maximum(starts, ends)[:, 1]
     near = (south - _CLEARANCE < points[0, 1]) & (points[0, 1] < north + _CLEARANCE)
-    return _distances(points, starts[near], ends[near]).min(axis=1, initial=_CLEARANCE)
+    return np.asarray(_distances(points, starts[near], ends[near]).min(axis=1, initial=_CLEARANCE))
 
 
 def _distances(points: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -164,7 +160,7 @@ def _distances(points: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.n
     spans = ends - starts
     offsets = points[:, None] - starts
     shares = ((offsets * spans).sum(axis=2) / np.maximum((spans**2).sum(axis=1), 1)).clip(0, 1)
-    return np.linalg.norm(offsets - shares[..., None] * spans, axis=2)
+    return np.asarray(np.linalg.norm(offsets - shares[..., None] * spans, axis=2))
 
 
 def _crossings(starts: np.ndarray, ends: np.ndarray, heading: float) -> tuple[np.ndarray, np.ndarray]:

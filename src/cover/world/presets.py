@@ -13,17 +13,18 @@ from cover.world.scenes import SCENES
 
 DATASETS = {dataset.name: dataset for dataset in (PRETRAIN, OBJECTS, SCENES, MOVES, EVENTS)}
 
-# Disjoint; every group has maps of all five episodes. Left out are maps with too little open, steadily lit ground
+# Disjoint. Left out are maps with too little open, steadily lit ground
 # (MAP16, MAP24, MAP31, E2M2, E3M2) and those that are mostly one colour (MAP23, MAP27, MAP29, MAP30, E3M1, E3M4, E3M9).
 MAP_GROUPS = {
-    "pretrain": tuple("MAP02 MAP08 MAP12 MAP15 MAP19 MAP32 E1M2 E1M8 E2M1 E3M7 E4M2 E4M5".split()),
-    "pretrain_val": tuple("MAP22 E2M6".split()),
-    "train": tuple(
-        "MAP01 MAP04 MAP05 MAP07 MAP09 MAP11 MAP13 MAP18 MAP21 MAP26 E1M1 E1M3 E1M5 E1M7 E1M9 "
-        "E2M3 E2M5 E2M7 E2M9 E3M3 E3M6 E3M8 E4M1 E4M3 E4M7 E4M9".split()
-    ),
-    "val": tuple("MAP03 MAP17 MAP25 E1M4 E2M8 E4M6".split()),
-    "test": tuple("MAP06 MAP10 MAP14 MAP20 MAP28 E1M6 E2M4 E3M5 E4M4 E4M8".split()),
+    group: tuple(names.split())
+    for group, names in {
+        "pretrain": "MAP02 MAP08 MAP12 MAP15 MAP19 MAP32 E1M2 E1M8 E2M1 E3M7 E4M2 E4M5",
+        "pretrain_val": "MAP22 E2M6",
+        "train": "MAP01 MAP04 MAP05 MAP07 MAP09 MAP11 MAP13 MAP18 MAP21 MAP26 E1M1 E1M3 E1M5 E1M7 E1M9 "
+        "E2M3 E2M5 E2M7 E2M9 E3M3 E3M6 E3M8 E4M1 E4M3 E4M7 E4M9",
+        "val": "MAP03 MAP17 MAP25 E1M4 E2M8 E4M6",
+        "test": "MAP06 MAP10 MAP14 MAP20 MAP28 E1M6 E2M4 E3M5 E4M4 E4M8",
+    }.items()
 }
 
 
@@ -40,9 +41,21 @@ class Preset:
         return dataset.classes if self.all_classes else dataset.quick_classes
 
 
+_SMALL_FORMATS = {"image": ClipFormat(160, 120, 1, 1), "video": ClipFormat(160, 120, 16, 3)}
 PRESETS = {
+    "smoke": Preset(
+        formats=_SMALL_FORMATS,
+        num_clips={
+            PRETRAIN.name: {"train": 64, "val": 32},
+            OBJECTS.name: {"train": 64, "val": 32, "test": 32},
+            SCENES.name: {"train": 32, "val": 16, "test": 16},
+            MOVES.name: {"train": 32, "val": 16, "test": 16},
+            EVENTS.name: {"train": 32, "val": 16, "test": 16},
+        },
+        all_classes=False,
+    ),
     "quick": Preset(
-        formats={"image": ClipFormat(160, 120, 1, 1), "video": ClipFormat(160, 120, 16, 3)},
+        formats=_SMALL_FORMATS,
         num_clips={
             PRETRAIN.name: {"train": 1600, "val": 160},
             OBJECTS.name: {"train": 1600, "val": 160, "test": 320},

@@ -1,9 +1,4 @@
-"""Rendering the built-in datasets: OUT/<dataset>/<split>/<class>/<map>-<number>.jpg or .mp4.
-
-Work comes in blocks: some clips of one split, drawn one after the other in one episode on one map, so that a new
-episode is started rarely. A block is rendered whole, and only when one of its files is missing; its seed comes from
-(seed, dataset, split, block) alone. So the files do not depend on the number of processes or on interruptions.
-"""
+"""Rendering the built-in datasets: OUT/<dataset>/<split>/<class>/<map>-<number>.jpg or .mp4."""
 
 from __future__ import annotations
 
@@ -11,12 +6,8 @@ import json
 import multiprocessing
 import os
 import time
-import zlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -25,65 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from cover.errors import CoverError
-from cover.world.dataset import ClipFormat, WorldDataset
-from cover.world.game import Game
-from cover.world.media_files import SUFFIXES, write_image, write_video
-from cover.world.presets import DATASETS, PRESETS, Preset, maps_of
+from cover.world.blocks import Block, group_by_map, plan_blocks
+from cover.world.game import EpisodeOver, Game
+from cover.world.media_files import write_image, write_video
+from cover.world.presets import DATASETS, PRESETS
+from cover.world.report import DatasetReport, RenderReport
 
-_BLOCK_SIZES = {"image": 16, "video": 8}
-_BLOCKS_A_TASK = 8
 _MAX_ATTEMPTS = 100
 _SETTINGS_FILE = ".world.json"  # hidden, so that indexing does not count it
-
-
-@dataclass(frozen=True)
-class Block:
-    """Clips that one episode on one map shows."""
-
-    dataset: str
-    split: str
-    map_name: str
-    seed: tuple[int, ...]
-    clip_format: ClipFormat
-    files: tuple[tuple[str, Path], ...]  # class name, path
-
-
-@dataclass
-class DatasetReport:
-    """What rendering one dataset took. `seconds` adds up over processes; `refused` draws failed their check."""
-
-    rendered: int = 0
-    skipped: int = 0
-    refused: int = 0
-    seconds: float = 0.0
-    given_up: Counter[str] = field(default_factory=Counter)  # "class on map" → clips that are missing
-
-    def __iadd__(self, other: DatasetReport) -> DatasetReport:
-        self.rendered += other.rendered
-        self.skipped += other.skipped
-        self.refused += other.refused
-        self.seconds += other.seconds
-        self.given_up += other.given_up
-        return self
-
-
-@dataclass
-class RenderReport:
-    """What `render_world` did, by dataset."""
-
-    datasets: dict[str, DatasetReport]
-    wall_seconds: float
-
-    def __str__(self) -> str:
-        lines = [f"rendered in {self.wall_seconds:.0f} s"]
-        for name, report in self.datasets.items():
-            rate = report.rendered / report.seconds if report.seconds else 0
-            lines.append(
-                f"{name}: {report.rendered} rendered, {report.skipped} were there, {report.refused} draws refused, "
-                f"{rate:.1f} clips/s a process"
-            )
-            lines += [f"  gave up {count} × {what}" for what, count in sorted(report.given_up.items())]
-        return "\n".join(lines)
 
 
 def render_world(
@@ -94,12 +34,12 @@ def render_world(
     Raises CoverError for an unknown preset or dataset, and where `out` holds another preset's or seed's files.
     """
     names = tuple(datasets or DATASETS)
-    for kind, value, known in (("preset", preset, PRESETS), *(("dataset", name, DATASETS) for name in names)):
-        if value not in known:
-            raise CoverError(f"{value} is not a {kind} of the world; choose from {', '.join(known)}")
+    _check("preset", preset, PRESETS)
+    for name in names:
+        _check("dataset", name, DATASETS)
     for name in names:
         _claim(out / name, preset, seed)
-    blocks = [block for name in names for block in _blocks(out, DATASETS[name], PRESETS[preset], seed)]
+    blocks = [block for name in names for block in plan_blocks(out, DATASETS[name], PRESETS[preset], seed)]
     reports = {name: DatasetReport() for name in names}
     start_seconds = time.monotonic()
     missing = []
@@ -108,9 +48,14 @@ def render_world(
             reports[block.dataset].skipped += len(block.files)
         else:
             missing.append(block)
-    for name, report in _rendered(_tasks(missing), num_processes or os.cpu_count() or 1):
+    for name, report in _rendered(group_by_map(missing), num_processes or os.cpu_count() or 1):
         reports[name] += report
     return RenderReport(reports, time.monotonic() - start_seconds)
+
+
+def _check(what: str, value: str, known: Mapping[str, object]) -> None:
+    if value not in known:
+        raise CoverError(f"{value} is not a {what} of the built-in world; choose from {', '.join(known)}")
 
 
 def _claim(folder: Path, preset: str, seed: int) -> None:
@@ -123,42 +68,6 @@ def _claim(folder: Path, preset: str, seed: int) -> None:
     file.write_text(json.dumps(settings))
 
 
-def _blocks(out: Path, dataset: WorldDataset, preset: Preset, seed: int) -> Iterator[Block]:
-    """All blocks of a dataset. Maps take turns; every class comes as often as any other, give or take one."""
-    size = _BLOCK_SIZES[dataset.kind]
-    for split, num_clips in preset.num_clips[dataset.name].items():
-        maps = maps_of(dataset.name, split)
-        split_seed = (seed, zlib.crc32(f"{dataset.name}/{split}".encode()))
-        classes = _class_sequence(preset.classes(dataset), num_clips, split_seed)
-        for index, first in enumerate(range(0, num_clips, size)):
-            map_name = maps[index % len(maps)]
-            files = tuple(
-                (name, out / dataset.name / split / name / f"{map_name}-{number:06d}{SUFFIXES[dataset.kind]}")
-                for number, name in enumerate(classes[first : first + size], start=first)
-            )
-            yield Block(dataset.name, split, map_name, (*split_seed, index), preset.formats[dataset.kind], files)
-
-
-def _class_sequence(classes: Sequence[str], num_clips: int, seed: Sequence[int]) -> list[str]:
-    """Classes in rounds, each round in an order of its own, so that no class keeps meeting the same maps."""
-    rng = np.random.default_rng(seed)
-    num_rounds = -(-num_clips // len(classes))
-    return [classes[index] for _ in range(num_rounds) for index in rng.permutation(len(classes))][:num_clips]
-
-
-def _tasks(blocks: Sequence[Block]) -> list[list[Block]]:
-    """Blocks that one process renders with one game: same format, and as far as possible same map."""
-    tasks = []
-
-    def place(block: Block) -> tuple[str, str, str]:
-        return block.dataset, block.split, block.map_name
-
-    for _, group in groupby(sorted(blocks, key=place), place):
-        same_map = list(group)
-        tasks += [same_map[first : first + _BLOCKS_A_TASK] for first in range(0, len(same_map), _BLOCKS_A_TASK)]
-    return tasks
-
-
 def _rendered(tasks: Sequence[list[Block]], num_processes: int) -> Iterator[tuple[str, DatasetReport]]:
     """Render tasks in processes, behind a progress bar; yields each task's dataset and report."""
     if not tasks:
@@ -166,7 +75,9 @@ def _rendered(tasks: Sequence[list[Block]], num_processes: int) -> Iterator[tupl
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(num_processes, len(tasks)), mp_context=context) as executor, _progress() as progress:
         bar = progress.add_task("rendering", total=sum(len(block.files) for task in tasks for block in task))
-        futures: Mapping[Future[DatasetReport], list[Block]] = {executor.submit(_render, task): task for task in tasks}
+        futures: Mapping[Future[DatasetReport], list[Block]] = {
+            executor.submit(render_blocks, task): task for task in tasks
+        }
         try:
             for future in as_completed(futures):
                 task = futures[future]
@@ -194,8 +105,8 @@ class _RateColumn(ProgressColumn):
         return Text(f"{task.speed or 0:.0f} clips/s")
 
 
-def _render(blocks: Sequence[Block]) -> DatasetReport:
-    """Render blocks of one format; runs in a process of its own."""
+def render_blocks(blocks: Sequence[Block]) -> DatasetReport:
+    """Render blocks of one format with one game; runs in a process of its own."""
     report = DatasetReport()
     start_seconds = time.monotonic()
     clip_format = blocks[0].clip_format
@@ -208,21 +119,35 @@ def _render(blocks: Sequence[Block]) -> DatasetReport:
 
 def _render_block(game: Game, block: Block) -> DatasetReport:
     report = DatasetReport()
-    dataset = DATASETS[block.dataset]
     rng = np.random.default_rng(block.seed)
-    game.start(block.map_name, int(rng.integers(2**31)))
+    game.start(block.map_name, _random_seed(rng))
     for class_name, path in block.files:
         for _ in range(_MAX_ATTEMPTS):
-            frames = dataset.draw(game, class_name, rng, block.clip_format)
+            frames = _draw(game, block, class_name, rng)
             if frames is not None:
+                _write(path, frames, block)
+                report.rendered += 1
                 break
             report.refused += 1
         else:
             report.given_up[f"{class_name} on {block.map_name}"] += 1
-            continue
-        report.rendered += 1
-        if dataset.kind == "image":
-            write_image(path, frames[0])
-        else:
-            write_video(path, frames, block.clip_format)
     return report
+
+
+def _draw(game: Game, block: Block, class_name: str, rng: np.random.Generator) -> np.ndarray | None:
+    try:
+        return DATASETS[block.dataset].draw(game, class_name, rng, block.clip_format)
+    except EpisodeOver:
+        game.start(block.map_name, _random_seed(rng))
+        return None
+
+
+def _write(path: Path, frames: np.ndarray, block: Block) -> None:
+    if DATASETS[block.dataset].kind == "image":
+        write_image(path, frames[0])
+    else:
+        write_video(path, frames, block.clip_format)
+
+
+def _random_seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**31))

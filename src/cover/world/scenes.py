@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -41,6 +42,16 @@ _MOTIONS = (
 )
 
 
+@dataclass(frozen=True)
+class Shot:
+    """One frame, from where it was filmed, and the areas of the thing and of the largest other thing in it."""
+
+    frame: np.ndarray
+    pose: Pose
+    area_fraction: float
+    other_area_fraction: float
+
+
 def draw_scene(game: Game, class_name: str, rng: np.random.Generator, clip_format: ClipFormat) -> np.ndarray | None:
     """One clip, uint8 [T, Y, X, 3], with the thing in view for most of it; None if it is not or the camera is stuck."""
     kind = THINGS[class_name]
@@ -48,64 +59,55 @@ def draw_scene(game: Game, class_name: str, rng: np.random.Generator, clip_forma
     if stage is None:
         return None
     with staged(game, stage, rng):
-        return _film(game, stage, rng, clip_format)
+        shots = _film(game, stage, rng, clip_format)
+    frames = np.stack([shot.frame for shot in shots])
+    is_good = _is_seen(shots) and _has_moved(shots, stage.distance) and frames.mean() >= _MIN_MEAN_BRIGHTNESS
+    return relight(frames, rng) if is_good else None
 
 
-def _film(game: Game, stage: Stage, rng: np.random.Generator, clip_format: ClipFormat) -> np.ndarray | None:
-    motion = _MOTIONS[rng.integers(len(_MOTIONS))]
-    forward, right, swing_degrees = _curves(motion, rng, clip_format.num_frames)
+def _film(game: Game, stage: Stage, rng: np.random.Generator, clip_format: ClipFormat) -> list[Shot]:
+    forward, right, swing_degrees = _curves(_MOTIONS[rng.integers(len(_MOTIONS))], rng, clip_format.num_frames)
     thrust = stage.distance / clip_format.num_tics / _SPEED_PER_THRUST
-    tracking = rng.uniform(0, 1)  # 1 keeps the thing where it is in the picture
+    tracking = rng.uniform(0, 1)  # 0 keeps the heading, 1 keeps the thing where it is in the picture
     start_degrees = stage.heading_degrees(stage.camera_x, stage.camera_y)
-    frames, poses, areas, other_areas = [], [], [], []
+    shots = []
     for index in range(clip_format.num_frames):
+        tics = clip_format.tics_per_frame if index else 1
         pose = game.pose()
         moved_degrees = _wrapped(stage.heading_degrees(pose.x, pose.y) - start_degrees)
         wanted_degrees = start_degrees + tracking * moved_degrees + swing_degrees[index]
-        game.advance(
-            clip_format.tics_per_frame if index else 1,
-            turn_degrees=_wrapped(wanted_degrees - pose.heading_degrees) / (clip_format.tics_per_frame if index else 1),
-            forward=thrust * forward[index],
-            right=thrust * right[index],
-        )
-        thing, other_area = visible(game, stage.kind)
-        frames.append(game.frame())
-        poses.append(game.pose())
-        areas.append(thing.area_fraction if thing else 0.0)
-        other_areas.append(other_area)
-        if index == 0 and frames[0].mean() < _MIN_MEAN_BRIGHTNESS:
-            return None
-    is_good = _is_seen(areas, other_areas) and _has_moved(poses, stage)
-    return relight(np.stack(frames), rng) if is_good else None
+        turn_degrees = _wrapped(wanted_degrees - pose.heading_degrees) / tics
+        game.advance(tics, turn_degrees=turn_degrees, forward=thrust * forward[index], right=thrust * right[index])
+        thing, other_area_fraction = visible(game, stage.kind)
+        shots.append(Shot(game.frame(), game.pose(), thing.area_fraction if thing else 0.0, other_area_fraction))
+    return shots
 
 
-def _curves(motion: Motion, rng: np.random.Generator, num_frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Thrusts forward and to the right, in shares of the distance a clip, and the swing of the heading in degrees."""
+def _curves(motion: Motion, rng: np.random.Generator, num_frames: int) -> np.ndarray:
+    """[3, T]: thrusts forward and to the right, in shares of the distance a clip, and the heading's swing (degrees)."""
     times = np.linspace(0, 1, num_frames)
-    strengths = rng.uniform(0.6, 1, 3) * rng.choice([-1, 1], 3)
+    amplitudes = np.array([motion.forward, motion.right, motion.swing_degrees])
+    amplitudes = amplitudes * rng.uniform(0.6, 1, 3) * rng.choice([-1, 1], 3)
     if motion.is_steady:
-        return (
-            motion.forward * strengths[0] * np.ones(num_frames),
-            motion.right * strengths[1] * np.ones(num_frames),
-            (motion.swing_degrees * strengths[2] * (2 * times - 1)),
-        )
-    waves = [np.sin(2 * np.pi * (rng.uniform(0.4, 1.2) * times + rng.uniform())) for _ in range(3)]
-    forward, right, swing = strengths[:, None] * waves
-    return motion.forward * forward, motion.right * right, motion.swing_degrees * swing
+        curves = np.stack([np.ones(num_frames), np.ones(num_frames), 2 * times - 1])
+    else:
+        cycles, phases = rng.uniform(0.4, 1.2, (3, 1)), rng.uniform(0, 1, (3, 1))
+        curves = np.sin(2 * np.pi * (cycles * times + phases))
+    return np.asarray(amplitudes[:, None] * curves)
 
 
-def _is_seen(areas: list[float], other_areas: list[float]) -> bool:
-    seen = np.array(areas) >= _MIN_AREA_FRACTION
-    return bool(seen.mean() >= _MIN_SHARE_SEEN and seen[len(seen) // 2] and sum(other_areas) <= _MAX_OTHER * sum(areas))
+def _is_seen(shots: list[Shot]) -> bool:
+    areas = np.array([shot.area_fraction for shot in shots])
+    seen = areas >= _MIN_AREA_FRACTION
+    other_area = sum(shot.other_area_fraction for shot in shots)
+    return bool(seen.mean() >= _MIN_SHARE_SEEN and seen[len(seen) // 2] and other_area <= _MAX_OTHER * areas.sum())
 
 
-def _has_moved(poses: list[Pose], stage: Stage) -> bool:
-    steps = np.array([np.hypot(b.x - a.x, b.y - a.y) for a, b in zip(poses, poses[1:], strict=False)])
-    turns = np.array(
-        [abs(_wrapped(b.heading_degrees - a.heading_degrees)) for a, b in zip(poses, poses[1:], strict=False)]
-    )
-    has_moved = steps.sum() >= _MIN_WAY * stage.distance or turns.sum() >= _MIN_TURN_DEGREES
-    return bool(has_moved and steps.max() <= _MAX_JUMP)
+def _has_moved(shots: list[Shot], distance: float) -> bool:
+    poses = [(before.pose, after.pose) for before, after in pairwise(shots)]
+    steps = [float(np.hypot(after.x - before.x, after.y - before.y)) for before, after in poses]
+    turns = [abs(_wrapped(after.heading_degrees - before.heading_degrees)) for before, after in poses]
+    return max(steps) <= _MAX_JUMP and (sum(steps) >= _MIN_WAY * distance or sum(turns) >= _MIN_TURN_DEGREES)
 
 
 def _wrapped(degrees: float) -> float:

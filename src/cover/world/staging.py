@@ -17,6 +17,7 @@ _NUM_TRIES = 40
 _MARGIN = 24  # map units kept free behind a thing
 _MAX_DISTANCE = 400
 _SETTLING_TICS = 6  # a summoned thing falls the last 8 units to the floor
+_STOPPING_TICS = 30  # the camera slides on from one stage to the next otherwise
 _MAX_DISTRACTORS = 3
 _MAX_PITCH_DEGREES = 30  # the game's renderer shears more than that visibly
 
@@ -84,6 +85,7 @@ def staged(game: Game, stage: Stage, rng: np.random.Generator) -> Iterator[None]
     finally:
         for actor in actors:
             game.command(f"remove {actor}")
+        game.advance(_STOPPING_TICS)
 
 
 def _summon(game: Game, stage: Stage, kind: ThingKind, ahead: float, left: float, rng: np.random.Generator) -> None:
