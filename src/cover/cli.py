@@ -34,6 +34,7 @@ class Kind(StrEnum):
 
 
 class Preset(StrEnum):
+    smoke = "smoke"
     quick = "quick"
     full = "full"
 
@@ -49,7 +50,7 @@ Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 
 @app.command()
 def demo(
-    preset: Annotated[Preset, typer.Option(help="quick: minutes on 2 cores; full: for a GPU.")] = Preset.quick,
+    preset: Annotated[Preset, typer.Option(help="smoke: a check; quick: minutes on 2 cores; full: for a GPU.")] = Preset.quick,
     out: Out = Path("demo"),
 ) -> None:
     """Render datasets, pre-train, train standard and co-training policies, evaluate and compare."""

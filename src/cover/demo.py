@@ -33,6 +33,8 @@ from cover.world.render import render_world
 PRETRAIN = "pretrain"
 STANDARD = ("standard_scenes", "standard_moves", "standard_events")
 COTRAIN = "cotrain"
+RECIPES = {"smoke": "quick", "quick": "quick", "full": "full"}
+"""Preset of the world → folder of recipes."""
 VIDEO_ORDERS: tuple[FrameOrder, ...] = ("normal", "reversed", "shuffled", "single")
 
 
@@ -77,7 +79,7 @@ def run_demo(preset: str, out: Path, console: Console) -> None:
 def copy_recipes(preset: str, folder: Path) -> None:
     """Copy the demo's recipes to where the user can read and change them; changed ones are left alone."""
     folder.mkdir(exist_ok=True)
-    with as_file(files("cover") / "recipes" / "demo" / preset) as source:
+    with as_file(files("cover") / "recipes" / "demo" / RECIPES[preset]) as source:
         for recipe in source.glob("*.toml"):
             if not (folder / recipe.name).exists():
                 shutil.copy(recipe, folder)

@@ -113,7 +113,6 @@ class TrainingSection(Section):
     max_steps: Positive | None = None
     micro_batches: Positive = 1
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
-    compile: bool = False
     log_every: Positive = 10
     save_every: Positive = 1000
     evaluate_every_epochs: Annotated[float, Field(gt=0)] = 1

@@ -147,9 +147,6 @@ def create(recipe: Recipe, manifests: Manifests, checkpoint: Path | None, consol
         report = init_from(model, find_init(recipe.init), section.temporal_init)
         if console:
             console.print(f"weights from {recipe.init}: {report}")
-    if recipe.training.compile:
-        for block in model.blocks:
-            block.compile(dynamic=True)
     return model
 
 

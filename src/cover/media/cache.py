@@ -1,25 +1,42 @@
-"""Decoded frames of a whole manifest kept in memory, for datasets that fit and are read many times."""
+"""Decoded frames of a whole manifest kept in memory, for datasets that fit and are read many times.
+
+worker 0 ── decodes ── appends the frames to file 0 ──┐
+worker 1 ── decodes ── appends the frames to file 1 ──┼── mapped into memory ── FrameCache
+              └─────── file, offset, shape ───────────┘
+"""
 
 from __future__ import annotations
 
+import mmap
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import chain
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from cover.catalog.manifest import Manifest
-from cover.catalog.progress import progress
-from cover.errors import DecodeError
+from cover.errors import CoverError, DecodeError
 from cover.media.augment import scale_down
 from cover.media.decode import decode_clip
 
 Frames = npt.NDArray[np.uint8]
 
+CLIPS_PER_PROCESS = 128
+"""Fewest clips that a process is started for."""
+
 
 class FrameCache:
-    """Frames of every sample as training reads them, before augmentation; read-only once filled.
+    """Frames of every sample as training reads them, before augmentation; read-only.
 
     Workers forked afterwards share its memory. What could not be decoded raises the same DecodeError when asked for.
     """
@@ -28,23 +45,21 @@ class FrameCache:
         self._clips = clips
 
     @classmethod
-    def fill(
-        cls, manifest: Manifest, *, num_frames: int, max_short_side_px: int, num_threads: int | None = None
-    ) -> FrameCache:
+    def fill(cls, manifest: Manifest, *, num_frames: int, max_short_side_px: int, num_processes: int = 0) -> FrameCache:
         """Decode all samples of `manifest`, their short side brought down to `max_short_side_px`.
 
-        Threads do: decoding and scaling run outside Python's lock.
+        num_processes: that decode; fewer for few samples, and none but this one for 0 and 1.
+
+        Raises CoverError when one of them is killed.
         """
-
-        def decode(index: int) -> Frames | DecodeError:
-            try:
-                return scale_down(decode_clip(manifest[index], manifest.kind, num_frames), max_short_side_px)
-            except DecodeError as error:
-                return DecodeError(str(error))  # anew: without the traceback, which would keep frames alive
-
-        with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-            clips = pool.map(decode, range(len(manifest)))
-            return cls(list(progress(clips, f"Decoding {manifest.name} {manifest.split}", total=len(manifest))))
+        num_processes = min(num_processes, len(manifest) // CLIPS_PER_PROCESS)
+        with ExitStack() as stack:
+            files = [stack.enter_context(_memory_file()) for _ in range(max(num_processes, 1))]
+            decoder = _StoringDecoder(manifest, num_frames, max_short_side_px, files)
+            places = _decode_all(decoder, num_processes if num_processes > 1 else 0)
+            used = {place.file for place in places if not isinstance(place, DecodeError)}
+            memory = {number: mmap.mmap(files[number].fileno(), 0, access=mmap.ACCESS_READ) for number in used}
+        return cls([place if isinstance(place, DecodeError) else _view(memory[place.file], place) for place in places])
 
     def __getitem__(self, index: int) -> Frames:
         """uint8 [T,Y,X,3]. Raises DecodeError, naming the file."""
@@ -60,3 +75,100 @@ class FrameCache:
     def num_bytes(self) -> int:
         """Memory taken by the frames."""
         return sum(clip.nbytes for clip in self._clips if not isinstance(clip, DecodeError))
+
+
+class _Place(NamedTuple):
+    """Where the frames of a clip lie."""
+
+    file: int
+    offset: int
+    shape: tuple[int, ...]
+
+
+class _StoringDecoder(Dataset[_Place | DecodeError]):
+    """Decodes samples into the file of the process it runs in; a map-style dataset of torch's DataLoader."""
+
+    def __init__(self, manifest: Manifest, num_frames: int, max_short_side_px: int, files: Sequence[BinaryIO]) -> None:
+        self.manifest = manifest
+        self._num_frames = num_frames
+        self._max_short_side_px = max_short_side_px
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getitem__(self, index: int) -> _Place | DecodeError:
+        try:
+            frames = decode_clip(self.manifest[index], self.manifest.kind, self._num_frames)
+        except DecodeError as error:
+            return DecodeError(str(error))  # anew: without what caused it, which need not be picklable
+        return self._store(scale_down(frames, self._max_short_side_px))
+
+    def _store(self, frames: Frames) -> _Place:
+        worker = get_worker_info()
+        number = worker.id if worker else 0
+        file = self._files[number]
+        place = _Place(number, file.tell(), frames.shape)
+        file.write(np.ascontiguousarray(frames).data)
+        file.flush()
+        return place
+
+
+def _decode_all(decoder: _StoringDecoder, num_workers: int) -> list[_Place | DecodeError]:
+    """What `decoder` makes of every sample, in order. Raises CoverError when a worker is killed."""
+    loader = DataLoader(
+        decoder,
+        batch_size=16,
+        collate_fn=_unchanged,
+        num_workers=num_workers,
+        prefetch_factor=4 if num_workers else None,
+        multiprocessing_context="fork" if num_workers else None,  # which hands the open files on
+        generator=torch.Generator(),  # or the loader would draw from, and so change, the global random state
+    )
+    name = decoder.manifest.name
+    try:
+        return list(chain.from_iterable(_timed(iter(loader), name, len(decoder))))
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise CoverError(
+            f"a process that decodes {name} was killed, most often for want of memory; give it more, "
+            "or switch cache_frames off"
+        ) from error
+
+
+def _timed(
+    batches: Iterator[list[_Place | DecodeError]], name: str, num_clips: int
+) -> Iterator[list[_Place | DecodeError]]:
+    """`batches` behind a progress bar on the error stream, which gives way to one line of how long they took."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    started = time.monotonic()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(f"decoding {name}", total=num_clips)
+        for batch in batches:
+            progress.advance(bar, len(batch))
+            yield batch
+    seconds = time.monotonic() - started
+    rate = f"{num_clips / seconds:,.0f} clips/s"
+    console.print(
+        f"decoded {num_clips:,} clips of {name} in {seconds:,.0f} s ({rate})", soft_wrap=True, highlight=False
+    )
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:,.0f} clips/s")
+
+
+def _memory_file() -> BinaryIO:
+    """A file that needs neither a disk nor /dev/shm, which is small in containers; a temporary one but on Linux."""
+    return open(os.memfd_create("frames"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
+
+
+def _view(memory: mmap.mmap, place: _Place) -> Frames:
+    return np.frombuffer(memory, np.uint8, int(np.prod(place.shape)), place.offset).reshape(place.shape)
+
+
+def _unchanged(batch: list[_Place | DecodeError]) -> list[_Place | DecodeError]:
+    return batch

@@ -54,11 +54,17 @@ class Dataset:
             manifest, num_frames, crop_px, short_side_px, self.horizontal_flip, temporal_jitter=self.temporal_jitter
         )
 
-    def with_cache(self, reader: ClipReader) -> ClipReader:
-        """The reader with every sample decoded into memory, where the dataset asks for that."""
+    def with_cache(self, reader: ClipReader, *, num_processes: int = 0) -> ClipReader:
+        """The reader with every sample decoded into memory by `num_processes`, where the dataset asks for that.
+
+        Raises CoverError when one of them is killed.
+        """
         if not self.cache_frames:
             return reader
         cache = FrameCache.fill(
-            reader.manifest, num_frames=reader.num_frames, max_short_side_px=reader.short_side_px[1]
+            reader.manifest,
+            num_frames=reader.num_frames,
+            max_short_side_px=reader.short_side_px[1],
+            num_processes=num_processes,
         )
         return replace(reader, cache=cache)

@@ -41,7 +41,7 @@ class Mixture(Iterable[MixedBatch]):
     short_side_px: (min, max) that a frame's shorter side is scaled to before cropping; None is (256, 320) at image_size
         224, (448, 512) at 448, in proportion to 224 otherwise.
     num_steps: steps of one iteration; None is one training epoch.
-    num_workers: processes that decode; 0 decodes in this one.
+    num_workers: processes that decode, batches as well as what is cached beforehand; 0 decodes in this one.
     rank, world_size: which of how many processes this is; each gets its own slice of every step.
     num_micro_batches: MixedBatches that this rank's slice of a step comes in.
     max_unreadable_share: of any dataset's clips; DecodeError beyond it (see UnreadableTally).
@@ -92,13 +92,17 @@ class Mixture(Iterable[MixedBatch]):
         self._tally = UnreadableTally(max_unreadable_share)
 
     def __iter__(self) -> Iterator[MixedBatch]:
+        return self._batches(self._decoder)  # what is to be cached is decoded now, not with the first batch
+
+    def _batches(self, decoder: MicroBatchDecoder) -> Iterator[MixedBatch]:
         start = self.step
         loader = DataLoader(
-            self._decoder,
+            decoder,
             sampler=self._micro_batches(range(start, start + self.num_steps)),
             batch_size=None,  # a key is a whole micro-batch already
             collate_fn=_unchanged,
             num_workers=self.num_workers,
+            multiprocessing_context="fork" if self.num_workers else None,  # which shares what is cached
             pin_memory=self.pin_memory,
             generator=torch.Generator(),  # or the loader would draw from, and so change, the global random state
         )
@@ -129,7 +133,10 @@ class Mixture(Iterable[MixedBatch]):
 
     @cached_property
     def _decoder(self) -> MicroBatchDecoder:
-        readers = {name: self.datasets[name].with_cache(reader) for name, reader in self.readers.items()}
+        readers = {
+            name: self.datasets[name].with_cache(reader, num_processes=self.num_workers)
+            for name, reader in self.readers.items()
+        }
         return MicroBatchDecoder(readers, self.schedule.seed)
 
     def _micro_batches(self, steps: Iterable[int]) -> Iterator[MicroBatch]:

@@ -61,15 +61,15 @@ class Block(nn.Module):
 
     def forward(self, tokens_FND: Tensor, groups: tuple[Group, ...], scales: Tensor | None) -> Tensor:
         """scales: [BRANCHES, F, 1, 1] factors of the residual branches (drop path), None when nothing is dropped."""
-        temporal_scale, spatial_scale, mlp_scale = (1.0, 1.0, 1.0) if scales is None else scales.unbind()
+        temporal_scale, spatial_scale, mlp_scale = (None, None, None) if scales is None else scales.unbind()
         if self.temporal:
-            tokens_FND = tokens_FND + F.pad(self._temporal(tokens_FND[:, 1:], groups) * temporal_scale, (0, 0, 1, 0))
+            temporal_FND = scaled(self._temporal(tokens_FND[:, 1:], groups), temporal_scale)
+            tokens_FND = torch.cat([tokens_FND[:, :1], tokens_FND[:, 1:] + temporal_FND], dim=1)
         spatial_FND = self.attn(self.norm1(tokens_FND))
         if self.temporal:
             spatial_FND = average_class_token(spatial_FND, groups)
-        tokens_FND = tokens_FND + spatial_FND * spatial_scale
-        out: Tensor = tokens_FND + self.mlp(self.norm2(tokens_FND)) * mlp_scale
-        return out
+        tokens_FND = tokens_FND + scaled(spatial_FND, spatial_scale)
+        return tokens_FND + scaled(self.mlp(self.norm2(tokens_FND)), mlp_scale)
 
     def _temporal(self, patches_FND: Tensor, groups: tuple[Group, ...]) -> Tensor:
         residual_FND: Tensor = self.temporal_attn(self.temporal_norm1(patches_FND), groups, self.temporal_fc)
@@ -79,6 +79,11 @@ class Block(nn.Module):
                 [residual_FND.new_full((t * b, 1, 1), float(t > 1)) for t, b in groups]
             )
         return residual_FND
+
+
+def scaled(residual_FND: Tensor, scale: Tensor | None) -> Tensor:
+    """A residual branch times its drop-path factors, if there are any."""
+    return residual_FND if scale is None else residual_FND * scale
 
 
 def average_class_token(residual_FND: Tensor, groups: tuple[Group, ...]) -> Tensor:

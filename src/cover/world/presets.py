@@ -71,7 +71,7 @@ PRESETS = {
             PRETRAIN.name: {"train": 20_000, "val": 1_000},
             OBJECTS.name: {"train": 20_000, "val": 1_000, "test": 2_000},
             SCENES.name: {"train": 4_000, "val": 500, "test": 1_000},
-            MOVES.name: {"train": 4_000, "val": 500, "test": 1_000},
+            MOVES.name: {"train": 8_000, "val": 500, "test": 1_000},
             EVENTS.name: {"train": 4_000, "val": 500, "test": 1_000},
         },
         all_classes=True,

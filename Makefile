@@ -1,0 +1,36 @@
+# make demo | test | lint | smoke: each sets up a virtual environment of its own first.
+# VENV= (empty) uses PYTHON's present environment as it is.
+
+PYTHON ?= python3
+VENV ?= .venv
+PRESET ?= quick
+OUT ?= demo
+
+ifeq ($(VENV),)
+run = PYTHONPATH=src $(PYTHON) -m
+installed =
+else
+run = $(VENV)/bin/python -m
+installed = $(VENV)/installed
+endif
+
+.PHONY: demo smoke test lint
+demo: $(installed)
+	$(run) cover.cli demo --preset $(PRESET) --out $(OUT)
+
+# The demo's stages with a handful of clips and steps.
+smoke: $(installed)
+	$(run) cover.cli demo --preset smoke --out $(OUT)
+
+test: $(installed)
+	$(run) pytest
+
+lint: $(installed)
+	$(run) ruff check .
+	$(run) ruff format --check .
+	$(run) mypy
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,test,dev]'
+	touch $@

@@ -1,0 +1,68 @@
+"""Who may import whom: the stages of a clip's way, upwards only (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cover
+
+SOURCE = Path(cover.__file__).parent
+LEVELS = (
+    "errors | clip recipe | catalog | media | mixture models | training | evaluation | inference | "
+    "trained | run | demo | cli"
+)
+LEVEL_OF = {stage: level for level, stages in enumerate(LEVELS.split("|")) for stage in stages.split()}
+WORLD = "world"
+MAY_IMPORT_WORLD = {"demo", "cli"}
+WORLD_MAY_IMPORT = {"errors", "catalog", "media"}
+
+
+def imports() -> Iterator[tuple[str, str, str]]:
+    """(file, its stage, the stage it imports) of every import below src/cover, those inside functions included."""
+    for file in SOURCE.rglob("*.py"):
+        where = file.relative_to(SOURCE)
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                modules = [f"{node.module}.{alias.name}" for alias in node.names]
+                assert not node.level, f"{where} imports relative to itself"
+            else:
+                modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for parts in (module.split(".") for module in modules):
+                if parts[0] == "cover" and where != Path("__init__.py"):
+                    yield str(where), where.parts[0].removesuffix(".py"), parts[1]
+
+
+def allowed(stage: str, imported: str) -> bool:
+    if imported in (stage, "__version__"):
+        return True
+    if WORLD in (stage, imported):
+        return imported in WORLD_MAY_IMPORT if stage == WORLD else stage in MAY_IMPORT_WORLD
+    return LEVEL_OF.get(imported, len(LEVEL_OF)) < LEVEL_OF.get(stage, -1)
+
+
+def test_imports_point_upwards_only() -> None:
+    found = list(imports())
+    assert {stage for _, stage, _ in found} >= LEVEL_OF.keys() - {"errors", "clip"}
+    assert not [f"{file} imports {imported}" for file, stage, imported in found if not allowed(stage, imported)]
+
+
+CATALOG = "; ".join(f"import cover.catalog.{file.stem}" for file in (SOURCE / "catalog").glob("[!_]*.py"))
+HELP = "import cover.cli; cover.cli.app(['--help'], standalone_mode=False)"
+
+
+@pytest.mark.parametrize(
+    ("program", "absent"),
+    [(HELP, {"torch", "pydantic", "av", "pyarrow"}), (CATALOG, {"torch", "av"}), ("import cover", {"torch"})],
+    ids=["help", "catalog", "package"],
+)
+def test_light_parts_load_nothing_heavy(program: str, absent: set[str]) -> None:
+    code = f"import sys; {program}; print('loaded:', *sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "cover" in (loaded := printed.rpartition("loaded:")[2].split())
+    assert not absent & set(loaded)

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from cover.errors import RecipeError
+from cover.recipe import Recipe, read_recipe
+
+STANDARD = 'policy = "standard"\n'
+K400 = '[datasets.k400]\ntrain = "k400.arrow"\n'
+SSV2 = '[datasets.ssv2]\ntrain = "ssv2.arrow"\n'
+RECIPES = Path(str(files("cover") / "recipes"))
+
+
+def read(folder: Path, text: str, *overrides: str) -> Recipe:
+    (folder / "r.toml").write_text(text)
+    return read_recipe(folder / "r.toml", overrides)
+
+
+def message(folder: Path, text: str, *overrides: str) -> str:
+    """The one line that a recipe is refused with, without the folder's name."""
+    with pytest.raises(RecipeError) as caught:
+        read(folder, text, *overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).replace(f"{folder}/", "")
+
+
+def test_defaults_are_the_papers(tmp_path: Path) -> None:
+    """§4.1 and Table 6, and docs/paper.md where the paper is silent."""
+    recipe = read(tmp_path, STANDARD + K400)
+    assert (recipe.data.batch_size, recipe.training.epochs) == (128, 20)
+    optimizer = recipe.optimizer
+    assert (optimizer.name, optimizer.learning_rate, optimizer.momentum) == ("sgd", 5e-3, 0.9)
+    assert (optimizer.weight_decay, optimizer.warmup_epochs, optimizer.clip_gradient_norm) == (1e-4, 0, None)
+    assert (optimizer.schedule, optimizer.drop_epochs, optimizer.drop_factor) == ("step", (10, 14), 0.1)
+    model = recipe.model
+    assert (model.num_frames, model.image_size, model.patch_size, model.drop_path_rate) == (8, 224, 16, 0.1)
+    assert (model.image_temporal, model.temporal_init) == ("attend", "zero")
+    assert (recipe.evaluation.num_clips, recipe.evaluation.num_crops) == (1, 3)
+    assert recipe.training.reduction == "dataset_mean"
+    assert recipe.datasets["k400"].loss_weight == 1 and recipe.datasets["k400"].horizontal_flip
+
+
+def test_a_recipe_lies_on_its_base_and_overrides_lie_on_both(tmp_path: Path) -> None:
+    base = "[model]\ndepth = 3\nwidth = 48\n[optimizer]\ndrop_epochs = [1, 2, 3]\n[training]\nepochs = 5\n"
+    (tmp_path / "base.toml").write_text(base)
+    own = 'extends = "base.toml"\n' + STANDARD + K400 + "[model]\ndepth = 2\n[optimizer]\ndrop_epochs = [4]\n"
+    recipe = read(
+        tmp_path, own, "training.epochs=0.5", "datasets.k400.val=v.arrow", "init=runs/a b", "data.cache_frames = true"
+    )
+    assert (recipe.model.depth, recipe.model.width) == (2, 48)
+    assert recipe.optimizer.drop_epochs == (4,)
+    assert recipe.training.epochs == 0.5
+    assert (recipe.datasets["k400"].train, recipe.datasets["k400"].val) == (Path("k400.arrow"), Path("v.arrow"))
+    assert recipe.init == Path("runs/a b") and recipe.data.cache_frames
+
+
+def test_two_levels_of_extends_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text('extends = "other.toml"\n')
+    refusal = message(tmp_path, 'extends = "base.toml"\n' + STANDARD + K400)
+    assert refusal == "r.toml: extends 'base.toml', which extends another recipe; one level is the limit"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('polcy = "x"\n' + STANDARD + K400, "r.toml: unknown key 'polcy'; known here: policy, seed, init, model, "),
+        (STANDARD + K400 + "wheight = 2\n", "r.toml: unknown key 'datasets.k400.wheight'; known here: train, val, "),
+        (STANDARD + K400 + "[model]\nnum_frame = 3\n", "r.toml: unknown key 'model.num_frame'; known here: variant, "),
+        (
+            STANDARD + K400 + '[model]\nnum_frames = "8"\n',
+            "r.toml: model.num_frames = '8': input should be a valid int",
+        ),
+        (STANDARD + "seed = true\n" + K400, "r.toml: seed = True: input should be a valid integer"),
+        (STANDARD + "[datasets.k400]\ntrain = 3\n", "r.toml: datasets.k400.train = 3: input should be a valid string"),
+        (STANDARD + 'datasets.k400 = "k400.arrow"\n', "r.toml: datasets.k400 = 'k400.arrow': input should be an obj"),
+        (STANDARD + K400 + "[data]\nbatch_size = 0\n", "r.toml: data.batch_size = 0: input should be greater than 0"),
+        (STANDARD + K400 + "[model]\ndrop_path_rate = 1.5\n", "r.toml: model.drop_path_rate = 1.5: input should be l"),
+        (
+            STANDARD + K400 + "[optimizer]\nlearning_rate = nan\n",
+            "r.toml: optimizer.learning_rate = nan: input should ",
+        ),
+        (STANDARD + K400 + '[model]\nvariant = "vit"\n', "r.toml: model.variant = 'vit': input should be 'timesformer"),
+        (STANDARD + K400 + "[data]\nshort_side = [9, 8]\n", "r.toml: data.short_side [9, 8] is not a range; write [s"),
+        (K400, "r.toml: 'policy' is missing; every recipe says it"),
+        (STANDARD, "r.toml: 'datasets' is missing; every recipe says it"),
+        (STANDARD + "[datasets]\n", "r.toml: datasets = {}: dictionary should have at least 1 item"),
+        (STANDARD + '[datasets.k400]\nval = "v"\n', "r.toml: 'datasets.k400.train' is missing; every recipe says it"),
+        (STANDARD + K400 + SSV2, "r.toml: policy 'standard' trains one dataset, not 2; use policy = \"cotrain\""),
+        (
+            'policy = "cotrain"\n' + K400 + "rate = 2.0\n" + SSV2,
+            "r.toml: datasets.k400 has a rate and others have none; give a rate to all or to none",
+        ),
+        (STANDARD + K400 + K400, "r.toml is not a readable TOML file: Cannot declare ('datasets', 'k400') twice"),
+        ("policy = standard\n", "r.toml is not a readable TOML file: Invalid value (at line 1, column 10)"),
+        ('extends = "absent.toml"\n', "absent.toml: no such recipe; give the path of a TOML file"),
+    ],
+)
+def test_a_mistake_is_answered_with_the_key_the_value_and_the_rule(tmp_path: Path, text: str, expected: str) -> None:
+    assert message(tmp_path, text).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training.epochs", "--set 'training.epochs' is not of the form key=value; write --set training.epochs=5"),
+        ("=5", "--set '=5' is not of the form key=value; write --set training.epochs=5"),
+        ("training.epochs=many", "r.toml: training.epochs = 'many': input should be a valid number"),
+        ("model.dept=3", "r.toml: unknown key 'model.dept'; known here: variant, "),
+        ("model=3", "r.toml: model = 3: input should be an object"),
+    ],
+)
+def test_a_wrong_override_is_answered_alike(tmp_path: Path, override: str, expected: str) -> None:
+    assert message(tmp_path, STANDARD + K400, override).startswith(expected)
+
+
+def test_files_that_are_no_recipes_are_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"absent\.toml: no such recipe; give the path of a TOML file"):
+        read_recipe(tmp_path / "absent.toml")
+    (binary := tmp_path / "clip.mp4").write_bytes(b"\xff\xfe")
+    for path in (tmp_path, binary):
+        with pytest.raises(RecipeError, match=f"{path.name} is not a readable TOML file"):
+            read_recipe(path)
+
+
+def test_a_written_recipe_reads_back_the_same(tmp_path: Path) -> None:
+    text = (
+        'policy = "cotrain"\ninit = "runs/pretrain"\nseed = 3\n'
+        + K400
+        + 'rate = 2.0\nreversal_pairs = [["in \\"1\\"", "out ü"]]\n'
+        + SSV2
+        + "rate = 1.0\nloss_weight = 0.5\n[data]\nshort_side = [256, 320]\n[training]\nmax_steps = 7\n"
+    )
+    recipe = read(tmp_path, text)
+    recipe.write(tmp_path / "resolved.toml")
+    assert read_recipe(tmp_path / "resolved.toml") == recipe
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in sorted(RECIPES.rglob("*.toml")) if path.name != "base.toml"], ids=lambda path: path.stem
+)
+def test_our_own_recipes_are_valid_and_their_headers_complete(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert recipe.datasets
+    for entry in ("Command", "Hardware", "(Result|Expected)"):
+        assert re.search(f"^# {entry}: +[^ ]", path.read_text(), re.MULTILINE), f"{path} has no line # {entry}:"

@@ -1,0 +1,328 @@
+"""From recipes to run folders, on clips and pictures that the tests make."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from cover.catalog.folder import index_folder
+from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError
+from cover.models.weights import load_model
+from cover.recipe import Recipe, parse_recipe, read_recipe
+from cover.run import train
+
+WriteMedia = Callable[..., Path]
+MakeRecipe = Callable[..., Recipe]
+
+SECTIONS: dict[str, dict[str, Any]] = {
+    "model": {
+        "variant": "timesformer_tiny",
+        "depth": 2,
+        "width": 48,
+        "num_heads": 3,
+        "num_frames": 4,
+        "image_size": 32,
+        "drop_path_rate": 0.1,
+    },
+    "data": {"batch_size": 6, "num_workers": 0},
+    "optimizer": {"schedule": "cosine", "learning_rate": 0.05, "clip_gradient_norm": 1.0},
+    "training": {"epochs": 2, "micro_batches": 2, "log_every": 1, "save_every": 2, "evaluate_every_epochs": 0.6},
+}
+VIDEOS, IMAGES = ["jumps", "turns"], ["pets"]
+STEPS_PER_EPOCH = (12 + 8 + 10) // 6
+TIMES = {"seconds", "clips_per_second", "data_wait_share"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, write_video: WriteMedia, write_image: WriteMedia) -> Path:
+    """Manifests of two sets of 12 and 8 videos and one of 10 images, two classes each, with val splits of 4."""
+    root = tmp_path_factory.mktemp("data")
+    for name, num_samples in (("jumps", 12), ("turns", 8), ("pets", 10)):
+        for index in range(num_samples + 4):
+            split = "train" if index < num_samples else "val"
+            file = root / name / split / ("left" if index % 2 else "right") / str(index)
+            if name == "pets":
+                write_image(file.with_suffix(".png"), 100 * index, width_px=48, height_px=40)
+            else:
+                write_video(file.with_suffix(".mp4"), num_frames=6, first_number=100 * index, width_px=48, height_px=40)
+        index_folder(root / name, kind="image" if name == "pets" else "video", out=root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def recipe_of(data: Path) -> MakeRecipe:
+    """recipe_of(policy, datasets, init=…, training={…}, …) → a recipe for a tiny model on tiny data."""
+
+    def recipe_of(
+        policy: str, datasets: Sequence[str], init: Path | None = None, **changes: Mapping[str, Any]
+    ) -> Recipe:
+        values: dict[str, Any] = {name: section | dict(changes.get(name, {})) for name, section in SECTIONS.items()}
+        values["datasets"] = {
+            name: {split: f"{data}/{name}-{split}.arrow" for split in ("train", "val")} for name in datasets
+        }
+        return parse_recipe(values | {"policy": policy} | ({"init": str(init)} if init else {}), "test")
+
+    return recipe_of
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe) -> Path:
+    """A finished pre-training run."""
+    run = tmp_path_factory.mktemp("runs") / "pretrain"
+    assert train(recipe_of("pretrain", IMAGES, training={"max_steps": 2}), run, quiet())
+    return run
+
+
+@pytest.fixture(scope="module")
+def cotrain(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
+    return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained)
+
+
+@pytest.fixture(scope="module")
+def finished(pretrained: Path, cotrain: Recipe) -> Path:
+    """A finished co-training run; copy it before you change it."""
+    run = pretrained.with_name("cotrain")
+    assert train(cotrain, run, quiet())
+    return run
+
+
+def quiet() -> Console:
+    return Console(file=StringIO(), width=120)
+
+
+class InterruptedConsole(Console):
+    """Presses Ctrl-C when the first validation is printed."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*objects, **options)
+        if "validation top-1" in str(objects[0]):
+            signal.raise_signal(signal.SIGINT)
+
+
+def lines_of(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without what a clock says."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def refusal(kind: type[CoverError], recipe: Recipe, run: Path, **options: bool) -> str:
+    """The one line that a training is refused with; the run folder stays as it is."""
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with pytest.raises(kind) as caught:
+        train(recipe, run, quiet(), **options)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_run_folder_holds_all_that_was_done(finished: Path, cotrain: Recipe) -> None:
+    assert read_recipe(finished / "recipe.toml") == cotrain
+    assert [row["dataset"] for row in json.loads((finished / "mixture.json").read_text())] == VIDEOS + IMAGES
+    assert list((finished / "tensorboard").rglob("events.out.tfevents.*"))
+
+    lines = lines_of(finished)
+    training, validation = ([line for line in lines if key in line] for key in ("datasets", "val"))
+    assert [line["step"] for line in training] == list(range(1, 2 * STEPS_PER_EPOCH + 1))
+    assert [line["step"] for line in validation] == [3, 6, 9, 10]
+    clips = {name: sum(line["datasets"][name]["clips"] for line in training) for name in VIDEOS + IMAGES}
+    assert clips == {"jumps": 24, "turns": 16, "pets": 20}
+    assert all(row.keys() == {"top1"} for line in validation for row in line["val"].values())
+
+    latest, best = ((finished / pointer).read_text().strip() for pointer in ("latest", "best"))
+    assert latest == "step-10"
+    assert {folder.name for folder in (finished / "checkpoints").iterdir()} == {latest, best}
+    top1 = {line["step"]: sum(row["top1"] for row in line["val"].values()) for line in validation}
+    assert int(best.removeprefix("step-")) == max(top1, key=lambda step: (top1[step], -step))
+
+
+def test_pretraining_has_no_temporal_layers_and_cotraining_starts_from_it(
+    pretrained: Path, recipe_of: MakeRecipe, tmp_path: Path
+) -> None:
+    source = load_model(pretrained / "checkpoints" / "step-2")
+    assert not [name for name in source.state_dict() if "temporal" in name or "time" in name]
+    still = recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer={"learning_rate": 0.0})
+    recipe = still.model_copy(update={"training": still.training.model_copy(update={"max_steps": 1})})
+    console = quiet()
+    assert train(recipe, tmp_path / "run", console)
+    weights = load_model(tmp_path / "run" / "checkpoints" / "step-1").state_dict()
+    for name, tensor in source.state_dict().items():
+        assert torch.equal(weights[name], tensor)
+        if ".attn." in name:
+            assert torch.equal(weights[name.replace(".attn.", ".temporal_attn.")], tensor)
+    assert isinstance(console.file, StringIO)
+    assert f"weights from {pretrained}: tensors: " in console.file.getvalue().replace("\n", "")
+
+
+def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(finished: Path, cotrain: Recipe, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert not train(cotrain, run, InterruptedConsole(file=StringIO(), width=120))
+    assert (run / "latest").read_text() == "step-3\n"
+    with (run / "metrics.jsonl").open("a") as file:  # what a crash after the checkpoint leaves behind
+        file.write('{"step": 4, "loss": 9.9}\n{"step": 5, "lo')
+    assert train(cotrain, run, quiet(), resume=True)
+    assert lines_of(run) == lines_of(finished)
+    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+        last = Path("checkpoints", "step-10", name)
+        assert (run / last).read_bytes() == (finished / last).read_bytes(), name
+
+
+def test_a_run_cut_short_by_max_steps_goes_on_with_more(finished: Path, cotrain: Recipe, tmp_path: Path) -> None:
+    def until(step: int) -> Recipe:
+        return cotrain.model_copy(update={"training": cotrain.training.model_copy(update={"max_steps": step})})
+
+    assert train(until(4), tmp_path / "run", quiet())
+    assert train(until(7), tmp_path / "run", quiet(), resume=True)
+    training = [[line for line in lines_of(run) if "loss" in line] for run in (tmp_path / "run", finished)]
+    assert training[0] == training[1][:7]
+
+
+def test_nothing_is_left_to_do_for_a_finished_run(finished: Path, cotrain: Recipe, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    assert train(cotrain, run, quiet(), resume=True)
+    assert lines_of(run) == lines_of(finished)
+
+
+def test_a_run_is_not_overwritten(finished: Path, cotrain: Recipe) -> None:
+    assert refusal(CheckpointError, cotrain, finished) == (
+        f"{finished} holds a run already; continue it with --resume or choose another --out"
+    )
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(finished: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    narrow = recipe_of("cotrain", VIDEOS + IMAGES, model={"width": 24})
+    assert (
+        "step-10 is of another architecture: blocks.0.attn.proj.bias is [48], this model has [24]; use the"
+        in refusal(CheckpointError, narrow, finished, resume=True)
+    )
+    narrow = recipe_of("standard", ["jumps"], init=finished, model={"width": 24})
+    assert "has width 48, this model has 24; make them equal" in refusal(CheckpointError, narrow, tmp_path / "run")
+
+
+def test_changed_data_are_refused_by_name_unless_allowed(
+    data: Path, recipe_of: MakeRecipe, write_video: WriteMedia, tmp_path: Path
+) -> None:
+    def recipe(max_steps: int) -> Recipe:
+        values = recipe_of("standard", ["jumps"], training={"max_steps": max_steps}).model_dump(mode="json")
+        values["datasets"]["jumps"] = {"train": str(tmp_path / "jumps-train.arrow")}
+        return parse_recipe(json.loads(json.dumps(values)), "test")
+
+    shutil.copytree(data / "jumps" / "train", tmp_path / "jumps")
+    index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
+    assert train(recipe(1), run := tmp_path / "run", quiet())
+    write_video(tmp_path / "jumps" / "left" / "new.mp4", num_frames=6)
+    index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
+    assert refusal(CheckpointError, recipe(3), run, resume=True) == (
+        "the training manifest of jumps is not the one this run began with; "
+        "restore it, or pass --allow-changed-data to go on with the new one"
+    )
+    assert train(recipe(3), run, quiet(), resume=True, allow_changed_data=True)
+    state = json.loads((run / "checkpoints" / "step-3" / "state.json").read_text())
+    assert (state["step"], state["mixture_start"]) == (3, 1)
+    assert train(recipe(4), run, quiet(), resume=True)
+
+
+def test_policies_refuse_the_wrong_kind(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    for policy, name, message in (
+        (
+            "pretrain",
+            "jumps",
+            "policy 'pretrain' trains on images, datasets.jumps holds videos; use policy = \"cotrain\"",
+        ),
+        (
+            "standard",
+            "pets",
+            "policy 'standard' trains on videos, datasets.pets holds images; use policy = \"cotrain\"",
+        ),
+    ):
+        assert refusal(RecipeError, recipe_of(policy, [name]), tmp_path / "run") == message
+
+
+def test_an_init_that_is_no_run_is_refused(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    weights = tmp_path / "vit_in21k.npz"
+    assert refusal(RecipeError, recipe_of("standard", ["jumps"], init=weights), tmp_path / "run") == (
+        f"init = '{weights}' is not a run or checkpoint of cover; foreign weights cannot be read yet, "
+        'so pre-train with policy = "pretrain" and name that run'
+    )
+
+
+def test_validation_classes_must_be_the_training_classes(data: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    shutil.copytree(data / "jumps" / "val" / "left", tmp_path / "jumps" / "val" / "up")
+    index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
+    values = recipe_of("standard", ["jumps"]).model_dump(mode="json", exclude_none=True)
+    values["datasets"]["jumps"]["val"] = val = str(tmp_path / "jumps-val.arrow")
+    assert refusal(ManifestError, parse_recipe(values, "test"), tmp_path / "run") == (
+        f"datasets.jumps.val = '{val}' has other classes than its training manifest; index both splits together"
+    )
+
+
+def test_a_batch_smaller_than_its_parts_is_refused(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    recipe = recipe_of("standard", ["jumps"], training={"micro_batches": 7})
+    assert "batch_size 6 is split over 1 processes x 7 micro-batches" in refusal(RecipeError, recipe, tmp_path / "run")
+
+
+def test_an_undecodable_file_is_named_counted_and_too_many_stop_the_training(
+    data: Path, recipe_of: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(data / "jumps" / "train", tmp_path / "jumps")
+    (tmp_path / "jumps" / "left" / "1.mp4").write_bytes(b"no video")
+    index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
+
+    def recipe(share: float) -> Recipe:
+        values = recipe_of("standard", ["jumps"], data={"max_unreadable_share": share}).model_dump(mode="json")
+        values["datasets"]["jumps"] = {"train": str(tmp_path / "jumps-train.arrow")}
+        return parse_recipe(values, "test")
+
+    with caplog.at_level(logging.WARNING):
+        assert train(recipe(0.01), tmp_path / "run", quiet())
+    assert [record.getMessage() for record in caplog.records if "left/1.mp4 is unreadable" in record.getMessage()]
+    rows = [line["datasets"]["jumps"] for line in lines_of(tmp_path / "run")]
+    assert [sum(row[count] for row in rows) for count in ("clips", "unreadable")] == [2 * 11, 2 * 1]
+    with pytest.raises(DecodeError, match=r"clips read from 'jumps' are unreadable.*max_unreadable_share = 0 .*1\.mp4"):
+        train(recipe(0.0), tmp_path / "strict", quiet())
+
+
+TRAIN_AND_COUNT_PROCESSES = """
+from accelerate.state import PartialState
+from cover.cli import main
+try:
+    main()
+finally:
+    print("processes:", PartialState().num_processes)
+"""
+
+
+def test_two_processes_train_as_one(finished: Path, cotrain: Recipe, tmp_path: Path) -> None:
+    cotrain.write(tmp_path / "recipe.toml")
+    (tmp_path / "program.py").write_text(TRAIN_AND_COUNT_PROCESSES)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "program.py"]
+    options = [
+        "train",
+        "recipe.toml",
+        "--out",
+        "run",
+        "--set",
+        "training.max_steps=4",
+        "--set",
+        "training.micro_batches=1",
+    ]
+    done = subprocess.run([*launch, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("processes: 2") == 2
+    both, one = ([line for line in lines_of(run) if "loss" in line] for run in (tmp_path / "run", finished))
+    assert len(both) == 4
+    for line, expected in zip(both, one[:4], strict=True):
+        for name, row in line.pop("datasets").items():
+            assert row == pytest.approx(expected["datasets"][name], rel=1e-5)
+        assert line == pytest.approx({key: expected[key] for key in line}, rel=1e-5)
