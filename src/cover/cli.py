@@ -50,13 +50,15 @@ Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 
 @app.command()
 def demo(
-    preset: Annotated[Preset, typer.Option(help="smoke: a check; quick: minutes on 2 cores; full: for a GPU.")] = Preset.quick,
+    preset: Annotated[Preset, typer.Option(help="smoke: a check, quick: for 2 cores, full: for a GPU.")] = Preset.quick,
     out: Out = Path("demo"),
 ) -> None:
     """Render datasets, pre-train, train standard and co-training policies, evaluate and compare."""
     from cover.demo import run_demo
 
-    run_demo(preset.value, out, _console())
+    if not run_demo(preset.value, out, _console()):
+        _console().print("interrupted and saved; the same command goes on from here")
+        raise typer.Exit(130)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """The main job from nothing: render, index, pre-train, train both policies, evaluate, compare.
 
     OUT/world/*/…               the rendered media files
-    OUT/world/*.arrow           their manifests
+    OUT/world/*.arrow, *.png    their manifests and contact sheets
     OUT/recipes/*.toml          copies of the recipes, to read and to change
     OUT/runs/{pretrain, standard_scenes, standard_moves, standard_events, cotrain}
     OUT/report.html             the comparison
@@ -27,6 +27,7 @@ from cover.evaluation.orders import FrameOrder
 from cover.recipe import read_recipe
 from cover.run import train
 from cover.trained import TrainedRun, compare_runs
+from cover.world.contact_sheet import write_contact_sheets
 from cover.world.presets import DATASETS
 from cover.world.render import render_world
 
@@ -35,7 +36,8 @@ STANDARD = ("standard_scenes", "standard_moves", "standard_events")
 COTRAIN = "cotrain"
 RECIPES = {"smoke": "quick", "quick": "quick", "full": "full"}
 """Preset of the world → folder of recipes."""
-VIDEO_ORDERS: tuple[FrameOrder, ...] = ("normal", "reversed", "shuffled", "single")
+STANDARD_ORDERS: tuple[FrameOrder, ...] = ("normal", "reversed")
+COTRAIN_ORDERS: tuple[FrameOrder, ...] = (*STANDARD_ORDERS, "shuffled", "single")
 
 
 def make_world(
@@ -46,7 +48,8 @@ def make_world(
     seed: int = 0,
     num_processes: int | None = None,
 ) -> list[Manifest]:
-    """Render the built-in datasets into OUT/<dataset> and index them as a user's data are, into OUT/*.arrow.
+    """Render the built-in datasets into OUT/<dataset>, index them as a user's data are, into OUT/*.arrow, and show
+    each in a contact sheet, OUT/<dataset>-train.png.
 
     Raises CoverError when ViZDoom is not installed.
     """
@@ -54,11 +57,12 @@ def make_world(
     indexed = []
     for name in datasets or DATASETS:
         indexed += index_folder(out / name, kind=DATASETS[name].kind, out=out, name=name)
+    write_contact_sheets(out)
     return indexed
 
 
-def run_demo(preset: str, out: Path, console: Console) -> None:
-    """Run every stage in OUT and write OUT/report.html. Raises CoverError."""
+def run_demo(preset: str, out: Path, console: Console) -> bool:
+    """Run every stage in OUT and write OUT/report.html. Returns False when a signal ended it. Raises CoverError."""
     out.mkdir(parents=True, exist_ok=True)
     with contextlib.chdir(out):
         stages = Stages(Path("stages.json"), console)
@@ -67,13 +71,15 @@ def run_demo(preset: str, out: Path, console: Console) -> None:
         copy_recipes(preset, Path("recipes"))
         for name in (PRETRAIN, *STANDARD, COTRAIN):
             with stages(f"train {name}"):
-                train(read_recipe(Path("recipes") / f"{name}.toml"), Path("runs") / name, console, resume=True)
+                if not train(read_recipe(Path("recipes") / f"{name}.toml"), Path("runs") / name, console, resume=True):
+                    return False
         runs = [Path("runs") / name for name in (*STANDARD, COTRAIN)]
         with stages("evaluate"):
             for run in runs:
-                evaluate_orders(run)
+                evaluate_orders(run, COTRAIN_ORDERS if run.name == COTRAIN else STANDARD_ORDERS)
         compare_runs(runs, Path("report.html"), console, stages=stages.seconds)
     console.print(f"report: {out / 'report.html'}", soft_wrap=True)
+    return True
 
 
 def copy_recipes(preset: str, folder: Path) -> None:
@@ -85,13 +91,12 @@ def copy_recipes(preset: str, folder: Path) -> None:
                 shutil.copy(recipe, folder)
 
 
-def evaluate_orders(path: Path) -> None:
-    """Evaluate a run's best checkpoint on the test splits: videos in every frame order, images as they are."""
+def evaluate_orders(path: Path, video_orders: Sequence[FrameOrder]) -> None:
+    """Evaluate a run's best checkpoint on the test splits: videos in these frame orders, images as they are."""
     run = TrainedRun.open(path)
     for name in run.recipe.datasets:
         manifest = run.manifest(name, "test")
-        orders = VIDEO_ORDERS if manifest.kind == "video" else VIDEO_ORDERS[:1]
-        for order in orders:
+        for order in video_orders if manifest.kind == "video" else ("normal",):
             if not run.has_result(name, manifest, order):
                 run.evaluate(name, manifest, order)
 

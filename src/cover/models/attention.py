@@ -54,5 +54,6 @@ def attend_over_frames(qkv: Tensor) -> Tensor:
         return qkv[:, :, :, 2]
     # Batched over clips and patches as strided views; on a CPU 6 times as fast as the same with einsum.
     query, key, value = qkv.flatten(1, 2).permute(2, 1, 3, 0, 4)
-    mixed = F.scaled_dot_product_attention(query, key, value)
-    return mixed.permute(2, 0, 1, 3).unflatten(1, (num_clips, -1))
+    mixed: Tensor = F.scaled_dot_product_attention(query, key, value).permute(2, 0, 1, 3)
+    out: Tensor = mixed.unflatten(1, (num_clips, -1))
+    return out

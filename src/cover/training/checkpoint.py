@@ -34,12 +34,14 @@ class TrainingState:
 
     step: completed steps. mixture_start: the step at which the present mixture began (not 0 only after the data of
     the run were changed). digests: of each dataset's training manifest. best_top1: highest mean validation top-1.
+    seconds: wall time so far, validation included.
     """
 
     step: int = 0
     mixture_start: int = 0
     digests: dict[str, str] = field(default_factory=dict)
     best_top1: float = -1.0
+    seconds: float = 0.0
     grad_scaler: dict[str, Any] = field(default_factory=dict)
 
 

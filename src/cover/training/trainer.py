@@ -126,13 +126,15 @@ class Trainer:
         """Write one line of metrics and return it short enough for the progress bar."""
         now = time.perf_counter()
         seconds = now - self._logged_at
+        self.state.seconds += seconds
         num_steps = self.state.step - self._logged_step
         datasets = self.totals.means(self.accelerator)
         loss = sum(self.weights[name] * values["loss"] for name, values in datasets.items())
         values = {
             "step": self.state.step,
             "epoch": round(self._epoch, 4),
-            "seconds": round(seconds / max(num_steps, 1), 5),
+            "seconds": round(self.state.seconds, 2),
+            "step_seconds": round(seconds / num_steps, 5),
             "clips_per_second": round(num_steps * self.recipe.data.batch_size / seconds, 2),
             "data_wait_share": round(self._waited_seconds / seconds, 4),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
