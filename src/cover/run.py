@@ -42,12 +42,13 @@ def train(
     """
     if not resume and (run / LATEST).exists():
         raise CheckpointError(f"{run} holds a run already; continue it with --resume or choose another --out")
+    checkpoint = find_checkpoint(run, LATEST) if (run / LATEST).exists() else None
+    init = find_init(recipe.init) if recipe.init and not checkpoint else None
     manifests = open_manifests(recipe, "train")
     check_policy(recipe, manifests)
     validation = open_manifests(recipe, "val", like=manifests)
     accelerator = start_accelerator(recipe, run)
-    checkpoint = find_checkpoint(run, LATEST) if (run / LATEST).exists() else None
-    model = create(recipe, manifests, checkpoint, console if accelerator.is_main_process else None)
+    model = create(recipe, manifests, checkpoint, init, console if accelerator.is_main_process else None)
     wrapped, optimizer = accelerator.prepare(model, create_optimizer(model, recipe.optimizer))
     state = TrainingState(digests={name: manifest.digest for name, manifest in manifests.items()})
     if checkpoint:
@@ -55,10 +56,13 @@ def train(
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state.grad_scaler)
     steps_per_epoch = sum(map(len, manifests.values())) / recipe.data.batch_size
-    num_steps = recipe.training.max_steps or max(1, round(recipe.training.epochs * steps_per_epoch))
+    num_steps = max(1, round(recipe.training.epochs * steps_per_epoch))
+    if recipe.training.max_steps:
+        num_steps = min(num_steps, recipe.training.max_steps)
     mixture = create_mixture(recipe, manifests, state, num_steps, accelerator)
     if accelerator.is_main_process:
         describe_run(recipe, run, mixture, console)
+    accelerator.init_trackers("tensorboard")
     trainer = Trainer(
         recipe=recipe,
         run=run,
@@ -117,12 +121,12 @@ def start_accelerator(recipe: Recipe, run: Path) -> Accelerator:
     """Devices, processes and precision. A machine without CUDA computes in fp32 on the CPU, also across processes."""
     cuda = torch.cuda.is_available()
     precision = {"fp32": "no"}.get(recipe.training.precision, recipe.training.precision) if cuda else "no"
-    accelerator = Accelerator(cpu=not cuda, mixed_precision=precision, log_with="tensorboard", project_dir=run)
-    accelerator.init_trackers("tensorboard")
-    return accelerator
+    return Accelerator(cpu=not cuda, mixed_precision=precision, log_with="tensorboard", project_dir=run)
 
 
-def create(recipe: Recipe, manifests: Manifests, checkpoint: Path | None, console: Console | None) -> TimeSformer:
+def create(
+    recipe: Recipe, manifests: Manifests, checkpoint: Path | None, init: Path | None, console: Console | None
+) -> TimeSformer:
     """The model at the start of a run: from its checkpoint, from `init`, or fresh. Policy "pretrain" has no temporal
     layers (paper, Eq. 1)."""
     section = recipe.model
@@ -143,8 +147,8 @@ def create(recipe: Recipe, manifests: Manifests, checkpoint: Path | None, consol
     model = build(config, section.temporal_init)
     if checkpoint:
         load_exactly(model, read_tensors(checkpoint), checkpoint)
-    elif recipe.init:
-        report = init_from(model, find_init(recipe.init), section.temporal_init)
+    elif init:
+        report = init_from(model, init, section.temporal_init)
         if console:
             console.print(f"weights from {recipe.init}: {report}")
     return model

@@ -72,18 +72,6 @@ def test_a_cache_gives_the_same_clips_without_the_files(video_manifest: Manifest
         assert cache.num_bytes == sum(len(clip) for clip in fresh) * 64 * 64 * 3
 
 
-def test_a_cache_remembers_what_could_not_be_decoded(video_manifest: Manifest) -> None:
-    broken = video_manifest[2].file
-    content = broken.read_bytes()
-    broken.write_bytes(b"")
-    cached = reader_of(video_manifest, cache=FrameCache.fill(video_manifest, num_frames=4, max_short_side_px=48))
-    broken.write_bytes(content)
-    for _ in range(2):
-        with pytest.raises(DecodeError, match=broken.name):
-            cached.train_clip(2, seed=0)
-    assert cached.train_clip(1, seed=0).shape == (4, 3, 48, 48)
-
-
 def test_errors_name_the_file_and_files_found_unreadable_are_not_tried(
     video_manifest: Manifest, tmp_path: Path
 ) -> None:

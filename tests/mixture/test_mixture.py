@@ -80,9 +80,16 @@ def test_a_step_is_the_same_however_it_is_decoded(datasets: list[Dataset], split
     assert_same(list(mixture_of(datasets, **split)), list(mixture_of(datasets)))
 
 
-def test_cached_frames_are_the_decoded_ones(datasets: list[Dataset]) -> None:
-    cached = mixture_of([replace(dataset, cache_frames=True) for dataset in datasets], short_side_px=(40, 64))
-    assert_same(list(cached), list(mixture_of(datasets, short_side_px=(40, 64))))
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_cached_frames_are_decoded_before_the_first_batch(datasets: list[Dataset], num_workers: int) -> None:
+    fresh = list(mixture_of(datasets, short_side_px=(40, 64)))
+    caching = [replace(dataset, cache_frames=True) for dataset in datasets]
+    batches = iter(mixture_of(caching, short_side_px=(40, 64), num_workers=num_workers))
+    for dataset in datasets:
+        assert isinstance(dataset.manifest, Manifest)
+        for row in dataset.manifest:
+            row.file.unlink()
+    assert_same(list(batches), fresh)
 
 
 def test_ranks_and_micro_batches_share_a_step_evenly(datasets: list[Dataset]) -> None:

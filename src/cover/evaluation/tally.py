@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -32,9 +32,11 @@ class Tally:
     def __init__(self, partners: Tensor) -> None:
         num_classes = len(partners)
         self.partners = partners
-        self.top1 = MulticlassAccuracy(num_classes, average="micro")
-        self.top5 = MulticlassAccuracy(num_classes, average="micro", top_k=5) if num_classes >= 6 else None
-        self.confusion = MulticlassConfusionMatrix(num_classes)
+        # One process evaluates; by default compute() would wait for all the others.
+        alone: dict[str, Any] = {"num_classes": num_classes, "sync_on_compute": False}
+        self.top1 = MulticlassAccuracy(average="micro", **alone)
+        self.top5 = MulticlassAccuracy(average="micro", top_k=5, **alone) if num_classes >= 6 else None
+        self.confusion = MulticlassConfusionMatrix(**alone)
         self.num_samples = 0
         self.num_pair_samples = 0
         self.num_pairs_right = 0.0

@@ -32,7 +32,7 @@ from cover.media.decode import decode_clip
 Frames = npt.NDArray[np.uint8]
 
 CLIPS_PER_PROCESS = 128
-"""Fewest clips that a process is started for."""
+"""Fewest samples worth starting a process for; so many small images are decoded in about a tenth of a second."""
 
 
 class FrameCache:
@@ -48,7 +48,7 @@ class FrameCache:
     def fill(cls, manifest: Manifest, *, num_frames: int, max_short_side_px: int, num_processes: int = 0) -> FrameCache:
         """Decode all samples of `manifest`, their short side brought down to `max_short_side_px`.
 
-        num_processes: that decode; fewer for few samples, and none but this one for 0 and 1.
+        num_processes: that decode; at most one for CLIPS_PER_PROCESS samples. 0 and 1 decode in this one.
 
         Raises CoverError when one of them is killed.
         """
@@ -85,7 +85,10 @@ class _Place(NamedTuple):
     shape: tuple[int, ...]
 
 
-class _StoringDecoder(Dataset[_Place | DecodeError]):
+_Outcome = _Place | DecodeError
+
+
+class _StoringDecoder(Dataset[_Outcome]):
     """Decodes samples into the file of the process it runs in; a map-style dataset of torch's DataLoader."""
 
     def __init__(self, manifest: Manifest, num_frames: int, max_short_side_px: int, files: Sequence[BinaryIO]) -> None:
@@ -97,7 +100,7 @@ class _StoringDecoder(Dataset[_Place | DecodeError]):
     def __len__(self) -> int:
         return len(self.manifest)
 
-    def __getitem__(self, index: int) -> _Place | DecodeError:
+    def __getitem__(self, index: int) -> _Outcome:
         try:
             frames = decode_clip(self.manifest[index], self.manifest.kind, self._num_frames)
         except DecodeError as error:
@@ -114,7 +117,7 @@ class _StoringDecoder(Dataset[_Place | DecodeError]):
         return place
 
 
-def _decode_all(decoder: _StoringDecoder, num_workers: int) -> list[_Place | DecodeError]:
+def _decode_all(decoder: _StoringDecoder, num_workers: int) -> list[_Outcome]:
     """What `decoder` makes of every sample, in order. Raises CoverError when a worker is killed."""
     loader = DataLoader(
         decoder,
@@ -137,9 +140,7 @@ def _decode_all(decoder: _StoringDecoder, num_workers: int) -> list[_Place | Dec
         ) from error
 
 
-def _timed(
-    batches: Iterator[list[_Place | DecodeError]], name: str, num_clips: int
-) -> Iterator[list[_Place | DecodeError]]:
+def _timed(batches: Iterator[list[_Outcome]], name: str, num_clips: int) -> Iterator[list[_Outcome]]:
     """`batches` behind a progress bar on the error stream, which gives way to one line of how long they took."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
@@ -150,10 +151,8 @@ def _timed(
             progress.advance(bar, len(batch))
             yield batch
     seconds = time.monotonic() - started
-    rate = f"{num_clips / seconds:,.0f} clips/s"
-    console.print(
-        f"decoded {num_clips:,} clips of {name} in {seconds:,.0f} s ({rate})", soft_wrap=True, highlight=False
-    )
+    report = f"decoded {num_clips:,} clips of {name} in {seconds:,.0f} s ({num_clips / seconds:,.0f} clips/s)"
+    console.print(report, soft_wrap=True, highlight=False, markup=False)
 
 
 class _Rate(ProgressColumn):
@@ -170,5 +169,5 @@ def _view(memory: mmap.mmap, place: _Place) -> Frames:
     return np.frombuffer(memory, np.uint8, int(np.prod(place.shape)), place.offset).reshape(place.shape)
 
 
-def _unchanged(batch: list[_Place | DecodeError]) -> list[_Place | DecodeError]:
+def _unchanged(batch: list[_Outcome]) -> list[_Outcome]:
     return batch

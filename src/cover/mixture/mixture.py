@@ -117,6 +117,11 @@ class Mixture(Iterable[MixedBatch]):
         return self.schedule.shares
 
     @property
+    def loss_weights(self) -> dict[str, float]:
+        """What each dataset's loss is multiplied by (Dataset.loss_weight)."""
+        return {name: dataset.loss_weight for name, dataset in self.datasets.items()}
+
+    @property
     def digests(self) -> dict[str, str]:
         """Digest of each dataset's manifest; equal digests and equal steps give equal batches."""
         return {name: reader.manifest.digest for name, reader in self.readers.items()}

@@ -135,7 +135,10 @@ class TimeSformer(nn.Module):
         return {name: head(features_BD) for name, head in self.heads.items()}
 
     def features(self, packed: PackedClips) -> Tensor:
-        """The class token after the final norm, one feature [B, D] a clip, in packed order."""
+        """The class token after the final norm, one feature [B, D] a clip, in packed order.
+
+        A space-only model has a class token of its own in each frame; their mean is taken, as in the published code.
+        """
         groups = packed.groups
         tokens_FND = self._embed(packed)
         for block, scales in zip(self.blocks, self._drop_path(packed), strict=True):

@@ -51,6 +51,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self._progress = training_progress(self.console, visible=self.accelerator.is_main_process)
         self.totals = DatasetTotals(list(self.recipe.datasets), self.accelerator.device)
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         self.weights = {name: dataset.loss_weight for name, dataset in self.recipe.datasets.items()}
         self.is_main = self.accelerator.is_main_process
         if self.is_main:
@@ -106,6 +107,7 @@ class Trainer:
         # Processes average their gradients; the loss is a sum over all of them.
         self.accelerator.backward(total * self.accelerator.num_processes)
         self.totals.add(batch, logits, losses)
+        self._loss_sum += total.detach().double()
 
     def _learning_rate(self) -> float:
         return learning_rate(self.recipe.optimizer, self._epoch, self.recipe.training.epochs)
@@ -129,7 +131,8 @@ class Trainer:
         self.state.seconds += seconds
         num_steps = self.state.step - self._logged_step
         datasets = self.totals.means(self.accelerator)
-        loss = sum(self.weights[name] * values["loss"] for name, values in datasets.items())
+        loss = float(self.accelerator.reduce(self._loss_sum, reduction="sum")) / num_steps
+        self._loss_sum.zero_()
         values = {
             "step": self.state.step,
             "epoch": round(self._epoch, 4),

@@ -1,0 +1,160 @@
+"""The command line as a user meets it: the way from a folder to a comparison, and the likeliest mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from cover import cli
+
+WriteMedia = Callable[..., Path]
+
+RECIPE = """
+policy = "standard"
+
+[datasets.moves]
+train = "manifests/moves-train.arrow"
+test = "manifests/moves-test.arrow"
+horizontal_flip = false
+reversal_pairs = [["in", "out"]]
+
+[model]
+variant = "timesformer_tiny"
+depth = 2
+width = 48
+num_heads = 3
+num_frames = 2
+image_size = 32
+
+[data]
+batch_size = 4
+num_workers = 0
+
+[training]
+max_steps = 2
+"""
+
+
+class Answer(NamedTuple):
+    """What a command left on the terminal."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cover = Callable[..., Answer]
+
+
+@pytest.fixture
+def cover(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cover:
+    """cover("train", "r.toml") does what the command does, without starting another Python."""
+
+    def cover(*arguments: str | Path) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["cover", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        code = stopped.value.code
+        assert isinstance(code, int)
+        return Answer(code, *capsys.readouterr())
+
+    return cover
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, write_video: WriteMedia, write_image: WriteMedia) -> Path:
+    """A user's folder: moves/SPLIT/CLASS/*.mp4, a recipe, and a picture."""
+    root = tmp_path_factory.mktemp("work")
+    for index in range(12):
+        file = root / "moves" / ("test" if index % 3 else "train") / ("out" if index % 2 else "in") / f"{index}.mp4"
+        write_video(file, num_frames=6, first_number=100 * index)
+    (root / "moves.toml").write_text(RECIPE)
+    write_image(root / "photo.jpg")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Path:
+    """That folder, indexed and trained in runs/moves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for command in ("index folder moves --kind video", "train moves.toml"):
+            patch.setattr(sys, "argv", ["cover", *command.split()])
+            with pytest.raises(SystemExit, match="0"):
+                cli.main()
+    return folder
+
+
+def test_from_a_folder_to_a_comparison(trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    assert "moves-test.arrow: 8 videos of 2 classes" in cover("index", "folder", "moves", "--kind", "video").out
+    assert "moves" in cover("evaluate", "runs/moves").out
+    (reversed_order,) = json.loads(cover("evaluate", "runs/moves", "--reverse", "--json").out)
+    assert (reversed_order["order"], reversed_order["num_samples"]) == ("reversed", 8)
+    assert len(list(Path("runs/moves/evaluation").glob("*.json"))) == 2
+
+    video, image = json.loads(cover("predict", "runs/moves", "moves/test/in/2.mp4", "photo.jpg", "--json").out)
+    assert (video["kind"], image["kind"]) == ("video", "image")
+    assert {row["class"] for row in video["heads"]["moves"]} == {"in", "out"}
+    assert "photo.jpg" in cover("predict", "runs/moves", "photo.jpg").out
+
+    compared = cover("compare", "runs/moves")
+    assert compared.code == 0 and "report: report.html" in compared.out
+    assert "moves" in Path("report.html").read_text()
+    assert cover("train", "moves.toml", "--resume").code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train absent.toml", "absent.toml: no such recipe; give the path of a TOML file"),
+        ("train moves.toml --set model.dept=3", "moves.toml: unknown key 'model.dept'; known here: variant, "),
+        ("train moves.toml --set training.epochs=many", "moves.toml: training.epochs = 'many': input should be a "),
+        ("train moves.toml --set training.epochs", "--set 'training.epochs' is not of the form key=value; "),
+        (
+            "train moves.toml --out new --set datasets.moves.train=absent.arrow",
+            "absent.arrow does not exist; write it ",
+        ),
+        ("train moves.toml --out new --set datasets.moves.train=photo.jpg", "photo.jpg is not a manifest; write one "),
+        ("train moves.toml --out new --set model.image_size=30", "image_size 30 is not a multiple of patch_size 16; "),
+        ("train moves.toml --out new --set model.num_heads=5", "width 48 is not a multiple of the 5 attention heads"),
+        ("train moves.toml --out new --set init=photo.jpg", "init = 'photo.jpg' is not a run or checkpoint of cover; "),
+        ("train moves.toml", "runs/moves holds a run already; continue it with --resume or choose another --out"),
+        ("predict runs/moves absent.mp4", "absent.mp4"),
+        ("predict runs/moves moves.toml", "moves.toml"),
+        ("predict moves photo.jpg", "moves holds no checkpoint; give the folder of a run that `cover train` has "),
+        ("evaluate moves", "moves holds no checkpoint; give the folder of a run that `cover train` has written"),
+        ("evaluate runs/moves --reverse --shuffle", "--reverse, --shuffle and --single-frame exclude each other; "),
+        ("evaluate runs/moves --dataset moves2", "runs/moves has no dataset 'moves2'; its datasets are moves"),
+        ("evaluate runs/moves --split val", "runs/moves has no val manifest of moves; name one in its recipe.toml"),
+        ("evaluate runs/moves --num-crops 2", "2"),
+        ("compare moves", "moves holds no "),
+        ("index folder empty --kind video", "empty holds no video files in class folders (it is empty); expected ROOT"),
+        ("index folder absent --kind video", "absent is not a folder; give the folder that holds the class folders"),
+        ("index folder moves --kind image", "moves holds no image files in class folders (12 .mp4); expected ROOT"),
+        ("index csv absent.csv --kind video", "absent.csv"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(
+    trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch, command: str, message: str
+) -> None:
+    monkeypatch.chdir(trained)
+    Path("empty").mkdir(exist_ok=True)
+    answer = cover(*command.split())
+    assert answer.code == 2
+    assert answer.err.startswith("error: ") and answer.err.count("\n") == 1
+    assert message in answer.err
+    assert not Path("new").exists() and not Path("manifests/empty-train.arrow").exists()
+
+
+def test_the_program_itself_ends_with_code_2_and_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cover.cli", "train", "absent.toml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: absent.toml: no such recipe; give the path of a TOML file\n"
