@@ -126,19 +126,21 @@ def test_from_a_folder_to_a_comparison(trained: Path, cover: Cover, monkeypatch:
         ("train moves.toml --out new --set model.num_heads=5", "width 48 is not a multiple of the 5 attention heads"),
         ("train moves.toml --out new --set init=photo.jpg", "init = 'photo.jpg' is not a run or checkpoint of cover; "),
         ("train moves.toml", "runs/moves holds a run already; continue it with --resume or choose another --out"),
-        ("predict runs/moves absent.mp4", "absent.mp4"),
-        ("predict runs/moves moves.toml", "moves.toml"),
+        ("predict runs/moves absent.mp4", "absent.mp4 is not a file; "),
+        ("predict runs/moves photo.jpg moves.toml", "moves.toml cannot be decoded (Invalid data found "),
         ("predict moves photo.jpg", "moves holds no checkpoint; give the folder of a run that `cover train` has "),
         ("evaluate moves", "moves holds no checkpoint; give the folder of a run that `cover train` has written"),
         ("evaluate runs/moves --reverse --shuffle", "--reverse, --shuffle and --single-frame exclude each other; "),
         ("evaluate runs/moves --dataset moves2", "runs/moves has no dataset 'moves2'; its datasets are moves"),
         ("evaluate runs/moves --split val", "runs/moves has no val manifest of moves; name one in its recipe.toml"),
-        ("evaluate runs/moves --num-crops 2", "2"),
-        ("compare moves", "moves holds no "),
+        (
+            "compare runs/moves moves",
+            "moves holds no checkpoint; give the folder of a run that `cover train` has written",
+        ),
         ("index folder empty --kind video", "empty holds no video files in class folders (it is empty); expected ROOT"),
         ("index folder absent --kind video", "absent is not a folder; give the folder that holds the class folders"),
         ("index folder moves --kind image", "moves holds no image files in class folders (12 .mp4); expected ROOT"),
-        ("index csv absent.csv --kind video", "absent.csv"),
+        ("index csv absent.csv --kind video", "absent.csv does not exist; give the annotation list"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(
@@ -151,6 +153,12 @@ def test_a_mistake_is_answered_in_one_line(
     assert answer.err.startswith("error: ") and answer.err.count("\n") == 1
     assert message in answer.err
     assert not Path("new").exists() and not Path("manifests/empty-train.arrow").exists()
+
+
+def test_views_are_at_least_one(cover: Cover) -> None:
+    for option in ("--num-clips", "--num-crops"):
+        answer = cover("evaluate", "runs/moves", option, "0")
+        assert answer.code == 2 and option in answer.err and "Traceback" not in answer.err
 
 
 def test_the_program_itself_ends_with_code_2_and_no_traceback(tmp_path: Path) -> None:

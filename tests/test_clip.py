@@ -9,14 +9,14 @@ from cover.clip import UNREADABLE, ClipBatch, MixedBatch
 
 
 def clip_batch(**changes: Any) -> ClipBatch:
-    fields = {
+    fields: dict[str, Any] = {
         "dataset": "k400",
         "frames": torch.zeros(8, 2, 3, 16, 24, dtype=torch.uint8),
         "labels": torch.tensor([4, UNREADABLE]),
         "sample_ids": ("a", "b"),
         "seeds": torch.tensor([1, 2]),
     }
-    return ClipBatch(**(fields | changes))  # type: ignore[arg-type]
+    return ClipBatch(**(fields | changes))
 
 
 @pytest.mark.parametrize(

@@ -217,11 +217,12 @@ def test_changed_data_are_refused_by_name_unless_allowed(
     def recipe(max_steps: int) -> Recipe:
         values = recipe_of("standard", ["jumps"], training={"max_steps": max_steps}).model_dump(mode="json")
         values["datasets"]["jumps"] = {"train": str(tmp_path / "jumps-train.arrow")}
-        return parse_recipe(json.loads(json.dumps(values)), "test")
+        return parse_recipe(values, "test")
 
     shutil.copytree(data / "jumps" / "train", tmp_path / "jumps")
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
-    assert train(recipe(1), run := tmp_path / "run", quiet())
+    run = tmp_path / "run"
+    assert train(recipe(1), run, quiet())
     write_video(tmp_path / "jumps" / "left" / "new.mp4", num_frames=6)
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
     assert refusal(CheckpointError, recipe(3), run, resume=True) == (
@@ -318,7 +319,7 @@ def test_two_processes_train_as_one(finished: Path, cotrain: Recipe, tmp_path: P
         "--set",
         "training.micro_batches=1",
     ]
-    done = subprocess.run([*launch, *options], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([*launch, *options], cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("processes: 2") == 2
     both, one = ([line for line in lines_of(run) if "loss" in line] for run in (tmp_path / "run", finished))

@@ -144,7 +144,7 @@ def evaluate(
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Control: frames in random order.")] = False,
     single_frame: Annotated[bool, typer.Option("--single-frame", help="Control: one frame, repeated.")] = False,
     num_clips: Annotated[int | None, typer.Option(min=1, help="Views in time. Default: the recipe's.")] = None,
-    num_crops: Annotated[int | None, typer.Option(help="Views in space, 1 or 3. Default: the recipe's.")] = None,
+    num_crops: Annotated[int | None, typer.Option(min=1, help="Views in space. Default: the recipe's.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Evaluate every head on its dataset; results are kept in RUN/evaluation."""

@@ -84,5 +84,5 @@ def test_no_checkpoint_and_damaged_ones_are_named(tmp_path: Path) -> None:
     model, optimizer = model_and_optimizer()
     save_checkpoint(tmp_path, model, optimizer, TrainingState(step=1))
     (folder := find_checkpoint(tmp_path)).joinpath("optimizer.safetensors").write_bytes(b"cut sh")
-    with pytest.raises(CheckpointError, match="step-1 cannot be resumed .*start again without --resume"):
+    with pytest.raises(CheckpointError, match=r"step-1 cannot be resumed .*start again without --resume"):
         restore(folder, model, optimizer)

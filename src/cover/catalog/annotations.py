@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from cover.catalog.manifest import Manifest, ManifestRow, write_manifest
-from cover.catalog.progress import progress
 from cover.catalog.suffixes import SPLIT_NAMES, Kind
 from cover.errors import ManifestError
+from cover.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def index_annotations(
     if not chosen:
         raise ManifestError(f"{file} lists nothing of split {split}; name a split that its split column has")
     rows = [_row(entry, label_of) for entry in chosen]
-    there = [(Path(root) / row.path).exists() for row in progress(rows, f"Looking for the files of {file}")]
+    there = [(Path(root) / row.path).exists() for row in track(rows, f"Looking for the files of {file}")]
     missing = [row.path for row, is_there in zip(rows, there, strict=True) if not is_there]
     if len(missing) == len(rows):
         raise ManifestError(f"none of the {len(rows)} files of {file} is in {root}, as {missing[0]}; mend the root")

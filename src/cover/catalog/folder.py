@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from cover.catalog.manifest import Manifest, ManifestRow, write_manifest
-from cover.catalog.progress import progress
 from cover.catalog.suffixes import MEDIA_SUFFIXES, SPLIT_NAMES, Kind
 from cover.errors import ManifestError
+from cover.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def _media_files(root: Path, kind: Kind) -> list[PurePath]:
     if not root.is_dir():
         raise ManifestError(f"{root} is not a folder; give the folder that holds the class folders")
     files, others = [], Counter[str]()
-    for file in progress(_walk(root), f"Scanning {root}"):
+    for file in track(_walk(root), f"Scanning {root}"):
         if file.suffix.lower() in MEDIA_SUFFIXES[kind] and len(file.parts) > 1:
             files.append(file)
         else:

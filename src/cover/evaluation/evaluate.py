@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, from_numpy
 
-from cover.catalog.progress import progress as progress_bar
 from cover.errors import DecodeError
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.tally import Tally, pair_partners
 from cover.evaluation.views import SampleViews, view_batches
 from cover.media.reader import ClipReader
+from cover.progress import track
 
 Predict = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 """{dataset: uint8 frames [T,B,C,Y,X]} -> {dataset: float logits [B,classes]}, both on the CPU."""
@@ -49,7 +49,7 @@ def evaluate_dataset(
     batches = view_batches(samples, batch_size=batch_size, num_workers=num_workers)
     unreadable: dict[str, str] = {}
     start = time.perf_counter()
-    for batch in progress_bar(batches, f"{name} {manifest.split}, {order}") if progress else batches:
+    for batch in track(batches, f"{name} {manifest.split}, {order}", unit="batches") if progress else batches:
         unreadable |= {manifest[index].sample_id: reason for index, reason in batch.unreadable.items()}
         if batch.indices:
             logits = predict({name: batch.frames})[name].unflatten(0, (len(batch.indices), -1)).mean(1)

@@ -20,14 +20,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from cover.catalog.manifest import Manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.augment import scale_down
 from cover.media.decode import decode_clip
+from cover.progress import progress_bar
 
 Frames = npt.NDArray[np.uint8]
 
@@ -142,22 +141,15 @@ def _decode_all(decoder: _StoringDecoder, num_workers: int) -> list[_Outcome]:
 
 def _timed(batches: Iterator[list[_Outcome]], name: str, num_clips: int) -> Iterator[list[_Outcome]]:
     """`batches` behind a progress bar on the error stream, which gives way to one line of how long they took."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     started = time.monotonic()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar("clips", transient=True) as progress:
         bar = progress.add_task(f"decoding {name}", total=num_clips)
         for batch in batches:
             progress.advance(bar, len(batch))
             yield batch
     seconds = time.monotonic() - started
     report = f"decoded {num_clips:,} clips of {name} in {seconds:,.0f} s ({num_clips / seconds:,.0f} clips/s)"
-    console.print(report, soft_wrap=True, highlight=False, markup=False)
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:,.0f} clips/s")
+    Console(stderr=True).print(report, soft_wrap=True, highlight=False, markup=False)
 
 
 def _memory_file() -> BinaryIO:

@@ -13,12 +13,12 @@ from rich.console import Console
 
 from cover.clip import MixedBatch
 from cover.models.timesformer import TimeSformer
+from cover.progress import progress_bar
 from cover.recipe import Recipe
 from cover.training.checkpoint import BEST, TrainingState, point, prune, save_checkpoint
 from cover.training.loss import dataset_losses, weighted_sum
 from cover.training.metrics import DatasetTotals, MetricsFile, flatten
 from cover.training.optimizer import learning_rate
-from cover.training.progress import training_progress
 from cover.training.signals import StopSignal
 
 Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]
@@ -49,7 +49,7 @@ class Trainer:
     _waited_seconds: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self._progress = training_progress(self.console, visible=self.accelerator.is_main_process)
+        self._progress = progress_bar("steps", self.console, visible=self.accelerator.is_main_process)
         self.totals = DatasetTotals(list(self.recipe.datasets), self.accelerator.device)
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         self.weights = {name: dataset.loss_weight for name, dataset in self.recipe.datasets.items()}

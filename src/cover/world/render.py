@@ -11,11 +11,9 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from cover.errors import CoverError
+from cover.progress import progress_bar
 from cover.world.blocks import Block, group_by_map, plan_blocks
 from cover.world.game import EpisodeOver, Game
 from cover.world.media_files import write_image, write_video
@@ -73,7 +71,10 @@ def _rendered(tasks: Sequence[list[Block]], num_processes: int) -> Iterator[tupl
     if not tasks:
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(num_processes, len(tasks)), mp_context=context) as executor, _progress() as progress:
+    with (
+        ProcessPoolExecutor(min(num_processes, len(tasks)), mp_context=context) as executor,
+        progress_bar("clips") as progress,
+    ):
         bar = progress.add_task("rendering", total=sum(len(block.files) for task in tasks for block in task))
         futures: Mapping[Future[DatasetReport], list[Block]] = {
             executor.submit(render_blocks, task): task for task in tasks
@@ -86,23 +87,6 @@ def _rendered(tasks: Sequence[list[Block]], num_processes: int) -> Iterator[tupl
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _RateColumn(),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console, disable=not console.is_terminal)
-
-
-class _RateColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.0f} clips/s")
 
 
 def render_blocks(blocks: Sequence[Block]) -> DatasetReport:
