@@ -64,14 +64,19 @@ def data(tmp_path_factory: pytest.TempPathFactory, write_video: WriteMedia, writ
 
 @pytest.fixture(scope="module")
 def recipe_of(data: Path) -> MakeRecipe:
-    """recipe_of(policy, datasets, init=…, training={…}, …) → a recipe for a tiny model on tiny data."""
+    """recipe_of(policy, datasets, init=…, root=…, training={…}, …) → a recipe for a tiny model on tiny data.
+
+    root: folder of the manifests; only those that exist are named.
+    """
 
     def recipe_of(
-        policy: str, datasets: Sequence[str], init: Path | None = None, **changes: Mapping[str, Any]
+        policy: str, datasets: Sequence[str], init: Path | None = None, root: Path = data, **changes: Mapping[str, Any]
     ) -> Recipe:
         values: dict[str, Any] = {name: section | dict(changes.get(name, {})) for name, section in SECTIONS.items()}
+        files = {name: {split: root / f"{name}-{split}.arrow" for split in ("train", "val")} for name in datasets}
         values["datasets"] = {
-            name: {split: f"{data}/{name}-{split}.arrow" for split in ("train", "val")} for name in datasets
+            name: {split: str(file) for split, file in splits.items() if file.exists()}
+            for name, splits in files.items()
         }
         return parse_recipe(values | {"policy": policy} | ({"init": str(init)} if init else {}), "test")
 
@@ -215,9 +220,7 @@ def test_changed_data_are_refused_by_name_unless_allowed(
     data: Path, recipe_of: MakeRecipe, write_video: WriteMedia, tmp_path: Path
 ) -> None:
     def recipe(max_steps: int) -> Recipe:
-        values = recipe_of("standard", ["jumps"], training={"max_steps": max_steps}).model_dump(mode="json")
-        values["datasets"]["jumps"] = {"train": str(tmp_path / "jumps-train.arrow")}
-        return parse_recipe(values, "test")
+        return recipe_of("standard", ["jumps"], root=tmp_path, training={"max_steps": max_steps})
 
     shutil.copytree(data / "jumps" / "train", tmp_path / "jumps")
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
@@ -262,10 +265,11 @@ def test_an_init_that_is_no_run_is_refused(recipe_of: MakeRecipe, tmp_path: Path
 def test_validation_classes_must_be_the_training_classes(data: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
     shutil.copytree(data / "jumps" / "val" / "left", tmp_path / "jumps" / "val" / "up")
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
-    values = recipe_of("standard", ["jumps"]).model_dump(mode="json", exclude_none=True)
-    values["datasets"]["jumps"]["val"] = val = str(tmp_path / "jumps-val.arrow")
-    assert refusal(ManifestError, parse_recipe(values, "test"), tmp_path / "run") == (
-        f"datasets.jumps.val = '{val}' has other classes than its training manifest; index both splits together"
+    shutil.copy(data / "jumps-train.arrow", tmp_path)
+    recipe = recipe_of("standard", ["jumps"], root=tmp_path)
+    assert refusal(ManifestError, recipe, tmp_path / "run") == (
+        f"datasets.jumps.val = '{tmp_path}/jumps-val.arrow' has other classes than its training manifest; "
+        "index both splits together"
     )
 
 
@@ -282,9 +286,7 @@ def test_an_undecodable_file_is_named_counted_and_too_many_stop_the_training(
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
 
     def recipe(share: float) -> Recipe:
-        values = recipe_of("standard", ["jumps"], data={"max_unreadable_share": share}).model_dump(mode="json")
-        values["datasets"]["jumps"] = {"train": str(tmp_path / "jumps-train.arrow")}
-        return parse_recipe(values, "test")
+        return recipe_of("standard", ["jumps"], root=tmp_path, data={"max_unreadable_share": share})
 
     with caplog.at_level(logging.WARNING):
         assert train(recipe(0.01), tmp_path / "run", quiet())
@@ -296,32 +298,26 @@ def test_an_undecodable_file_is_named_counted_and_too_many_stop_the_training(
 
 
 TRAIN_AND_COUNT_PROCESSES = """
+import os
+from pathlib import Path
 from accelerate.state import PartialState
 from cover.cli import main
 try:
     main()
 finally:
-    print("processes:", PartialState().num_processes)
+    Path("processes-" + os.environ["RANK"]).write_text(str(PartialState().num_processes))
 """
 
 
 def test_two_processes_train_as_one(finished: Path, cotrain: Recipe, tmp_path: Path) -> None:
-    cotrain.write(tmp_path / "recipe.toml")
+    shorter = {"max_steps": 4, "micro_batches": 1}
+    cotrain.model_copy(update={"training": cotrain.training.model_copy(update=shorter)}).write(tmp_path / "recipe.toml")
     (tmp_path / "program.py").write_text(TRAIN_AND_COUNT_PROCESSES)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "program.py"]
-    options = [
-        "train",
-        "recipe.toml",
-        "--out",
-        "run",
-        "--set",
-        "training.max_steps=4",
-        "--set",
-        "training.micro_batches=1",
-    ]
-    done = subprocess.run([*launch, *options], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    command = [*launch, "train", "recipe.toml", "--out", "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("processes: 2") == 2
+    assert [(tmp_path / f"processes-{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
     both, one = ([line for line in lines_of(run) if "loss" in line] for run in (tmp_path / "run", finished))
     assert len(both) == 4
     for line, expected in zip(both, one[:4], strict=True):
