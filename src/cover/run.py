@@ -50,9 +50,10 @@ def train(
     accelerator = start_accelerator(recipe, run)
     model = create(recipe, manifests, checkpoint, init, console if accelerator.is_main_process else None)
     wrapped, optimizer = accelerator.prepare(model, create_optimizer(model, recipe.optimizer))
-    state = TrainingState(digests={name: manifest.digest for name, manifest in manifests.items()})
+    digests = {name: manifest.digest for name, manifest in manifests.items()}
+    state = TrainingState(optimizer=recipe.optimizer.name, digests=digests)
     if checkpoint:
-        state = resumed_state(restore(checkpoint, model, optimizer), state.digests, allow_changed_data)
+        state = resumed_state(restore(checkpoint, model, optimizer), state, allow_changed_data)
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state.grad_scaler)
     steps_per_epoch = sum(map(len, manifests.values())) / recipe.data.batch_size
@@ -165,9 +166,18 @@ def find_init(path: Path) -> Path:
         ) from None
 
 
-def resumed_state(state: TrainingState, digests: dict[str, str], allow_changed_data: bool) -> TrainingState:
-    """The state to go on from. Raises CheckpointError naming a dataset whose manifest is not the one of before,
-    unless that is allowed; the mixture starts a new epoch then."""
+def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data: bool) -> TrainingState:
+    """The state to go on from.
+
+    state: as saved. fresh: as the recipe would begin. Raises CheckpointError for another optimizer, and naming a
+    dataset whose manifest is not the one of before, unless that is allowed; the mixture starts a new epoch then.
+    """
+    if state.optimizer != fresh.optimizer:
+        raise CheckpointError(
+            f"optimizer.name = {fresh.optimizer!r}, but this run began with {state.optimizer!r}, whose state cannot "
+            "be taken over; resume with that, or start a new run with init"
+        )
+    digests = fresh.digests
     changed = sorted(
         name for name in digests.keys() | state.digests.keys() if digests.get(name) != state.digests.get(name)
     )

@@ -85,7 +85,7 @@ def curves_figure(records: Sequence[RunRecord], dataset: str, colors: Mapping[st
 
 def training_curve(record: RunRecord, dataset: str) -> tuple[list[float], list[float]]:
     """Epochs and losses of one dataset, averaged over neighbouring lines to at most MAX_CURVE_POINTS points."""
-    lines = [line for line in record.training if dataset in line["datasets"]]
+    lines = [line for line in record.training if "loss" in line["datasets"].get(dataset, {})]
     bins = np.array_split(np.arange(len(lines)), min(MAX_CURVE_POINTS, max(len(lines), 1)))
     epochs = [float(np.mean([lines[i]["epoch"] for i in chosen])) for chosen in bins if len(chosen)]
     losses = [float(np.mean([lines[i]["datasets"][dataset]["loss"] for i in chosen])) for chosen in bins if len(chosen)]

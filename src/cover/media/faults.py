@@ -16,7 +16,7 @@ MAX_FRAME_PX = 2**26
 def decoding(path: Path) -> Iterator[None]:
     """Turn whatever goes wrong in the block into a DecodeError. Raises DecodeError at once if `path` is no file."""
     if not path.is_file():
-        raise DecodeError(f"{path} is not a file; restore it, or index the dataset again without it")
+        raise DecodeError(f"{path} is not a file; mend the path, or restore the file")
     try:
         yield
     # Parsers of damaged media raise nearly anything: struct.error, SyntaxError, KeyError, FFmpeg's own.

@@ -32,12 +32,13 @@ LATEST, BEST = "latest", "best"
 class TrainingState:
     """Everything about a run's position that is not a tensor.
 
-    step: completed steps. mixture_start: the step at which the present mixture began (not 0 only after the data of
-    the run were changed). digests: of each dataset's training manifest. best_top1: highest mean validation top-1.
-    seconds: wall time so far, validation included.
+    step: completed steps. optimizer: its name in the recipe. mixture_start: the step at which the present mixture
+    began (not 0 only after the data of the run were changed). digests: of each dataset's training manifest.
+    best_top1: highest mean validation top-1. seconds: wall time so far, validation included.
     """
 
     step: int = 0
+    optimizer: str = ""
     mixture_start: int = 0
     digests: dict[str, str] = field(default_factory=dict)
     best_top1: float = -1.0

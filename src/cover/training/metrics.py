@@ -35,14 +35,17 @@ class DatasetTotals:
                 self.sums[row] += torch.stack([value.to(self.sums) for value in values])
 
     def means(self, accelerator: Accelerator) -> dict[str, dict[str, float]]:
-        """Mean loss, top-1, clips and unreadable clips of each dataset that had any, over all processes; then reset."""
+        """Clips and unreadable clips of each dataset that had any, over all processes, and mean loss and top-1 of
+        those that could be read; then reset."""
         table = accelerator.reduce(self.sums, reduction="sum").tolist()
         self.sums.zero_()
-        return {
-            name: {"loss": loss / clips, "top1": correct / clips, "clips": int(clips), "unreadable": int(unreadable)}
-            for name, (loss, correct, clips, unreadable) in zip(self.names, table, strict=True)
-            if clips
-        }
+        rows: dict[str, dict[str, float]] = {}
+        for name, (loss, correct, clips, unreadable) in zip(self.names, table, strict=True):
+            if clips or unreadable:
+                rows[name] = {"clips": int(clips), "unreadable": int(unreadable)}
+            if clips:
+                rows[name] |= {"loss": loss / clips, "top1": correct / clips}
+        return rows
 
 
 class MetricsFile:

@@ -62,7 +62,8 @@ class Trainer:
         self._logged_at, self._logged_step = time.perf_counter(), self.state.step
         with StopSignal() as stop, self._progress as progress:
             bar = progress.add_task("training", total=self.num_steps, completed=self.state.step)
-            while self.state.step < self.num_steps and not stop.requested:
+            stopped = False
+            while self.state.step < self.num_steps and not stopped:
                 gradient_norm = self.train_step()
                 self.state.step += 1
                 progress.update(bar, completed=self.state.step)
@@ -72,9 +73,10 @@ class Trainer:
                     self._evaluate()
                 elif self._due(self.recipe.training.save_every):
                     self._save()
-        if stop.requested:
+                stopped = self._agreed(stop.requested is not None)
+        if stopped:
             self._save()
-        return not stop.requested
+        return not stopped
 
     def train_step(self) -> torch.Tensor | None:
         """One optimizer step over this process's micro-batches; returns the gradient's norm where it is clipped."""
@@ -124,6 +126,13 @@ class Trainer:
         crossed = int(self._epoch / every + 1e-9) > int((self.state.step - 1) / self.steps_per_epoch / every + 1e-9)
         return crossed or self.state.step == self.num_steps
 
+    def _agreed(self, stop: bool) -> bool:
+        """Whether any process was asked to stop: all of them must leave the loop after the same step."""
+        if self.accelerator.num_processes == 1:
+            return stop
+        requests = torch.tensor(float(stop), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(requests, reduction="sum") > 0)
+
     def _log(self, gradient_norm: torch.Tensor | None) -> str:
         """Write one line of metrics and return it short enough for the progress bar."""
         now = time.perf_counter()
@@ -148,7 +157,7 @@ class Trainer:
             values["gradient_norm"] = float(gradient_norm)
         self._write(values)
         self._logged_at, self._logged_step, self._waited_seconds = now, self.state.step, 0.0
-        tops = " ".join(f"{name} {100 * row['top1']:.0f}" for name, row in datasets.items())
+        tops = " ".join(f"{name} {100 * row['top1']:.0f}" for name, row in datasets.items() if row["clips"])
         return f"loss {loss:.2f} · top-1 % {tops}"[:60]
 
     def _write(self, values: dict[str, object]) -> None:
