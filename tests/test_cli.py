@@ -132,7 +132,7 @@ def test_from_a_folder_to_a_comparison(trained: Path, cover: Cover, monkeypatch:
         ("evaluate moves", "moves holds no checkpoint; give the folder of a run that `cover train` has written"),
         ("evaluate runs/moves --reverse --shuffle", "--reverse, --shuffle and --single-frame exclude each other; "),
         ("evaluate runs/moves --dataset moves2", "runs/moves has no dataset 'moves2'; its datasets are moves"),
-        ("evaluate runs/moves --split val", "runs/moves has no val manifest of moves; name one in its recipe.toml"),
+        ("evaluate runs/moves --split val", "runs/moves has no val manifest of moves; choose another --split"),
         (
             "compare runs/moves moves",
             "moves holds no checkpoint; give the folder of a run that `cover train` has written",

@@ -293,7 +293,7 @@ def test_an_undecodable_file_is_named_counted_and_too_many_stop_the_training(
     assert [record.getMessage() for record in caplog.records if "left/1.mp4 is unreadable" in record.getMessage()]
     rows = [line["datasets"]["jumps"] for line in lines_of(tmp_path / "run")]
     assert [sum(row[count] for row in rows) for count in ("clips", "unreadable")] == [2 * 11, 2 * 1]
-    with pytest.raises(DecodeError, match=r"clips read from 'jumps' are unreadable.*max_unreadable_share = 0 .*1\.mp4"):
+    with pytest.raises(DecodeError, match=r"samples of 'jumps' are unreadable.*max_unreadable_share = 0 .*1\.mp4"):
         train(recipe(0.0), tmp_path / "strict", quiet())
 
 

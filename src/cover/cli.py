@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -131,8 +132,11 @@ def train(
 
     run = out or Path("runs") / recipe.stem
     if not train_run(settings, run, _console(), resume=resume, allow_changed_data=allow_changed_data):
-        _console().print(f"interrupted and saved; continue with: cover train {recipe} --out {run} --resume")
+        settings_again = "".join(f" --set {shlex.quote(override)}" for override in set_ or ())
+        command = f"cover train {recipe} --out {run}{settings_again} --resume"
+        _console().print(f"interrupted and saved; continue with: {command}", soft_wrap=True)
         raise typer.Exit(130)
+    _console().print(f"trained; the run is {run}", soft_wrap=True)
 
 
 @app.command()

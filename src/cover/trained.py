@@ -61,7 +61,10 @@ class TrainedRun:
             raise CheckpointError(f"{self.folder} has no dataset {dataset!r}; its datasets are {heads}")
         path: Path | None = getattr(self.recipe.datasets[dataset], split)
         if path is None:
-            raise CheckpointError(f"{self.folder} has no {split} manifest of {dataset}; name one in its recipe.toml")
+            raise CheckpointError(
+                f"{self.folder} has no {split} manifest of {dataset}; "
+                "choose another --split, or name one in its recipe.toml"
+            )
         manifest = Manifest.open(path)
         if manifest.class_names != self.model.config.heads[dataset]:
             raise CheckpointError(

@@ -66,7 +66,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             {"step": step, "epoch": step / 10, "seconds": 61.0 * step, "loss": 2.0, "datasets": losses}
             for step in range(1, 21)
         ]
-        lines.append({"step": 20, "val": {dataset: {"top1": 0.4} for dataset in datasets}})
+        lines.append({"step": 20, "epoch": 2.0, "val": {dataset: {"top1": 0.4} for dataset in datasets}})
         (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         for result in results:
             result.save(run)

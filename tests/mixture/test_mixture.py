@@ -172,19 +172,30 @@ def test_rows_found_unreadable_before_are_not_tried(image_manifest: Manifest, tm
         class_names=image_manifest.class_names,
         root=image_manifest.root,
     )
-    batch = next(iter(mixture_of([checked.path], batch_size=5)))
+    batch = next(iter(mixture_of([checked.path], batch_size=5, max_unreadable_share=0.5)))
     assert sorted(batch["checked"].labels.tolist()) == sorted(-1 if row["label"] == 0 else 1 for row in rows)
 
 
-@pytest.mark.parametrize(("max_share", "num_read"), [(0.0, 5), (0.005, 15)])
-def test_too_many_unreadable_clips_stop_the_training(datasets: list[Dataset], max_share: float, num_read: int) -> None:
+@pytest.mark.parametrize(("max_share", "num_unreadable"), [(0.0, 1), (0.01, 2)])
+def test_too_many_unreadable_samples_stop_the_training(
+    datasets: list[Dataset], max_share: float, num_unreadable: int
+) -> None:
     manifest = datasets[1].manifest
     assert isinstance(manifest, Manifest)
     for row in (manifest[0], manifest[1]):
         row.file.write_bytes(b"not an image")
     mixture = mixture_of(datasets, batch_size=11, num_steps=20, max_unreadable_share=max_share)
-    with pytest.raises(DecodeError, match=rf"of {num_read} clips read from 'images' are unreadable.*\.png"):
+    with pytest.raises(DecodeError, match=rf"{num_unreadable} of the 5 samples of 'images' are unreadable.*\.png"):
         list(mixture)
+
+
+def test_one_unreadable_sample_of_a_small_dataset_does_not_stop_the_training(datasets: list[Dataset]) -> None:
+    manifest = datasets[1].manifest
+    assert isinstance(manifest, Manifest)
+    manifest[0].file.write_bytes(b"not an image")
+    mixture = mixture_of(datasets, batch_size=11, num_steps=20, max_unreadable_share=0.01)
+    assert len(list(mixture)) == 20
+    assert len(mixture.unreadable) == 1
 
 
 def test_it_tells_what_it_mixes(datasets: list[Dataset], video_manifest: Manifest) -> None:

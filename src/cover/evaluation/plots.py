@@ -94,13 +94,8 @@ def training_curve(record: RunRecord, dataset: str) -> tuple[list[float], list[f
 
 def validation_curve(record: RunRecord, dataset: str) -> tuple[list[float], list[float]]:
     """Epochs and top-1 in percent."""
-    epoch_of_step = {line["step"]: line["epoch"] for line in record.training}
-    steps, epochs = list(epoch_of_step), list(epoch_of_step.values())
     lines = [line for line in record.validation if dataset in line["val"]]
-    return (
-        [float(np.interp(line["step"], steps, epochs)) for line in lines],
-        [100 * line["val"][dataset]["top1"] for line in lines],
-    )
+    return [line["epoch"] for line in lines], [100 * line["val"][dataset]["top1"] for line in lines]
 
 
 def confusion_figure(result: DatasetResult) -> str:

@@ -7,6 +7,7 @@ schedule(step) ── slices ── rank 0 ── micro-batch 0 ── worker de
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -44,7 +45,7 @@ class Mixture(Iterable[MixedBatch]):
     num_workers: processes that decode, batches as well as what is cached beforehand; 0 decodes in this one.
     rank, world_size: which of how many processes this is; each gets its own slice of every step.
     num_micro_batches: MixedBatches that this rank's slice of a step comes in.
-    max_unreadable_share: of any dataset's clips; DecodeError beyond it (see UnreadableTally).
+    max_unreadable_share: of any dataset's samples; DecodeError beyond it (see UnreadableTally).
     pin_memory: whether batches lie in page-locked memory.
 
     Raises RecipeError for datasets that cannot be mixed, ManifestError for one that cannot be opened.
@@ -89,7 +90,7 @@ class Mixture(Iterable[MixedBatch]):
         self.world_size = world_size
         self.num_micro_batches = num_micro_batches
         self.pin_memory = pin_memory
-        self._tally = UnreadableTally(max_unreadable_share)
+        self._tally = UnreadableTally(max_unreadable_share, self.schedule.sizes)
 
     def __iter__(self) -> Iterator[MixedBatch]:
         return self._batches(self._decoder)  # what is to be cached is decoded now, not with the first batch
@@ -104,10 +105,11 @@ class Mixture(Iterable[MixedBatch]):
             num_workers=self.num_workers,
             multiprocessing_context="fork" if self.num_workers else None,  # which shares what is cached
             pin_memory=self.pin_memory,
+            worker_init_fn=_leave_stopping_to_the_parent,
             generator=torch.Generator(),  # or the loader would draw from, and so change, the global random state
         )
         for number, (batch, faults) in enumerate(loader, start=1):
-            self._tally.add(batch, faults)
+            self._tally.add(faults)
             self.step = start + number // self.num_micro_batches
             yield batch
 
@@ -178,3 +180,8 @@ def _rates(datasets: dict[str, Dataset]) -> dict[str, float] | None:
 
 def _unchanged(decoded: Any) -> Any:
     return decoded
+
+
+def _leave_stopping_to_the_parent(_worker: int) -> None:
+    """Schedulers send SIGTERM to every process; the parent needs its workers to finish the step and save."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

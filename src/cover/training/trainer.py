@@ -60,6 +60,7 @@ class Trainer:
     def fit(self) -> bool:
         """Train to the last step. Returns False when a signal ended the run early, after saving it."""
         self._logged_at, self._logged_step = time.perf_counter(), self.state.step
+        self._counted_at = self._logged_at
         with StopSignal() as stop, self._progress as progress:
             bar = progress.add_task("training", total=self.num_steps, completed=self.state.step)
             stopped = False
@@ -137,7 +138,7 @@ class Trainer:
         """Write one line of metrics and return it short enough for the progress bar."""
         now = time.perf_counter()
         seconds = now - self._logged_at
-        self.state.seconds += seconds
+        self._count_seconds()
         num_steps = self.state.step - self._logged_step
         datasets = self.totals.means(self.accelerator)
         loss = float(self.accelerator.reduce(self._loss_sum, reduction="sum")) / num_steps
@@ -160,6 +161,11 @@ class Trainer:
         tops = " ".join(f"{name} {100 * row['top1']:.0f}" for name, row in datasets.items() if row["clips"])
         return f"loss {loss:.2f} · top-1 % {tops}"[:60]
 
+    def _count_seconds(self) -> None:
+        now = time.perf_counter()
+        self.state.seconds += now - self._counted_at
+        self._counted_at = now
+
     def _write(self, values: dict[str, object]) -> None:
         if self.is_main:
             self.metrics.write(values)
@@ -170,15 +176,16 @@ class Trainer:
         improved = False
         if self.validate and self.is_main:
             scores = self.validate(self.model)
-            self._write({"step": self.state.step, "val": scores})
+            self._write({"step": self.state.step, "epoch": round(self._epoch, 4), "val": scores})
             mean_top1 = sum(row["top1"] for row in scores.values()) / len(scores)
-            improved = mean_top1 > self.state.best_top1
+            improved = mean_top1 >= self.state.best_top1
             self.state.best_top1 = max(mean_top1, self.state.best_top1)
             shown = ", ".join(f"{name} {100 * row['top1']:.1f}" for name, row in scores.items())
             self.console.print(f"epoch {self._epoch:.1f} · validation top-1 %: {shown}")
         self._save(best=improved)
 
     def _save(self, best: bool = False) -> None:
+        self._count_seconds()
         self.accelerator.wait_for_everyone()
         if self.is_main:
             if self.accelerator.scaler is not None:
