@@ -110,6 +110,19 @@ def test_from_a_folder_to_a_comparison(trained: Path, cover: Cover, monkeypatch:
     assert cover("train", "moves.toml", "--resume").code == 0
 
 
+def test_a_run_is_looked_into_and_exported(trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    shown = cover("info", "runs/moves").out
+    for words in ("policy standard on moves, step-2, started at random", "2 blocks, width 48", "2 classes: in, out"):
+        assert words in shown
+    run = json.loads(cover("info", "runs/moves", "--json").out)
+    assert cover("export", "runs/moves", "hf", "--to", "transformers", "--head", "moves").out == "exported: hf\n"
+    exported = json.loads(cover("info", "hf", "--json").out)
+    assert (exported["format"], exported["num_parameters"]) == ("transformers-timesformer", run["num_parameters"])
+    assert cover("export", "runs/moves", "plain", "--to", "safetensors").code == 0
+    assert json.loads(cover("info", "plain", "--json").out)["config"] == run["config"]
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -124,7 +137,7 @@ def test_from_a_folder_to_a_comparison(trained: Path, cover: Cover, monkeypatch:
         ("train moves.toml --out new --set datasets.moves.train=photo.jpg", "photo.jpg is not a manifest; write one "),
         ("train moves.toml --out new --set model.image_size=30", "image_size 30 is not a multiple of patch_size 16; "),
         ("train moves.toml --out new --set model.num_heads=5", "width 48 is not a multiple of the 5 attention heads"),
-        ("train moves.toml --out new --set init=photo.jpg", "init = 'photo.jpg' is not a run or checkpoint of cover; "),
+        ("train moves.toml --out new --set init=photo.jpg", "photo.jpg (692 bytes) is no file of weights: "),
         ("train moves.toml", "runs/moves holds a run already; continue it with --resume or choose another --out"),
         ("predict runs/moves absent.mp4", "absent.mp4 is not a file; "),
         ("predict runs/moves photo.jpg moves.toml", "moves.toml cannot be decoded (Invalid data found "),
@@ -137,6 +150,18 @@ def test_from_a_folder_to_a_comparison(trained: Path, cover: Cover, monkeypatch:
             "compare runs/moves moves",
             "moves holds no checkpoint; give the folder of a run that `cover train` has written",
         ),
+        ("info absent.pyth", "absent.pyth does not exist; give a file or folder of weights, or a run"),
+        ("info photo.jpg", "is no file of weights: neither safetensors, nor PyTorch, nor .npz; "),
+        (
+            "export moves new --to safetensors",
+            "moves holds no checkpoint; give the folder of a run that `cover train` ",
+        ),
+        (
+            "export runs/moves new --to transformers --head k400",
+            "there is no head 'k400', and transformers takes one; ",
+        ),
+        ("export runs/moves new --to safetensors --head moves", "--head moves goes with --to transformers; "),
+        ("export runs/moves moves --to safetensors", "moves exists already; name a new folder"),
         ("index folder empty --kind video", "empty holds no video files in class folders (it is empty); expected ROOT"),
         ("index folder absent --kind video", "absent is not a folder; give the folder that holds the class folders"),
         ("index folder moves --kind image", "moves holds no image files in class folders (12 .mp4); expected ROOT"),

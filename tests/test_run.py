@@ -19,10 +19,10 @@ from rich.console import Console
 
 from cover.catalog.folder import index_folder
 from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError
-from cover.models.weights import load_model
+from cover.models.create import create_model
+from cover.models.weights import find_checkpoint, load_model
 from cover.recipe import Recipe, parse_recipe, read_recipe
 from cover.run import train
-from cover.training.checkpoint import find_checkpoint
 
 WriteMedia = Callable[..., Path]
 MakeRecipe = Callable[..., Recipe]
@@ -150,7 +150,7 @@ def test_a_run_folder_holds_all_that_was_done(finished: Path, cotrain: Recipe) -
     assert latest == "step-10"
     assert {folder.name for folder in (finished / "checkpoints").iterdir()} == {latest, best}
     top1 = {line["step"]: sum(row["top1"] for row in line["val"].values()) for line in validation}
-    assert int(best.removeprefix("step-")) == max(top1, key=lambda step: (top1[step], -step))
+    assert int(best.removeprefix("step-")) == max(top1, key=lambda step: (top1[step], step))
 
 
 def test_pretraining_has_no_temporal_layers_and_cotraining_starts_from_it(
@@ -168,7 +168,7 @@ def test_pretraining_has_no_temporal_layers_and_cotraining_starts_from_it(
         if ".attn." in name:
             assert torch.equal(weights[name.replace(".attn.", ".temporal_attn.")], tensor)
     assert isinstance(console.file, StringIO)
-    assert f"weights from {pretrained}: tensors: " in console.file.getvalue().replace("\n", "")
+    assert f"weights from {pretrained}: cover, tensors: " in console.file.getvalue().replace("\n", "")
 
 
 def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(finished: Path, cotrain: Recipe, tmp_path: Path) -> None:
@@ -254,11 +254,22 @@ def test_policies_refuse_the_wrong_kind(recipe_of: MakeRecipe, tmp_path: Path) -
         assert refusal(RecipeError, recipe_of(policy, [name]), tmp_path / "run") == message
 
 
-def test_an_init_that_is_no_run_is_refused(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+def test_foreign_weights_bring_their_normalisation_which_the_run_keeps(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    shape = {"width": 64, "num_heads": 1}
+    published = create_model(**SECTIONS["model"] | shape, heads={}).state_dict()
+    torch.save({"model_state": {f"model.{name}": tensor for name, tensor in published.items()}}, tmp_path / "k400.pyth")
+    for step in (1, 2):
+        recipe = recipe_of(
+            "standard", ["jumps"], init=tmp_path / "k400.pyth", model=shape, training={"max_steps": step}
+        )
+        assert train(recipe, tmp_path / "run", quiet(), resume=True)
+        assert load_model(find_checkpoint(tmp_path / "run", "latest")).config.mean == (0.45, 0.45, 0.45)
+
+
+def test_an_init_without_weights_is_refused(recipe_of: MakeRecipe, tmp_path: Path) -> None:
     weights = tmp_path / "vit_in21k.npz"
-    assert refusal(RecipeError, recipe_of("standard", ["jumps"], init=weights), tmp_path / "run") == (
-        f"init = '{weights}' is not a run or checkpoint of cover; foreign weights cannot be read yet, "
-        'so pre-train with policy = "pretrain" and name that run'
+    assert refusal(CheckpointError, recipe_of("standard", ["jumps"], init=weights), tmp_path / "run") == (
+        f"{weights} does not exist; give a file or folder of weights, or a run"
     )
 
 

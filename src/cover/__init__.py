@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from cover.mixture.dataset import Dataset as Dataset
     from cover.mixture.mixture import Mixture as Mixture
     from cover.models.create import create_model as create_model
+    from cover.models.loading import load_weights as load_weights
+    from cover.models.timesformer import TimeSformer as TimeSformer
     from cover.models.weights import load_model as load_model
     from cover.training.loss import loss as loss
 
@@ -28,8 +30,10 @@ _HOMES = {
     "Manifest": "cover.catalog.manifest",
     "MixedBatch": "cover.clip",
     "Mixture": "cover.mixture.mixture",
+    "TimeSformer": "cover.models.timesformer",
     "create_model": "cover.models.create",
     "load_model": "cover.models.weights",
+    "load_weights": "cover.models.loading",
     "loss": "cover.training.loss",
 }
 __all__ = ["__version__", *_HOMES]

@@ -40,6 +40,11 @@ class Preset(StrEnum):
     full = "full"
 
 
+class ExportFormat(StrEnum):
+    transformers = "transformers"
+    safetensors = "safetensors"
+
+
 class Split(StrEnum):
     train = "train"
     val = "val"
@@ -198,6 +203,42 @@ def compare(
 
     compare_runs(runs, out, _console())
     _console().print(f"report: {out}", soft_wrap=True)
+
+
+@app.command()
+def info(
+    file: Annotated[str, typer.Argument(help="A run, checkpoint, or file or folder of foreign weights.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show what a file of weights holds: architecture, size, cost, heads, input, origin."""
+    from cover.models.info import describe, info_table
+
+    described = describe(file)
+    if json:
+        print(described.to_json())
+    else:
+        _console().print(info_table(described))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run, or one of its checkpoints.")],
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; a new one.")],
+    to: Annotated[ExportFormat, typer.Option(help="Who is to read it; safetensors is cover's own format.")],
+    head: Annotated[str | None, typer.Option(help="For transformers: the dataset to answer for.")] = None,
+) -> None:
+    """Write a model for other tools: weights, config, labels and, for transformers, the preprocessor."""
+    from cover.models.export import export_safetensors, export_transformers
+    from cover.models.weights import find_checkpoint, load_model
+
+    if to is ExportFormat.safetensors and head:
+        raise CoverError(f"--head {head} goes with --to transformers; --to safetensors writes every head")
+    model = load_model(find_checkpoint(run))
+    if to is ExportFormat.transformers:
+        export_transformers(model, out, head)
+    else:
+        export_safetensors(model, out)
+    _console().print(f"exported: {out}", soft_wrap=True)
 
 
 def _print_manifest(manifest: Manifest) -> None:

@@ -40,7 +40,10 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    """Architecture; depth, width, num_heads and patch_size override the variant's values."""
+    """Architecture; depth, width, num_heads and patch_size override the variant's values.
+
+    attention: of the policies that train on videos; "pretrain" is space-only (paper, Eq. 1).
+    """
 
     variant: Literal["timesformer_tiny", "timesformer_small", "timesformer_base", "timesformer_large"] = (
         "timesformer_base"
@@ -51,6 +54,7 @@ class ModelSection(Section):
     depth: Positive | None = None
     width: Positive | None = None
     num_heads: Positive | None = None
+    attention: Literal["divided", "joint", "space_only"] = "divided"
     drop_path_rate: Share = 0.1
     image_temporal: Literal["attend", "skip"] = "attend"
     temporal_init: Literal["zero", "random"] = "zero"
@@ -128,11 +132,12 @@ class EvaluationSection(Section):
 
 
 class Recipe(Section):
-    """One experiment. init: run or checkpoint folder that the weights start from."""
+    """One experiment. init: what the weights start from: a run, a file or folder of another code base, or
+    "hf://owner/name" (models/sources.py lists the formats)."""
 
     policy: Literal["pretrain", "standard", "cotrain"]
     seed: int = 0
-    init: Path | None = None
+    init: str | None = None
     model: ModelSection = ModelSection()
     datasets: Annotated[dict[str, DatasetSection], Field(min_length=1)]
     data: DataSection = DataSection()

@@ -21,11 +21,13 @@ from cover.mixture.mixture import Mixture
 from cover.mixture.table import mixture_rows, mixture_table
 from cover.models.config import variant_config
 from cover.models.create import build
+from cover.models.loading import load_weights, report_table
+from cover.models.sources import Source, open_source
 from cover.models.timesformer import TimeSformer
-from cover.models.weights import init_from, load_exactly, read_tensors
+from cover.models.weights import LATEST, find_checkpoint, load_exactly, normalise_as, read_config, read_tensors
 from cover.recipe import Recipe
 from cover.trained import evaluate_manifest, predictor
-from cover.training.checkpoint import LATEST, TrainingState, find_checkpoint, restore
+from cover.training.checkpoint import TrainingState, restore
 from cover.training.optimizer import create_optimizer
 from cover.training.trainer import Trainer, Validate
 
@@ -43,7 +45,7 @@ def train(
     if not resume and (run / LATEST).exists():
         raise CheckpointError(f"{run} holds a run already; continue it with --resume or choose another --out")
     checkpoint = find_checkpoint(run, LATEST) if (run / LATEST).exists() else None
-    init = find_init(recipe.init) if recipe.init and not checkpoint else None
+    init = open_source(recipe.init) if recipe.init and not checkpoint else None
     manifests = open_manifests(recipe, "train")
     check_policy(recipe, manifests)
     validation = open_manifests(recipe, "val", like=manifests)
@@ -126,7 +128,7 @@ def start_accelerator(recipe: Recipe, run: Path) -> Accelerator:
 
 
 def create(
-    recipe: Recipe, manifests: Manifests, checkpoint: Path | None, init: Path | None, console: Console | None
+    recipe: Recipe, manifests: Manifests, checkpoint: Path | None, init: Source | None, console: Console | None
 ) -> TimeSformer:
     """The model at the start of a run: from its checkpoint, from `init`, or fresh. Policy "pretrain" has no temporal
     layers (paper, Eq. 1)."""
@@ -142,28 +144,18 @@ def create(
         num_heads=section.num_heads,
         drop_path_rate=section.drop_path_rate,
         image_temporal=section.image_temporal,
-        attention="space_only" if recipe.policy == "pretrain" else "divided",
+        attention="space_only" if recipe.policy == "pretrain" else section.attention,
     )
     torch.manual_seed(recipe.seed)
     model = build(config, section.temporal_init)
     if checkpoint:
         load_exactly(model, read_tensors(checkpoint), checkpoint)
+        normalise_as(model, read_config(checkpoint))
     elif init:
-        report = init_from(model, init, section.temporal_init)
+        report = load_weights(model, init, temporal_init=section.temporal_init)
         if console:
-            console.print(f"weights from {recipe.init}: {report}")
+            console.print(f"weights from {recipe.init}: {report}", report_table(report), sep="\n")
     return model
-
-
-def find_init(path: Path) -> Path:
-    """The checkpoint folder that `init` means. Raises RecipeError for what is not a run of ours."""
-    try:
-        return find_checkpoint(path)
-    except CheckpointError:
-        raise RecipeError(
-            f"init = '{path}' is not a run or checkpoint of cover; foreign weights cannot be read yet, "
-            'so pre-train with policy = "pretrain" and name that run'
-        ) from None
 
 
 def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data: bool) -> TrainingState:

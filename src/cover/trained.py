@@ -24,9 +24,8 @@ from cover.inference.predict import Prediction, predict_file
 from cover.media.reader import ClipReader
 from cover.mixture.mixture import default_short_side_px
 from cover.models.timesformer import TimeSformer
-from cover.models.weights import load_model
+from cover.models.weights import find_checkpoint, load_model
 from cover.recipe import Recipe, read_recipe
-from cover.training.checkpoint import find_checkpoint
 
 NUM_STRIPS = 3
 """Sample clips of each dataset in a comparison."""

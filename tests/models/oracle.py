@@ -25,24 +25,45 @@ NAMES = {  # theirs: ours, applied in this order
     r"intermediate\.dense": "mlp.fc1",
     r"output\.dense": "mlp.fc2",
     r"timesformer\.layernorm": "norm",
-    r"classifier": "heads.k400",
 }
+ATTENTION = {"divided": "divided_space_time", "joint": "joint_space_time", "space_only": "space_only"}
 
 
-def our_name(theirs: str) -> str:
+def our_name(theirs: str, head: str = "k400") -> str:
     for pattern, ours in NAMES.items():
         theirs = re.sub(pattern, ours, theirs)
-    return theirs
+    return theirs.replace("classifier", f"heads.{head}")
 
 
-def create_oracle(**settings: object) -> TimesformerForVideoClassification:
+def create_oracle(
+    *, attention: str = "divided", num_frames: int = 4, **settings: object
+) -> TimesformerForVideoClassification:
     """A small published TimeSformer in which every parameter matters (nothing starts at zero)."""
-    config = TimesformerConfig(drop_path_rate=0, layer_norm_eps=1e-6, **settings)
+    small = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "num_labels": 5, "image_size": 32}
+    values = small | settings
+    config = TimesformerConfig(
+        attention_type=ATTENTION[attention],
+        num_frames=num_frames,
+        intermediate_size=4 * values["hidden_size"],
+        **values,
+    )
     oracle = TimesformerForVideoClassification(config)
     for parameter in oracle.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return oracle
 
 
-def our_weights(oracle: TimesformerForVideoClassification) -> dict[str, Tensor]:
-    return {our_name(name): tensor for name, tensor in oracle.state_dict().items()}
+def our_weights(oracle: TimesformerForVideoClassification, head: str = "k400") -> dict[str, Tensor]:
+    return {our_name(name, head): tensor for name, tensor in oracle.state_dict().items()}
+
+
+def oracle_logits(oracle: TimesformerForVideoClassification, frames_TBCYX: Tensor) -> Tensor:
+    """Logits [B, classes]. transformers answers each frame of a space-only clip; the published code takes the mean of
+    the frames' class tokens before the final norm, and so do we here."""
+    pixels = frames_TBCYX.transpose(0, 1)
+    if oracle.config.attention_type != "space_only":
+        return oracle(pixels).logits
+    body = oracle.timesformer
+    tokens = body.encoder(body.embeddings(pixels)).last_hidden_state
+    class_BD = tokens[:, 0].unflatten(0, (len(pixels), -1)).mean(1)
+    return oracle.classifier(body.layernorm(class_BD))

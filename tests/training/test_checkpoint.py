@@ -8,9 +8,9 @@ import torch
 from cover.errors import CheckpointError
 from cover.models.create import create_model
 from cover.models.timesformer import TimeSformer
-from cover.models.weights import load_model
+from cover.models.weights import BEST, find_checkpoint, load_model
 from cover.recipe import OptimizerSection
-from cover.training.checkpoint import BEST, TrainingState, find_checkpoint, point, prune, restore, save_checkpoint
+from cover.training.checkpoint import TrainingState, point, prune, restore, save_checkpoint
 from cover.training.optimizer import create_optimizer
 
 

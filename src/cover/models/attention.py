@@ -1,4 +1,4 @@
-"""The two attentions of a TimeSformer block, on packed frames."""
+"""The attentions of a TimeSformer block, on packed frames."""
 
 from __future__ import annotations
 
@@ -23,6 +23,22 @@ class SpatialAttention(nn.Module):
         query_FHNE, key_FHNE, value_FHNE = qkv.permute(2, 0, 3, 1, 4)
         mixed_FHNE = F.scaled_dot_product_attention(query_FHNE, key_FHNE, value_FHNE)
         out: Tensor = self.proj(mixed_FHNE.transpose(1, 2).flatten(2))
+        return out
+
+
+class JointAttention(nn.Module):
+    """Multi-head attention among the class token and all patches of all frames of each clip."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens_FND: Tensor, groups: tuple[Group, ...]) -> Tensor:
+        qkv = self.qkv(tokens_FND).unflatten(-1, (3, self.num_heads, -1))
+        mixed_FND = torch.cat([attend_over_clip(group).flatten(0, 1) for group in unpack(qkv, groups)]).flatten(2)
+        out: Tensor = self.proj(mixed_FND)
         return out
 
 
@@ -57,3 +73,17 @@ def attend_over_frames(qkv: Tensor) -> Tensor:
     mixed: Tensor = F.scaled_dot_product_attention(query, key, value).permute(2, 0, 1, 3)
     out: Tensor = mixed.unflatten(1, (num_clips, -1))
     return out
+
+
+def attend_over_clip(qkv: Tensor) -> Tensor:
+    """Softmax attention over the tokens of a clip, of whose class copies only the first frame's takes part.
+
+    qkv: [T, B, 1+N, 3, H, E] of one group; returns [T, B, 1+N, H, E] with the class token's result in every frame.
+    """
+    num_frames = qkv.shape[0]
+    tokens = torch.cat([qkv[0, :, :1], qkv[:, :, 1:].transpose(0, 1).flatten(1, 2)], dim=1)  # [B, 1+T·N, 3, H, E]
+    query, key, value = tokens.permute(2, 0, 3, 1, 4)
+    mixed: Tensor = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+    class_copies = mixed[None, :, :1].expand(num_frames, -1, -1, -1, -1)
+    patches = mixed[:, 1:].unflatten(1, (num_frames, -1)).transpose(0, 1)
+    return torch.cat([class_copies, patches], dim=2)

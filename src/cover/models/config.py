@@ -9,7 +9,7 @@ from typing import Literal
 
 from cover.errors import CoverError
 
-Attention = Literal["divided", "space_only"]
+Attention = Literal["divided", "joint", "space_only"]
 ImageTemporal = Literal["attend", "skip"]
 Heads = Mapping[str, int | Sequence[str]]
 
@@ -26,7 +26,8 @@ VARIANTS: dict[str, tuple[int, int, int]] = {
 class ModelConfig:
     """Architecture, heads and input format of a TimeSformer.
 
-    attention: "divided" (temporal, then spatial) or "space_only" (no temporal layers: image pre-training, Eq. 1).
+    attention: "divided" (temporal, then spatial), "joint" (all patches of all frames at once) or "space_only" (each
+        frame by itself: image pre-training, Eq. 1).
     drop_path_rate: share of residual branches dropped in the last block, rising linearly from 0 in the first.
     image_temporal: what temporal attention does to a clip of one frame. "attend" follows the paper's appendix A
         (softmax over one key, so value and output projections remain), "skip" its Fig. 2 (no effect).

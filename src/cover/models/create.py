@@ -69,7 +69,7 @@ def build(config: ModelConfig, temporal_init: TemporalInit = "zero") -> TimeSfor
             nn.init.zeros_(module.weight)
     nn.init.trunc_normal_(model.cls_token, std=INIT_STD)
     nn.init.trunc_normal_(model.pos_embed, std=INIT_STD)
-    if temporal_init == "random" and config.attention == "divided":
+    if temporal_init == "random" and config.attention != "space_only":
         nn.init.trunc_normal_(model.time_embed, std=RANDOM_TIME_STD)
     return model
 

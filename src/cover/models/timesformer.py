@@ -1,10 +1,13 @@
-"""TimeSformer with divided space-time attention, exact to the published one, on packed frames of any clip lengths.
+"""TimeSformer, exact to the published one, on packed frames of any clip lengths.
 
 A block (Bertasius et al. 2021, divided attention; [c] is the class token, p the patches of a frame):
 
     [c | p]  p += temporal_fc(temporal attention(LN(p)))        over the frames of a clip, each patch by itself
     [c | p] += spatial attention(LN([c | p]))                   in each frame; c's residual averaged over the frames
     [c | p] += MLP(LN([c | p]))
+
+Joint attention has one attention over c and the patches of all frames in place of the first two lines; space-only
+leaves the first line out, and every frame is a clip of its own until the mean of their class tokens at the end.
 
 Every frame carries a copy of its clip's class token. The copies stay equal, which saves taking them apart and
 joining them again twice a block.
@@ -20,10 +23,11 @@ from torch import Tensor, nn
 
 from cover.clip import ClipBatch, MixedBatch
 from cover.errors import CoverError
-from cover.models.attention import SpatialAttention, TemporalAttention
+from cover.models.attention import JointAttention, SpatialAttention, TemporalAttention
 from cover.models.config import ModelConfig
 from cover.models.drop_path import drop_path_scales
 from cover.models.embeddings import PatchEmbed, resize_pos_embed, time_embed_for
+from cover.models.hub import HubModel
 from cover.models.packing import Group, PackedClips, pack, spread, unpack
 
 LAYER_NORM_EPS = 1e-6
@@ -43,15 +47,15 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Temporal attention (absent when space-only), spatial attention, MLP; parameter names as published."""
+    """Temporal attention (divided only), spatial or joint attention, MLP; parameter names as published."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, num_heads = config.width, config.num_heads
         self.image_temporal = config.image_temporal
-        self.temporal = config.attention == "divided"
+        self.temporal, self.joint = config.attention == "divided", config.attention == "joint"
         self.norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.attn = SpatialAttention(width, num_heads)
+        self.attn = (JointAttention if self.joint else SpatialAttention)(width, num_heads)
         if self.temporal:
             self.temporal_norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
             self.temporal_attn = TemporalAttention(width, num_heads)
@@ -65,7 +69,8 @@ class Block(nn.Module):
         if self.temporal:
             temporal_FND = scaled(self._temporal(tokens_FND[:, 1:], groups), temporal_scale)
             tokens_FND = torch.cat([tokens_FND[:, :1], tokens_FND[:, 1:] + temporal_FND], dim=1)
-        spatial_FND = self.attn(self.norm1(tokens_FND))
+        normed_FND = self.norm1(tokens_FND)
+        spatial_FND = self.attn(normed_FND, groups) if self.joint else self.attn(normed_FND)
         if self.temporal:
             spatial_FND = average_class_token(spatial_FND, groups)
         tokens_FND = tokens_FND + scaled(spatial_FND, spatial_scale)
@@ -92,7 +97,7 @@ def average_class_token(residual_FND: Tensor, groups: tuple[Group, ...]) -> Tens
     return torch.cat([torch.cat(class_FD)[:, None], residual_FND[:, 1:]], dim=1)
 
 
-class TimeSformer(nn.Module):
+class TimeSformer(nn.Module, HubModel):
     """A TimeSformer with one linear head a dataset.
 
     `model(batch)` takes a MixedBatch or {dataset: frames [T,B,C,Y,X]} and returns {dataset: logits [B, classes]}.
@@ -111,7 +116,7 @@ class TimeSformer(nn.Module):
         self.patch_embed = PatchEmbed(config.patch_size_px, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + num_patches, width))
-        if config.attention == "divided":
+        if config.attention != "space_only":
             self.time_embed = nn.Parameter(torch.zeros(1, config.num_frames, width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
@@ -144,10 +149,10 @@ class TimeSformer(nn.Module):
         for block, scales in zip(self.blocks, self._drop_path(packed), strict=True):
             tokens_FND = block(tokens_FND, groups, scales)
         class_TBD = unpack(tokens_FND[:, 0], groups)
-        if self.config.attention == "divided":  # a clip's copies are equal
-            class_BD = torch.cat([group_TBD[0] for group_TBD in class_TBD])
-        else:
+        if self.config.attention == "space_only":
             class_BD = torch.cat([group_TBD.mean(0) for group_TBD in class_TBD])
+        else:  # a clip's copies are equal
+            class_BD = torch.cat([group_TBD[0] for group_TBD in class_TBD])
         out: Tensor = self.norm(class_BD)
         return out
 
@@ -158,7 +163,7 @@ class TimeSformer(nn.Module):
         patches_FDYX = self.patch_embed(frames)
         pos_embed = resize_pos_embed(self.pos_embed, tuple(patches_FDYX.shape[2:]))
         patches_FND = patches_FDYX.flatten(2).transpose(1, 2) + pos_embed[:, 1:]
-        if self.config.attention == "divided":
+        if self.config.attention != "space_only":
             time_FD = torch.cat([self._time(group) for group in packed.groups])
             patches_FND = patches_FND + time_FD[:, None]
         class_FND = (self.cls_token + pos_embed[:, :1]).expand(len(patches_FND), -1, -1)

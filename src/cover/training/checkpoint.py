@@ -23,9 +23,7 @@ from torch import Tensor
 
 from cover.errors import CheckpointError
 from cover.models.timesformer import TimeSformer
-from cover.models.weights import save_model
-
-LATEST, BEST = "latest", "best"
+from cover.models.weights import BEST, LATEST, save_model
 
 
 @dataclass
@@ -74,19 +72,6 @@ def prune(run: Path) -> None:
     for folder in (run / "checkpoints").glob("step-*"):
         if folder.name not in kept:
             shutil.rmtree(folder)
-
-
-def find_checkpoint(path: Path, pointer: str = BEST) -> Path:
-    """The checkpoint folder for a path that is one itself, or a run: its best, or its latest where there is no best.
-
-    Raises CheckpointError when there is none.
-    """
-    if (path / "config.json").exists():
-        return path
-    for candidate in (pointer, LATEST):
-        if (path / candidate).exists():
-            return path / "checkpoints" / (path / candidate).read_text().strip()
-    raise CheckpointError(f"{path} holds no checkpoint; give the folder of a run that `cover train` has written")
 
 
 def restore(folder: Path, model: TimeSformer, optimizer: torch.optim.Optimizer) -> TrainingState:

@@ -13,9 +13,10 @@ from rich.console import Console
 
 from cover.clip import MixedBatch
 from cover.models.timesformer import TimeSformer
+from cover.models.weights import BEST
 from cover.progress import progress_bar
 from cover.recipe import Recipe
-from cover.training.checkpoint import BEST, TrainingState, point, prune, save_checkpoint
+from cover.training.checkpoint import TrainingState, point, prune, save_checkpoint
 from cover.training.loss import dataset_losses, weighted_sum
 from cover.training.metrics import DatasetTotals, MetricsFile, flatten
 from cover.training.optimizer import learning_rate

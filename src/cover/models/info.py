@@ -1,0 +1,141 @@
+"""What is in a file of weights: architecture, size, cost, heads, input, origin. No weight is read, no model built."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from cover.errors import RecipeError
+from cover.models.config import ModelConfig
+from cover.models.names import HEAD
+from cover.models.sources import Source, open_source
+from cover.recipe import read_recipe
+
+ORIGINS = {
+    "cover": "cover",
+    "timesformer": "the published TimeSformer's code",
+    "transformers-timesformer": "transformers, TimeSformer",
+    "transformers-vit": "transformers, ViT",
+    "timm-vit": "timm, ViT",
+    "jax-vit": "the original ViT's code (JAX)",
+}
+SHOWN_CLASSES = 4
+SHOWN_NAMES = 6
+
+
+@dataclass(frozen=True)
+class Info:
+    """What `cover info` tells.
+
+    origin: where the weights come from. multiply_adds: of one view (num_frames frames of image_size_px) through the
+    model and all its heads. sampling: how frames and views are taken, as far as the file tells. unused: the file's
+    tensors that have no place in a TimeSformer.
+    """
+
+    path: str
+    format: str
+    origin: str
+    config: ModelConfig
+    num_parameters: int
+    multiply_adds: int
+    sampling: str
+    unused: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """The same as JSON, with every class name."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+
+
+def describe(path: str | Path) -> Info:
+    """Look into a file, folder or run of any format that open_source knows. Raises CheckpointError."""
+    source = open_source(path)
+    origin, sampling = _run(source)
+    return Info(
+        path=str(source.path),
+        format=source.format,
+        origin=origin,
+        config=source.config,
+        num_parameters=sum(math.prod(shape) for shape in source.shapes.values()),
+        multiply_adds=multiply_adds(source.config),
+        sampling=sampling,
+        unused=source.unused,
+    )
+
+
+def multiply_adds(config: ModelConfig) -> int:
+    """Multiply-adds of one view, each layer counted as published.
+
+    A linear layer takes tokens · in · out, attention 2 · sequences · length² · width; norms, GELU and softmax are not
+    counted. What this model computes differs by a few per cent: it forms the product of two temporal layers, and keeps
+    a class token in every frame.
+    """
+    num_frames, num_patches, width = config.num_frames, config.grid_size**2, config.width
+    all_patches = num_frames * num_patches
+    joint, space_only = config.attention == "joint", config.attention == "space_only"
+    sequences, length = (1, 1 + all_patches) if joint else (num_frames, 1 + num_patches)
+    tokens = num_frames * (1 + num_patches) if space_only else 1 + all_patches
+    temporal = all_patches * (5 * width**2 + 2 * num_frames * width) if config.attention == "divided" else 0
+    attention = sequences * length * (4 * width**2 + 2 * length * width)
+    embedding = all_patches * 3 * config.patch_size_px**2 * width
+    heads = sum(width * len(names) for names in config.heads.values())
+    return embedding + config.depth * (temporal + attention + tokens * 8 * width**2) + heads
+
+
+def info_table(info: Info) -> Table:
+    """The same for a terminal."""
+    config = info.config
+    table = Table(show_header=False, title=info.path, title_justify="left")
+    table.add_row("format", info.format)
+    table.add_row("weights from", info.origin)
+    table.add_row(
+        "architecture",
+        f"{config.attention} attention, {config.depth} blocks, width {config.width}, {config.num_heads} heads, "
+        f"patches of {config.patch_size_px} px",
+    )
+    table.add_row("parameters", f"{info.num_parameters:,}")
+    table.add_row("cost of a view", f"{info.multiply_adds / 1e9:,.1f} G multiply-adds (GFLOPs, as papers count them)")
+    frames = "1 frame" if config.num_frames == 1 else f"{config.num_frames} frames"
+    table.add_row("input", f"{frames} of {config.image_size_px} × {config.image_size_px} px")
+    table.add_row("normalisation", f"mean {_numbers(config.mean)}, std {_numbers(config.std)} of RGB in 0..1")
+    table.add_row("sampling", info.sampling)
+    for name, names in config.heads.items():
+        table.add_row(
+            "head" if name == HEAD else f"head {name}", f"{len(names):,} classes: {_first(names, SHOWN_CLASSES)}"
+        )
+    if not config.heads:
+        table.add_row("heads", "none")
+    if info.unused:
+        table.add_row("unused", f"{len(info.unused)} tensors: {_first(info.unused, SHOWN_NAMES)}")
+    return table
+
+
+def _run(source: Source) -> tuple[str, str]:
+    """Origin and sampling, from the recipe of the run where the weights are one of its checkpoints."""
+    path = source.path.resolve()
+    checkpoint = path if path.is_dir() else path.parent
+    recipe_file = checkpoint.parent.parent / "recipe.toml"
+    if checkpoint.parent.name != "checkpoints" or not recipe_file.exists():
+        return ORIGINS[source.format], "not told by the file"
+    try:
+        recipe = read_recipe(recipe_file)
+    except RecipeError:  # of another version of cover; the weights can be read all the same
+        return ORIGINS["cover"], "its recipe.toml is of another version"
+    start = f"started from {recipe.init}" if recipe.init else "started at random"
+    moments = "a random moment" if recipe.data.temporal_jitter else "the middle"
+    views = recipe.evaluation
+    return (
+        f"cover, policy {recipe.policy} on {', '.join(recipe.datasets)}, {checkpoint.name}, {start}",
+        f"{moments} of equal segments of a clip; evaluated on {views.num_clips} × {views.num_crops} views",
+    )
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
+def _first(names: tuple[str, ...], count: int) -> str:
+    return ", ".join(names[:count]) + (", …" if len(names) > count else "")

@@ -1,0 +1,135 @@
+"""What loading takes, adapts, leaves and reports."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+import foreign
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+
+from cover.errors import CheckpointError
+from cover.models.create import create_model
+from cover.models.loading import load_weights, report_table
+from cover.models.timesformer import TimeSformer
+from cover.models.weights import load_model, save_model
+
+
+def small(**settings: object) -> TimeSformer:
+    defaults = {"num_frames": 4, "image_size": 32, "depth": 2, "width": 48, "heads": {"k400": ["run", "jump"]}}
+    return create_model("timesformer_tiny", **defaults | settings)
+
+
+def test_an_image_model_seeds_temporal_attention(tmp_path: Path) -> None:
+    source = small(attention="space_only", image_size=64, heads={"imagenet": 3})
+    save_model(source, tmp_path)
+    model = small(num_frames=8, temporal_init="random")
+    report = load_weights(model, tmp_path)
+    for name in ("qkv.weight", "qkv.bias", "proj.weight", "proj.bias"):
+        copied = model.get_parameter(f"blocks.1.temporal_attn.{name}")
+        assert torch.equal(copied, source.get_parameter(f"blocks.1.attn.{name}"))
+    for name in ("blocks.1.temporal_fc.weight", "time_embed"):
+        assert name in report.fresh
+        assert not model.get_parameter(name).any()
+    assert report.resized == ["pos_embed"]
+    assert report.unused == ["heads.imagenet.bias", "heads.imagenet.weight"]
+    assert {*report.loaded, *report.copied, *report.resized, *report.fresh} == model.state_dict().keys()
+    assert str(report) == "cover, tensors: 29 loaded, 12 copied, 1 resized, 7 fresh, 2 unused"
+
+
+def test_a_random_temporal_start_keeps_its_own_attention(tmp_path: Path) -> None:
+    save_model(small(attention="space_only"), tmp_path)
+    model = small(temporal_init="random")
+    before = model.get_parameter("blocks.0.temporal_attn.qkv.weight").clone()
+    load_weights(model, tmp_path, temporal_init="random")
+    assert torch.equal(model.get_parameter("blocks.0.temporal_attn.qkv.weight"), before)
+    assert model.time_embed.any()
+
+
+def test_heads_are_taken_only_with_the_same_classes(tmp_path: Path) -> None:
+    save_model(small(heads={"k400": ["run", "jump"], "ssv2": ["push", "pull"]}), tmp_path)
+    report = load_weights(small(heads={"k400": ["run", "jump"], "ssv2": ["pull", "push"]}), tmp_path)
+    assert "heads.k400.weight" in report.loaded
+    assert "heads.ssv2.weight" in report.fresh
+    assert report.unused == ["heads.ssv2.bias", "heads.ssv2.weight"]
+
+
+def test_embeddings_are_resized_smoothly_or_as_published(tmp_path: Path) -> None:
+    source = small(num_frames=4, image_size=48, temporal_init="random")
+    save_model(source, tmp_path)
+    patches, time = source.pos_embed[:, 1:].transpose(1, 2), source.time_embed.transpose(1, 2)
+    expected = {
+        "smooth": (
+            F.interpolate(patches.unflatten(2, (3, 3)), size=(4, 4), mode="bicubic").flatten(2),
+            F.interpolate(time, size=8, mode="linear"),
+        ),
+        "published": (F.interpolate(patches, size=16, mode="nearest"), F.interpolate(time, size=8, mode="nearest")),
+    }
+    for resize, (pos_embed, time_embed) in expected.items():
+        model = small(num_frames=8, image_size=64)
+        assert load_weights(model, tmp_path, resize=resize).resized == ["pos_embed", "time_embed"]
+        assert torch.equal(model.pos_embed[:, 1:].transpose(1, 2), pos_embed)
+        assert torch.equal(model.pos_embed[:, :1], source.pos_embed[:, :1])
+        assert torch.equal(model.time_embed.transpose(1, 2), time_embed)
+
+
+def test_the_model_takes_over_the_normalisation_and_stores_it(tmp_path: Path) -> None:
+    vit = foreign.save_transformers_vit(foreign.create_vit(), tmp_path / "vit")
+    model = small(width=128, num_heads=2)
+    load_weights(model, vit)
+    save_model(model, tmp_path / "ours")
+    frames = torch.randint(256, (4, 1, 3, 32, 32), dtype=torch.uint8)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.4, 0.5, 0.6), (0.2, 0.2, 0.2)))
+    expected = model.eval()({"k400": (frames / 255 - mean) / std})["k400"]
+    assert torch.allclose(load_model(tmp_path / "ours")({"k400": frames})["k400"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("setting", [{"width": 24}, {"depth": 3}, {"patch_size": 8}, {"num_heads": 4}])
+def test_another_backbone_is_refused(setting: dict[str, int], tmp_path: Path) -> None:
+    save_model(small(), tmp_path)
+    with pytest.raises(CheckpointError, match=r"\(cover\) has \w+ \d+, this model has \d+; make them equal"):
+        load_weights(small(**setting), tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_and_change_nothing(value: float, tmp_path: Path) -> None:
+    save_model(small(), tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    state["norm.weight"][3] = value
+    save_file(state, tmp_path / "model.safetensors")
+    model = small()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"norm\.weight has values that are NaN or infinite; take another copy"):
+        load_weights(model, tmp_path)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_quantised_weights_and_a_file_cut_after_opening_are_refused(tmp_path: Path) -> None:
+    arrays = foreign.jax_arrays(foreign.create_vit())
+    model = small(width=128, num_heads=2)
+    np.savez(tmp_path / "vit.npz", **arrays | {"Transformer/encoder_norm/bias": np.zeros(128, np.int8)})
+    with pytest.raises(CheckpointError, match=r"norm.bias holds torch.int8; take weights that are not quantised"):
+        load_weights(model, tmp_path / "vit.npz")
+    np.savez(tmp_path / "vit.npz", **arrays)
+    data = bytearray((tmp_path / "vit.npz").read_bytes())
+    kernel = arrays["Transformer/encoderblock_1/MlpBlock_3/Dense_0/kernel"]
+    start = data.index(kernel.tobytes("A")) + kernel.nbytes // 2
+    data[start] ^= 1
+    (tmp_path / "vit.npz").write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"mlp\.fc1\.weight cannot be read \(Bad CRC-32 for file"):
+        load_weights(small(width=128, num_heads=2, heads={"head": 3}), tmp_path / "vit.npz")
+
+
+def test_the_table_names_each_kind_of_tensor_once(tmp_path: Path) -> None:
+    save_model(small(attention="space_only", heads={}), tmp_path)
+    console = Console(file=StringIO(), width=200)
+    console.print(report_table(load_weights(small(), tmp_path)))
+    assert isinstance(console.file, StringIO)
+    text = console.file.getvalue()
+    assert text.count("blocks.*.temporal_attn.qkv") == 1
+    assert "fresh" in text and "unused" not in text
