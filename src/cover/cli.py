@@ -30,22 +30,30 @@ app.add_typer(index, name="index")
 
 
 class Kind(StrEnum):
+    """What a dataset's files are."""
+
     video = "video"
     image = "image"
 
 
 class Preset(StrEnum):
+    """How much of the built-in world."""
+
     smoke = "smoke"
     quick = "quick"
     full = "full"
 
 
 class ExportFormat(StrEnum):
+    """Who is to read an export."""
+
     transformers = "transformers"
     safetensors = "safetensors"
 
 
 class Split(StrEnum):
+    """A part of a dataset."""
+
     train = "train"
     val = "val"
     test = "test"

@@ -63,7 +63,8 @@ def train(
     if recipe.training.max_steps:
         num_steps = min(num_steps, recipe.training.max_steps)
     if state.step >= num_steps:
-        console.print(f"{run} is trained already: {state.step} of {num_steps} steps", soft_wrap=True)
+        if accelerator.is_main_process:
+            console.print(f"{run} is trained already: {state.step} of {num_steps} steps", soft_wrap=True)
         return True
     mixture = create_mixture(recipe, manifests, state, num_steps, accelerator)
     if accelerator.is_main_process:

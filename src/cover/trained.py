@@ -15,9 +15,8 @@ from cover.catalog.manifest import Manifest
 from cover.errors import CheckpointError
 from cover.evaluation.evaluate import Predict, evaluate_dataset
 from cover.evaluation.orders import FrameOrder
-from cover.evaluation.record import load_records
 from cover.evaluation.report import write_report
-from cover.evaluation.result import DatasetResult
+from cover.evaluation.result import DatasetResult, result_file
 from cover.evaluation.strips import Strip, sample_strips
 from cover.evaluation.terminal import print_comparison
 from cover.inference.predict import Prediction, predict_file
@@ -96,8 +95,8 @@ class TrainedRun:
 
     def has_result(self, dataset: str, manifest: Manifest, order: FrameOrder) -> bool:
         """Whether this checkpoint was evaluated so already."""
-        result = load_records([self.folder])[0].result(dataset, manifest.split, order)
-        return result is not None and result.checkpoint == self.checkpoint.name
+        file = result_file(self.folder, dataset, manifest.split, order)
+        return file.exists() and DatasetResult.from_json(file.read_text()).checkpoint == self.checkpoint.name
 
     def predict(self, file: Path) -> Prediction:
         """The most probable classes of every head for a video or image file. Raises DecodeError."""
@@ -135,8 +134,7 @@ class TrainedRun:
     def predict_heads(self, frames: Tensor) -> dict[str, Tensor]:
         """Logits of every head on the same uint8 clips [T,B,C,Y,X]."""
         with torch.inference_mode(), self._autocast():
-            logits = self.model.predict(frames.to(self.device))
-        return {name: values.float().cpu() for name, values in logits.items()}
+            return on_cpu(self.model.predict(frames.to(self.device)))
 
     def _autocast(self) -> AbstractContextManager[None]:
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.recipe.training.precision)
@@ -150,10 +148,14 @@ def predictor(
 
     def predict(clips: dict[str, Tensor]) -> dict[str, Tensor]:
         with torch.inference_mode(), autocast():
-            logits = model({name: frames.to(device) for name, frames in clips.items()})
-        return {name: values.float().cpu() for name, values in logits.items()}
+            return on_cpu(model({name: frames.to(device) for name, frames in clips.items()}))
 
     return predict
+
+
+def on_cpu(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Logits as evaluation and inference take them: float32, on the CPU."""
+    return {name: values.float().cpu() for name, values in logits.items()}
 
 
 def evaluate_manifest(

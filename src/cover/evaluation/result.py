@@ -64,9 +64,14 @@ class DatasetResult:
 
     def save(self, run: Path) -> Path:
         """Write RUN/evaluation/<dataset>-<split>-<order>.json, whole or not at all, and return its path."""
-        path = run / "evaluation" / f"{self.dataset}-{self.split}-{self.order}.json"
+        path = result_file(run, self.dataset, self.split, self.order)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         temporary.write_text(self.to_json(), encoding="utf-8")
         os.replace(temporary, path)
         return path
+
+
+def result_file(run: Path, dataset: str, split: str, order: FrameOrder) -> Path:
+    """Where a run keeps the result of a dataset's split in that frame order."""
+    return run / "evaluation" / f"{dataset}-{split}-{order}.json"

@@ -35,13 +35,13 @@ def find_checkpoint(path: Path, pointer: str = BEST) -> Path:
     raise CheckpointError(f"{path} holds no checkpoint; give the folder of a run that `cover train` has written")
 
 
-def save_model(model: TimeSformer, folder: Path, state: dict[str, Tensor] | None = None) -> None:
-    """Write config.json and model.safetensors. state: other weights of the same model, e.g. their moving average."""
+def save_model(model: TimeSformer, folder: Path) -> None:
+    """Write config.json and model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_type": MODEL_TYPE} | dataclasses.asdict(model.config)
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
-    tensors = model.state_dict() if state is None else state
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS_FILE)
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS_FILE)
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cover.catalog.suffixes import Kind
-from cover.world.game import TICS_PER_SECOND, Game
+from cover.world.game import Game
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,6 @@ class ClipFormat:
     height_px: int
     num_frames: int
     tics_per_frame: int
-
-    @property
-    def frames_per_second(self) -> float:
-        return TICS_PER_SECOND / self.tics_per_frame
 
     @property
     def num_tics(self) -> int:

@@ -49,7 +49,6 @@ class Thing:
     """One visible thing. The box is what can be seen of it, in pixels; `area_fraction` counts its visible pixels."""
 
     name: str
-    thing_id: int
     left_px: int
     top_px: int
     width_px: int
@@ -169,7 +168,6 @@ class Game:
         things = [
             Thing(
                 label.object_name,
-                label.object_id,
                 label.x,
                 label.y,
                 label.width,
