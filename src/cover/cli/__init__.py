@@ -1,0 +1,18 @@
+"""The command line: one function a command. Everything heavy is imported inside, so that --help answers at once."""
+
+from __future__ import annotations
+
+import sys
+
+from cover.cli import data, demo, training, use  # noqa: F401  (importing adds their commands)
+from cover.cli.app import app
+from cover.errors import CoverError
+
+
+def main() -> None:
+    """Run the command line; a CoverError is one line and exit code 2."""
+    try:
+        app()
+    except CoverError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,3 @@
+from cover.cli import main
+
+main()

@@ -1,0 +1,40 @@
+"""The application that the commands join, and what they share."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    name="cover",
+    help="Co-train one video transformer on many video and image datasets (CoVeR).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Split(StrEnum):
+    """A part of a dataset."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+
+
+Out = Annotated[Path, typer.Option(help="Folder to write to.")]
+Run = Annotated[Path, typer.Argument(help="A run, or one of its checkpoints.")]
+
+
+def console() -> Console:
+    """The terminal as wide as it is; 100 columns in a file or a pipe."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 100)

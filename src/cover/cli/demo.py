@@ -1,0 +1,48 @@
+"""Commands for the built-in datasets: demo, world."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cover.cli.app import Out, app, console
+from cover.cli.data import print_manifest
+
+
+class Preset(StrEnum):
+    """How much of the built-in world."""
+
+    smoke = "smoke"
+    quick = "quick"
+    full = "full"
+
+
+@app.command()
+def demo(
+    preset: Annotated[Preset, typer.Option(help="smoke: a check, quick: for 2 cores, full: for a GPU.")] = Preset.quick,
+    out: Out = Path("demo"),
+) -> None:
+    """Render datasets, pre-train, train standard and co-training policies, evaluate and compare."""
+    from cover.demo import run_demo
+
+    if not run_demo(preset.value, out, console()):
+        console().print("interrupted and saved; the same command goes on from here")
+        raise typer.Exit(130)
+
+
+@app.command()
+def world(
+    preset: Annotated[Preset, typer.Option(help="How much to render.")] = Preset.quick,
+    out: Out = Path("world"),
+    dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed renders other clips.")] = 0,
+    processes: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
+) -> None:
+    """Render the built-in datasets from the Freedoom game world and index them."""
+    from cover.demo import make_world
+
+    for manifest in make_world(preset.value, out, datasets=dataset, seed=seed, num_processes=processes):
+        print_manifest(manifest)

@@ -1,0 +1,36 @@
+"""Commands that train: train."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cover.cli.app import app, console
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file; see recipes/ for examples.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/RECIPE-NAME.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. training.epochs=5.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's latest checkpoint.")] = False,
+    allow_changed_data: Annotated[
+        bool, typer.Option("--allow-changed-data", help="Resume although a training manifest changed.")
+    ] = False,
+) -> None:
+    """Train a recipe into a run folder."""
+    from cover.recipe import read_recipe
+
+    settings = read_recipe(recipe, set_ or ())
+    from cover.run import train as train_run
+
+    run = out or Path("runs") / recipe.stem
+    if not train_run(settings, run, console(), resume=resume, allow_changed_data=allow_changed_data):
+        settings_again = "".join(f" --set {shlex.quote(override)}" for override in set_ or ())
+        command = f"cover train {recipe} --out {run}{settings_again} --resume"
+        console().print(f"interrupted and saved; continue with: {command}", soft_wrap=True)
+        raise typer.Exit(130)
+    console().print(f"trained; the run is {run}", soft_wrap=True)

@@ -1,0 +1,119 @@
+"""Commands that use a trained run: evaluate, predict, compare, info, export."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cover.cli.app import Run, Split, app, console
+from cover.errors import CoverError
+
+if TYPE_CHECKING:
+    from cover.evaluation.orders import FrameOrder
+
+
+class ExportFormat(StrEnum):
+    """Who is to read an export."""
+
+    transformers = "transformers"
+    safetensors = "safetensors"
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    split: Annotated[Split, typer.Option(help="Which manifests of the recipe.")] = Split.test,
+    dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Frames in reversed order.")] = False,
+    shuffle: Annotated[bool, typer.Option("--shuffle", help="Control: frames in random order.")] = False,
+    single_frame: Annotated[bool, typer.Option("--single-frame", help="Control: one frame, repeated.")] = False,
+    num_clips: Annotated[int | None, typer.Option(min=1, help="Views in time. Default: the recipe's.")] = None,
+    num_crops: Annotated[int | None, typer.Option(min=1, help="Views in space. Default: the recipe's.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Evaluate every head on its dataset; results are kept in RUN/evaluation."""
+    from cover.evaluation.terminal import results_table
+    from cover.trained import TrainedRun
+
+    if reverse + shuffle + single_frame > 1:
+        raise CoverError("--reverse, --shuffle and --single-frame exclude each other; give one")
+    order: FrameOrder = "reversed" if reverse else "shuffled" if shuffle else "single" if single_frame else "normal"
+    trained = TrainedRun.open(run)
+    manifests = {name: trained.manifest(name, split.value) for name in dataset or trained.recipe.datasets}
+    results = [
+        trained.evaluate(name, manifest, order, num_clips=num_clips, num_crops=num_crops)
+        for name, manifest in manifests.items()
+    ]
+    if json:
+        print("[" + ",\n".join(result.to_json() for result in results) + "]")
+    else:
+        console().print(results_table(results))
+
+
+@app.command()
+def predict(
+    run: Run,
+    files: Annotated[list[Path], typer.Argument(help="Videos and images.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Print the top classes of every head for videos and images."""
+    from cover.inference.predict import prediction_table, predictions_json
+    from cover.trained import TrainedRun
+
+    trained = TrainedRun.open(run)
+    predictions = [trained.predict(file) for file in files]
+    if json:
+        print(predictions_json(predictions))
+    for prediction in [] if json else predictions:
+        console().print(prediction_table(prediction))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Evaluated runs.")],
+    out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("report.html"),
+) -> None:
+    """Compare runs: one HTML page and a table, standard against co-training, normal against reversed order."""
+    from cover.trained import compare_runs
+
+    compare_runs(runs, out, console())
+    console().print(f"report: {out}", soft_wrap=True)
+
+
+@app.command()
+def info(
+    file: Annotated[str, typer.Argument(help="A run, checkpoint, or file or folder of foreign weights.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show what a file of weights holds: architecture, size, cost, heads, input, origin."""
+    from cover.models.info import describe, info_table
+
+    described = describe(file)
+    if json:
+        print(described.to_json())
+    else:
+        console().print(info_table(described))
+
+
+@app.command()
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; a new one.")],
+    to: Annotated[ExportFormat, typer.Option(help="Who is to read it; safetensors is cover's own format.")],
+    head: Annotated[str | None, typer.Option(help="For transformers: the dataset to answer for.")] = None,
+) -> None:
+    """Write a model for other tools: weights, config, labels and, for transformers, the preprocessor."""
+    from cover.models.export import export_safetensors, export_transformers
+    from cover.models.weights import find_checkpoint, load_model
+
+    if to is ExportFormat.safetensors and head:
+        raise CoverError(f"--head {head} goes with --to transformers; --to safetensors writes every head")
+    model = load_model(find_checkpoint(run))
+    if to is ExportFormat.transformers:
+        export_transformers(model, out, head)
+    else:
+        export_safetensors(model, out)
+    console().print(f"exported: {out}", soft_wrap=True)
