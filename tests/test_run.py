@@ -229,8 +229,8 @@ def test_changed_data_are_refused_by_name_unless_allowed(
     write_video(tmp_path / "jumps" / "left" / "new.mp4", num_frames=6)
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
     assert refusal(CheckpointError, recipe(3), run, resume=True) == (
-        "the training manifest of jumps is not the one this run began with; "
-        "restore it, or pass --allow-changed-data to go on with the new one"
+        "the training samples of jumps are not those this run began with; restore the manifest and data.exclude, "
+        "or pass --allow-changed-data to go on with the new ones"
     )
     assert train(recipe(3), run, quiet(), resume=True, allow_changed_data=True)
     state = json.loads((run / "checkpoints" / "step-3" / "state.json").read_text())

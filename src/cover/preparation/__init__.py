@@ -1,0 +1,1 @@
+"""Datasets on disk are made ready for training: checked, freed of leaks, packed."""
