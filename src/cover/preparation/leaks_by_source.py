@@ -70,7 +70,7 @@ def sources_of(manifest: Manifest) -> Sources:
         for field, column in ((1, "source_start_seconds"), (2, "source_end_seconds"))
     )
     alone = pc.struct_field(pc.extract_regex(table["path"], _ID_ALONE), 0)
-    if alone.null_count <= (1 - MIN_ID_ALONE_SHARE) * len(table):
+    if len(alone) - alone.null_count >= MIN_ID_ALONE_SHARE * len(alone):
         ids = pc.coalesce(ids, alone)
     # Of a file that was cut from its source, a sample may be a segment.
     first, last = _seconds(table["start_seconds"], 0.0), _seconds(table["end_seconds"], np.inf)
