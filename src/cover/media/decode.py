@@ -35,7 +35,9 @@ def decode_clip(
     """
     source = Source.of(row)
     if row.readable is False:
-        raise DecodeError(f"{source} was found unreadable ({row.reason}); replace the file and check it again")
+        raise DecodeError(
+            f"{source} was found unreadable ({row.reason}); replace the file and check it again", row.reason
+        )
     if kind == "image":
         return decode_image(source, short_side_px=short_side_px)
     sampling = Sampling(num_frames, row.start_seconds, row.end_seconds, clip, num_clips, rng)
