@@ -13,6 +13,7 @@ one) may lock up.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -67,6 +68,11 @@ def run_in_processes(
             worker.kill()
 
 
+def available_cpus() -> int:
+    """That this process may use, which on a shared machine are fewer than it has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class _Worker(Generic[Item, Result]):
     """A process and the items that it has, in the order of its work."""
 
@@ -89,14 +95,14 @@ class _Worker(Generic[Item, Result]):
     def give(self, items: Iterable[Item]) -> None:
         for item in items:
             self.items.append(item)
-            with suppress(BrokenPipeError):  # it has died: `receive` will see that
+            with suppress(ConnectionError):  # it has died: `receive` will see that
                 self.connection.send(item)
 
     def receive(self) -> Iterator[tuple[Item, Result | Lost]]:
         """What the worker has to say: at most one item is done."""
         try:
             answer = self.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, ConnectionError):
             yield self._replace()
             return
         if isinstance(answer, BaseException):
@@ -145,7 +151,7 @@ def _interrupts_held_back() -> Iterator[None]:
 def _work(function: Callable[[Any], Any], connection: Connection, timeout_seconds: float) -> None:
     """The life of a worker."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    with suppress(EOFError, BrokenPipeError):  # the parent has gone
+    with suppress(EOFError, ConnectionError):  # the parent has gone
         connection.send("ready")
         while True:
             item = connection.recv()
