@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cover.catalog.manifest import Manifest, write_manifest
@@ -38,6 +38,7 @@ def overlap(train: Clip, evaluation: Clip) -> bool | None:
     return train[1] < evaluation[2] and evaluation[1] < train[2]
 
 
+@settings(derandomize=True, deadline=None, database=None)
 @given(CLIPS, CLIPS)
 def test_leaks_are_those_that_comparing_every_pair_finds(train: list[Clip], evaluation: list[Clip]) -> None:
     leaks = leaks_by_source(sources(train), sources(evaluation))

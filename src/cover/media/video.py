@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,81 +25,53 @@ from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
 from cover.media.faults import check_frame_size, decoding
+from cover.media.info import MediaInfo
 from cover.media.playhead import Playhead
-from cover.media.sampling import frame_times_seconds, random_frame_times_seconds
+from cover.media.sampling import Sampling
+from cover.media.source import Source
 
 
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a video says about itself, and how long it is.
-
-    num_frames: as the header says; None where it does not.
-    fps: average frame rate; 0 where unknown.
-    width_px, height_px: as shown, that is after rotation.
-    rotation: degrees counter-clockwise by which decoded frames are turned to be shown: 0, 90, 180 or 270.
-    """
-
-    num_frames: int | None
-    fps: float
-    duration_seconds: float
-    width_px: int
-    height_px: int
-    rotation: int
-
-
-def probe_video(path: str | Path) -> VideoInfo:
+def probe_video(source: Source | str | Path) -> MediaInfo:
     """Header and first frame of a video. Raises DecodeError, naming the file, when it cannot be decoded."""
-    path = Path(path)
-    with decoding(path), _open_video(path) as (container, stream):
+    source = Source.of(source)
+    with decoding(source), _open_video(source) as (container, stream):
         first = Playhead(container, stream).frame_at(stream.start_time or 0)
         turns = _quarter_turns(first)
         width_px, height_px = (first.height, first.width) if turns % 2 else (first.width, first.height)
-        fps = float(stream.average_rate or 0)
-        seconds = _duration_seconds(path, stream)
-        return VideoInfo(stream.frames or None, fps, seconds, width_px, height_px, 90 * turns)
+        seconds = _duration_seconds(source, stream)
+        return MediaInfo(
+            stream.frames or None, float(stream.average_rate or 0) or None, seconds, width_px, height_px, 90 * turns
+        )
 
 
 def decode_video(
-    path: str | Path,
-    *,
-    num_frames: int,
-    start_seconds: float | None = None,
-    end_seconds: float | None = None,
-    clip: int = 0,
-    num_clips: int = 1,
-    rng: np.random.Generator | None = None,
+    source: Source | str | Path, sampling: Sampling, *, short_side_px: int | None = None
 ) -> npt.NDArray[np.uint8]:
-    """uint8 [T,Y,X,3]: T = `num_frames` frames, RGB and upright, spread evenly over the video or its segment.
+    """uint8 [T,Y,X,3], RGB and upright. The frame for time t is the one shown at t.
 
-    start_seconds, end_seconds: the segment; None is the beginning or the end of the video.
-    clip, num_clips: which of several interleaved clips (see sampling).
-    rng: draws a random time within each of the T parts instead.
+    A short clip repeats frames, and one whose end is missing or damaged repeats its last, as a player would.
+    short_side_px: what a longer short side is scaled down to.
 
-    The frame for time t is the one shown at t. A short clip repeats frames, and one whose end is missing or damaged
-    repeats its last, as a player would. Raises DecodeError, naming the file, for everything that gives no frame.
+    Raises DecodeError, naming the file, for everything that gives no frame.
     """
-    path = Path(path)
-    start = start_seconds or 0.0
-    with decoding(path), _open_video(path) as (container, stream):
-        end = _duration_seconds(path, stream) if end_seconds is None else end_seconds
-        if not start <= end:
-            raise DecodeError(f"its segment begins at {start:g} s and ends at {end:g} s")
-        if rng is None:
-            times = frame_times_seconds(start, end, num_frames, clip=clip, num_clips=num_clips)
-        else:
-            times = random_frame_times_seconds(start, end, num_frames, rng)
+    source = Source.of(source)
+    start = sampling.start_seconds or 0.0
+    with decoding(source), _open_video(source) as (container, stream):
+        times = sampling.times_seconds(
+            _duration_seconds(source, stream) if sampling.end_seconds is None else sampling.end_seconds
+        )
         frames = _frames_at(container, stream, start, times, leaping=True)
         if not frames:
-            with _open_video(path) as (container, stream):
+            with _open_video(source) as (container, stream):
                 frames = _frames_at(container, stream, start, times, leaping=False)
         return _to_rgb(frames)
 
 
 @contextmanager
-def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _open_video(source: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
     # Only local files: a playlist in disguise must not reach for the network.
-    options = {"protocol_whitelist": "file"}
-    with av.open(str(path.absolute()), metadata_errors="replace", options=options) as container:
+    options = {"protocol_whitelist": "file,subfile"}
+    with av.open(source.for_ffmpeg(), "r", metadata_errors="replace", options=options) as container:
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream):
             raise DecodeError("it has no video stream")
@@ -109,11 +80,11 @@ def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         yield container, stream
 
 
-def _duration_seconds(path: Path, stream: VideoStream) -> float:
+def _duration_seconds(source: Source, stream: VideoStream) -> float:
     """From a header that counts its frames; elsewhere it is a guess, and all packets' timestamps are read instead."""
     if stream.frames and stream.duration:
         return float(stream.duration * _time_base(stream))
-    with _open_video(path) as (container, stream):
+    with _open_video(source) as (container, stream):
         ends = ((packet.pts or 0) + (packet.duration or 0) for packet in container.demux(stream))
         return float((max(ends) - (stream.start_time or 0)) * _time_base(stream))
 

@@ -1,1 +1,1 @@
-"""Datasets on disk are made ready for training: checked, freed of leaks, packed."""
+"""A dataset on disk → checked, packed: work over all of its files, in processes that broken files may hang or kill."""
