@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,12 +23,14 @@ COLUMNS = ("dataset", "split", "sample_id", "reason", "match")
 _READ = list(COLUMNS[:3])
 
 
-def write_exclusions(path: Path, columns: Mapping[str, Sequence[str]]) -> None:
-    """Write a list; `columns` are COLUMNS. The file appears whole or not at all."""
+def write_exclusions(path: Path, lines: Sequence[tuple[str, ...]]) -> None:
+    """Write a list of which each line has the values of COLUMNS. The file appears whole or not at all."""
+    columns = zip(*lines, strict=True) if lines else [()] * len(COLUMNS)
+    table = pa.table({name: pa.array(values, pa.string()) for name, values in zip(COLUMNS, columns, strict=True)})
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        pyarrow.csv.write_csv(pa.table({name: columns[name] for name in COLUMNS}), unfinished)
+        pyarrow.csv.write_csv(table, unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
