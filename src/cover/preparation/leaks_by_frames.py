@@ -113,10 +113,11 @@ def _compare(left: Hashes, right: Hashes) -> tuple[npt.NDArray[np.bool_], npt.ND
         for here, there in ((view, 0), (0, view)):
             bits = _num_bits(left_words[:, :, None, here] ^ right_words[:, None, :, there])
             distances = np.minimum(distances, bits)
-    shows = [hashes[:, :, 0].any(-1) for hashes in (left, right)]
-    distances[~(shows[0][:, :, None] & shows[1][:, None, :])] = 255
-    alone = np.minimum(shows[0].sum(1), shows[1].sum(1)) == 1
-    near = distances <= np.where(alone, MAX_DISTANCE_ALONE, MAX_DISTANCE)[:, None, None]
+    left_shows, right_shows = (np.asarray(hashes[:, :, 0].any(-1)) for hashes in (left, right))
+    distances[~(left_shows[:, :, None] & right_shows[:, None, :])] = 255
+    alone = np.minimum(left_shows.sum(1), right_shows.sum(1)) == 1
+    limits = np.where(alone, MAX_DISTANCE_ALONE, MAX_DISTANCE)
+    near = np.asarray(distances <= limits[:, None, None])
     num_near = np.maximum(near.any(2).sum(1), near.any(1).sum(1))
     return num_near >= np.where(alone, 1, 2), distances.min(2).mean(1)
 
@@ -129,7 +130,7 @@ def _words(hashes: Hashes) -> npt.NDArray[np.uint64]:
 
 
 def _num_bits(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
-    return np.bitwise_count(words).sum(-1, dtype=np.uint8)
+    return np.asarray(np.bitwise_count(words).sum(-1, dtype=np.uint8))
 
 
 def _parts(sizes: Rows) -> Iterator[slice]:

@@ -87,11 +87,10 @@ def leaks_by_source(train: Sources, evaluation: Sources) -> SourceLeaks:
     source_t, source_e = _index(train.ids, sources), _index(evaluation.ids, sources)
     rows = np.flatnonzero(source_t >= 0)
     source_t, timed_t = source_t[rows], train.timed[rows]
+    timed_e = np.flatnonzero(evaluation.timed)
     matches = np.full(len(rows), -1)
     matches[timed_t] = _overlapping(
-        (source_t[timed_t], train.start_seconds[rows][timed_t], train.end_seconds[rows][timed_t]),
-        (source_e, evaluation.start_seconds, evaluation.end_seconds),
-        np.flatnonzero(evaluation.timed),
+        _stretches(train, source_t[timed_t], rows[timed_t]), _stretches(evaluation, source_e[timed_e], timed_e), timed_e
     )
     overlapping = matches >= 0
     any_of, untimed_of = (
@@ -104,32 +103,40 @@ def leaks_by_source(train: Sources, evaluation: Sources) -> SourceLeaks:
     return SourceLeaks(rows[found], matches[found], overlapping[found])
 
 
-_Intervals = tuple[Rows, Seconds, Seconds]  # source, start, end
+class _Stretches(NamedTuple):
+    """Parts of sources, of which all times are known."""
+
+    source: Rows
+    start_seconds: Seconds
+    end_seconds: Seconds
 
 
-def _overlapping(train: _Intervals, evaluation: _Intervals, candidates: Rows) -> Rows:
-    """For each training interval one of the evaluation `candidates` that overlaps it on the same source, or -1.
+def _stretches(sources: Sources, source: Rows, rows: Rows) -> _Stretches:
+    return _Stretches(source, sources.start_seconds[rows], sources.end_seconds[rows])
 
-    Of the candidates that begin before it ends, the one that ends last overlaps it if any does. So sorting is enough,
-    and no pairs are listed, of which a source with many clips has very many.
+
+def _overlapping(train: _Stretches, evaluation: _Stretches, rows: Rows) -> Rows:
+    """For each training stretch the row of an evaluation stretch that overlaps it on the same source, or -1.
+
+    Of those that begin before it ends, the one that ends last overlaps it if any does. So sorting is enough, and no
+    pairs are listed, of which a source with many clips has very many.
     """
-    if not len(candidates):
-        return np.full(len(train[0]), -1)
-    source_t, start_t, end_t = train
-    order = candidates[np.lexsort((evaluation[1][candidates], evaluation[0][candidates]))]
-    source_e, start_e, end_e = (column[order] for column in evaluation)
-    times = np.unique(np.concatenate([start_t, end_t, start_e, end_e]))
+    if not len(rows):
+        return np.full(len(train.source), -1)
+    times = np.unique(np.concatenate([*train[1:], *evaluation[1:]]))
 
     def key(source: Rows, time: Seconds) -> Rows:
         """(source, time) as one number in the same order."""
-        return source * len(times) + np.searchsorted(times, time)
+        return np.asarray(source * len(times) + np.searchsorted(times, time))
 
-    ends = key(source_e, end_e)
+    starts = key(evaluation.source, evaluation.start_seconds)
+    order = np.argsort(starts)
+    ends = key(evaluation.source, evaluation.end_seconds)[order]
     latest = np.maximum.accumulate(ends)  # sources ascend, so that none reaches into the next
     holder = np.maximum.accumulate(np.where(ends == latest, np.arange(len(ends)), 0))
-    last_begun = np.searchsorted(key(source_e, start_e), key(source_t, end_t)) - 1
-    overlaps = (last_begun >= 0) & (latest[last_begun] > key(source_t, start_t))
-    return np.where(overlaps, order[holder[last_begun]], -1)
+    last_begun = np.searchsorted(starts[order], key(train.source, train.end_seconds)) - 1
+    overlaps = (last_begun >= 0) & (latest[last_begun] > key(train.source, train.start_seconds))
+    return np.where(overlaps, rows[order[holder[last_begun]]], -1)
 
 
 def _first_of(source: Rows, candidates: Rows, num_sources: int) -> Rows:
@@ -140,11 +147,11 @@ def _first_of(source: Rows, candidates: Rows, num_sources: int) -> Rows:
 
 
 def _index(values: pa.ChunkedArray, of: pa.Array) -> Rows:
-    return pc.fill_null(pc.index_in(values, value_set=of), -1).to_numpy().astype(np.int64)
+    return np.asarray(pc.fill_null(pc.index_in(values, value_set=of), -1), np.int64)
 
 
 def _seconds(column: pa.ChunkedArray, unknown: float = np.nan) -> Seconds:
-    return pc.fill_null(column, unknown).to_numpy()  # type: ignore[no-any-return]
+    return np.asarray(pc.fill_null(column, unknown))
 
 
 def _files(manifest: Manifest, table: pa.Table) -> pa.ChunkedArray:
