@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -55,8 +56,32 @@ def decode_video(
     Raises DecodeError, naming the file, for everything that gives no frame.
     """
     source = Source.of(source)
+    with decoding(source):
+        return _to_rgb(_decode_at(source, sampling)[0])
+
+
+class ShownFrame(NamedTuple):
+    """A frame as it was decoded, neither converted nor turned, and when it begins to be shown in its video."""
+
+    begins_seconds: float
+    frame: VideoFrame
+
+
+def decode_shown_frames(source: Source | str | Path, sampling: Sampling) -> list[ShownFrame]:
+    """The T frames of decode_video; a frame that is shown at several of the times is the same object there.
+
+    Raises DecodeError, naming the file, for everything that gives no frame.
+    """
+    source = Source.of(source)
+    with decoding(source):
+        frames, start_pts = _decode_at(source, sampling)
+        return [ShownFrame(float(((frame.pts or 0) - start_pts) * (frame.time_base or 0)), frame) for frame in frames]
+
+
+def _decode_at(source: Source, sampling: Sampling) -> tuple[list[VideoFrame], int]:
+    """The frames, and the timestamp from which times count."""
     start = sampling.start_seconds or 0.0
-    with decoding(source), _open_video(source) as (container, stream):
+    with _open_video(source) as (container, stream):
         times = sampling.times_seconds(
             _duration_seconds(source, stream) if sampling.end_seconds is None else sampling.end_seconds
         )
@@ -64,7 +89,7 @@ def decode_video(
         if not frames:
             with _open_video(source) as (container, stream):
                 frames = _frames_at(container, stream, start, times, leaping=False)
-        return _to_rgb(frames)
+        return frames, stream.start_time or 0
 
 
 @contextmanager
