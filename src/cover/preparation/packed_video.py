@@ -28,11 +28,11 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from cover.catalog.manifest import ManifestRow
-from cover.media.decode import probe_row
-from cover.media.frame_folder import decode_frame_folder
+from cover.media.decode import decode_sampled, probe_row
 from cover.media.sampling import Sampling
 from cover.media.source import Source
 from cover.media.video import ShownFrame, decode_shown_frames
+from cover.media.webp import is_webp
 
 _ENCODER_OPTIONS = {"qmin": "2", "qmax": "2"}
 _TICK = Fraction(1, 90_000)
@@ -67,15 +67,16 @@ class Beginnings(Sampling):
 def shorten(row: ManifestRow, num_frames: int) -> ShortClip:
     """At most `num_frames` frames of a video or its segment. Raises DecodeError, naming the file."""
     info = probe_row(row, "video")
+    source = Source.of(row)
     start = row.start_seconds or 0.0
-    if row.file.is_dir():
+    if row.file.is_dir() or is_webp(source):
         fps = info.fps or _FPS_OF_FOLDERS
         seconds = (row.end_seconds or (info.num_frames or 1) / fps) - start
-        sampling = Beginnings(min(num_frames, max(round(seconds * fps), 1)), row.start_seconds, row.end_seconds)
-        pixels = decode_frame_folder(row.file, sampling, fps=info.fps)
+        count = min(num_frames, max(round(seconds * fps), 1)) if row.file.is_dir() else num_frames
+        pixels = decode_sampled(row, Beginnings(count, row.start_seconds, row.end_seconds))
         return _evenly([VideoFrame.from_ndarray(frame) for frame in pixels], seconds)
     seconds = (row.end_seconds or info.duration_seconds or 0.0) - start
-    shown = decode_shown_frames(Source.of(row), Beginnings(num_frames, row.start_seconds, row.end_seconds))
+    shown = decode_shown_frames(source, Beginnings(num_frames, row.start_seconds, row.end_seconds))
     distinct = [one for index, one in enumerate(shown) if not index or one.frame is not shown[index - 1].frame]
     if len(distinct) == num_frames:
         return _evenly([frame for _, frame in distinct], seconds)
