@@ -68,12 +68,9 @@ def _by_numbers(name: str) -> list[str | int]:
 
 def _indices(num_images: int, sampling: Sampling, fps: float | None) -> list[int]:
     """Without a frame rate, a unit of time is a frame."""
-    start, end = sampling.start_seconds, sampling.end_seconds
-    if not fps and (start is not None or end is not None):
+    if not fps and (sampling.start_seconds is not None or sampling.end_seconds is not None):
         raise DecodeError("its segment is in seconds, and the manifest does not state its frame rate")
     rate = fps or 1.0
-    if start is not None and start * rate >= num_images:
-        raise DecodeError(f"its segment begins at {start:g} s, after its end")
     # A millionth of a frame is added, lest a time on the edge of a frame be rounded into the one before.
     return [
         min(math.floor(seconds * rate + 1e-6), num_images - 1) for seconds in sampling.times_seconds(num_images / rate)

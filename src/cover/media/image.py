@@ -16,15 +16,18 @@ from cover.media.info import MediaInfo
 from cover.media.source import Source
 
 _FORMATS = ["AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"]
-"""What is decoded, in Pillow's names: all it knows would let a file choose the oldest of parsers, or Ghostscript."""
+"""What is decoded, in Pillow's names. It knows many more, and a damaged file must not wake Ghostscript."""
+
+_ORIENTATION = 0x0112
+"""EXIF's tag; values from 5 on turn the image on its side."""
 
 
 def probe_image(source: Source | str | Path) -> MediaInfo:
     """Facts from an image's header. Raises DecodeError, naming the file, when it has none."""
-    source = Source.of(source)
-    with _open_image(source) as image:
-        turned = image.getexif().get(0x0112, 1) >= 5
-        width_px, height_px = reversed(image.size) if turned else image.size
+    with open_image(Source.of(source)) as image:
+        width_px, height_px = image.size
+        if image.getexif().get(_ORIENTATION, 1) >= 5:
+            width_px, height_px = height_px, width_px
         return MediaInfo(1, None, None, width_px, height_px)
 
 
@@ -36,23 +39,27 @@ def decode_image(source: Source | str | Path, *, short_side_px: int | None = Non
 
     Raises DecodeError, naming the file, for everything that gives no image.
     """
-    source = Source.of(source)
-    with _open_image(source) as image:
+    with open_image(Source.of(source)) as image:
         if short_side_px is not None:
             image.draft(None, (short_side_px, short_side_px))
-        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))[None]
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.asarray(as_rgb(image))[None]
 
 
 @contextmanager
-def _open_image(source: Source) -> Iterator[Image.Image]:
+def open_image(source: Source) -> Iterator[Image.Image]:
+    """An image or animation, of which the header is read. What goes wrong here or in the block is a DecodeError."""
     with decoding(source), source.open() as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of oddities in files by the thousand
+        warnings.simplefilter("ignore")  # Pillow remarks on oddities in files, by the thousand
         with Image.open(file, formats=_FORMATS) as image:
             check_frame_size(*image.size)
             yield image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
+    """`image` in mode RGB, on white where it is transparent."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
     if image.mode.startswith("I"):
         # Pillow's own conversion clips to 255, which turns 16-bit images white.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")

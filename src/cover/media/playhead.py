@@ -1,8 +1,8 @@
-"""Moving through a video: frame by frame, or in leaps from keyframe to keyframe."""
+"""The sure way to chosen frames: decode the video from its beginning, frame by frame."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import cast
 
@@ -14,60 +14,24 @@ from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
 
-# Containers with a true index of keyframes, in FFmpeg's names. Elsewhere timestamps after a leap may be guesses.
-_INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 
+def frames_one_by_one(container: InputContainer, stream: VideoStream, times: Sequence[int]) -> list[VideoFrame]:
+    """The frames shown at ascending `times` (in the stream's unit) of a freshly opened file.
 
-class Playhead:
-    """Goes forward through a freshly opened video, and knows the frame shown now and the one after it."""
-
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        self._container = container
-        self._stream = stream
-        self._frames = _decode(container, stream)
-        if container.format.name == "avi":
-            self._frames = _avi_frames(self._frames, stream.start_time or 0)
-        self._shown: VideoFrame | None = None
-        self._next: VideoFrame | None = None
-
-    def frame_at(self, pts: int) -> VideoFrame:
-        """The frame shown at `pts`, which must not lie before an earlier call's. Raises DecodeError if none decodes."""
-        if self._shown is None:
-            self._shown, self._next = next(self._frames, None), next(self._frames, None)
-        while self._next is not None and _pts(self._next) <= pts:
-            self._shown, self._next = self._next, next(self._frames, None)
-        if self._shown is None:
-            raise DecodeError("no frame of it can be decoded")
-        return self._shown
-
-    def is_over(self, pts: int) -> bool:
-        """Whether the last frame is no longer shown at `pts`, to which `frame_at` has gone."""
-        return self._next is None and self._shown is not None and _pts(self._shown) + (self._shown.duration or 1) <= pts
-
-    def leap(self, pts: int) -> bool:
-        """Go to the last keyframe at or before `pts` where that skips frames.
-
-        False when the leap ended elsewhere, as it does where a file's index is wrong: open the file afresh then.
-        """
-        if not self._skips_frames(pts):
-            return True
-        try:
-            self._container.seek(pts, stream=self._stream)
-        except av.FFmpegError:
-            return False
-        self._frames = _decode(self._container, self._stream)
-        self._shown, self._next = next(self._frames, None), next(self._frames, None)
-        return self._shown is not None and self._shown.key_frame and _pts(self._shown) <= pts
-
-    def _skips_frames(self, pts: int) -> bool:
-        if self._container.format.name not in _INDEXED:
-            return False
-        if self._shown is None:
-            # Nothing is lost yet, and Matroska's index is read only when the first leap is asked for.
-            return pts > (self._stream.start_time or 0)
-        entries = self._stream.index_entries
-        keyframe = entries.search_timestamp(pts)
-        return self._next is not None and keyframe >= 0 and entries[keyframe].timestamp > _pts(self._next)
+    Raises DecodeError if not one frame decodes.
+    """
+    decoded = _decode(container, stream)
+    if container.format.name == "avi":
+        decoded = _avi_frames(decoded, stream.start_time or 0)
+    shown, coming = next(decoded, None), next(decoded, None)
+    if shown is None:
+        raise DecodeError("no frame of it can be decoded")
+    frames: list[VideoFrame] = []
+    for time in times:
+        while coming is not None and _pts(coming) <= time:
+            shown, coming = coming, next(decoded, None)
+        frames.append(shown)
+    return frames
 
 
 def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:

@@ -37,15 +37,22 @@ class Sampling:
     def times_seconds(self, duration_seconds: float) -> list[float]:
         """Ascending times in a video that lasts `duration_seconds`; random ones are drawn anew in every call.
 
-        Raises DecodeError for a segment that ends before it begins or begins after the end.
+        The duration may be unknown, that is infinite, where `end_seconds` is given. Raises DecodeError as `check` does.
         """
+        self.check(duration_seconds)
         start = self.start_seconds or 0.0
         end = duration_seconds if self.end_seconds is None else self.end_seconds
-        if not start <= end:
-            raise DecodeError(f"its segment begins at {start:g} s and ends at {end:g} s")
         if self.rng is not None:
             return random_frame_times_seconds(start, end, self.num_frames, self.rng)
         return frame_times_seconds(start, end, self.num_frames, clip=self.clip, num_clips=self.num_clips)
+
+    def check(self, duration_seconds: float) -> None:
+        """Raises DecodeError where the segment begins after its own end, or that of the video."""
+        start = self.start_seconds or 0.0
+        if 0 < start >= duration_seconds:
+            raise DecodeError(f"its segment begins at {start:g} s, after its end")
+        if self.end_seconds is not None and not start <= self.end_seconds:
+            raise DecodeError(f"its segment begins at {start:g} s and ends at {self.end_seconds:g} s")
 
 
 def frame_times_seconds(

@@ -46,7 +46,7 @@ class Source:
         if self.offset is None:
             return self.path.open("rb")
         if self.length is None:
-            return io.BytesIO(_parquet_cell(self.path, self.offset))
+            return io.BytesIO(_parquet_cell(self.path, self.path.stat().st_mtime_ns, self.offset))
         with self.path.open("rb") as shard:
             shard.seek(self.offset)
             return io.BytesIO(shard.read(self.length))
@@ -66,9 +66,10 @@ class Source:
         return f"{self.path} {'row' if self.length is None else 'at byte'} {self.offset}"
 
 
-def _parquet_cell(path: Path, row: int) -> bytes:
+@lru_cache(maxsize=1)  # a video is opened more than once
+def _parquet_cell(path: Path, modified_ns: int, row: int) -> bytes:
     """The image or video in a row. Raises DecodeError if there is no such row, or nothing in it."""
-    layout = _ParquetLayout.of(path, path.stat().st_mtime_ns)
+    layout = _ParquetLayout.of(path, modified_ns)
     group = next((group for group, end in enumerate(layout.group_ends) if row < end), None)
     if group is None:
         raise DecodeError(f"it has {layout.group_ends[-1] if layout.group_ends else 0} rows")

@@ -14,19 +14,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
 from cover.media.faults import check_frame_size, decoding
 from cover.media.info import MediaInfo
-from cover.media.playhead import Playhead
+from cover.media.packets import MP4, Unreliable, frames_by_packets
+from cover.media.pixels import quarter_turns, to_rgb
+from cover.media.playhead import frames_one_by_one
 from cover.media.sampling import Sampling
 from cover.media.source import Source
 
@@ -35,13 +37,12 @@ def probe_video(source: Source | str | Path) -> MediaInfo:
     """Header and first frame of a video. Raises DecodeError, naming the file, when it cannot be decoded."""
     source = Source.of(source)
     with decoding(source), _open_video(source) as (container, stream):
-        first = Playhead(container, stream).frame_at(stream.start_time or 0)
-        turns = _quarter_turns(first)
+        first = frames_one_by_one(container, stream, [0])[0]
+        turns = quarter_turns(first)
         width_px, height_px = (first.height, first.width) if turns % 2 else (first.width, first.height)
-        seconds = _duration_seconds(source, stream)
-        return MediaInfo(
-            stream.frames or None, float(stream.average_rate or 0) or None, seconds, width_px, height_px, 90 * turns
-        )
+        fps = float(stream.average_rate or 0) or None
+        seconds = _duration_seconds(source, container, stream)
+        return MediaInfo(stream.frames or None, fps, seconds, width_px, height_px, 90 * turns)
 
 
 def decode_video(
@@ -55,16 +56,45 @@ def decode_video(
     Raises DecodeError, naming the file, for everything that gives no frame.
     """
     source = Source.of(source)
-    start = sampling.start_seconds or 0.0
-    with decoding(source), _open_video(source) as (container, stream):
-        times = sampling.times_seconds(
-            _duration_seconds(source, stream) if sampling.end_seconds is None else sampling.end_seconds
-        )
-        frames = _frames_at(container, stream, start, times, leaping=True)
-        if not frames:
-            with _open_video(source) as (container, stream):
-                frames = _frames_at(container, stream, start, times, leaping=False)
-        return _to_rgb(frames)
+    with decoding(source):
+        return to_rgb([frame for _, frame in _decode(source, sampling)], short_side_px)
+
+
+class ShownFrame(NamedTuple):
+    """When a frame begins to be shown, in seconds of its video; and the frame, neither converted nor turned."""
+
+    begins_seconds: float
+    frame: VideoFrame
+
+
+def decode_shown_frames(source: Source | str | Path, sampling: Sampling) -> list[ShownFrame]:
+    """The T frames of decode_video as they were decoded; one that is shown at several times is the same object there.
+
+    Raises DecodeError, naming the file, for everything that gives no frame.
+    """
+    source = Source.of(source)
+    with decoding(source):
+        return _decode(source, sampling)
+
+
+def _decode(source: Source, sampling: Sampling) -> list[ShownFrame]:
+    with _open_video(source) as (container, stream):
+        seconds = math.inf if sampling.end_seconds is not None else _duration_seconds(source, container, stream)
+        times = [_to_pts(stream, time) for time in sampling.times_seconds(seconds)]
+        try:
+            frames = frames_by_packets(container, stream, times)
+        except (Unreliable, av.FFmpegError):
+            frames = _decode_through(source, times)
+        # Only a frame that ended before the segment begins makes it worth while to look for the end of the video.
+        if (frames[0].pts or 0) + (frames[0].duration or 0) <= _to_pts(stream, sampling.start_seconds or 0.0):
+            sampling.check(_measure_seconds(source))
+        start = stream.start_time or 0
+        return [ShownFrame(float(((frame.pts or 0) - start) * _time_base(stream)), frame) for frame in frames]
+
+
+def _decode_through(source: Source, times: Sequence[int]) -> list[VideoFrame]:
+    with _open_video(source) as (container, stream):
+        return frames_one_by_one(container, stream, times)
 
 
 @contextmanager
@@ -80,13 +110,26 @@ def _open_video(source: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
         yield container, stream
 
 
-def _duration_seconds(source: Source, stream: VideoStream) -> float:
-    """From a header that counts its frames; elsewhere it is a guess, and all packets' timestamps are read instead."""
-    if stream.frames and stream.duration:
-        return float(stream.duration * _time_base(stream))
+def _duration_seconds(source: Source, container: InputContainer, stream: VideoStream) -> float:
+    """From MP4's header, which lists the frames, so that its duration can be trusted, and seen to be wrong.
+
+    Elsewhere it is a guess, and the packets tell.
+    """
+    end = (stream.start_time or 0) + (stream.duration or 0)
+    entries = stream.index_entries
+    if container.format.name == MP4 and len(entries) and entries[len(entries) - 1].timestamp < end:
+        return float((stream.duration or 0) * _time_base(stream))
+    return _measure_seconds(source)
+
+
+def _measure_seconds(source: Source) -> float:
+    """From the first timestamp to the end of the last frame, by all packets."""
     with _open_video(source) as (container, stream):
-        ends = ((packet.pts or 0) + (packet.duration or 0) for packet in container.demux(stream))
-        return float((max(ends) - (stream.start_time or 0)) * _time_base(stream))
+        # AVI's packets have no times of showing, whatever FFmpeg makes up; their count is in those of decoding.
+        is_avi = container.format.name == "avi"
+        packets = (packet for packet in container.demux(stream) if not packet.is_discard)
+        end = max(((packet.dts if is_avi else packet.pts) or 0) + (packet.duration or 0) for packet in packets)
+        return float((end - (stream.start_time or 0)) * _time_base(stream))
 
 
 def _time_base(stream: VideoStream) -> Fraction:
@@ -95,49 +138,6 @@ def _time_base(stream: VideoStream) -> Fraction:
     return stream.time_base
 
 
-def _frames_at(
-    container: InputContainer,
-    stream: VideoStream,
-    start_seconds: float,
-    times_seconds: Sequence[float],
-    *,
-    leaping: bool,
-) -> list[VideoFrame]:
-    """The frames at ascending times from `start_seconds`, in one pass over a freshly opened file.
-
-    leaping: skip what lies between keyframes where that pays; [] if a leap went astray.
-    """
-    playhead = Playhead(container, stream)
-    frames: list[VideoFrame] = []
-    for seconds in (start_seconds, *times_seconds):
-        pts = _to_pts(stream, seconds)
-        if leaping and not playhead.leap(pts):
-            return []
-        frames.append(playhead.frame_at(pts))
-        if len(frames) == 1 and start_seconds > 0 and playhead.is_over(pts):
-            raise DecodeError(f"its segment begins at {start_seconds:g} s, after its end")
-    return frames[1:]
-
-
 def _to_pts(stream: VideoStream, seconds: float) -> int:
     # A millionth of a tick is added, lest a time on the edge of a frame be rounded into the one before.
     return (stream.start_time or 0) + math.floor(seconds / _time_base(stream) + 1e-6)
-
-
-def _to_rgb(frames: Sequence[VideoFrame]) -> npt.NDArray[np.uint8]:
-    """Upright RGB, uint8 [T,Y,X,3], all of the size of the first."""
-    width_px, height_px = frames[0].width, frames[0].height
-    reformatter = VideoReformatter()
-    pixels = np.empty((len(frames), height_px, width_px, 3), np.uint8)
-    for index, frame in enumerate(frames):
-        if index and frame is frames[index - 1]:
-            pixels[index] = pixels[index - 1]
-        else:
-            rgb = reformatter.reformat(frame, width_px, height_px, "rgb24", threads=1)
-            pixels[index] = rgb.to_ndarray()
-    return np.rot90(pixels, _quarter_turns(frames[0]), axes=(1, 2))
-
-
-def _quarter_turns(frame: VideoFrame) -> int:
-    """Counter-clockwise, 0 to 3."""
-    return round(frame.rotation / 90) % 4

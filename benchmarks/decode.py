@@ -1,0 +1,277 @@
+"""Clips a second on one core, and frames wrong, for 16 frames spread evenly over a file: ours beside other decoders.
+
+    python benchmarks/decode.py [--rounds 15] [--only h264]
+
+Each kind of file is made on the spot from a texture that moves; a strip of black and white blocks at the top of each
+frame holds its number. All contestants decode with one thread, one after the other in every round, and the median of
+the rounds counts, so that other work on the machine disturbs all alike. decord, opencv-python-headless and torchcodec
+take part if they are installed. They are told the numbers of the frames shown at the wanted times, or those times; the
+times are all that ours gets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+os.environ["OPENCV_FFMPEG_THREADS"] = "1"
+
+import av
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from cover.catalog.manifest import ManifestRow
+from cover.media.decode import decode_clip
+
+Frames = npt.NDArray[np.uint8]
+FPS = 25
+NUM_CHOSEN = 16
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kind of file. A `suffix` of an image with one frame is an image, with more a folder of frames."""
+
+    name: str
+    suffix: str = "mp4"
+    codec: str = "libx264"
+    keyframe_interval: int = 250
+    width_px: int = 340
+    height_px: int = 256
+    num_frames: int = 250
+    pixel_format: str = "yuv420p"
+    variable_rate: bool = False
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_video_file(self) -> bool:
+        return self.suffix != "jpg"
+
+    def times_ms(self) -> list[int]:
+        """When each frame begins to be shown."""
+        steps = np.full(self.num_frames, 1000 // FPS)
+        if self.variable_rate:
+            steps = np.random.default_rng(0).integers(10, 100, self.num_frames)
+        return [0, *np.cumsum(steps)[:-1].tolist()]
+
+
+CASES = [
+    Case("H.264, keyframes every 250"),
+    Case("H.264, keyframes every 12", keyframe_interval=12),
+    Case("H.264, variable frame rate", keyframe_interval=50, variable_rate=True),
+    Case("H.264, MKV, keyframes every 50", "mkv", keyframe_interval=50),
+    Case("H.264 1280×720, keyframes every 50", keyframe_interval=50, width_px=1280, height_px=720, num_frames=100),
+    Case("HEVC", codec="libx265", options={"preset": "fast", "x265-params": "log-level=error:pools=1"}),
+    Case("VP9, WebM", "webm", "libvpx-vp9", 128, options={"cpu-used": "8", "deadline": "realtime", "b": "600k"}),
+    Case("AV1", codec="libsvtav1", options={"preset": "10", "svtav1-params": "lp=1"}),
+    Case("MPEG-4, AVI, 320×240", "avi", "mpeg4", 12, 320, 240, options={"qscale": "4", "bf": "2"}),
+    Case("GIF, 240×180, 4 s", "gif", "gif", 12, 240, 180, 100, "rgb8"),
+    Case("JPEG image, 500×375", "jpg", width_px=500, height_px=375, num_frames=1),
+    Case("folder of 250 JPEGs", "jpg"),
+]
+
+
+def texture(height_px: int, width_px: int, rng: np.random.Generator) -> Frames:
+    """uint8 [Y,X,3] with detail at several scales, so that files are about as large as those of real scenes."""
+    total = np.zeros((height_px, width_px, 3))
+    for scale in (4, 16, 64):
+        noise = rng.integers(0, 256, (height_px // scale + 1, width_px // scale + 1, 3), dtype=np.uint8)
+        total += np.asarray(Image.fromarray(noise).resize((width_px, height_px), Image.Resampling.BICUBIC)) / 3
+    return total.astype(np.uint8)
+
+
+def scenes(case: Case) -> Iterable[Frames]:
+    """Frame after frame: a window that moves over a texture, with its number in sixteen blocks at the top."""
+    scene = texture(case.height_px + case.num_frames, case.width_px + 2 * case.num_frames, np.random.default_rng(1))
+    blocks = np.arange(case.width_px) * 16 // case.width_px
+    for number in range(case.num_frames):
+        frame = scene[number:, 2 * number :][: case.height_px, : case.width_px].copy()
+        frame[: case.height_px // 8] = 255 * (number >> blocks & 1)[None, :, None]
+        yield frame
+
+
+def read_number(frame: Frames) -> int:
+    strip = frame[frame.shape[0] // 32 : frame.shape[0] // 10].mean(axis=(0, 2))
+    centres = (2 * np.arange(16) + 1) * len(strip) // 32
+    return int(((strip[centres] > 127) << np.arange(16)).sum())
+
+
+def write_file(folder: Path, case: Case) -> Path:
+    path = folder / f"file.{case.suffix}"
+    if not case.is_video_file:
+        folder.mkdir()
+        for number, frame in enumerate(scenes(case)):
+            Image.fromarray(frame).save(folder / f"img_{number + 1:05}.jpg", quality=90)
+        return folder if case.num_frames > 1 else folder / "img_00001.jpg"
+    folder.mkdir()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(case.codec, rate=FPS, options=case.options)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = case.width_px, case.height_px, case.pixel_format
+        stream.gop_size = case.keyframe_interval
+        time_base = Fraction(1, 1000) if case.variable_rate else Fraction(1, FPS)
+        stream.codec_context.time_base = time_base
+        for index, (pixels, time_ms) in enumerate(zip(scenes(case), case.times_ms(), strict=True)):
+            frame = av.VideoFrame.from_ndarray(pixels)
+            frame.pts, frame.time_base = (time_ms if case.variable_rate else index), time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file, and what is wanted of it: the frames numbered `numbers`, which are shown at `times_seconds`."""
+
+    case: Case
+    path: Path
+    numbers: list[int]
+    times_seconds: list[float]
+
+    @classmethod
+    def of(cls, case: Case, path: Path) -> Task:
+        row = ManifestRow("a", str(path), 0)
+        ours = decode_clip(row, "video" if case.num_frames > 1 else "image", NUM_CHOSEN)
+        shown = np.asarray(case.times_ms()) / 1000
+        end = shown[-1] + 1 / FPS
+        times = [(part + 0.5) * end / NUM_CHOSEN for part in range(len(ours))]
+        return cls(case, path, [int(np.searchsorted(shown, t + 1e-9, "right")) - 1 for t in times], times)
+
+
+def ours(task: Task) -> Frames:
+    return decode_clip(
+        ManifestRow("a", str(task.path), 0), "video" if task.case.num_frames > 1 else "image", NUM_CHOSEN
+    )
+
+
+def bare_loop(task: Task) -> Frames:
+    """Decode all frames through PyAV and convert the chosen."""
+    if not task.case.is_video_file:
+        return pillow(task)
+    with av.open(str(task.path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        chosen = set(task.numbers)
+        frames = container.decode(stream)
+        return np.stack([frame.to_ndarray(format="rgb24") for i, frame in enumerate(frames) if i in chosen])
+
+
+def pillow(task: Task) -> Frames:
+    return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in images_of(task)])
+
+
+def images_of(task: Task) -> Sequence[Path]:
+    return [task.path] if task.path.is_file() else [task.path / f"img_{i + 1:05}.jpg" for i in task.numbers]
+
+
+def torchcodec_exact(task: Task) -> Frames:
+    from torchcodec.decoders import VideoDecoder
+
+    decoder = VideoDecoder(str(task.path), num_ffmpeg_threads=1, seek_mode="exact", dimension_order="NHWC")
+    return decoder.get_frames_played_at(task.times_seconds).data.numpy()
+
+
+def decord(task: Task) -> Frames:
+    from decord import VideoReader
+
+    return VideoReader(str(task.path), num_threads=1).get_batch(task.numbers).asnumpy()
+
+
+def opencv(task: Task) -> Frames:
+    """Grab all frames and retrieve the chosen."""
+    import cv2
+
+    if not task.case.is_video_file:
+        return np.stack([cv2.imread(str(path))[..., ::-1] for path in images_of(task)])
+    capture = cv2.VideoCapture(str(task.path))
+    frames: list[Frames] = []
+    for number in range(task.numbers[-1] + 1):
+        if not capture.grab():
+            break
+        if number in task.numbers:
+            frames.append(capture.retrieve()[1][..., ::-1])
+    return np.stack(frames)
+
+
+def contestants() -> dict[str, Callable[[Task], Frames]]:
+    found: dict[str, Callable[[Task], Frames]] = {"ours": ours, "bare loop": bare_loop}
+    for name, module, decode in (
+        ("torchcodec exact", "torchcodec", torchcodec_exact),
+        ("decord", "decord", decord),
+        ("OpenCV", "cv2", opencv),
+    ):
+        if importlib.util.find_spec(module) is not None:
+            found[name] = decode
+    return found
+
+
+@dataclass
+class Score:
+    seconds: list[float] = field(default_factory=list)
+    num_wrong: int = 0
+    fault: str = ""
+
+
+def compete(task: Task, decoders: dict[str, Callable[[Task], Frames]], rounds: int) -> dict[str, Score]:
+    scores = {name: Score() for name in decoders}
+    for _ in range(rounds):
+        for name, decode in decoders.items():
+            score = scores[name]
+            if score.fault:
+                continue
+            started = time.perf_counter()
+            try:
+                frames = decode(task)
+            except Exception as error:
+                score.fault = type(error).__name__
+                continue
+            score.seconds.append(time.perf_counter() - started)
+            numbers = [read_number(frame) for frame in frames] if len(score.seconds) == 1 else task.numbers
+            matches = sum(a == b for a, b in zip(numbers, task.numbers, strict=False))
+            score.num_wrong += len(task.numbers) - matches
+    return scores
+
+
+def cell(score: Score, best: float) -> str:
+    if not score.seconds:
+        return f"[dim]cannot ({score.fault})[/]"
+    rate = 1 / statistics.median(score.seconds)
+    wrong = f" [red]{score.num_wrong} wrong[/]" if score.num_wrong else ""
+    return f"{rate:.1f}{wrong}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15, help="times that each contestant decodes each file")
+    parser.add_argument("--only", default="", help="kinds of files with this in their name")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if importlib.util.find_spec("cv2") is not None:
+        import cv2
+
+        cv2.setNumThreads(1)
+    decoders = contestants()
+    table = Table("file", *(Column for Column in decoders))
+    with tempfile.TemporaryDirectory() as folder:
+        for index, case in enumerate(CASES):
+            if arguments.only.lower() in case.name.lower():
+                task = Task.of(case, write_file(Path(folder) / str(index), case))
+                scores = compete(task, decoders, arguments.rounds)
+                table.add_row(case.name, *(cell(score, 0) for score in scores.values()))
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()
