@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from rich.console import Console
 from cover.catalog.exclusion import read_exclusions, without_excluded
 from cover.catalog.manifest import Manifest
 from cover.errors import CheckpointError, ManifestError, RecipeError
+from cover.media.workers import workers_watched
 from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture
 from cover.mixture.table import mixture_rows, mixture_table
@@ -72,21 +74,29 @@ def train(
     if accelerator.is_main_process:
         describe_run(recipe, run, mixture, console)
     accelerator.init_trackers("tensorboard")
-    trainer = Trainer(
-        recipe=recipe,
-        run=run,
-        accelerator=accelerator,
-        model=model,
-        wrapped=wrapped.train(),
-        optimizer=optimizer,
-        batches=iter(mixture),
-        num_steps=num_steps,
-        steps_per_epoch=steps_per_epoch,
-        validate=validator(recipe, validation, accelerator) if validation else None,
-        state=state,
-        console=console,
-    )
-    finished = trainer.fit()
+    try:
+        with (
+            workers_watched(f"then go on from the last checkpoint of {run} with --resume"),
+            closing(iter(mixture)) as batches,
+        ):
+            finished = Trainer(
+                recipe=recipe,
+                run=run,
+                accelerator=accelerator,
+                model=model,
+                wrapped=wrapped.train(),
+                optimizer=optimizer,
+                batches=batches,
+                unreadable=mixture.unreadable,
+                num_steps=num_steps,
+                steps_per_epoch=steps_per_epoch,
+                validate=validator(recipe, validation, accelerator) if validation else None,
+                state=state,
+                console=console,
+            ).fit()
+    finally:
+        if accelerator.is_main_process and any(mixture.unreadable.reasons.values()):
+            console.print(mixture.unreadable.table())
     accelerator.end_training()
     return finished
 

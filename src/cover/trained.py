@@ -21,6 +21,7 @@ from cover.evaluation.strips import Strip, sample_strips
 from cover.evaluation.terminal import print_comparison
 from cover.inference.predict import Prediction, predict_file
 from cover.media.reader import ClipReader
+from cover.media.workers import workers_watched
 from cover.mixture.mixture import default_short_side_px
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import find_checkpoint, load_model
@@ -80,16 +81,17 @@ class TrainedRun:
         num_crops: int | None = None,
     ) -> DatasetResult:
         """Score the dataset's head on a manifest and write the result into the run folder."""
-        result = evaluate_manifest(
-            self.predict_datasets,
-            self.recipe,
-            manifest,
-            dataset,
-            order,
-            num_clips=num_clips,
-            num_crops=num_crops,
-            checkpoint=self.checkpoint.name,
-        )
+        with workers_watched("then evaluate again"):
+            result = evaluate_manifest(
+                self.predict_datasets,
+                self.recipe,
+                manifest,
+                dataset,
+                order,
+                num_clips=num_clips,
+                num_crops=num_crops,
+                checkpoint=self.checkpoint.name,
+            )
         result.save(self.folder)
         return result
 

@@ -98,7 +98,7 @@ def print_summary(manifest: Manifest, unreadable: Mapping[int, str], num_samples
     from rich.markup import escape
     from rich.table import Column, Table
 
-    from cover.preparation.reasons import count_reasons
+    from cover.media.reasons import count_reasons
 
     terminal = console()
     num_readable = num_samples - len(unreadable)

@@ -24,10 +24,10 @@ class MicroBatch(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What came of it. faults: sample id -> why it could not be decoded."""
+    """What came of it. faults: of each dataset, sample id -> why it could not be decoded."""
 
     batch: MixedBatch
-    faults: dict[str, str]
+    faults: dict[str, dict[str, DecodeError]]
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class MicroBatchDecoder(Dataset[Decoded]):
         by_dataset: dict[str, list[Sample]] = {}
         for sample in micro_batch.samples:
             by_dataset.setdefault(sample.dataset, []).append(sample)
-        faults: dict[str, str] = {}
-        clips = {name: self._clips(name, samples, faults) for name, samples in by_dataset.items()}
+        faults: dict[str, dict[str, DecodeError]] = {name: {} for name in by_dataset}
+        clips = {name: self._clips(name, samples, faults[name]) for name, samples in by_dataset.items()}
         return Decoded(MixedBatch(clips, micro_batch.counts, micro_batch.step), faults)
 
-    def _clips(self, dataset: str, samples: Sequence[Sample], faults: dict[str, str]) -> ClipBatch:
+    def _clips(self, dataset: str, samples: Sequence[Sample], faults: dict[str, DecodeError]) -> ClipBatch:
         """Frames and labels of one dataset. What cannot be decoded stays zero, unlabelled, and goes into `faults`."""
         reader = self.readers[dataset]
         rows = [reader.manifest[sample.index] for sample in samples]
@@ -58,5 +58,6 @@ class MicroBatchDecoder(Dataset[Decoded]):
                 frames[:, place] = reader.train_clip(sample.index, seed)
             except DecodeError as error:
                 labels[place] = UNREADABLE
-                faults[sample_ids[place]] = str(error)
+                # Anew: what caused it need not be picklable.
+                faults[rows[place].sample_id] = DecodeError(str(error), error.reason)
         return ClipBatch(dataset, frames, labels, sample_ids, torch.tensor(seeds))

@@ -34,12 +34,12 @@ class DatasetTotals:
                 values = (losses[name].detach(), correct, (labels != UNREADABLE).sum(), unreadable)
                 self.sums[row] += torch.stack([value.to(self.sums) for value in values])
 
-    def means(self, accelerator: Accelerator) -> dict[str, dict[str, float]]:
+    def means(self, accelerator: Accelerator) -> dict[str, dict[str, Any]]:
         """Clips and unreadable clips of each dataset that had any, over all processes, and mean loss and top-1 of
         those that could be read; then reset."""
         table = accelerator.reduce(self.sums, reduction="sum").tolist()
         self.sums.zero_()
-        rows: dict[str, dict[str, float]] = {}
+        rows: dict[str, dict[str, Any]] = {}
         for name, (loss, correct, clips, unreadable) in zip(self.names, table, strict=True):
             if clips or unreadable:
                 rows[name] = {"clips": int(clips), "unreadable": int(unreadable)}

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from rich.console import Console
 
 from cover.clip import MixedBatch
+from cover.mixture.unreadable import UnreadableTally
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import BEST
 from cover.progress import progress_bar
@@ -31,8 +33,8 @@ class Trainer:
     """Trains a model on the micro-batches of a mixture and keeps the run folder up to date.
 
     model: as created; `wrapped` is the same one prepared by accelerate. batches: yields recipe.training.micro_batches
-    MixedBatches a step, from step state.step on. steps_per_epoch: may be fractional. validate: called every
-    recipe.training.evaluate_every_epochs and at the end; None where there are no validation splits.
+    MixedBatches a step, from step state.step on; unreadable: their tally. steps_per_epoch: may be fractional. validate:
+    called every recipe.training.evaluate_every_epochs and at the end; None where there are no validation splits.
     """
 
     recipe: Recipe
@@ -42,6 +44,7 @@ class Trainer:
     wrapped: torch.nn.Module
     optimizer: torch.optim.Optimizer
     batches: Iterator[MixedBatch]
+    unreadable: UnreadableTally
     num_steps: int
     steps_per_epoch: float
     validate: Validate | None
@@ -142,6 +145,8 @@ class Trainer:
         self._count_seconds()
         num_steps = self.state.step - self._logged_step
         datasets = self.totals.means(self.accelerator)
+        for name, reasons in self.unreadable.share(gather_object).items():
+            datasets[name]["unreadable_reasons"] = reasons
         loss = float(self.accelerator.reduce(self._loss_sum, reduction="sum")) / num_steps
         self._loss_sum.zero_()
         values = {
