@@ -47,7 +47,8 @@ class Mixture(Iterable[MixedBatch]):
     num_workers: processes that decode, batches as well as what is cached beforehand; 0 decodes in this one.
     rank, world_size: which of how many processes this is; each gets its own slice of every step.
     num_micro_batches: MixedBatches that this rank's slice of a step comes in.
-    max_unreadable_share: of any dataset's samples; DecodeError beyond it (see UnreadableTally).
+    max_unreadable_share: of any dataset's samples; DecodeError beyond it, which several ranks raise together when they
+        call `unreadable.share`.
     pin_memory: whether batches lie in page-locked memory.
 
     unreadable: the tally of samples that could not be decoded.
@@ -94,7 +95,7 @@ class Mixture(Iterable[MixedBatch]):
         self.world_size = world_size
         self.num_micro_batches = num_micro_batches
         self.pin_memory = pin_memory
-        self.unreadable = UnreadableTally(max_unreadable_share, self.schedule.sizes)
+        self.unreadable = UnreadableTally(max_unreadable_share, self.schedule.sizes, world_size)
 
     def __iter__(self) -> Generator[MixedBatch]:
         return self._batches(self._decoder)  # what is to be cached is decoded now, not with the first batch

@@ -25,12 +25,14 @@ class UnreadableTally:
     """Which samples of each dataset were found unreadable since training began or was resumed.
 
     max_share: of any one dataset's samples, rounded up, so that 1 % lets one bad file in a small folder pass; 0 stops
-    at the first. sizes: samples of each dataset. reasons: of each dataset, sample id -> why it could not be decoded.
+    at the first. sizes: samples of each dataset. num_processes: that decode parts of each step; several of them stop
+    together, in `share`, a single one at once. reasons: of each dataset, sample id -> why it could not be decoded.
     """
 
-    def __init__(self, max_share: float, sizes: Mapping[str, int]) -> None:
+    def __init__(self, max_share: float, sizes: Mapping[str, int], num_processes: int = 1) -> None:
         self.max_share = max_share
         self.sizes = sizes
+        self.num_processes = num_processes
         self.reasons: dict[str, dict[str, str]] = {name: {} for name in sizes}
         self._forget_recent()
 
@@ -39,14 +41,15 @@ class UnreadableTally:
         self._found: list[tuple[str, str, str]] = []  # (dataset, sample id, reason), since `share`
 
     def add(self, dataset: str, faults: Mapping[str, DecodeError]) -> None:
-        """Note samples of a micro-batch, by id. Raises DecodeError when too much of the dataset is unreadable."""
+        """Note samples of a micro-batch, by id. Raises DecodeError, in a single process, when too many are unreadable."""
         for sample_id, error in faults.items():
             self._clips[dataset, reason_kind(error.reason)] += 1
             if sample_id not in self.reasons[dataset]:
                 logger.warning("%s/%s is unreadable: %s", dataset, sample_id, error)
                 self.reasons[dataset][sample_id] = error.reason
                 self._found.append((dataset, sample_id, error.reason))
-        self._check(dataset)
+        if self.num_processes == 1:
+            self._check(dataset)
 
     def share(self, gather: Gather) -> dict[str, dict[str, int]]:
         """Learn what other processes have found since the last call, and tell them.
