@@ -36,16 +36,18 @@ CROP_SHARE = 0.92
 CROPS = tuple(product((0.0, 0.5, 1.0), repeat=2))
 """Where the crops lie, of CROP_SHARE of each side: x from left to right, y from top to bottom."""
 
+NUM_VIEWS = 1 + len(CROPS)
+
 _WORK_PX = 128  # side that a frame is squeezed to first; the transform is of 48 × 48
 _BAR_LEVEL = 5  # mean grey value up to which a row or column at the border is a black bar
 _MIN_DEVIATION = 6  # of grey values, below which a frame shows nothing to recognise; scenes at night have 10
 
 
 def hash_frames(frames: npt.NDArray[np.uint8]) -> Hashes:
-    """uint8 [T, 1 + crops, HASH_BYTES] of frames uint8 [T,Y,X,3]; zeros for a frame that shows nothing."""
+    """uint8 [T,NUM_VIEWS,HASH_BYTES] of frames uint8 [T,Y,X,3]; zeros for a frame that shows nothing."""
     import imagehash
 
-    hashes = np.zeros((len(frames), 1 + len(CROPS), HASH_BYTES), np.uint8)
+    hashes = np.zeros((len(frames), NUM_VIEWS, HASH_BYTES), np.uint8)
     for place, frame in enumerate(frames):
         picture = _without_bars(Image.fromarray(frame).convert("L")).resize((_WORK_PX, _WORK_PX), Image.Resampling.BOX)
         if ImageStat.Stat(picture).stddev[0] >= _MIN_DEVIATION:
@@ -55,7 +57,7 @@ def hash_frames(frames: npt.NDArray[np.uint8]) -> Hashes:
 
 
 def read_hashes(manifest: Manifest, num_processes: int | None = None, timeout_seconds: float = 60.0) -> Hashes:
-    """uint8 [rows, T, 1 + crops, HASH_BYTES], a mapped file; zeros where there is nothing to recognise or no frame.
+    """uint8 [rows,T,NUM_VIEWS,HASH_BYTES], a mapped file; zeros where there is nothing to recognise or no frame.
 
     T is NUM_FRAMES, or 1 of images. What the file does not have yet is decoded and hashed first; an interrupted call
     goes on where it was. num_processes: None is one for each CPU.
@@ -63,7 +65,7 @@ def read_hashes(manifest: Manifest, num_processes: int | None = None, timeout_se
     Raises CoverError when imagehash is not installed.
     """
     num_frames = NUM_FRAMES if manifest.kind == "video" else 1
-    shape = (num_frames, 1 + len(CROPS), HASH_BYTES)
+    shape = (num_frames, NUM_VIEWS, HASH_BYTES)
     path = manifest.path.with_suffix(f".{manifest.digest[:8]}.hashes.npy")
     mode = "r+" if path.exists() else "w+"
     table = np.lib.format.open_memmap(path, mode, np.uint8, (len(manifest), 1 + int(np.prod(shape))))
