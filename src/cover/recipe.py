@@ -109,16 +109,26 @@ class OptimizerSection(Section):
 class TrainingSection(Section):
     """Length, precision and rhythm of a run. max_steps ends it early; log_every and save_every count steps.
 
-    micro_batches: parts into which each process splits its share of a batch to save memory. precision: bf16 and fp16
-    are mixed precision on a GPU; a CPU always computes in fp32, which is faster there.
+    precision: bf16 and fp16 are mixed precision on a GPU; a CPU always computes in fp32, which is faster there.
+    parallel: how several processes share a run: each with the whole model ("ddp") or with a part of it ("fsdp").
+
+    To save memory: micro_batches, parts into which each process splits its share of a batch ("auto": as few as fit);
+    activation_checkpointing = n, every n-th block keeps only its input and is computed again in the backward pass.
+    compile: torch.compile the blocks. ema_decay: of the average of the weights that is evaluated and kept (EMA).
+    keep_checkpoints: that many of the newest, and the best.
     """
 
     epochs: Annotated[float, Field(gt=0)] = 20
     max_steps: Positive | None = None
-    micro_batches: Positive = 1
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    micro_batches: Positive | Literal["auto"] = 1
+    activation_checkpointing: Annotated[int, Field(ge=0)] = 0
+    compile: bool = False
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     log_every: Positive = 10
     save_every: Positive = 1000
+    keep_checkpoints: Positive = 2
     evaluate_every_epochs: Annotated[float, Field(gt=0)] = 1
     reduction: Literal["dataset_mean", "pooled"] = "dataset_mean"
 
@@ -154,6 +164,8 @@ class Recipe(Section):
         rated = [name for name, dataset in self.datasets.items() if dataset.rate is not None]
         if rated and len(rated) < len(self.datasets):
             raise ValueError(f"datasets.{rated[0]} has a rate and others have none; give a rate to all or to none")
+        if self.training.parallel == "fsdp" and self.training.precision == "fp16":
+            raise ValueError("training.parallel 'fsdp' has no loss scaling for precision 'fp16'; use \"bf16\"")
         if self.data.short_side and self.data.short_side[0] > self.data.short_side[1]:
             raise ValueError(f"data.short_side {list(self.data.short_side)} is not a range; write [smallest, largest]")
         return self

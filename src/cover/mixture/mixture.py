@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from cover.clip import MixedBatch
+from cover.clip import ClipBatch, MixedBatch
 from cover.errors import RecipeError
 from cover.mixture.dataset import Dataset
 from cover.mixture.decoder import MicroBatch, MicroBatchDecoder
@@ -137,6 +137,23 @@ class Mixture(Iterable[MixedBatch]):
     def unreadable(self) -> dict[str, str]:
         """Why samples could not be decoded, by "dataset/sample_id", of those that this process has met."""
         return self._tally.faults
+
+    def blank_batch(self, num_micro_batches: int) -> MixedBatch:
+        """Black clips, as many as in the largest micro-batch of a step split so: what has to fit into memory."""
+        num_frames = {name: reader.num_frames for name, reader in self.readers.items()}
+        samples = self.schedule.samples(self.step)
+        largest = slice_samples(samples, num_frames, self.world_size * num_micro_batches)[0]
+        clips = {}
+        for name, num_clips in Counter(sample.dataset for sample in largest).items():
+            px = self.readers[name].crop_px
+            clips[name] = ClipBatch(
+                name,
+                torch.zeros(num_frames[name], num_clips, 3, px, px, dtype=torch.uint8),
+                torch.zeros(num_clips, dtype=torch.int64),
+                ("",) * num_clips,
+                torch.zeros(num_clips, dtype=torch.int64),
+            )
+        return MixedBatch(clips, self.schedule.counts(samples), self.step)
 
     @cached_property
     def _decoder(self) -> MicroBatchDecoder:
