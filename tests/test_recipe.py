@@ -40,7 +40,14 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
     assert (model.num_frames, model.image_size, model.patch_size, model.drop_path_rate) == (8, 224, 16, 0.1)
     assert (model.image_temporal, model.temporal_init) == ("attend", "zero")
     assert (recipe.evaluation.num_clips, recipe.evaluation.num_crops) == (1, 3)
-    assert recipe.training.reduction == "dataset_mean"
+    assert (recipe.training.reduction, recipe.training.label_smoothing, optimizer.layer_decay) == ("dataset_mean", 0, 1)
+    augmentation = recipe.augmentation
+    assert (augmentation.randaugment.num_ops, augmentation.mixup, augmentation.cutmix, augmentation.repeats) == (
+        0,
+        0,
+        0,
+        1,
+    )
     assert recipe.datasets["k400"].loss_weight == 1 and recipe.datasets["k400"].horizontal_flip
 
 
@@ -85,6 +92,25 @@ def test_two_levels_of_extends_are_refused(tmp_path: Path) -> None:
         ),
         (STANDARD + K400 + '[model]\nvariant = "vit"\n', "r.toml: model.variant = 'vit': input should be 'timesformer"),
         (STANDARD + K400 + "[data]\nshort_side = [9, 8]\n", "r.toml: data.short_side [9, 8] is not a range; write [s"),
+        (
+            STANDARD + K400 + "[augmentation]\nmix_up = 0.8\n",
+            "r.toml: unknown key 'augmentation.mix_up'; known here: randaugment, mixup, cutmix, repeats",
+        ),
+        (
+            STANDARD + K400 + "[augmentation]\nrandaugment = { ops = 2 }\n",
+            "r.toml: unknown key 'augmentation.randaugment.ops'; known here: num_ops, magnitude",
+        ),
+        (
+            STANDARD + K400 + "[augmentation]\nrandaugment = { num_ops = 2, magnitude = 30 }\n",
+            "r.toml: augmentation.randaugment.magnitude = 30: input should be less than or equal to 10",
+        ),
+        (STANDARD + K400 + "[augmentation]\ncutmix = -1\n", "r.toml: augmentation.cutmix = -1: input should be gre"),
+        (
+            STANDARD + K400 + "[augmentation]\nrepeats = 3\n",
+            "r.toml: data.batch_size 128 does not hold every sample 3 times (augmentation.repeats); make it a multiple",
+        ),
+        (STANDARD + K400 + "[training]\nlabel_smoothing = 1.0\n", "r.toml: training.label_smoothing = 1.0: input sho"),
+        (STANDARD + K400 + "[optimizer]\nlayer_decay = 0.0\n", "r.toml: optimizer.layer_decay = 0.0: input should be "),
         (K400, "r.toml: 'policy' is missing; every recipe says it"),
         (STANDARD, "r.toml: 'datasets' is missing; every recipe says it"),
         (STANDARD + "[datasets]\n", "r.toml: datasets = {}: dictionary should have at least 1 item"),

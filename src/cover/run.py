@@ -16,6 +16,8 @@ from rich.console import Console
 
 from cover.catalog.manifest import Manifest
 from cover.errors import CheckpointError, ManifestError, RecipeError
+from cover.media.mixing import Mixing
+from cover.media.randaugment import RandAugment
 from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture
 from cover.mixture.table import mixture_rows, mixture_table
@@ -192,7 +194,7 @@ def create_mixture(
     recipe: Recipe, manifests: Manifests, state: TrainingState, num_steps: int, accelerator: Accelerator
 ) -> Mixture:
     """This process's share of every batch from the present step to the last."""
-    data = recipe.data
+    data, augmentation = recipe.data, recipe.augmentation
     datasets = [
         Dataset(
             manifest,
@@ -203,6 +205,8 @@ def create_mixture(
             rate=recipe.datasets[name].rate,
             temporal_jitter=data.temporal_jitter,
             cache_frames=data.cache_frames,
+            randaugment=RandAugment(**augmentation.randaugment.model_dump()),
+            mixing=Mixing(augmentation.mixup, augmentation.cutmix),
         )
         for name, manifest in manifests.items()
     ]
@@ -218,6 +222,7 @@ def create_mixture(
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         num_micro_batches=recipe.training.micro_batches,
+        repeats=augmentation.repeats,
         max_unreadable_share=data.max_unreadable_share,
         pin_memory=accelerator.device.type == "cuda",
     )

@@ -19,7 +19,7 @@ from cover.recipe import Recipe
 from cover.training.checkpoint import TrainingState, point, prune, save_checkpoint
 from cover.training.loss import dataset_losses, weighted_sum
 from cover.training.metrics import DatasetTotals, MetricsFile, flatten
-from cover.training.optimizer import learning_rate
+from cover.training.optimizer import learning_rate, set_learning_rate
 from cover.training.signals import StopSignal
 
 Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]
@@ -89,8 +89,7 @@ class Trainer:
             else:
                 with self.accelerator.no_sync(self.wrapped):
                     self._backward(batch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+        set_learning_rate(self.optimizer, self._learning_rate())
         norm = None
         if limit := self.recipe.optimizer.clip_gradient_norm:
             norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), limit)
@@ -106,7 +105,7 @@ class Trainer:
 
     def _backward(self, batch: MixedBatch) -> None:
         logits = self.wrapped(batch)
-        losses = dataset_losses(logits, batch)
+        losses = dataset_losses(logits, batch, self.recipe.training.label_smoothing)
         total = weighted_sum(losses, batch, self.weights, self.recipe.training.reduction)
         # Processes average their gradients; the loss is a sum over all of them.
         self.accelerator.backward(total * self.accelerator.num_processes)
@@ -114,7 +113,12 @@ class Trainer:
         self._loss_sum += total.detach().double()
 
     def _learning_rate(self) -> float:
-        return learning_rate(self.recipe.optimizer, self._epoch, self.recipe.training.epochs)
+        return learning_rate(
+            self.recipe.optimizer,
+            self.state.step,
+            steps_per_epoch=self.steps_per_epoch,
+            num_epochs=self.recipe.training.epochs,
+        )
 
     @property
     def _epoch(self) -> float:
