@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -7,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from cover.errors import RecipeError
-from cover.recipe import Recipe, read_recipe
+from cover.recipe import AugmentationSection, Recipe, read_recipe
 
 STANDARD = 'policy = "standard"\n'
 K400 = '[datasets.k400]\ntrain = "k400.arrow"\n'
 SSV2 = '[datasets.ssv2]\ntrain = "ssv2.arrow"\n'
 RECIPES = Path(str(files("cover") / "recipes"))
+OPTIONS = (Path(__file__).parents[1] / "docs" / "options.md").read_text()
 
 
 def read(folder: Path, text: str, *overrides: str) -> Recipe:
@@ -173,3 +175,31 @@ def test_our_own_recipes_are_valid_and_their_headers_complete(path: Path) -> Non
     assert recipe.datasets
     for entry in ("Command", "Hardware", "(Result|Expected)"):
         assert re.search(f"^# {entry}: +[^ ]", path.read_text(), re.MULTILINE), f"{path} has no line # {entry}:"
+
+
+def test_the_options_page_names_keys_and_defaults_as_they_are(tmp_path: Path) -> None:
+    recipe = read(tmp_path, STANDARD + K400)
+    rows = re.findall(r"^\| `(\w+)\.(\w+)` \| (.+?) \|", OPTIONS, re.MULTILINE)
+    assert len(rows) == 12
+    for section, key, default in rows:
+        value = getattr(getattr(recipe, section), key)
+        if value is None or getattr(value, "num_ops", None) == 0:
+            assert default == "none", key
+        else:
+            assert json.loads(default.strip("`")) == value, key
+
+
+def test_the_example_of_the_options_page_is_a_recipe_with_every_option_on(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", OPTIONS, re.DOTALL)
+    recipe = read(tmp_path, example)
+    augmentation = recipe.augmentation
+    assert (augmentation.randaugment.num_ops, augmentation.randaugment.magnitude) == (2, 7)
+    assert (augmentation.mixup, augmentation.cutmix, augmentation.repeats) == (0.8, 1.0, 2)
+    assert (recipe.optimizer.layer_decay, recipe.training.label_smoothing) == (0.75, 0.1)
+
+
+@pytest.mark.parametrize("path", sorted((RECIPES / "paper").rglob("*.toml")), ids=lambda path: path.stem)
+def test_the_papers_recipes_leave_every_option_off(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert recipe.augmentation == AugmentationSection()
+    assert (recipe.optimizer.layer_decay, recipe.optimizer.warmup_epochs, recipe.training.label_smoothing) == (1, 0, 0)
