@@ -14,6 +14,7 @@ STANDARD = 'policy = "standard"\n'
 K400 = '[datasets.k400]\ntrain = "k400.arrow"\n'
 SSV2 = '[datasets.ssv2]\ntrain = "ssv2.arrow"\n'
 RECIPES = Path(str(files("cover") / "recipes"))
+OWN = [path for path in sorted(RECIPES.rglob("*.toml")) if path.name != "base.toml"]
 OPTIONS = (Path(__file__).parents[1] / "docs" / "options.md").read_text()
 
 
@@ -167,9 +168,7 @@ def test_a_written_recipe_reads_back_the_same(tmp_path: Path) -> None:
     assert read_recipe(tmp_path / "resolved.toml") == recipe
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in sorted(RECIPES.rglob("*.toml")) if path.name != "base.toml"], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", OWN, ids=lambda path: path.stem)
 def test_our_own_recipes_are_valid_and_their_headers_complete(path: Path) -> None:
     recipe = read_recipe(path)
     assert recipe.datasets
@@ -198,7 +197,7 @@ def test_the_example_of_the_options_page_is_a_recipe_with_every_option_on(tmp_pa
     assert (recipe.optimizer.layer_decay, recipe.training.label_smoothing) == (0.75, 0.1)
 
 
-@pytest.mark.parametrize("path", sorted((RECIPES / "paper").rglob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in OWN if "paper" in path.parts], ids=lambda path: path.stem)
 def test_the_papers_recipes_leave_every_option_off(path: Path) -> None:
     recipe = read_recipe(path)
     assert recipe.augmentation == AugmentationSection()
