@@ -114,12 +114,13 @@ def test_partners_do_not_depend_on_the_batch_and_change_with_every_epoch() -> No
 
 @pytest.mark.parametrize("num_slices", [1, 2, 4, 8])
 def test_slices_part_few_partners(num_slices: int) -> None:
-    """At most one pair a cut between slices and kind of clip, and one a dataset and step."""
-    mixture = Schedule({"a": 400, "b": 300, "c": 500}, batch_size=64)
+    """At most one pair a cut between two slices, and of each dataset one that a step begins in and one it ends in."""
+    sizes = {name: 300 + 10 * number for number, name in enumerate("abcdef")}
+    mixture = Schedule(sizes, batch_size=96)
     for step in range(20):
-        parts = slice_samples(mixture.samples(step), {"a": 16, "b": 16, "c": 1}, num_slices)
+        parts = slice_samples(mixture.samples(step), dict.fromkeys(sizes, 8), num_slices)
         parted = sum(sample.mixed_with() not in part for part in parts for sample in part)
-        assert parted <= 2 * 2 * (num_slices - 1) + 2 * 3
+        assert parted <= 2 * (num_slices - 1) + 2 * len(sizes)
 
 
 @given(
