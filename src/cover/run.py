@@ -19,6 +19,8 @@ from torch import Tensor
 from cover.catalog.manifest import Manifest
 from cover.errors import CheckpointError, DecodeError, ManifestError, RecipeError
 from cover.evaluation.evaluate import count_correct
+from cover.media.mixing import Mixing
+from cover.media.randaugment import RandAugment
 from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture
 from cover.mixture.table import mixture_rows, mixture_table
@@ -237,7 +239,7 @@ def create_mixture(
     recipe: Recipe, manifests: Manifests, state: TrainingState, num_steps: int, accelerator: Accelerator
 ) -> Mixture:
     """This process's share of every batch from the present step to the last."""
-    data = recipe.data
+    data, augmentation = recipe.data, recipe.augmentation
     datasets = [
         Dataset(
             manifest,
@@ -248,6 +250,8 @@ def create_mixture(
             rate=recipe.datasets[name].rate,
             temporal_jitter=data.temporal_jitter,
             cache_frames=data.cache_frames,
+            randaugment=RandAugment(**augmentation.randaugment.model_dump()),
+            mixing=Mixing(augmentation.mixup, augmentation.cutmix),
         )
         for name, manifest in manifests.items()
     ]
@@ -263,6 +267,7 @@ def create_mixture(
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         num_micro_batches=1 if recipe.training.micro_batches == "auto" else recipe.training.micro_batches,
+        repeats=augmentation.repeats,
         max_unreadable_share=data.max_unreadable_share,
         pin_memory=accelerator.device.type == "cuda",
     )

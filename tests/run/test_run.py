@@ -147,6 +147,32 @@ def test_changed_data_are_refused_by_name_unless_allowed(
     assert not train(recipe(4), run, quiet(), resume=True)
 
 
+def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    """Each changes the losses of the first two steps, the layers' rates that of the second only."""
+    off: dict[str, Any] = {
+        "augmentation": {"randaugment": {"num_ops": 0}, "mixup": 0.0, "cutmix": 0.0},
+        "optimizer": {"layer_decay": 1.0},
+        "training": {"label_smoothing": 0.0, "max_steps": 2},
+    }
+    options: list[tuple[str, dict[str, Any]]] = [
+        ("training", {}),
+        ("training", {"label_smoothing": 0.1}),
+        ("augmentation", {"mixup": 0.8}),
+        ("augmentation", {"cutmix": 1.0}),
+        ("augmentation", {"randaugment": {"num_ops": 2}}),
+        ("augmentation", {"repeats": 2}),
+        ("optimizer", {"layer_decay": 0.5}),
+    ]
+    losses = []
+    for number, (section, option) in enumerate(options):
+        recipe = recipe_of("standard", ["jumps"], **off | {section: off[section] | option})
+        assert not train(recipe, tmp_path / str(number), quiet())
+        losses.append([line["loss"] for line in lines_of(tmp_path / str(number)) if "loss" in line])
+    plain, *others = losses
+    assert [loss[0] != plain[0] for loss in others] == [True] * 5 + [False]
+    assert all(loss[1] != plain[1] for loss in others)
+
+
 def test_policies_refuse_the_wrong_kind(recipe_of: MakeRecipe, tmp_path: Path) -> None:
     for policy, name, message in (
         (

@@ -26,8 +26,16 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "drop_path_rate": 0.1,
     },
     "data": {"batch_size": 6, "num_workers": 0},
-    "optimizer": {"schedule": "cosine", "learning_rate": 0.05, "clip_gradient_norm": 1.0},
-    "training": {"epochs": 2, "micro_batches": 2, "log_every": 1, "save_every": 2, "evaluate_every_epochs": 0.6},
+    "augmentation": {"randaugment": {"num_ops": 1}, "mixup": 0.8, "cutmix": 1.0},
+    "optimizer": {"schedule": "cosine", "learning_rate": 0.05, "layer_decay": 0.9, "clip_gradient_norm": 1.0},
+    "training": {
+        "label_smoothing": 0.1,
+        "epochs": 2,
+        "micro_batches": 2,
+        "log_every": 1,
+        "save_every": 2,
+        "evaluate_every_epochs": 0.6,
+    },
 }
 VIDEOS, IMAGES = ["jumps", "turns"], ["pets"]
 STEPS_PER_EPOCH = (12 + 8 + 10) // 6

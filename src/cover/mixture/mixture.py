@@ -45,6 +45,7 @@ class Mixture(Iterable[MixedBatch]):
     num_workers: processes that decode, batches as well as what is cached beforehand; 0 decodes in this one.
     rank, world_size: which of how many processes this is; each gets its own slice of every step.
     num_micro_batches: MixedBatches that this rank's slice of a step comes in.
+    repeats: how often each row comes in a batch, augmented differently each time (see Schedule).
     max_unreadable_share: of any dataset's samples; DecodeError beyond it (see UnreadableTally).
     pin_memory: whether batches lie in page-locked memory.
 
@@ -65,6 +66,7 @@ class Mixture(Iterable[MixedBatch]):
         rank: int = 0,
         world_size: int = 1,
         num_micro_batches: int = 1,
+        repeats: int = 1,
         max_unreadable_share: float = 0.01,
         pin_memory: bool = False,
     ) -> None:
@@ -81,7 +83,7 @@ class Mixture(Iterable[MixedBatch]):
         self.datasets = dict(zip(names, specs, strict=True))
         self.readers = dict(zip(names, readers, strict=True))
         sizes = {name: len(reader.manifest) for name, reader in self.readers.items()}
-        self.schedule = Schedule(sizes, batch_size=batch_size, seed=seed, rates=_rates(self.datasets))
+        self.schedule = Schedule(sizes, batch_size=batch_size, seed=seed, rates=_rates(self.datasets), repeats=repeats)
         self.step = start_step
         self.steps_per_epoch = -(-sum(sizes.values()) // batch_size)
         self.num_steps = self.steps_per_epoch if num_steps is None else num_steps
@@ -161,7 +163,8 @@ class Mixture(Iterable[MixedBatch]):
             name: self.datasets[name].with_cache(reader, num_processes=self.num_workers)
             for name, reader in self.readers.items()
         }
-        return MicroBatchDecoder(readers, self.schedule.seed)
+        mixings = {name: dataset.mixing for name, dataset in self.datasets.items()}
+        return MicroBatchDecoder(readers, mixings, self.schedule.seed)
 
     def _micro_batches(self, steps: Iterable[int]) -> Iterator[MicroBatch]:
         """This rank's part of the steps."""

@@ -15,7 +15,7 @@ from cover.models.timesformer import TimeSformer
 from cover.recipe import Recipe
 from cover.training.average import WeightAverage
 from cover.training.loss import dataset_losses, weighted_sum
-from cover.training.optimizer import create_optimizer
+from cover.training.optimizer import create_optimizer, set_learning_rate
 from cover.training.parallel import gathered, local, on_host, parallelise, placed_like, synchronise_gradients, whole
 
 
@@ -48,7 +48,7 @@ class Engine:
         synchronise_gradients(self.wrapped, last)
         with self.accelerator.autocast():
             logits = self.wrapped(batch)
-        losses = dataset_losses(logits, batch)
+        losses = dataset_losses(logits, batch, self.recipe.training.label_smoothing)
         total = weighted_sum(losses, batch, self._weights, self.recipe.training.reduction)
         # Processes average their gradients; the loss is a sum over all of them.
         self.accelerator.backward(total * self.accelerator.num_processes)
@@ -56,8 +56,7 @@ class Engine:
 
     def step(self, learning_rate: float, completed_steps: int) -> Tensor:
         """Change the weights and forget the gradients. Returns the norm that these had before they were clipped."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(self.optimizer, learning_rate)
         limit = self.recipe.optimizer.clip_gradient_norm or float("inf")
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
         self.optimizer.step()

@@ -91,14 +91,21 @@ class Trainer:
             batch = self._fetch()
             self.totals.add(batch, self.engine.backward(batch, last=number == self.micro_batches))
         self.totals.end_step()
-        rate = learning_rate(self.recipe.optimizer, self._epoch, self.recipe.training.epochs)
-        return self.engine.step(rate, self.state.step)
+        return self.engine.step(self._learning_rate(), self.state.step)
 
     def _fetch(self) -> MixedBatch:
         started = time.perf_counter()
         batch = next(self.batches)
         self._waited_seconds += time.perf_counter() - started
         return batch.to(self.accelerator.device)
+
+    def _learning_rate(self) -> float:
+        return learning_rate(
+            self.recipe.optimizer,
+            self.state.step,
+            steps_per_epoch=self.steps_per_epoch,
+            num_epochs=self.recipe.training.epochs,
+        )
 
     @property
     def _epoch(self) -> float:
