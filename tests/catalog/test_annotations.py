@@ -72,7 +72,8 @@ def test_missing_files_are_left_out_and_counted(tmp_path: Path, caplog: pytest.L
         manifest = index(tmp_path, "gone.mp4 swim\na.mp4 run\nlost.mp4 run\n")
     assert [row.path for row in manifest] == ["a.mp4"]
     assert manifest.class_names == ("run", "swim")
-    assert "2 of 3 listed files are missing, as gone.mp4" in caplog.text
+    assert "sport train: 2 of 3 listed samples are missing (66.7 %), such as gone.mp4" in caplog.text
+    assert (tmp_path / "sport-train.missing.txt").read_text() == "gone.mp4\tswim\nlost.mp4\trun\n"
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_folders_without_media_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"holds no video files in class folders \(it is empty\)"):
         index(make_files(tmp_path / "empty"))
     with pytest.raises(
-        ManifestError, match=r"holds no video files in class folders \(2 .jpg\); expected ROOT/class/file"
+        ManifestError, match=r"holds no video files in class folders \(2 folders of images\); expected ROOT/class/file"
     ):
         index(make_files(tmp_path / "pictures", "a/1.jpg", "b/2.jpg"))
     with pytest.raises(ManifestError, match="holds the split train beside extra"):
