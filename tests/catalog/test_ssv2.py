@@ -76,8 +76,11 @@ def test_mistakes_are_refused_in_one_line(tmp_path: Path, put: Put, caplog: pyte
     with pytest.raises(ManifestError, match=r"train.json is not JSON .*fetch it anew"):
         index(root)
     (root / "train.json").write_text(json.dumps([{"id": "78687", "template": "Eating [something]"}]))
-    with caplog.at_level(logging.WARNING), pytest.raises(
-        ManifestError, match=r"'eating something', the class of ssv2's 78687, is not among its 3 classes; fetch the"
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(
+            ManifestError, match=r"'eating something', the class of ssv2's 78687, is not among its 3 classes; fetch the"
+        ),
     ):
         index(root)
     assert not list((tmp_path).glob("out/*.arrow"))

@@ -104,9 +104,12 @@ class StemFinder:
         Of several with the same name it is the one that lies in most of `folders` (class, split), then the first.
         """
         for stem in stems:
-            if places := self._places.get(stem):
+            places = self._places.get(stem, [])
+            if len(places) > 1:
                 wanted = {folder_key(folder) for folder in folders}
-                return places[0] if len(places) == 1 else max(places, key=lambda place: _num_shared(place, wanted))
+                return max(places, key=lambda place: _num_shared(place, wanted))
+            if places:
+                return places[0]
         return None
 
 

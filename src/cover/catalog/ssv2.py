@@ -1,8 +1,8 @@
 """Something-Something v2, as 20BN and Qualcomm distribute it → manifests.
 
-ROOT/labels/labels.json       {"Holding something": "21", …}
-            train.json        [{"id": "1", "template": "Holding [something]"}, …]
-            validation.json   or something-something-v2-validation.json, …
+ROOT/labels/labels.json       {"Holding something": "21"}
+            train.json        [{"id": "1", "template": "Holding [something]"}]
+            validation.json   or something-something-v2-validation.json
             test-answers.csv  2;Holding something
 ROOT/20bn-something-something-v2/1.webm
 

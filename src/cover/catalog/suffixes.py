@@ -17,6 +17,8 @@ MEDIA_SUFFIXES: dict[str, frozenset[str]] = {
     "image": frozenset({".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}),
 }
 
+_ALL_SUFFIXES = MEDIA_SUFFIXES["video"] | MEDIA_SUFFIXES["image"]
+
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -46,8 +48,8 @@ def suffix_of(name: str) -> str:
 def stem_of(name: str) -> str:
     """The name without folders and without a media suffix: "a.b" of "run/a.b.mp4" and of "run/a.b"."""
     base = name.rpartition("/")[2]
-    is_media = any(suffix_of(base) in suffixes for suffixes in MEDIA_SUFFIXES.values())
-    return os.path.splitext(base)[0] if is_media else base
+    stem, suffix = os.path.splitext(base)
+    return stem if suffix.lower() in _ALL_SUFFIXES else base
 
 
 def is_frame(name: str) -> bool:
