@@ -5,8 +5,8 @@ ROOT/jump/b.mp4                  ROOT/val/jump/b.mp4
 ROOT/jump/c/img_00001.jpg, …     ROOT/test-0001.tar with jump/d.mp4 in it
 
 A folder of images is a video, with --kind video. Uncompressed tars count as
-what they would unpack to: ROOT/run.tar is a class folder. In WebDataset shards
-the class stands beside a sample, in a .cls, .json or .txt of the same name.
+what they would unpack to: ROOT/run.tar is a class folder. In WebDataset
+shards the class stands beside a sample, in a .cls, .json or .txt of its name.
 """
 
 from __future__ import annotations
