@@ -1,4 +1,4 @@
-"""What a manifest of two million rows costs: writing, opening, reading rows, and the memory of 16 workers that share it.
+"""What a manifest of two million rows costs: writing, opening, reading, and the memory of 16 workers that share it.
 
     python benchmarks/manifest_scale.py [--num-rows 2000000] [--num-workers 16]
 

@@ -51,7 +51,8 @@ def index(root: Path, **options: Path) -> dict[str, Manifest]:
         {
             "train/0wR5jVB-WPk_000417_000427.mp4": 1,
             "train/_aBcDeFgHi-_000000_000010.mp4": 2,
-            "replacement/---0dWlqevI.mp4": 3,
+            "train/---0dWlqevI_000019_000029.mp4": 9,
+            "replacement/replacement_for_corrupted_k400/---0dWlqevI_000019_000029.mp4": 3,
             "val/zzzzzzzzzzz_000003_000013.mp4": 4,
         },
         {
@@ -61,7 +62,7 @@ def index(root: Path, **options: Path) -> dict[str, Manifest]:
             "rawframes_val/playing_trumpet/zzzzzzzzzzz_000003_000013/": 4,
         },
     ],
-    ids=["class folders", "underscores and ids", "flat", "frames"],
+    ids=["class folders", "underscores and ids", "CVDF", "frames"],
 )
 def test_trees_as_they_are_distributed(tmp_path: Path, put: Put, shown: Shown, files: Mapping[str, int]) -> None:
     root = put(tmp_path / "k", files)
@@ -126,7 +127,7 @@ def test_lists_by_other_names_and_without_labels(tmp_path: Path, put: Put, caplo
             "unrelated": "a,b\n1,2\n",
         },
     )
-    (lists / "repeated.csv").write_text(TRAIN.splitlines()[0] + "\n" + TRAIN.splitlines()[1] + "\n")
+    (lists / "train_too.txt").write_text(TRAIN.splitlines()[0] + "\n" + TRAIN.splitlines()[1] + "\n")
     manifests = index(root, annotations=lists)
     assert {split: [row.sample_id for row in manifest] for split, manifest in manifests.items()} == {
         "train": ["0wR5jVB-WPk_000417_000427"],

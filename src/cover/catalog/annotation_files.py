@@ -39,9 +39,9 @@ class AnnotationFiles:
             )
         return file
 
-    def find_all(self, pattern: str) -> list[Path]:
-        """All files of a name that matches `pattern`, sorted."""
-        return sorted({file for folder in self.folders for file in folder.glob(pattern)})
+    def find_all(self, *patterns: str) -> list[Path]:
+        """All files of a name that matches one of `patterns`, sorted."""
+        return sorted({file for pattern in patterns for folder in self.folders for file in folder.glob(pattern)})
 
 
 def read_lines(file: Path) -> list[str]:

@@ -99,18 +99,16 @@ class StemFinder:
         return len(self._places)
 
     def find(self, stems: Sequence[str], folders: Sequence[str] = ()) -> Place | None:
-        """The file with the first of `stems` that there is, or None.
+        """The file with one of the names `stems`, or None.
 
-        Of several with the same name it is the one that lies in most of `folders` (class, split), then the first.
+        Of several it is the one that lies in most of `folders` (class, split), then that of the first stem, then the
+        first in alphabetical order.
         """
-        for stem in stems:
-            places = self._places.get(stem, [])
-            if len(places) > 1:
-                wanted = {folder_key(folder) for folder in folders}
-                return max(places, key=lambda place: _num_shared(place, wanted))
-            if places:
-                return places[0]
-        return None
+        places = [place for stem in stems for place in self._places.get(stem, ())]
+        if len(places) < 2:
+            return places[0] if places else None
+        wanted = {folder_key(folder) for folder in folders}
+        return max(places, key=lambda place: _num_shared(place, wanted))
 
 
 def _num_shared(place: Place, wanted: set[str]) -> int:

@@ -1,7 +1,7 @@
 """Kinetics-400, -600, -700 and -700-2020, as DeepMind, CVDF and crawlers distribute them → manifests.
 
 ROOT/annotations/train.csv   label,youtube_id,time_start,time_end,split
-                 val.csv     or validate.csv, kinetics_val.csv, …
+                 val.csv     or validate.csv, val.txt, kinetics_val.csv, …
 ROOT/train/playing trumpet/0wR5jVB-WPk_000417_000427.mp4
 ROOT/train/0wR5jVB-WPk_000417_000427.mp4
 ROOT/val/playing_trumpet/0wR5jVB-WPk.mp4
@@ -23,13 +23,15 @@ from cover.catalog.splits import Sample, write_splits
 from cover.catalog.suffixes import SPLIT_NAMES, split_in
 from cover.errors import ManifestError
 
+# CVDF's Kinetics-400 has files here that take the place of broken ones in `train`.
+_REPLACEMENTS = ("replacement", "replacement_for_corrupted_k400")
 _COLUMNS = {"label", "youtube_id", "time_start", "time_end"}
 
 
 def index_kinetics(
     root: str | Path, *, out: str | Path, name: str, annotations: str | Path | None = None
 ) -> list[Manifest]:
-    """Write OUT/NAME-SPLIT.arrow for the clips below `root` that the CSV files list.
+    """Write OUT/NAME-SPLIT.arrow for the clips below `root` that the CSV files list, train.txt and val.txt included.
 
     The split is that of the `split` column, or of the file's name; lists without labels (of test sets) are left out.
     Classes are those of all lists, sorted. source_id is the YouTube id, and source_start_seconds and
@@ -40,7 +42,7 @@ def index_kinetics(
     """
     files = AnnotationFiles(root, annotations, "annotations")
     samples: dict[str, list[Sample]] = {}
-    for file in files.find_all("*.csv"):
+    for file in files.find_all("*.csv", "train*.txt", "val*.txt"):
         for split, sample in _samples(file):
             samples.setdefault(split, []).append(sample)
     if not samples:
@@ -67,4 +69,4 @@ def _samples(file: Path) -> Iterator[tuple[str, Sample]]:
             raise ManifestError(f"{file}:{reader.line_num}: a time is no number; fetch the file anew") from None
         if label:
             clip = f"{youtube_id}_{int(start):06d}_{int(end):06d}"
-            yield split, Sample(clip, label, (clip, youtube_id), (split, label), youtube_id, start, end)
+            yield split, Sample(clip, label, (clip, youtube_id), (split, label, *_REPLACEMENTS), youtube_id, start, end)
