@@ -66,7 +66,7 @@ def test_flat_validation_images_with_their_ground_truth(
     root = put(tmp_path / "imagenet", under("train", TRAIN) | under("val", VAL))
     truth(root)
     train, val = index(root).values()
-    assert (train.name, train.kind) == ("imagenet1k", "image")
+    assert (train.name, train.kind) == ("imagenet", "image")
     assert train.class_names == val.class_names == (TENCH, CRANE_BIRD, CRANE)
     assert shown(train) == under("train", TRAIN) and shown(val) == under("val", VAL)
     assert classes(train) == [TENCH, CRANE_BIRD, CRANE] and classes(val) == [CRANE, TENCH]
@@ -140,7 +140,7 @@ def test_missing_and_unlabelled_images(tmp_path: Path, put: Put, caplog: pytest.
     assert "1 images have no label and are left out; those of validation are labelled by LOC_val_" in caplog.text
     truth_by_kaggle(root)
     assert len(index(root)["val"]) == 1
-    assert (tmp_path / "out/imagenet1k-val.missing.txt").read_text() == f"ILSVRC2012_val_00000002\t{TENCH}\n"
+    assert (tmp_path / "out/imagenet-val.missing.txt").read_text() == f"ILSVRC2012_val_00000002\t{TENCH}\n"
 
 
 def test_images_without_labels_are_refused(tmp_path: Path, put: Put) -> None:

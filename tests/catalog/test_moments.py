@@ -52,7 +52,7 @@ def test_missing_videos_are_listed(tmp_path: Path, put: Put) -> None:
     root = put(tmp_path / "Moments", {"training/blocking/getty-karate-video-id635808620_4.mp4": 0})
     annotate(root / "annotations")
     assert [len(manifest) for manifest in index(root).values()] == [1]
-    assert (tmp_path / "out/moments-val.missing.txt").read_text() == "blocking/vimeo-1_2.mp4\tblocking\n"
+    assert (tmp_path / "out/mit-val.missing.txt").read_text() == "blocking/vimeo-1_2.mp4\tblocking\n"
 
 
 def test_mistakes_are_refused_in_one_line(tmp_path: Path, put: Put) -> None:

@@ -40,7 +40,7 @@ _VAL = "ILSVRC2012_val_"
 
 
 def index_imagenet1k(
-    root: str | Path, *, out: str | Path, name: str = "imagenet1k", annotations: str | Path | None = None
+    root: str | Path, *, out: str | Path, name: str = "imagenet", annotations: str | Path | None = None
 ) -> list[Manifest]:
     """Write OUT/NAME-train.arrow and OUT/NAME-val.arrow for the images below `root`, or for its Parquet shards.
 

@@ -25,7 +25,7 @@ _YOUTUBE = re.compile(r"yt-(?P<id>[\w-]{11})_\d+")
 
 
 def index_moments(
-    root: str | Path, *, out: str | Path, name: str = "moments", annotations: str | Path | None = None
+    root: str | Path, *, out: str | Path, name: str = "mit", annotations: str | Path | None = None
 ) -> list[Manifest]:
     """Write OUT/NAME-SPLIT.arrow for the videos below `root` that the CSV files list.
 

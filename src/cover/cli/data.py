@@ -77,7 +77,7 @@ def ssv2(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name
 
 
 @_layout("moments", "moments")
-def moments(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "moments") -> None:
+def moments(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "mit") -> None:
     """Moments in Time: trainingSet.csv and validationSet.csv, class folders."""
     from cover.catalog.moments import index_moments
 
@@ -113,7 +113,7 @@ def hmdb51(
 
 
 @_layout("imagenet1k", "imagenet1k")
-def imagenet1k(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "imagenet1k") -> None:
+def imagenet1k(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "imagenet") -> None:
     """ImageNet-1k: folders, the tars as downloaded, or Parquet shards."""
     from cover.catalog.imagenet1k import index_imagenet1k
 
