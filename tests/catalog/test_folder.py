@@ -126,9 +126,9 @@ def test_webdataset_shards(
                 (folder / name).write_text(text)
         (tmp_path / "shards").mkdir(exist_ok=True)
         tar_of(tmp_path / "shards" / f"clips-{split}-0000.tar", folder)
-    manifests = index(tmp_path / "shards")
-    assert shown(manifests["train"]) == {"clips-train-0000/0.mp4": 0, "clips-train-0000/1.mp4": 1}
-    assert shown(manifests["val"]) == {"clips-validation-0000/2.mp4": 2}
+    manifests = index(tmp_path)
+    assert shown(manifests["train"]) == {"shards/clips-train-0000/0.mp4": 0, "shards/clips-train-0000/1.mp4": 1}
+    assert shown(manifests["val"]) == {"shards/clips-validation-0000/2.mp4": 2}
     assert manifests["train"].class_names == class_names
     assert manifests["train"].labels.tolist() == [1, 0] and manifests["val"].labels.tolist() == [1]
 

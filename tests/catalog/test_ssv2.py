@@ -75,7 +75,8 @@ def test_mistakes_are_refused_in_one_line(tmp_path: Path, put: Put, caplog: pyte
     (root / "train.json").write_text("[")
     with pytest.raises(ManifestError, match=r"train.json is not JSON .*fetch it anew"):
         index(root)
-    (root / "train.json").write_text(json.dumps([{"id": "78687", "template": "Eating [something]"}]))
+    annotate(root)
+    (root / "validation.json").write_text(json.dumps([{"id": "78687", "template": "Eating [something]"}]))
     with (
         caplog.at_level(logging.WARNING),
         pytest.raises(

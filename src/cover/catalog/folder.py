@@ -20,7 +20,7 @@ from cover.catalog.class_names import names_of
 from cover.catalog.finder import scan
 from cover.catalog.manifest import Manifest
 from cover.catalog.place import Place, write_placed
-from cover.catalog.suffixes import SPLIT_NAMES, Kind, split_in, suffix_of
+from cover.catalog.suffixes import SPLIT_NAMES, Kind, split_of, suffix_of
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def _classed(root: Path, kind: Kind) -> list[tuple[str, str, Place]]:
             others[suffix_of(place.name) if place.num_frames is None else "folders of images"] += 1
     _report(root, kind, len(in_folders) + len(in_shards), others)
     has_splits = _has_splits(root, in_folders)
-    classed = [(split_in(place.name.partition("/")[0]) or "train", str(place.label), place) for place in in_shards]
+    classed = [(split_of(place.name.rpartition("/")[0]), str(place.label), place) for place in in_shards]
     for place in in_folders:
         first, second = place.name.split("/")[:2]
         classed.append((SPLIT_NAMES[first.lower()], second, place) if has_splits else ("train", first, place))

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import csv
 import logging
-from functools import cache
 from pathlib import Path
 
 from cover.catalog.annotation_files import AnnotationFiles, read_lines
@@ -29,7 +28,7 @@ from cover.catalog.manifest import Manifest
 from cover.catalog.parquet import find_shards, index_parquet
 from cover.catalog.place import Place
 from cover.catalog.splits import Sample, write_places
-from cover.catalog.suffixes import split_in, stem_of
+from cover.catalog.suffixes import split_of, stem_of
 from cover.catalog.synsets import named_classes, read_devkit_wnids, read_words, wnid_of
 from cover.errors import ManifestError
 
@@ -60,7 +59,7 @@ def index_imagenet1k(
     num_unlabelled = 0
     for place in scan(Path(root), "image"):
         stem = stem_of(place.name)
-        split = "val" if stem.startswith(_VAL) else _split_of(place.name.rpartition("/")[0])
+        split = "val" if stem.startswith(_VAL) else split_of(place.name.rpartition("/")[0])
         wnid = truth.pop(stem, None) or wnid_of(place)
         if wnid is None or split not in samples:
             num_unlabelled += 1
@@ -82,11 +81,6 @@ def index_imagenet1k(
     words = read_words(words_file) if words_file else {}
     wnids = {sample.label for listed in samples.values() for sample in listed} | words.keys()
     return write_places(samples, places, named_classes(wnids, words), root=root, kind="image", out=out, name=name)
-
-
-@cache
-def _split_of(folder: str) -> str:
-    return next(filter(None, map(split_in, folder.split("/"))), "train")
 
 
 def _validation_truth(files: AnnotationFiles) -> dict[str, str]:

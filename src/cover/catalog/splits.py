@@ -75,6 +75,12 @@ def write_places(
     name: str,
 ) -> list[Manifest]:
     """As write_splits, for samples that have been looked for: `places` of them, None for a missing one."""
+    for listed in samples.values():
+        if unknown := next((sample for sample in listed if sample.label not in classes), None):
+            raise ManifestError(
+                f"{unknown.label!r}, the class of {name}'s {unknown.sample_id}, is not among its {len(classes)} "
+                "classes; fetch the annotation files anew, all of one version"
+            )
     manifests = (
         _write_split(listed, places[split], classes, root=root, kind=kind, out=out, name=name, split=split)
         for split, listed in samples.items()
@@ -93,12 +99,6 @@ def _write_split(
     name: str,
     split: str,
 ) -> Manifest | None:
-    label_of = {key: label for label, key in enumerate(classes)}
-    if unknown := next((sample for sample in samples if sample.label not in label_of), None):
-        raise ManifestError(
-            f"{unknown.label!r}, the class of {name}'s {unknown.sample_id}, is not among its {len(classes)} classes; "
-            "fetch the annotation files anew, all of one version"
-        )
     once = {sample.sample_id: (sample, place) for sample, place in zip(samples, places, strict=True)}
     if len(once) < len(samples):
         logger.warning("%s %s: %d lines repeat a sample", name, split, len(samples) - len(once))
@@ -107,6 +107,7 @@ def _write_split(
     found = [(sample, place) for sample, place in once.values() if place is not None]
     if not found:
         return None
+    label_of = {key: label for label, key in enumerate(classes)}
     return write_placed(
         [place for _, place in found],
         [label_of[sample.label] for sample, _ in found],

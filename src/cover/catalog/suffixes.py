@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cache
 from typing import Literal
 
 Kind = Literal["video", "image"]
@@ -38,6 +39,12 @@ def split_in(name: str) -> str | None:
     """The split that a name states: "train" of "k400_training-0001", None of "strain"."""
     found = _SPLIT.search(name)
     return SPLIT_NAMES[found[1].lower()] if found else None
+
+
+@cache
+def split_of(folder: str) -> str:
+    """The split of what lies in a folder: the first that a part of its path states, else `train`."""
+    return next(filter(None, map(split_in, folder.split("/"))), "train")
 
 
 def suffix_of(name: str) -> str:
