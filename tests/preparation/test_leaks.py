@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenes import scene, write_frames
+from tests.preparation.scenes import scene, write_frames
 
 from cover.catalog.exclusion import read_exclusions, without_excluded
 from cover.catalog.folder import index_folder

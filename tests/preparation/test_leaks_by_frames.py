@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scenes import Frames, cut, scaled, scene, with_bars, write_frames
+from tests.preparation.scenes import Frames, cut, scaled, scene, with_bars, write_frames
 
 from cover.catalog.folder import index_folder
 from cover.catalog.manifest import Manifest

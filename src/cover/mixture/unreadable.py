@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -19,6 +19,15 @@ logger = logging.getLogger(__name__)
 
 Gather = Callable[[list[Any]], list[Any]]
 """The items of the lists that all processes pass, in each of them: accelerate's gather_object."""
+
+
+class Fault(NamedTuple):
+    """Why a clip could not be decoded: in full, naming the file, and as DecodeError.reason, to count by."""
+
+    dataset: str
+    sample_id: str
+    message: str
+    reason: str
 
 
 class UnreadableTally:
@@ -38,18 +47,18 @@ class UnreadableTally:
 
     def _forget_recent(self) -> None:
         self._clips: Counter[tuple[str, str]] = Counter()  # by (dataset, kind of reason), since `share`
-        self._found: list[tuple[str, str, str]] = []  # (dataset, sample id, reason), since `share`
+        self._found: list[Fault] = []  # of samples not known before, since `share`
 
-    def add(self, dataset: str, faults: Mapping[str, DecodeError]) -> None:
-        """Note samples of a micro-batch, by id. Raises DecodeError, in a single process, when too many are unreadable."""
-        for sample_id, error in faults.items():
-            self._clips[dataset, reason_kind(error.reason)] += 1
-            if sample_id not in self.reasons[dataset]:
-                logger.warning("%s/%s is unreadable: %s", dataset, sample_id, error)
-                self.reasons[dataset][sample_id] = error.reason
-                self._found.append((dataset, sample_id, error.reason))
+    def add(self, faults: Sequence[Fault]) -> None:
+        """Note the clips of a micro-batch. Raises DecodeError, in a single process, when too many are unreadable."""
+        for fault in faults:
+            self._clips[fault.dataset, reason_kind(fault.reason)] += 1
+            if fault.sample_id not in self.reasons[fault.dataset]:
+                logger.warning("%s/%s is unreadable: %s", fault.dataset, fault.sample_id, fault.message)
+                self.reasons[fault.dataset][fault.sample_id] = fault.reason
+                self._found.append(fault)
         if self.num_processes == 1:
-            self._check(dataset)
+            self._check()
 
     def share(self, gather: Gather) -> dict[str, dict[str, int]]:
         """Learn what other processes have found since the last call, and tell them.
@@ -60,14 +69,13 @@ class UnreadableTally:
         clips: Counter[tuple[str, str]] = Counter()
         for theirs, found in gather([(self._clips, self._found)]):
             clips += theirs
-            for dataset, sample_id, reason in found:
-                self.reasons[dataset].setdefault(sample_id, reason)
+            for fault in found:
+                self.reasons[fault.dataset].setdefault(fault.sample_id, fault.reason)
         self._forget_recent()
         counts: dict[str, dict[str, int]] = {}
         for (dataset, kind), count in sorted(clips.items()):
             counts.setdefault(dataset, {})[kind] = count
-        for dataset in counts:
-            self._check(dataset)
+        self._check()
         return counts
 
     def table(self) -> Table:
@@ -80,12 +88,14 @@ class UnreadableTally:
                 table.add_row(dataset, f"{count.count:,}", escape(count.reason), escape(count.example))
         return table
 
-    def _check(self, dataset: str) -> None:
-        reasons = self.reasons[dataset]
-        if len(reasons) <= ceil(self.max_share * self.sizes[dataset]):
-            return
+    def _check(self) -> None:
+        for dataset, reasons in self.reasons.items():
+            if len(reasons) > ceil(self.max_share * self.sizes[dataset]):
+                raise self._error(dataset, reasons)
+
+    def _error(self, dataset: str, reasons: Mapping[str, str]) -> DecodeError:
         counts = ", ".join(f"{count.count} {count.reason}" for count in count_reasons(reasons)[:3])
-        raise DecodeError(
+        return DecodeError(
             f"{len(reasons)} of the {self.sizes[dataset]} samples of {dataset!r} are unreadable so far, more than "
             f"max_unreadable_share = {self.max_share:g} allows ({counts}; the first is {next(iter(reasons))}); "
             "find all with `cover check` and mend them, or pass --set data.max_unreadable_share=0.05"

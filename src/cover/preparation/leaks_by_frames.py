@@ -106,8 +106,8 @@ def _best_of_each(train: Hashes, evaluation: Hashes, pairs: Rows) -> tuple[Rows,
 
 
 def matching(left: Hashes, right: Hashes) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """Of pairs of samples, with hashes [P,T,NUM_VIEWS,HASH_BYTES] each, whether they match, and the mean distance of the
-    left one's frames from their nearest in the right one: [P] each."""
+    """Of pairs of samples, with hashes [P,T,NUM_VIEWS,HASH_BYTES] each, whether they match, and the mean distance of
+    the left one's frames from their nearest in the right one: [P] each."""
     left_words, right_words = _words(left), _words(right)
     distances = np.full((len(left), left.shape[1], right.shape[1]), 255, np.uint8)
     for view in range(left.shape[2]):
