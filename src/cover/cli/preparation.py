@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +16,7 @@ from cover.errors import CoverError
 if TYPE_CHECKING:
     from cover.catalog.manifest import Manifest
     from cover.preparation.journal import Shard
+    from cover.preparation.survey import Pool, Survey
 
 Manifests = Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests, as `cover index` writes.")]
 Processes = Annotated[int | None, typer.Option(min=1, help="Default: one for each CPU.")]
@@ -39,28 +40,65 @@ def check_command(
 ) -> None:
     """Decode every sample, and note in the manifest which are unreadable and why.
 
-    Goes on where it was interrupted, and leaves out what was checked before. Exit code 0: all samples are readable (or
-    the shard is done); 1: some are not; 2: a mistake in the call.
+    Goes on where it was interrupted, and leaves out what was checked before. Exit code 0: all samples are readable, or
+    the shard is done; 1: some are not; 2: a mistake in the call.
     """
     from cover.catalog.manifest import Manifest
-    from cover.preparation.check import check, check_shard, merge_check
+    from cover.preparation.check import check
+    from cover.preparation.reasons import unreadable_rows
+    from cover.preparation.survey import Pool
+
+    surveys = [check(Manifest.open(path), num_frames=num_frames) for path in manifests]
+    checked = list(_carried_out(surveys, Pool(processes, timeout_seconds), again, shard, merge))
+    raise typer.Exit(any(unreadable_rows(manifest) for _, manifest in checked))
+
+
+@app.command("pack")
+def pack_command(
+    manifests: Manifests,
+    out: Annotated[Path, typer.Option(help="Folder for the copies and their manifests.")],
+    short_side: Annotated[int, typer.Option(min=2, help="Pixels that longer short sides are brought down to.")] = 320,
+    frames: Annotated[int, typer.Option(min=1, help="The most frames that a video keeps.")] = 64,
+    processes: Processes = None,
+    timeout_seconds: TimeoutSeconds = 60.0,
+    again: Again = False,
+    shard: ShardOption = None,
+    merge: Merge = False,
+) -> None:
+    """Copy datasets for training: small files, every frame of which is cheap to reach.
+
+    Videos become MP4 files of keyframes only, images JPEG. OUT has a manifest of the same samples, to be named in the
+    recipe. Goes on where it was interrupted.
+    """
+    from rich.filesize import decimal
+
+    from cover.catalog.manifest import Manifest
+    from cover.preparation.pack import PackFormat, num_bytes, pack
+    from cover.preparation.survey import Pool
+
+    format = PackFormat(short_side, frames)
+    surveys = [pack(Manifest.open(path), out, format) for path in manifests]
+    for survey, packed in _carried_out(surveys, Pool(processes, timeout_seconds), again, shard, merge):
+        before, after = num_bytes(survey.manifest, survey.journals.findings())
+        print(f"{packed.path}: {decimal(after)}, before {decimal(before)}")
+
+
+def _carried_out(
+    surveys: Sequence[Survey], pool: Pool, again: bool, shard: str | None, merge: bool
+) -> Iterator[tuple[Survey, Manifest]]:
+    """The surveys and the manifests that result, each with its summary printed; none from shards."""
     from cover.preparation.reasons import unreadable_among, unreadable_rows
-    from cover.preparation.survey import Survey
 
     part = _part(shard, merge)
-    survey = Survey(processes, timeout_seconds)
-    all_readable = True
-    for manifest in [Manifest.open(path) for path in manifests]:
+    for survey in surveys:
         with _resumable():
             if part:
-                found = check_shard(manifest, part, survey, num_frames=num_frames, again=again)
-                print_summary(manifest, unreadable_among(found), len(found))
-                continue
-            checked = merge_check(manifest) if merge else check(manifest, survey, num_frames=num_frames, again=again)
-        unreadable = unreadable_rows(checked)
-        print_summary(checked, unreadable, len(checked))
-        all_readable = all_readable and not unreadable
-    raise typer.Exit(not all_readable)
+                found = survey.run_shard(part, pool, again=again)
+                print_summary(survey.manifest, unreadable_among(found), len(found))
+            else:
+                manifest = survey.merge() if merge else survey.run(pool, again=again)
+                print_summary(survey.manifest, unreadable_rows(manifest), len(manifest))
+                yield survey, manifest
 
 
 def _part(shard: str | None, merge: bool) -> Shard | None:

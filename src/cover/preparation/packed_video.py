@@ -24,7 +24,7 @@ from pathlib import Path
 import av
 from av.container import OutputContainer
 from av.video.frame import PictureType, VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from cover.catalog.manifest import ManifestRow
@@ -104,17 +104,23 @@ def write_short_clip(path: Path, clip: ShortClip, short_side_px: int) -> None:
     Raises OSError where it cannot be written, and another FFmpegError where it cannot be encoded.
     """
     first = clip.frames[0]
-    width_px, height_px = _even_size(first.width, first.height, short_side_px)
     reformatter = VideoReformatter()
     ends = [*clip.begins[1:], clip.end]
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        stream = _add_stream(container, width_px, height_px, clip.time_base)
+        stream = _add_stream(container, clip.time_base)
+        stream.width, stream.height = _even_size(first.width, first.height, short_side_px)
+        matrix = _tag_colours(stream, first)
         if first.rotation:
             stream.set_display_rotation(first.rotation)
         for index, (frame, begin, end) in enumerate(zip(clip.frames, clip.begins, ends, strict=True)):
-            # Readers take unmarked colours for those of BT.601, in the range that television uses.
             small = reformatter.reformat(
-                frame, width_px, height_px, "yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG"
+                frame,
+                stream.width,
+                stream.height,
+                "yuv420p",
+                dst_colorspace=matrix,
+                dst_color_range=ColorRange.MPEG,
+                threads=1,
             )
             small.pts, small.time_base, small.pict_type = index, 1 / _NOMINAL_FPS, PictureType.NONE
             for packet in stream.encode(small):
@@ -131,11 +137,22 @@ def _even_size(width_px: int, height_px: int, short_side_px: int) -> tuple[int, 
     return max(width_px * kept // short // 2 * 2, 2), max(height_px * kept // short // 2 * 2, 2)
 
 
-def _add_stream(container: OutputContainer, width_px: int, height_px: int, time_base: Fraction) -> VideoStream:
+def _add_stream(container: OutputContainer, time_base: Fraction) -> VideoStream:
     stream = container.add_stream("mpeg4", rate=_NOMINAL_FPS, options=_ENCODER_OPTIONS)
     assert isinstance(stream, VideoStream)
-    stream.width, stream.height, stream.pix_fmt = width_px, height_px, "yuv420p"
-    stream.gop_size = 0
+    stream.pix_fmt, stream.gop_size, stream.time_base = "yuv420p", 0, time_base
     stream.codec_context.thread_count = 1
-    stream.time_base = time_base
     return stream
+
+
+def _tag_colours(stream: VideoStream, frame: VideoFrame) -> int:
+    """Give the stream the colour matrix of `frame`, and return it; that of BT.601, which is also what untagged means.
+
+    MP4 stores the matrix only beside the other two tags, which change no pixel here.
+    """
+    codec, bt709, untagged = stream.codec_context, 1, 2
+    is_yuv = frame.format.name.startswith("yuv")
+    matrix = frame.colorspace if is_yuv and frame.colorspace != untagged else int(Colorspace.ITU601)
+    codec.colorspace, codec.color_range = matrix, ColorRange.MPEG
+    codec.color_primaries, codec.color_trc = bt709, bt709
+    return matrix

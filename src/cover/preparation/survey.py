@@ -1,6 +1,6 @@
 """A look at every sample of a manifest, in one call or in many: interrupted ones, and shards on many machines.
 
-    rows ──▶ processes ── look(row) ──▶ journal, a shard's own ──▶ all journals together ──▶ finish ──▶ manifest
+rows ──▶ processes ── look(row) ──▶ journal, a shard's own ──▶ all journals together ──▶ finish ──▶ manifest
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ class Pool:
         started = time.monotonic()
         with progress_bar("files", transient=True) as progress:
             bar = progress.add_task(title, total=len(rows))
-            results = run_in_processes(
-                look, rows, num_processes=num_processes, timeout_seconds=self.timeout_seconds
-            )
+            results = run_in_processes(look, rows, num_processes=num_processes, timeout_seconds=self.timeout_seconds)
             with closing(results):
                 for row, found in results:
                     journal.add(row, Finding(False, found.reason) if isinstance(found, Lost) else found)
