@@ -29,12 +29,15 @@ from av.video.stream import VideoStream
 
 from cover.catalog.manifest import ManifestRow
 from cover.media.decode import decode_sampled, probe_row
+from cover.media.info import MediaInfo
 from cover.media.sampling import Sampling
 from cover.media.source import Source
 from cover.media.video import ShownFrame, decode_shown_frames
 from cover.media.webp import is_webp
 
 _ENCODER_OPTIONS = {"qmin": "2", "qmax": "2"}
+_TIMES_A_FRAME = 16
+"""How closely a short video is searched for frames that are shown for less than others."""
 _TICK = Fraction(1, 90_000)
 """Unit of time of copies whose frames are evenly spread."""
 _NOMINAL_FPS = Fraction(25)
@@ -67,20 +70,32 @@ class Beginnings(Sampling):
 def shorten(row: ManifestRow, num_frames: int) -> ShortClip:
     """At most `num_frames` frames of a video or its segment. Raises DecodeError, naming the file."""
     info = probe_row(row, "video")
-    source = Source.of(row)
-    start = row.start_seconds or 0.0
-    if row.file.is_dir() or is_webp(source):
-        fps = info.fps or _FPS_OF_FOLDERS
-        seconds = (row.end_seconds or (info.num_frames or 1) / fps) - start
-        count = min(num_frames, max(round(seconds * fps), 1)) if row.file.is_dir() else num_frames
-        pixels = decode_sampled(row, Beginnings(count, row.start_seconds, row.end_seconds))
-        return _evenly([VideoFrame.from_ndarray(frame) for frame in pixels], seconds)
-    seconds = (row.end_seconds or info.duration_seconds or 0.0) - start
-    shown = decode_shown_frames(source, Beginnings(num_frames, row.start_seconds, row.end_seconds))
-    distinct = [one for index, one in enumerate(shown) if not index or one.frame is not shown[index - 1].frame]
-    if len(distinct) == num_frames:
-        return _evenly([frame for _, frame in distinct], seconds)
-    return _with_own_times(distinct, start, seconds)
+    if row.file.is_dir() or is_webp(Source.of(row)):
+        return _shorten_pictures(row, info, num_frames)
+    seconds = (row.end_seconds or info.duration_seconds or 0.0) - (row.start_seconds or 0.0)
+    if info.fps and seconds * info.fps <= num_frames:
+        shown = _shown_frames(row, num_frames * _TIMES_A_FRAME)
+        if len(shown) <= num_frames:
+            return _with_own_times(shown, row.start_seconds or 0.0, seconds)
+    shown = _shown_frames(row, num_frames)
+    if len(shown) < num_frames:
+        return _with_own_times(shown, row.start_seconds or 0.0, seconds)
+    return _evenly([frame for _, frame in shown], seconds)
+
+
+def _shorten_pictures(row: ManifestRow, info: MediaInfo, num_frames: int) -> ShortClip:
+    """Of a folder of frames, which are evenly spread, or an animated WebP."""
+    fps = info.fps or _FPS_OF_FOLDERS
+    seconds = (row.end_seconds or (info.num_frames or 1) / fps) - (row.start_seconds or 0.0)
+    count = min(num_frames, max(round(seconds * fps), 1)) if row.file.is_dir() else num_frames
+    pixels = decode_sampled(row, Beginnings(count, row.start_seconds, row.end_seconds))
+    return _evenly([VideoFrame.from_ndarray(frame) for frame in pixels], seconds)
+
+
+def _shown_frames(row: ManifestRow, num_parts: int) -> list[ShownFrame]:
+    """The frames shown at the beginnings of so many parts, each once."""
+    shown = decode_shown_frames(Source.of(row), Beginnings(num_parts, row.start_seconds, row.end_seconds))
+    return [one for index, one in enumerate(shown) if not index or one.frame is not shown[index - 1].frame]
 
 
 def _evenly(frames: Sequence[VideoFrame], seconds: float) -> ShortClip:
