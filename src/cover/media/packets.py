@@ -20,8 +20,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
-"""FFmpeg's names of the containers with an index. Elsewhere packets may have no times, or guesses after a leap."""
+MP4, MATROSKA = INDEXED = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
+"""FFmpeg's names of the containers for this. Elsewhere packets may have no times, or guesses after a leap."""
 
 _MAX_REORDERED = 16
 """The most frames that H.264 and HEVC allow to be decoded before one that is shown before them."""
@@ -32,12 +32,10 @@ class Unreliable(Exception):
 
 
 def frames_by_packets(container: InputContainer, stream: VideoStream, times: Sequence[int]) -> list[VideoFrame]:
-    """The frames shown at ascending `times` (in the stream's unit) of a freshly opened file.
+    """The frames shown at ascending `times` (in the stream's unit) of a freshly opened file in a container of INDEXED.
 
     Raises Unreliable, or an FFmpegError.
     """
-    if container.format.name not in (MP4, MATROSKA):
-        raise Unreliable
     frames: list[VideoFrame] = []
     with closing(_Stretch(container, stream)) as stretch:
         for time in times:

@@ -23,9 +23,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
-from cover.media.faults import check_frame_size, decoding
+from cover.media.faults import MAX_FRAME_PX, check_frame_size, decoding
 from cover.media.info import MediaInfo
-from cover.media.packets import MP4, Unreliable, frames_by_packets
+from cover.media.packets import INDEXED, MATROSKA, MP4, Unreliable, frames_by_packets
 from cover.media.pixels import quarter_turns, to_rgb
 from cover.media.playhead import frames_one_by_one
 from cover.media.sampling import Sampling
@@ -33,15 +33,20 @@ from cover.media.source import Source
 
 
 def probe_video(source: Source | str | Path) -> MediaInfo:
-    """Header and first frame of a video. Raises DecodeError, naming the file, when it cannot be decoded."""
+    """Header and first frame of a video; where no header lists the frames, all packets. Raises DecodeError, naming the file, when it cannot be decoded."""
     source = Source.of(source)
     with decoding(source), _open_video(source) as (container, stream):
         first = frames_one_by_one(container, stream, [0])[0]
         turns = quarter_turns(first)
         width_px, height_px = (first.height, first.width) if turns % 2 else (first.width, first.height)
-        fps = float(stream.average_rate or 0) or None
-        seconds = _duration_seconds(source, container, stream)
-        return MediaInfo(stream.frames or None, fps, seconds, width_px, height_px, 90 * turns)
+        return MediaInfo(
+            num_frames=_count_frames(source, container, stream),
+            fps=float(stream.average_rate or 0) or None,
+            duration_seconds=_duration_seconds(source, container, stream),
+            width_px=width_px,
+            height_px=height_px,
+            rotation=90 * turns,
+        )
 
 
 def decode_video(
@@ -63,17 +68,24 @@ def _decode(source: Source, sampling: Sampling) -> list[VideoFrame]:
     with _open_video(source) as (container, stream):
         seconds = math.inf if sampling.end_seconds is not None else _duration_seconds(source, container, stream)
         times = [_to_pts(stream, time) for time in sampling.times_seconds(seconds)]
-        try:
-            frames = frames_by_packets(container, stream, times)
-        except (Unreliable, av.FFmpegError):
-            frames = _decode_through(source, times)
+        if container.format.name in INDEXED:
+            frames = _decode_by_packets(container, stream, times) or _decode_afresh(source, times)
+        else:
+            frames = frames_one_by_one(container, stream, times)
         # Only a frame that ended before the segment begins makes it worth while to look for the end of the video.
         if (frames[0].pts or 0) + (frames[0].duration or 0) <= _to_pts(stream, sampling.start_seconds or 0.0):
             sampling.check(_measure_seconds(source))
         return frames
 
 
-def _decode_through(source: Source, times: Sequence[int]) -> list[VideoFrame]:
+def _decode_by_packets(container: InputContainer, stream: VideoStream, times: Sequence[int]) -> list[VideoFrame] | None:
+    try:
+        return frames_by_packets(container, stream, times)
+    except (Unreliable, av.FFmpegError):
+        return None
+
+
+def _decode_afresh(source: Source, times: Sequence[int]) -> list[VideoFrame]:
     with _open_video(source) as (container, stream):
         return frames_one_by_one(container, stream, times)
 
@@ -88,24 +100,40 @@ def _open_video(source: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
             raise DecodeError("it has no video stream")
         check_frame_size(stream.width, stream.height)
         stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PX)}  # for sizes that change on the way
         yield container, stream
 
 
 def _duration_seconds(source: Source, container: InputContainer, stream: VideoStream) -> float:
-    """From MP4's header, which lists the frames, so that its duration can be trusted, and seen to be wrong.
-
-    Elsewhere it is a guess, and the packets tell.
-    """
-    end = (stream.start_time or 0) + (stream.duration or 0)
-    entries = stream.index_entries
-    if container.format.name == MP4 and len(entries) and entries[len(entries) - 1].timestamp < end:
+    if _knows_duration(container, stream):
         return float((stream.duration or 0) * _time_base(stream))
     return _measure_seconds(source)
 
 
-def _measure_seconds(source: Source) -> float:
-    """From the first timestamp to the end of the last frame, by all packets."""
+def _count_frames(source: Source, container: InputContainer, stream: VideoStream) -> int:
+    if len(stream.index_entries) and _knows_duration(container, stream):
+        return sum(not entry.is_discard for entry in stream.index_entries)
     with _open_video(source) as (container, stream):
+        return sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
+
+
+def _knows_duration(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether more than a header's word is behind the duration: a list of all frames that agrees with it."""
+    if container.format.name == "gif":
+        return True  # FFmpeg has gone through all frames
+    entries = stream.index_entries
+    if container.format.name not in (MP4, "avi") or not len(entries):
+        return False
+    newest = entries[len(entries) - 1].timestamp
+    end = (stream.start_time or 0) + (stream.duration or 0)
+    return newest < end if container.format.name == MP4 else newest + 1 == end
+
+
+def _measure_seconds(source: Source) -> float:
+    """From the first timestamp to the end of the last frame, by all packets; in Matroska by those of the end."""
+    with _open_video(source) as (container, stream):
+        if container.format.name == MATROSKA:
+            container.seek(2**62, stream=stream)
         # AVI's packets have no times of showing, whatever FFmpeg makes up; their count is in those of decoding.
         is_avi = container.format.name == "avi"
         packets = (packet for packet in container.demux(stream) if not packet.is_discard)
