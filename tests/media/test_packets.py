@@ -13,7 +13,7 @@ import pytest
 from av.container import InputContainer
 
 from cover.media.packets import Unreliable, frames_by_packets
-from cover.media.pixels import to_rgb
+from cover.media.pixels import make_pictures
 from cover.media.playhead import frames_one_by_one
 
 WriteVideo = Callable[..., Path]
@@ -50,9 +50,13 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
         yield container, stream
 
 
+def rgb_of(frames: Iterator[av.VideoFrame]) -> Any:
+    return np.stack([picture.rgb for picture in make_pictures(frames)])
+
+
 def quick_frames(path: Path, times: Sequence[int]) -> Any:
     with opened(path) as (container, stream):
-        return to_rgb(frames_by_packets(container, stream, times))
+        return rgb_of(frames_by_packets(container, stream, times))
 
 
 def begins_of(path: Path) -> list[int]:
@@ -62,7 +66,7 @@ def begins_of(path: Path) -> list[int]:
 
 def sure_frames(path: Path, times: Sequence[int]) -> Any:
     with opened(path) as (container, stream):
-        return to_rgb(frames_one_by_one(container, stream, times))
+        return rgb_of(frames_one_by_one(container, stream, times))
 
 
 @pytest.mark.parametrize(("suffix", "made_with"), MADE_WITH)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from cover.media.pixels import scaled_size, to_rgb
+from cover.media.pixels import make_pictures, scaled_size
 from cover.media.sampling import Sampling
 from cover.media.video import decode_video
 
 COLOUR = (200, 40, 90)
 MATRICES = {"bt709": (0.2126, 0.0722, 1), "bt601": (0.299, 0.114, 6), "bt2020": (0.2627, 0.0593, 9)}
 """Weights of red and blue (ITU-R BT.709, BT.601, BT.2020), and the number that tags files."""
+
+
+def rgb_of(frames: Sequence[av.VideoFrame], short_side_px: int | None = None) -> npt.NDArray[np.uint8]:
+    return np.stack([picture.rgb for picture in make_pictures(frames, short_side_px)])
 
 
 def ycbcr(matrix: str, is_full: bool, bits: int) -> list[int]:
@@ -73,7 +78,7 @@ def test_scaling_averages_instead_of_picking_pixels(pixel_format: str) -> None:
     stripes[:, ::2] = 255
     frame = av.VideoFrame.from_ndarray(stripes).reformat(format=pixel_format)
     for short_side_px in (60, 59, 30):
-        scaled = to_rgb([frame], short_side_px)
+        scaled = rgb_of([frame], short_side_px)
         width_px, height_px = scaled_size(320, 240, short_side_px)
         assert scaled.shape == (1, height_px, width_px, 3) and height_px == short_side_px
         assert np.abs(scaled[:, :, 2:-2].astype(int) - 127).max() <= 24
@@ -82,8 +87,8 @@ def test_scaling_averages_instead_of_picking_pixels(pixel_format: str) -> None:
 def test_scaled_frames_look_like_pillows(draw_number: Callable[..., Any]) -> None:
     scene = Image.fromarray(draw_number(21845, 340, 256)).rotate(20, Image.Resampling.BILINEAR)
     frame = av.VideoFrame.from_image(scene).reformat(format="yuv420p")
-    scaled = to_rgb([frame], 224)[0]
-    pillows = Image.fromarray(to_rgb([frame])[0]).resize((298, 224), Image.Resampling.BILINEAR)
+    scaled = rgb_of([frame], 224)[0]
+    pillows = Image.fromarray(rgb_of([frame])[0]).resize((298, 224), Image.Resampling.BILINEAR)
     assert np.square(scaled - np.asarray(pillows, float)).mean() < 255**2 / 10**3.8  # 38 dB
 
 
@@ -102,14 +107,14 @@ def test_frames_of_several_sizes_take_that_of_the_first(
     draw_number: Callable[..., Any], numbers_of: Callable[[Any], list[int]]
 ) -> None:
     frames = [av.VideoFrame.from_ndarray(draw_number(number, 64 * number, 48)) for number in (1, 2, 3)]
-    assert to_rgb(frames).shape == (3, 48, 64, 3) and numbers_of(to_rgb(frames)) == [1, 2, 3]
+    assert rgb_of(frames).shape == (3, 48, 64, 3) and numbers_of(rgb_of(frames)) == [1, 2, 3]
 
 
 def test_transparent_parts_are_white() -> None:
     pixels = np.full((8, 8, 4), (200, 100, 0, 255), np.uint8)
     pixels[:4, :, 3] = 0
     pixels[4:6, :, 3] = 51
-    rgb = to_rgb([av.VideoFrame.from_ndarray(pixels, format="rgba")])[0]
+    rgb = rgb_of([av.VideoFrame.from_ndarray(pixels, format="rgba")])[0]
     assert rgb[0, 0].tolist() == [255, 255, 255]
     assert rgb[5, 0].tolist() == [244, 224, 204]
     assert rgb[7, 0].tolist() == [200, 100, 0]

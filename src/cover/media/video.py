@@ -19,24 +19,26 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
 from cover.media.faults import MAX_FRAME_PX, check_frame_size, decoding
 from cover.media.info import MediaInfo
 from cover.media.packets import INDEXED, MATROSKA, MP4, Unreliable, frames_by_packets
-from cover.media.pixels import quarter_turns, to_rgb
+from cover.media.pixels import Picture, make_pictures, quarter_turns
 from cover.media.playhead import frames_one_by_one
 from cover.media.sampling import Sampling
 from cover.media.source import Source
 
 
 def probe_video(source: Source | str | Path) -> MediaInfo:
-    """Header and first frame of a video; where no header lists the frames, all packets. Raises DecodeError, naming the file, when it cannot be decoded."""
+    """Header and first frame of a video; where no header lists the frames, all packets.
+
+    Raises DecodeError, naming the file, when it cannot be decoded.
+    """
     source = Source.of(source)
     with decoding(source), _open_video(source) as (container, stream):
-        first = frames_one_by_one(container, stream, [0])[0]
+        first = next(frames_one_by_one(container, stream, [0]))
         turns = quarter_turns(first)
         width_px, height_px = (first.height, first.width) if turns % 2 else (first.width, first.height)
         return MediaInfo(
@@ -60,34 +62,25 @@ def decode_video(
     Raises DecodeError, naming the file, for everything that gives no frame.
     """
     source = Source.of(source)
-    with decoding(source):
-        return to_rgb(_decode(source, sampling), short_side_px)
-
-
-def _decode(source: Source, sampling: Sampling) -> list[VideoFrame]:
-    with _open_video(source) as (container, stream):
+    with decoding(source), _open_video(source) as (container, stream):
         seconds = math.inf if sampling.end_seconds is not None else _duration_seconds(source, container, stream)
         times = [_to_pts(stream, time) for time in sampling.times_seconds(seconds)]
         if container.format.name in INDEXED:
-            frames = _decode_by_packets(container, stream, times) or _decode_afresh(source, times)
+            try:
+                pictures = make_pictures(frames_by_packets(container, stream, times), short_side_px)
+            except (Unreliable, av.FFmpegError):
+                pictures = _decode_afresh(source, times, short_side_px)
         else:
-            frames = frames_one_by_one(container, stream, times)
+            pictures = make_pictures(frames_one_by_one(container, stream, times), short_side_px)
         # Only a frame that ended before the segment begins makes it worth while to look for the end of the video.
-        if (frames[0].pts or 0) + (frames[0].duration or 0) <= _to_pts(stream, sampling.start_seconds or 0.0):
+        if pictures[0].end <= _to_pts(stream, sampling.start_seconds or 0.0):
             sampling.check(_measure_seconds(source))
-        return frames
+    return np.stack([picture.rgb for picture in pictures])
 
 
-def _decode_by_packets(container: InputContainer, stream: VideoStream, times: Sequence[int]) -> list[VideoFrame] | None:
-    try:
-        return frames_by_packets(container, stream, times)
-    except (Unreliable, av.FFmpegError):
-        return None
-
-
-def _decode_afresh(source: Source, times: Sequence[int]) -> list[VideoFrame]:
+def _decode_afresh(source: Source, times: Sequence[int], short_side_px: int | None) -> list[Picture]:
     with _open_video(source) as (container, stream):
-        return frames_one_by_one(container, stream, times)
+        return make_pictures(frames_one_by_one(container, stream, times), short_side_px)
 
 
 @contextmanager
