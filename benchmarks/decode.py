@@ -28,6 +28,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 import torch
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -163,9 +164,9 @@ def bare_loop(task: Task) -> Frames:
     with av.open(str(task.path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
-        chosen = set(task.numbers)
-        frames = container.decode(stream)
-        return np.stack([frame.to_ndarray(format="rgb24") for i, frame in enumerate(frames) if i in chosen])
+        reformatter = VideoReformatter()
+        frames = [frame for index, frame in enumerate(container.decode(stream)) if index in task.numbers]
+        return np.stack([reformatter.reformat(f, format="rgb24", threads=1).to_ndarray() for f in frames])
 
 
 def pillow(task: Task) -> Frames:
@@ -263,7 +264,7 @@ def main() -> None:
 
         cv2.setNumThreads(1)
     decoders = contestants()
-    table = Table("file", *(Column for Column in decoders))
+    table = Table("file", *decoders)
     with tempfile.TemporaryDirectory() as folder:
         for index, case in enumerate(CASES):
             if arguments.only.lower() in case.name.lower():

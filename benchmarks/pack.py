@@ -142,10 +142,10 @@ def add_rows(
         write_video(path, content(np.random.default_rng(number)))
     before = milliseconds(originals, arguments.seconds)
     add_row(table, f"{name}: H.264, 10 s", originals, before, None, None)
-    clips = [shorten(ManifestRow("", path.name, 0, root=folder), NUM_PACKED) for path in originals]
+    clips = [shorten(ManifestRow("", path.name, 0, root=folder), NUM_PACKED, HEIGHT_PX) for path in originals]
     copies = [path.with_suffix(".packed.mp4") for path in originals]
     for copy, clip in zip(copies, clips, strict=True):
-        write_short_clip(copy, clip, 320)
+        write_short_clip(copy, clip)
     add_row(table, "  cover pack: MPEG-4", copies, milliseconds(copies, arguments.seconds), before, originals)
     for title, codec in CODECS.items():
         for copy, clip in zip(copies, clips, strict=True):

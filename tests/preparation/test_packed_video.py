@@ -24,7 +24,7 @@ def pack(source: Path, *, num_frames: int = 64, short_side_px: int = 320, **colu
     """The copy of a video or folder, beside it."""
     copy = source.with_name(f"{source.name}.packed.mp4")
     row = ManifestRow("a", source.name, 0, root=source.parent, **columns)
-    write_short_clip(copy, shorten(row, num_frames), short_side_px)
+    write_short_clip(copy, shorten(row, num_frames, short_side_px))
     return copy
 
 

@@ -84,7 +84,7 @@ def _pack_row(manifest: Manifest, packed: Path, format: PackFormat, row_number: 
             if manifest.kind == "image":
                 _write_image(unfinished, row, format.short_side_px)
             else:
-                write_short_clip(unfinished, shorten(row, format.num_frames), format.short_side_px)
+                write_short_clip(unfinished, shorten(row, format.num_frames, format.short_side_px))
             info = probe_row(replace(copy, path=str(unfinished)), manifest.kind)
     except DecodeError as error:
         return Finding(False, error.reason)

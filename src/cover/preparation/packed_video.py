@@ -42,18 +42,58 @@ _TICK = Fraction(1, 90_000)
 """Unit of time of copies whose frames are evenly spread."""
 _NOMINAL_FPS = Fraction(25)
 """What the encoder is told, because MPEG-4 cannot count in ticks that fine. The container's times are the true ones."""
+_BT709, _UNTAGGED = 1, 2  # FFmpeg's numbers
 _FPS_OF_FOLDERS = 25.0
 """Frame rate of a folder of frames whose manifest states none."""
 
 
+class Shrinker:
+    """Brings frames to the format of copies, all to the size of the first.
+
+    Attributes tell of the first: matrix, of its colours, in FFmpeg's numbers; rotation, in degrees.
+    """
+
+    def __init__(self, short_side_px: int) -> None:
+        self._short_side_px = short_side_px
+        self._reformatter = VideoReformatter()
+        self._size: tuple[int, int] | None = None
+
+    def __call__(self, frame: VideoFrame) -> VideoFrame:
+        if self._size is None:
+            self._size = _even_size(frame.width, frame.height, self._short_side_px)
+            self.matrix = _matrix(frame)
+            self.rotation = frame.rotation
+        return self._reformatter.reformat(
+            frame, *self._size, "yuv420p", dst_colorspace=self.matrix, dst_color_range=ColorRange.MPEG, threads=1
+        )
+
+
+def _even_size(width_px: int, height_px: int, short_side_px: int) -> tuple[int, int]:
+    """Rounded down, so that nothing is ever enlarged."""
+    short = min(width_px, height_px)
+    kept = min(short, short_side_px)
+    return max(width_px * kept // short // 2 * 2, 2), max(height_px * kept // short // 2 * 2, 2)
+
+
+def _matrix(frame: VideoFrame) -> int:
+    """That of BT.601 where there is none, as readers take untagged videos."""
+    is_tagged = frame.format.name.startswith("yuv") and frame.colorspace != _UNTAGGED
+    return frame.colorspace if is_tagged else int(Colorspace.ITU601)
+
+
 @dataclass(frozen=True)
 class ShortClip:
-    """Frames, and when each begins and the last one ends to be shown, in units of `time_base` seconds."""
+    """Small frames, and when each begins and the last one ends to be shown, in units of `time_base` seconds.
+
+    matrix, rotation: as in Shrinker.
+    """
 
     frames: Sequence[VideoFrame]
     begins: Sequence[int]
     end: int
     time_base: Fraction
+    matrix: int
+    rotation: int
 
 
 @dataclass(frozen=True)
@@ -67,107 +107,85 @@ class Beginnings(Sampling):
         return [start + part * part_seconds for part in range(self.num_frames)]
 
 
-def shorten(row: ManifestRow, num_frames: int) -> ShortClip:
-    """At most `num_frames` frames of a video or its segment. Raises DecodeError, naming the file."""
+def shorten(row: ManifestRow, num_frames: int, short_side_px: int) -> ShortClip:
+    """At most `num_frames` frames of a video or its segment, their short side at most `short_side_px`.
+
+    Raises DecodeError, naming the file.
+    """
     info = probe_row(row, "video")
+    shrink = Shrinker(short_side_px)
     if row.file.is_dir() or is_webp(Source.of(row)):
-        return _shorten_pictures(row, info, num_frames)
-    seconds = (row.end_seconds or info.duration_seconds or 0.0) - (row.start_seconds or 0.0)
+        return _shorten_pictures(row, info, num_frames, shrink)
+    start = row.start_seconds or 0.0
+    seconds = (row.end_seconds or info.duration_seconds or 0.0) - start
     if info.fps and seconds * info.fps <= num_frames:
-        shown = _shown_frames(row, num_frames * _TIMES_A_FRAME)
+        shown = _shown_frames(row, num_frames * _TIMES_A_FRAME, shrink)
         if len(shown) <= num_frames:
-            return _with_own_times(shown, row.start_seconds or 0.0, seconds)
-    shown = _shown_frames(row, num_frames)
+            return _with_own_times(shown, start, seconds, shrink)
+    shown = _shown_frames(row, num_frames, shrink)
     if len(shown) < num_frames:
-        return _with_own_times(shown, row.start_seconds or 0.0, seconds)
-    return _evenly([frame for _, frame in shown], seconds)
+        return _with_own_times(shown, start, seconds, shrink)
+    return _evenly([one.frame for one in shown], seconds, shrink)
 
 
-def _shorten_pictures(row: ManifestRow, info: MediaInfo, num_frames: int) -> ShortClip:
+def _shorten_pictures(row: ManifestRow, info: MediaInfo, num_frames: int, shrink: Shrinker) -> ShortClip:
     """Of a folder of frames, which are evenly spread, or an animated WebP."""
     fps = info.fps or _FPS_OF_FOLDERS
     seconds = (row.end_seconds or (info.num_frames or 1) / fps) - (row.start_seconds or 0.0)
     count = min(num_frames, max(round(seconds * fps), 1)) if row.file.is_dir() else num_frames
     pixels = decode_sampled(row, Beginnings(count, row.start_seconds, row.end_seconds))
-    return _evenly([VideoFrame.from_ndarray(frame) for frame in pixels], seconds)
+    return _evenly([shrink(VideoFrame.from_ndarray(frame)) for frame in pixels], seconds, shrink)
 
 
-def _shown_frames(row: ManifestRow, num_parts: int) -> list[ShownFrame]:
+def _shown_frames(row: ManifestRow, num_parts: int, shrink: Shrinker) -> list[ShownFrame]:
     """The frames shown at the beginnings of so many parts, each once."""
-    shown = decode_shown_frames(Source.of(row), Beginnings(num_parts, row.start_seconds, row.end_seconds))
-    return [one for index, one in enumerate(shown) if not index or one.frame is not shown[index - 1].frame]
+    sampling = Beginnings(num_parts, row.start_seconds, row.end_seconds)
+    return decode_shown_frames(Source.of(row), sampling, shrink)
 
 
-def _evenly(frames: Sequence[VideoFrame], seconds: float) -> ShortClip:
+def _evenly(frames: Sequence[VideoFrame], seconds: float, shrink: Shrinker) -> ShortClip:
     # Whole ticks a frame, so that times which are fractions of the length fall on the edges of frames.
     ticks = max(round(seconds / len(frames) / _TICK), 1)
-    return ShortClip(frames, [ticks * index for index in range(len(frames))], ticks * len(frames), _TICK)
+    begins = [ticks * index for index in range(len(frames))]
+    return ShortClip(frames, begins, ticks * len(frames), _TICK, shrink.matrix, shrink.rotation)
 
 
-def _with_own_times(shown: Sequence[ShownFrame], start_seconds: float, seconds: float) -> ShortClip:
+def _with_own_times(shown: Sequence[ShownFrame], start: float, seconds: float, shrink: Shrinker) -> ShortClip:
     # Parts of the video's own unit, so that its times are whole numbers, and fine enough for segments between them.
-    video_ticks = (shown[0].frame.time_base or _TICK).denominator
-    tick = Fraction(1, video_ticks * math.ceil(_TICK.denominator / video_ticks))
-    begins = [max(math.ceil((begin - start_seconds) / tick - 1e-6), 0) for begin, _ in shown]
+    unit = math.lcm(*(one.begins_seconds.denominator for one in shown))
+    tick = Fraction(1, unit * math.ceil(_TICK.denominator / unit))
+    begins = [max(math.ceil((one.begins_seconds - start) / tick - 1e-6), 0) for one in shown]
     end = max(round(seconds / tick), begins[-1] + 1)
-    return ShortClip([frame for _, frame in shown], begins, end, tick)
+    return ShortClip([one.frame for one in shown], begins, end, tick, shrink.matrix, shrink.rotation)
 
 
-def write_short_clip(path: Path, clip: ShortClip, short_side_px: int) -> None:
-    """Write an MP4 file, its short side brought down to `short_side_px` and both sides to even numbers.
+def write_short_clip(path: Path, clip: ShortClip) -> None:
+    """Write an MP4 file.
 
     Raises OSError where it cannot be written, and another FFmpegError where it cannot be encoded.
     """
-    first = clip.frames[0]
-    reformatter = VideoReformatter()
     ends = [*clip.begins[1:], clip.end]
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        stream = _add_stream(container, clip.time_base)
-        stream.width, stream.height = _even_size(first.width, first.height, short_side_px)
-        matrix = _tag_colours(stream, first)
-        if first.rotation:
-            stream.set_display_rotation(first.rotation)
+        stream = _add_stream(container, clip)
         for index, (frame, begin, end) in enumerate(zip(clip.frames, clip.begins, ends, strict=True)):
-            small = reformatter.reformat(
-                frame,
-                stream.width,
-                stream.height,
-                "yuv420p",
-                dst_colorspace=matrix,
-                dst_color_range=ColorRange.MPEG,
-                threads=1,
-            )
-            small.pts, small.time_base, small.pict_type = index, 1 / _NOMINAL_FPS, PictureType.NONE
-            for packet in stream.encode(small):
+            frame.pts, frame.time_base, frame.pict_type = index, 1 / _NOMINAL_FPS, PictureType.NONE
+            for packet in stream.encode(frame):
                 packet.time_base = clip.time_base
                 packet.pts = packet.dts = begin
                 packet.duration = end - begin
                 container.mux(packet)
 
 
-def _even_size(width_px: int, height_px: int, short_side_px: int) -> tuple[int, int]:
-    """Rounded down, so that nothing is ever enlarged."""
-    short = min(width_px, height_px)
-    kept = min(short, short_side_px)
-    return max(width_px * kept // short // 2 * 2, 2), max(height_px * kept // short // 2 * 2, 2)
-
-
-def _add_stream(container: OutputContainer, time_base: Fraction) -> VideoStream:
+def _add_stream(container: OutputContainer, clip: ShortClip) -> VideoStream:
     stream = container.add_stream("mpeg4", rate=_NOMINAL_FPS, options=_ENCODER_OPTIONS)
     assert isinstance(stream, VideoStream)
-    stream.pix_fmt, stream.gop_size, stream.time_base = "yuv420p", 0, time_base
-    stream.codec_context.thread_count = 1
+    stream.width, stream.height, stream.pix_fmt = clip.frames[0].width, clip.frames[0].height, "yuv420p"
+    stream.gop_size, stream.time_base = 0, clip.time_base
+    if clip.rotation:
+        stream.set_display_rotation(clip.rotation)
+    codec = stream.codec_context
+    codec.thread_count = 1
+    codec.colorspace, codec.color_range = clip.matrix, ColorRange.MPEG
+    # MP4 stores the matrix only beside these two, which change no pixel here.
+    codec.color_primaries = codec.color_trc = _BT709
     return stream
-
-
-def _tag_colours(stream: VideoStream, frame: VideoFrame) -> int:
-    """Give the stream the colour matrix of `frame`, and return it; that of BT.601, which is also what untagged means.
-
-    MP4 stores the matrix only beside the other two tags, which change no pixel here.
-    """
-    codec, bt709, untagged = stream.codec_context, 1, 2
-    is_yuv = frame.format.name.startswith("yuv")
-    matrix = frame.colorspace if is_yuv and frame.colorspace != untagged else int(Colorspace.ITU601)
-    codec.colorspace, codec.color_range = matrix, ColorRange.MPEG
-    codec.color_primaries, codec.color_trc = bt709, bt709
-    return matrix
