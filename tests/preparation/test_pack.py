@@ -23,7 +23,7 @@ from cover.preparation.pack import PackFormat, num_bytes, pack
 from cover.preparation.reasons import unreadable_rows
 from cover.preparation.survey import Pool
 
-POOL = Pool(num_processes=2, timeout_seconds=2)
+POOL = Pool(num_processes=1, timeout_seconds=2)
 FORMAT = PackFormat(short_side_px=48, num_frames=16)
 
 WriteMedia = Callable[..., Path]

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from cover.catalog.manifest import ManifestRow
 from cover.media.sampling import Sampling
@@ -68,6 +69,14 @@ def test_a_short_video_keeps_all_frames_with_their_times(
     assert probe_video(copy).num_frames == num_frames
     for wanted in (1, 5, 7, 64, 100):
         assert numbers_of(decode_video(copy, Sampling(wanted))) == numbers_of(decode_video(video, Sampling(wanted)))
+
+
+def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
+    picture = np.full((32, 32, 4), 255, np.uint8)
+    picture[:, :16] = (0, 128, 0, 0)
+    Image.fromarray(picture).save(tmp_path / "a.gif")
+    assert decode_video(tmp_path / "a.gif", Sampling(1)).min() == 255
+    assert decode_video(pack(tmp_path / "a.gif"), Sampling(1)).min() > 250
 
 
 def test_a_variable_frame_rate(tmp_path: Path, write_video: WriteMedia, numbers_of: NumbersOf) -> None:

@@ -8,9 +8,9 @@ a multiple. The middles of T equal parts are odd multiples of 1/2T. So whoever t
 the video's where 2·T·C divides F: with F = 64 for T = 1, 2, 4, 8, 16 and 32. A video of no more than F frames keeps
 them all, with their times, and any T is exact.
 
-The copies are MPEG-4 (Part 2) in MP4. Of what every player reads, it was the quickest to decode (benchmarks/pack.py):
-H.264 takes twice the time. Its quantiser is as fine for high frequencies as for low ones, so that a step of 2 keeps any
-content above 38 dB.
+The copies are MPEG-4 (Part 2) in MP4, which players know, though browsers do not. It was the quickest to decode of what
+was tried: H.264 takes twice the time (benchmarks/pack.py). Its quantiser is as fine for high frequencies as for low
+ones, so that its second finest step keeps even noise at 38 dB.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from av.container import OutputContainer
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
@@ -30,6 +31,7 @@ from av.video.stream import VideoStream
 from cover.catalog.manifest import ManifestRow
 from cover.media.decode import decode_sampled, probe_row
 from cover.media.info import MediaInfo
+from cover.media.pixels import make_pictures
 from cover.media.sampling import Sampling
 from cover.media.source import Source
 from cover.media.video import ShownFrame, decode_shown_frames
@@ -59,6 +61,8 @@ class Shrinker:
         self._size: tuple[int, int] | None = None
 
     def __call__(self, frame: VideoFrame) -> VideoFrame:
+        if any(component.is_alpha for component in frame.format.components):
+            frame = VideoFrame.from_ndarray(np.ascontiguousarray(make_pictures([frame])[0].rgb))
         if self._size is None:
             self._size = _even_size(frame.width, frame.height, self._short_side_px)
             self.matrix = _matrix(frame)
