@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
+from cover.catalog.exclusion import read_exclusions, without_excluded
 from cover.catalog.manifest import Manifest
 from cover.errors import CheckpointError, ManifestError, RecipeError
 from cover.mixture.dataset import Dataset
@@ -46,7 +47,8 @@ def train(
         raise CheckpointError(f"{run} holds a run already; continue it with --resume or choose another --out")
     checkpoint = find_checkpoint(run, LATEST) if (run / LATEST).exists() else None
     init = open_source(recipe.init) if recipe.init and not checkpoint else None
-    manifests = open_manifests(recipe, "train")
+    excluded = read_exclusions(recipe.data.exclude)
+    manifests = {name: without_excluded(whole, excluded) for name, whole in open_manifests(recipe, "train").items()}
     check_policy(recipe, manifests)
     validation = open_manifests(recipe, "val", like=manifests)
     accelerator = start_accelerator(recipe, run)
@@ -166,7 +168,7 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
     """The state to go on from.
 
     state: as saved. fresh: as the recipe would begin. Raises CheckpointError for another optimizer, and naming a
-    dataset whose manifest is not the one of before, unless that is allowed; the mixture starts a new epoch then.
+    dataset whose samples are not those of before, unless that is allowed; the mixture starts a new epoch then.
     """
     if state.optimizer != fresh.optimizer:
         raise CheckpointError(
@@ -179,8 +181,8 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
     )
     if changed and not allow_changed_data:
         raise CheckpointError(
-            f"the training manifest of {', '.join(changed)} is not the one this run began with; "
-            "restore it, or pass --allow-changed-data to go on with the new one"
+            f"the training samples of {', '.join(changed)} are not those this run began with; restore the manifest and "
+            "data.exclude, or pass --allow-changed-data to go on with the new ones"
         )
     if changed:
         state.mixture_start = state.step

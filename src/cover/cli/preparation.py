@@ -25,6 +25,9 @@ Again = Annotated[bool, typer.Option("--again", help="Also try again what was un
 ShardOption = Annotated[
     str | None, typer.Option("--shard", metavar="I/N", help="Do part I of N only, numbered from 1; merge them after.")
 ]
+Leaks = Annotated[bool, typer.Option("--leaks", help="Find training samples that occur in a val or test split.")]
+Frames = Annotated[bool, typer.Option(help="Find leaks also by how frames look, which decodes some of every sample.")]
+LeaksOut = Annotated[Path | None, typer.Option(help="List of leaks to write, for `exclude` in a recipe's [data].")]
 Merge = Annotated[bool, typer.Option("--merge", help="Decode nothing: put together what all shards have found.")]
 
 
@@ -37,12 +40,22 @@ def check_command(
     again: Again = False,
     shard: ShardOption = None,
     merge: Merge = False,
+    leaks: Leaks = False,
+    frames: Frames = True,
+    out: LeaksOut = None,
 ) -> None:
     """Decode every sample, and note in the manifest which are unreadable and why.
 
     Goes on where it was interrupted, and leaves out what was checked before. Exit code 0: all samples are readable, or
-    the shard is done; 1: some are not; 2: a mistake in the call.
+    the shard is done, or nothing leaks; 1: some are not; 2: a mistake in the call.
+
+    With --leaks, find the training samples that occur in a val or test split of any of the datasets instead: by source
+    and time (YouTube ids), and by what frames look like.
     """
+    if leaks:
+        raise typer.Exit(print_leaks(manifests, frames, out, processes, timeout_seconds))
+    if out or not frames:
+        raise CoverError("--out and --no-frames are about leaks; add --leaks")
     from cover.catalog.manifest import Manifest
     from cover.preparation.check import check
     from cover.preparation.reasons import unreadable_rows
@@ -136,3 +149,25 @@ def print_summary(manifest: Manifest, unreadable: Mapping[int, str], num_samples
         example = manifest[count.example].path
         table.add_row(escape(count.reason), f"{count.count:,}", f"{count.count / num_samples:.2%}", escape(example))
     terminal.print(table)
+
+
+def print_leaks(paths: list[Path], frames: bool, out: Path | None, processes: int | None, seconds: float) -> bool:
+    """Print which training samples leak, and write them to `out`. Returns whether any does."""
+    from cover.catalog.manifest import Manifest
+    from cover.preparation.leaks import find_leaks, leaks_table, num_leaking, write_leaks
+
+    manifests = [Manifest.open(path) for path in paths]
+    with _resumable():
+        leaks = find_leaks(manifests, by_frames=frames, num_processes=processes, timeout_seconds=seconds)
+    terminal = console()
+    if leaks:
+        terminal.print(leaks_table(leaks))
+    for name, count in num_leaking(leaks).items():
+        terminal.print(f"{name}: {count:,} training samples occur in evaluation splits", soft_wrap=True)
+    if not leaks:
+        terminal.print("no training sample occurs in an evaluation split")
+    if out:
+        write_leaks(out, leaks)
+        hint = f"written to {out}; leave them out with: --set 'data.exclude=[\"{out}\"]'"
+        terminal.print(hint, soft_wrap=True, markup=False)
+    return bool(leaks)
