@@ -195,7 +195,7 @@ class Manifest:
 
 def write_manifest(
     path: str | Path,
-    rows: Iterable[ManifestRow | Mapping[str, Any]],
+    rows: Iterable[ManifestRow | Mapping[str, Any]] | Mapping[str, Sequence[Any]],
     *,
     name: str,
     kind: Kind,
@@ -205,6 +205,8 @@ def write_manifest(
 ) -> Manifest:
     """Write `rows` to `path` and open it. The file appears whole or not at all.
 
+    rows: rows, or columns: name → a value a row, of which nullable ones may be absent; a million rows are written some
+    ten times as fast from columns.
     root: folder that the rows' paths are relative to. A root inside the manifest's own folder is stored relative to
     it, so that the two can move together.
 
@@ -269,21 +271,30 @@ class _HashingFile(io.RawIOBase):
         return len(data)
 
 
-def _table(rows: Iterable[ManifestRow | Mapping[str, Any]], name: str) -> pa.Table:
-    columns = (vars(row) if isinstance(row, ManifestRow) else row for row in rows)
-    batches: list[pa.RecordBatch] = []
+def _table(rows: Iterable[ManifestRow | Mapping[str, Any]] | Mapping[str, Sequence[Any]], name: str) -> pa.Table:
     try:
-        while batch := list(itertools.islice(columns, 65536)):
-            batches.append(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
+        table = _from_columns(rows) if isinstance(rows, Mapping) else _from_rows(rows)
     except UnicodeEncodeError as error:
         raise ManifestError(f"{error.object!r} in {name} is not UTF-8; rename the file") from error
-    if not batches:
+    if not len(table):
         raise ManifestError(f"{name} has no samples; a manifest takes at least one")
-    table = pa.Table.from_batches(batches).combine_chunks()
     for column in ("sample_id", "path", "label"):
         if table[column].null_count:
             raise ManifestError(f"a sample of {name} has no {column}; every sample takes one")
     return table
+
+
+def _from_rows(rows: Iterable[ManifestRow | Mapping[str, Any]]) -> pa.Table:
+    values = (vars(row) if isinstance(row, ManifestRow) else row for row in rows)
+    batches = iter(lambda: list(itertools.islice(values, 65536)), [])
+    return pa.Table.from_batches(
+        [pa.RecordBatch.from_pylist(batch, schema=SCHEMA) for batch in batches], SCHEMA
+    ).combine_chunks()
+
+
+def _from_columns(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+    fields = [field for field in SCHEMA if field.name in columns]
+    return _with_absent_columns(pa.table([pa.array(columns[f.name], f.type) for f in fields], schema=pa.schema(fields)))
 
 
 def _with_absent_columns(table: pa.Table) -> pa.Table:
