@@ -83,7 +83,7 @@ def _fill(
     results = run_in_processes(
         partial(_hash_sample, manifest), todo, num_processes=num_processes, timeout_seconds=timeout_seconds
     )
-    with progress_bar("files", transient=True) as progress, closing(results):  # type: ignore[type-var]
+    with progress_bar("files", transient=True) as progress, closing(results):
         bar = progress.add_task(f"hashing {manifest.name} {manifest.split}", total=len(todo))
         for row, found in results:
             hashes[row] = 0 if found is None or isinstance(found, Lost) else found.ravel()

@@ -144,10 +144,10 @@ def _num_bytes(row: ManifestRow) -> int:
 
 
 def _write_manifest(manifest: Manifest, packed: Path, found: Mapping[int, Finding]) -> Manifest:
-    def rows() -> Iterator[ManifestRow]:
+    def rows() -> Iterator[dict[str, Any]]:
         for number, row in enumerate(manifest):
             findings = {name: getattr(found[number], name) for name in FINDINGS}
-            yield replace(_copy_of(row, manifest.kind, packed), **findings)
+            yield vars(_copy_of(row, manifest.kind, packed)) | findings
 
     return write_manifest(
         packed,
