@@ -160,6 +160,8 @@ def unreadable_files(folder: Path, write_video: WriteVideo) -> dict[str, str]:
     whole = video.read_bytes()
     (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     damage(video, byte_position(video, 0), whole.index(b"moov") - 4)
+    deaf = write_video(folder / "deaf.mp4", **HEVC)  # the decoder does not even open
+    damage(deaf, deaf.read_bytes().index(b"hvcC") + 26, deaf.read_bytes().index(b"hvcC") + 60)
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("hello\n" * 100)
     (folder / "playlist.mp4").write_text("#EXTM3U\n#EXTINF:1,\nhttp://localhost:9/a.ts\n")
@@ -173,6 +175,7 @@ def unreadable_files(folder: Path, write_video: WriteVideo) -> dict[str, str]:
         container.mux(stream.encode(None))
     return dict.fromkeys(("cut.mp4", "empty.mp4", "text.mp4", "playlist.mp4"), "cannot be decoded") | {
         "damaged.mp4": "no frame of it can be decoded",
+        "deaf.mp4": "no frame of it can be decoded",
         "sound.mp4": "it has no video stream",
         "folder.mp4": "cannot be decoded",
         "nowhere.mp4": "is not a file",

@@ -27,9 +27,9 @@ from av.video.stream import VideoStream
 from cover.errors import DecodeError
 from cover.media.faults import MAX_FRAME_PX, check_frame_size, decoding
 from cover.media.info import MediaInfo
+from cover.media.one_by_one import frames_one_by_one
 from cover.media.packets import INDEXED, MATROSKA, MP4, Unreliable, frames_by_packets
 from cover.media.pixels import Picture, make_pictures, quarter_turns
-from cover.media.playhead import frames_one_by_one
 from cover.media.sampling import Sampling
 from cover.media.source import Source
 
@@ -151,14 +151,17 @@ def _count_frames(source: Source, container: InputContainer, stream: VideoStream
 
 def _knows_duration(container: InputContainer, stream: VideoStream) -> bool:
     """Whether more than a header's word is behind the duration: a list of all frames that agrees with it."""
-    if container.format.name == "gif":
-        return True  # FFmpeg has gone through all frames
-    entries = stream.index_entries
-    if container.format.name not in (MP4, "avi") or not len(entries):
+    form, entries = container.format.name, stream.index_entries
+    if stream.duration is None or (form != "gif" and not len(entries)):
         return False
-    newest = entries[len(entries) - 1].timestamp
-    end = (stream.start_time or 0) + (stream.duration or 0)
-    return newest < end if container.format.name == MP4 else newest + 1 == end
+    end = (stream.start_time or 0) + stream.duration
+    match form:
+        case "gif":
+            return True  # FFmpeg has gone through all frames
+        case "avi":
+            return entries[len(entries) - 1].timestamp + 1 == end
+        case _:
+            return form == MP4 and entries[len(entries) - 1].timestamp < end
 
 
 def _measure_seconds(source: Source) -> float:

@@ -39,12 +39,15 @@ def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFra
         while True:
             try:
                 packet = next(packets, None)
-                frames = stream.decode(None) if packet is None else packet.decode()
-            except av.EOFError:
-                return
             except av.FFmpegError:
-                continue
+                packet = None
+            try:
+                frames = stream.decode(packet)
+            except av.FFmpegError:
+                frames = []
             yield from frames
+            if packet is None:
+                return
 
 
 def _avi_frames(frames: Iterator[VideoFrame], pts: int) -> Iterator[VideoFrame]:
