@@ -1,25 +1,27 @@
 """Clips a second on one core, and frames wrong, for 16 frames spread evenly over a file: ours beside other decoders.
 
-    python benchmarks/decode.py [--rounds 15] [--only h264]
+    python benchmarks/decode.py [--rounds 15] [--only h.264]
 
 Each kind of file is made on the spot from a texture that moves; a strip of black and white blocks at the top of each
-frame holds its number. All contestants decode with one thread, one after the other in every round, and the median of
-the rounds counts, so that other work on the machine disturbs all alike. decord, opencv-python-headless and torchcodec
-take part if they are installed. They are told the numbers of the frames shown at the wanted times, or those times; the
-times are all that ours gets.
+frame holds its number. All contestants decode with one thread. They take turns in every round, and the median of the
+rounds counts, so that other work on the machine disturbs all alike. The bare loop decodes every frame through PyAV and
+converts the chosen ones. torchcodec, decord and opencv-python-headless take part if they are installed; they are told
+the numbers of the frames shown at the wanted times, or those times, while ours finds the times by itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
+import itertools
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import zip_longest
 from pathlib import Path
 
 os.environ["OPENCV_FFMPEG_THREADS"] = "1"
@@ -28,12 +30,15 @@ import av
 import numpy as np
 import numpy.typing as npt
 import torch
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from cover.catalog.manifest import ManifestRow
+from cover.catalog.suffixes import Kind
 from cover.media.decode import decode_clip
+from cover.media.pixels import scaled_size
 
 Frames = npt.NDArray[np.uint8]
 FPS = 25
@@ -53,11 +58,20 @@ class Case:
     num_frames: int = 250
     pixel_format: str = "yuv420p"
     variable_rate: bool = False
+    short_side_px: int | None = None
     options: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_video_file(self) -> bool:
         return self.suffix != "jpg"
+
+    @property
+    def kind(self) -> Kind:
+        return "video" if self.num_frames > 1 else "image"
+
+    @property
+    def num_chosen(self) -> int:
+        return min(self.num_frames, NUM_CHOSEN)
 
     def times_ms(self) -> list[int]:
         """When each frame begins to be shown."""
@@ -72,7 +86,8 @@ CASES = [
     Case("H.264, keyframes every 12", keyframe_interval=12),
     Case("H.264, variable frame rate", keyframe_interval=50, variable_rate=True),
     Case("H.264, MKV, keyframes every 50", "mkv", keyframe_interval=50),
-    Case("H.264 1280×720, keyframes every 50", keyframe_interval=50, width_px=1280, height_px=720, num_frames=100),
+    Case("H.264 1280×720, 4 s", keyframe_interval=50, width_px=1280, height_px=720, num_frames=100),
+    Case("H.264 1280×720, 4 s, at 320", "mp4", "libx264", 50, 1280, 720, 100, short_side_px=320),
     Case("HEVC", codec="libx265", options={"preset": "fast", "x265-params": "log-level=error:pools=1"}),
     Case("VP9, WebM", "webm", "libvpx-vp9", 128, options={"cpu-used": "8", "deadline": "realtime", "b": "600k"}),
     Case("AV1", codec="libsvtav1", options={"preset": "10", "svtav1-params": "lp=1"}),
@@ -142,114 +157,134 @@ class Task:
 
     @classmethod
     def of(cls, case: Case, path: Path) -> Task:
-        row = ManifestRow("a", str(path), 0)
-        ours = decode_clip(row, "video" if case.num_frames > 1 else "image", NUM_CHOSEN)
-        shown = np.asarray(case.times_ms()) / 1000
-        end = shown[-1] + 1 / FPS
-        times = [(part + 0.5) * end / NUM_CHOSEN for part in range(len(ours))]
-        return cls(case, path, [int(np.searchsorted(shown, t + 1e-9, "right")) - 1 for t in times], times)
+        """The middles of 16 equal parts of the video. A player shows the last frame for 1 / FPS."""
+        begins = np.asarray(case.times_ms()) / 1000
+        seconds = (begins[-1] + 1 / FPS) / case.num_chosen
+        times = [(part + 0.5) * seconds for part in range(case.num_chosen)]
+        return cls(case, path, [int(np.searchsorted(begins, time + 1e-9, "right")) - 1 for time in times], times)
+
+    @property
+    def images(self) -> list[Path]:
+        """The image, or those of the folder that are chosen."""
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return [folder / f"img_{number + 1:05}.jpg" for number in self.numbers]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return scaled_size(self.case.width_px, self.case.height_px, self.case.short_side_px)
+
+    def scaled(self, frame: Frames) -> Frames:
+        if self.case.short_side_px is None:
+            return frame
+        return np.asarray(Image.fromarray(frame).resize(self.size, Image.Resampling.BILINEAR))
+
+
+Decoder = Callable[[Task], Frames]
 
 
 def ours(task: Task) -> Frames:
-    return decode_clip(
-        ManifestRow("a", str(task.path), 0), "video" if task.case.num_frames > 1 else "image", NUM_CHOSEN
-    )
+    row = ManifestRow("a", str(task.path), 0)
+    return decode_clip(row, task.case.kind, NUM_CHOSEN, short_side_px=task.case.short_side_px)
 
 
 def bare_loop(task: Task) -> Frames:
-    """Decode all frames through PyAV and convert the chosen."""
     if not task.case.is_video_file:
-        return pillow(task)
+        return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in task.images])
     with av.open(str(task.path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
-        chosen = set(task.numbers)
-        frames = container.decode(stream)
-        return np.stack([frame.to_ndarray(format="rgb24") for i, frame in enumerate(frames) if i in chosen])
-
-
-def pillow(task: Task) -> Frames:
-    return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in images_of(task)])
-
-
-def images_of(task: Task) -> Sequence[Path]:
-    return [task.path] if task.path.is_file() else [task.path / f"img_{i + 1:05}.jpg" for i in task.numbers]
+        frames = [frame for index, frame in enumerate(container.decode(stream)) if index in task.numbers]
+    reformatter = VideoReformatter()
+    return np.stack([task.scaled(reformatter.reformat(f, format="rgb24", threads=1).to_ndarray()) for f in frames])
 
 
 def torchcodec_exact(task: Task) -> Frames:
     from torchcodec.decoders import VideoDecoder
 
     decoder = VideoDecoder(str(task.path), num_ffmpeg_threads=1, seek_mode="exact", dimension_order="NHWC")
-    return decoder.get_frames_played_at(task.times_seconds).data.numpy()
+    return np.stack([task.scaled(frame) for frame in decoder.get_frames_played_at(task.times_seconds).data.numpy()])
 
 
 def decord(task: Task) -> Frames:
     from decord import VideoReader
 
-    return VideoReader(str(task.path), num_threads=1).get_batch(task.numbers).asnumpy()
+    width_px, height_px = task.size if task.case.short_side_px else (-1, -1)
+    reader = VideoReader(str(task.path), width=width_px, height=height_px, num_threads=1)
+    return reader.get_batch(task.numbers).asnumpy()
 
 
 def opencv(task: Task) -> Frames:
-    """Grab all frames and retrieve the chosen."""
+    """Grabs every frame and retrieves the chosen ones."""
     import cv2
 
     if not task.case.is_video_file:
-        return np.stack([cv2.imread(str(path))[..., ::-1] for path in images_of(task)])
+        return np.stack([cv2.imread(str(path))[..., ::-1] for path in task.images])
     capture = cv2.VideoCapture(str(task.path))
     frames: list[Frames] = []
     for number in range(task.numbers[-1] + 1):
-        if not capture.grab():
-            break
-        if number in task.numbers:
-            frames.append(capture.retrieve()[1][..., ::-1])
+        if capture.grab() and number in task.numbers:
+            frame = capture.retrieve()[1]
+            if task.case.short_side_px:
+                frame = cv2.resize(frame, task.size, interpolation=cv2.INTER_AREA)
+            frames.append(frame[..., ::-1])
     return np.stack(frames)
 
 
-def contestants() -> dict[str, Callable[[Task], Frames]]:
-    found: dict[str, Callable[[Task], Frames]] = {"ours": ours, "bare loop": bare_loop}
-    for name, module, decode in (
-        ("torchcodec exact", "torchcodec", torchcodec_exact),
-        ("decord", "decord", decord),
-        ("OpenCV", "cv2", opencv),
-    ):
-        if importlib.util.find_spec(module) is not None:
+def contestants() -> dict[str, Decoder]:
+    """By name; those that cannot be imported are left out, and said to be."""
+    found: dict[str, Decoder] = {"ours": ours, "bare loop": bare_loop}
+    others = {"torchcodec exact": torchcodec_exact, "decord": decord, "OpenCV": opencv}
+    for (name, decode), module in zip(others.items(), ("torchcodec.decoders", "decord", "cv2"), strict=True):
+        try:
+            importlib.import_module(module)
             found[name] = decode
+        except (ImportError, OSError, RuntimeError) as error:
+            print(f"without {name}: {str(error).strip().splitlines()[0]}")
     return found
 
 
 @dataclass
 class Score:
+    """Of one contestant at one file."""
+
     seconds: list[float] = field(default_factory=list)
     num_wrong: int = 0
     fault: str = ""
 
+    def take_turn(self, decode: Decoder, task: Task) -> None:
+        started = time.perf_counter()
+        try:
+            frames = decode(task)
+        except Exception as error:
+            self.fault = type(error).__name__
+            return
+        self.seconds.append(time.perf_counter() - started)
+        found = [read_number(frame) for frame in frames]
+        self.num_wrong = sum(a != b for a, b in zip_longest(found, task.numbers))
 
-def compete(task: Task, decoders: dict[str, Callable[[Task], Frames]], rounds: int) -> dict[str, Score]:
+    @property
+    def clips_per_second(self) -> float:
+        return 1 / statistics.median(self.seconds) if self.seconds else 0.0
+
+    def __str__(self) -> str:
+        if self.fault:
+            return f"cannot ({self.fault})"
+        rate = f"{self.clips_per_second:,.{0 if self.clips_per_second > 100 else 1}f}"
+        return f"{rate} [red]{self.num_wrong} wrong[/]" if self.num_wrong else rate
+
+
+def compete(task: Task, decoders: dict[str, Decoder], rounds: int) -> dict[str, Score]:
     scores = {name: Score() for name in decoders}
-    for _ in range(rounds):
-        for name, decode in decoders.items():
-            score = scores[name]
-            if score.fault:
-                continue
-            started = time.perf_counter()
-            try:
-                frames = decode(task)
-            except Exception as error:
-                score.fault = type(error).__name__
-                continue
-            score.seconds.append(time.perf_counter() - started)
-            numbers = [read_number(frame) for frame in frames] if len(score.seconds) == 1 else task.numbers
-            matches = sum(a == b for a, b in zip(numbers, task.numbers, strict=False))
-            score.num_wrong += len(task.numbers) - matches
+    for _, (name, decode) in itertools.product(range(rounds), decoders.items()):
+        if not scores[name].fault:
+            scores[name].take_turn(decode, task)
     return scores
 
 
-def cell(score: Score, best: float) -> str:
-    if not score.seconds:
-        return f"[dim]cannot ({score.fault})[/]"
-    rate = 1 / statistics.median(score.seconds)
-    wrong = f" [red]{score.num_wrong} wrong[/]" if score.num_wrong else ""
-    return f"{rate:.1f}{wrong}"
+def ratios(scores: dict[str, Score]) -> list[str]:
+    """Ours divided by the bare loop, and by decord."""
+    rates = {name: score.clips_per_second for name, score in scores.items()}
+    return [f"{rates['ours'] / rates[name]:.2f}" if rates.get(name) else "" for name in ("bare loop", "decord")]
 
 
 def main() -> None:
@@ -258,19 +293,20 @@ def main() -> None:
     parser.add_argument("--only", default="", help="kinds of files with this in their name")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if importlib.util.find_spec("cv2") is not None:
-        import cv2
-
-        cv2.setNumThreads(1)
     decoders = contestants()
-    table = Table("file", *(Column for Column in decoders))
+    if "OpenCV" in decoders:
+        importlib.import_module("cv2").setNumThreads(1)
+    table = Table(Column("clips/s", no_wrap=True), *decoders, "÷ bare loop", "÷ decord")
+    num_wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         for index, case in enumerate(CASES):
             if arguments.only.lower() in case.name.lower():
                 task = Task.of(case, write_file(Path(folder) / str(index), case))
                 scores = compete(task, decoders, arguments.rounds)
-                table.add_row(case.name, *(cell(score, 0) for score in scores.values()))
+                num_wrong += scores["ours"].num_wrong + bool(scores["ours"].fault)
+                table.add_row(case.name, *map(str, scores.values()), *ratios(scores))
     Console(width=140).print(table)
+    raise SystemExit(num_wrong > 0)
 
 
 if __name__ == "__main__":

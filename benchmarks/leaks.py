@@ -57,7 +57,7 @@ def by_source(num_train: int, num_val: int) -> None:
         splits = [(Path(name), "train", 0, num_train), (Path(name), "val", num_train - 1000, num_val)]
         paths = writer.starmap(write_split, splits)  # elsewhere, as its memory is not what is asked for
         started = time.perf_counter()
-        leaks = find_leaks([Manifest.open(path) for path in paths], by_frames=False)
+        leaks = find_leaks([Manifest.open(path) for path in paths], pool=None)
         seconds = time.perf_counter() - started
     found = ", ".join(f"{len(some.rows):,} {some.reason}" for some in leaks)
     print(f"{num_train:,} + {num_val:,} samples by source: {seconds:.1f} s; found {found}")

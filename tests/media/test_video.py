@@ -17,6 +17,9 @@ WriteVideo = Callable[..., Path]
 NumbersOf = Callable[[Any], list[int]]
 
 
+HEVC = {"codec": "libx265", "codec_options": {"x265-params": "log-level=none:pools=1:bframes=4"}}
+
+
 def expected(num_video_frames: int, num_frames: int) -> list[int]:
     """Frames in the middle of each part of a video with a constant frame rate."""
     return [(2 * part + 1) * num_video_frames // (2 * num_frames) for part in range(num_frames)]
@@ -29,17 +32,31 @@ def expected(num_video_frames: int, num_frames: int) -> list[int]:
         ("a.mp4", {"keyframe_interval": 250}),
         ("a.mp4", {"keyframe_interval": 1}),
         ("a.mp4", {"codec": "mpeg4", "codec_options": {"bf": "2"}}),
-        ("a.mp4", {"codec_options": {"x264-params": "open-gop=1:bframes=3"}}),
+        ("a.mp4", {"codec_options": {"x264-params": "open-gop=1:bframes=8:b-pyramid=strict:direct=temporal"}}),
+        ("a.mp4", {"codec_options": {"x264-params": "intra-refresh=1:bframes=0"}}),
+        ("a.mp4", {"codec_options": {"x264-params": "interlaced=1:bframes=3"}}),
         ("a.mp4", {"container_options": {"movflags": "frag_keyframe+empty_moov"}}),
-        ("a.mov", {"pixel_format": "yuv444p"}),
+        ("a.mp4", {"pixel_format": "yuv420p10le"}),
+        ("a.mp4", {"pixel_format": "yuv444p", "width_px": 71, "height_px": 49}),
+        ("a.mov", {"codec": "prores_ks", "pixel_format": "yuv422p10le"}),
+        ("a.mp4", HEVC),
+        ("a.mkv", HEVC | {"pixel_format": "yuv420p10le"}),
+        ("a.mp4", {"codec": "libsvtav1", "codec_options": {"preset": "12", "svtav1-params": "lp=1"}}),
         ("a.mkv", {}),
-        ("a.webm", {"codec": "libvpx-vp9"}),
+        ("a.mkv", {"codec": "mpeg4", "codec_options": {"bf": "2"}}),
+        ("a.mkv", {"codec": "ffv1"}),
+        ("a.webm", {"codec": "libvpx", "codec_options": {"auto-alt-ref": "1", "lag-in-frames": "16"}}),
+        ("a.webm", {"codec": "libvpx-vp9", "width_px": 71, "height_px": 49}),
+        ("a.mp4", {"codec": "libvpx-vp9", "codec_options": {"auto-alt-ref": "1", "lag-in-frames": "16"}}),
         ("a.avi", {"codec": "mpeg4", "codec_options": {"bf": "2"}}),
+        ("a.avi", {"codec": "mjpeg", "pixel_format": "yuvj420p"}),
         ("a.avi", {}),
+        ("a.flv", {}),
+        ("a.wmv", {"codec": "wmv2"}),
+        ("a.3gp", {"codec": "h263", "width_px": 128, "height_px": 96}),
         ("a.ts", {}),
         ("a.mpg", {"codec": "mpeg2video"}),
         ("a.gif", {"codec": "gif", "pixel_format": "rgb8"}),
-        ("a.mp4", {"width_px": 70, "height_px": 50}),
     ],
 )
 def test_every_frame_is_the_one_shown(
@@ -105,7 +122,7 @@ def test_probe(tmp_path: Path, write_video: WriteVideo) -> None:
     info = probe_video(write_video(tmp_path / "a.mp4", num_frames=50, width_px=80))
     assert (info.num_frames, info.fps, info.duration_seconds, info.width_px, info.height_px) == (50, 25.0, 2.0, 80, 64)
     measured = probe_video(write_video(tmp_path / "a.mkv", num_frames=50))
-    assert (measured.num_frames, measured.duration_seconds) == (None, 2.0)
+    assert (measured.num_frames, measured.duration_seconds) == (50, 2.0)
 
 
 def byte_position(video: Path, frame: int) -> int:
@@ -143,6 +160,8 @@ def unreadable_files(folder: Path, write_video: WriteVideo) -> dict[str, str]:
     whole = video.read_bytes()
     (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     damage(video, byte_position(video, 0), whole.index(b"moov") - 4)
+    deaf = write_video(folder / "deaf.mp4", **HEVC)  # the decoder does not even open
+    damage(deaf, deaf.read_bytes().index(b"hvcC") + 26, deaf.read_bytes().index(b"hvcC") + 60)
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("hello\n" * 100)
     (folder / "playlist.mp4").write_text("#EXTM3U\n#EXTINF:1,\nhttp://localhost:9/a.ts\n")
@@ -156,6 +175,7 @@ def unreadable_files(folder: Path, write_video: WriteVideo) -> dict[str, str]:
         container.mux(stream.encode(None))
     return dict.fromkeys(("cut.mp4", "empty.mp4", "text.mp4", "playlist.mp4"), "cannot be decoded") | {
         "damaged.mp4": "no frame of it can be decoded",
+        "deaf.mp4": "no frame of it can be decoded",
         "sound.mp4": "it has no video stream",
         "folder.mp4": "cannot be decoded",
         "nowhere.mp4": "is not a file",

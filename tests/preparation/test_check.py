@@ -14,12 +14,12 @@ import pytest
 from cover.catalog.manifest import Manifest
 from cover.errors import CoverError
 from cover.media.reasons import count_reasons
-from cover.preparation.check import check, check_shard, merge_check
+from cover.preparation.check import check
 from cover.preparation.journal import Shard
 from cover.preparation.reasons import unreadable_rows
-from cover.preparation.survey import Survey
+from cover.preparation.survey import Pool
 
-SURVEY = Survey(num_processes=2, timeout_seconds=2)
+POOL = Pool(num_processes=2, timeout_seconds=2)
 
 
 def verdicts(manifest: Manifest) -> dict[str, str]:
@@ -33,10 +33,10 @@ def journals(manifest: Manifest) -> list[str]:
     return sorted(path.name for path in manifest.path.parent.glob("*.jsonl"))
 
 
-def test_findings_are_written_into_the_manifest(broken_manifest: Manifest, broken: dict[str, str]) -> None:
-    checked = check(broken_manifest, SURVEY, num_frames=4)
-    assert verdicts(broken_manifest) == broken
-    assert checked.digest == broken_manifest.digest and not journals(checked)
+def test_findings_are_written_into_the_manifest(hanging_manifest: Manifest, broken: dict[str, str]) -> None:
+    checked = check(hanging_manifest, num_frames=4).run(POOL)
+    assert verdicts(hanging_manifest) == broken
+    assert checked.digest == hanging_manifest.digest and not journals(checked)
     good = next(row for row in checked if row.sample_id == "jump/3.mp4")
     assert (good.num_frames, good.fps, good.duration_seconds) == (23, 25.0, 23 / 25)
     assert (good.width, good.height, good.rotation) == (64, 64, 0)
@@ -44,7 +44,7 @@ def test_findings_are_written_into_the_manifest(broken_manifest: Manifest, broke
 
 def test_images_too(image_manifest: Manifest) -> None:
     image_manifest[2].file.write_bytes(b"no image")
-    checked = check(image_manifest, SURVEY, num_frames=4)
+    checked = check(image_manifest, num_frames=4).run(POOL)
     assert verdicts(checked) == {image_manifest[2].sample_id: "cannot identify image file"}
     assert (checked[0].width, checked[0].num_frames) == (64, 1)
 
@@ -52,39 +52,39 @@ def test_images_too(image_manifest: Manifest) -> None:
 def test_what_was_checked_is_left_out_and_the_unreadable_tried_again_on_demand(
     broken_manifest: Manifest, broken: dict[str, str], write_video: Callable[..., Path]
 ) -> None:
-    check(broken_manifest, SURVEY, num_frames=4)
+    check(broken_manifest, num_frames=4).run(POOL)
     for row in broken_manifest:
         if row.sample_id not in broken:
             row.file.unlink()  # so that looking again would be seen
     write_video(broken_manifest.root / "jump/cut.mp4")
-    assert verdicts(check(Manifest.open(broken_manifest.path), SURVEY, num_frames=4)) == broken
-    mended = check(Manifest.open(broken_manifest.path), SURVEY, num_frames=4, again=True)
+    assert verdicts(check(Manifest.open(broken_manifest.path), num_frames=4).run(POOL)) == broken
+    mended = check(Manifest.open(broken_manifest.path), num_frames=4).run(POOL, again=True)
     assert verdicts(mended) == {name: reason for name, reason in broken.items() if name != "jump/cut.mp4"}
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
 def test_shards_merge_in_any_order(broken_manifest: Manifest, broken: dict[str, str], order: tuple[int, ...]) -> None:
     shards = [Shard(number, 3) for number in order]
-    found = [check_shard(broken_manifest, shard, SURVEY, num_frames=4) for shard in shards]
-    assert sorted(itertools.chain(*found)) == list(range(12))
+    found = [check(broken_manifest, num_frames=4).run_shard(shard, POOL) for shard in shards]
+    assert sorted(itertools.chain(*found)) == list(range(11))
     assert Manifest.open(broken_manifest.path)[0].readable is None
-    assert verdicts(merge_check(broken_manifest)) == broken
+    assert verdicts(check(broken_manifest, num_frames=4).merge()) == broken
     assert not journals(broken_manifest)
 
 
 def test_missing_and_unfinished_shards_are_named(broken_manifest: Manifest) -> None:
     with pytest.raises(CoverError, match=r"clips-train.check: shards found are none; --merge takes all parts of one "):
-        merge_check(broken_manifest)
+        check(broken_manifest, num_frames=4).merge()
     for number in (1, 2):
-        check_shard(broken_manifest, Shard(number, 4), SURVEY, num_frames=4)
+        check(broken_manifest, num_frames=4).run_shard(Shard(number, 4), POOL)
     journal = broken_manifest.path.parent / "clips-train.check-2-of-4.jsonl"
     journal.write_text(journal.read_text().replace('{"complete": true}', ""))
     message = r"3 of 4 shards are missing or not done \(2/4, 3/4, 4/4\); run --shard 2/4 first"
     with pytest.raises(CoverError, match=message):
-        merge_check(broken_manifest)
-    check_shard(broken_manifest, Shard(1, 2), SURVEY, num_frames=4)
+        check(broken_manifest, num_frames=4).merge()
+    check(broken_manifest, num_frames=4).run_shard(Shard(1, 2), POOL)
     with pytest.raises(CoverError, match="shards found are 1/2, 1/4, 2/4; --merge takes all parts of one division"):
-        merge_check(broken_manifest)
+        check(broken_manifest, num_frames=4).merge()
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "-1/3", "1/0"])
@@ -97,39 +97,39 @@ def test_a_journal_of_another_manifest_is_refused(broken_manifest: Manifest) -> 
     journal = broken_manifest.path.with_suffix(".check.jsonl")
     journal.write_text('{"digest": "other"}\n')
     with pytest.raises(CoverError, match=r"check.jsonl is about other work \(another manifest\); go on with that, or "):
-        check(broken_manifest, SURVEY, num_frames=4)
+        check(broken_manifest, num_frames=4).run(POOL)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_check_goes_on_where_it_was(
-    broken_manifest: Manifest, broken: dict[str, str], stop: signal.Signals
+    tmp_path: Path, hanging_manifest: Manifest, broken: dict[str, str], stop: signal.Signals
 ) -> None:
-    options = ["--processes", "1", "--timeout-seconds", "3"]
-    command = [sys.executable, "-m", "cover.cli", "check", str(broken_manifest.path), *options]
-    journal = broken_manifest.path.with_suffix(".check.jsonl")
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+    options = ["--processes", "1", "--timeout-seconds", "2"]
+    command = [sys.executable, "-m", "cover.cli", "check", str(hanging_manifest.path), *options]
+    journal = hanging_manifest.path.with_suffix(".check.jsonl")
+    printed = tmp_path / "printed"
+    with printed.open("w") as file, subprocess.Popen(command, stderr=file) as running:
         while not journal.exists() or len(journal.read_text().splitlines()) < 5:
             assert running.poll() is None, "the pipe should have blocked it"
             time.sleep(0.02)
         running.send_signal(stop)
-        _, errors = running.communicate()
     assert running.returncode == (130 if stop == signal.SIGINT else -stop)
-    assert errors == ("interrupted; the same command goes on from here\n" if stop == signal.SIGINT else "")
+    assert printed.read_text() == ("interrupted; the same command goes on from here\n" if stop == signal.SIGINT else "")
     found = [json.loads(line)["row"] for line in journal.read_text().splitlines() if '"row"' in line]
-    assert len(found) >= 3 and Manifest.open(broken_manifest.path)[0].readable is None
+    assert len(found) >= 3 and Manifest.open(hanging_manifest.path)[0].readable is None
     with journal.open("a") as file:
         file.write('{"row": 11, "readable": fal')  # as a kill in the middle of a line leaves it
     for row in found:
-        if broken_manifest[row].file.exists():
-            broken_manifest[row].file.unlink()  # so that looking again would be seen
-    assert verdicts(check(broken_manifest, SURVEY, num_frames=4)) == broken
+        if hanging_manifest[row].file.exists():
+            hanging_manifest[row].file.unlink()  # so that looking again would be seen
+    assert verdicts(check(hanging_manifest, num_frames=4).run(POOL)) == broken
 
 
 def test_reasons_are_counted_by_kind(broken_manifest: Manifest, broken: dict[str, str]) -> None:
-    rows = unreadable_rows(check(broken_manifest, SURVEY, num_frames=4))
+    rows = unreadable_rows(check(broken_manifest, num_frames=4).run(POOL))
     counts = [(count.reason, count.count) for count in count_reasons(rows)]
     assert counts[0] == ("Invalid data found when processing input", 2)
-    assert sorted(counts[1:]) == [("no such file", 1), ("timed out after 2 s", 1)]
+    assert counts[1:] == [("no such file", 1)]
     late = {3: "its segment begins at 7 s, after its end", 5: "its segment begins at 12.5 s, after its end"}
     (count,) = count_reasons(late)
     assert (count.reason, count.count, count.example) == ("its segment begins at … s, after its end", 2, 3)

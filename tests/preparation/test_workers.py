@@ -55,8 +55,8 @@ def test_processes_live_on_from_item_to_item() -> None:
 
 
 def test_a_limit_holds_for_each_item_by_itself() -> None:
-    naps = [partial(time.sleep, 0.3)] * 5
-    assert [result for _, result in outcomes(naps, num_processes=1, timeout_seconds=1)] == [None] * 5
+    naps = [partial(time.sleep, 0.2)] * 5
+    assert [result for _, result in outcomes(naps, num_processes=1, timeout_seconds=0.8)] == [None] * 5
 
 
 def test_an_exception_in_the_function_is_a_bug_and_raised() -> None:
@@ -100,7 +100,7 @@ from cover.preparation.workers import run_in_processes
 
 if __name__ == "__main__":
     calls = [os.getpid, partial(time.sleep, 3600)]
-    for _, pid in run_in_processes(operator.call, calls, num_processes=1, timeout_seconds=2):
+    for _, pid in run_in_processes(operator.call, calls, num_processes=1, timeout_seconds=1):
         print(pid, flush=True)
 """
 

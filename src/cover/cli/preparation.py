@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +16,7 @@ from cover.errors import CoverError
 if TYPE_CHECKING:
     from cover.catalog.manifest import Manifest
     from cover.preparation.journal import Shard
+    from cover.preparation.survey import Pool, Survey
 
 Manifests = Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests, as `cover index` writes.")]
 Processes = Annotated[int | None, typer.Option(min=1, help="Default: one for each CPU.")]
@@ -24,10 +25,10 @@ Again = Annotated[bool, typer.Option("--again", help="Also try again what was un
 ShardOption = Annotated[
     str | None, typer.Option("--shard", metavar="I/N", help="Do part I of N only, numbered from 1; merge them after.")
 ]
+Merge = Annotated[bool, typer.Option("--merge", help="Decode nothing: put together what all shards have found.")]
 Leaks = Annotated[bool, typer.Option("--leaks", help="Find training samples that occur in a val or test split.")]
 Frames = Annotated[bool, typer.Option(help="Find leaks also by how frames look, which decodes some of every sample.")]
 LeaksOut = Annotated[Path | None, typer.Option(help="List of leaks to write, for `exclude` in a recipe's [data].")]
-Merge = Annotated[bool, typer.Option("--merge", help="Decode nothing: put together what all shards have found.")]
 
 
 @app.command("check")
@@ -45,35 +46,73 @@ def check_command(
 ) -> None:
     """Decode every sample, and note in the manifest which are unreadable and why.
 
-    Goes on where it was interrupted, and leaves out what was checked before. Exit code 0: all samples are readable (or
-    the shard is done, or nothing leaks); 1: some are not; 2: a mistake in the call.
+    Goes on where it was interrupted, and leaves out what was checked before. Exit code 0: all samples are readable, or
+    the shard is done, or nothing leaks; 1: some are not; 2: a mistake in the call.
 
     With --leaks, find the training samples that occur in a val or test split of any of the datasets instead: by source
     and time (YouTube ids), and by what frames look like.
     """
+    from cover.catalog.manifest import Manifest
+    from cover.preparation.check import check
+    from cover.preparation.reasons import unreadable_rows
+    from cover.preparation.survey import Pool
+
+    pool, opened = Pool(processes, timeout_seconds), [Manifest.open(path) for path in manifests]
     if leaks:
-        raise typer.Exit(print_leaks(manifests, frames, out, processes, timeout_seconds))
+        raise typer.Exit(print_leaks(opened, pool if frames else None, out))
     if out or not frames:
         raise CoverError("--out and --no-frames are about leaks; add --leaks")
+    surveys = [check(manifest, num_frames=num_frames) for manifest in opened]
+    checked = list(_carried_out(surveys, pool, again, shard, merge))
+    raise typer.Exit(any(unreadable_rows(manifest) for _, manifest in checked))
+
+
+@app.command("pack")
+def pack_command(
+    manifests: Manifests,
+    out: Annotated[Path, typer.Option(help="Folder for the copies and their manifests.")],
+    short_side: Annotated[int, typer.Option(min=2, help="Pixels that longer short sides are brought down to.")] = 320,
+    frames: Annotated[int, typer.Option(min=1, help="The most frames that a video keeps.")] = 64,
+    processes: Processes = None,
+    timeout_seconds: TimeoutSeconds = 60.0,
+    again: Again = False,
+    shard: ShardOption = None,
+    merge: Merge = False,
+) -> None:
+    """Copy datasets for training: small files, every frame of which is cheap to reach.
+
+    Videos become MP4 files of keyframes only, images JPEG. OUT has a manifest of the same samples, to be named in the
+    recipe. Goes on where it was interrupted.
+    """
+    from rich.filesize import decimal
+
     from cover.catalog.manifest import Manifest
-    from cover.preparation.check import check, check_shard, merge_check
+    from cover.preparation.pack import PackFormat, num_bytes, pack
+    from cover.preparation.survey import Pool
+
+    format = PackFormat(short_side, frames)
+    surveys = [pack(Manifest.open(path), out, format) for path in manifests]
+    for survey, packed in _carried_out(surveys, Pool(processes, timeout_seconds), again, shard, merge):
+        before, after = num_bytes(survey.manifest, survey.journals.findings())
+        print(f"{packed.path}: {decimal(after)}, before {decimal(before)}")
+
+
+def _carried_out(
+    surveys: Sequence[Survey], pool: Pool, again: bool, shard: str | None, merge: bool
+) -> Iterator[tuple[Survey, Manifest]]:
+    """The surveys and the manifests that result, each with its summary printed; none from shards."""
     from cover.preparation.reasons import unreadable_among, unreadable_rows
-    from cover.preparation.survey import Survey
 
     part = _part(shard, merge)
-    survey = Survey(processes, timeout_seconds)
-    all_readable = True
-    for manifest in [Manifest.open(path) for path in manifests]:
+    for survey in surveys:
         with _resumable():
             if part:
-                found = check_shard(manifest, part, survey, num_frames=num_frames, again=again)
-                print_summary(manifest, unreadable_among(found), len(found))
-                continue
-            checked = merge_check(manifest) if merge else check(manifest, survey, num_frames=num_frames, again=again)
-        unreadable = unreadable_rows(checked)
-        print_summary(checked, unreadable, len(checked))
-        all_readable = all_readable and not unreadable
-    raise typer.Exit(not all_readable)
+                found = survey.run_shard(part, pool, again=again)
+                print_summary(survey.manifest, unreadable_among(found), len(found))
+            else:
+                manifest = survey.merge() if merge else survey.run(pool, again=again)
+                print_summary(survey.manifest, unreadable_rows(manifest), len(manifest))
+                yield survey, manifest
 
 
 def _part(shard: str | None, merge: bool) -> Shard | None:
@@ -113,14 +152,12 @@ def print_summary(manifest: Manifest, unreadable: Mapping[int, str], num_samples
     terminal.print(table)
 
 
-def print_leaks(paths: list[Path], frames: bool, out: Path | None, processes: int | None, seconds: float) -> bool:
+def print_leaks(manifests: list[Manifest], pool: Pool | None, out: Path | None) -> bool:
     """Print which training samples leak, and write them to `out`. Returns whether any does."""
-    from cover.catalog.manifest import Manifest
     from cover.preparation.leaks import find_leaks, leaks_table, num_leaking, write_leaks
 
-    manifests = [Manifest.open(path) for path in paths]
     with _resumable():
-        leaks = find_leaks(manifests, by_frames=frames, num_processes=processes, timeout_seconds=seconds)
+        leaks = find_leaks(manifests, pool)
     terminal = console()
     if leaks:
         terminal.print(leaks_table(leaks))

@@ -27,7 +27,7 @@ def probe_frame_folder(folder: Path, *, fps: float | None) -> MediaInfo:
     """Facts about the video, whose duration is known if `fps` is. Raises DecodeError, naming the folder."""
     with decoding(folder):
         images = _list_images(folder)
-    first = probe_image(Source(images[0]))
+    first = probe_image(Source(folder / images[0]))
     seconds = len(images) / fps if fps else None
     return MediaInfo(len(images), fps or None, seconds, first.width_px, first.height_px)
 
@@ -45,13 +45,13 @@ def decode_frame_folder(
     with decoding(folder):
         images = _list_images(folder)
         chosen = [images[index] for index in _indices(len(images), sampling, fps)]
-    frames = {path: decode_image(Source(path), short_side_px=short_side_px)[0] for path in dict.fromkeys(chosen)}
+    frames = {name: decode_image(folder / name, short_side_px=short_side_px)[0] for name in dict.fromkeys(chosen)}
     height_px, width_px = frames[chosen[0]].shape[:2]
-    return np.stack([_of_size(frames[path], width_px, height_px) for path in chosen])
+    return np.stack([_of_size(frames[name], width_px, height_px) for name in chosen])
 
 
-def _list_images(folder: Path) -> list[Path]:
-    """In the order of the numbers in their names."""
+def _list_images(folder: Path) -> list[str]:
+    """Names in the order of the numbers in them."""
     names = [
         name
         for name in os.listdir(folder)
@@ -59,7 +59,7 @@ def _list_images(folder: Path) -> list[Path]:
     ]
     if not names:
         raise DecodeError("there are no images in this folder")
-    return [folder / name for name in sorted(names, key=_by_numbers)]
+    return sorted(names, key=_by_numbers)
 
 
 def _by_numbers(name: str) -> list[str | int]:

@@ -5,12 +5,13 @@
     decoded                         K   P       P       b   K   P   b
 
 Only containers with an index of their keyframes promise all that this takes, and a file may break the promise. Then it
-is Unreliable, and has to be decoded frame by frame (playhead.py).
+is Unreliable, and has to be decoded frame by frame (one_by_one.py).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import cast
@@ -20,8 +21,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
-"""FFmpeg's names of the containers with an index. Elsewhere packets may have no times, or guesses after a leap."""
+MP4, MATROSKA = INDEXED = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
+"""FFmpeg's names of the containers for this. Elsewhere packets may have no times, or guesses after a leap."""
 
 _MAX_REORDERED = 16
 """The most frames that H.264 and HEVC allow to be decoded before one that is shown before them."""
@@ -31,21 +32,18 @@ class Unreliable(Exception):
     """What the packets of a file say and what they decode to do not agree."""
 
 
-def frames_by_packets(container: InputContainer, stream: VideoStream, times: Sequence[int]) -> list[VideoFrame]:
-    """The frames shown at ascending `times` (in the stream's unit) of a freshly opened file.
+def frames_by_packets(container: InputContainer, stream: VideoStream, times: Sequence[int]) -> Iterator[VideoFrame]:
+    """The frame shown at each of the ascending `times` (in the stream's unit) of a freshly opened file.
 
-    Raises Unreliable, or an FFmpegError.
+    Its container is one of INDEXED. Raises Unreliable or an FFmpegError, perhaps after some frames.
     """
-    if container.format.name not in (MP4, MATROSKA):
-        raise Unreliable
-    frames: list[VideoFrame] = []
     with closing(_Stretch(container, stream)) as stretch:
         for time in times:
             if stretch.ends_before_keyframe_of(time):
-                frames += stretch.frames()
+                yield from stretch.frames()
                 stretch.begin_at(time)
             stretch.cover(time)
-        return frames + stretch.frames()
+        yield from stretch.frames()
 
 
 class _Stretch:
@@ -111,29 +109,26 @@ class _Stretch:
         newest = self._packets[-1]
         return keyframe >= 0 and entries[keyframe].timestamp > (_pts(newest) if newest.dts is None else newest.dts)
 
-    def frames(self) -> list[VideoFrame]:
-        """The frame shown at each of the covered times. Raises Unreliable if they do not all come."""
-        if not self._times:
-            return []
+    def frames(self) -> Iterator[VideoFrame]:
+        """The frame shown at each of the covered times. Raises Unreliable if one does not come when it should."""
         chosen = _shown_at(self._times, self._packets)
-        chosen_pts = {_pts(self._packets[index]) for index in chosen}
-        frames: dict[int, VideoFrame] = {}
+        awaited = deque(_pts(self._packets[index]) for index in chosen)
         for needed in _needed_for(chosen, self._packets):
-            for frame in self._decode(needed, chosen_pts):
+            for frame in self._decode(needed, set(awaited)):
                 if frame.pts == self._packets[needed.start].pts and not frame.key_frame:
                     raise Unreliable
-                if frame.pts in chosen_pts:
-                    frames[frame.pts] = frame
-        if frames.keys() != chosen_pts:
+                while awaited and frame.pts == awaited[0]:
+                    yield frame
+                    awaited.popleft()
+        if awaited:
             raise Unreliable
-        return [frames[_pts(self._packets[index])] for index in chosen]
 
-    def _decode(self, needed: range, chosen_pts: set[int]) -> Iterator[VideoFrame]:
+    def _decode(self, needed: range, awaited: set[int]) -> Iterator[VideoFrame]:
         codec = self._stream.codec_context
         codec.flush_buffers()
         for packet in self._packets[needed.start : needed.stop]:
             # In H.264, no other frame can depend on those that are marked so. HEVC's mark holds within a layer only.
-            spare = codec.name == "h264" and packet.pts not in chosen_pts
+            spare = codec.name == "h264" and packet.pts not in awaited
             codec.skip_frame = "NONREF" if spare else "DEFAULT"
             yield from codec.decode(packet)
         yield from codec.decode(None)
@@ -143,7 +138,7 @@ def _shown_at(times: Sequence[int], packets: Sequence[Packet[VideoStream]]) -> l
     """Numbers of the packets shown at `times`: the last ones that begin at or before them, in the order of showing."""
     order = sorted((_pts(packet), index) for index, packet in enumerate(packets) if not packet.is_discard)
     begins = [pts for pts, _ in order]
-    if not order or len(set(begins)) < len(begins):
+    if (times and not order) or len(set(begins)) < len(begins):
         raise Unreliable
     return [order[max(bisect_right(begins, time) - 1, 0)][1] for time in times]
 

@@ -1,9 +1,10 @@
-"""Decoded video frames → upright RGB arrays of the size that is wanted."""
+"""Decoded video frames → upright RGB pictures of the size that is wanted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Iterable
+from itertools import groupby
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,32 +15,31 @@ from av.video.reformatter import Interpolation, VideoReformatter
 _SCALING = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
 
 
-def to_rgb(frames: Sequence[VideoFrame], short_side_px: int | None = None) -> npt.NDArray[np.uint8]:
-    """uint8 [T,Y,X,3], all of the size of the first, its short side brought down to `short_side_px`.
+class Picture(NamedTuple):
+    """A frame as it is shown.
 
-    Converted by the matrix and range that the frames are tagged with (BT.601 and limited where they are not), and
-    scaled in the same step. Transparent parts lie on white.
+    rgb: uint8 [Y,X,3].
+    end: when it ceases to be shown, in the stream's unit; a frame of unknown duration ends where it begins.
     """
-    width_px, height_px = scaled_size(frames[0].width, frames[0].height, short_side_px)
+
+    rgb: npt.NDArray[np.uint8]
+    end: int
+
+
+def make_pictures(frames: Iterable[VideoFrame], short_side_px: int | None = None) -> list[Picture]:
+    """One picture a frame, all of the size of the first, its short side brought down to `short_side_px`.
+
+    Colours are converted by the matrix and range that a frame is tagged with (BT.601 and limited where it is not), and
+    scaled in the same step. Transparent parts lie on white. Of large frames, only the newest are held.
+    """
     reformatter = VideoReformatter()
-    pixels = np.empty((len(frames), height_px, width_px, 3), np.uint8)
-    for index, frame in enumerate(frames):
-        if index and frame is frames[index - 1]:
-            pixels[index] = pixels[index - 1]
-            continue
-        is_same_size = (frame.width, frame.height) == (width_px, height_px)
-        has_alpha = any(component.is_alpha for component in frame.format.components)
-        converted = reformatter.reformat(
-            frame,
-            width_px,
-            height_px,
-            "rgba" if has_alpha else "rgb24",
-            interpolation=Interpolation.BILINEAR if is_same_size else _SCALING,
-            threads=1,
-        )
-        rgb = cast("npt.NDArray[np.uint8]", converted.to_ndarray())
-        pixels[index] = _on_white(rgb) if has_alpha else rgb
-    return np.rot90(pixels, quarter_turns(frames[0]), axes=(1, 2))
+    size: tuple[int, int] | None = None
+    pictures: list[Picture] = []
+    for frame, repeats in groupby(frames):
+        size = size or scaled_size(frame.width, frame.height, short_side_px)
+        upright = np.rot90(_to_rgb(frame, size, reformatter), quarter_turns(frame))
+        pictures += [Picture(upright, (frame.pts or 0) + (frame.duration or 0))] * len(list(repeats))
+    return pictures
 
 
 def scaled_size(width_px: int, height_px: int, short_side_px: int | None) -> tuple[int, int]:
@@ -53,6 +53,19 @@ def scaled_size(width_px: int, height_px: int, short_side_px: int | None) -> tup
 def quarter_turns(frame: VideoFrame) -> int:
     """By which a decoded frame is turned counter-clockwise to be shown, 0 to 3."""
     return round(frame.rotation / 90) % 4
+
+
+def _to_rgb(frame: VideoFrame, size: tuple[int, int], reformatter: VideoReformatter) -> npt.NDArray[np.uint8]:
+    has_alpha = any(component.is_alpha for component in frame.format.components)
+    converted = reformatter.reformat(
+        frame,
+        *size,
+        "rgba" if has_alpha else "rgb24",
+        interpolation=Interpolation.BILINEAR if size == (frame.width, frame.height) else _SCALING,
+        threads=1,
+    )
+    pixels = cast("npt.NDArray[np.uint8]", converted.to_ndarray())
+    return _on_white(pixels) if has_alpha else pixels
 
 
 def _on_white(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -10,11 +10,12 @@ needs no care. Every call opens the file for itself and decodes in the calling t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import av
 import numpy as np
@@ -24,25 +25,33 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
-from cover.media.faults import check_frame_size, decoding
+from cover.media.faults import MAX_FRAME_PX, check_frame_size, decoding
 from cover.media.info import MediaInfo
-from cover.media.packets import MP4, Unreliable, frames_by_packets
-from cover.media.pixels import quarter_turns, to_rgb
-from cover.media.playhead import frames_one_by_one
+from cover.media.one_by_one import frames_one_by_one
+from cover.media.packets import INDEXED, MATROSKA, MP4, Unreliable, frames_by_packets
+from cover.media.pixels import Picture, make_pictures, quarter_turns
 from cover.media.sampling import Sampling
 from cover.media.source import Source
 
 
 def probe_video(source: Source | str | Path) -> MediaInfo:
-    """Header and first frame of a video. Raises DecodeError, naming the file, when it cannot be decoded."""
+    """Header and first frame of a video; where no header lists the frames, all packets.
+
+    Raises DecodeError, naming the file, when it cannot be decoded.
+    """
     source = Source.of(source)
     with decoding(source), _open_video(source) as (container, stream):
-        first = frames_one_by_one(container, stream, [0])[0]
+        first = next(frames_one_by_one(container, stream, [0]))
         turns = quarter_turns(first)
         width_px, height_px = (first.height, first.width) if turns % 2 else (first.width, first.height)
-        fps = float(stream.average_rate or 0) or None
-        seconds = _duration_seconds(source, container, stream)
-        return MediaInfo(stream.frames or None, fps, seconds, width_px, height_px, 90 * turns)
+        return MediaInfo(
+            num_frames=_count_frames(source, container, stream),
+            fps=float(stream.average_rate or 0) or None,
+            duration_seconds=_duration_seconds(source, container, stream),
+            width_px=width_px,
+            height_px=height_px,
+            rotation=90 * turns,
+        )
 
 
 def decode_video(
@@ -55,46 +64,62 @@ def decode_video(
 
     Raises DecodeError, naming the file, for everything that gives no frame.
     """
-    source = Source.of(source)
-    with decoding(source):
-        return to_rgb([frame for _, frame in _decode(source, sampling)], short_side_px)
+    pictures = _decode(Source.of(source), sampling, lambda frames, _: make_pictures(frames, short_side_px))
+    return np.stack([picture.rgb for picture in pictures])
 
 
 class ShownFrame(NamedTuple):
-    """When a frame begins to be shown, in seconds of its video; and the frame, neither converted nor turned."""
+    """A frame, when it begins to be shown in its video, and when it ceases, in the stream's unit."""
 
-    begins_seconds: float
     frame: VideoFrame
+    begins_seconds: Fraction
+    end: int
 
 
-def decode_shown_frames(source: Source | str | Path, sampling: Sampling) -> list[ShownFrame]:
-    """The T frames of decode_video as they were decoded; one that is shown at several times is the same object there.
+def decode_shown_frames(
+    source: Source | str | Path, sampling: Sampling, convert: Callable[[VideoFrame], VideoFrame]
+) -> list[ShownFrame]:
+    """The frames of decode_video, each once, as `convert` makes them of the decoded ones, which are not held.
 
     Raises DecodeError, naming the file, for everything that gives no frame.
     """
-    source = Source.of(source)
-    with decoding(source):
-        return _decode(source, sampling)
+
+    def shown(frames: Iterable[VideoFrame], stream: VideoStream) -> list[ShownFrame]:
+        start, unit = stream.start_time or 0, _time_base(stream)
+        kept = []
+        for frame, _ in groupby(frames):
+            pts = frame.pts or 0
+            kept.append(ShownFrame(convert(frame), (pts - start) * unit, pts + (frame.duration or 0)))
+        return kept
+
+    return _decode(Source.of(source), sampling, shown)
 
 
-def _decode(source: Source, sampling: Sampling) -> list[ShownFrame]:
-    with _open_video(source) as (container, stream):
+_Kept = TypeVar("_Kept", Picture, ShownFrame)
+_Keep = Callable[[Iterable[VideoFrame], VideoStream], list[_Kept]]
+
+
+def _decode(source: Source, sampling: Sampling, keep: _Keep[_Kept]) -> list[_Kept]:
+    """What `keep` makes of the chosen frames, as they come. It may be called twice, if the first time ends half-way."""
+    with decoding(source), _open_video(source) as (container, stream):
         seconds = math.inf if sampling.end_seconds is not None else _duration_seconds(source, container, stream)
         times = [_to_pts(stream, time) for time in sampling.times_seconds(seconds)]
-        try:
-            frames = frames_by_packets(container, stream, times)
-        except (Unreliable, av.FFmpegError):
-            frames = _decode_through(source, times)
+        if container.format.name in INDEXED:
+            try:
+                kept = keep(frames_by_packets(container, stream, times), stream)
+            except (Unreliable, av.FFmpegError):
+                kept = _decode_afresh(source, times, keep)
+        else:
+            kept = keep(frames_one_by_one(container, stream, times), stream)
         # Only a frame that ended before the segment begins makes it worth while to look for the end of the video.
-        if (frames[0].pts or 0) + (frames[0].duration or 0) <= _to_pts(stream, sampling.start_seconds or 0.0):
+        if kept[0].end <= _to_pts(stream, sampling.start_seconds or 0.0):
             sampling.check(_measure_seconds(source))
-        start = stream.start_time or 0
-        return [ShownFrame(float(((frame.pts or 0) - start) * _time_base(stream)), frame) for frame in frames]
+        return kept
 
 
-def _decode_through(source: Source, times: Sequence[int]) -> list[VideoFrame]:
+def _decode_afresh(source: Source, times: Sequence[int], keep: _Keep[_Kept]) -> list[_Kept]:
     with _open_video(source) as (container, stream):
-        return frames_one_by_one(container, stream, times)
+        return keep(frames_one_by_one(container, stream, times), stream)
 
 
 @contextmanager
@@ -107,24 +132,43 @@ def _open_video(source: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
             raise DecodeError("it has no video stream")
         check_frame_size(stream.width, stream.height)
         stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PX)}  # for sizes that change on the way
         yield container, stream
 
 
 def _duration_seconds(source: Source, container: InputContainer, stream: VideoStream) -> float:
-    """From MP4's header, which lists the frames, so that its duration can be trusted, and seen to be wrong.
-
-    Elsewhere it is a guess, and the packets tell.
-    """
-    end = (stream.start_time or 0) + (stream.duration or 0)
-    entries = stream.index_entries
-    if container.format.name == MP4 and len(entries) and entries[len(entries) - 1].timestamp < end:
+    if _knows_duration(container, stream):
         return float((stream.duration or 0) * _time_base(stream))
     return _measure_seconds(source)
 
 
-def _measure_seconds(source: Source) -> float:
-    """From the first timestamp to the end of the last frame, by all packets."""
+def _count_frames(source: Source, container: InputContainer, stream: VideoStream) -> int:
+    if len(stream.index_entries) and _knows_duration(container, stream):
+        return sum(not entry.is_discard for entry in stream.index_entries)
     with _open_video(source) as (container, stream):
+        return sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
+
+
+def _knows_duration(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether more than a header's word is behind the duration: a list of all frames that agrees with it."""
+    form, entries = container.format.name, stream.index_entries
+    if stream.duration is None or (form != "gif" and not len(entries)):
+        return False
+    end = (stream.start_time or 0) + stream.duration
+    match form:
+        case "gif":
+            return True  # FFmpeg has gone through all frames
+        case "avi":
+            return entries[len(entries) - 1].timestamp + 1 == end
+        case _:
+            return form == MP4 and entries[len(entries) - 1].timestamp < end
+
+
+def _measure_seconds(source: Source) -> float:
+    """From the first timestamp to the end of the last frame, by all packets; in Matroska by those of the end."""
+    with _open_video(source) as (container, stream):
+        if container.format.name == MATROSKA:
+            container.seek(2**62, stream=stream)
         # AVI's packets have no times of showing, whatever FFmpeg makes up; their count is in those of decoding.
         is_avi = container.format.name == "avi"
         packets = (packet for packet in container.demux(stream) if not packet.is_discard)

@@ -34,12 +34,9 @@ def _inspect(manifest: Manifest, num_frames: int, row_number: int) -> Finding:
     row = replace(manifest[row_number], readable=None)  # or the decoder would refuse it for what was found before
     try:
         decode_clip(row, manifest.kind, num_frames)
-        info = probe_row(row, manifest.kind)
+        return Finding.of(probe_row(row, manifest.kind))
     except DecodeError as error:
         return Finding(False, error.reason)
-    return Finding(
-        True, None, info.num_frames, info.fps, info.duration_seconds, info.width_px, info.height_px, info.rotation
-    )
 
 
 def _write_back(manifest: Manifest, journals: Journals, found: Mapping[int, Finding]) -> Manifest:

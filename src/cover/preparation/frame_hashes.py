@@ -22,6 +22,7 @@ from PIL import Image, ImageStat
 from cover.catalog.manifest import Manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
+from cover.preparation.survey import Pool
 from cover.preparation.workers import Lost, available_cpus, run_in_processes
 from cover.progress import progress_bar
 
@@ -56,11 +57,11 @@ def hash_frames(frames: npt.NDArray[np.uint8]) -> Hashes:
     return hashes
 
 
-def read_hashes(manifest: Manifest, num_processes: int | None = None, timeout_seconds: float = 60.0) -> Hashes:
+def read_hashes(manifest: Manifest, pool: Pool) -> Hashes:
     """uint8 [rows,T,NUM_VIEWS,HASH_BYTES], a mapped file; zeros where there is nothing to recognise or no frame.
 
-    T is NUM_FRAMES, or 1 of images. What the file does not have yet is decoded and hashed first; an interrupted call
-    goes on where it was. num_processes: None is one for each CPU.
+    T is NUM_FRAMES, or 1 of images. What the file does not have yet is decoded and hashed first, by `pool`; an
+    interrupted call goes on where it was.
 
     Raises CoverError when imagehash is not installed.
     """
@@ -72,20 +73,20 @@ def read_hashes(manifest: Manifest, num_processes: int | None = None, timeout_se
     is_done, hashes = table[:, 0], table[:, 1:]
     todo = np.flatnonzero(is_done == 0).tolist()
     if todo:
-        _fill(manifest, todo, is_done, hashes, num_processes or available_cpus(), timeout_seconds)
+        _fill(manifest, todo, is_done, hashes, pool)
     return hashes.reshape(len(manifest), *shape)
 
 
-def _fill(
-    manifest: Manifest, todo: list[int], is_done: Hashes, hashes: Hashes, num_processes: int, timeout_seconds: float
-) -> None:
+def _fill(manifest: Manifest, todo: list[int], is_done: Hashes, hashes: Hashes, pool: Pool) -> None:
     if find_spec("imagehash") is None:
         raise CoverError("imagehash is not installed; pip install 'cover-video[leaks]', or pass --no-frames")
-    num_processes = min(num_processes, len(todo))
     results = run_in_processes(
-        partial(_hash_sample, manifest), todo, num_processes=num_processes, timeout_seconds=timeout_seconds
+        partial(_hash_sample, manifest),
+        todo,
+        num_processes=min(pool.num_processes or available_cpus(), len(todo)),
+        timeout_seconds=pool.timeout_seconds,
     )
-    with progress_bar("files", transient=True) as progress, closing(results):  # type: ignore[type-var]
+    with progress_bar("files", transient=True) as progress, closing(results):
         bar = progress.add_task(f"hashing {manifest.name} {manifest.split}", total=len(todo))
         for row, found in results:
             hashes[row] = 0 if found is None or isinstance(found, Lost) else found.ravel()

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cover.errors import CoverError
+from cover.media.info import MediaInfo
 
 
 @dataclass(frozen=True, order=True)
@@ -51,7 +52,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found out about one sample's file: columns of a manifest."""
+    """What was found out about one sample's file: columns of a manifest.
+
+    num_bytes: of the file and of its copy, where there is one; no column.
+    """
 
     readable: bool
     reason: str | None = None
@@ -61,6 +65,14 @@ class Finding:
     width: int | None = None
     height: int | None = None
     rotation: int | None = None
+    num_bytes: Sequence[int] | None = None
+
+    @classmethod
+    def of(cls, info: MediaInfo) -> Finding:
+        """Of a file that can be decoded."""
+        return cls(
+            True, None, info.num_frames, info.fps, info.duration_seconds, info.width_px, info.height_px, info.rotation
+        )
 
 
 class Journal:
@@ -90,6 +102,7 @@ class Journal:
 
     def __enter__(self) -> Journal:
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a", buffering=1, encoding="utf-8")
         except OSError as error:
             raise CoverError(f"{self.path} cannot be written ({error.strerror}); findings are kept there") from error

@@ -16,7 +16,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -43,7 +43,7 @@ class Lost:
 
 def run_in_processes(
     function: Callable[[Item], Result], items: Iterable[Item], *, num_processes: int, timeout_seconds: float
-) -> Iterator[tuple[Item, Result | Lost]]:
+) -> Generator[tuple[Item, Result | Lost]]:
     """(item, function(item)) as they are done; (item, Lost) where that took too long or killed its process.
 
     function, items, results: must pickle. An exception in `function` is raised here, with the worker's traceback.

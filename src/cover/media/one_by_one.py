@@ -15,8 +15,8 @@ from av.video.stream import VideoStream
 from cover.errors import DecodeError
 
 
-def frames_one_by_one(container: InputContainer, stream: VideoStream, times: Sequence[int]) -> list[VideoFrame]:
-    """The frames shown at ascending `times` (in the stream's unit) of a freshly opened file.
+def frames_one_by_one(container: InputContainer, stream: VideoStream, times: Sequence[int]) -> Iterator[VideoFrame]:
+    """The frame shown at each of the ascending `times` (in the stream's unit) of a freshly opened file.
 
     Raises DecodeError if not one frame decodes.
     """
@@ -26,12 +26,10 @@ def frames_one_by_one(container: InputContainer, stream: VideoStream, times: Seq
     shown, coming = next(decoded, None), next(decoded, None)
     if shown is None:
         raise DecodeError("no frame of it can be decoded")
-    frames: list[VideoFrame] = []
     for time in times:
         while coming is not None and _pts(coming) <= time:
             shown, coming = coming, next(decoded, None)
-        frames.append(shown)
-    return frames
+        yield shown
 
 
 def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
@@ -41,12 +39,15 @@ def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFra
         while True:
             try:
                 packet = next(packets, None)
-                frames = stream.decode(None) if packet is None else packet.decode()
-            except av.EOFError:
-                return
             except av.FFmpegError:
-                continue
+                packet = None
+            try:
+                frames = stream.decode(packet)
+            except av.FFmpegError:
+                frames = []
             yield from frames
+            if packet is None:
+                return
 
 
 def _avi_frames(frames: Iterator[VideoFrame], pts: int) -> Iterator[VideoFrame]:
