@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
+from cover.catalog.exclusion import read_exclusions, without_excluded
 from cover.catalog.manifest import Manifest
 from cover.errors import CheckpointError, DecodeError, ManifestError, RecipeError
 from cover.evaluation.evaluate import count_correct
@@ -51,7 +52,8 @@ def train(
     """
     checkpoint = starting_point(run, resume, console)
     init = open_source(recipe.init) if recipe.init and not checkpoint else None
-    manifests = open_manifests(recipe, "train")
+    excluded = read_exclusions(recipe.data.exclude)
+    manifests = {name: without_excluded(whole, excluded) for name, whole in open_manifests(recipe, "train").items()}
     check_policy(recipe, manifests)
     validation = open_manifests(recipe, "val", like=manifests)
     accelerator = start_accelerator(recipe, run)
@@ -213,7 +215,7 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
     """The state to go on from.
 
     state: as saved. fresh: as the recipe would begin. Raises CheckpointError for another optimizer, and naming a
-    dataset whose manifest is not the one of before, unless that is allowed; the mixture starts a new epoch then.
+    dataset whose samples are not those of before, unless that is allowed; the mixture starts a new epoch then.
     """
     if state.optimizer != fresh.optimizer:
         raise CheckpointError(
@@ -226,8 +228,8 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
     )
     if changed and not allow_changed_data:
         raise CheckpointError(
-            f"the training manifest of {', '.join(changed)} is not the one this run began with; "
-            "restore it, or pass --allow-changed-data to go on with the new one"
+            f"the training samples of {', '.join(changed)} are not those this run began with; restore the manifest and "
+            "data.exclude, or pass --allow-changed-data to go on with the new ones"
         )
     if changed:
         state.mixture_start = state.step
