@@ -79,7 +79,10 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('polcy = "x"\n' + STANDARD + K400, "r.toml: unknown key 'polcy'; known here: policy, seed, init, model, "),
+        (
+            'polcy = "x"\n' + STANDARD + K400,
+            "r.toml: unknown key 'polcy'; known here: policy, seed, init, ",
+        ),
         (STANDARD + K400 + "wheight = 2\n", "r.toml: unknown key 'datasets.k400.wheight'; known here: train, val, "),
         (STANDARD + K400 + "[model]\nnum_frame = 3\n", "r.toml: unknown key 'model.num_frame'; known here: variant, "),
         (
@@ -110,7 +113,7 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
         (STANDARD + K400 + K400, "r.toml is not a readable TOML file: Cannot declare ('datasets', 'k400') twice"),
         ("policy = standard\n", "r.toml is not a readable TOML file: Invalid value (at line 1, column 10)"),
         ('extends = "absent.toml"\n', "absent.toml: no such recipe; give the path of a TOML file"),
-        ("extends = 3\n", "r.toml: extends = 3 is neither a file nor a list of files; write [\"a.toml\"]"),
+        ("extends = 3\n", 'r.toml: extends = 3 is neither a file nor a list of files; write ["a.toml"]'),
     ],
 )
 def test_a_mistake_is_answered_with_the_key_the_value_and_the_rule(tmp_path: Path, text: str, expected: str) -> None:

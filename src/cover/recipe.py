@@ -229,7 +229,7 @@ def _read_parts(path: Path, extends: object) -> list[dict[str, Any]]:
     """What the recipe at `path` extends, in the order of the list."""
     names = [extends] if isinstance(extends, str) else extends
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise RecipeError(f"{path}: extends = {extends!r} is neither a file nor a list of files; write [\"a.toml\"]")
+        raise RecipeError(f'{path}: extends = {extends!r} is neither a file nor a list of files; write ["a.toml"]')
     parts = [_read_toml(path.parent / name) for name in names]
     for name, part in zip(names, parts, strict=True):
         if "extends" in part:
