@@ -22,6 +22,8 @@ from cover.models.sources import Source, open_source
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import LATEST, find_checkpoint, load_exactly, normalise_as, read_config, read_tensors
 from cover.plan import Manifests, check_policy, mixture_datasets, model_config, open_manifests, training_length
+from cover.probe import FEATURES, frozen_features
+from cover.probing.heads import HeadTrainer
 from cover.recipe import Recipe
 from cover.trained import evaluate_manifest, predictor
 from cover.training.checkpoint import TrainingState, restore
@@ -46,12 +48,15 @@ def train(
     validation = open_manifests(recipe, "val", like=manifests)
     accelerator = start_accelerator(recipe, run)
     model = create(recipe, manifests, checkpoint, init, console if accelerator.is_main_process else None)
-    wrapped, optimizer = accelerator.prepare(model, create_optimizer(model, recipe.optimizer))
+    if recipe.policy == "probe":
+        optimizer = create_optimizer(model.to(accelerator.device).heads, recipe.optimizer)
+    else:
+        wrapped, optimizer = accelerator.prepare(model, create_optimizer(model, recipe.optimizer))
     digests = {name: manifest.digest for name, manifest in manifests.items()}
     state = TrainingState(optimizer=recipe.optimizer.name, digests=digests)
     if checkpoint:
         state = resumed_state(restore(checkpoint, model, optimizer), state, allow_changed_data)
-        if accelerator.scaler is not None:
+        if accelerator.scaler is not None and state.grad_scaler:
             accelerator.scaler.load_state_dict(state.grad_scaler)
     steps_per_epoch, num_steps = training_length(recipe, manifests)
     if state.step >= num_steps:
@@ -62,20 +67,40 @@ def train(
     if accelerator.is_main_process:
         describe_run(recipe, run, mixture, console)
     accelerator.init_trackers("tensorboard")
-    trainer = Trainer(
-        recipe=recipe,
-        run=run,
-        accelerator=accelerator,
-        model=model,
-        wrapped=wrapped.train(),
-        optimizer=optimizer,
-        batches=iter(mixture),
-        num_steps=num_steps,
-        steps_per_epoch=steps_per_epoch,
-        validate=validator(recipe, validation, accelerator) if validation else None,
-        state=state,
-        console=console,
-    )
+    trainer: Trainer | HeadTrainer
+    if recipe.policy == "probe":
+        training_features, validation_features = frozen_features(
+            recipe, model, manifests, validation, run.parent / FEATURES, accelerator
+        )
+        trainer = HeadTrainer(
+            recipe=recipe,
+            run=run,
+            accelerator=accelerator,
+            model=model,
+            optimizer=optimizer,
+            mixture=mixture,
+            training=training_features,
+            validation=validation_features,
+            num_steps=num_steps,
+            steps_per_epoch=steps_per_epoch,
+            state=state,
+            console=console,
+        )
+    else:
+        trainer = Trainer(
+            recipe=recipe,
+            run=run,
+            accelerator=accelerator,
+            model=model,
+            wrapped=wrapped.train(),
+            optimizer=optimizer,
+            batches=iter(mixture),
+            num_steps=num_steps,
+            steps_per_epoch=steps_per_epoch,
+            validate=validator(recipe, validation, accelerator) if validation else None,
+            state=state,
+            console=console,
+        )
     finished = trainer.fit()
     accelerator.end_training()
     return finished

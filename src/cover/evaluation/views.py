@@ -50,8 +50,10 @@ class SampleViews(Dataset[tuple[int, Tensor | str]]):
         return index, reorder(views_vtcyx.transpose(0, 1), self.order, seed=index)
 
 
-def view_batches(samples: SampleViews, *, batch_size: int, num_workers: int) -> DataLoader[ViewBatch]:
-    """Batches of `batch_size` samples in manifest order."""
+def view_batches(
+    samples: Dataset[tuple[int, Tensor | str]], *, batch_size: int, num_workers: int
+) -> DataLoader[ViewBatch]:
+    """Batches of `batch_size` samples in manifest order. samples: SampleViews, or some of them."""
     return DataLoader(samples, batch_size, num_workers=num_workers, collate_fn=_stack)  # type: ignore[arg-type]
 
 
