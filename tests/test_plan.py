@@ -19,7 +19,7 @@ from cover.recipe import parse_recipe, read_recipe
 
 PAPER = Path(str(files("cover") / "recipes" / "paper"))
 RECIPES = {path.stem: path for path in sorted(PAPER.glob("*.toml"))}
-SIZES = {"k400": 24, "k600": 39, "k700": 54, "ssv2": 17, "moments": 79, "imagenet1k": 128}
+SIZES = {"k400": 24, "k600": 39, "k700": 54, "ssv2": 17, "mit": 79, "imagenet": 128}
 DOCUMENT = Path(__file__).parents[1] / "docs" / "paper.md"
 
 
@@ -42,7 +42,7 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("paper")
     for name in SIZES:
         for split in ("train", "val"):
-            kind: Kind = "image" if name == "imagenet1k" else "video"
+            kind: Kind = "image" if name == "imagenet" else "video"
             write_miniature(folder / "manifests", name, split, kind=kind)
     return folder
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from cover.catalog.manifest import Manifest
 from cover.errors import ManifestError, RecipeError
+from cover.media.mixing import Mixing
+from cover.media.randaugment import RandAugment
 from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture
 from cover.mixture.table import MixtureRow, mixture_rows
@@ -59,6 +61,7 @@ def plan(recipe: Recipe) -> Plan:
         batch_size=data.batch_size,
         image_size=recipe.model.image_size,
         short_side_px=data.short_side,
+        repeats=recipe.augmentation.repeats,
     )
     total = num_parameters(config)
     steps_per_epoch, num_steps = training_length(recipe, manifests)
@@ -132,7 +135,7 @@ def model_config(recipe: Recipe, manifests: Manifests) -> ModelConfig:
 
 def mixture_datasets(recipe: Recipe, manifests: Manifests) -> list[Dataset]:
     """How each dataset takes part in the recipe's mixture."""
-    data = recipe.data
+    data, augmentation = recipe.data, recipe.augmentation
     return [
         Dataset(
             manifest,
@@ -143,6 +146,8 @@ def mixture_datasets(recipe: Recipe, manifests: Manifests) -> list[Dataset]:
             rate=recipe.datasets[name].rate,
             temporal_jitter=data.temporal_jitter,
             cache_frames=data.cache_frames,
+            randaugment=RandAugment(**augmentation.randaugment.model_dump()),
+            mixing=Mixing(augmentation.mixup, augmentation.cutmix),
         )
         for name, manifest in manifests.items()
     ]

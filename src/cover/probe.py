@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -20,6 +21,13 @@ FEATURES = ".features"
 """Folder beside the runs, hidden so that `runs/*` names runs only."""
 
 
+class FrozenFeatures(NamedTuple):
+    """Features of each dataset's training and validation manifest."""
+
+    training: dict[str, Features]
+    validation: dict[str, Features]
+
+
 def frozen_features(
     recipe: Recipe,
     model: TimeSformer,
@@ -27,7 +35,7 @@ def frozen_features(
     validation: Manifests,
     folder: Path,
     accelerator: Accelerator,
-) -> tuple[dict[str, Features], dict[str, Features]]:
+) -> FrozenFeatures:
     """Features of the training and the validation manifests, on the device; computed where `folder` has them not yet.
 
     model: put into evaluation mode. Training samples have one view, the centre crop, without augmentation; validation
@@ -49,7 +57,7 @@ def frozen_features(
     accelerator.wait_for_everyone()
     device = accelerator.device
     train, val = ({name: store.read(name, split[name]).to(device) for name in split} for split in samples)
-    return train, val
+    return FrozenFeatures(train, val)
 
 
 def feature_store(recipe: Recipe, model: TimeSformer, folder: Path, accelerator: Accelerator) -> FeatureStore:

@@ -6,104 +6,128 @@ Whoever wants to know how the parts fit together reads `train`. What is done wit
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from rich.console import Console
+from torch import Tensor
 
-from cover.errors import CheckpointError
+from cover.errors import CheckpointError, DecodeError
+from cover.evaluation.evaluate import count_correct
 from cover.mixture.mixture import Mixture
 from cover.mixture.table import mixture_rows, mixture_table
 from cover.models.create import build
 from cover.models.loading import load_weights, report_table
 from cover.models.sources import Source, open_source
 from cover.models.timesformer import TimeSformer
-from cover.models.weights import LATEST, find_checkpoint, load_exactly, normalise_as, read_config, read_tensors
+from cover.models.weights import load_exactly, normalise_as, read_config, read_tensors
 from cover.plan import Manifests, check_policy, mixture_datasets, model_config, open_manifests, training_length
 from cover.probe import FEATURES, frozen_features
-from cover.probing.heads import HeadTrainer
+from cover.probing.heads import HeadEngine, feature_batches, feature_validator
 from cover.recipe import Recipe
-from cover.trained import evaluate_manifest, predictor
-from cover.training.checkpoint import TrainingState, restore
-from cover.training.optimizer import create_optimizer
+from cover.trained import predictor, reader_for
+from cover.training.checkpoint import TrainingState, checkpoints, damage, read_training
+from cover.training.engine import Engine
+from cover.training.memory import fewest_micro_batches
+from cover.training.metrics import Totals
 from cover.training.trainer import Trainer, Validate
 
 
 def train(
     recipe: Recipe, run: Path, console: Console, *, resume: bool = False, allow_changed_data: bool = False
-) -> bool:
-    """Train a recipe into a run folder. Returns False when a signal interrupted it; its state is saved then.
+) -> signal.Signals | None:
+    """Train a recipe into a run folder. Returns the signal that interrupted it, its state being saved, or None.
 
-    resume: continue from the latest checkpoint in `run`, if there is one. allow_changed_data: resume although
+    resume: continue from the newest whole checkpoint in `run`, if there is one. allow_changed_data: resume although
     manifests differ, with a new epoch of the mixture. Raises CoverError, before anything is written where it can.
     """
-    if not resume and (run / LATEST).exists():
-        raise CheckpointError(f"{run} holds a run already; continue it with --resume or choose another --out")
-    checkpoint = find_checkpoint(run, LATEST) if (run / LATEST).exists() else None
+    checkpoint = starting_point(run, resume, console)
     init = open_source(recipe.init) if recipe.init and not checkpoint else None
     manifests = open_manifests(recipe, "train")
     check_policy(recipe, manifests)
     validation = open_manifests(recipe, "val", like=manifests)
     accelerator = start_accelerator(recipe, run)
-    model = create(recipe, manifests, checkpoint, init, console if accelerator.is_main_process else None)
-    if recipe.policy == "probe":
-        optimizer = create_optimizer(model.to(accelerator.device).heads, recipe.optimizer)
-    else:
-        wrapped, optimizer = accelerator.prepare(model, create_optimizer(model, recipe.optimizer))
+    shown = console if accelerator.is_main_process else None
+    model = create(recipe, manifests, checkpoint, init, shown)
     digests = {name: manifest.digest for name, manifest in manifests.items()}
     state = TrainingState(optimizer=recipe.optimizer.name, digests=digests)
+    tensors: dict[str, Tensor] = {}
     if checkpoint:
-        state = resumed_state(restore(checkpoint, model, optimizer), state, allow_changed_data)
-        if accelerator.scaler is not None and state.grad_scaler:
-            accelerator.scaler.load_state_dict(state.grad_scaler)
+        saved, tensors = read_training(checkpoint)
+        state = resumed_state(saved, state, allow_changed_data)
     steps_per_epoch, num_steps = training_length(recipe, manifests)
     if state.step >= num_steps:
-        if accelerator.is_main_process:
-            console.print(f"{run} is trained already: {state.step} of {num_steps} steps", soft_wrap=True)
-        return True
+        if shown:
+            shown.print(f"{run} is trained already: {state.step} of {num_steps} steps", soft_wrap=True)
+        return None
     mixture = create_mixture(recipe, manifests, state, num_steps, accelerator)
-    if accelerator.is_main_process:
-        describe_run(recipe, run, mixture, console)
-    accelerator.init_trackers("tensorboard")
-    trainer: Trainer | HeadTrainer
-    if recipe.policy == "probe":
-        training_features, validation_features = frozen_features(
-            recipe, model, manifests, validation, run.parent / FEATURES, accelerator
-        )
-        trainer = HeadTrainer(
-            recipe=recipe,
-            run=run,
-            accelerator=accelerator,
-            model=model,
-            optimizer=optimizer,
-            mixture=mixture,
-            training=training_features,
-            validation=validation_features,
-            num_steps=num_steps,
-            steps_per_epoch=steps_per_epoch,
-            state=state,
-            console=console,
-        )
+    is_probe = recipe.policy == "probe"
+    mixture.num_micro_batches = 1 if is_probe else micro_batches(recipe, model, mixture, accelerator)
+    engine = HeadEngine(model, recipe, accelerator) if is_probe else Engine(model, recipe, accelerator)
+    totals = Totals(list(recipe.datasets), accelerator)
+    for part in (engine, totals):
+        part.restore(tensors)
+    if accelerator.scaler is not None and state.grad_scaler:
+        accelerator.scaler.load_state_dict(state.grad_scaler)
+    if shown:
+        describe_run(recipe, run, mixture, shown)
+    accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
+    if is_probe:
+        features = frozen_features(recipe, model, manifests, validation, run.parent / FEATURES, accelerator)
+        batches, validate = feature_batches(mixture, features.training), feature_validator(features.validation)
     else:
-        trainer = Trainer(
-            recipe=recipe,
-            run=run,
-            accelerator=accelerator,
-            model=model,
-            wrapped=wrapped.train(),
-            optimizer=optimizer,
-            batches=iter(mixture),
-            num_steps=num_steps,
-            steps_per_epoch=steps_per_epoch,
-            validate=validator(recipe, validation, accelerator) if validation else None,
-            state=state,
-            console=console,
-        )
-    finished = trainer.fit()
+        batches, validate = iter(mixture), validator(recipe, validation, accelerator)
+    trainer = Trainer(
+        recipe=recipe,
+        run=run,
+        engine=engine,
+        batches=batches,
+        micro_batches=mixture.num_micro_batches,
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+        validate=validate if validation else None,
+        state=state,
+        totals=totals,
+        console=console,
+    )
+    stopped = trainer.fit()
+    accelerator.wait_for_everyone()  # until the last checkpoint is written
     accelerator.end_training()
-    return finished
+    return stopped
+
+
+def starting_point(run: Path, resume: bool, console: Console) -> Path | None:
+    """The newest whole checkpoint of a run that goes on, None for one that begins; damaged ones are named.
+
+    Raises CheckpointError when there is a run already and it is not to go on.
+    """
+    folders = checkpoints(run)
+    if folders and not resume:
+        raise CheckpointError(f"{run} holds a run already; continue it with --resume or choose another --out")
+    for folder in folders:
+        if (fault := damage(folder)) is None:
+            return folder
+        console.print(f"{folder} is damaged ({fault}) and skipped", soft_wrap=True)
+    if folders:
+        raise CheckpointError(f"{run} has no whole checkpoint to resume from; remove it, or choose another --out")
+    return None
+
+
+def micro_batches(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelerator: Accelerator) -> int:
+    """Into how many parts each process splits its share of a step. Raises RecipeError."""
+    if recipe.training.micro_batches != "auto":
+        return recipe.training.micro_batches
+    return fewest_micro_batches(
+        model,
+        mixture.blank_batch,
+        most=recipe.data.batch_size // accelerator.num_processes,
+        # float32: SGD keeps one number a weight, AdamW two; an average one more.
+        bytes_per_weight=4 * ({"sgd": 1, "adamw": 2}[recipe.optimizer.name] + (recipe.training.ema_decay is not None)),
+        accelerator=accelerator,
+    )
 
 
 def start_accelerator(recipe: Recipe, run: Path) -> Accelerator:
@@ -173,7 +197,8 @@ def create_mixture(
         num_workers=recipe.num_workers,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
-        num_micro_batches=recipe.training.micro_batches,
+        num_micro_batches=1 if recipe.training.micro_batches == "auto" else recipe.training.micro_batches,
+        repeats=recipe.augmentation.repeats,
         max_unreadable_share=data.max_unreadable_share,
         pin_memory=accelerator.device.type == "cuda",
     )
@@ -189,16 +214,31 @@ def describe_run(recipe: Recipe, run: Path, mixture: Mixture, console: Console) 
 
 
 def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) -> Validate:
-    """A function that scores a model on the validation splits, in normal frame order."""
+    """A function that scores a model on the validation splits in normal frame order, each process every n-th sample.
+
+    It raises DecodeError when no sample of a split can be decoded.
+    """
+    section = recipe.evaluation
 
     def validate(model: TimeSformer) -> dict[str, dict[str, float]]:
-        model.eval()
         predict = predictor(model, accelerator.device, accelerator.autocast)
-        results = {
-            name: evaluate_manifest(predict, recipe, manifest, name, "normal", progress=False)
+        counts = [
+            count_correct(
+                predict,
+                reader_for(recipe, manifest, name),
+                name=name,
+                num_clips=section.num_clips,
+                num_crops=section.num_crops,
+                batch_size=section.batch_size,
+                num_workers=recipe.num_workers,
+                rows=range(accelerator.process_index, len(manifest), accelerator.num_processes),
+            )
             for name, manifest in manifests.items()
-        }
-        model.train()
-        return {name: {"top1": result.top1} for name, result in results.items()}
+        ]
+        sums = accelerator.reduce(torch.tensor(counts, device=accelerator.device), reduction="sum")
+        for name, (_, total) in zip(manifests, sums.tolist(), strict=True):
+            if not total:
+                raise DecodeError(f"no validation sample of {name} can be decoded; `cover check` its manifest")
+        return {name: {"top1": right / total} for name, (right, total) in zip(manifests, sums.tolist(), strict=True)}
 
     return validate

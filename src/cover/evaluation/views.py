@@ -29,8 +29,9 @@ class ViewBatch:
 
 @dataclass(frozen=True)
 class SampleViews(Dataset[tuple[int, Tensor | str]]):
-    """Manifest row -> (row, uint8 frames [T,V,C,Y,X]), or (row, why there are none).
+    """Number -> (manifest row, uint8 frames [T,V,C,Y,X]), or (row, why there are none).
 
+    rows: the manifest rows to show; all of them if None.
     A row's frame order is drawn from the row's number, so every model is shown the same shuffled clips.
     """
 
@@ -38,11 +39,13 @@ class SampleViews(Dataset[tuple[int, Tensor | str]]):
     num_clips: int
     num_crops: int
     order: FrameOrder
+    rows: range | None = None
 
     def __len__(self) -> int:
-        return len(self.reader.manifest)
+        return len(self.reader.manifest) if self.rows is None else len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
+    def __getitem__(self, number: int) -> tuple[int, Tensor | str]:
+        index = number if self.rows is None else self.rows[number]
         try:
             views_vtcyx = self.reader.views(index, num_clips=self.num_clips, num_crops=self.num_crops)
         except DecodeError as error:
@@ -50,10 +53,8 @@ class SampleViews(Dataset[tuple[int, Tensor | str]]):
         return index, reorder(views_vtcyx.transpose(0, 1), self.order, seed=index)
 
 
-def view_batches(
-    samples: Dataset[tuple[int, Tensor | str]], *, batch_size: int, num_workers: int
-) -> DataLoader[ViewBatch]:
-    """Batches of `batch_size` samples in manifest order. samples: SampleViews, or some of them."""
+def view_batches(samples: SampleViews, *, batch_size: int, num_workers: int) -> DataLoader[ViewBatch]:
+    """Batches of `batch_size` samples in manifest order."""
     return DataLoader(samples, batch_size, num_workers=num_workers, collate_fn=_stack)  # type: ignore[arg-type]
 
 

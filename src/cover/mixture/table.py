@@ -18,7 +18,7 @@ class MixtureRow:
 
     num_clips: samples in the dataset. share: of the batch. clips_per_batch: expected.
     sample_weight: what one sample's cross-entropy is multiplied by in the loss of a batch, on average.
-    epochs_per_epoch: how often a training epoch (as many clips as all datasets have together) goes through it.
+    epochs_per_epoch: clips of it in a training epoch (as many clips as all datasets have together) per clip it has.
     """
 
     dataset: str

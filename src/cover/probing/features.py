@@ -21,7 +21,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils.data import Subset
 
 from cover.clip import UNREADABLE
 from cover.errors import CheckpointError
@@ -107,7 +106,7 @@ class FeatureStore:
     ) -> dict[str, Tensor]:
         manifest = samples.reader.manifest
         features, readable = torch.zeros(len(rows), self.width), torch.zeros(len(rows), dtype=torch.bool)
-        part = Subset(samples, rows)
+        part = dataclasses.replace(samples, rows=rows)
         for batch in view_batches(part, batch_size=self.batch_size, num_workers=self.num_workers):
             tally.add({f"{name}/{manifest[row].sample_id}": why for row, why in batch.unreadable.items()})
             if batch.indices:
