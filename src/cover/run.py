@@ -25,6 +25,8 @@ from cover.models.sources import Source, open_source
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import load_exactly, normalise_as, read_config, read_tensors
 from cover.plan import Manifests, check_policy, mixture_datasets, model_config, open_manifests, training_length
+from cover.probe import FEATURES, frozen_features
+from cover.probing.heads import HeadEngine, feature_batches, feature_validator
 from cover.recipe import Recipe
 from cover.trained import predictor, reader_for
 from cover.training.checkpoint import TrainingState, checkpoints, damage, read_training
@@ -62,8 +64,9 @@ def train(
             shown.print(f"{run} is trained already: {state.step} of {num_steps} steps", soft_wrap=True)
         return None
     mixture = create_mixture(recipe, manifests, state, num_steps, accelerator)
-    mixture.num_micro_batches = micro_batches(recipe, model, mixture, accelerator)
-    engine = Engine(model, recipe, accelerator)
+    is_probe = recipe.policy == "probe"
+    mixture.num_micro_batches = 1 if is_probe else micro_batches(recipe, model, mixture, accelerator)
+    engine = HeadEngine(model, recipe, accelerator) if is_probe else Engine(model, recipe, accelerator)
     totals = Totals(list(recipe.datasets), accelerator)
     for part in (engine, totals):
         part.restore(tensors)
@@ -72,15 +75,20 @@ def train(
     if shown:
         describe_run(recipe, run, mixture, shown)
     accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
+    if is_probe:
+        features = frozen_features(recipe, model, manifests, validation, run.parent / FEATURES, accelerator)
+        batches, validate = feature_batches(mixture, features.training), feature_validator(features.validation)
+    else:
+        batches, validate = iter(mixture), validator(recipe, validation, accelerator)
     trainer = Trainer(
         recipe=recipe,
         run=run,
         engine=engine,
-        batches=iter(mixture),
+        batches=batches,
         micro_batches=mixture.num_micro_batches,
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
-        validate=validator(recipe, validation, accelerator) if validation else None,
+        validate=validate if validation else None,
         state=state,
         totals=totals,
         console=console,
