@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Callable, Mapping
 from io import StringIO
 from pathlib import Path
@@ -19,6 +20,8 @@ from torch import Tensor
 from cover.catalog.folder import index_folder
 from cover.errors import CheckpointError, DecodeError
 from cover.models.create import create_model
+from cover.models.packing import PackedClips
+from cover.models.timesformer import TimeSformer
 from cover.models.weights import LATEST, find_checkpoint, load_model, save_model
 from cover.recipe import Recipe, parse_recipe
 from cover.run import train
@@ -69,6 +72,7 @@ def recipe_of(data: Path, source: Path) -> MakeRecipe:
             "data": {"batch_size": NUM_TRAIN, "num_workers": 0},
             "optimizer": {"learning_rate": 0.2, "weight_decay": DECAY, "schedule": "cosine"},
             "training": {"epochs": 40, "log_every": 10, "evaluate_every_epochs": 20},
+            "evaluation": {},
         }
         values = {name: section | dict(changes.get(name, {})) for name, section in sections.items()}
         return parse_recipe(values | {"policy": policy, "init": str(init), "datasets": {"turns": files}}, "test")
@@ -90,7 +94,7 @@ def parts_of(run: Path) -> dict[Path, int]:
 
 
 def training_features(run: Path) -> Tensor:
-    (file,) = (run.parent / ".features").glob("turns-train-*/00000.safetensors")
+    (file,) = (run.parent / ".features").glob("turns-train-*/*.safetensors")
     return load_file(file)["features"]
 
 
@@ -169,7 +173,9 @@ def test_an_interrupted_computation_goes_on_where_it_was(
     runs = tmp_path / "runs"
     completes(recipe_of(training={"epochs": 1}), runs / "first", quiet())
     whole = parts_of(runs / "first")
-    (removed,) = (file for file in whole if file.name == "00001.safetensors" and "train" in file.parent.name)
+    (removed,) = (
+        file for file in whole if file.name == "00000004-00000008.safetensors" and "train" in file.parent.name
+    )
     expected = removed.read_bytes()
     removed.unlink()
     completes(recipe_of(training={"epochs": 1}), runs / "second", quiet())
@@ -177,6 +183,29 @@ def test_an_interrupted_computation_goes_on_where_it_was(
     assert again.keys() == whole.keys()
     assert {file for file in whole if again[file] != whole[file]} == {removed}
     assert removed.read_bytes() == expected
+
+
+def test_a_computation_that_is_told_to_stop_keeps_what_it_has(
+    recipe_of: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(training={"epochs": 1}, evaluation={"batch_size": 3})
+    run, whole = tmp_path / "runs" / "probe", tmp_path / "undisturbed" / "probe"
+    features, num_batches = TimeSformer.features, iter(range(100))
+
+    def interrupted(model: TimeSformer, packed: PackedClips) -> Tensor:
+        if next(num_batches) == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return features(model, packed)
+
+    monkeypatch.setattr(TimeSformer, "features", interrupted)
+    assert train(recipe, run, quiet()) == signal.SIGTERM
+    assert [file.name for file in parts_of(run)] == ["00000000-00000006.safetensors"]
+    completes(recipe, run, quiet(), resume=True)
+    names = [file.name for file in parts_of(run) if "train" in file.parent.name]
+    assert sorted(names) == ["00000000-00000006.safetensors", "00000006-00000014.safetensors"]
+    completes(recipe, whole, quiet())
+    heads = [load_model(find_checkpoint(folder)).heads["turns"].weight for folder in (run, whole)]
+    assert torch.equal(*heads)
 
 
 def test_a_probe_resumes_and_a_damaged_part_is_named(recipe_of: MakeRecipe, tmp_path: Path) -> None:

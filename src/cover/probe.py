@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from cover.plan import Manifests
 from cover.probing.features import Features, FeatureStore, backbone_digest
 from cover.recipe import Recipe
 from cover.trained import reader_for
+from cover.training.signals import StopSignal, agreed
 
 FEATURES = ".features"
 """Folder beside the runs, hidden so that `runs/*` names runs only."""
@@ -35,11 +37,12 @@ def frozen_features(
     validation: Manifests,
     folder: Path,
     accelerator: Accelerator,
-) -> FrozenFeatures:
+) -> FrozenFeatures | signal.Signals:
     """Features of the training and the validation manifests, on the device; computed where `folder` has them not yet.
 
     model: put into evaluation mode. Training samples have one view, the centre crop, without augmentation; validation
     samples have the recipe's views, whose features are averaged, which for a linear head averages their logits.
+    Returns the signal that interrupted the computation instead; what was computed by then is kept.
     """
     store = feature_store(recipe, model.eval(), folder, accelerator)
     views = recipe.evaluation
@@ -51,9 +54,12 @@ def frozen_features(
         }
         for manifests, num_clips, num_crops in wanted
     ]
-    for datasets in samples:
-        for name in datasets:
-            store.fill(name, datasets[name])
+    with StopSignal() as stop:
+        for datasets in samples:
+            for name in datasets:
+                store.fill(name, datasets[name], stopping=lambda: stop.requested is not None)
+        if stopped := agreed(stop.requested, accelerator):
+            return stopped
     accelerator.wait_for_everyone()
     device = accelerator.device
     train, val = ({name: store.read(name, split[name]).to(device) for name in split} for split in samples)

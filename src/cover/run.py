@@ -77,6 +77,9 @@ def train(
     accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
     if is_probe:
         features = frozen_features(recipe, model, manifests, validation, run.parent / FEATURES, accelerator)
+        if isinstance(features, signal.Signals):
+            accelerator.end_training()
+            return features
         batches, validate = feature_batches(mixture, features.training), feature_validator(features.validation)
     else:
         batches, validate = iter(mixture), validator(recipe, validation, accelerator)

@@ -2,10 +2,11 @@
 
     runs/.features/ssv2-train-3f2a91c04b7d/     beside the runs; the digits stand for what the features depend on,
         depends_on.json                         which is told here
-        00000.safetensors                       features float32 [4096, D] of the manifest's first rows, and whether
-        00001.safetensors                       each could be decoded: readable bool [4096]
+        00000000-00004096.safetensors           features float32 [4096, D] of these rows of the manifest, and whether
+        00004096-00005000.safetensors           each could be decoded: readable bool [4096]
 
-A part that exists is complete, so an interrupted computation goes on with the next one. The folder may be deleted.
+A part that exists is complete, and one that was interrupted is shorter; the computation goes on with the rows that are
+in none. The folder may be deleted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ Embed = Callable[[Tensor], Tensor]
 """uint8 frames [T,B,C,Y,X] -> float32 features [B,D], both on the CPU."""
 
 ROWS_A_PART = 4096
+"""So many clips are lost at most when a process is killed; none when it is told to stop."""
 
 
 @dataclass(frozen=True)
@@ -67,32 +70,33 @@ class FeatureStore:
     rank: int = 0
     world_size: int = 1
 
-    def fill(self, name: str, samples: SampleViews) -> Path:
-        """Compute this process's parts of the features of a dataset, as far as they are missing; their folder.
+    def fill(self, name: str, samples: SampleViews, stopping: Callable[[], bool] = lambda: False) -> None:
+        """Compute this process's parts of the features of a dataset, as far as they are missing.
 
-        Raises DecodeError when too many samples are unreadable.
+        stopping: asked after each batch; once it says so, what was computed is kept and the rest left for another
+        time. Raises DecodeError when too many samples are unreadable.
         """
         folder, manifest = self._folder(name, samples), samples.reader.manifest
-        parts = _parts(len(manifest))[self.rank :: self.world_size]
-        missing = {number: rows for number, rows in parts if not _file(folder, number).exists()}
-        if missing:
+        parts = [_missing(folder, rows) for rows in _parts(len(manifest))[self.rank :: self.world_size]]
+        if any(parts):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "depends_on.json").write_text(json.dumps(self._depends_on(samples), indent=2) + "\n")
         tally = UnreadableTally(self.max_unreadable_share, {name: len(manifest)})
         with progress_bar("clips", visible=self.rank == 0, transient=True) as progress:
-            total = sum(map(len, missing.values()))
-            bar = progress.add_task(f"features of {name} {manifest.split}", total=total)
-            for number, rows in missing.items():
-                tensors = self._compute(samples, rows, name, tally, lambda done: progress.advance(bar, done))
-                unfinished = folder / f".{number:05d}.part"
+            bar = progress.add_task(f"features of {name} {manifest.split}", total=sum(map(len, parts)))
+            for rows in filter(None, parts):
+                if stopping():
+                    return
+                tensors = self._compute(samples, rows, name, tally, lambda done: progress.advance(bar, done), stopping)
+                file = _file(folder, range(rows.start, rows.start + len(tensors["readable"])))
+                unfinished = file.with_name(f".{file.name}.{os.getpid()}")  # of another run at the same time, too
                 save_file(tensors, unfinished)
-                unfinished.replace(_file(folder, number))
-        return folder
+                unfinished.replace(file)
 
     def read(self, name: str, samples: SampleViews) -> Features:
         """The features of a dataset, all parts of which have been computed. Raises CheckpointError for damage."""
         folder, manifest = self._folder(name, samples), samples.reader.manifest
-        files = [_file(folder, number) for number, _ in _parts(len(manifest))]
+        files = [file for rows in _parts(len(manifest)) for file in _files(folder, rows)]
         try:
             parts = [load_file(file) for file in files]
         except (OSError, SafetensorError) as error:
@@ -102,19 +106,29 @@ class FeatureStore:
         return Features(torch.cat([part["features"] for part in parts]), labels.where(readable, UNREADABLE))
 
     def _compute(
-        self, samples: SampleViews, rows: range, name: str, tally: UnreadableTally, advance: Callable[[int], None]
+        self,
+        samples: SampleViews,
+        rows: range,
+        name: str,
+        tally: UnreadableTally,
+        advance: Callable[[int], None],
+        stopping: Callable[[], bool],
     ) -> dict[str, Tensor]:
+        """Features of these rows, or of the first of them when it is to stop."""
         manifest = samples.reader.manifest
         features, readable = torch.zeros(len(rows), self.width), torch.zeros(len(rows), dtype=torch.bool)
-        part = dataclasses.replace(samples, rows=rows)
+        part, num_done = dataclasses.replace(samples, rows=rows), 0
         for batch in view_batches(part, batch_size=self.batch_size, num_workers=self.num_workers):
             tally.add({f"{name}/{manifest[row].sample_id}": why for row, why in batch.unreadable.items()})
             if batch.indices:
                 places = torch.tensor(batch.indices) - rows.start
                 features[places] = self.embed(batch.frames).unflatten(0, (len(places), -1)).mean(1)
                 readable[places] = True
+            num_done += len(batch.indices) + len(batch.unreadable)
             advance(len(batch.indices) + len(batch.unreadable))
-        return {"features": features, "readable": readable}
+            if stopping():
+                break
+        return {"features": features[:num_done], "readable": readable[:num_done]}
 
     def _folder(self, name: str, samples: SampleViews) -> Path:
         digest = hashlib.sha256(json.dumps(self._depends_on(samples)).encode()).hexdigest()
@@ -143,12 +157,27 @@ def backbone_digest(model: TimeSformer) -> str:
     return digest.hexdigest()
 
 
-def _parts(num_rows: int) -> list[tuple[int, range]]:
-    """Number and rows of each part."""
-    return list(
-        enumerate(range(first, min(first + ROWS_A_PART, num_rows)) for first in range(0, num_rows, ROWS_A_PART))
-    )
+def _parts(num_rows: int) -> list[range]:
+    """The rows of each part, as they are dealt out to processes."""
+    return [range(first, min(first + ROWS_A_PART, num_rows)) for first in range(0, num_rows, ROWS_A_PART)]
 
 
-def _file(folder: Path, number: int) -> Path:
-    return folder / f"{number:05d}.safetensors"
+def _files(folder: Path, rows: range) -> list[Path]:
+    """The files that hold the rows of a part, as far as there are any: one, or several if it was interrupted."""
+    names = sorted(file.stem for file in folder.glob("*.safetensors"))
+    ends = {int(name.split("-")[0]): int(name.split("-")[1]) for name in names}
+    files, first = [], rows.start
+    while first < rows.stop and first in ends:
+        files.append(_file(folder, range(first, ends[first])))
+        first = ends[first]
+    return files
+
+
+def _missing(folder: Path, rows: range) -> range:
+    """The rows of a part that are in no file."""
+    files = _files(folder, rows)
+    return range(int(files[-1].stem.split("-")[1]), rows.stop) if files else rows
+
+
+def _file(folder: Path, rows: range) -> Path:
+    return folder / f"{rows.start:08d}-{rows.stop:08d}.safetensors"
