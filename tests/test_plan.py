@@ -14,6 +14,7 @@ import pytest
 import cover.cli.data
 from cover.catalog.manifest import write_manifest
 from cover.catalog.suffixes import Kind
+from cover.cli import data
 from cover.errors import CheckpointError, CoverError, ManifestError
 from cover.models.create import create_model
 from cover.models.weights import save_model
@@ -103,6 +104,17 @@ def test_every_recipe_keeps_to_the_setup_of_the_paper(name: str) -> None:
         assert section.horizontal_flip == (dataset != "ssv2")
         expected = {"imagenet": 0.75 if name.endswith("w075") else 0.5}.get(dataset, 1.0)
         assert section.loss_weight == expected
+
+
+def test_the_parts_read_what_the_layouts_write() -> None:
+    """Each part of a dataset names its command, whose default name is that of the manifests."""
+    parts = {path.stem: path.read_text() for path in (PAPER / "parts").glob("*.toml")}
+    datasets = {name: text for name, text in parts.items() if "[datasets." in text}
+    assert datasets.keys() == SIZES.keys()
+    for name, text in datasets.items():
+        (layout,) = re.findall(r"`cover index (\w+)`", text)
+        assert inspect.signature(getattr(data, layout)).parameters["name"].default == name
+        assert re.findall(r'"manifests/(.*)\.arrow"', text) == [f"{name}-train", f"{name}-val"]
 
 
 def test_the_document_names_every_recipe_and_no_other() -> None:

@@ -139,6 +139,10 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
         ("policy = standard\n", "r.toml is not a readable TOML file: Invalid value (at line 1, column 10)"),
         ('extends = "absent.toml"\n', "absent.toml: no such recipe; give the path of a TOML file"),
         ("extends = 3\n", 'r.toml: extends = 3 is neither a file nor a list of files; write ["a.toml"]'),
+        (
+            'policy = "probe"\ninit = "runs/a"\n' + K400 + "[augmentation]\nmixup = 0.8\n",
+            "r.toml: policy 'probe' computes features once, of unchanged clips; leave out augmentation and temporal_ji",
+        ),
         ('policy = "probe"\n' + K400, "r.toml: policy 'probe' trains heads on frozen features and has no init; name"),
     ],
 )

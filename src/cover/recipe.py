@@ -197,6 +197,10 @@ class Recipe(Section):
             )
         if self.policy == "probe" and not self.init:
             raise ValueError("policy 'probe' trains heads on frozen features and has no init; name the run with init")
+        if self.policy == "probe" and (self.data.temporal_jitter or self.augmentation != AugmentationSection()):
+            raise ValueError(
+                "policy 'probe' computes features once, of unchanged clips; leave out augmentation and temporal_jitter"
+            )
         rated = [name for name, dataset in self.datasets.items() if dataset.rate is not None]
         if rated and len(rated) < len(self.datasets):
             raise ValueError(f"datasets.{rated[0]} has a rate and others have none; give a rate to all or to none")
