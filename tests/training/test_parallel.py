@@ -64,7 +64,7 @@ def test_recomputed_blocks_give_the_same_gradients_to_the_bit(every: int, recomp
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # inductor's own imports
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
 def test_compiled_blocks_compute_the_same_for_changing_numbers_of_clips(recompute: bool) -> None:
     plain, compiled = model(), model()

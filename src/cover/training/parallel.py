@@ -46,7 +46,7 @@ def parallelise(model: TimeSformer, section: TrainingSection, accelerator: Accel
         fully_shard(model)
         return model
     device_ids = [accelerator.device.index] if accelerator.device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(model, device_ids, gradient_as_bucket_view=True)
 
 
 def recompute_blocks(model: TimeSformer, every: int) -> None:
