@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cover.catalog.manifest import Manifest, ManifestRow, write_manifest
+from cover.catalog.manifest import Manifest, ManifestRow, write_findings, write_manifest
 from cover.errors import ManifestError
 
 ROWS = [
@@ -62,6 +62,42 @@ def test_digest_tells_samples_and_labels_but_neither_root_nor_findings(tmp_path:
     assert write(tmp_path / "3.arrow", ROWS[::-1]).digest != digest
     assert write(tmp_path / "4.arrow", class_names=["jump", "run"]).digest != digest
     assert write(tmp_path / "5.arrow", [ManifestRow("a", "run/a.mp4", 0, start_seconds=1.0), ROWS[1]]).digest != digest
+
+
+def test_manifests_of_before_a_nullable_column_are_read_with_nulls(tmp_path: Path) -> None:
+    path = write(tmp_path / "clips.arrow").path
+    digest = Manifest.open(path).digest
+    table = Manifest.open(path).table.drop_columns(["offset", "source_start_seconds", "source_end_seconds"])
+    with pa.ipc.new_file(tmp_path / "older.arrow", table.schema) as writer:
+        writer.write_table(table)
+    older = Manifest.open(tmp_path / "older.arrow")
+    assert older[1] == Manifest.open(path)[1] and older.digest == digest
+    with pa.ipc.new_file(tmp_path / "other.arrow", table.drop_columns(["path"]).schema):
+        pass
+    with pytest.raises(ManifestError, match=r"other.arrow has other columns than this version's manifests"):
+        Manifest.open(tmp_path / "other.arrow")
+
+
+def test_findings_are_written_beside_what_the_samples_are(tmp_path: Path) -> None:
+    manifest = write(tmp_path / "here" / "clips.arrow", root=tmp_path / "here" / "media")
+    before = list(manifest)
+    checked = write_findings(manifest, {"readable": [True, None], "reason": [None, None], "fps": [25.0, None]})
+    assert [(row.readable, row.reason, row.fps, row.num_frames) for row in checked] == [
+        (True, None, 25.0, None),
+        (None, None, None, 30),
+    ]
+    assert checked.digest == manifest.digest and checked.root == manifest.root and checked.path == manifest.path
+    assert list(manifest) == before, "who has the old file mapped goes on reading it"
+    assert list(tmp_path.iterdir()) == [tmp_path / "here"] and len(list((tmp_path / "here").iterdir())) == 1
+
+
+def test_only_findings_are_taken_one_a_row(tmp_path: Path) -> None:
+    manifest = write(tmp_path / "clips.arrow")
+    with pytest.raises(ValueError, match="label is no finding; findings are num_frames, fps"):
+        write_findings(manifest, {"label": [0, 0]})
+    with pytest.raises(pa.ArrowInvalid, match="length"):
+        write_findings(manifest, {"readable": [True]})
+    assert Manifest.open(manifest.path)[1] == manifest[1]
 
 
 @pytest.mark.parametrize(
