@@ -22,7 +22,7 @@ from cover.training.checkpoint import CheckpointWriter, TrainingState
 from cover.training.engine import Engine
 from cover.training.metrics import MetricsFile, Totals, flatten
 from cover.training.optimizer import learning_rate
-from cover.training.signals import StopSignal
+from cover.training.signals import StopSignal, agreed
 
 Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]
 """Evaluates the model on the validation splits, each process its part: {dataset: {"top1": share, …}} of all parts."""
@@ -83,7 +83,7 @@ class Trainer:
                     self._save(best=self._evaluate())
                 elif self._due(self.recipe.training.save_every):
                     self._save()
-                stopped = self._agreed(stop.requested)
+                stopped = agreed(stop.requested, self.accelerator)
             if self._saved_step < self.state.step:
                 self._save()
         return stopped
@@ -121,14 +121,6 @@ class Trainer:
         every = self.recipe.training.evaluate_every_epochs
         crossed = int(self._epoch / every + 1e-9) > int((self.state.step - 1) / self.steps_per_epoch / every + 1e-9)
         return crossed or self.state.step == self.num_steps
-
-    def _agreed(self, requested: signal.Signals | None) -> signal.Signals | None:
-        """The signal that any process was asked to stop with: all must leave the loop after the same step."""
-        if self.accelerator.num_processes == 1:
-            return requested
-        number = torch.tensor([int(requested or 0)], device=self.accelerator.device)
-        highest = int(self.accelerator.gather(number).max())
-        return signal.Signals(highest) if highest else None
 
     def _log(self, gradient_norm: torch.Tensor) -> str:
         """Write one line of metrics and return it short enough for the progress bar."""
