@@ -20,7 +20,7 @@ from tests.run.tiny import IMAGES, SECTIONS, STEPS_PER_EPOCH, VIDEOS, MakeRecipe
 from cover.catalog.exclusion import write_exclusions
 from cover.catalog.folder import index_folder
 from cover.catalog.manifest import Manifest
-from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError
+from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError, TrainingError
 from cover.models.create import create_model
 from cover.models.weights import find_checkpoint, load_model
 from cover.recipe import Recipe, read_recipe
@@ -315,3 +315,19 @@ def test_a_killed_worker_ends_the_run_in_one_line_and_it_resumes(
     assert (run / "latest").read_text() == "step-2\n"
     assert not train(recipe, run, quiet(), resume=True)
     assert lines_of(run) == lines_of(finished)
+
+
+def test_numbers_that_are_not_finite_end_the_run_with_the_checkpoint_before_intact(
+    cotrain: Recipe, tmp_path: Path
+) -> None:
+    steep = cotrain.model_copy(
+        update={
+            "optimizer": cotrain.optimizer.model_copy(update={"learning_rate": 1e38, "clip_gradient_norm": None}),
+            "training": cotrain.training.model_copy(update={"save_every": 1}),
+        }
+    )
+    with pytest.raises(TrainingError, match=r"step \d+: .* not .*finite.*; lower optimizer.learning_rate") as caught:
+        train(steep, tmp_path / "run", quiet())
+    step = int(str(caught.value).split(":")[0].removeprefix("step "))
+    assert (tmp_path / "run" / "latest").read_text() == f"step-{step - 1}\n"
+    assert not [line for line in lines_of(tmp_path / "run") if line["step"] >= step]
