@@ -27,7 +27,6 @@ MAX_DISTANCE_ALONE = 20
 MAX_SHARED = 10_000
 """Frames that may agree in a band; more are a picture that everybody has, such as a title, and are passed over."""
 
-_NUM_BANDS = HASH_BYTES // 2
 _NUM_BUCKETS = 2**16
 _ROWS_AT_ONCE = 2048
 _PAIRS_AT_ONCE = 2**20
