@@ -184,7 +184,7 @@ def test_excluded_samples_are_neither_trained_on_nor_counted(data: Path, recipe_
         return recipe_of("standard", ["jumps"], data={"exclude": [str(tmp_path / "leaks.csv")]}, **changes)
 
     run = tmp_path / "run"
-    assert train(recipe(0, 5, 7), run, quiet())
+    assert not train(recipe(0, 5, 7), run, quiet())
     (row,) = json.loads((run / "mixture.json").read_text())
     assert (row["num_clips"], row["num_excluded"]) == (9, 3)
     training = [line for line in lines_of(run) if "datasets" in line]
@@ -196,7 +196,7 @@ def test_excluded_samples_are_neither_trained_on_nor_counted(data: Path, recipe_
     assert "the training samples of jumps are not those this run began with; restore the manifest and" in refusal(
         CheckpointError, recipe(0, 5, training=longer), run, resume=True
     )
-    assert train(recipe(7, 0, 5, training=longer), run, quiet(), resume=True)
+    assert not train(recipe(7, 0, 5, training=longer), run, quiet(), resume=True)
     (tmp_path / "leaks.csv").unlink()
     assert "leaks.csv is not an exclusion list" in refusal(
         ManifestError,
