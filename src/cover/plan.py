@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cover.catalog.exclusion import read_exclusions, without_excluded
 from cover.catalog.manifest import Manifest
 from cover.errors import ManifestError, RecipeError
 from cover.media.mixing import Mixing
@@ -51,7 +52,7 @@ def plan(recipe: Recipe) -> Plan:
     Nothing is written, no clip is decoded, and no weight is read or allocated. Raises the CoverError that training
     would end with, but for weights and test manifests that do not exist (yet): these are warnings.
     """
-    manifests = open_manifests(recipe, "train")
+    manifests = training_manifests(recipe)
     check_policy(recipe, manifests)
     open_manifests(recipe, "val", like=manifests)
     config = model_config(recipe, manifests)
@@ -78,6 +79,12 @@ def plan(recipe: Recipe) -> Plan:
         num_steps=num_steps,
         warnings=(*_missing_weights(recipe, config), *_missing_tests(recipe, manifests)),
     )
+
+
+def training_manifests(recipe: Recipe) -> dict[str, Manifest]:
+    """The training manifests without the samples that `data.exclude` lists. Raises ManifestError."""
+    excluded = read_exclusions(recipe.data.exclude)
+    return {name: without_excluded(whole, excluded) for name, whole in open_manifests(recipe, "train").items()}
 
 
 def open_manifests(recipe: Recipe, split: str, like: Manifests | None = None) -> dict[str, Manifest]:

@@ -82,12 +82,14 @@ class DataSection(Section):
 
     short_side: range in pixels to which a frame's shorter side is scaled before the random crop; (256, 320) at
     image_size 224, (448, 512) at 448, in proportion otherwise. cache_frames: decode once, keep frames in memory.
+    exclude: lists of training samples to leave out, as `cover check --leaks` writes them.
     """
 
     batch_size: Positive = 128
     short_side: tuple[Positive, Positive] | None = None
     temporal_jitter: bool = False
     cache_frames: bool = False
+    exclude: tuple[Path, ...] = ()
     num_workers: Annotated[int, Field(ge=0)] = 8
     max_unreadable_share: Share = 0.01
 

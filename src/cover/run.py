@@ -24,7 +24,15 @@ from cover.models.loading import load_weights, report_table
 from cover.models.sources import Source, open_source
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import load_exactly, normalise_as, read_config, read_tensors
-from cover.plan import Manifests, check_policy, mixture_datasets, model_config, open_manifests, training_length
+from cover.plan import (
+    Manifests,
+    check_policy,
+    mixture_datasets,
+    model_config,
+    open_manifests,
+    training_length,
+    training_manifests,
+)
 from cover.probe import FEATURES, frozen_features
 from cover.probing.heads import HeadEngine, feature_batches, feature_validator
 from cover.recipe import Recipe
@@ -46,7 +54,7 @@ def train(
     """
     checkpoint = starting_point(run, resume, console)
     init = open_source(recipe.init) if recipe.init and not checkpoint else None
-    manifests = open_manifests(recipe, "train")
+    manifests = training_manifests(recipe)
     check_policy(recipe, manifests)
     validation = open_manifests(recipe, "val", like=manifests)
     accelerator = start_accelerator(recipe, run)
@@ -162,7 +170,7 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
     """The state to go on from.
 
     state: as saved. fresh: as the recipe would begin. Raises CheckpointError for another optimizer, and naming a
-    dataset whose manifest is not the one of before, unless that is allowed; the mixture starts a new epoch then.
+    dataset whose samples are not those of before, unless that is allowed; the mixture starts a new epoch then.
     """
     if state.optimizer != fresh.optimizer:
         raise CheckpointError(
@@ -175,8 +183,8 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
     )
     if changed and not allow_changed_data:
         raise CheckpointError(
-            f"the training manifest of {', '.join(changed)} is not the one this run began with; "
-            "restore it, or pass --allow-changed-data to go on with the new one"
+            f"the training samples of {', '.join(changed)} are not those this run began with; restore the manifest and "
+            "data.exclude, or pass --allow-changed-data to go on with the new ones"
         )
     if changed:
         state.mixture_start = state.step

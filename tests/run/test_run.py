@@ -15,12 +15,15 @@ import torch
 from rich.console import Console
 from tests.run.tiny import IMAGES, SECTIONS, STEPS_PER_EPOCH, VIDEOS, MakeRecipe, WriteMedia, lines_of, quiet
 
+from cover.catalog.exclusion import write_exclusions
 from cover.catalog.folder import index_folder
+from cover.catalog.manifest import Manifest
 from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError
 from cover.models.create import create_model
 from cover.models.weights import find_checkpoint, load_model
 from cover.recipe import Recipe, read_recipe
 from cover.run import train
+from cover.trained import TrainedRun
 
 
 class InterruptedConsole(Console):
@@ -138,8 +141,8 @@ def test_changed_data_are_refused_by_name_unless_allowed(
     write_video(tmp_path / "jumps" / "left" / "new.mp4", num_frames=6)
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
     assert refusal(CheckpointError, recipe(3), run, resume=True) == (
-        "the training manifest of jumps is not the one this run began with; "
-        "restore it, or pass --allow-changed-data to go on with the new one"
+        "the training samples of jumps are not those this run began with; restore the manifest and data.exclude, "
+        "or pass --allow-changed-data to go on with the new ones"
     )
     assert not train(recipe(3), run, quiet(), resume=True, allow_changed_data=True)
     state = json.loads((run / "checkpoints" / "step-3" / "state.json").read_text())
@@ -171,6 +174,35 @@ def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecip
     plain, *others = losses
     assert [loss[0] != plain[0] for loss in others] == [True] * 5 + [False]
     assert all(loss[1] != plain[1] for loss in others)
+
+
+def test_excluded_samples_are_neither_trained_on_nor_counted(data: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    def recipe(*excluded: int, **changes: Any) -> Recipe:
+        sample_ids = [row.sample_id for row in Manifest.open(data / "jumps-train.arrow")]
+        lines = [("jumps", "train", sample_ids[row], "similar frames", "turns-val/a.mp4") for row in excluded]
+        write_exclusions(tmp_path / "leaks.csv", lines)
+        return recipe_of("standard", ["jumps"], data={"exclude": [str(tmp_path / "leaks.csv")]}, **changes)
+
+    run = tmp_path / "run"
+    assert train(recipe(0, 5, 7), run, quiet())
+    (row,) = json.loads((run / "mixture.json").read_text())
+    assert (row["num_clips"], row["num_excluded"]) == (9, 3)
+    training = [line for line in lines_of(run) if "datasets" in line]
+    assert sum(line["datasets"]["jumps"]["clips"] for line in training) == 2 * 9
+    trained = TrainedRun.open(run)
+    assert trained.evaluate("jumps", trained.manifest("jumps", "train"), "normal").num_samples == 12
+
+    longer = {"epochs": 3}
+    assert "the training samples of jumps are not those this run began with; restore the manifest and" in refusal(
+        CheckpointError, recipe(0, 5, training=longer), run, resume=True
+    )
+    assert train(recipe(7, 0, 5, training=longer), run, quiet(), resume=True)
+    (tmp_path / "leaks.csv").unlink()
+    assert "leaks.csv is not an exclusion list" in refusal(
+        ManifestError,
+        recipe_of("standard", ["jumps"], data={"exclude": [str(tmp_path / "leaks.csv")]}),
+        tmp_path / "other",
+    )
 
 
 def test_policies_refuse_the_wrong_kind(recipe_of: MakeRecipe, tmp_path: Path) -> None:
