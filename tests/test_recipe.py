@@ -100,6 +100,8 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
         (STANDARD + "[datasets.k400]\ntrain = 3\n", "r.toml: datasets.k400.train = 3: input should be a valid string"),
         (STANDARD + 'datasets.k400 = "k400.arrow"\n', "r.toml: datasets.k400 = 'k400.arrow': input should be an obj"),
         (STANDARD + K400 + "[data]\nbatch_size = 0\n", "r.toml: data.batch_size = 0: input should be greater than 0"),
+        (STANDARD + K400 + "[training]\nmicro_batches = 0\n", "r.toml: training.micro_batches = 0: it is a number, at"),
+        (STANDARD + K400 + '[training]\nmicro_batches = "x"\n', "r.toml: training.micro_batches = 'x': it is a number"),
         (STANDARD + K400 + "[model]\ndrop_path_rate = 1.5\n", "r.toml: model.drop_path_rate = 1.5: input should be l"),
         (
             STANDARD + K400 + "[optimizer]\nlearning_rate = nan\n",

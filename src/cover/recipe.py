@@ -25,13 +25,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from cover.errors import RecipeError
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
+
+
+def _micro_batches(value: object) -> object:
+    if value == "auto" or (type(value) is int and value > 0):
+        return value
+    raise ValueError('it is a number, at least 1, or "auto"')
+
+
+MicroBatches = Annotated[int | Literal["auto"], PlainValidator(_micro_batches)]
 
 
 class Section(BaseModel):
@@ -137,7 +146,8 @@ class TrainingSection(Section):
     """Length, precision and rhythm of a run. max_steps ends it early; log_every and save_every count steps.
 
     precision: bf16 and fp16 are mixed precision on a GPU; a CPU always computes in fp32, which is faster there.
-    parallel: how several processes share a run: each with the whole model ("ddp") or with a part of it ("fsdp").
+    parallel: how several processes share a run: each with the whole model ("ddp") or with a part of it ("fsdp");
+    "none" refuses to be more than one. docs/training.md tells more.
 
     To save memory: micro_batches, parts into which each process splits its share of a batch ("auto": as few as fit);
     activation_checkpointing = n, every n-th block keeps only its input and is computed again in the backward pass.
@@ -149,8 +159,8 @@ class TrainingSection(Section):
     epochs: Annotated[float, Field(gt=0)] = 20
     max_steps: Positive | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
-    parallel: Literal["ddp", "fsdp"] = "ddp"
-    micro_batches: Positive | Literal["auto"] = 1
+    parallel: Literal["none", "ddp", "fsdp"] = "ddp"
+    micro_batches: MicroBatches = 1
     activation_checkpointing: Annotated[int, Field(ge=0)] = 0
     compile: bool = False
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None

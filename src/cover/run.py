@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
-from cover.errors import CheckpointError, DecodeError
+from cover.errors import CheckpointError, DecodeError, RecipeError
 from cover.evaluation.evaluate import count_correct
 from cover.mixture.mixture import Mixture
 from cover.mixture.table import mixture_rows, mixture_table
@@ -41,6 +41,7 @@ from cover.training.checkpoint import TrainingState, checkpoints, damage, read_t
 from cover.training.engine import Engine
 from cover.training.memory import fewest_micro_batches
 from cover.training.metrics import Totals
+from cover.training.parallel import place
 from cover.training.trainer import Trainer, Validate
 
 
@@ -73,6 +74,7 @@ def train(
         return None
     mixture = create_mixture(recipe, manifests, state, num_steps, accelerator)
     is_probe = recipe.policy == "probe"
+    place(model, recipe.training, accelerator)
     mixture.num_micro_batches = 1 if is_probe else micro_batches(recipe, model, mixture, accelerator)
     engine = HeadEngine(model, recipe, accelerator) if is_probe else Engine(model, recipe, accelerator)
     totals = Totals(list(recipe.datasets), accelerator)
@@ -135,17 +137,26 @@ def micro_batches(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelera
         model,
         mixture.blank_batch,
         most=recipe.data.batch_size // accelerator.num_processes,
-        # float32: SGD keeps one number a weight, AdamW two; an average one more.
-        bytes_per_weight=4 * ({"sgd": 1, "adamw": 2}[recipe.optimizer.name] + (recipe.training.ema_decay is not None)),
+        # float32: the gradient; SGD keeps one number a weight, AdamW two; an average one more.
+        bytes_per_weight=4 * ({"sgd": 2, "adamw": 3}[recipe.optimizer.name] + (recipe.training.ema_decay is not None)),
         accelerator=accelerator,
     )
 
 
 def start_accelerator(recipe: Recipe, run: Path) -> Accelerator:
-    """Devices, processes and precision. A machine without CUDA computes in fp32 on the CPU, also across processes."""
+    """Devices, processes and precision. A machine without CUDA computes in fp32 on the CPU, also across processes.
+
+    Raises RecipeError when there are several processes and the recipe is for one.
+    """
     cuda = torch.cuda.is_available()
     precision = {"fp32": "no"}.get(recipe.training.precision, recipe.training.precision) if cuda else "no"
-    return Accelerator(cpu=not cuda, mixed_precision=precision, log_with="tensorboard", project_dir=run)
+    accelerator = Accelerator(cpu=not cuda, mixed_precision=precision, log_with="tensorboard", project_dir=run)
+    if recipe.training.parallel == "none" and accelerator.num_processes > 1:
+        raise RecipeError(
+            f"training.parallel = 'none' is for one process, and {accelerator.num_processes} were started; "
+            "start one, or set it to 'ddp' or 'fsdp'"
+        )
+    return accelerator
 
 
 def create(
