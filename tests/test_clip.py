@@ -28,12 +28,29 @@ def clip_batch(**changes: Any) -> ClipBatch:
         ({"labels": torch.tensor([4.0, 1.0])}, "labels are float32 [2]; 2 clips take int64 [2]"),
         ({"seeds": torch.tensor([1, 2, 3])}, "seeds are int64 [3]; 2 clips take int64 [2]"),
         ({"sample_ids": ("a",)}, "1 sample ids for 2 clips"),
+        (
+            {"partner_labels": torch.tensor([4]), "label_weights": torch.ones(2)},
+            "partner_labels are int64 [1]; 2 clips take int64 [2]",
+        ),
+        (
+            {"partner_labels": torch.tensor([4, 1]), "label_weights": torch.ones(2, dtype=torch.float64)},
+            "label_weights are float64 [2]; 2 clips take float32 [2]",
+        ),
+        ({"label_weights": torch.ones(2)}, "partner_labels and label_weights come together or not at all"),
     ],
 )
 def test_shapes_and_types_are_checked(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as caught:
         clip_batch(**changes)
     assert message in str(caught.value)
+
+
+def test_all_tensors_go_to_another_device_together() -> None:
+    mixed = clip_batch(partner_labels=torch.tensor([1, 2]), label_weights=torch.ones(2))
+    for batch in (clip_batch(), mixed):
+        moved = batch.to(torch.device("meta"))
+        devices = {name: value.device.type for name, value in vars(moved).items() if isinstance(value, torch.Tensor)}
+        assert set(devices.values()) == {"meta"} and len(devices) == (5 if batch is mixed else 3)
 
 
 def test_a_mixed_batch_checks_names_and_counts() -> None:

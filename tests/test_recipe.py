@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -7,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from cover.errors import RecipeError
-from cover.recipe import Recipe, read_recipe
+from cover.recipe import AugmentationSection, Recipe, read_recipe
 
 STANDARD = 'policy = "standard"\n'
 K400 = '[datasets.k400]\ntrain = "k400.arrow"\n'
 SSV2 = '[datasets.ssv2]\ntrain = "ssv2.arrow"\n'
 RECIPES = Path(str(files("cover") / "recipes"))
+OWN = [path for path in sorted(RECIPES.rglob("*.toml")) if path.name != "base.toml"]
+OPTIONS = (Path(__file__).parents[1] / "docs" / "options.md").read_text()
 
 
 def read(folder: Path, text: str, *overrides: str) -> Recipe:
@@ -40,7 +43,14 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
     assert (model.num_frames, model.image_size, model.patch_size, model.drop_path_rate) == (8, 224, 16, 0.1)
     assert (model.image_temporal, model.temporal_init) == ("attend", "zero")
     assert (recipe.evaluation.num_clips, recipe.evaluation.num_crops) == (1, 3)
-    assert recipe.training.reduction == "dataset_mean"
+    assert (recipe.training.reduction, recipe.training.label_smoothing, optimizer.layer_decay) == ("dataset_mean", 0, 1)
+    augmentation = recipe.augmentation
+    assert (augmentation.randaugment.num_ops, augmentation.mixup, augmentation.cutmix, augmentation.repeats) == (
+        0,
+        0,
+        0,
+        1,
+    )
     assert recipe.datasets["k400"].loss_weight == 1 and recipe.datasets["k400"].horizontal_flip
 
 
@@ -85,6 +95,25 @@ def test_two_levels_of_extends_are_refused(tmp_path: Path) -> None:
         ),
         (STANDARD + K400 + '[model]\nvariant = "vit"\n', "r.toml: model.variant = 'vit': input should be 'timesformer"),
         (STANDARD + K400 + "[data]\nshort_side = [9, 8]\n", "r.toml: data.short_side [9, 8] is not a range; write [s"),
+        (
+            STANDARD + K400 + "[augmentation]\nmix_up = 0.8\n",
+            "r.toml: unknown key 'augmentation.mix_up'; known here: randaugment, mixup, cutmix, repeats",
+        ),
+        (
+            STANDARD + K400 + "[augmentation]\nrandaugment = { ops = 2 }\n",
+            "r.toml: unknown key 'augmentation.randaugment.ops'; known here: num_ops, magnitude",
+        ),
+        (
+            STANDARD + K400 + "[augmentation]\nrandaugment = { num_ops = 2, magnitude = 30 }\n",
+            "r.toml: augmentation.randaugment.magnitude = 30: input should be less than or equal to 10",
+        ),
+        (STANDARD + K400 + "[augmentation]\ncutmix = -1\n", "r.toml: augmentation.cutmix = -1: input should be gre"),
+        (
+            STANDARD + K400 + "[augmentation]\nrepeats = 3\n",
+            "r.toml: data.batch_size 128 does not hold every sample 3 times (augmentation.repeats); make it a multiple",
+        ),
+        (STANDARD + K400 + "[training]\nlabel_smoothing = 1.0\n", "r.toml: training.label_smoothing = 1.0: input sho"),
+        (STANDARD + K400 + "[optimizer]\nlayer_decay = 0.0\n", "r.toml: optimizer.layer_decay = 0.0: input should be "),
         (K400, "r.toml: 'policy' is missing; every recipe says it"),
         (STANDARD, "r.toml: 'datasets' is missing; every recipe says it"),
         (STANDARD + "[datasets]\n", "r.toml: datasets = {}: dictionary should have at least 1 item"),
@@ -139,11 +168,37 @@ def test_a_written_recipe_reads_back_the_same(tmp_path: Path) -> None:
     assert read_recipe(tmp_path / "resolved.toml") == recipe
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in sorted(RECIPES.rglob("*.toml")) if path.name != "base.toml"], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", OWN, ids=lambda path: path.stem)
 def test_our_own_recipes_are_valid_and_their_headers_complete(path: Path) -> None:
     recipe = read_recipe(path)
     assert recipe.datasets
     for entry in ("Command", "Hardware", "(Result|Expected)"):
         assert re.search(f"^# {entry}: +[^ ]", path.read_text(), re.MULTILINE), f"{path} has no line # {entry}:"
+
+
+def test_the_options_page_names_keys_and_defaults_as_they_are(tmp_path: Path) -> None:
+    recipe = read(tmp_path, STANDARD + K400)
+    rows = re.findall(r"^\| `(\w+)\.(\w+)` \| (.+?) \|", OPTIONS, re.MULTILINE)
+    assert len(rows) == 12
+    for section, key, default in rows:
+        value = getattr(getattr(recipe, section), key)
+        if value is None or getattr(value, "num_ops", None) == 0:
+            assert default == "none", key
+        else:
+            assert json.loads(default.strip("`")) == value, key
+
+
+def test_the_example_of_the_options_page_is_a_recipe_with_every_option_on(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", OPTIONS, re.DOTALL)
+    recipe = read(tmp_path, example)
+    augmentation = recipe.augmentation
+    assert (augmentation.randaugment.num_ops, augmentation.randaugment.magnitude) == (2, 7)
+    assert (augmentation.mixup, augmentation.cutmix, augmentation.repeats) == (0.8, 1.0, 2)
+    assert (recipe.optimizer.layer_decay, recipe.training.label_smoothing) == (0.75, 0.1)
+
+
+@pytest.mark.parametrize("path", [path for path in OWN if "paper" in path.parts], ids=lambda path: path.stem)
+def test_the_papers_recipes_leave_every_option_off(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert recipe.augmentation == AugmentationSection()
+    assert (recipe.optimizer.layer_decay, recipe.optimizer.warmup_epochs, recipe.training.label_smoothing) == (1, 0, 0)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from cover.clip import ClipBatch as ClipBatch
     from cover.clip import MixedBatch as MixedBatch
     from cover.errors import CoverError as CoverError
+    from cover.media.mixing import Mixing as Mixing
+    from cover.media.randaugment import RandAugment as RandAugment
     from cover.mixture.dataset import Dataset as Dataset
     from cover.mixture.mixture import Mixture as Mixture
     from cover.models.create import create_model as create_model
@@ -29,7 +31,9 @@ _HOMES = {
     "Dataset": "cover.mixture.dataset",
     "Manifest": "cover.catalog.manifest",
     "MixedBatch": "cover.clip",
+    "Mixing": "cover.media.mixing",
     "Mixture": "cover.mixture.mixture",
+    "RandAugment": "cover.media.randaugment",
     "TimeSformer": "cover.models.timesformer",
     "create_model": "cover.models.create",
     "load_model": "cover.models.weights",

@@ -16,8 +16,9 @@ A step's data as it travels:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,10 @@ class ClipBatch:
     frames: uint8 [T, B, C, Y, X], frame-major.
     labels: int64 [B]; UNREADABLE where decoding failed.
     sample_ids: B names, for messages.
-    seeds: int64 [B], the randomness that belongs to each clip (drop path, mixup), whatever batch it lands in.
+    seeds: int64 [B], the randomness that belongs to each clip (drop path), whatever batch it lands in.
+    partner_labels, label_weights: only where clips are mixed. int64 [B], the label of what was mixed into each clip,
+        and float32 [B] from 0.5 to 1, how much of the clip is its own; the rest, to 1, is its partner's. An unmixed
+        clip among them has its own label twice.
 
     Raises ValueError when shapes or types disagree.
     """
@@ -44,14 +48,19 @@ class ClipBatch:
     labels: Tensor
     sample_ids: tuple[str, ...]
     seeds: Tensor
+    partner_labels: Tensor | None = None
+    label_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 5 or self.frames.dtype != torch.uint8:
             raise ValueError(f"frames are {_describe(self.frames)}; a ClipBatch takes uint8 [T,B,C,Y,X]")
         num_clips = self.frames.shape[1]
-        for name, tensor in (("labels", self.labels), ("seeds", self.seeds)):
-            if tensor.shape != (num_clips,) or tensor.dtype != torch.int64:
-                raise ValueError(f"{name} are {_describe(tensor)}; {num_clips} clips take int64 [{num_clips}]")
+        for name, tensor in self._tensors.items():
+            dtype = "float32" if name == "label_weights" else "int64"
+            if name != "frames" and _describe(tensor) != f"{dtype} [{num_clips}]":
+                raise ValueError(f"{name} are {_describe(tensor)}; {num_clips} clips take {dtype} [{num_clips}]")
+        if (self.partner_labels is None) != (self.label_weights is None):
+            raise ValueError("partner_labels and label_weights come together or not at all")
         if len(self.sample_ids) != num_clips:
             raise ValueError(f"{len(self.sample_ids)} sample ids for {num_clips} clips")
 
@@ -65,12 +74,19 @@ class ClipBatch:
 
     def to(self, device: torch.device) -> ClipBatch:
         """The same clips on another device."""
-        move = {name: getattr(self, name).to(device, non_blocking=True) for name in ("frames", "labels", "seeds")}
-        return replace(self, **move)
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> ClipBatch:
         """The same clips in page-locked memory, from which copies to a GPU overlap computation."""
-        return replace(self, **{name: getattr(self, name).pin_memory() for name in ("frames", "labels", "seeds")})
+        return self._changed(Tensor.pin_memory)
+
+    @property
+    def _tensors(self) -> dict[str, Tensor]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> ClipBatch:
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in self._tensors.items()}
+        return replace(self, **changed)
 
     def __repr__(self) -> str:
         unreadable = int((self.labels == UNREADABLE).sum())

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from importlib.resources import as_file, files
@@ -61,8 +62,11 @@ def make_world(
     return indexed
 
 
-def run_demo(preset: str, out: Path, console: Console) -> bool:
-    """Run every stage in OUT and write OUT/report.html. Returns False when a signal ended it. Raises CoverError."""
+def run_demo(preset: str, out: Path, console: Console) -> signal.Signals | None:
+    """Run every stage in OUT and write OUT/report.html. Returns the signal that ended it early, or None.
+
+    Raises CoverError.
+    """
     out.mkdir(parents=True, exist_ok=True)
     with contextlib.chdir(out):
         stages = Stages(Path("stages.json"), console)
@@ -71,15 +75,16 @@ def run_demo(preset: str, out: Path, console: Console) -> bool:
         copy_recipes(preset, Path("recipes"))
         for name in (PRETRAIN, *STANDARD, COTRAIN):
             with stages(f"train {name}"):
-                if not train(read_recipe(Path("recipes") / f"{name}.toml"), Path("runs") / name, console, resume=True):
-                    return False
+                recipe = read_recipe(Path("recipes") / f"{name}.toml")
+                if stopped := train(recipe, Path("runs") / name, console, resume=True):
+                    return stopped
         runs = [Path("runs") / name for name in (*STANDARD, COTRAIN)]
         with stages("evaluate"):
             for run in runs:
                 evaluate_orders(run, COTRAIN_ORDERS if run.name == COTRAIN else STANDARD_ORDERS)
         compare_runs(runs, Path("report.html"), console, stages=stages.seconds)
     console.print(f"report: {out / 'report.html'}", soft_wrap=True)
-    return True
+    return None
 
 
 def copy_recipes(preset: str, folder: Path) -> None:

@@ -81,24 +81,50 @@ class DataSection(Section):
 
     short_side: range in pixels to which a frame's shorter side is scaled before the random crop; (256, 320) at
     image_size 224, (448, 512) at 448, in proportion otherwise. cache_frames: decode once, keep frames in memory.
+    exclude: lists of training samples to leave out, as `cover check --leaks` writes them.
     """
 
     batch_size: Positive = 128
     short_side: tuple[Positive, Positive] | None = None
     temporal_jitter: bool = False
     cache_frames: bool = False
+    exclude: tuple[Path, ...] = ()
     num_workers: Annotated[int, Field(ge=0)] = 8
     max_unreadable_share: Share = 0.01
 
 
+class RandAugmentSection(Section):
+    """Operations a clip, 0 for none, and their strength."""
+
+    num_ops: Annotated[int, Field(ge=0)] = 0
+    magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
+
+
+class AugmentationSection(Section):
+    """What is done to training clips beyond crop and flip: nothing by default, as in the paper (§4.1).
+
+    randaugment: { num_ops, magnitude 0 to 10 }; the same for all frames of a clip. mixup, cutmix: α of the Beta(α, α)
+    that weights are drawn from, partners being of the same dataset; both: either, by even odds. repeats: how often a
+    chosen sample comes in a batch, each time augmented anew. docs/options.md tells more.
+    """
+
+    randaugment: RandAugmentSection = RandAugmentSection()
+    mixup: NotNegative = 0.0
+    cutmix: NotNegative = 0.0
+    repeats: Positive = 1
+
+
 class OptimizerSection(Section):
-    """The paper's SGD (§4.1) by default. drop_epochs: completed epochs after which the rate is multiplied by
-    drop_factor (schedule = "step"); warmup_epochs: linear rise from zero."""
+    """The paper's SGD (§4.1) by default. weight_decay: of the weights of linear and convolution layers. layer_decay:
+    factor of the rate from each block to the one before it. drop_epochs: completed epochs after which the rate is
+    multiplied by drop_factor (schedule = "step"); warmup_epochs: linear rise; the first of its n steps has 1/n of the
+    rate."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     learning_rate: NotNegative = 5e-3
     momentum: Share = 0.9
     weight_decay: NotNegative = 1e-4
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     schedule: Literal["step", "cosine"] = "step"
     drop_epochs: tuple[NotNegative, ...] = (10, 14)
     drop_factor: Share = 0.1
@@ -109,18 +135,30 @@ class OptimizerSection(Section):
 class TrainingSection(Section):
     """Length, precision and rhythm of a run. max_steps ends it early; log_every and save_every count steps.
 
-    micro_batches: parts into which each process splits its share of a batch to save memory. precision: bf16 and fp16
-    are mixed precision on a GPU; a CPU always computes in fp32, which is faster there.
+    precision: bf16 and fp16 are mixed precision on a GPU; a CPU always computes in fp32, which is faster there.
+    parallel: how several processes share a run: each with the whole model ("ddp") or with a part of it ("fsdp").
+
+    To save memory: micro_batches, parts into which each process splits its share of a batch ("auto": as few as fit);
+    activation_checkpointing = n, every n-th block keeps only its input and is computed again in the backward pass.
+    compile: torch.compile the blocks. ema_decay: of the average of the weights that is evaluated and kept (EMA).
+    keep_checkpoints: that many of the newest, and the best.
+    label_smoothing: share of each target that goes to all classes alike.
     """
 
     epochs: Annotated[float, Field(gt=0)] = 20
     max_steps: Positive | None = None
-    micro_batches: Positive = 1
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    micro_batches: Positive | Literal["auto"] = 1
+    activation_checkpointing: Annotated[int, Field(ge=0)] = 0
+    compile: bool = False
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     log_every: Positive = 10
     save_every: Positive = 1000
+    keep_checkpoints: Positive = 2
     evaluate_every_epochs: Annotated[float, Field(gt=0)] = 1
     reduction: Literal["dataset_mean", "pooled"] = "dataset_mean"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class EvaluationSection(Section):
@@ -141,6 +179,7 @@ class Recipe(Section):
     model: ModelSection = ModelSection()
     datasets: Annotated[dict[str, DatasetSection], Field(min_length=1)]
     data: DataSection = DataSection()
+    augmentation: AugmentationSection = AugmentationSection()
     optimizer: OptimizerSection = OptimizerSection()
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
@@ -154,8 +193,15 @@ class Recipe(Section):
         rated = [name for name, dataset in self.datasets.items() if dataset.rate is not None]
         if rated and len(rated) < len(self.datasets):
             raise ValueError(f"datasets.{rated[0]} has a rate and others have none; give a rate to all or to none")
+        if self.training.parallel == "fsdp" and self.training.precision == "fp16":
+            raise ValueError("training.parallel 'fsdp' has no loss scaling for precision 'fp16'; use \"bf16\"")
         if self.data.short_side and self.data.short_side[0] > self.data.short_side[1]:
             raise ValueError(f"data.short_side {list(self.data.short_side)} is not a range; write [smallest, largest]")
+        if self.data.batch_size % (repeats := self.augmentation.repeats):
+            raise ValueError(
+                f"data.batch_size {self.data.batch_size} does not hold every sample {repeats} times "
+                f"(augmentation.repeats); make it a multiple of {repeats}"
+            )
         return self
 
     @property

@@ -6,6 +6,7 @@ Whoever wants to know how the parts fit together reads `train`. What is done wit
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,9 +14,14 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from rich.console import Console
+from torch import Tensor
 
+from cover.catalog.exclusion import read_exclusions, without_excluded
 from cover.catalog.manifest import Manifest
-from cover.errors import CheckpointError, ManifestError, RecipeError
+from cover.errors import CheckpointError, DecodeError, ManifestError, RecipeError
+from cover.evaluation.evaluate import count_correct
+from cover.media.mixing import Mixing
+from cover.media.randaugment import RandAugment
 from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture
 from cover.mixture.table import mixture_rows, mixture_table
@@ -24,11 +30,13 @@ from cover.models.create import build
 from cover.models.loading import load_weights, report_table
 from cover.models.sources import Source, open_source
 from cover.models.timesformer import TimeSformer
-from cover.models.weights import LATEST, find_checkpoint, load_exactly, normalise_as, read_config, read_tensors
+from cover.models.weights import load_exactly, normalise_as, read_config, read_tensors
 from cover.recipe import Recipe
-from cover.trained import evaluate_manifest, predictor
-from cover.training.checkpoint import TrainingState, restore
-from cover.training.optimizer import create_optimizer
+from cover.trained import predictor, reader_for
+from cover.training.checkpoint import TrainingState, checkpoints, damage, read_training
+from cover.training.engine import Engine
+from cover.training.memory import fewest_micro_batches
+from cover.training.metrics import Totals
 from cover.training.trainer import Trainer, Validate
 
 Manifests = Mapping[str, Manifest]
@@ -36,57 +44,98 @@ Manifests = Mapping[str, Manifest]
 
 def train(
     recipe: Recipe, run: Path, console: Console, *, resume: bool = False, allow_changed_data: bool = False
-) -> bool:
-    """Train a recipe into a run folder. Returns False when a signal interrupted it; its state is saved then.
+) -> signal.Signals | None:
+    """Train a recipe into a run folder. Returns the signal that interrupted it, its state being saved, or None.
 
-    resume: continue from the latest checkpoint in `run`, if there is one. allow_changed_data: resume although
+    resume: continue from the newest whole checkpoint in `run`, if there is one. allow_changed_data: resume although
     manifests differ, with a new epoch of the mixture. Raises CoverError, before anything is written where it can.
     """
-    if not resume and (run / LATEST).exists():
-        raise CheckpointError(f"{run} holds a run already; continue it with --resume or choose another --out")
-    checkpoint = find_checkpoint(run, LATEST) if (run / LATEST).exists() else None
+    checkpoint = starting_point(run, resume, console)
     init = open_source(recipe.init) if recipe.init and not checkpoint else None
-    manifests = open_manifests(recipe, "train")
+    excluded = read_exclusions(recipe.data.exclude)
+    manifests = {name: without_excluded(whole, excluded) for name, whole in open_manifests(recipe, "train").items()}
     check_policy(recipe, manifests)
     validation = open_manifests(recipe, "val", like=manifests)
     accelerator = start_accelerator(recipe, run)
-    model = create(recipe, manifests, checkpoint, init, console if accelerator.is_main_process else None)
-    wrapped, optimizer = accelerator.prepare(model, create_optimizer(model, recipe.optimizer))
+    shown = console if accelerator.is_main_process else None
+    model = create(recipe, manifests, checkpoint, init, shown)
     digests = {name: manifest.digest for name, manifest in manifests.items()}
     state = TrainingState(optimizer=recipe.optimizer.name, digests=digests)
+    tensors: dict[str, Tensor] = {}
     if checkpoint:
-        state = resumed_state(restore(checkpoint, model, optimizer), state, allow_changed_data)
-        if accelerator.scaler is not None:
-            accelerator.scaler.load_state_dict(state.grad_scaler)
+        saved, tensors = read_training(checkpoint)
+        state = resumed_state(saved, state, allow_changed_data)
     steps_per_epoch = sum(map(len, manifests.values())) / recipe.data.batch_size
-    num_steps = max(1, round(recipe.training.epochs * steps_per_epoch))
-    if recipe.training.max_steps:
-        num_steps = min(num_steps, recipe.training.max_steps)
+    num_steps = number_of_steps(recipe, steps_per_epoch)
     if state.step >= num_steps:
-        if accelerator.is_main_process:
-            console.print(f"{run} is trained already: {state.step} of {num_steps} steps", soft_wrap=True)
-        return True
+        if shown:
+            shown.print(f"{run} is trained already: {state.step} of {num_steps} steps", soft_wrap=True)
+        return None
     mixture = create_mixture(recipe, manifests, state, num_steps, accelerator)
-    if accelerator.is_main_process:
-        describe_run(recipe, run, mixture, console)
-    accelerator.init_trackers("tensorboard")
+    mixture.num_micro_batches = micro_batches(recipe, model, mixture, accelerator)
+    engine = Engine(model, recipe, accelerator)
+    totals = Totals(list(recipe.datasets), accelerator)
+    for part in (engine, totals):
+        part.restore(tensors)
+    if accelerator.scaler is not None and state.grad_scaler:
+        accelerator.scaler.load_state_dict(state.grad_scaler)
+    if shown:
+        describe_run(recipe, run, mixture, shown)
+    accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
     trainer = Trainer(
         recipe=recipe,
         run=run,
-        accelerator=accelerator,
-        model=model,
-        wrapped=wrapped.train(),
-        optimizer=optimizer,
+        engine=engine,
         batches=iter(mixture),
+        micro_batches=mixture.num_micro_batches,
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
         validate=validator(recipe, validation, accelerator) if validation else None,
         state=state,
+        totals=totals,
         console=console,
     )
-    finished = trainer.fit()
+    stopped = trainer.fit()
+    accelerator.wait_for_everyone()  # until the last checkpoint is written
     accelerator.end_training()
-    return finished
+    return stopped
+
+
+def starting_point(run: Path, resume: bool, console: Console) -> Path | None:
+    """The newest whole checkpoint of a run that goes on, None for one that begins; damaged ones are named.
+
+    Raises CheckpointError when there is a run already and it is not to go on.
+    """
+    folders = checkpoints(run)
+    if folders and not resume:
+        raise CheckpointError(f"{run} holds a run already; continue it with --resume or choose another --out")
+    for folder in folders:
+        if (fault := damage(folder)) is None:
+            return folder
+        console.print(f"{folder} is damaged ({fault}) and skipped", soft_wrap=True)
+    if folders:
+        raise CheckpointError(f"{run} has no whole checkpoint to resume from; remove it, or choose another --out")
+    return None
+
+
+def number_of_steps(recipe: Recipe, steps_per_epoch: float) -> int:
+    """Optimizer steps of the whole run."""
+    num_steps = max(1, round(recipe.training.epochs * steps_per_epoch))
+    return min(num_steps, recipe.training.max_steps or num_steps)
+
+
+def micro_batches(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelerator: Accelerator) -> int:
+    """Into how many parts each process splits its share of a step. Raises RecipeError."""
+    if recipe.training.micro_batches != "auto":
+        return recipe.training.micro_batches
+    return fewest_micro_batches(
+        model,
+        mixture.blank_batch,
+        most=recipe.data.batch_size // accelerator.num_processes,
+        # float32: SGD keeps one number a weight, AdamW two; an average one more.
+        bytes_per_weight=4 * ({"sgd": 1, "adamw": 2}[recipe.optimizer.name] + (recipe.training.ema_decay is not None)),
+        accelerator=accelerator,
+    )
 
 
 def open_manifests(recipe: Recipe, split: str, like: Manifests | None = None) -> dict[str, Manifest]:
@@ -166,7 +215,7 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
     """The state to go on from.
 
     state: as saved. fresh: as the recipe would begin. Raises CheckpointError for another optimizer, and naming a
-    dataset whose manifest is not the one of before, unless that is allowed; the mixture starts a new epoch then.
+    dataset whose samples are not those of before, unless that is allowed; the mixture starts a new epoch then.
     """
     if state.optimizer != fresh.optimizer:
         raise CheckpointError(
@@ -179,8 +228,8 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
     )
     if changed and not allow_changed_data:
         raise CheckpointError(
-            f"the training manifest of {', '.join(changed)} is not the one this run began with; "
-            "restore it, or pass --allow-changed-data to go on with the new one"
+            f"the training samples of {', '.join(changed)} are not those this run began with; restore the manifest and "
+            "data.exclude, or pass --allow-changed-data to go on with the new ones"
         )
     if changed:
         state.mixture_start = state.step
@@ -192,7 +241,7 @@ def create_mixture(
     recipe: Recipe, manifests: Manifests, state: TrainingState, num_steps: int, accelerator: Accelerator
 ) -> Mixture:
     """This process's share of every batch from the present step to the last."""
-    data = recipe.data
+    data, augmentation = recipe.data, recipe.augmentation
     datasets = [
         Dataset(
             manifest,
@@ -203,6 +252,8 @@ def create_mixture(
             rate=recipe.datasets[name].rate,
             temporal_jitter=data.temporal_jitter,
             cache_frames=data.cache_frames,
+            randaugment=RandAugment(**augmentation.randaugment.model_dump()),
+            mixing=Mixing(augmentation.mixup, augmentation.cutmix),
         )
         for name, manifest in manifests.items()
     ]
@@ -217,7 +268,8 @@ def create_mixture(
         num_workers=recipe.num_workers,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
-        num_micro_batches=recipe.training.micro_batches,
+        num_micro_batches=1 if recipe.training.micro_batches == "auto" else recipe.training.micro_batches,
+        repeats=augmentation.repeats,
         max_unreadable_share=data.max_unreadable_share,
         pin_memory=accelerator.device.type == "cuda",
     )
@@ -233,16 +285,31 @@ def describe_run(recipe: Recipe, run: Path, mixture: Mixture, console: Console) 
 
 
 def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) -> Validate:
-    """A function that scores a model on the validation splits, in normal frame order."""
+    """A function that scores a model on the validation splits in normal frame order, each process every n-th sample.
+
+    It raises DecodeError when no sample of a split can be decoded.
+    """
+    section = recipe.evaluation
 
     def validate(model: TimeSformer) -> dict[str, dict[str, float]]:
-        model.eval()
         predict = predictor(model, accelerator.device, accelerator.autocast)
-        results = {
-            name: evaluate_manifest(predict, recipe, manifest, name, "normal", progress=False)
+        counts = [
+            count_correct(
+                predict,
+                reader_for(recipe, manifest, name),
+                name=name,
+                num_clips=section.num_clips,
+                num_crops=section.num_crops,
+                batch_size=section.batch_size,
+                num_workers=recipe.num_workers,
+                rows=range(accelerator.process_index, len(manifest), accelerator.num_processes),
+            )
             for name, manifest in manifests.items()
-        }
-        model.train()
-        return {name: {"top1": result.top1} for name, result in results.items()}
+        ]
+        sums = accelerator.reduce(torch.tensor(counts, device=accelerator.device), reduction="sum")
+        for name, (_, total) in zip(manifests, sums.tolist(), strict=True):
+            if not total:
+                raise DecodeError(f"no validation sample of {name} can be decoded; `cover check` its manifest")
+        return {name: {"top1": right / total} for name, (right, total) in zip(manifests, sums.tolist(), strict=True)}
 
     return validate

@@ -80,14 +80,17 @@ class TrainedRun:
         num_crops: int | None = None,
     ) -> DatasetResult:
         """Score the dataset's head on a manifest and write the result into the run folder."""
-        result = evaluate_manifest(
+        views = self.recipe.evaluation
+        result = evaluate_dataset(
             self.predict_datasets,
-            self.recipe,
-            manifest,
-            dataset,
-            order,
-            num_clips=num_clips,
-            num_crops=num_crops,
+            self.reader(dataset, manifest),
+            name=dataset,
+            order=order,
+            num_clips=num_clips or views.num_clips,
+            num_crops=num_crops or views.num_crops,
+            batch_size=views.batch_size,
+            num_workers=self.recipe.num_workers,
+            reversal_pairs=self.recipe.datasets[dataset].reversal_pairs,
             checkpoint=self.checkpoint.name,
         )
         result.save(self.folder)
@@ -156,35 +159,6 @@ def predictor(
 def on_cpu(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Logits as evaluation and inference take them: float32, on the CPU."""
     return {name: values.float().cpu() for name, values in logits.items()}
-
-
-def evaluate_manifest(
-    predict: Predict,
-    recipe: Recipe,
-    manifest: Manifest,
-    name: str,
-    order: FrameOrder,
-    *,
-    num_clips: int | None = None,
-    num_crops: int | None = None,
-    checkpoint: str = "",
-    progress: bool = True,
-) -> DatasetResult:
-    """Evaluate one head on one manifest with the recipe's views, or with others (num_clips, num_crops)."""
-    section = recipe.evaluation
-    return evaluate_dataset(
-        predict,
-        reader_for(recipe, manifest, name),
-        name=name,
-        order=order,
-        batch_size=section.batch_size,
-        num_workers=recipe.num_workers,
-        reversal_pairs=recipe.datasets[name].reversal_pairs,
-        checkpoint=checkpoint,
-        progress=progress,
-        num_clips=num_clips or section.num_clips,
-        num_crops=num_crops or section.num_crops,
-    )
 
 
 def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:

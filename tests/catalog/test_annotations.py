@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 from cover.catalog.annotations import index_annotations
 from cover.catalog.manifest import Manifest
 from cover.errors import ManifestError
+
+Put = Callable[[Path, Mapping[str, int]], Path]
+Shown = Callable[[Manifest], dict[str, int]]
 
 
 def index(tmp_path: Path, text: str, *, split: str = "train", class_names: list[str] | None = None) -> Manifest:
@@ -72,7 +76,27 @@ def test_missing_files_are_left_out_and_counted(tmp_path: Path, caplog: pytest.L
         manifest = index(tmp_path, "gone.mp4 swim\na.mp4 run\nlost.mp4 run\n")
     assert [row.path for row in manifest] == ["a.mp4"]
     assert manifest.class_names == ("run", "swim")
-    assert "2 of 3 listed files are missing, as gone.mp4" in caplog.text
+    assert "sport train: 2 of 3 listed samples are missing (66.7 %), such as gone.mp4" in caplog.text
+    assert (tmp_path / "sport-train.missing.txt").read_text() == "gone.mp4\tswim\nlost.mp4\trun\n"
+
+
+def test_folders_of_frames_tars_and_absolute_paths(
+    tmp_path: Path, put: Put, shown: Shown, tar_of: Callable[[Path, Path], Path]
+) -> None:
+    files = {"run/a/": 1, "run/b.mp4/": 2, "my runs/c.mp4": 3, "elsewhere/d/": 4, "e.mp4": 5}
+    root = put(tmp_path / "media", files)
+    tar_of(root / "shard.tar", put(tmp_path / "loose", {"jump/f.mp4": 6}))
+    paths = ["run/a", "./run/b.mp4", '"my runs/c.mp4"', f"{root}/elsewhere/d", "e.mp4", "jump/f.mp4"]
+    manifest = index(tmp_path, "".join(f"{path} 3 {(number + 1) % 2}\n" for number, path in enumerate(paths)))
+    assert [*shown(manifest).values()] == [1, 2, 3, 4, 5, 6]
+    assert [row.label for row in manifest] == [1, 0, 1, 0, 1, 0]
+    assert [(row.path, row.num_frames) for row in manifest][3:] == [
+        (f"{root}/elsewhere/d", 3),
+        ("e.mp4", 3),
+        ("shard.tar", 3),
+    ]
+    counted = index(tmp_path, "run/a 0\n")
+    assert [(row.path, row.num_frames) for row in counted] == [("run/a", 3)]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +107,10 @@ def test_missing_files_are_left_out_and_counted(tmp_path: Path, caplog: pytest.L
         ("a.mp4 0\n\nc d.mp4 1\n", r"list.txt:3: 3 fields in 'c d.mp4 1'; the first line has 2"),
         ("video,label\na.mp4,0\n", r"list.txt:1: columns video, label; exactly one must be called path"),
         ("a.mp4 0\nb.mp4 -1\n", r"list.txt:2: label '-1' is outside the 1 classes"),
-        ("a.mp4 many 0\n", r"list.txt:1: num_frames is 'many'; it takes a number"),
+        (
+            "my run/a.mp4 0\n",
+            r"list.txt:1: num_frames is 'run/a.mp4'; it takes a number or nothing; put paths with separators in quotes",
+        ),
         (
             "path,label,start_seconds,end_seconds\na.mp4,0,5,2\n",
             r"list.txt:2: the segment begins at 5 s and ends at 2 s",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ import pytest
 from cover.catalog.folder import index_folder
 from cover.catalog.manifest import Manifest
 from cover.errors import ManifestError
+
+Put = Callable[[Path, Mapping[str, int]], Path]
+Shown = Callable[[Manifest], dict[str, int]]
+TarOf = Callable[[Path, Path], Path]
 
 
 def make_files(root: Path, *names: str) -> Path:
@@ -67,9 +72,78 @@ def test_folders_without_media_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"holds no video files in class folders \(it is empty\)"):
         index(make_files(tmp_path / "empty"))
     with pytest.raises(
-        ManifestError, match=r"holds no video files in class folders \(2 .jpg\); expected ROOT/class/file"
+        ManifestError, match=r"holds no video files in class folders \(2 folders of images\); expected ROOT/class/file"
     ):
         index(make_files(tmp_path / "pictures", "a/1.jpg", "b/2.jpg"))
     with pytest.raises(ManifestError, match="holds the split train beside extra"):
         index(make_files(tmp_path / "mixed", "train/a/1.mp4", "extra/2.mp4"))
     assert not (tmp_path / "out").exists()
+
+
+def test_folders_of_frames_are_videos(tmp_path: Path, put: Put, shown: Shown) -> None:
+    root = put(
+        tmp_path / "x", {"train/run/a/": 1, "train/run/b.mp4": 2, "train/jump/deeper/c.avi/": 3, "val/run/d/": 4}
+    )
+    manifests = index(root)
+    assert shown(manifests["train"]) == {"train/run/a": 1, "train/run/b.mp4": 2, "train/jump/deeper/c.avi": 3}
+    assert labels(manifests["val"]) == {"val/run/d": "run"}
+    assert manifests["val"][0].num_frames == 3, "optical flow beside the frames is none of them"
+
+
+def test_tars_are_what_they_unpack_to(tmp_path: Path, put: Put, shown: Shown, tar_of: TarOf) -> None:
+    root = put(tmp_path / "x", {"train/run/a.mp4": 1})
+    tar_of(root / "train" / "jump.tar", put(tmp_path / "loose", {"b.mp4": 2}))
+    tar_of(root / "train" / "more.tar", put(tmp_path / "loose", {"run/c.mp4": 3}))
+    tar_of(root / "val-0001.tar", put(tmp_path / "loose", {"run/d.mp4": 4}))
+    manifests = index(root)
+    assert shown(manifests["train"]) == {"train/jump/b.mp4": 2, "train/run/a.mp4": 1, "train/run/c.mp4": 3}
+    assert shown(manifests["val"]) == {"val/run/d.mp4": 4}
+    assert labels(manifests["train"]) == {
+        "train/jump.tar": "jump",
+        "train/run/a.mp4": "run",
+        "train/more.tar": "run",
+    }
+
+
+@pytest.mark.parametrize(
+    ("beside", "class_names"),
+    [
+        ({"0.cls": "1", "1.cls": "0\n", "2.cls": "1"}, ("0", "1")),
+        ({"0.cls": "run", "1.txt": "jump\n", "2.json": '{"label": "run"}'}, ("jump", "run")),
+        (
+            {"0.json": '{"class": "run", "fps": 3}', "1.json": '{"class": "jump"}', "1.txt": "words", "2.txt": "run"},
+            ("jump", "run"),
+        ),
+    ],
+)
+def test_webdataset_shards(
+    tmp_path: Path, put: Put, shown: Shown, tar_of: TarOf, beside: Mapping[str, str], class_names: tuple[str, ...]
+) -> None:
+    for split, numbers in (("train", (0, 1)), ("validation", (2,))):
+        folder = put(tmp_path / split, {f"{number}.mp4": number for number in numbers})
+        for name, text in beside.items():
+            if int(name[0]) in numbers:
+                (folder / name).write_text(text)
+        (tmp_path / "shards").mkdir(exist_ok=True)
+        tar_of(tmp_path / "shards" / f"clips-{split}-0000.tar", folder)
+    manifests = index(tmp_path)
+    assert shown(manifests["train"]) == {"shards/clips-train-0000/0.mp4": 0, "shards/clips-train-0000/1.mp4": 1}
+    assert shown(manifests["val"]) == {"shards/clips-validation-0000/2.mp4": 2}
+    assert manifests["train"].class_names == class_names
+    assert manifests["train"].labels.tolist() == [1, 0] and manifests["val"].labels.tolist() == [1]
+
+
+def test_damaged_and_compressed_archives_are_named(
+    tmp_path: Path, put: Put, tar_of: TarOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = put(tmp_path / "x", {"run/a.mp4": 1})
+    tar_of(root / "jump.tar", put(tmp_path / "loose", {"b.mp4": 2, "c.mp4": 3}))
+    content = (root / "jump.tar").read_bytes()
+    (root / "jump.tar").write_bytes(content[: content.rindex(b"moov")])
+    (root / "swim.tar").write_bytes(b"no tar" * 1000)
+    (root / "walk.tar.gz").write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        assert set(labels(index(root)["train"]).values()) == {"run", "jump"}
+    assert "jump.tar is damaged or compressed (c.mp4 is cut short); copy it again, or unpack it" in caplog.text
+    assert "swim.tar is damaged or compressed" in caplog.text
+    assert "holds 1 compressed archives, which are not looked into; unpack them" in caplog.text

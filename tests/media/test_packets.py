@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from av.container import InputContainer
 
+from cover.media.one_by_one import frames_one_by_one
 from cover.media.packets import Unreliable, frames_by_packets
 from cover.media.pixels import make_pictures
-from cover.media.one_by_one import frames_one_by_one
 
 WriteVideo = Callable[..., Path]
 NumbersOf = Callable[[Any], list[int]]

@@ -20,7 +20,8 @@ def test_an_epoch_reads_every_sample_once(sizes: dict[str, int], batch_size: int
     mixture = Schedule(sizes, batch_size=batch_size)
     total = sum(sizes.values())
     stream = [sample for step in range(-(-total // batch_size)) for sample in mixture.samples(step)]
-    assert set(stream[:total]) == {Sample(name, 0, index) for name, size in sizes.items() for index in range(size)}
+    rows = {(sample.dataset, sample.epoch, sample.index) for sample in stream[:total]}
+    assert rows == {(name, 0, index) for name, size in sizes.items() for index in range(size)}
 
 
 @given(sizes=SIZES, batch_size=BATCH_SIZE, num_steps=st.integers(1, 20))
@@ -54,7 +55,7 @@ def test_rates_replace_sizes_and_a_small_dataset_is_walked_again() -> None:
 def test_another_seed_gives_another_order() -> None:
     first, second = (schedule(0, seed=seed, sizes={"a": 100}, batch_size=100) for seed in (0, 1))
     assert first != second
-    assert set(first) == set(second)
+    assert {sample.index for sample in first} == {sample.index for sample in second}
 
 
 def test_counts_are_exact_from_one_clip_a_batch_on_and_expected_below() -> None:
@@ -89,11 +90,67 @@ def test_slices_are_gapless_and_even(batch_size: int, num_slices: int, frames: t
     assert max(loads) - min(loads) <= max(num_frames.values())
 
 
+@given(sizes=SIZES, batch_size=BATCH_SIZE)
+def test_partners_are_each_others_and_of_the_same_dataset(sizes: dict[str, int], batch_size: int) -> None:
+    total = sum(sizes.values())
+    mixture = Schedule(sizes, batch_size=batch_size)
+    stream = [sample for step in range(-(-total // batch_size)) for sample in mixture.samples(step)][:total]
+    assert {sample.mixed_with() for sample in stream} == set(stream)
+    assert all(sample.mixed_with().mixed_with() == sample for sample in stream)
+    alone = [sample.dataset for sample in stream if sample.partner == sample.index]
+    assert sorted(alone) == sorted(name for name, size in sizes.items() if size % 2)
+
+
+def test_partners_do_not_depend_on_the_batch_and_change_with_every_epoch() -> None:
+    small, large = (Schedule({"a": 30, "b": 50}, batch_size=batch_size) for batch_size in (5, 16))
+    streams = [
+        [sample for step in range(160 // mixture.batch_size) for sample in mixture.samples(step)]
+        for mixture in (small, large)
+    ]
+    assert streams[0] == streams[1]
+    epochs = [{frozenset((s.index, s.partner)) for s in streams[0] if s[:2] == ("b", epoch)} for epoch in (0, 1)]
+    assert len(epochs[0] & epochs[1]) < 5
+
+
+@pytest.mark.parametrize("num_slices", [1, 2, 4, 8])
+def test_slices_part_few_partners(num_slices: int) -> None:
+    """At most one pair a cut between two slices, and of each dataset one that a step begins in and one it ends in."""
+    sizes = {name: 300 + 10 * number for number, name in enumerate("abcdef")}
+    mixture = Schedule(sizes, batch_size=96)
+    for step in range(20):
+        parts = slice_samples(mixture.samples(step), dict.fromkeys(sizes, 8), num_slices)
+        parted = sum(sample.mixed_with() not in part for part in parts for sample in part)
+        assert parted <= 2 * (num_slices - 1) + 2 * len(sizes)
+
+
+@given(
+    sizes=SIZES, slots=st.integers(1, 20), repeats=st.integers(1, 4), step=st.integers(0, 30), seed=st.integers(0, 99)
+)
+def test_repeats_come_together_and_keep_the_shares(
+    sizes: dict[str, int], slots: int, repeats: int, step: int, seed: int
+) -> None:
+    mixture = Schedule(sizes, batch_size=slots * repeats, seed=seed, repeats=repeats)
+    samples = mixture.samples(step)
+    once = schedule(step, seed=seed, sizes=sizes, batch_size=slots)
+    assert [(sample.dataset, sample.index) for sample in samples[::repeats]] == [(s.dataset, s.index) for s in once]
+    for first in range(0, len(samples), repeats):
+        group = samples[first : first + repeats]
+        assert len({(sample.dataset, sample.index, sample.partner) for sample in group}) == 1
+        assert [sample.epoch - group[0].epoch for sample in group] == list(range(repeats))
+        assert group[0].epoch % repeats == 0
+    assert len({clip_seed(seed, sample) for sample in samples}) == len(set(samples)) == slots * repeats
+    counts = Counter(sample.dataset for sample in samples)
+    for name, count in mixture.counts(samples).items():
+        rare = mixture.expected[name] < repeats
+        assert count == (mixture.expected[name] if rare or not counts[name] else counts[name])
+
+
 def test_clip_seeds_differ_by_sample_and_epoch_and_not_by_anything_else() -> None:
-    samples = [Sample(name, epoch, index) for name in "ab" for epoch in range(3) for index in range(50)]
-    seeds = {clip_seed(0, *sample) for sample in samples}
+    samples = [Sample(name, epoch, index, 0) for name in "ab" for epoch in range(3) for index in range(50)]
+    seeds = {clip_seed(0, sample) for sample in samples}
     assert len(seeds) == len(samples)
-    assert clip_seed(3, "a", 1, 2) == clip_seed(3, "a", 1, 2) != clip_seed(4, "a", 1, 2)
+    assert clip_seed(3, Sample("a", 1, 2, partner=3)) == clip_seed(3, Sample("a", 1, 2, partner=4))
+    assert clip_seed(3, samples[0]) != clip_seed(4, samples[0])
 
 
 @pytest.mark.parametrize(
@@ -107,3 +164,8 @@ def test_clip_seeds_differ_by_sample_and_epoch_and_not_by_anything_else() -> Non
 def test_impossible_mixtures_are_refused(sizes: dict[str, int], rates: dict[str, float] | None, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         Schedule(sizes, batch_size=4, rates=rates)
+
+
+def test_repeats_that_do_not_divide_the_batch_are_refused() -> None:
+    with pytest.raises(RecipeError, match="batch_size 8 with 3 repeats of every clip; make it a multiple of 3"):
+        Schedule({"a": 5}, batch_size=8, repeats=3)

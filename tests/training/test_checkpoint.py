@@ -1,88 +1,161 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from cover.errors import CheckpointError
 from cover.models.create import create_model
-from cover.models.timesformer import TimeSformer
-from cover.models.weights import BEST, find_checkpoint, load_model
-from cover.recipe import OptimizerSection
-from cover.training.checkpoint import TrainingState, point, prune, restore, save_checkpoint
-from cover.training.optimizer import create_optimizer
+from cover.models.weights import find_checkpoint, load_model
+from cover.recipe import Recipe, parse_recipe
+from cover.training.checkpoint import CheckpointWriter, TrainingState, checkpoints, damage, read_training
+from cover.training.engine import Engine
 
 
-def model_and_optimizer(name: str = "adamw", num_steps: int = 0) -> tuple[TimeSformer, torch.optim.Optimizer]:
+def recipe(name: str, **training: object) -> Recipe:
+    return parse_recipe(
+        {
+            "policy": "standard",
+            "datasets": {"k400": {"train": "none.arrow"}},
+            "optimizer": {"name": name, "learning_rate": 0.1},
+            "training": training,
+        },
+        "test",
+    )
+
+
+def engine(name: str = "adamw", num_steps: int = 0, **training: object) -> Engine:
     """A tiny model after some steps of training."""
     torch.manual_seed(0)
     model = create_model("timesformer_tiny", depth=1, width=12, num_frames=2, image_size=32, heads={"k400": 3})
-    optimizer = create_optimizer(model, OptimizerSection.model_validate({"name": name, "learning_rate": 0.1}))
-    for _ in range(num_steps):
-        take_step(model, optimizer)
-    return model, optimizer
+    made = Engine(model, recipe(name, **training), Accelerator(cpu=True))
+    for step in range(num_steps):
+        take_step(made, step)
+    return made
 
 
-def take_step(model: TimeSformer, optimizer: torch.optim.Optimizer) -> None:
+def take_step(made: Engine, step: int) -> None:
     torch.manual_seed(1)
     clips = torch.randint(256, (2, 3, 3, 32, 32), dtype=torch.uint8)
-    model({"k400": clips})["k400"].logsumexp(-1).sum().backward()
-    optimizer.step()
-    optimizer.zero_grad()
+    made.wrapped({"k400": clips})["k400"].logsumexp(-1).sum().backward()
+    made.step(0.1, step)
 
 
+def save(run: Path, made: Engine, state: TrainingState, *, best: bool = False, keep: int = 2) -> None:
+    writer = CheckpointWriter(run, keep)
+    writer.save(made.model.config, made.weights(), made.training_tensors(), state, best=best)
+    writer.wait()
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_training_goes_on_from_a_checkpoint_as_if_never_stopped(tmp_path: Path, name: str) -> None:
-    model, optimizer = model_and_optimizer(name, num_steps=2)
+def test_training_goes_on_from_a_checkpoint_as_if_never_stopped(
+    tmp_path: Path, name: str, ema_decay: float | None
+) -> None:
+    trained = engine(name, num_steps=2, ema_decay=ema_decay)
     state = TrainingState(step=2, mixture_start=1, digests={"k400": "abc"}, best_top1=0.25)
-    assert save_checkpoint(tmp_path, model, optimizer, state) == "step-2"
+    save(tmp_path, trained, state)
 
-    fresh, fresh_optimizer = model_and_optimizer(name)
-    folder = find_checkpoint(tmp_path)
-    fresh.load_state_dict(load_model(folder).state_dict())
-    assert restore(folder, fresh, fresh_optimizer) == state
-    for pair in ((model, optimizer), (fresh, fresh_optimizer)):
-        take_step(*pair)
-    for parameter, other in zip(model.parameters(), fresh.parameters(), strict=True):
-        assert torch.equal(parameter, other)
+    fresh = engine(name)
+    fresh.model.load_state_dict(load_model(find_checkpoint(tmp_path)).state_dict())
+    fresh = Engine(fresh.model, recipe(name, ema_decay=ema_decay), Accelerator(cpu=True))
+    restored, tensors = read_training(find_checkpoint(tmp_path))
+    assert restored == state
+    fresh.restore(tensors)
+    for made in (trained, fresh):
+        take_step(made, step=2)
+    for weights in (Engine.weights, lambda made: dict(made.model.named_parameters())):
+        for key, tensor in weights(trained).items():
+            assert torch.equal(tensor, weights(fresh)[key]), key
 
 
-def test_pointers_and_prune_keep_the_best_and_the_latest(tmp_path: Path) -> None:
-    model, optimizer = model_and_optimizer()
-    for step in (1, 2, 3, 4):
-        save_checkpoint(tmp_path, model, optimizer, TrainingState(step=step))
-        if step == 2:
-            point(tmp_path, BEST, "step-2")
-    prune(tmp_path)
-    assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == ["step-2", "step-4"]
+def test_a_checkpoint_holds_the_averaged_weights_and_the_last(tmp_path: Path) -> None:
+    trained = engine("sgd", num_steps=3, ema_decay=0.5)
+    save(tmp_path, trained, TrainingState(step=3))
+    start, expected = engine("sgd"), dict(engine("sgd").model.named_parameters())
+    for step in range(3):
+        take_step(start, step)
+        decay = min(0.5, (2 + step) / (11 + step))
+        for key, tensor in start.model.named_parameters():
+            expected[key] = decay * expected[key] + (1 - decay) * tensor.detach()
+    averaged = load_model(find_checkpoint(tmp_path)).state_dict()
+    last = read_training(find_checkpoint(tmp_path))[1]
+    for key, tensor in start.model.named_parameters():
+        torch.testing.assert_close(averaged[key], expected[key].detach())
+        assert torch.equal(last[f"weights/{key}"], tensor)
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
+    made = engine()
+    for step in (1, 2, 3, 4, 10):
+        save(tmp_path, made, TrainingState(step=step), best=step == 2)
+    assert [folder.name for folder in checkpoints(tmp_path)] == ["step-10", "step-4", "step-2"]
     assert find_checkpoint(tmp_path).name == "step-2"
-    assert find_checkpoint(tmp_path, "latest").name == "step-4"
-    assert find_checkpoint(tmp_path / "checkpoints" / "step-2").name == "step-2"
+    assert find_checkpoint(tmp_path, "latest").name == "step-10"
+    assert find_checkpoint(tmp_path / "checkpoints" / "step-4").name == "step-4"
     assert sorted(file.name for file in find_checkpoint(tmp_path).iterdir()) == [
         "config.json",
         "model.safetensors",
-        "optimizer.safetensors",
         "state.json",
+        "training.safetensors",
     ]
 
 
-def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
-    """As after an interruption between a checkpoint and its pointer, which leaves a half-written one too."""
-    model, optimizer = model_and_optimizer()
-    save_checkpoint(tmp_path, model, optimizer, TrainingState(step=1))
-    (tmp_path / "checkpoints" / ".step-1.part").mkdir()
-    (tmp_path / "checkpoints" / ".step-1.part" / "rest").touch()
-    save_checkpoint(tmp_path, model, optimizer, TrainingState(step=1, best_top1=0.5))
-    assert restore(find_checkpoint(tmp_path), model, optimizer).best_top1 == 0.5
+def test_what_a_killed_process_left_behind_is_removed(tmp_path: Path) -> None:
+    (half := tmp_path / "checkpoints" / ".step-1.part").mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(b"cut sh")
+    save(tmp_path, engine(), TrainingState(step=1))
     assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step-1"]
 
 
-def test_no_checkpoint_and_damaged_ones_are_named(tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_recognised(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no checkpoint; give the folder of a run"):
         find_checkpoint(tmp_path)
-    model, optimizer = model_and_optimizer()
-    save_checkpoint(tmp_path, model, optimizer, TrainingState(step=1))
-    (folder := find_checkpoint(tmp_path)).joinpath("optimizer.safetensors").write_bytes(b"cut sh")
+    save(tmp_path, engine(), TrainingState(step=1))
+    folder = find_checkpoint(tmp_path)
+    assert damage(folder) is None
+    (weights := folder / "model.safetensors").write_bytes(weights.read_bytes()[:100])
+    assert str(damage(folder)).startswith("model.safetensors has 100 of ")
+    (folder / "training.safetensors").write_bytes(b"cut sh")
     with pytest.raises(CheckpointError, match=r"step-1 cannot be resumed .*start again without --resume"):
-        restore(folder, model, optimizer)
+        read_training(folder)
+    (folder / "state.json").write_text(json.dumps({"step": 1})[:-1])
+    assert damage(folder)
+
+
+FILL_THE_DISK = f"""
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_checkpoint import TrainingState, engine, save
+made = engine()
+save(Path("run"), made, TrainingState(step=1))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+save(Path("run"), made, TrainingState(step=2))
+"""
+"""A limit on the size of files stands for a full disk: what is written ends half-way."""
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_intact(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", FILL_THE_DISK],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    message = done.stderr.splitlines()[-1]
+    assert "CheckpointError: no checkpoint could be written to run" in message
+    assert "make room on the disk and go on with --resume; the checkpoint before is whole" in message
+    run = tmp_path / "run"
+    assert [folder.name for folder in (run / "checkpoints").iterdir()] == ["step-1"]
+    assert damage(find_checkpoint(run, "latest")) is None

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from cover.catalog.manifest import Manifest
 from cover.clip import UNREADABLE, ClipBatch, MixedBatch
+from cover.media.mixing import Mixing
+from cover.media.randaugment import RandAugment
+from cover.mixture.dataset import Dataset
+from cover.mixture.mixture import Mixture
 from cover.models.create import create_model
 from cover.training.loss import loss
 
@@ -39,6 +47,61 @@ def test_unreadable_clips_add_nothing_and_keep_the_denominator() -> None:
     one = F.cross_entropy(logits["k400"][:1], torch.tensor([0]), reduction="sum")
     torch.testing.assert_close(loss(logits, mixed(with_hole, None, {"k400": 2})), one / 2)
     assert loss(logits, mixed(readable, None, {"k400": 2})) > loss(logits, mixed(with_hole, None, {"k400": 2}))
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_mixed_and_smoothed_labels_are_probabilities_to_cross_entropy(label_smoothing: float) -> None:
+    labels, partners, weights = torch.tensor([0, 1, 4]), torch.tensor([3, 1, 2]), torch.tensor([0.75, 0.6, 1.0])
+    clips = replace(clip_batch("k400", 2, labels.tolist()), partner_labels=partners, label_weights=weights)
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    own, other = F.one_hot(labels, 5), F.one_hot(partners, 5)
+    probabilities = weights[:, None] * own + (1 - weights[:, None]) * other
+    targets = (1 - label_smoothing) * probabilities + label_smoothing / 5
+    assert targets.sum(1).tolist() == pytest.approx([1, 1, 1])
+    total = loss({"k400": logits}, mixed(clips, None, {"k400": 3}), label_smoothing=label_smoothing)
+    torch.testing.assert_close(total, F.cross_entropy(logits, targets), rtol=1e-6, atol=0)
+
+
+def test_an_unreadable_clip_adds_nothing_to_a_mixed_batch_either() -> None:
+    clips = replace(
+        clip_batch("k400", 2, [0, UNREADABLE]),
+        partner_labels=torch.tensor([1, UNREADABLE]),
+        label_weights=torch.tensor([0.7, 1.0]),
+    )
+    logits = torch.randn(2, 5, requires_grad=True)
+    loss({"k400": logits}, mixed(clips, None, {"k400": 2}), label_smoothing=0.1).backward()
+    assert logits.grad is not None and logits.grad[0].any() and not logits.grad[1].any()
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_an_augmented_step_has_the_same_loss_however_it_is_split(
+    video_manifest: Manifest, image_manifest: Manifest, repeats: int
+) -> None:
+    """Real files; mixup, CutMix, RandAugment, label smoothing and drop path on; at last a slice a clip."""
+    augmentation: dict[str, Any] = {"mixing": Mixing(0.8, 1.0), "randaugment": RandAugment(2, 9)}
+    datasets = [
+        Dataset(video_manifest, name="videos", num_frames=4, **augmentation),
+        Dataset(image_manifest, name="images", **augmentation),
+    ]
+    torch.manual_seed(0)
+    model = create_model(
+        "timesformer_tiny", num_frames=4, image_size=32, depth=3, heads={"videos": 2, "images": 2},
+        drop_path_rate=0.3, temporal_init="random",
+    ).train()  # fmt: skip
+
+    def losses(**split: int) -> list[float]:
+        mixture = Mixture(datasets, batch_size=8, image_size=32, num_steps=3, repeats=repeats, **split)
+        totals = [0.0] * 3
+        with torch.no_grad():
+            for batch in mixture:
+                totals[batch.step] += float(loss(model(batch), batch, {"images": 0.5}, label_smoothing=0.1).double())
+        return totals
+
+    whole = losses()
+    assert losses(num_micro_batches=3) == pytest.approx(whole, rel=1e-6)
+    assert losses(num_micro_batches=8) == pytest.approx(whole, rel=1e-6)
+    ranks = zip(*(losses(rank=rank, world_size=2, num_micro_batches=2) for rank in range(2)), strict=True)
+    assert [sum(parts) for parts in ranks] == pytest.approx(whole, rel=1e-6)
 
 
 @pytest.mark.parametrize("reduction", ["dataset_mean", "pooled"])

@@ -1,38 +1,52 @@
 from __future__ import annotations
 
+import math
 import re
+from typing import Any
 
 import pytest
 import torch
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from cover.models.create import create_model
 from cover.recipe import OptimizerSection
-from cover.training.optimizer import create_optimizer, learning_rate
+from cover.training.optimizer import create_optimizer, learning_rate, set_learning_rate
 
 PAPER = OptimizerSection()
 
 
-@pytest.mark.parametrize(
-    ("epoch", "rate"),
-    [(0, 5e-3), (9.999, 5e-3), (10.0, 5e-4), (13.999, 5e-4), (14.0, 5e-5), (19.999, 5e-5)],
-)
-def test_default_schedule_is_the_papers(epoch: float, rate: float) -> None:
+def rates(section: OptimizerSection, *steps: int, steps_per_epoch: float = 10, num_epochs: float = 10) -> list[float]:
+    return [learning_rate(section, step, steps_per_epoch=steps_per_epoch, num_epochs=num_epochs) for step in steps]
+
+
+@pytest.mark.parametrize("steps_per_epoch", [10, 10.5, 0.5])
+def test_default_schedule_is_the_papers(steps_per_epoch: float) -> None:
     """§4.1: 5e-3, a tenth of it at epoch 11 and again at epoch 15, counted from 1."""
-    assert learning_rate(PAPER, epoch, num_epochs=20) == pytest.approx(rate, rel=1e-12)
+    for step in range(int(20 * steps_per_epoch)):
+        epoch = 1 + step // steps_per_epoch
+        expected = 5e-3 if epoch < 11 else 5e-4 if epoch < 15 else 5e-5
+        (rate,) = rates(PAPER, step, steps_per_epoch=steps_per_epoch, num_epochs=20)
+        assert rate == pytest.approx(expected, rel=1e-12), step
 
 
 def test_cosine_falls_from_the_rate_to_zero() -> None:
     cosine = OptimizerSection(schedule="cosine", learning_rate=0.8)
-    rates = [learning_rate(cosine, epoch, num_epochs=10) for epoch in (0, 2.5, 5, 10, 10.5)]
-    assert rates == pytest.approx([0.8, 0.4 * (1 + 0.5**0.5), 0.4, 0, 0], abs=1e-12)
+    expected = [0.8, 0.4 * (1 + 0.5**0.5), 0.4, 0.4 * (1 + math.cos(0.99 * math.pi)), 0, 0]
+    assert rates(cosine, 0, 25, 50, 99, 100, 105) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("schedule", ["step", "cosine"])
-def test_warm_up_rises_from_zero_and_meets_the_schedule(schedule: str) -> None:
+def test_warm_up_begins_above_zero_and_meets_the_schedule(schedule: str) -> None:
     section = OptimizerSection.model_validate({"schedule": schedule, "learning_rate": 0.8, "warmup_epochs": 2.0})
-    rates = [learning_rate(section, epoch, num_epochs=10) for epoch in (0, 0.5, 1, 2)]
-    assert rates == pytest.approx([0, 0.2, 0.4, 0.8])
-    assert learning_rate(section, 10, num_epochs=10) == pytest.approx(0 if schedule == "cosine" else 0.08)
+    assert rates(section, 0, 1, 9, 18, 19, 20) == pytest.approx([0.04, 0.08, 0.4, 0.76, 0.8, 0.8])
+    assert rates(section, 60) == pytest.approx([0.4 if schedule == "cosine" else 0.8])
+    assert rates(section, 100) == pytest.approx([0 if schedule == "cosine" else 0.08])
+
+
+def test_a_warm_up_of_less_than_a_step_is_none() -> None:
+    section = OptimizerSection(schedule="cosine", learning_rate=0.8, warmup_epochs=0.05)
+    assert rates(section, 0, 1, 2) == sorted(rates(section, 0, 1, 2), reverse=True)
+    assert rates(section, 0) == [0.8]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
@@ -54,3 +68,54 @@ def test_paper_optimizer_is_sgd_with_momentum_without_nesterov() -> None:
     group = optimizer.param_groups[0]
     assert isinstance(optimizer, torch.optim.SGD)
     assert (group["lr"], group["momentum"], group["nesterov"], group["weight_decay"]) == (5e-3, 0.9, False, 1e-4)
+
+
+def scales_of(model: torch.nn.Module, section: OptimizerSection) -> dict[str, float]:
+    """{name: share of the learning rate}, after checking that every parameter is in one group."""
+    optimizer = create_optimizer(model, section)
+    set_learning_rate(optimizer, 2.0)
+    grouped = [(parameter, group["lr"] / 2) for group in optimizer.param_groups for parameter in group["params"]]
+    assert len(grouped) == len(list(model.parameters()))
+    scales = dict(grouped)
+    return {name: scales[parameter] for name, parameter in model.named_parameters()}
+
+
+def test_layer_decay_scales_each_layer_by_those_behind_it() -> None:
+    """Embeddings are layer 0, block i is layer i + 1, heads and last norm come last (BEiT, MAE)."""
+    model = create_model(
+        "timesformer_tiny", depth=3, width=12, num_frames=2, image_size=32, heads={"blocks": 3, "b": 2}
+    )
+    scales = scales_of(model, OptimizerSection(layer_decay=0.75))
+    for name, scale in scales.items():
+        layer = re.match(r"blocks\.(\d+)", name)
+        power = 3 - int(layer[1]) if layer else 0 if re.match("heads|norm", name) else 4
+        assert scale == pytest.approx(0.75**power), name
+    assert {"heads.blocks.weight", "norm.bias", "cls_token", "pos_embed", "time_embed"} < scales.keys()
+    assert set(scales_of(model, OptimizerSection()).values()) == {1.0}
+
+
+def compiled(module: Any) -> Any:
+    return torch.compile(module, backend="eager")
+
+
+@pytest.mark.parametrize(("wrap_model", "wrap_block"), [(compiled, None), (None, compiled), (None, checkpoint_wrapper)])
+def test_wrappers_do_not_change_what_a_parameter_gets(wrap_model: Any, wrap_block: Any) -> None:
+    section = OptimizerSection(layer_decay=0.5, weight_decay=0.3)
+
+    def groups(model: torch.nn.Module) -> list[tuple[float, float, int]]:
+        found = create_optimizer(model, section).param_groups
+        return [(group["lr"], group["weight_decay"], len(group["params"])) for group in found]
+
+    model = create_model("timesformer_tiny", depth=2, width=12, num_frames=2, image_size=32, heads={"k400": 3})
+    names, plain = [name for name, _ in model.named_parameters()], groups(model)
+    if wrap_block:
+        model.blocks = torch.nn.ModuleList(map(wrap_block, model.blocks))
+    wrapped = wrap_model(model) if wrap_model else model
+    assert [name for name, _ in wrapped.named_parameters()] != names
+    assert groups(wrapped) == plain
+
+
+def test_the_first_group_has_the_whole_rate() -> None:
+    model = create_model("timesformer_tiny", depth=2, width=12, num_frames=2, image_size=32, heads={"k400": 3})
+    optimizer = create_optimizer(model, OptimizerSection(layer_decay=0.5, learning_rate=0.1))
+    assert optimizer.param_groups[0]["lr"] == 0.1

@@ -1,22 +1,29 @@
-"""Annotation lists → a manifest, in the forms in which lists exist.
+"""Any annotation list → a manifest, in the forms in which lists exist.
 
-    run/a.mp4 0            run/a.mp4 300 0               path,label,start_seconds,end_seconds,split
-    jump/b.mp4 1           jump/b.mp4 250 1              run/a.mp4,running,2.0,12.0,train
+run/a.mp4 0       run/a 300 0       path,label,start_seconds,end_seconds,split
+jump/b.mp4 1      jump/b 250 1      run/a.mp4,running,2.0,12.0,train
 
-Separated by tabs, commas or spaces, whichever the first line has, in this order; quotes protect separators.
+Lines are `path label` or `path num_frames label`, or have the columns that a
+header names. They are separated by tabs, commas or spaces, whichever the
+first line has, in this order; paths with separators are put in quotes. A path
+is that of a file, of a folder of frames, or of what a tar beside it or in a
+folder above would unpack to.
 """
 
 from __future__ import annotations
 
 import csv
-import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from cover.catalog.class_names import is_number, names_of
+from cover.catalog.finder import PathFinder
 from cover.catalog.manifest import Manifest, ManifestRow, write_manifest
+from cover.catalog.missing import list_missing
+from cover.catalog.place import Place
 from cover.catalog.suffixes import SPLIT_NAMES, Kind
 from cover.errors import ManifestError
 from cover.progress import track
@@ -43,7 +50,9 @@ class _Entry:
         try:
             return parse(text)
         except ValueError:
-            raise ManifestError(f"{self.place}: {column} is {text!r}; it takes a number or nothing") from None
+            raise ManifestError(
+                f"{self.place}: {column} is {text!r}; it takes a number or nothing; put paths with separators in quotes"
+            ) from None
 
 
 def index_annotations(
@@ -61,32 +70,41 @@ def index_annotations(
     Lines are `path label` or `path num_frames label`, or have the columns that a header names (COLUMNS; others are
     ignored); of a list with a `split` column only the lines of `split` are taken. Labels are class names, or numbers
     into `class_names`. Without `class_names` they are what the whole list has: the names, sorted, or 0 to the largest
-    number. Listed files that do not exist are left out and counted in the log.
+    number. Listed files that do not exist are left out, counted in the log, and listed in OUT/NAME-SPLIT.missing.txt.
 
     Raises ManifestError, naming file and line, for what cannot be read so, and when no listed file exists.
     """
     entries = list(_entries(Path(file)))
-    names = _class_names(entries) if class_names is None else list(class_names)
+    names = names_of(entry.values["label"] for entry in entries) if class_names is None else list(class_names)
     label_of = {class_name: label for label, class_name in enumerate(names)}
     chosen = [entry for entry in entries if _is_of(entry, split)]
     if not chosen:
         raise ManifestError(f"{file} lists nothing of split {split}; name a split that its split column has")
     rows = [_row(entry, label_of) for entry in chosen]
-    there = [(Path(root) / row.path).exists() for row in track(rows, f"Looking for the files of {file}")]
-    missing = [row.path for row, is_there in zip(rows, there, strict=True) if not is_there]
+    finder = PathFinder(Path(root), kind)
+    places = [
+        finder.find(row.path, num_frames=row.num_frames) for row in track(rows, f"Looking for the files of {file}"[:44])
+    ]
+    missing = [row for row, place in zip(rows, places, strict=True) if place is None]
     if len(missing) == len(rows):
-        raise ManifestError(f"none of the {len(rows)} files of {file} is in {root}, as {missing[0]}; mend the root")
-    if missing:
-        logger.warning("%d of %d listed files are missing, as %s in %s", len(missing), len(rows), missing[0], root)
+        raise ManifestError(
+            f"none of the {len(rows)} files of {file} is in {root}, as {missing[0].path}; mend the root"
+        )
+    list_missing([(row.sample_id, names[row.label]) for row in missing], len(rows), out=out, name=name, split=split)
     return write_manifest(
         Path(out) / f"{name}-{split}.arrow",
-        itertools.compress(rows, there),
+        (_at(row, place) for row, place in zip(rows, places, strict=True) if place is not None),
         name=name,
         kind=kind,
         split=split,
         class_names=names,
         root=root,
     )
+
+
+def _at(row: ManifestRow, place: Place) -> ManifestRow:
+    num_frames = row.num_frames if place.num_frames is None else place.num_frames
+    return replace(row, path=place.path, offset=place.offset, length=place.length, num_frames=num_frames)
 
 
 def _entries(file: Path) -> Iterator[_Entry]:
@@ -142,20 +160,9 @@ def _is_of(entry: _Entry, split: str) -> bool:
     return SPLIT_NAMES.get(value, value) == split
 
 
-def _class_names(entries: list[_Entry]) -> list[str]:
-    labels = {entry.values["label"] for entry in entries}
-    if all(_is_number(label) for label in labels):
-        return [str(label) for label in range(max(map(int, labels)) + 1)]
-    return sorted(labels)
-
-
-def _is_number(label: str) -> bool:
-    return label.removeprefix("-").isdecimal()
-
-
 def _row(entry: _Entry, label_of: dict[str, int]) -> ManifestRow:
     path, label = entry.values["path"], entry.values["label"]
-    number = int(label) if _is_number(label) else -1
+    number = int(label) if is_number(label) else -1
     if label not in label_of and not 0 <= number < len(label_of):
         raise ManifestError(
             f"{entry.place}: label {label!r} is outside the {len(label_of)} classes; labels are class names or "

@@ -1,7 +1,10 @@
-"""Which file names count as media, and how split folders are called."""
+"""Which file names count as media, and how splits are called."""
 
 from __future__ import annotations
 
+import os
+import re
+from functools import cache
 from typing import Literal
 
 Kind = Literal["video", "image"]
@@ -15,5 +18,47 @@ MEDIA_SUFFIXES: dict[str, frozenset[str]] = {
     "image": frozenset({".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}),
 }
 
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_ALL_SUFFIXES = MEDIA_SUFFIXES["video"] | MEDIA_SUFFIXES["image"]
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validate": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 """Name of a split folder or column value, in lower case → the split's name in a manifest."""
+
+_SPLIT = re.compile(rf"(?:^|[-_.])({'|'.join(SPLIT_NAMES)})(?=[-_.]|$)", re.IGNORECASE)
+
+
+def split_in(name: str) -> str | None:
+    """The split that a name states: "train" of "k400_training-0001", None of "strain"."""
+    found = _SPLIT.search(name)
+    return SPLIT_NAMES[found[1].lower()] if found else None
+
+
+@cache
+def split_of(folder: str) -> str:
+    """The split of what lies in a folder: the first that a part of its path states, else `train`."""
+    return next(filter(None, map(split_in, folder.split("/"))), "train")
+
+
+def suffix_of(name: str) -> str:
+    """In lower case: ".jpeg" of "a.JPEG"."""
+    return os.path.splitext(name)[1].lower()
+
+
+def stem_of(name: str) -> str:
+    """The name without folders and without a media suffix: "a.b" of "run/a.b.mp4" and of "run/a.b"."""
+    base = name.rpartition("/")[2]
+    stem, suffix = os.path.splitext(base)
+    return stem if suffix.lower() in _ALL_SUFFIXES else base
+
+
+def is_frame(name: str) -> bool:
+    """Whether a file in a folder of frames is one: an image, but not optical flow, which tools write beside them."""
+    return suffix_of(name) in MEDIA_SUFFIXES["image"] and not name.startswith(("flow", "x_", "y_"))

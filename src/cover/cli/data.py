@@ -1,12 +1,15 @@
-"""Commands for datasets on disk: index."""
+"""Commands for datasets on disk: index, with a command a layout."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from cover.cli.app import Out, Split, app, console
 
@@ -24,41 +27,149 @@ class Kind(StrEnum):
     image = "image"
 
 
-@index.command("folder")
-def index_folder_command(
-    root: Annotated[Path, typer.Argument(help="ROOT/class/file or ROOT/split/class/file.")],
+Root = Annotated[Path, typer.Argument(help="The folder that holds the dataset's files.")]
+Annotations = Annotated[Path | None, typer.Option(help="The folder of the annotation files, if not as drawn.")]
+Name = Annotated[str, typer.Option(help="Of the dataset; manifests are OUT/NAME-SPLIT.arrow.")]
+SplitName = Annotated[str | None, typer.Option(help="Of the dataset. Default: LAYOUT-splitNUMBER.")]
+SplitNumber = Annotated[int, typer.Option(min=1, max=3, help="Which of the three published splits.")]
+MANIFESTS = Path("manifests")
+
+
+def _layout(layout: str, module: str) -> Callable[..., Any]:
+    """Add a command `cover index LAYOUT`, whose help draws the tree: the docstring of cover.catalog.MODULE."""
+
+    class Command(TyperCommand):
+        def format_help(self, *arguments: Any) -> None:
+            from rich.markup import escape
+
+            self.help = escape(import_module(f"cover.catalog.{module}").__doc__ or "")
+            super().format_help(*arguments)
+
+    return index.command(layout, cls=Command)
+
+
+@_layout("kinetics400", "kinetics")
+def kinetics400(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "k400") -> None:
+    """Kinetics-400: CSV lists, clips called ID_000012_000022.mp4."""
+    from cover.catalog.kinetics import index_kinetics
+
+    _print(index_kinetics(root, annotations=annotations, out=out, name=name))
+
+
+@_layout("kinetics600", "kinetics")
+def kinetics600(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "k600") -> None:
+    """Kinetics-600, likewise."""
+    kinetics400(root, annotations, out, name)
+
+
+@_layout("kinetics700", "kinetics")
+def kinetics700(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "k700") -> None:
+    """Kinetics-700 and Kinetics-700-2020, likewise."""
+    kinetics400(root, annotations, out, name)
+
+
+@_layout("ssv2", "ssv2")
+def ssv2(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "ssv2") -> None:
+    """Something-Something v2: JSON lists, videos called ID.webm."""
+    from cover.catalog.ssv2 import index_ssv2
+
+    _print(index_ssv2(root, annotations=annotations, out=out, name=name))
+
+
+@_layout("moments", "moments")
+def moments(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "mit") -> None:
+    """Moments in Time: trainingSet.csv and validationSet.csv, class folders."""
+    from cover.catalog.moments import index_moments
+
+    _print(index_moments(root, annotations=annotations, out=out, name=name))
+
+
+@_layout("ucf101", "ucf101")
+def ucf101(
+    root: Root,
+    split_number: SplitNumber = 1,
+    annotations: Annotations = None,
+    out: Out = MANIFESTS,
+    name: SplitName = None,
+) -> None:
+    """UCF101: ucfTrainTestlist, one of three splits."""
+    from cover.catalog.ucf101 import index_ucf101
+
+    _print(index_ucf101(root, split_number=split_number, annotations=annotations, out=out, name=name))
+
+
+@_layout("hmdb51", "hmdb51")
+def hmdb51(
+    root: Root,
+    split_number: SplitNumber = 1,
+    annotations: Annotations = None,
+    out: Out = MANIFESTS,
+    name: SplitName = None,
+) -> None:
+    """HMDB51: testTrainMulti_7030_splits, one of three splits."""
+    from cover.catalog.hmdb51 import index_hmdb51
+
+    _print(index_hmdb51(root, split_number=split_number, annotations=annotations, out=out, name=name))
+
+
+@_layout("imagenet1k", "imagenet1k")
+def imagenet1k(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "imagenet") -> None:
+    """ImageNet-1k: folders, the tars as downloaded, or Parquet shards."""
+    from cover.catalog.imagenet1k import index_imagenet1k
+
+    _print(index_imagenet1k(root, annotations=annotations, out=out, name=name))
+
+
+@_layout("imagenet21k", "imagenet21k")
+def imagenet21k(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "imagenet21k") -> None:
+    """ImageNet-21k: class folders, or a tar a class."""
+    from cover.catalog.imagenet21k import index_imagenet21k
+
+    _print(index_imagenet21k(root, annotations=annotations, out=out, name=name))
+
+
+@_layout("folder", "folder")
+def folder(
+    root: Root,
     kind: Annotated[Kind, typer.Option(help="What the files are.")],
-    out: Out = Path("manifests"),
+    out: Out = MANIFESTS,
     name: Annotated[str | None, typer.Option(help="Default: the folder's name.")] = None,
 ) -> None:
-    """Index media files in class folders.
-
-    ROOT/class/file, or ROOT/split/class/file with splits train, val (or validation) and test.
-    Writes OUT/NAME-SPLIT.arrow.
-    """
+    """Any dataset in class folders or WebDataset shards."""
     from cover.catalog.folder import index_folder
 
-    for manifest in index_folder(root, kind=kind.value, out=out, name=name):
-        print_manifest(manifest)
+    _print(index_folder(root, kind=kind.value, out=out, name=name))
 
 
-@index.command("csv")
-def index_csv_command(
-    file: Annotated[Path, typer.Argument(help="Annotations: 'path label', 'path num_frames label', or named columns.")],
+@_layout("csv", "annotations")
+def csv(
+    file: Annotated[Path, typer.Argument(help="The annotation list.")],
     kind: Annotated[Kind, typer.Option(help="What the listed files are.")],
     root: Annotated[Path | None, typer.Option(help="Folder the paths are relative to. Default: FILE's.")] = None,
-    out: Out = Path("manifests"),
+    class_names: Annotated[Path | None, typer.Option(help="A file with a class name a line, in label order.")] = None,
+    out: Out = MANIFESTS,
     name: Annotated[str | None, typer.Option(help="Default: FILE's name.")] = None,
     split: Annotated[Split, typer.Option(help="The split that FILE lists.")] = Split.train,
 ) -> None:
-    """Index an annotation list, with or without a header, separated by spaces, commas or tabs."""
+    """Any annotation list: `path label`, `path num_frames label`, or named columns."""
+    from cover.catalog.annotation_files import read_lines
     from cover.catalog.annotations import index_annotations
 
-    print_manifest(
-        index_annotations(
-            file, kind=kind.value, root=root or file.parent, out=out, name=name or file.stem, split=split.value
-        )
+    manifest = index_annotations(
+        file,
+        kind=kind.value,
+        root=root or file.parent,
+        out=out,
+        name=name or file.stem,
+        split=split.value,
+        class_names=read_lines(class_names) if class_names else None,
     )
+    _print([manifest])
+
+
+def _print(manifests: Iterable[Manifest]) -> None:
+    for manifest in manifests:
+        print_manifest(manifest)
 
 
 def print_manifest(manifest: Manifest) -> None:

@@ -28,9 +28,9 @@ def demo(
     """Render datasets, pre-train, train standard and co-training policies, evaluate and compare."""
     from cover.demo import run_demo
 
-    if not run_demo(preset.value, out, console()):
+    if stopped := run_demo(preset.value, out, console()):
         console().print("interrupted and saved; the same command goes on from here")
-        raise typer.Exit(130)
+        raise typer.Exit(128 + stopped)
 
 
 @app.command()

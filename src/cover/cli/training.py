@@ -28,9 +28,10 @@ def train(
     from cover.run import train as train_run
 
     run = out or Path("runs") / recipe.stem
-    if not train_run(settings, run, console(), resume=resume, allow_changed_data=allow_changed_data):
+    stopped = train_run(settings, run, console(), resume=resume, allow_changed_data=allow_changed_data)
+    if stopped:
         settings_again = "".join(f" --set {shlex.quote(override)}" for override in set_ or ())
         command = f"cover train {recipe} --out {run}{settings_again} --resume"
         console().print(f"interrupted and saved; continue with: {command}", soft_wrap=True)
-        raise typer.Exit(130)
+        raise typer.Exit(128 + stopped)
     console().print(f"trained; the run is {run}", soft_wrap=True)

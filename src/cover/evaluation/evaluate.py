@@ -11,7 +11,7 @@ from cover.errors import DecodeError
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.tally import Tally, pair_partners
-from cover.evaluation.views import SampleViews, view_batches
+from cover.evaluation.views import SampleViews, ViewBatch, view_batches
 from cover.media.reader import ClipReader
 from cover.progress import track
 
@@ -31,7 +31,6 @@ def evaluate_dataset(
     num_workers: int = 0,
     reversal_pairs: Sequence[tuple[str, str]] = (),
     checkpoint: str = "",
-    progress: bool = True,
 ) -> DatasetResult:
     """Evaluate the head `name` on every sample of `reader`.
 
@@ -39,7 +38,6 @@ def evaluate_dataset(
     batch_size: samples a forward pass; each brings num_clips · num_crops clips.
     reversal_pairs: pairs of class names of which one, played backwards, is the other.
     checkpoint: name of the weights, noted in the result.
-    progress: False where another progress bar is running.
 
     Raises RecipeError for a pair of unknown classes, DecodeError when no sample can be decoded.
     """
@@ -49,11 +47,10 @@ def evaluate_dataset(
     batches = view_batches(samples, batch_size=batch_size, num_workers=num_workers)
     unreadable: dict[str, str] = {}
     start = time.perf_counter()
-    for batch in track(batches, f"{name} {manifest.split}, {order}", unit="batches") if progress else batches:
+    for batch in track(batches, f"{name} {manifest.split}, {order}", unit="batches"):
         unreadable |= {manifest[index].sample_id: reason for index, reason in batch.unreadable.items()}
         if batch.indices:
-            logits = predict({name: batch.frames})[name].unflatten(0, (len(batch.indices), -1)).mean(1)
-            tally.update(logits, from_numpy(manifest.labels[batch.indices]).long())
+            tally.update(*_scored(predict, name, reader, batch))
     if not tally.num_samples:
         raise DecodeError(
             f"{name}: none of its {len(manifest)} {manifest.split} samples can be decoded; "
@@ -74,3 +71,32 @@ def evaluate_dataset(
         unreadable=unreadable,
         **tally.measured(),
     )
+
+
+def count_correct(
+    predict: Predict,
+    reader: ClipReader,
+    *,
+    name: str,
+    num_clips: int,
+    num_crops: int,
+    batch_size: int,
+    num_workers: int,
+    rows: range,
+) -> tuple[int, int]:
+    """Of some manifest rows, how many the head `name` gets right (top-1) and how many could be decoded; for processes
+    that share an evaluation. Arguments as in `evaluate_dataset`."""
+    samples = SampleViews(reader, num_clips, num_crops, "normal", rows)
+    right = total = 0
+    for batch in view_batches(samples, batch_size=batch_size, num_workers=num_workers) if rows else ():
+        if batch.indices:
+            logits, labels = _scored(predict, name, reader, batch)
+            right += int((logits.argmax(-1) == labels).sum())
+            total += len(labels)
+    return right, total
+
+
+def _scored(predict: Predict, name: str, reader: ClipReader, batch: ViewBatch) -> tuple[Tensor, Tensor]:
+    """Logits [S,classes] of the samples of a batch, averaged over their views, and their labels."""
+    logits = predict({name: batch.frames})[name].unflatten(0, (len(batch.indices), -1)).mean(1)
+    return logits, from_numpy(reader.manifest.labels[batch.indices]).long()

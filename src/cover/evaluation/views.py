@@ -29,8 +29,9 @@ class ViewBatch:
 
 @dataclass(frozen=True)
 class SampleViews(Dataset[tuple[int, Tensor | str]]):
-    """Manifest row -> (row, uint8 frames [T,V,C,Y,X]), or (row, why there are none).
+    """Number -> (manifest row, uint8 frames [T,V,C,Y,X]), or (row, why there are none).
 
+    rows: the manifest rows to show; all of them if None.
     A row's frame order is drawn from the row's number, so every model is shown the same shuffled clips.
     """
 
@@ -38,11 +39,13 @@ class SampleViews(Dataset[tuple[int, Tensor | str]]):
     num_clips: int
     num_crops: int
     order: FrameOrder
+    rows: range | None = None
 
     def __len__(self) -> int:
-        return len(self.reader.manifest)
+        return len(self.reader.manifest) if self.rows is None else len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
+    def __getitem__(self, number: int) -> tuple[int, Tensor | str]:
+        index = number if self.rows is None else self.rows[number]
         try:
             views_vtcyx = self.reader.views(index, num_clips=self.num_clips, num_crops=self.num_crops)
         except DecodeError as error:

@@ -36,10 +36,21 @@ def decode_clip(
     """
     source = Source.of(row)
     if row.readable is False:
-        raise DecodeError(f"{source} was found unreadable ({row.reason}); replace the file and check it again")
+        raise DecodeError(
+            f"{source} was found unreadable ({row.reason}); replace the file and check it again", row.reason
+        )
     if kind == "image":
         return decode_image(source, short_side_px=short_side_px)
     sampling = Sampling(num_frames, row.start_seconds, row.end_seconds, clip, num_clips, rng)
+    return decode_sampled(row, sampling, short_side_px=short_side_px)
+
+
+def decode_sampled(row: ManifestRow, sampling: Sampling, *, short_side_px: int | None = None) -> npt.NDArray[np.uint8]:
+    """uint8 [T,Y,X,3] of a video, whatever it is kept as; the segment is the sampling's, not the row's.
+
+    Raises DecodeError, naming the file.
+    """
+    source = Source.of(row)
     if row.file.is_dir():
         return decode_frame_folder(row.file, sampling, fps=row.fps, short_side_px=short_side_px)
     if is_webp(source):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from cover.errors import RecipeError
 from cover.media.augment import crop, evaluation_boxes, random_box
 from cover.media.cache import FrameCache
 from cover.media.decode import decode_clip
+from cover.media.randaugment import RandAugment
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class ClipReader:
     horizontal_flip: whether training may mirror clips.
     temporal_jitter: training frames at random times within T equal parts, instead of in their middle.
     cache: frames decoded beforehand, for training.
+    randaugment: what is done to the pixels of a training crop.
 
     Raises RecipeError where these contradict each other.
     """
@@ -36,6 +38,7 @@ class ClipReader:
     horizontal_flip: bool
     temporal_jitter: bool = False
     cache: FrameCache | None = None
+    randaugment: RandAugment = field(default_factory=RandAugment)
 
     def __post_init__(self) -> None:
         if not self.crop_px <= self.short_side_px[0] <= self.short_side_px[1]:
@@ -50,7 +53,7 @@ class ClipReader:
             )
 
     def train_clip(self, index: int, seed: int) -> Tensor:
-        """uint8 [T,3,crop,crop], cut and mirrored as `seed` has it. Raises DecodeError, naming the file."""
+        """uint8 [T,3,crop,crop], cut, mirrored and augmented as `seed` has it. Raises DecodeError, naming the file."""
         rng = np.random.default_rng(seed)
         if self.cache is not None:
             frames = self.cache[index]
@@ -67,7 +70,7 @@ class ClipReader:
             flip_probability=0.5 if self.horizontal_flip else 0.0,
             rng=rng,
         )
-        return crop(frames, box, self.crop_px)
+        return self.randaugment(crop(frames, box, self.crop_px), rng)
 
     def views(self, index: int, *, num_clips: int = 1, num_crops: int = 3) -> Tensor:
         """uint8 [V,T,3,crop,crop] for evaluation: V = num_clips · num_crops, clip by clip.

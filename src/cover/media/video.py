@@ -10,23 +10,26 @@ needs no care. Every call opens the file for itself and decodes in the calling t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import av
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
 from cover.media.faults import MAX_FRAME_PX, check_frame_size, decoding
 from cover.media.info import MediaInfo
+from cover.media.one_by_one import frames_one_by_one
 from cover.media.packets import INDEXED, MATROSKA, MP4, Unreliable, frames_by_packets
 from cover.media.pixels import Picture, make_pictures, quarter_turns
-from cover.media.one_by_one import frames_one_by_one
 from cover.media.sampling import Sampling
 from cover.media.source import Source
 
@@ -61,26 +64,62 @@ def decode_video(
 
     Raises DecodeError, naming the file, for everything that gives no frame.
     """
-    source = Source.of(source)
+    pictures = _decode(Source.of(source), sampling, lambda frames, _: make_pictures(frames, short_side_px))
+    return np.stack([picture.rgb for picture in pictures])
+
+
+class ShownFrame(NamedTuple):
+    """A frame, when it begins to be shown in its video, and when it ceases, in the stream's unit."""
+
+    frame: VideoFrame
+    begins_seconds: Fraction
+    end: int
+
+
+def decode_shown_frames(
+    source: Source | str | Path, sampling: Sampling, convert: Callable[[VideoFrame], VideoFrame]
+) -> list[ShownFrame]:
+    """The frames of decode_video, each once, as `convert` makes them of the decoded ones, which are not held.
+
+    Raises DecodeError, naming the file, for everything that gives no frame.
+    """
+
+    def shown(frames: Iterable[VideoFrame], stream: VideoStream) -> list[ShownFrame]:
+        start, unit = stream.start_time or 0, _time_base(stream)
+        kept = []
+        for frame, _ in groupby(frames):
+            pts = frame.pts or 0
+            kept.append(ShownFrame(convert(frame), (pts - start) * unit, pts + (frame.duration or 0)))
+        return kept
+
+    return _decode(Source.of(source), sampling, shown)
+
+
+_Kept = TypeVar("_Kept", Picture, ShownFrame)
+_Keep = Callable[[Iterable[VideoFrame], VideoStream], list[_Kept]]
+
+
+def _decode(source: Source, sampling: Sampling, keep: _Keep[_Kept]) -> list[_Kept]:
+    """What `keep` makes of the chosen frames, as they come. It may be called twice, if the first time ends half-way."""
     with decoding(source), _open_video(source) as (container, stream):
         seconds = math.inf if sampling.end_seconds is not None else _duration_seconds(source, container, stream)
         times = [_to_pts(stream, time) for time in sampling.times_seconds(seconds)]
         if container.format.name in INDEXED:
             try:
-                pictures = make_pictures(frames_by_packets(container, stream, times), short_side_px)
+                kept = keep(frames_by_packets(container, stream, times), stream)
             except (Unreliable, av.FFmpegError):
-                pictures = _decode_afresh(source, times, short_side_px)
+                kept = _decode_afresh(source, times, keep)
         else:
-            pictures = make_pictures(frames_one_by_one(container, stream, times), short_side_px)
+            kept = keep(frames_one_by_one(container, stream, times), stream)
         # Only a frame that ended before the segment begins makes it worth while to look for the end of the video.
-        if pictures[0].end <= _to_pts(stream, sampling.start_seconds or 0.0):
+        if kept[0].end <= _to_pts(stream, sampling.start_seconds or 0.0):
             sampling.check(_measure_seconds(source))
-    return np.stack([picture.rgb for picture in pictures])
+        return kept
 
 
-def _decode_afresh(source: Source, times: Sequence[int], short_side_px: int | None) -> list[Picture]:
+def _decode_afresh(source: Source, times: Sequence[int], keep: _Keep[_Kept]) -> list[_Kept]:
     with _open_video(source) as (container, stream):
-        return make_pictures(frames_one_by_one(container, stream, times), short_side_px)
+        return keep(frames_one_by_one(container, stream, times), stream)
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cover.catalog.manifest import Manifest
 from cover.errors import RecipeError
 from cover.media.cache import FrameCache
+from cover.media.mixing import Mixing
+from cover.media.randaugment import RandAugment
 from cover.media.reader import ClipReader
 
 
@@ -23,6 +25,8 @@ class Dataset:
     rate: share of a batch relative to the rates of the other datasets; None everywhere samples in proportion to size.
     temporal_jitter: draw frames at random times within T equal parts of the clip, instead of in their middle.
     cache_frames: decode every sample once, before the first batch, and keep the frames in memory.
+    randaugment: operations on the pixels of every clip; none by default.
+    mixing: how clips are mixed with others of this dataset (mixup, CutMix); not at all by default.
 
     Raises RecipeError for values that cannot be.
     """
@@ -35,6 +39,8 @@ class Dataset:
     rate: float | None = None
     temporal_jitter: bool = False
     cache_frames: bool = False
+    randaugment: RandAugment = field(default_factory=RandAugment)
+    mixing: Mixing = field(default_factory=Mixing)
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
@@ -51,7 +57,13 @@ class Dataset:
         manifest = self.manifest if isinstance(self.manifest, Manifest) else Manifest.open(self.manifest)
         num_frames = 1 if manifest.kind == "image" else self.num_frames
         return ClipReader(
-            manifest, num_frames, crop_px, short_side_px, self.horizontal_flip, temporal_jitter=self.temporal_jitter
+            manifest,
+            num_frames,
+            crop_px,
+            short_side_px,
+            self.horizontal_flip,
+            temporal_jitter=self.temporal_jitter,
+            randaugment=self.randaugment,
         )
 
     def with_cache(self, reader: ClipReader, *, num_processes: int = 0) -> ClipReader:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from cover.clip import UNREADABLE, ClipBatch, MixedBatch
 from cover.errors import DecodeError
+from cover.media.mixing import Mixing
 from cover.media.reader import ClipReader
+from cover.mixture.permutation import hash_63bit
 from cover.mixture.schedule import Sample, clip_seed
 
 
@@ -35,6 +39,7 @@ class MicroBatchDecoder(Dataset[Decoded]):
     """Decodes micro-batches; a map-style dataset of torch's DataLoader whose keys are MicroBatches."""
 
     readers: Mapping[str, ClipReader]
+    mixings: Mapping[str, Mixing]
     seed: int
 
     def __getitem__(self, micro_batch: MicroBatch) -> Decoded:
@@ -43,14 +48,15 @@ class MicroBatchDecoder(Dataset[Decoded]):
             by_dataset.setdefault(sample.dataset, []).append(sample)
         faults: dict[str, str] = {}
         clips = {name: self._clips(name, samples, faults) for name, samples in by_dataset.items()}
-        return Decoded(MixedBatch(clips, micro_batch.counts, micro_batch.step), faults)
+        mixed = {name: self._mixed(clips[name], by_dataset[name]) for name in clips if self.mixings[name].is_on}
+        return Decoded(MixedBatch(clips | mixed, micro_batch.counts, micro_batch.step), faults)
 
     def _clips(self, dataset: str, samples: Sequence[Sample], faults: dict[str, str]) -> ClipBatch:
         """Frames and labels of one dataset. What cannot be decoded stays zero, unlabelled, and goes into `faults`."""
         reader = self.readers[dataset]
         rows = [reader.manifest[sample.index] for sample in samples]
         sample_ids = tuple(f"{dataset}/{row.sample_id}" for row in rows)
-        seeds = [clip_seed(self.seed, *sample) for sample in samples]
+        seeds = [clip_seed(self.seed, sample) for sample in samples]
         labels = torch.tensor([row.label for row in rows])
         frames = torch.zeros(reader.num_frames, len(samples), 3, reader.crop_px, reader.crop_px, dtype=torch.uint8)
         for place, (sample, seed) in enumerate(zip(samples, seeds, strict=True)):
@@ -60,3 +66,27 @@ class MicroBatchDecoder(Dataset[Decoded]):
                 labels[place] = UNREADABLE
                 faults[sample_ids[place]] = str(error)
         return ClipBatch(dataset, frames, labels, sample_ids, torch.tensor(seeds))
+
+    def _mixed(self, clips: ClipBatch, samples: Sequence[Sample]) -> ClipBatch:
+        """The clips mixed with their partners; one stays as it is where it or its partner cannot be decoded.
+
+        A partner's fault is noted where that is a sample itself.
+        """
+        places = {sample: place for place, sample in enumerate(samples)}
+        frames, partner_labels, weights = clips.frames.clone(), clips.labels.clone(), torch.ones(clips.num_clips)
+        for place, sample in enumerate(samples):
+            if clips.labels[place] == UNREADABLE:
+                continue
+            partner, label = self._partner(sample.mixed_with(), clips, places)
+            if label == UNREADABLE:
+                continue
+            rng = np.random.default_rng(hash_63bit("mixing", int(clips.seeds[place])))
+            mixed, weights[place] = self.mixings[clips.dataset](clips.frames[:, place], partner, rng)
+            frames[:, place], partner_labels[place] = mixed, label
+        return replace(clips, frames=frames, partner_labels=partner_labels, label_weights=weights)
+
+    def _partner(self, sample: Sample, clips: ClipBatch, places: Mapping[Sample, int]) -> tuple[Tensor, int]:
+        """Frames [T,C,Y,X] and label of a partner: from the batch, or from its file where a slice ends between them."""
+        if sample not in places:
+            clips, places = self._clips(sample.dataset, [sample], faults={}), {sample: 0}
+        return clips.frames[:, places[sample]], int(clips.labels[places[sample]])

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from cover.clip import MixedBatch
+from cover.clip import ClipBatch, MixedBatch
 from cover.errors import RecipeError
 from cover.mixture.dataset import Dataset
 from cover.mixture.decoder import MicroBatch, MicroBatchDecoder
@@ -45,6 +45,7 @@ class Mixture(Iterable[MixedBatch]):
     num_workers: processes that decode, batches as well as what is cached beforehand; 0 decodes in this one.
     rank, world_size: which of how many processes this is; each gets its own slice of every step.
     num_micro_batches: MixedBatches that this rank's slice of a step comes in.
+    repeats: how often each row comes in a batch, augmented differently each time (see Schedule).
     max_unreadable_share: of any dataset's samples; DecodeError beyond it (see UnreadableTally).
     pin_memory: whether batches lie in page-locked memory.
 
@@ -65,6 +66,7 @@ class Mixture(Iterable[MixedBatch]):
         rank: int = 0,
         world_size: int = 1,
         num_micro_batches: int = 1,
+        repeats: int = 1,
         max_unreadable_share: float = 0.01,
         pin_memory: bool = False,
     ) -> None:
@@ -81,7 +83,7 @@ class Mixture(Iterable[MixedBatch]):
         self.datasets = dict(zip(names, specs, strict=True))
         self.readers = dict(zip(names, readers, strict=True))
         sizes = {name: len(reader.manifest) for name, reader in self.readers.items()}
-        self.schedule = Schedule(sizes, batch_size=batch_size, seed=seed, rates=_rates(self.datasets))
+        self.schedule = Schedule(sizes, batch_size=batch_size, seed=seed, rates=_rates(self.datasets), repeats=repeats)
         self.step = start_step
         self.steps_per_epoch = -(-sum(sizes.values()) // batch_size)
         self.num_steps = self.steps_per_epoch if num_steps is None else num_steps
@@ -138,13 +140,31 @@ class Mixture(Iterable[MixedBatch]):
         """Why samples could not be decoded, by "dataset/sample_id", of those that this process has met."""
         return self._tally.faults
 
+    def blank_batch(self, num_micro_batches: int) -> MixedBatch:
+        """Black clips, as many as in the largest micro-batch of a step split so: what has to fit into memory."""
+        num_frames = {name: reader.num_frames for name, reader in self.readers.items()}
+        samples = self.schedule.samples(self.step)
+        largest = slice_samples(samples, num_frames, self.world_size * num_micro_batches)[0]
+        clips = {}
+        for name, num_clips in Counter(sample.dataset for sample in largest).items():
+            px = self.readers[name].crop_px
+            clips[name] = ClipBatch(
+                name,
+                torch.zeros(num_frames[name], num_clips, 3, px, px, dtype=torch.uint8),
+                torch.zeros(num_clips, dtype=torch.int64),
+                ("",) * num_clips,
+                torch.zeros(num_clips, dtype=torch.int64),
+            )
+        return MixedBatch(clips, self.schedule.counts(samples), self.step)
+
     @cached_property
     def _decoder(self) -> MicroBatchDecoder:
         readers = {
             name: self.datasets[name].with_cache(reader, num_processes=self.num_workers)
             for name, reader in self.readers.items()
         }
-        return MicroBatchDecoder(readers, self.schedule.seed)
+        mixings = {name: dataset.mixing for name, dataset in self.datasets.items()}
+        return MicroBatchDecoder(readers, mixings, self.schedule.seed)
 
     def _micro_batches(self, steps: Iterable[int]) -> Iterator[MicroBatch]:
         """This rank's part of the steps."""

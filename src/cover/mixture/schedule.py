@@ -3,16 +3,17 @@
     step 0                          step 1
     k400 k400 ssv2 k400 imagenet …  ssv2 k400 k400 …       batch_size slots a step, apportioned over the datasets
       │    │                                                each dataset walked in its own shuffle, anew every epoch
-      └────┴── Sample("k400", epoch=0, index=1234), Sample("k400", epoch=0, index=87), …
+      └────┴── Sample("k400", epoch=0, index=1234, partner=87), Sample("k400", epoch=0, index=87, partner=1234), …
 
 So the whole position of a run is one integer, and no sampler state is ever saved.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import chain
 from math import lcm
 from typing import NamedTuple
 
@@ -22,11 +23,21 @@ from cover.mixture.permutation import hash_63bit, permute
 
 
 class Sample(NamedTuple):
-    """One clip of the stream: row `index` of a dataset, on its walk number `epoch` through that dataset."""
+    """One clip of the stream: row `index` of a dataset, read for the `epoch`-th time (from 0).
+
+    partner: the row that it may be mixed with, its neighbour in the dataset's shuffle: places 0 and 1, 2 and 3, … are
+    each other's partners; the last of an odd number is its own. Partners do not depend on the batch, but nearly always
+    share one.
+    """
 
     dataset: str
     epoch: int
     index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody calls
+    partner: int
+
+    def mixed_with(self) -> Sample:
+        """The partner, read for the same time."""
+        return self._replace(index=self.partner, partner=self.index)
 
 
 class Schedule:
@@ -34,15 +45,29 @@ class Schedule:
 
     sizes: number of samples of each dataset.
     rates: relative sampling rates, exact to one in a million; None samples in proportion to the sizes.
+    repeats: how often a row comes in a batch, each time with another seed (repeated augmentation: E. Hoffer et al.,
+        "Augment your batch", CVPR 2020). The batch keeps its size and holds that many times fewer rows.
 
-    Raises RecipeError when a dataset has no samples, or a rate that is not positive.
+    Raises RecipeError when a dataset has no samples, or a rate that is not positive, or where repeats do not divide the
+    batch.
     """
 
     def __init__(
-        self, sizes: Mapping[str, int], *, batch_size: int, seed: int = 0, rates: Mapping[str, float] | None = None
+        self,
+        sizes: Mapping[str, int],
+        *,
+        batch_size: int,
+        seed: int = 0,
+        rates: Mapping[str, float] | None = None,
+        repeats: int = 1,
     ) -> None:
+        if batch_size % repeats:
+            raise RecipeError(
+                f"batch_size {batch_size} with {repeats} repeats of every clip; make it a multiple of {repeats}"
+            )
         self.sizes = dict(sizes)
         self.batch_size = batch_size
+        self.repeats = repeats
         self.seed = seed
         weights = self.sizes if rates is None else _integer_weights({name: rates[name] for name in sizes})
         for name, size in self.sizes.items():
@@ -54,32 +79,36 @@ class Schedule:
         self.expected = {name: batch_size * weight / total for name, weight in weights.items()}
 
     def samples(self, step: int) -> list[Sample]:
-        """The `batch_size` samples of a step, in the order of their slots."""
-        start = step * self.batch_size
+        """The `batch_size` samples of a step, in the order of their slots; a slot is `repeats` clips of one row."""
+        num_slots = self.batch_size // self.repeats
+        start = step * num_slots
         names = list(self.sizes)
         positions = self._sequence.counts(start)
         samples = []
-        for dataset in self._sequence.slots(start, start + self.batch_size):
-            samples.append(self._sample(names[dataset], positions[dataset]))
+        for dataset in self._sequence.slots(start, start + num_slots):
+            samples += self._repeats(names[dataset], positions[dataset])
             positions[dataset] += 1
         return samples
 
     def counts(self, samples: Sequence[Sample]) -> dict[str, float]:
         """What the loss of a step with these samples divides each dataset's sum by.
 
-        The number of its samples; its expectation where the share is below one clip a batch, so that a sample weighs
+        The number of its samples; its expectation where the share is below one slot a batch, so that a sample weighs
         the same whether or not it has company, or where the step has none of it.
         """
         present = Counter(sample.dataset for sample in samples)
         return {
-            name: present[name] if present[name] and expected >= 1 else expected
+            name: present[name] if present[name] and expected >= self.repeats else expected
             for name, expected in self.expected.items()
         }
 
-    def _sample(self, dataset: str, position: int) -> Sample:
-        epoch, place = divmod(position, self.sizes[dataset])
-        key = hash_63bit("order", self.seed, dataset, epoch)
-        return Sample(dataset, epoch, permute(place, self.sizes[dataset], key))
+    def _repeats(self, dataset: str, position: int) -> list[Sample]:
+        """The clips of a dataset's slot number `position`."""
+        size = self.sizes[dataset]
+        walk, place = divmod(position, size)
+        key = hash_63bit("order", self.seed, dataset, walk)
+        index, partner = (permute(at, size, key) for at in (place, min(place ^ 1, size - 1)))
+        return [Sample(dataset, walk * self.repeats + repeat, index, partner) for repeat in range(self.repeats)]
 
 
 def schedule(
@@ -89,23 +118,36 @@ def schedule(
     return Schedule(sizes, batch_size=batch_size, seed=seed, rates=rates).samples(step)
 
 
-def clip_seed(seed: int, dataset: str, epoch: int, index: int) -> int:
-    """Seed of all randomness about a clip (frames, crop, flip, drop path), whatever batch it lands in."""
-    return hash_63bit("clip", seed, dataset, epoch, index)
+def clip_seed(seed: int, sample: Sample) -> int:
+    """Seed of all randomness about a clip (frames, crop, flip, mixing, drop path), whatever batch it lands in."""
+    return hash_63bit("clip", seed, sample.dataset, sample.epoch, sample.index)
 
 
 def slice_samples(samples: Sequence[Sample], num_frames: Mapping[str, int], num_slices: int) -> list[list[Sample]]:
     """Split the samples of a step into slices with equal numbers of frames, give or take one clip.
 
-    num_frames: frames of one clip of each dataset. Longest clips first, each to the slice with the fewest frames.
+    num_frames: frames of one clip of each dataset. How many clips of each length a slice takes is settled longest
+    clips first, each to the slice with the fewest frames. Then slices are filled in order, so that partners stay
+    together but where a slice ends between them.
     """
-    slices: list[list[Sample]] = [[] for _ in range(num_slices)]
+    takes: list[list[int]] = [[] for _ in range(num_slices)]
     loads = [0] * num_slices
-    for sample in sorted(samples, key=lambda sample: -num_frames[sample.dataset]):
+    for frames in sorted((num_frames[sample.dataset] for sample in samples), reverse=True):
         lightest = loads.index(min(loads))
-        slices[lightest].append(sample)
-        loads[lightest] += num_frames[sample.dataset]
-    return slices
+        takes[lightest].append(frames)
+        loads[lightest] += frames
+    waiting: dict[int, deque[Sample]] = {}
+    for sample in _partners_together(samples):
+        waiting.setdefault(num_frames[sample.dataset], deque()).append(sample)
+    return [[waiting[frames].popleft() for frames in take] for take in takes]
+
+
+def _partners_together(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples with partners side by side, in the order of each pair's first."""
+    pairs: dict[Sample, list[Sample]] = {}
+    for sample in samples:
+        pairs.setdefault(min(sample, sample.mixed_with()), []).append(sample)
+    return list(chain.from_iterable(pairs.values()))
 
 
 def _integer_weights(rates: Mapping[str, float]) -> dict[str, int]:

@@ -37,10 +37,14 @@ def find_checkpoint(path: Path, pointer: str = BEST) -> Path:
 
 def save_model(model: TimeSformer, folder: Path) -> None:
     """Write config.json and model.safetensors."""
+    save_weights(model.config, {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder)
+
+
+def save_weights(config: ModelConfig, tensors: dict[str, Tensor], folder: Path) -> None:
+    """Write config.json and, of tensors that are contiguous, model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"model_type": MODEL_TYPE} | dataclasses.asdict(model.config)
-    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    values = {"model_type": MODEL_TYPE} | dataclasses.asdict(config)
+    (folder / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n")
     save_file(tensors, folder / WEIGHTS_FILE)
 
 

@@ -1,29 +1,32 @@
-"""Checkpoints in a run folder: written aside and renamed, so that a checkpoint which exists is complete.
+"""Checkpoints in a run folder: written aside, synced to disk and renamed, so that one which is there is complete.
 
 RUN/latest                          name of the newest checkpoint
 RUN/best                            name of the one with the highest mean validation top-1
 RUN/checkpoints/step-1200/
     model.safetensors, config.json  the model: what evaluate and predict read
-    optimizer.safetensors           one tensor "state/parameter" for each state of each parameter
-    state.json                      the rest: step, mixture, scores
+    training.safetensors            what else training needs to go on (Engine.training_tensors, running totals)
+    state.json                      the rest: step, mixture, scores; and the size of each file, to know a damaged copy
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cover.errors import CheckpointError
-from cover.models.timesformer import TimeSformer
-from cover.models.weights import BEST, LATEST, save_model
+from cover.models.config import ModelConfig
+from cover.models.weights import BEST, LATEST, save_weights
+
+TRAINING_FILE, STATE_FILE = "training.safetensors", "state.json"
 
 
 @dataclass
@@ -44,56 +47,127 @@ class TrainingState:
     grad_scaler: dict[str, Any] = field(default_factory=dict)
 
 
-def save_checkpoint(run: Path, model: TimeSformer, optimizer: torch.optim.Optimizer, state: TrainingState) -> str:
-    """Write checkpoint step-N, point `latest` at it and return its name."""
-    name = f"step-{state.step}"
-    folder = run / "checkpoints" / name
-    aside = folder.with_name(f".{name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    save_model(model, aside)
-    save_file(_optimizer_tensors(model, optimizer), aside / "optimizer.safetensors")
-    (aside / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
-    point(run, LATEST, name)
-    return name
+class CheckpointWriter:
+    """Writes checkpoints of a run in the background, one at a time, from tensors that nobody changes any more.
+
+    keep: of the newest checkpoints that many stay, and the best.
+    """
+
+    def __init__(self, run: Path, keep: int) -> None:
+        self.run = run
+        self.keep = keep
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        for unfinished in run.glob("checkpoints/.*.part"):
+            shutil.rmtree(unfinished)
+
+    def save(
+        self,
+        config: ModelConfig,
+        weights: dict[str, Tensor],
+        training: dict[str, Tensor],
+        state: TrainingState,
+        *,
+        best: bool,
+    ) -> None:
+        """Begin to write checkpoint step-N and point `latest`, and `best`, at it; the one before is finished first.
+
+        Raises CheckpointError when that one could not be written.
+        """
+        self.wait()
+        values = asdict(state)
+        self._writing = self._thread.submit(self._write, config, weights, training, values, best)
+
+    def wait(self) -> None:
+        """Until the last checkpoint is on disk. Raises CheckpointError when it could not be written."""
+        if self._writing is None:
+            return
+        writing, self._writing = self._writing, None
+        try:
+            writing.result()
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                f"no checkpoint could be written to {self.run} ({error}); make room on the disk and go on with "
+                "--resume; the checkpoint before is whole"
+            ) from error
+
+    def _write(
+        self,
+        config: ModelConfig,
+        weights: dict[str, Tensor],
+        training: dict[str, Tensor],
+        state: dict[str, Any],
+        best: bool,
+    ) -> None:
+        folder = self.run / "checkpoints" / f"step-{state['step']}"
+        aside = folder.with_name(f".{folder.name}.part")
+        try:
+            save_weights(config, weights, aside)
+            save_file(training, aside / TRAINING_FILE)
+            sizes = {file.name: file.stat().st_size for file in aside.iterdir()}
+            (aside / STATE_FILE).write_text(json.dumps(state | {"sizes_bytes": sizes}, indent=2) + "\n")
+            for path in (*aside.iterdir(), aside):
+                _sync(path)
+            shutil.rmtree(folder, ignore_errors=True)  # a damaged one, or it would have been resumed from
+            aside.rename(folder)
+            _sync(folder.parent)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        for pointer in (LATEST, BEST) if best else (LATEST,):
+            _point(self.run, pointer, folder.name)
+        self._prune()
+
+    def _prune(self) -> None:
+        newest = checkpoints(self.run)[: self.keep]
+        named = {
+            (self.run / pointer).read_text().strip() for pointer in (LATEST, BEST) if (self.run / pointer).exists()
+        }
+        for folder in checkpoints(self.run):
+            if folder not in newest and folder.name not in named:
+                shutil.rmtree(folder)
 
 
-def point(run: Path, pointer: str, name: str) -> None:
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoint folders of a run, newest first, damaged ones included."""
+    return sorted(run.glob("checkpoints/step-*"), key=lambda folder: -int(folder.name.removeprefix("step-")))
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with the files of a checkpoint, None if they are as they were written."""
+    try:
+        sizes = json.loads((folder / STATE_FILE).read_text())["sizes_bytes"]
+        for name, size in sizes.items():
+            if (present := (folder / name).stat().st_size) != size:
+                return f"{name} has {present:,} of {size:,} bytes"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def read_training(folder: Path) -> tuple[TrainingState, dict[str, Tensor]]:
+    """The state and the training tensors of a checkpoint. Raises CheckpointError when they cannot be read."""
+    try:
+        values = json.loads((folder / STATE_FILE).read_text())
+        del values["sizes_bytes"]
+        return TrainingState(**values), load_file(folder / TRAINING_FILE)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} cannot be resumed ({error}); start again without --resume") from None
+
+
+def _point(run: Path, pointer: str, name: str) -> None:
     """Make RUN/latest or RUN/best name a checkpoint."""
     aside = run / f".{pointer}.part"
     aside.write_text(name + "\n")
+    _sync(aside)
     aside.replace(run / pointer)
+    _sync(run)
 
 
-def prune(run: Path) -> None:
-    """Delete the checkpoints that neither `latest` nor `best` names."""
-    kept = {(run / pointer).read_text().strip() for pointer in (LATEST, BEST) if (run / pointer).exists()}
-    for folder in (run / "checkpoints").glob("step-*"):
-        if folder.name not in kept:
-            shutil.rmtree(folder)
-
-
-def restore(folder: Path, model: TimeSformer, optimizer: torch.optim.Optimizer) -> TrainingState:
-    """Load the optimizer's state and return the training state. Raises CheckpointError when damaged."""
+def _sync(path: Path) -> None:
+    """Have a file, or a folder's list of names, on disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        state = TrainingState(**json.loads((folder / "state.json").read_text()))
-        tensors = load_file(folder / "optimizer.safetensors")
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} cannot be resumed ({error}); start again without --resume") from None
-    parameters = dict(model.named_parameters())
-    for key, tensor in tensors.items():
-        kind, name = key.split("/", 1)
-        parameter = parameters[name]
-        on_device = tensor if tensor.ndim == 0 else tensor.to(parameter.device)
-        optimizer.state[parameter][kind] = on_device
-    return state
-
-
-def _optimizer_tensors(model: TimeSformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{kind}/{name}": value.contiguous()
-        for name, parameter in model.named_parameters()
-        for kind, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
-    }
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -8,20 +8,35 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from cover.clip import UNREADABLE, MixedBatch
+from cover.clip import UNREADABLE, ClipBatch, MixedBatch
 
 Reduction = Literal["dataset_mean", "pooled"]
 
 
-def dataset_losses(logits: Mapping[str, Tensor], batch: MixedBatch) -> dict[str, Tensor]:
+def dataset_losses(logits: Mapping[str, Tensor], batch: MixedBatch, label_smoothing: float = 0.0) -> dict[str, Tensor]:
     """Summed cross-entropy of each dataset's clips in this batch; unreadable clips add nothing, absent datasets a
-    zero that stays connected to their head. logits: {dataset: [B, classes]}. Returns float32 scalars."""
+    zero that stays connected to their head. logits: {dataset: [B, classes]}. Returns float32 scalars.
+
+    label_smoothing: share of each target that goes to all classes alike. Mixed clips count towards both labels, as
+    their weights say.
+    """
     return {
-        name: F.cross_entropy(values.float(), batch[name].labels, ignore_index=UNREADABLE, reduction="sum")
-        if name in batch
-        else values.float().sum()
+        name: clip_losses(values.float(), batch[name], label_smoothing).sum() if name in batch else values.float().sum()
         for name, values in logits.items()
     }
+
+
+def clip_losses(logits_BC: Tensor, clips: ClipBatch, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy [B] of each clip, 0 where it is unreadable. logits_BC: [B, classes]."""
+
+    def towards(labels_B: Tensor) -> Tensor:
+        return F.cross_entropy(
+            logits_BC, labels_B, ignore_index=UNREADABLE, reduction="none", label_smoothing=label_smoothing
+        )
+
+    if clips.partner_labels is None or clips.label_weights is None:
+        return towards(clips.labels)
+    return clips.label_weights * towards(clips.labels) + (1 - clips.label_weights) * towards(clips.partner_labels)
 
 
 def weighted_sum(
@@ -51,6 +66,7 @@ def loss(
     batch: MixedBatch,
     weights: Mapping[str, float] | None = None,
     reduction: Reduction = "dataset_mean",
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """The co-training loss of a batch: `weighted_sum` of its `dataset_losses`."""
-    return weighted_sum(dataset_losses(logits, batch), batch, weights, reduction)
+    return weighted_sum(dataset_losses(logits, batch, label_smoothing), batch, weights, reduction)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +12,65 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from cover.clip import UNREADABLE, MixedBatch
+from cover.training.engine import Answers
 
 
-class DatasetTotals:
-    """Sums over steps and processes of each dataset's loss, correct answers, clips and unreadable clips.
+class Totals:
+    """Sums over steps and processes: the loss, and each dataset's loss, correct answers, clips and unreadable clips.
 
-    They stay on the device until `means` is called, so that counting does not wait for the GPU.
+    They stay on the device until they are asked for, so that counting does not wait for the GPU.
     """
 
-    def __init__(self, names: list[str], device: torch.device) -> None:
-        self.names = names
-        self.sums = torch.zeros(len(names), 4, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
+    def __init__(self, names: Sequence[str], accelerator: Accelerator) -> None:
+        self.names = list(names)
+        self.accelerator = accelerator
+        device = accelerator.device
+        self._sums = torch.zeros(
+            len(names) + 1, 4, dtype=torch.float64, device="cpu" if device.type == "mps" else device
+        )
 
-    def add(self, batch: MixedBatch, logits: Mapping[str, Tensor], losses: Mapping[str, Tensor]) -> None:
-        """Count one batch. losses: summed cross-entropy per dataset."""
+    def add(self, batch: MixedBatch, answers: Answers) -> None:
+        """Count one micro-batch."""
+        self._sums[-1, 0] += answers.total.to(self._sums)
         for row, name in enumerate(self.names):
             if name in batch:
                 labels = batch[name].labels
-                correct = (logits[name].argmax(-1) == labels).sum()
+                correct = (answers.logits[name].argmax(-1) == labels).sum()
                 unreadable = (labels == UNREADABLE).sum()
-                values = (losses[name].detach(), correct, (labels != UNREADABLE).sum(), unreadable)
-                self.sums[row] += torch.stack([value.to(self.sums) for value in values])
+                values = (answers.losses[name].detach(), correct, (labels != UNREADABLE).sum(), unreadable)
+                self._sums[row] += torch.stack([value.to(self._sums) for value in values])
 
-    def means(self, accelerator: Accelerator) -> dict[str, dict[str, float]]:
-        """Clips and unreadable clips of each dataset that had any, over all processes, and mean loss and top-1 of
-        those that could be read; then reset."""
-        table = accelerator.reduce(self.sums, reduction="sum").tolist()
-        self.sums.zero_()
+    def end_step(self) -> None:
+        """Count a step, all of whose micro-batches were added."""
+        self._sums[-1, 1] += float(self.accelerator.is_main_process)
+
+    def take(self) -> tuple[float, dict[str, dict[str, float]]]:
+        """The mean loss of a step, and of each dataset that had clips their number, the unreadable ones, and mean
+        loss and top-1 of the others; then begin anew. To be called by every process."""
+        *table, (loss, num_steps, *_) = self._reduced().tolist()
+        self._sums.zero_()
         rows: dict[str, dict[str, float]] = {}
-        for name, (loss, correct, clips, unreadable) in zip(self.names, table, strict=True):
+        for name, (dataset_loss, correct, clips, unreadable) in zip(self.names, table, strict=True):
             if clips or unreadable:
                 rows[name] = {"clips": int(clips), "unreadable": int(unreadable)}
             if clips:
-                rows[name] |= {"loss": loss / clips, "top1": correct / clips}
-        return rows
+                rows[name] |= {"loss": dataset_loss / clips, "top1": correct / clips}
+        return loss / num_steps, rows
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The sums as a checkpoint keeps them: "totals/DATASET", and "totals/" of all. For every process to call."""
+        return {f"totals/{name}": row for name, row in zip([*self.names, ""], self._reduced().cpu(), strict=True)}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on with the sums of a checkpoint; one process counts them."""
+        if self.accelerator.is_main_process:
+            for row, name in enumerate([*self.names, ""]):
+                if f"totals/{name}" in tensors:
+                    self._sums[row] = tensors[f"totals/{name}"].to(self._sums)
+
+    def _reduced(self) -> Tensor:
+        sums: Tensor = self.accelerator.reduce(self._sums.clone(), reduction="sum")
+        return sums
 
 
 class MetricsFile:
@@ -55,9 +80,11 @@ class MetricsFile:
         """first_step: where the run (re)starts; lines of later steps, written before an interruption, are cut."""
         self.path = path
         if path.exists():
-            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] <= first_step]
-            path.write_text("".join(f"{line}\n" for line in kept) if first_step else "")
+            # Only the last line can be half written, and that one is of a later step.
+            lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+            aside = path.with_name(f".{path.name}.part")
+            aside.write_text("".join(line for line in lines if first_step and json.loads(line)["step"] <= first_step))
+            aside.replace(path)
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Append one line."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Ctrl-C, what schedulers send before they kill, and SLURM's warning before the time limit."""
+
 
 class StopSignal:
-    """While entered, the first Ctrl-C or SIGTERM is noted instead of raised; a second Ctrl-C ends at once.
+    """While entered, the first of STOPPING is noted instead of acted upon; a Ctrl-C after it ends at once.
 
     >>> with StopSignal() as stop:
     ...     while not stop.requested:
@@ -18,7 +21,7 @@ class StopSignal:
         self.requested: signal.Signals | None = None
 
     def __enter__(self) -> StopSignal:
-        self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._previous = {number: signal.signal(number, self._note) for number in STOPPING}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -26,6 +29,6 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = signal.Signals(number)
+        self.requested = self.requested or signal.Signals(number)

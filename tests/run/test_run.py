@@ -6,9 +6,6 @@ import json
 import logging
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,96 +13,17 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from tests.run.tiny import IMAGES, SECTIONS, STEPS_PER_EPOCH, VIDEOS, MakeRecipe, WriteMedia, lines_of, quiet
 
+from cover.catalog.exclusion import write_exclusions
 from cover.catalog.folder import index_folder
+from cover.catalog.manifest import Manifest
 from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError
 from cover.models.create import create_model
 from cover.models.weights import find_checkpoint, load_model
-from cover.recipe import Recipe, parse_recipe, read_recipe
+from cover.recipe import Recipe, read_recipe
 from cover.run import train
-
-WriteMedia = Callable[..., Path]
-MakeRecipe = Callable[..., Recipe]
-
-SECTIONS: dict[str, dict[str, Any]] = {
-    "model": {
-        "variant": "timesformer_tiny",
-        "depth": 2,
-        "width": 48,
-        "num_heads": 3,
-        "num_frames": 4,
-        "image_size": 32,
-        "drop_path_rate": 0.1,
-    },
-    "data": {"batch_size": 6, "num_workers": 0},
-    "optimizer": {"schedule": "cosine", "learning_rate": 0.05, "clip_gradient_norm": 1.0},
-    "training": {"epochs": 2, "micro_batches": 2, "log_every": 1, "save_every": 2, "evaluate_every_epochs": 0.6},
-}
-VIDEOS, IMAGES = ["jumps", "turns"], ["pets"]
-STEPS_PER_EPOCH = (12 + 8 + 10) // 6
-TIMES = {"step_seconds", "seconds", "clips_per_second", "data_wait_share"}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, write_video: WriteMedia, write_image: WriteMedia) -> Path:
-    """Manifests of two sets of 12 and 8 videos and one of 10 images, two classes each, with val splits of 4."""
-    root = tmp_path_factory.mktemp("data")
-    for name, num_samples in (("jumps", 12), ("turns", 8), ("pets", 10)):
-        for index in range(num_samples + 4):
-            split = "train" if index < num_samples else "val"
-            file = root / name / split / ("left" if index % 2 else "right") / str(index)
-            if name == "pets":
-                write_image(file.with_suffix(".png"), 100 * index, width_px=48, height_px=40)
-            else:
-                write_video(file.with_suffix(".mp4"), num_frames=6, first_number=100 * index, width_px=48, height_px=40)
-        index_folder(root / name, kind="image" if name == "pets" else "video", out=root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def recipe_of(data: Path) -> MakeRecipe:
-    """recipe_of(policy, datasets, init=…, root=…, training={…}, …) → a recipe for a tiny model on tiny data.
-
-    root: folder of the manifests; only those that exist are named.
-    """
-
-    def recipe_of(
-        policy: str, datasets: Sequence[str], init: Path | None = None, root: Path = data, **changes: Mapping[str, Any]
-    ) -> Recipe:
-        values: dict[str, Any] = {name: section | dict(changes.get(name, {})) for name, section in SECTIONS.items()}
-        files = {name: {split: root / f"{name}-{split}.arrow" for split in ("train", "val")} for name in datasets}
-        values["datasets"] = {
-            name: {split: str(file) for split, file in splits.items() if file.exists()}
-            for name, splits in files.items()
-        }
-        return parse_recipe(values | {"policy": policy} | ({"init": str(init)} if init else {}), "test")
-
-    return recipe_of
-
-
-@pytest.fixture(scope="module")
-def pretrained(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe) -> Path:
-    """A finished pre-training run."""
-    run = tmp_path_factory.mktemp("runs") / "pretrain"
-    assert train(recipe_of("pretrain", IMAGES, training={"max_steps": 2}), run, quiet())
-    return run
-
-
-@pytest.fixture(scope="module")
-def cotrain(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
-    return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained)
-
-
-@pytest.fixture(scope="module")
-def finished(pretrained: Path, cotrain: Recipe) -> Path:
-    """A finished co-training run; copy it before you change it."""
-    run = pretrained.with_name("cotrain")
-    assert train(cotrain, run, quiet())
-    return run
-
-
-def quiet() -> Console:
-    return Console(file=StringIO(), width=120)
+from cover.trained import TrainedRun
 
 
 class InterruptedConsole(Console):
@@ -115,12 +33,6 @@ class InterruptedConsole(Console):
         super().print(*objects, **options)
         if "validation top-1" in "".join(map(str, objects)):
             signal.raise_signal(signal.SIGINT)
-
-
-def lines_of(run: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl without what a clock says."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
 
 
 def refusal(kind: type[CoverError], recipe: Recipe, run: Path, **options: bool) -> str:
@@ -148,7 +60,7 @@ def test_a_run_folder_holds_all_that_was_done(finished: Path, cotrain: Recipe) -
 
     latest, best = ((finished / pointer).read_text().strip() for pointer in ("latest", "best"))
     assert latest == "step-10"
-    assert {folder.name for folder in (finished / "checkpoints").iterdir()} == {latest, best}
+    assert {folder.name for folder in (finished / "checkpoints").iterdir()} == {latest, best, "step-9"}
     top1 = {line["step"]: sum(row["top1"] for row in line["val"].values()) for line in validation}
     assert int(best.removeprefix("step-")) == max(top1, key=lambda step: (top1[step], step))
 
@@ -161,7 +73,7 @@ def test_pretraining_has_no_temporal_layers_and_cotraining_starts_from_it(
     still = recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer={"learning_rate": 0.0})
     recipe = still.model_copy(update={"training": still.training.model_copy(update={"max_steps": 1})})
     console = quiet()
-    assert train(recipe, tmp_path / "run", console)
+    assert not train(recipe, tmp_path / "run", console)
     weights = load_model(tmp_path / "run" / "checkpoints" / "step-1").state_dict()
     for name, tensor in source.state_dict().items():
         assert torch.equal(weights[name], tensor)
@@ -173,13 +85,13 @@ def test_pretraining_has_no_temporal_layers_and_cotraining_starts_from_it(
 
 def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(finished: Path, cotrain: Recipe, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert not train(cotrain, run, InterruptedConsole(file=StringIO(), width=120))
+    assert train(cotrain, run, InterruptedConsole(file=StringIO(), width=120)) == signal.SIGINT
     assert (run / "latest").read_text() == "step-3\n"
     with (run / "metrics.jsonl").open("a") as file:  # what a crash after the checkpoint leaves behind
         file.write('{"step": 4, "loss": 9.9}\n{"step": 5, "lo')
-    assert train(cotrain, run, quiet(), resume=True)
+    assert not train(cotrain, run, quiet(), resume=True)
     assert lines_of(run) == lines_of(finished)
-    for name in ("model.safetensors", "optimizer.safetensors"):
+    for name in ("model.safetensors", "training.safetensors"):
         last = Path("checkpoints", "step-10", name)
         assert (run / last).read_bytes() == (finished / last).read_bytes(), name
 
@@ -188,15 +100,15 @@ def test_a_run_cut_short_by_max_steps_goes_on_with_more(finished: Path, cotrain:
     def until(step: int) -> Recipe:
         return cotrain.model_copy(update={"training": cotrain.training.model_copy(update={"max_steps": step})})
 
-    assert train(until(4), tmp_path / "run", quiet())
-    assert train(until(7), tmp_path / "run", quiet(), resume=True)
+    assert not train(until(4), tmp_path / "run", quiet())
+    assert not train(until(7), tmp_path / "run", quiet(), resume=True)
     training = [[line for line in lines_of(run) if "loss" in line] for run in (tmp_path / "run", finished)]
     assert training[0] == training[1][:7]
 
 
 def test_nothing_is_left_to_do_for_a_finished_run(finished: Path, cotrain: Recipe, tmp_path: Path) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
-    assert train(cotrain, run, quiet(), resume=True)
+    assert not train(cotrain, run, quiet(), resume=True)
     assert lines_of(run) == lines_of(finished)
 
 
@@ -225,17 +137,72 @@ def test_changed_data_are_refused_by_name_unless_allowed(
     shutil.copytree(data / "jumps" / "train", tmp_path / "jumps")
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
     run = tmp_path / "run"
-    assert train(recipe(1), run, quiet())
+    assert not train(recipe(1), run, quiet())
     write_video(tmp_path / "jumps" / "left" / "new.mp4", num_frames=6)
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
     assert refusal(CheckpointError, recipe(3), run, resume=True) == (
-        "the training manifest of jumps is not the one this run began with; "
-        "restore it, or pass --allow-changed-data to go on with the new one"
+        "the training samples of jumps are not those this run began with; restore the manifest and data.exclude, "
+        "or pass --allow-changed-data to go on with the new ones"
     )
-    assert train(recipe(3), run, quiet(), resume=True, allow_changed_data=True)
+    assert not train(recipe(3), run, quiet(), resume=True, allow_changed_data=True)
     state = json.loads((run / "checkpoints" / "step-3" / "state.json").read_text())
     assert (state["step"], state["mixture_start"]) == (3, 1)
-    assert train(recipe(4), run, quiet(), resume=True)
+    assert not train(recipe(4), run, quiet(), resume=True)
+
+
+def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    """Each changes the losses of the first two steps, the layers' rates that of the second only."""
+    off: dict[str, Any] = {
+        "augmentation": {"randaugment": {"num_ops": 0}, "mixup": 0.0, "cutmix": 0.0},
+        "optimizer": {"layer_decay": 1.0},
+        "training": {"label_smoothing": 0.0, "max_steps": 2},
+    }
+    options: list[tuple[str, dict[str, Any]]] = [
+        ("training", {}),
+        ("training", {"label_smoothing": 0.1}),
+        ("augmentation", {"mixup": 0.8}),
+        ("augmentation", {"cutmix": 1.0}),
+        ("augmentation", {"randaugment": {"num_ops": 2}}),
+        ("augmentation", {"repeats": 2}),
+        ("optimizer", {"layer_decay": 0.5}),
+    ]
+    losses = []
+    for number, (section, option) in enumerate(options):
+        recipe = recipe_of("standard", ["jumps"], **off | {section: off[section] | option})
+        assert not train(recipe, tmp_path / str(number), quiet())
+        losses.append([line["loss"] for line in lines_of(tmp_path / str(number)) if "loss" in line])
+    plain, *others = losses
+    assert [loss[0] != plain[0] for loss in others] == [True] * 5 + [False]
+    assert all(loss[1] != plain[1] for loss in others)
+
+
+def test_excluded_samples_are_neither_trained_on_nor_counted(data: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    def recipe(*excluded: int, **changes: Any) -> Recipe:
+        sample_ids = [row.sample_id for row in Manifest.open(data / "jumps-train.arrow")]
+        lines = [("jumps", "train", sample_ids[row], "similar frames", "turns-val/a.mp4") for row in excluded]
+        write_exclusions(tmp_path / "leaks.csv", lines)
+        return recipe_of("standard", ["jumps"], data={"exclude": [str(tmp_path / "leaks.csv")]}, **changes)
+
+    run = tmp_path / "run"
+    assert train(recipe(0, 5, 7), run, quiet())
+    (row,) = json.loads((run / "mixture.json").read_text())
+    assert (row["num_clips"], row["num_excluded"]) == (9, 3)
+    training = [line for line in lines_of(run) if "datasets" in line]
+    assert sum(line["datasets"]["jumps"]["clips"] for line in training) == 2 * 9
+    trained = TrainedRun.open(run)
+    assert trained.evaluate("jumps", trained.manifest("jumps", "train"), "normal").num_samples == 12
+
+    longer = {"epochs": 3}
+    assert "the training samples of jumps are not those this run began with; restore the manifest and" in refusal(
+        CheckpointError, recipe(0, 5, training=longer), run, resume=True
+    )
+    assert train(recipe(7, 0, 5, training=longer), run, quiet(), resume=True)
+    (tmp_path / "leaks.csv").unlink()
+    assert "leaks.csv is not an exclusion list" in refusal(
+        ManifestError,
+        recipe_of("standard", ["jumps"], data={"exclude": [str(tmp_path / "leaks.csv")]}),
+        tmp_path / "other",
+    )
 
 
 def test_policies_refuse_the_wrong_kind(recipe_of: MakeRecipe, tmp_path: Path) -> None:
@@ -262,7 +229,7 @@ def test_foreign_weights_bring_their_normalisation_which_the_run_keeps(recipe_of
         recipe = recipe_of(
             "standard", ["jumps"], init=tmp_path / "k400.pyth", model=shape, training={"max_steps": step}
         )
-        assert train(recipe, tmp_path / "run", quiet(), resume=True)
+        assert not train(recipe, tmp_path / "run", quiet(), resume=True)
         assert load_model(find_checkpoint(tmp_path / "run", "latest")).config.mean == (0.45, 0.45, 0.45)
 
 
@@ -300,38 +267,9 @@ def test_an_undecodable_file_is_named_counted_and_too_many_stop_the_training(
         return recipe_of("standard", ["jumps"], root=tmp_path, data={"max_unreadable_share": share})
 
     with caplog.at_level(logging.WARNING):
-        assert train(recipe(0.01), tmp_path / "run", quiet())
+        assert not train(recipe(0.01), tmp_path / "run", quiet())
     assert [record.getMessage() for record in caplog.records if "left/1.mp4 is unreadable" in record.getMessage()]
     rows = [line["datasets"]["jumps"] for line in lines_of(tmp_path / "run")]
     assert [sum(row[count] for row in rows) for count in ("clips", "unreadable")] == [2 * 11, 2 * 1]
     with pytest.raises(DecodeError, match=r"samples of 'jumps' are unreadable.*max_unreadable_share = 0 .*1\.mp4"):
         train(recipe(0.0), tmp_path / "strict", quiet())
-
-
-TRAIN_AND_COUNT_PROCESSES = """
-import os
-from pathlib import Path
-from accelerate.state import PartialState
-from cover.cli import main
-try:
-    main()
-finally:
-    Path("processes-" + os.environ["RANK"]).write_text(str(PartialState().num_processes))
-"""
-
-
-def test_two_processes_train_as_one(finished: Path, cotrain: Recipe, tmp_path: Path) -> None:
-    shorter = {"max_steps": 4, "micro_batches": 1}
-    cotrain.model_copy(update={"training": cotrain.training.model_copy(update=shorter)}).write(tmp_path / "recipe.toml")
-    (tmp_path / "program.py").write_text(TRAIN_AND_COUNT_PROCESSES)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "program.py"]
-    command = [*launch, "train", "recipe.toml", "--out", "run"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    assert [(tmp_path / f"processes-{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
-    both, one = ([line for line in lines_of(run) if "loss" in line] for run in (tmp_path / "run", finished))
-    assert len(both) == 4
-    for line, expected in zip(both, one[:4], strict=True):
-        for name, row in line.pop("datasets").items():
-            assert row == pytest.approx(expected["datasets"][name], rel=1e-5)
-        assert line == pytest.approx({key: expected[key] for key in line}, rel=1e-5)

@@ -1,0 +1,28 @@
+"""Samples that an annotation lists and that are not on disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+def list_missing(
+    missing: Sequence[tuple[str, str]], num_listed: int, *, out: str | Path, name: str, split: str
+) -> None:
+    """Write OUT/NAME-SPLIT.missing.txt, a line for each of `missing`: sample id, tab, class name; and count them in
+    the log. Where nothing is missing, an older file goes.
+
+    num_listed: how many samples the annotation lists.
+    """
+    file = Path(out) / f"{name}-{split}.missing.txt"
+    if not missing:
+        file.unlink(missing_ok=True)
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(f"{sample_id}\t{class_name}\n" for sample_id, class_name in missing), encoding="utf-8")
+    share = 100 * len(missing) / num_listed
+    message = "%s %s: %s of %s listed samples are missing (%.1f %%), such as %s; they are listed in %s"
+    logger.warning(message, name, split, f"{len(missing):,}", f"{num_listed:,}", share, missing[0][0], file)

@@ -1,0 +1,107 @@
+"""One optimizer step, on any number of processes and micro-batches, and the tensors that a checkpoint keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
+from typing import NamedTuple
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from cover.clip import MixedBatch
+from cover.models.timesformer import TimeSformer
+from cover.recipe import Recipe
+from cover.training.average import WeightAverage
+from cover.training.loss import dataset_losses, weighted_sum
+from cover.training.optimizer import create_optimizer, set_learning_rate
+from cover.training.parallel import gathered, local, on_host, parallelise, placed_like, synchronise_gradients, whole
+
+
+class Answers(NamedTuple):
+    """What a micro-batch gave: logits of each dataset, their summed cross-entropies, and its part of the loss."""
+
+    logits: dict[str, Tensor]
+    losses: dict[str, Tensor]
+    total: Tensor
+
+
+class Engine:
+    """A model that learns: its optimizer, the average of its weights, and how it is spread over processes.
+
+    model: as created or restored; it is put on the device and stays the one to evaluate (see `evaluating`).
+    """
+
+    def __init__(self, model: TimeSformer, recipe: Recipe, accelerator: Accelerator) -> None:
+        self.model = model
+        self.recipe = recipe
+        self.accelerator = accelerator
+        self.wrapped = parallelise(model, recipe.training, accelerator).train()
+        self.optimizer = accelerator.prepare(create_optimizer(model, recipe.optimizer))
+        decay = recipe.training.ema_decay
+        self.average = None if decay is None else WeightAverage(model, decay)
+        self._weights = {name: dataset.loss_weight for name, dataset in recipe.datasets.items()}
+
+    def backward(self, batch: MixedBatch, *, last: bool) -> Answers:
+        """Add the gradients of a micro-batch. last: whether it ends the step, when processes share their gradients."""
+        synchronise_gradients(self.wrapped, last)
+        with self.accelerator.autocast():
+            logits = self.wrapped(batch)
+        losses = dataset_losses(logits, batch, self.recipe.training.label_smoothing)
+        total = weighted_sum(losses, batch, self._weights, self.recipe.training.reduction)
+        # Processes average their gradients; the loss is a sum over all of them.
+        self.accelerator.backward(total * self.accelerator.num_processes)
+        return Answers(logits, losses, total.detach())
+
+    def step(self, learning_rate: float, completed_steps: int) -> Tensor:
+        """Change the weights and forget the gradients. Returns the norm that these had before they were clipped."""
+        set_learning_rate(self.optimizer, learning_rate)
+        limit = self.recipe.optimizer.clip_gradient_norm or float("inf")
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average:
+            self.average.update(completed_steps + 1)
+        return whole(norm)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[TimeSformer]:
+        """The model as its users will have it: averaged weights where there are any, all of them on each process."""
+        with self._averaged(), gathered(self.model):
+            yield self.model.eval()
+        self.model.train()
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that a checkpoint offers to its users, copied to the host. To be called by every process."""
+        with self._averaged():
+            return {name: on_host(tensor) for name, tensor in self.model.state_dict().items()}
+
+    def training_tensors(self) -> dict[str, Tensor]:
+        """What else training needs to go on, copied to the host. To be called by every process.
+
+        "optimizer/STATE/PARAMETER", and "weights/PARAMETER" where the users' weights are averages.
+        """
+        parameters = dict(self.model.named_parameters())
+        states = {
+            f"optimizer/{kind}/{name}": value
+            for name, parameter in parameters.items()
+            for kind, value in self.optimizer.state.get(parameter, {}).items()
+            if isinstance(value, Tensor)
+        }
+        raw = {f"weights/{name}": parameter for name, parameter in parameters.items()} if self.average else {}
+        return {key: on_host(tensor) for key, tensor in chain(states.items(), raw.items())}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put `training_tensors` in place, whatever number of processes they came from."""
+        parameters = dict(self.model.named_parameters())
+        for key, value in tensors.items():
+            kind, *states, name = key.split("/")
+            if kind == "weights":
+                local(parameters[name].detach()).copy_(local(placed_like(value, parameters[name])))
+            elif kind == "optimizer":  # a number, such as Adam's count of steps, stays on the host
+                placed = placed_like(value, parameters[name]) if value.ndim else value
+                self.optimizer.state[parameters[name]][states[0]] = placed
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return self.average.in_place() if self.average else nullcontext()

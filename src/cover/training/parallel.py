@@ -1,0 +1,105 @@
+"""One model on one process or many: DDP and FSDP2, recomputation and compilation, all put around it from outside.
+
+The models know nothing of this. Inside out: recomputed blocks, compiled blocks, then sharding or replication.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from cover.models.timesformer import TimeSformer
+from cover.recipe import TrainingSection
+
+MAX_COMPILED_SHAPES = 64
+"""Of one block. The counts of a mixture vary by one clip a dataset, which gives a handful."""
+
+
+def parallelise(model: TimeSformer, section: TrainingSection, accelerator: Accelerator) -> nn.Module:
+    """Put `model` on its device and return what is to be called in its place.
+
+    Its parameters are changed in place: under "fsdp" they become DTensors, of which each process holds a part.
+    """
+    model.to(accelerator.device)
+    if every := section.activation_checkpointing:
+        recompute_blocks(model, every)
+    if section.compile:
+        compile_blocks(model)
+    if accelerator.num_processes == 1:
+        return model
+    if section.parallel == "fsdp":
+        for block in model.blocks:
+            fully_shard(block)
+        fully_shard(model)
+        return model
+    device_ids = [accelerator.device.index] if accelerator.device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids, gradient_as_bucket_view=True)
+
+
+def recompute_blocks(model: TimeSformer, every: int) -> None:
+    """Keep only the input of every `every`-th block and compute the rest anew in the backward pass."""
+    for block in model.blocks[every - 1 :: every]:
+        # Nothing in a block is drawn from the global generator: drop path comes with the clips' seeds.
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+
+
+def compile_blocks(model: TimeSformer) -> None:
+    """Compile each block for the very shapes that come (with sizes left open, torch 2.11's inductor gives up)."""
+    torch._dynamo.config.recompile_limit = MAX_COMPILED_SHAPES
+    for block in model.blocks:
+        block.forward = torch.compile(block.forward, dynamic=False)
+
+
+def synchronise_gradients(wrapped: nn.Module, on: bool) -> None:
+    """Whether the next forward and backward pass shares its gradients with the other processes."""
+    if isinstance(wrapped, DistributedDataParallel):
+        wrapped.require_backward_grad_sync = on
+    elif isinstance(wrapped, FSDPModule):
+        wrapped.set_requires_gradient_sync(on)
+
+
+@contextmanager
+def gathered(model: nn.Module) -> Iterator[None]:
+    """While entered, each process holds all weights and can evaluate on its own, in its own number of steps."""
+    shards = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for module in shards:
+        module.set_reshard_after_forward(False, recurse=False)
+        module.unshard()
+    try:
+        yield
+    finally:
+        for module in shards:
+            module.set_reshard_after_forward(True, recurse=False)
+            module.reshard()
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process holds, sharing its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor of which processes hold parts; every one of them has to ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def on_host(tensor: Tensor) -> Tensor:
+    """A copy of the whole tensor in this machine's memory; see `whole`."""
+    return whole(tensor.detach()).to("cpu", copy=True).contiguous()
+
+
+def placed_like(value: Tensor, tensor: Tensor) -> Tensor:
+    """A whole value spread over devices and processes as `tensor` is."""
+    value = value.to(tensor.device)
+    if isinstance(tensor, DTensor):
+        return distribute_tensor(value, tensor.device_mesh, tensor.placements, src_data_rank=None)
+    return value
