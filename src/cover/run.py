@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,30 +15,34 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
-from cover.catalog.exclusion import read_exclusions, without_excluded
-from cover.catalog.manifest import Manifest
-from cover.errors import CheckpointError, DecodeError, ManifestError, RecipeError
+from cover.errors import CheckpointError, DecodeError, RecipeError
 from cover.evaluation.evaluate import count_correct
-from cover.media.mixing import Mixing
-from cover.media.randaugment import RandAugment
-from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture
 from cover.mixture.table import mixture_rows, mixture_table
-from cover.models.config import variant_config
 from cover.models.create import build
 from cover.models.loading import load_weights, report_table
 from cover.models.sources import Source, open_source
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import load_exactly, normalise_as, read_config, read_tensors
+from cover.plan import (
+    Manifests,
+    check_policy,
+    mixture_datasets,
+    model_config,
+    open_manifests,
+    training_length,
+    training_manifests,
+)
+from cover.probe import FEATURES, frozen_features
+from cover.probing.heads import HeadEngine, feature_batches, feature_validator
 from cover.recipe import Recipe
 from cover.trained import predictor, reader_for
 from cover.training.checkpoint import TrainingState, checkpoints, damage, read_training
 from cover.training.engine import Engine
 from cover.training.memory import fewest_micro_batches
 from cover.training.metrics import Totals
+from cover.training.parallel import place
 from cover.training.trainer import Trainer, Validate
-
-Manifests = Mapping[str, Manifest]
 
 
 def train(
@@ -52,8 +55,7 @@ def train(
     """
     checkpoint = starting_point(run, resume, console)
     init = open_source(recipe.init) if recipe.init and not checkpoint else None
-    excluded = read_exclusions(recipe.data.exclude)
-    manifests = {name: without_excluded(whole, excluded) for name, whole in open_manifests(recipe, "train").items()}
+    manifests = training_manifests(recipe)
     check_policy(recipe, manifests)
     validation = open_manifests(recipe, "val", like=manifests)
     accelerator = start_accelerator(recipe, run)
@@ -65,15 +67,16 @@ def train(
     if checkpoint:
         saved, tensors = read_training(checkpoint)
         state = resumed_state(saved, state, allow_changed_data)
-    steps_per_epoch = sum(map(len, manifests.values())) / recipe.data.batch_size
-    num_steps = number_of_steps(recipe, steps_per_epoch)
+    steps_per_epoch, num_steps = training_length(recipe, manifests)
     if state.step >= num_steps:
         if shown:
             shown.print(f"{run} is trained already: {state.step} of {num_steps} steps", soft_wrap=True)
         return None
     mixture = create_mixture(recipe, manifests, state, num_steps, accelerator)
-    mixture.num_micro_batches = micro_batches(recipe, model, mixture, accelerator)
-    engine = Engine(model, recipe, accelerator)
+    is_probe = recipe.policy == "probe"
+    place(model, recipe.training, accelerator)
+    mixture.num_micro_batches = 1 if is_probe else micro_batches(recipe, model, mixture, accelerator)
+    engine = HeadEngine(model, recipe, accelerator) if is_probe else Engine(model, recipe, accelerator)
     totals = Totals(list(recipe.datasets), accelerator)
     for part in (engine, totals):
         part.restore(tensors)
@@ -82,15 +85,23 @@ def train(
     if shown:
         describe_run(recipe, run, mixture, shown)
     accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
+    if is_probe:
+        features = frozen_features(recipe, model, manifests, validation, run.parent / FEATURES, accelerator)
+        if isinstance(features, signal.Signals):
+            accelerator.end_training()
+            return features
+        batches, validate = feature_batches(mixture, features.training), feature_validator(features.validation)
+    else:
+        batches, validate = iter(mixture), validator(recipe, validation, accelerator)
     trainer = Trainer(
         recipe=recipe,
         run=run,
         engine=engine,
-        batches=iter(mixture),
+        batches=batches,
         micro_batches=mixture.num_micro_batches,
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
-        validate=validator(recipe, validation, accelerator) if validation else None,
+        validate=validate if validation else None,
         state=state,
         totals=totals,
         console=console,
@@ -118,12 +129,6 @@ def starting_point(run: Path, resume: bool, console: Console) -> Path | None:
     return None
 
 
-def number_of_steps(recipe: Recipe, steps_per_epoch: float) -> int:
-    """Optimizer steps of the whole run."""
-    num_steps = max(1, round(recipe.training.epochs * steps_per_epoch))
-    return min(num_steps, recipe.training.max_steps or num_steps)
-
-
 def micro_batches(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelerator: Accelerator) -> int:
     """Into how many parts each process splits its share of a step. Raises RecipeError."""
     if recipe.training.micro_batches != "auto":
@@ -132,80 +137,41 @@ def micro_batches(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelera
         model,
         mixture.blank_batch,
         most=recipe.data.batch_size // accelerator.num_processes,
-        # float32: SGD keeps one number a weight, AdamW two; an average one more.
-        bytes_per_weight=4 * ({"sgd": 1, "adamw": 2}[recipe.optimizer.name] + (recipe.training.ema_decay is not None)),
+        # float32: the gradient; SGD keeps one number a weight, AdamW two; an average one more.
+        bytes_per_weight=4 * ({"sgd": 2, "adamw": 3}[recipe.optimizer.name] + (recipe.training.ema_decay is not None)),
         accelerator=accelerator,
     )
 
 
-def open_manifests(recipe: Recipe, split: str, like: Manifests | None = None) -> dict[str, Manifest]:
-    """The manifests of one split, of the datasets that have it.
-
-    like: manifests whose class names they must share. Raises ManifestError.
-    """
-    opened = {}
-    for name, section in recipe.datasets.items():
-        path: Path | None = getattr(section, split)
-        if path is None:
-            continue
-        opened[name] = Manifest.open(path)
-        if like and opened[name].class_names != like[name].class_names:
-            raise ManifestError(
-                f"datasets.{name}.{split} = '{path}' has other classes than its training manifest; "
-                "index both splits together"
-            )
-    return opened
-
-
-def check_policy(recipe: Recipe, manifests: Manifests) -> None:
-    """Raise RecipeError when the datasets are not of the kind that the policy trains on (paper §3.1, §3.3)."""
-    wanted = {"pretrain": "image", "standard": "video"}.get(recipe.policy)
-    for name, manifest in manifests.items():
-        if wanted and manifest.kind != wanted:
-            raise RecipeError(
-                f"policy {recipe.policy!r} trains on {wanted}s, datasets.{name} holds {manifest.kind}s; "
-                'use policy = "cotrain"'
-            )
-        classes = {label for pair in recipe.datasets[name].reversal_pairs for label in pair}
-        if unknown := sorted(classes - set(manifest.class_names)):
-            raise RecipeError(
-                f"datasets.{name}.reversal_pairs names {unknown[0]!r}, which is no class of {manifest.name}"
-            )
-
-
 def start_accelerator(recipe: Recipe, run: Path) -> Accelerator:
-    """Devices, processes and precision. A machine without CUDA computes in fp32 on the CPU, also across processes."""
+    """Devices, processes and precision. A machine without CUDA computes in fp32 on the CPU, also across processes.
+
+    Raises RecipeError when there are several processes and the recipe is for one.
+    """
     cuda = torch.cuda.is_available()
     precision = {"fp32": "no"}.get(recipe.training.precision, recipe.training.precision) if cuda else "no"
-    return Accelerator(cpu=not cuda, mixed_precision=precision, log_with="tensorboard", project_dir=run)
+    accelerator = Accelerator(cpu=not cuda, mixed_precision=precision, log_with="tensorboard", project_dir=run)
+    if recipe.training.parallel == "none" and accelerator.num_processes > 1:
+        raise RecipeError(
+            f"training.parallel = 'none' is for one process, and {accelerator.num_processes} were started; "
+            "start one, or set it to 'ddp' or 'fsdp'"
+        )
+    return accelerator
 
 
 def create(
     recipe: Recipe, manifests: Manifests, checkpoint: Path | None, init: Source | None, console: Console | None
 ) -> TimeSformer:
-    """The model at the start of a run: from its checkpoint, from `init`, or fresh. Policy "pretrain" has no temporal
-    layers (paper, Eq. 1)."""
-    section = recipe.model
-    config = variant_config(
-        section.variant,
-        {name: manifest.class_names for name, manifest in manifests.items()},
-        num_frames=section.num_frames,
-        image_size_px=section.image_size,
-        patch_size_px=section.patch_size,
-        depth=section.depth,
-        width=section.width,
-        num_heads=section.num_heads,
-        drop_path_rate=section.drop_path_rate,
-        image_temporal=section.image_temporal,
-        attention="space_only" if recipe.policy == "pretrain" else section.attention,
-    )
+    """The model at the start of a run: from its checkpoint, from `init`, or fresh."""
     torch.manual_seed(recipe.seed)
-    model = build(config, section.temporal_init)
+    temporal_init = recipe.model.temporal_init
+    model = build(model_config(recipe, manifests), temporal_init)
     if checkpoint:
         load_exactly(model, read_tensors(checkpoint), checkpoint)
         normalise_as(model, read_config(checkpoint))
     elif init:
-        report = load_weights(model, init, temporal_init=section.temporal_init)
+        fresh_heads = recipe.fresh_heads or recipe.policy == "probe"
+        report = load_weights(model, init, temporal_init=temporal_init, fresh_heads=fresh_heads)
         if console:
             console.print(f"weights from {recipe.init}: {report}", report_table(report), sep="\n")
     return model
@@ -241,24 +207,9 @@ def create_mixture(
     recipe: Recipe, manifests: Manifests, state: TrainingState, num_steps: int, accelerator: Accelerator
 ) -> Mixture:
     """This process's share of every batch from the present step to the last."""
-    data, augmentation = recipe.data, recipe.augmentation
-    datasets = [
-        Dataset(
-            manifest,
-            name=name,
-            num_frames=recipe.model.num_frames,
-            loss_weight=recipe.datasets[name].loss_weight,
-            horizontal_flip=recipe.datasets[name].horizontal_flip,
-            rate=recipe.datasets[name].rate,
-            temporal_jitter=data.temporal_jitter,
-            cache_frames=data.cache_frames,
-            randaugment=RandAugment(**augmentation.randaugment.model_dump()),
-            mixing=Mixing(augmentation.mixup, augmentation.cutmix),
-        )
-        for name, manifest in manifests.items()
-    ]
+    data = recipe.data
     return Mixture(
-        datasets,
+        mixture_datasets(recipe, manifests),
         batch_size=data.batch_size,
         image_size=recipe.model.image_size,
         short_side_px=data.short_side,
@@ -269,7 +220,7 @@ def create_mixture(
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         num_micro_batches=1 if recipe.training.micro_batches == "auto" else recipe.training.micro_batches,
-        repeats=augmentation.repeats,
+        repeats=recipe.augmentation.repeats,
         max_unreadable_share=data.max_unreadable_share,
         pin_memory=accelerator.device.type == "cuda",
     )

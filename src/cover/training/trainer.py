@@ -20,7 +20,8 @@ from cover.training.checkpoint import CheckpointWriter, TrainingState
 from cover.training.engine import Engine
 from cover.training.metrics import MetricsFile, Totals, flatten
 from cover.training.optimizer import learning_rate
-from cover.training.signals import StopSignal
+from cover.training.signals import StopSignal, agreed
+from cover.training.watch import FiniteWatch, LossWatch
 
 Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]
 """Evaluates the model on the validation splits, each process its part: {dataset: {"top1": share, …}} of all parts."""
@@ -53,6 +54,7 @@ class Trainer:
         self._progress = progress_bar("steps", self.console, visible=self.is_main)
         self._saved_step = self.state.step
         self._waited_seconds = 0.0
+        self._finite, self._losses = FiniteWatch(self.accelerator), LossWatch(self.state.step)
         if self.is_main:
             self.metrics = MetricsFile(self.run / "metrics.jsonl", self.state.step)
             self.checkpoints = CheckpointWriter(self.run, self.recipe.training.keep_checkpoints)
@@ -60,7 +62,7 @@ class Trainer:
     def fit(self) -> signal.Signals | None:
         """Train to the last step. Returns the signal that ended the run early, after saving it; None at the end.
 
-        Raises CheckpointError when no checkpoint can be written.
+        Raises CheckpointError when no checkpoint can be written, TrainingError when numbers are no longer finite.
         """
         self._logged_at, self._logged_step = time.perf_counter(), self.state.step
         self._counted_at = self._logged_at
@@ -80,7 +82,7 @@ class Trainer:
                     self._save(best=self._evaluate())
                 elif self._due(self.recipe.training.save_every):
                     self._save()
-                stopped = self._agreed(stop.requested)
+                stopped = agreed(stop.requested, self.accelerator)
             if self._saved_step < self.state.step:
                 self._save()
         return stopped
@@ -89,9 +91,13 @@ class Trainer:
         """One optimizer step over this process's micro-batches; returns the norm of the gradients."""
         for number in range(1, self.micro_batches + 1):
             batch = self._fetch()
-            self.totals.add(batch, self.engine.backward(batch, last=number == self.micro_batches))
+            answers = self.engine.backward(batch, last=number == self.micro_batches)
+            self.totals.add(batch, answers)
+            self._finite.add(batch, answers)
         self.totals.end_step()
-        return self.engine.step(self._learning_rate(), self.state.step)
+        gradient_norm = self.engine.step(self._learning_rate(), self.state.step)
+        self._finite.end_step(self.state.step + 1, gradient_norm)
+        return gradient_norm
 
     def _fetch(self) -> MixedBatch:
         started = time.perf_counter()
@@ -119,16 +125,9 @@ class Trainer:
         crossed = int(self._epoch / every + 1e-9) > int((self.state.step - 1) / self.steps_per_epoch / every + 1e-9)
         return crossed or self.state.step == self.num_steps
 
-    def _agreed(self, requested: signal.Signals | None) -> signal.Signals | None:
-        """The signal that any process was asked to stop with: all must leave the loop after the same step."""
-        if self.accelerator.num_processes == 1:
-            return requested
-        number = torch.tensor([int(requested or 0)], device=self.accelerator.device)
-        highest = int(self.accelerator.gather(number).max())
-        return signal.Signals(highest) if highest else None
-
     def _log(self, gradient_norm: torch.Tensor) -> str:
         """Write one line of metrics and return it short enough for the progress bar."""
+        self._finite.check()
         now = time.perf_counter()
         seconds = now - self._logged_at
         self._count_seconds()
@@ -147,6 +146,8 @@ class Trainer:
             "datasets": datasets,
         }
         self._write(values)
+        if self.is_main:
+            self._losses.see(self.state.step, loss, values["learning_rate"])
         self._logged_at, self._logged_step, self._waited_seconds = now, self.state.step, 0.0
         tops = " ".join(f"{name} {100 * row['top1']:.0f}" for name, row in datasets.items() if row["clips"])
         return f"loss {loss:.2f} · top-1 % {tops}"[:60]
@@ -178,6 +179,7 @@ class Trainer:
 
     def _save(self, best: bool = False) -> None:
         """Copy what a checkpoint keeps to the host; it is written while training goes on."""
+        self._finite.check()
         self._count_seconds()
         self._saved_step = self.state.step
         weights = self.engine.weights()
