@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import cover.cli.data
 from cover.catalog.manifest import write_manifest
 from cover.catalog.suffixes import Kind
 from cover.cli import data
@@ -73,17 +72,6 @@ def test_every_recipe_of_the_paper_can_be_planned(name: str) -> None:
         (12, 768) if "base" in RECIPES[name].read_text() else (24, 1024)
     )
     assert all(section.test and section.val is None for section in recipe.datasets.values())
-
-
-@pytest.mark.parametrize("name", SIZES)
-def test_the_manifests_of_a_part_are_those_that_its_command_writes(name: str) -> None:
-    text = (PAPER / "parts" / f"{name}.toml").read_text()
-    (layout,) = re.findall("`cover index (\\w+)`", text)
-    default = inspect.signature(getattr(cover.cli.data, layout)).parameters["name"].default
-    section = tomllib.loads(text)["datasets"][name]
-    assert (section["train"], section["test"]) == tuple(
-        f"manifests/{default}-{split}.arrow" for split in ("train", "val")
-    )
 
 
 def test_every_part_is_used() -> None:

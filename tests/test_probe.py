@@ -137,7 +137,7 @@ def test_a_probe_is_a_run_that_is_evaluated_as_it_was_validated(recipe_of: MakeR
     assert [line["step"] for line in lines if "datasets" in line] == [10, 20, 30, 40]
     assert [line["step"] for line in lines if "val" in line] == [20, 40]
     assert lines[-2]["datasets"]["turns"] | {"loss": 0, "top1": 0} == {
-        "clips": 10 * NUM_TRAIN, "unreadable": 0, "loss": 0, "top1": 0
+        "clips": 10 * NUM_TRAIN, "unreadable": 0, "loss": 0, "top1": 0, "epochs": 40.0
     }  # fmt: skip
     opened = TrainedRun.open(run)
     result = opened.evaluate("turns", opened.manifest("turns", "val"), "normal")

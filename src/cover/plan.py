@@ -72,9 +72,9 @@ def plan(recipe: Recipe) -> Plan:
         config=config,
         num_parameters=total,
         num_trained=num_head_parameters(config) if recipe.policy == "probe" else total,
-        clip_multiply_adds={
-            name: multiply_adds(_one_head(config, name, reader.num_frames)) for name, reader in mixture.readers.items()
-        },
+        clip_multiply_adds=clip_multiply_adds(
+            config, {name: reader.num_frames for name, reader in mixture.readers.items()}
+        ),
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
         warnings=(*_missing_weights(recipe, config), *_missing_tests(recipe, manifests)),
@@ -165,6 +165,11 @@ def training_length(recipe: Recipe, manifests: Manifests) -> tuple[float, int]:
     steps_per_epoch = sum(map(len, manifests.values())) / recipe.data.batch_size
     num_steps = max(1, round(recipe.training.epochs * steps_per_epoch))
     return steps_per_epoch, min(num_steps, recipe.training.max_steps or num_steps)
+
+
+def clip_multiply_adds(config: ModelConfig, num_frames: Mapping[str, int]) -> dict[str, int]:
+    """Of one clip of each dataset, so many frames long, through the backbone and that dataset's head, forward only."""
+    return {name: multiply_adds(_one_head(config, name, frames)) for name, frames in num_frames.items()}
 
 
 def num_head_parameters(config: ModelConfig) -> int:

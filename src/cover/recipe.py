@@ -152,7 +152,8 @@ class TrainingSection(Section):
     To save memory: micro_batches, parts into which each process splits its share of a batch ("auto": as few as fit);
     activation_checkpointing = n, every n-th block keeps only its input and is computed again in the backward pass.
     compile: torch.compile the blocks. ema_decay: of the average of the weights that is evaluated and kept (EMA).
-    keep_checkpoints: that many of the newest, and the best.
+    keep_checkpoints: that many of the newest, and the best. trackers: beside metrics.jsonl and TensorBoard, by
+    accelerate's names for them ("wandb", "mlflow", "trackio", …).
     label_smoothing: share of each target that goes to all classes alike.
     """
 
@@ -167,6 +168,7 @@ class TrainingSection(Section):
     log_every: Positive = 10
     save_every: Positive = 1000
     keep_checkpoints: Positive = 2
+    trackers: tuple[str, ...] = ()
     evaluate_every_epochs: Annotated[float, Field(gt=0)] = 1
     reduction: Literal["dataset_mean", "pooled"] = "dataset_mean"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0

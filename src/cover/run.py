@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import ProjectConfiguration
 from rich.console import Console
 from torch import Tensor
 
@@ -29,6 +31,7 @@ from cover.models.weights import load_exactly, normalise_as, read_config, read_t
 from cover.plan import (
     Manifests,
     check_policy,
+    clip_multiply_adds,
     mixture_datasets,
     model_config,
     open_manifests,
@@ -44,6 +47,7 @@ from cover.training.engine import Engine
 from cover.training.memory import fewest_micro_batches
 from cover.training.metrics import Totals
 from cover.training.parallel import place
+from cover.training.speed import Speed, matmul_peak_flops
 from cover.training.trainer import Trainer, Validate
 
 
@@ -86,7 +90,7 @@ def train(
         accelerator.scaler.load_state_dict(state.grad_scaler)
     if shown:
         describe_run(recipe, run, mixture, shown)
-    accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
+    accelerator.init_trackers("cover", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
     with ExitStack() as stack:
         stack.enter_context(workers_watched(f"then go on from the last checkpoint of {run} with --resume"))
         stack.callback(show_unreadable, mixture, shown)
@@ -107,14 +111,33 @@ def train(
             micro_batches=mixture.num_micro_batches,
             num_steps=num_steps,
             steps_per_epoch=steps_per_epoch,
+            epochs_per_step={name: rate / len(manifests[name]) for name, rate in mixture.schedule.expected.items()},
             validate=validate if validation else None,
             state=state,
             totals=totals,
+            speed=speed_meter(recipe, model, mixture, accelerator),
             console=console,
         ).fit()
     accelerator.wait_for_everyone()  # until the last checkpoint is written
     accelerator.end_training()
     return stopped
+
+
+def speed_meter(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelerator: Accelerator) -> Speed:
+    """What times this run, with the clips, frames and floating-point operations of its steps."""
+    clips = mixture.schedule.expected
+    num_frames = {name: reader.num_frames for name, reader in mixture.readers.items()}
+    cost = clip_multiply_adds(model.config, num_frames)
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    return Speed(
+        accelerator.device,
+        accelerator.num_processes,
+        clips=sum(clips.values()),
+        frames=sum(clips[name] * num_frames[name] for name in clips),
+        # Two operations a multiply-add; a backward pass takes twice a forward pass. Heads alone are next to nothing.
+        flops=0.0 if recipe.policy == "probe" else 2 * 3 * sum(clips[name] * cost[name] for name in clips),
+        peak_flops=matmul_peak_flops(accelerator.device, half.get(recipe.training.precision, torch.float32)),
+    )
 
 
 def starting_point(run: Path, resume: bool, console: Console) -> Path | None:
@@ -148,14 +171,27 @@ def micro_batches(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelera
     )
 
 
-def start_accelerator(recipe: Recipe, run: Path) -> Accelerator:
+def start_accelerator(recipe: Recipe, run: Path | None) -> Accelerator:
     """Devices, processes and precision. A machine without CUDA computes in fp32 on the CPU, also across processes.
 
-    Raises RecipeError when there are several processes and the recipe is for one.
+    run: the folder of TensorBoard's events; None where nothing is to be logged.
+
+    Raises RecipeError for a tracker that is not installed, and when there are several processes and the recipe is for
+    one.
     """
     cuda = torch.cuda.is_available()
     precision = {"fp32": "no"}.get(recipe.training.precision, recipe.training.precision) if cuda else "no"
-    accelerator = Accelerator(cpu=not cuda, mixed_precision=precision, log_with="tensorboard", project_dir=run)
+    trackers = ["tensorboard", *recipe.training.trackers]
+    available = [str(name.value) for name in get_available_trackers()]
+    if absent := [name for name in trackers if name not in available]:
+        raise RecipeError(
+            f"training.trackers names {absent[0]!r}, which is not installed; `pip install {absent[0]}`, or take one of "
+            + ", ".join(available)
+        )
+    folders = ProjectConfiguration(str(run), logging_dir=str(run / "tensorboard")) if run else None
+    accelerator = Accelerator(
+        cpu=not cuda, mixed_precision=precision, log_with=trackers if run else None, project_config=folders
+    )
     if recipe.training.parallel == "none" and accelerator.num_processes > 1:
         raise RecipeError(
             f"training.parallel = 'none' is for one process, and {accelerator.num_processes} were started; "

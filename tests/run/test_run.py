@@ -331,3 +331,21 @@ def test_numbers_that_are_not_finite_end_the_run_with_the_checkpoint_before_inta
     step = int(str(caught.value).split(":")[0].removeprefix("step "))
     assert (tmp_path / "run" / "latest").read_text() == f"step-{step - 1}\n"
     assert not [line for line in lines_of(tmp_path / "run") if line["step"] >= step]
+
+
+def test_a_tracker_that_is_not_installed_is_refused(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    recipe = recipe_of("standard", ["jumps"], training={"trackers": ["swanlab"]})
+    assert refusal(RecipeError, recipe, tmp_path / "run").startswith(
+        "training.trackers names 'swanlab', which is not installed; `pip install swanlab`, or take one of tensorboard"
+    )
+
+
+def test_a_line_of_metrics_tells_speed_and_progress(finished: Path) -> None:
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    training = [line for line in lines if "datasets" in line]
+    for line in training:
+        parts = ("data", "forward_backward", "optimizer")
+        assert 0 < sum(line[f"{part}_seconds"] for part in parts) <= 1.001 * line["step_seconds"]
+        assert line["frames_per_second"] == pytest.approx(line["clips_per_second"] * (4 * 20 + 10) / 30, rel=1e-3)
+        assert line["tflops_per_device"] > 0
+    assert training[-1]["datasets"]["pets"]["epochs"] == 2.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from cover.training.engine import Engine
 from cover.training.metrics import MetricsFile, Totals, flatten
 from cover.training.optimizer import learning_rate
 from cover.training.signals import StopSignal, agreed
+from cover.training.speed import Speed
 from cover.training.watch import FiniteWatch, LossWatch
 
 Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]
@@ -34,8 +35,8 @@ class Trainer:
     """Trains a model on the micro-batches of a mixture and keeps the run folder up to date.
 
     batches: yields `micro_batches` MixedBatches a step, from step state.step on. unreadable: the tally of `batches`.
-    steps_per_epoch: may be fractional. validate: called every recipe.training.evaluate_every_epochs and at the end;
-    None where there are no validation splits.
+    steps_per_epoch: may be fractional. epochs_per_step: how much of each dataset a step goes through. validate: called
+    every recipe.training.evaluate_every_epochs and at the end; None where there are no validation splits.
     """
 
     recipe: Recipe
@@ -46,9 +47,11 @@ class Trainer:
     micro_batches: int
     num_steps: int
     steps_per_epoch: float
+    epochs_per_step: Mapping[str, float]
     validate: Validate | None
     state: TrainingState
     totals: Totals
+    speed: Speed
     console: Console
 
     def __post_init__(self) -> None:
@@ -56,7 +59,6 @@ class Trainer:
         self.is_main = self.accelerator.is_main_process
         self._progress = progress_bar("steps", self.console, visible=self.is_main)
         self._saved_step = self.state.step
-        self._waited_seconds = 0.0
         self._finite, self._losses = FiniteWatch(self.accelerator), LossWatch(self.state.step)
         if self.is_main:
             self.metrics = MetricsFile(self.run / "metrics.jsonl", self.state.step)
@@ -67,8 +69,7 @@ class Trainer:
 
         Raises CheckpointError when no checkpoint can be written, TrainingError when numbers are no longer finite.
         """
-        self._logged_at, self._logged_step = time.perf_counter(), self.state.step
-        self._counted_at = self._logged_at
+        self._counted_at = time.perf_counter()
         with ExitStack() as stack:
             if self.is_main:
                 stack.callback(self.checkpoints.wait)
@@ -94,18 +95,20 @@ class Trainer:
         """One optimizer step over this process's micro-batches; returns the norm of the gradients."""
         for number in range(1, self.micro_batches + 1):
             batch = self._fetch()
-            answers = self.engine.backward(batch, last=number == self.micro_batches)
+            with self.speed.part("forward_backward", on_device=True):
+                answers = self.engine.backward(batch, last=number == self.micro_batches)
             self.totals.add(batch, answers)
             self._finite.add(batch, answers)
         self.totals.end_step()
-        gradient_norm = self.engine.step(self._learning_rate(), self.state.step)
+        with self.speed.part("optimizer", on_device=True):
+            gradient_norm = self.engine.step(self._learning_rate(), self.state.step)
+        self.speed.end_step()
         self._finite.end_step(self.state.step + 1, gradient_norm)
         return gradient_norm
 
     def _fetch(self) -> MixedBatch:
-        started = time.perf_counter()
-        batch = next(self.batches)
-        self._waited_seconds += time.perf_counter() - started
+        with self.speed.part("data"):
+            batch = next(self.batches)
         return batch.to(self.accelerator.device)
 
     def _learning_rate(self) -> float:
@@ -131,20 +134,17 @@ class Trainer:
     def _log(self, gradient_norm: torch.Tensor) -> str:
         """Write one line of metrics and return it short enough for the progress bar."""
         self._finite.check()
-        now = time.perf_counter()
-        seconds = now - self._logged_at
         self._count_seconds()
-        num_steps = self.state.step - self._logged_step
         loss, datasets = self.totals.take()
         for name, reasons in self.unreadable.share(gather_object).items():
             datasets[name]["unreadable_reasons"] = reasons
+        for name, row in datasets.items():
+            row["epochs"] = round(self.state.step * self.epochs_per_step[name], 4)
         values = {
             "step": self.state.step,
             "epoch": round(self._epoch, 4),
             "seconds": round(self.state.seconds, 2),
-            "step_seconds": round(seconds / num_steps, 5),
-            "clips_per_second": round(num_steps * self.recipe.data.batch_size / seconds, 2),
-            "data_wait_share": round(self._waited_seconds / seconds, 4),
+            **self.speed.take(),
             "learning_rate": self.engine.optimizer.param_groups[0]["lr"],
             "gradient_norm": float(gradient_norm),
             "loss": loss,
@@ -153,7 +153,6 @@ class Trainer:
         self._write(values)
         if self.is_main:
             self._losses.see(self.state.step, loss, values["learning_rate"])
-        self._logged_at, self._logged_step, self._waited_seconds = now, self.state.step, 0.0
         tops = " ".join(f"{name} {100 * row['top1']:.0f}" for name, row in datasets.items() if row["clips"])
         return f"loss {loss:.2f} · top-1 % {tops}"[:60]
 
@@ -171,7 +170,7 @@ class Trainer:
         """Validate. Returns whether no validation before was better."""
         if not self.validate:
             return False
-        with self.engine.evaluating() as model:
+        with self.speed.part("validation"), self.engine.evaluating() as model:
             scores = self.validate(model)
         self._write({"step": self.state.step, "epoch": round(self._epoch, 4), "val": scores})
         mean_top1 = sum(row["top1"] for row in scores.values()) / len(scores)
@@ -187,8 +186,9 @@ class Trainer:
         self._finite.check()
         self._count_seconds()
         self._saved_step = self.state.step
-        weights = self.engine.weights()
-        training = self.engine.training_tensors() | self.totals.tensors()
+        with self.speed.part("saving"):
+            weights = self.engine.weights()
+            training = self.engine.training_tensors() | self.totals.tensors()
         if self.is_main:
             if self.accelerator.scaler is not None:
                 self.state.grad_scaler = self.accelerator.scaler.state_dict()
