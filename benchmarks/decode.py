@@ -4,9 +4,10 @@
 
 Each kind of file is made on the spot from a texture that moves; a strip of black and white blocks at the top of each
 frame holds its number. All contestants decode with one thread. They take turns in every round, and the median of the
-rounds counts, so that other work on the machine disturbs all alike. The bare loop decodes every frame through PyAV and
-converts the chosen ones. torchcodec, decord and opencv-python-headless take part if they are installed; they are told
-the numbers of the frames shown at the wanted times, or those times, while ours finds the times by itself.
+rounds counts, in seconds of the processor, so that other work on the machine disturbs little and all alike. The bare
+loop decodes every frame through PyAV and converts the chosen ones. torchcodec, decord and opencv-python-headless take
+part if they are installed; they are told the numbers of the frames shown at the wanted times, or those times, while
+ours finds the times by itself.
 """
 
 from __future__ import annotations
@@ -252,13 +253,13 @@ class Score:
     fault: str = ""
 
     def take_turn(self, decode: Decoder, task: Task) -> None:
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             frames = decode(task)
         except Exception as error:
             self.fault = type(error).__name__
             return
-        self.seconds.append(time.perf_counter() - started)
+        self.seconds.append(time.process_time() - started)
         found = [read_number(frame) for frame in frames]
         self.num_wrong = sum(a != b for a, b in zip_longest(found, task.numbers))
 

@@ -32,3 +32,7 @@ class DecodeError(CoverError):
 
 class CheckpointError(CoverError):
     """A run or checkpoint that cannot be loaded or does not fit."""
+
+
+class TrainingError(CoverError):
+    """A run whose numbers have become useless."""

@@ -10,8 +10,9 @@
     train = "manifests/k400-train.arrow"
     val = "manifests/k400-val.arrow"
 
-`extends = "base.toml"` (a path beside the recipe, one level) fills in what the recipe does not say. Defaults are the
-paper's (§4.1); docs/paper.md lists what the paper leaves open. Paths are relative to the current folder.
+`extends = "base.toml"`, or a list of such parts, fills in what the recipe does not say: the parts are laid over each
+other in their order, the recipe over all. Their paths are relative to the recipe; a part extends nothing. Defaults are
+the paper's (§4.1); docs/paper.md lists what the paper leaves open. Other paths are relative to the current folder.
 """
 
 from __future__ import annotations
@@ -24,13 +25,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from cover.errors import RecipeError
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
+
+
+def _micro_batches(value: object) -> object:
+    if value == "auto" or (type(value) is int and value > 0):
+        return value
+    raise ValueError('it is a number, at least 1, or "auto"')
+
+
+MicroBatches = Annotated[int | Literal["auto"], PlainValidator(_micro_batches)]
 
 
 class Section(BaseModel):
@@ -136,26 +146,29 @@ class TrainingSection(Section):
     """Length, precision and rhythm of a run. max_steps ends it early; log_every and save_every count steps.
 
     precision: bf16 and fp16 are mixed precision on a GPU; a CPU always computes in fp32, which is faster there.
-    parallel: how several processes share a run: each with the whole model ("ddp") or with a part of it ("fsdp").
+    parallel: how several processes share a run: each with the whole model ("ddp") or with a part of it ("fsdp");
+    "none" refuses to be more than one. docs/training.md tells more.
 
     To save memory: micro_batches, parts into which each process splits its share of a batch ("auto": as few as fit);
     activation_checkpointing = n, every n-th block keeps only its input and is computed again in the backward pass.
     compile: torch.compile the blocks. ema_decay: of the average of the weights that is evaluated and kept (EMA).
-    keep_checkpoints: that many of the newest, and the best.
+    keep_checkpoints: that many of the newest, and the best. trackers: beside metrics.jsonl and TensorBoard, by
+    accelerate's names for them ("wandb", "mlflow", "trackio", …).
     label_smoothing: share of each target that goes to all classes alike.
     """
 
     epochs: Annotated[float, Field(gt=0)] = 20
     max_steps: Positive | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
-    parallel: Literal["ddp", "fsdp"] = "ddp"
-    micro_batches: Positive | Literal["auto"] = 1
+    parallel: Literal["none", "ddp", "fsdp"] = "ddp"
+    micro_batches: MicroBatches = 1
     activation_checkpointing: Annotated[int, Field(ge=0)] = 0
     compile: bool = False
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     log_every: Positive = 10
     save_every: Positive = 1000
     keep_checkpoints: Positive = 2
+    trackers: tuple[str, ...] = ()
     evaluate_every_epochs: Annotated[float, Field(gt=0)] = 1
     reduction: Literal["dataset_mean", "pooled"] = "dataset_mean"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -170,12 +183,18 @@ class EvaluationSection(Section):
 
 
 class Recipe(Section):
-    """One experiment. init: what the weights start from: a run, a file or folder of another code base, or
-    "hf://owner/name" (models/sources.py lists the formats)."""
+    """One experiment.
 
-    policy: Literal["pretrain", "standard", "cotrain"]
+    policy: docs/architecture.md lists them; "probe" trains heads alone, on the frozen features of `init`.
+    init: what the weights start from: a run, a file or folder of another code base, or "hf://owner/name"
+    (models/sources.py lists the formats). fresh_heads: start every head anew, even one that `init` has for the same
+    dataset and classes; a probe always does.
+    """
+
+    policy: Literal["pretrain", "standard", "cotrain", "probe"]
     seed: int = 0
     init: str | None = None
+    fresh_heads: bool = False
     model: ModelSection = ModelSection()
     datasets: Annotated[dict[str, DatasetSection], Field(min_length=1)]
     data: DataSection = DataSection()
@@ -189,6 +208,12 @@ class Recipe(Section):
         if self.policy == "standard" and len(self.datasets) > 1:
             raise ValueError(
                 f"policy 'standard' trains one dataset, not {len(self.datasets)}; use policy = \"cotrain\""
+            )
+        if self.policy == "probe" and not self.init:
+            raise ValueError("policy 'probe' trains heads on frozen features and has no init; name the run with init")
+        if self.policy == "probe" and (self.data.temporal_jitter or self.augmentation != AugmentationSection()):
+            raise ValueError(
+                "policy 'probe' computes features once, of unchanged clips; leave out augmentation and temporal_jitter"
             )
         rated = [name for name, dataset in self.datasets.items() if dataset.rate is not None]
         if rated and len(rated) < len(self.datasets):
@@ -219,12 +244,10 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises RecipeError naming the key, the value and the rule.
     """
-    values = _read_toml(path)
-    if base := values.pop("extends", None):
-        parent = _read_toml(path.parent / str(base))
-        if "extends" in parent:
-            raise RecipeError(f"{path}: extends {base!r}, which extends another recipe; one level is the limit")
-        values = _merge(parent, values)
+    own = _read_toml(path)
+    values: dict[str, Any] = {}
+    for layer in [*_read_parts(path, own.pop("extends", [])), own]:
+        values = _merge(values, layer)
     for override in overrides:
         values = _merge(values, _parse_override(override))
     return parse_recipe(values, str(path))
@@ -262,6 +285,18 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: no such recipe; give the path of a TOML file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path} is not a readable TOML file: {error}") from None
+
+
+def _read_parts(path: Path, extends: object) -> list[dict[str, Any]]:
+    """What the recipe at `path` extends, in the order of the list."""
+    names = [extends] if isinstance(extends, str) else extends
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RecipeError(f'{path}: extends = {extends!r} is neither a file nor a list of files; write ["a.toml"]')
+    parts = [_read_toml(path.parent / name) for name in names]
+    for name, part in zip(names, parts, strict=True):
+        if "extends" in part:
+            raise RecipeError(f"{path}: extends {name!r}, which extends something itself; name that in {path.name} too")
+    return parts
 
 
 def _parse_override(override: str) -> dict[str, Any]:

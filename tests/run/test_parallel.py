@@ -24,6 +24,7 @@ from io import StringIO
 from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
+from cover.errors import RecipeError
 from cover.recipe import read_recipe
 from cover.run import train
 from cover.training.trainer import Trainer
@@ -40,7 +41,11 @@ def noted_fit(trainer):
 Trainer.fit = noted_fit
 Accelerator.end_training = Accelerator.wait_for_everyone  # the processes stay together for the next run
 for recipe in sys.argv[1:]:
-    train(read_recipe(Path(recipe)), Path("runs") / recipe.split(".")[0], Console(file=StringIO()), resume=True)
+    name = recipe.split(".")[0]
+    try:
+        train(read_recipe(Path(recipe)), Path("runs") / name, Console(file=StringIO()), resume=True)
+    except RecipeError as error:
+        Path(f"{name}.{os.environ['RANK']}.txt").write_text(str(error))
 """
 
 TRAINING: dict[str, Any] = {"epochs": 4, "micro_batches": 1, "ema_decay": 0.9, "evaluate_every_epochs": 2}
@@ -66,7 +71,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretra
 
     files = [write(name, **changes) for name, changes in SPLITS.items()]
     files += [write("mixed.a", max_steps=STOP), write("mixed.b", parallel="fsdp")]
-    files += [write("half", max_steps=STOP, parallel="fsdp")]
+    files += [write("half", max_steps=STOP, parallel="fsdp"), write("none", parallel="none")]
     (folder / "program.py").write_text(PROGRAM)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "program.py"]
     environment = os.environ | {"PYTHONPATH": str(Path(cover.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -105,6 +110,14 @@ def test_two_processes_train_as_one(runs: Path, name: str) -> None:
         assert found["parameters"] == (["DTensor"] if sharded else ["Parameter"])
         assert found["wrapped"] == ("FSDPTimeSformer" if sharded else "DistributedDataParallel")
     same_as_one_process(runs, name)
+
+
+def test_a_recipe_for_one_process_is_refused_by_all_of_several(runs: Path) -> None:
+    for rank in (0, 1):
+        assert (runs / f"none.{rank}.txt").read_text() == (
+            "training.parallel = 'none' is for one process, and 2 were started; start one, or set it to 'ddp' or 'fsdp'"
+        )
+    assert not (runs / "runs" / "none").exists()
 
 
 def test_validation_is_shared_and_counts_each_sample_once(runs: Path) -> None:

@@ -30,7 +30,7 @@ class Answers(NamedTuple):
 class Engine:
     """A model that learns: its optimizer, the average of its weights, and how it is spread over processes.
 
-    model: as created or restored; it is put on the device and stays the one to evaluate (see `evaluating`).
+    model: where parallel.place put it; it stays the one to evaluate (see `evaluating`).
     """
 
     def __init__(self, model: TimeSformer, recipe: Recipe, accelerator: Accelerator) -> None:

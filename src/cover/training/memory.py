@@ -25,23 +25,29 @@ def fewest_micro_batches(
 ) -> int:
     """The smallest power of two that fits, tried with a forward and a backward pass; the same for all processes.
 
-    model: the bare model. blank_batch: the largest micro-batch of so many. most: no more micro-batches than that.
-    bytes_per_weight: of what training keeps beside weights and gradients. 1 where there is no GPU.
+    model: on its device and not yet parallel, so that a trial that fails leaves no other process waiting. blank_batch:
+    the largest micro-batch of so many. most: no more micro-batches than that. bytes_per_weight: of what training keeps
+    beside the weights. 1 where there is no GPU.
 
     Raises RecipeError when even `most` do not fit.
     """
     if accelerator.device.type != "cuda":
         return 1
-    model.to(accelerator.device)
+    number = fewest(lambda number: _fits(model, blank_batch(number), bytes_per_weight, accelerator), most)
+    return int(accelerator.gather(torch.tensor([number], device=accelerator.device)).max())
+
+
+def fewest(fits: Callable[[int], bool], most: int) -> int:
+    """The first of 1, 2, 4, … and at last `most` that fits. Raises RecipeError when none does."""
     number = 1
-    while not _fits(model, blank_batch(number), bytes_per_weight, accelerator):
-        number *= 2
-        if number > most:
+    while not fits(number):
+        if number == most:
             raise RecipeError(
                 "training.micro_batches = 'auto': not even one clip at a time fits into the memory of the GPU; "
-                "set activation_checkpointing = 1, or take a smaller model"
+                "set training.activation_checkpointing = 1, or take a smaller model"
             )
-    return int(accelerator.gather(torch.tensor([number], device=accelerator.device)).max())
+        number = min(2 * number, most)
+    return number
 
 
 def _fits(model: nn.Module, batch: MixedBatch, bytes_per_weight: int, accelerator: Accelerator) -> bool:

@@ -24,14 +24,18 @@ MAX_COMPILED_SHAPES = 64
 """Of one block. The counts of a mixture vary by one clip a dataset, which gives a handful."""
 
 
-def parallelise(model: TimeSformer, section: TrainingSection, accelerator: Accelerator) -> nn.Module:
-    """Put `model` on its device and return what is to be called in its place.
-
-    Its parameters are changed in place: under "fsdp" they become DTensors, of which each process holds a part.
-    """
+def place(model: TimeSformer, section: TrainingSection, accelerator: Accelerator) -> None:
+    """Put `model` on its device, with the blocks recomputed that the recipe says; it works on one process by itself."""
     model.to(accelerator.device)
     if every := section.activation_checkpointing:
         recompute_blocks(model, every)
+
+
+def parallelise(model: TimeSformer, section: TrainingSection, accelerator: Accelerator) -> nn.Module:
+    """Return what is to be called in place of `model`, which `place` has put on its device.
+
+    Its parameters are changed in place: under "fsdp" they become DTensors, of which each process holds a part.
+    """
     if section.compile:
         compile_blocks(model)
     if accelerator.num_processes == 1:
