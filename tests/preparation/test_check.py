@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -108,11 +109,14 @@ def test_an_interrupted_check_goes_on_where_it_was(
     command = [sys.executable, "-m", "cover.cli", "check", str(hanging_manifest.path), *options]
     journal = hanging_manifest.path.with_suffix(".check.jsonl")
     printed = tmp_path / "printed"
-    with printed.open("w") as file, subprocess.Popen(command, stderr=file) as running:
+    with printed.open("w") as file, subprocess.Popen(command, stderr=file, process_group=0) as running:
         while not journal.exists() or len(journal.read_text().splitlines()) < 5:
             assert running.poll() is None, "the pipe should have blocked it"
             time.sleep(0.02)
-        running.send_signal(stop)
+        if stop == signal.SIGINT:
+            os.killpg(running.pid, stop)  # as a terminal does
+        else:
+            running.send_signal(stop)
     assert running.returncode == (130 if stop == signal.SIGINT else -stop)
     assert printed.read_text() == ("interrupted; the same command goes on from here\n" if stop == signal.SIGINT else "")
     found = [json.loads(line)["row"] for line in journal.read_text().splitlines() if '"row"' in line]
