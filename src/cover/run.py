@@ -97,6 +97,7 @@ def train(
     )
     stopped = trainer.fit()
     accelerator.wait_for_everyone()  # until the last checkpoint is written
+    engine.close()
     accelerator.end_training()
     return stopped
 

@@ -19,7 +19,7 @@ import cover
 from cover.run import train
 
 PROGRAM = """
-import json, os, sys
+import gc, json, os, sys
 from io import StringIO
 from pathlib import Path
 from accelerate import Accelerator
@@ -28,6 +28,7 @@ from cover.errors import RecipeError
 from cover.recipe import read_recipe
 from cover.run import train
 from cover.training.trainer import Trainer
+from torch.nn.parallel import DistributedDataParallel
 
 fit = Trainer.fit
 
@@ -38,8 +39,14 @@ def noted_fit(trainer):
     Path(f"{trainer.run.name}.{os.environ['RANK']}.json").write_text(json.dumps(found))
     return fit(trainer)
 
+def noted_end(accelerator):  # the processes stay together for the next run
+    # Freed later than its process group, DDP can hang.
+    alive = sum(type(thing) is DistributedDataParallel for thing in gc.get_objects())
+    assert not alive
+    accelerator.wait_for_everyone()
+
 Trainer.fit = noted_fit
-Accelerator.end_training = Accelerator.wait_for_everyone  # the processes stay together for the next run
+Accelerator.end_training = noted_end
 for recipe in sys.argv[1:]:
     name = recipe.split(".")[0]
     try:

@@ -103,5 +103,13 @@ class Engine:
                 placed = placed_like(value, parameters[name]) if value.ndim else value
                 self.optimizer.state[parameters[name]][states[0]] = placed
 
+    def close(self) -> None:
+        """Let go of DDP while the processes are still connected.
+
+        Freed after its process group, it is the one to end it, and on CPUs now and then waits for ever: it holds the
+        interpreter's lock and joins a thread of gloo that wants it (seen with torch 2.13).
+        """
+        self.wrapped = self.model
+
     def _averaged(self) -> AbstractContextManager[None]:
         return self.average.in_place() if self.average else nullcontext()
