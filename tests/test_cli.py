@@ -127,6 +127,25 @@ def test_a_run_is_looked_into_and_exported(trained: Path, cover: Cover, monkeypa
     assert json.loads(cover("info", "plain", "--json").out)["config"] == run["config"]
 
 
+def test_a_dataset_is_checked_and_packed(trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    cover("index", "folder", "moves", "--kind", "video", "--out", "checked")
+    readable = cover("check", "checked/moves-train.arrow", "checked/moves-test.arrow")
+    assert readable.code == 0
+    assert readable.out == "moves train: 4 of 4 videos are readable\nmoves test: 8 of 8 videos are readable\n"
+    packed = cover("pack", "checked/moves-train.arrow", "--out", "packed", "--short-side", "32", "--frames", "4")
+    assert packed.code == 0 and "packed/moves-train.arrow: " in packed.out
+    assert cover("check", "packed/moves-train.arrow").code == 0
+    Path("packed/moves-train/train/in/0.mp4").write_bytes(b"")
+    cover("pack", "packed/moves-train.arrow", "--out", "packed again")
+    shards = [cover("check", "packed again/moves-train.arrow", "--again", "--shard", f"{part}/2") for part in (2, 1)]
+    assert [shard.code for shard in shards] == [0, 0]
+    unreadable = cover("check", "packed again/moves-train.arrow", "--merge")
+    assert unreadable.code == 1
+    assert "moves train: 3 of 4 videos are readable" in unreadable.out
+    assert "no such file" in unreadable.out and "25.00%" in unreadable.out and "train/in/0.mp4" in unreadable.out
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -143,7 +162,7 @@ def test_a_run_is_looked_into_and_exported(trained: Path, cover: Cover, monkeypa
         ("train moves.toml --out new --set model.num_heads=5", "width 48 is not a multiple of the 5 attention heads"),
         ("train moves.toml --out new --set init=photo.jpg", "photo.jpg (692 bytes) is no file of weights: "),
         ("train moves.toml", "runs/moves holds a run already; continue it with --resume or choose another --out"),
-        ("predict runs/moves absent.mp4", "absent.mp4 is not a file; "),
+        ("predict runs/moves absent.mp4", "absent.mp4 is not a file or a folder; "),
         ("predict runs/moves photo.jpg moves.toml", "moves.toml cannot be decoded (Invalid data found "),
         ("predict moves photo.jpg", "moves holds no checkpoint; give the folder of a run that `cover train` has "),
         ("evaluate moves", "moves holds no checkpoint; give the folder of a run that `cover train` has written"),
@@ -166,6 +185,17 @@ def test_a_run_is_looked_into_and_exported(trained: Path, cover: Cover, monkeypa
         ),
         ("export runs/moves new --to safetensors --head moves", "--head moves goes with --to transformers; "),
         ("export runs/moves moves --to safetensors", "moves exists already; name a new folder"),
+        (
+            "check absent.arrow",
+            "absent.arrow does not exist; write it with `cover index`, or mend the path in the recipe",
+        ),
+        ("check manifests/moves-train.arrow --shard 3/2", "--shard '3/2' is no part of the work; the third of eight "),
+        ("check manifests/moves-train.arrow --shard 1/2 --merge", "--shard does a part, and --merge puts all parts "),
+        ("check manifests/moves-train.arrow --merge", "moves-train.check: shards found are none; --merge takes all "),
+        (
+            "pack manifests/moves-train.arrow --out manifests",
+            "manifests holds moves-train.arrow itself, which a packed ",
+        ),
         ("index folder empty --kind video", "empty holds no video files in class folders (it is empty); expected ROOT"),
         ("index folder absent --kind video", "absent is not a folder; give the folder that holds the videos"),
         ("index folder moves --kind image", "moves holds no image files in class folders (12 .mp4); expected ROOT"),

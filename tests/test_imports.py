@@ -14,8 +14,8 @@ import cover
 
 SOURCE = Path(cover.__file__).parent
 LEVELS = (
-    "errors progress | clip recipe | catalog | media | mixture models | training | evaluation | inference | "
-    "trained | run | demo | cli"
+    "errors progress | clip recipe | catalog | media | mixture models preparation | training | evaluation | "
+    "inference probing | trained | plan | probe | run | demo rehearsal | cli"
 )
 LEVEL_OF = {stage: level for level, stages in enumerate(LEVELS.split("|")) for stage in stages.split()}
 WORLD = "world"

@@ -20,8 +20,19 @@ class ManifestError(CoverError):
 
 
 class DecodeError(CoverError):
-    """A media file that gives no frames."""
+    """A media file that gives no frames.
+
+    reason: why, without the name of the file, so that files can be counted by it.
+    """
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason or message
 
 
 class CheckpointError(CoverError):
     """A run or checkpoint that cannot be loaded or does not fit."""
+
+
+class TrainingError(CoverError):
+    """A run whose numbers have become useless."""

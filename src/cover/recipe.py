@@ -10,8 +10,9 @@
     train = "manifests/k400-train.arrow"
     val = "manifests/k400-val.arrow"
 
-`extends = "base.toml"` (a path beside the recipe, one level) fills in what the recipe does not say. Defaults are the
-paper's (§4.1); docs/paper.md lists what the paper leaves open. Paths are relative to the current folder.
+`extends = "base.toml"`, or a list of such parts, fills in what the recipe does not say: the parts are laid over each
+other in their order, the recipe over all. Their paths are relative to the recipe; a part extends nothing. Defaults are
+the paper's (§4.1); docs/paper.md lists what the paper leaves open. Other paths are relative to the current folder.
 """
 
 from __future__ import annotations
@@ -90,12 +91,14 @@ class DataSection(Section):
 
     short_side: range in pixels to which a frame's shorter side is scaled before the random crop; (256, 320) at
     image_size 224, (448, 512) at 448, in proportion otherwise. cache_frames: decode once, keep frames in memory.
+    exclude: lists of training samples to leave out, as `cover check --leaks` writes them.
     """
 
     batch_size: Positive = 128
     short_side: tuple[Positive, Positive] | None = None
     temporal_jitter: bool = False
     cache_frames: bool = False
+    exclude: tuple[Path, ...] = ()
     num_workers: Annotated[int, Field(ge=0)] = 8
     max_unreadable_share: Share = 0.01
 
@@ -149,7 +152,8 @@ class TrainingSection(Section):
     To save memory: micro_batches, parts into which each process splits its share of a batch ("auto": as few as fit);
     activation_checkpointing = n, every n-th block keeps only its input and is computed again in the backward pass.
     compile: torch.compile the blocks. ema_decay: of the average of the weights that is evaluated and kept (EMA).
-    keep_checkpoints: that many of the newest, and the best.
+    keep_checkpoints: that many of the newest, and the best. trackers: beside metrics.jsonl and TensorBoard, by
+    accelerate's names for them ("wandb", "mlflow", "trackio", …).
     label_smoothing: share of each target that goes to all classes alike.
     """
 
@@ -164,6 +168,7 @@ class TrainingSection(Section):
     log_every: Positive = 10
     save_every: Positive = 1000
     keep_checkpoints: Positive = 2
+    trackers: tuple[str, ...] = ()
     evaluate_every_epochs: Annotated[float, Field(gt=0)] = 1
     reduction: Literal["dataset_mean", "pooled"] = "dataset_mean"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -178,12 +183,18 @@ class EvaluationSection(Section):
 
 
 class Recipe(Section):
-    """One experiment. init: what the weights start from: a run, a file or folder of another code base, or
-    "hf://owner/name" (models/sources.py lists the formats)."""
+    """One experiment.
 
-    policy: Literal["pretrain", "standard", "cotrain"]
+    policy: docs/architecture.md lists them; "probe" trains heads alone, on the frozen features of `init`.
+    init: what the weights start from: a run, a file or folder of another code base, or "hf://owner/name"
+    (models/sources.py lists the formats). fresh_heads: start every head anew, even one that `init` has for the same
+    dataset and classes; a probe always does.
+    """
+
+    policy: Literal["pretrain", "standard", "cotrain", "probe"]
     seed: int = 0
     init: str | None = None
+    fresh_heads: bool = False
     model: ModelSection = ModelSection()
     datasets: Annotated[dict[str, DatasetSection], Field(min_length=1)]
     data: DataSection = DataSection()
@@ -197,6 +208,12 @@ class Recipe(Section):
         if self.policy == "standard" and len(self.datasets) > 1:
             raise ValueError(
                 f"policy 'standard' trains one dataset, not {len(self.datasets)}; use policy = \"cotrain\""
+            )
+        if self.policy == "probe" and not self.init:
+            raise ValueError("policy 'probe' trains heads on frozen features and has no init; name the run with init")
+        if self.policy == "probe" and (self.data.temporal_jitter or self.augmentation != AugmentationSection()):
+            raise ValueError(
+                "policy 'probe' computes features once, of unchanged clips; leave out augmentation and temporal_jitter"
             )
         rated = [name for name, dataset in self.datasets.items() if dataset.rate is not None]
         if rated and len(rated) < len(self.datasets):
@@ -227,12 +244,10 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises RecipeError naming the key, the value and the rule.
     """
-    values = _read_toml(path)
-    if base := values.pop("extends", None):
-        parent = _read_toml(path.parent / str(base))
-        if "extends" in parent:
-            raise RecipeError(f"{path}: extends {base!r}, which extends another recipe; one level is the limit")
-        values = _merge(parent, values)
+    own = _read_toml(path)
+    values: dict[str, Any] = {}
+    for layer in [*_read_parts(path, own.pop("extends", [])), own]:
+        values = _merge(values, layer)
     for override in overrides:
         values = _merge(values, _parse_override(override))
     return parse_recipe(values, str(path))
@@ -270,6 +285,18 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: no such recipe; give the path of a TOML file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path} is not a readable TOML file: {error}") from None
+
+
+def _read_parts(path: Path, extends: object) -> list[dict[str, Any]]:
+    """What the recipe at `path` extends, in the order of the list."""
+    names = [extends] if isinstance(extends, str) else extends
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RecipeError(f'{path}: extends = {extends!r} is neither a file nor a list of files; write ["a.toml"]')
+    parts = [_read_toml(path.parent / name) for name in names]
+    for name, part in zip(names, parts, strict=True):
+        if "extends" in part:
+            raise RecipeError(f"{path}: extends {name!r}, which extends something itself; name that in {path.name} too")
+    return parts
 
 
 def _parse_override(override: str) -> dict[str, Any]:

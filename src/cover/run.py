@@ -7,29 +7,37 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import ProjectConfiguration
 from rich.console import Console
 from torch import Tensor
 
-from cover.catalog.manifest import Manifest
-from cover.errors import CheckpointError, DecodeError, ManifestError, RecipeError
+from cover.errors import CheckpointError, DecodeError, RecipeError
 from cover.evaluation.evaluate import count_correct
-from cover.media.mixing import Mixing
-from cover.media.randaugment import RandAugment
-from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture
 from cover.mixture.table import mixture_rows, mixture_table
-from cover.models.config import variant_config
 from cover.models.create import build
 from cover.models.loading import load_weights, report_table
 from cover.models.sources import Source, open_source
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import load_exactly, normalise_as, read_config, read_tensors
+from cover.plan import (
+    Manifests,
+    check_policy,
+    clip_multiply_adds,
+    mixture_datasets,
+    model_config,
+    open_manifests,
+    training_length,
+    training_manifests,
+)
+from cover.probe import FEATURES, frozen_features
+from cover.probing.heads import HeadEngine, feature_batches, feature_validator
 from cover.recipe import Recipe
 from cover.trained import predictor, reader_for
 from cover.training.checkpoint import TrainingState, checkpoints, damage, read_training
@@ -37,9 +45,8 @@ from cover.training.engine import Engine
 from cover.training.memory import fewest_micro_batches
 from cover.training.metrics import Totals
 from cover.training.parallel import place
+from cover.training.speed import Speed, matmul_peak_flops
 from cover.training.trainer import Trainer, Validate
-
-Manifests = Mapping[str, Manifest]
 
 
 def train(
@@ -52,7 +59,7 @@ def train(
     """
     checkpoint = starting_point(run, resume, console)
     init = open_source(recipe.init) if recipe.init and not checkpoint else None
-    manifests = open_manifests(recipe, "train")
+    manifests = training_manifests(recipe)
     check_policy(recipe, manifests)
     validation = open_manifests(recipe, "val", like=manifests)
     accelerator = start_accelerator(recipe, run)
@@ -64,16 +71,16 @@ def train(
     if checkpoint:
         saved, tensors = read_training(checkpoint)
         state = resumed_state(saved, state, allow_changed_data)
-    steps_per_epoch = sum(map(len, manifests.values())) / recipe.data.batch_size
-    num_steps = number_of_steps(recipe, steps_per_epoch)
+    steps_per_epoch, num_steps = training_length(recipe, manifests)
     if state.step >= num_steps:
         if shown:
             shown.print(f"{run} is trained already: {state.step} of {num_steps} steps", soft_wrap=True)
         return None
     mixture = create_mixture(recipe, manifests, state, num_steps, accelerator)
+    is_probe = recipe.policy == "probe"
     place(model, recipe.training, accelerator)
-    mixture.num_micro_batches = micro_batches(recipe, model, mixture, accelerator)
-    engine = Engine(model, recipe, accelerator)
+    mixture.num_micro_batches = 1 if is_probe else micro_batches(recipe, model, mixture, accelerator)
+    engine = HeadEngine(model, recipe, accelerator) if is_probe else Engine(model, recipe, accelerator)
     totals = Totals(list(recipe.datasets), accelerator)
     for part in (engine, totals):
         part.restore(tensors)
@@ -81,18 +88,28 @@ def train(
         accelerator.scaler.load_state_dict(state.grad_scaler)
     if shown:
         describe_run(recipe, run, mixture, shown)
-    accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
+    accelerator.init_trackers("cover", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
+    if is_probe:
+        features = frozen_features(recipe, model, manifests, validation, run.parent / FEATURES, accelerator)
+        if isinstance(features, signal.Signals):
+            accelerator.end_training()
+            return features
+        batches, validate = feature_batches(mixture, features.training), feature_validator(features.validation)
+    else:
+        batches, validate = iter(mixture), validator(recipe, validation, accelerator)
     trainer = Trainer(
         recipe=recipe,
         run=run,
         engine=engine,
-        batches=iter(mixture),
+        batches=batches,
         micro_batches=mixture.num_micro_batches,
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
-        validate=validator(recipe, validation, accelerator) if validation else None,
+        epochs_per_step={name: rate / len(manifests[name]) for name, rate in mixture.schedule.expected.items()},
+        validate=validate if validation else None,
         state=state,
         totals=totals,
+        speed=speed_meter(recipe, model, mixture, accelerator),
         console=console,
     )
     stopped = trainer.fit()
@@ -100,6 +117,23 @@ def train(
     engine.close()
     accelerator.end_training()
     return stopped
+
+
+def speed_meter(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelerator: Accelerator) -> Speed:
+    """What times this run, with the clips, frames and floating-point operations of its steps."""
+    clips = mixture.schedule.expected
+    num_frames = {name: reader.num_frames for name, reader in mixture.readers.items()}
+    cost = clip_multiply_adds(model.config, num_frames)
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    return Speed(
+        accelerator.device,
+        accelerator.num_processes,
+        clips=sum(clips.values()),
+        frames=sum(clips[name] * num_frames[name] for name in clips),
+        # Two operations a multiply-add; a backward pass takes twice a forward pass. Heads alone are next to nothing.
+        flops=0.0 if recipe.policy == "probe" else 2 * 3 * sum(clips[name] * cost[name] for name in clips),
+        peak_flops=matmul_peak_flops(accelerator.device, half.get(recipe.training.precision, torch.float32)),
+    )
 
 
 def starting_point(run: Path, resume: bool, console: Console) -> Path | None:
@@ -119,12 +153,6 @@ def starting_point(run: Path, resume: bool, console: Console) -> Path | None:
     return None
 
 
-def number_of_steps(recipe: Recipe, steps_per_epoch: float) -> int:
-    """Optimizer steps of the whole run."""
-    num_steps = max(1, round(recipe.training.epochs * steps_per_epoch))
-    return min(num_steps, recipe.training.max_steps or num_steps)
-
-
 def micro_batches(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelerator: Accelerator) -> int:
     """Into how many parts each process splits its share of a step. Raises RecipeError."""
     if recipe.training.micro_batches != "auto":
@@ -139,49 +167,27 @@ def micro_batches(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelera
     )
 
 
-def open_manifests(recipe: Recipe, split: str, like: Manifests | None = None) -> dict[str, Manifest]:
-    """The manifests of one split, of the datasets that have it.
-
-    like: manifests whose class names they must share. Raises ManifestError.
-    """
-    opened = {}
-    for name, section in recipe.datasets.items():
-        path: Path | None = getattr(section, split)
-        if path is None:
-            continue
-        opened[name] = Manifest.open(path)
-        if like and opened[name].class_names != like[name].class_names:
-            raise ManifestError(
-                f"datasets.{name}.{split} = '{path}' has other classes than its training manifest; "
-                "index both splits together"
-            )
-    return opened
-
-
-def check_policy(recipe: Recipe, manifests: Manifests) -> None:
-    """Raise RecipeError when the datasets are not of the kind that the policy trains on (paper §3.1, §3.3)."""
-    wanted = {"pretrain": "image", "standard": "video"}.get(recipe.policy)
-    for name, manifest in manifests.items():
-        if wanted and manifest.kind != wanted:
-            raise RecipeError(
-                f"policy {recipe.policy!r} trains on {wanted}s, datasets.{name} holds {manifest.kind}s; "
-                'use policy = "cotrain"'
-            )
-        classes = {label for pair in recipe.datasets[name].reversal_pairs for label in pair}
-        if unknown := sorted(classes - set(manifest.class_names)):
-            raise RecipeError(
-                f"datasets.{name}.reversal_pairs names {unknown[0]!r}, which is no class of {manifest.name}"
-            )
-
-
-def start_accelerator(recipe: Recipe, run: Path) -> Accelerator:
+def start_accelerator(recipe: Recipe, run: Path | None) -> Accelerator:
     """Devices, processes and precision. A machine without CUDA computes in fp32 on the CPU, also across processes.
 
-    Raises RecipeError when there are several processes and the recipe is for one.
+    run: the folder of TensorBoard's events; None where nothing is to be logged.
+
+    Raises RecipeError for a tracker that is not installed, and when there are several processes and the recipe is for
+    one.
     """
     cuda = torch.cuda.is_available()
     precision = {"fp32": "no"}.get(recipe.training.precision, recipe.training.precision) if cuda else "no"
-    accelerator = Accelerator(cpu=not cuda, mixed_precision=precision, log_with="tensorboard", project_dir=run)
+    trackers = ["tensorboard", *recipe.training.trackers]
+    available = [str(name.value) for name in get_available_trackers()]
+    if absent := [name for name in trackers if name not in available]:
+        raise RecipeError(
+            f"training.trackers names {absent[0]!r}, which is not installed; `pip install {absent[0]}`, or take one of "
+            + ", ".join(available)
+        )
+    folders = ProjectConfiguration(str(run), logging_dir=str(run / "tensorboard")) if run else None
+    accelerator = Accelerator(
+        cpu=not cuda, mixed_precision=precision, log_with=trackers if run else None, project_config=folders
+    )
     if recipe.training.parallel == "none" and accelerator.num_processes > 1:
         raise RecipeError(
             f"training.parallel = 'none' is for one process, and {accelerator.num_processes} were started; "
@@ -193,29 +199,16 @@ def start_accelerator(recipe: Recipe, run: Path) -> Accelerator:
 def create(
     recipe: Recipe, manifests: Manifests, checkpoint: Path | None, init: Source | None, console: Console | None
 ) -> TimeSformer:
-    """The model at the start of a run: from its checkpoint, from `init`, or fresh. Policy "pretrain" has no temporal
-    layers (paper, Eq. 1)."""
-    section = recipe.model
-    config = variant_config(
-        section.variant,
-        {name: manifest.class_names for name, manifest in manifests.items()},
-        num_frames=section.num_frames,
-        image_size_px=section.image_size,
-        patch_size_px=section.patch_size,
-        depth=section.depth,
-        width=section.width,
-        num_heads=section.num_heads,
-        drop_path_rate=section.drop_path_rate,
-        image_temporal=section.image_temporal,
-        attention="space_only" if recipe.policy == "pretrain" else section.attention,
-    )
+    """The model at the start of a run: from its checkpoint, from `init`, or fresh."""
     torch.manual_seed(recipe.seed)
-    model = build(config, section.temporal_init)
+    temporal_init = recipe.model.temporal_init
+    model = build(model_config(recipe, manifests), temporal_init)
     if checkpoint:
         load_exactly(model, read_tensors(checkpoint), checkpoint)
         normalise_as(model, read_config(checkpoint))
     elif init:
-        report = load_weights(model, init, temporal_init=section.temporal_init)
+        fresh_heads = recipe.fresh_heads or recipe.policy == "probe"
+        report = load_weights(model, init, temporal_init=temporal_init, fresh_heads=fresh_heads)
         if console:
             console.print(f"weights from {recipe.init}: {report}", report_table(report), sep="\n")
     return model
@@ -225,7 +218,7 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
     """The state to go on from.
 
     state: as saved. fresh: as the recipe would begin. Raises CheckpointError for another optimizer, and naming a
-    dataset whose manifest is not the one of before, unless that is allowed; the mixture starts a new epoch then.
+    dataset whose samples are not those of before, unless that is allowed; the mixture starts a new epoch then.
     """
     if state.optimizer != fresh.optimizer:
         raise CheckpointError(
@@ -238,8 +231,8 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
     )
     if changed and not allow_changed_data:
         raise CheckpointError(
-            f"the training manifest of {', '.join(changed)} is not the one this run began with; "
-            "restore it, or pass --allow-changed-data to go on with the new one"
+            f"the training samples of {', '.join(changed)} are not those this run began with; restore the manifest and "
+            "data.exclude, or pass --allow-changed-data to go on with the new ones"
         )
     if changed:
         state.mixture_start = state.step
@@ -251,24 +244,9 @@ def create_mixture(
     recipe: Recipe, manifests: Manifests, state: TrainingState, num_steps: int, accelerator: Accelerator
 ) -> Mixture:
     """This process's share of every batch from the present step to the last."""
-    data, augmentation = recipe.data, recipe.augmentation
-    datasets = [
-        Dataset(
-            manifest,
-            name=name,
-            num_frames=recipe.model.num_frames,
-            loss_weight=recipe.datasets[name].loss_weight,
-            horizontal_flip=recipe.datasets[name].horizontal_flip,
-            rate=recipe.datasets[name].rate,
-            temporal_jitter=data.temporal_jitter,
-            cache_frames=data.cache_frames,
-            randaugment=RandAugment(**augmentation.randaugment.model_dump()),
-            mixing=Mixing(augmentation.mixup, augmentation.cutmix),
-        )
-        for name, manifest in manifests.items()
-    ]
+    data = recipe.data
     return Mixture(
-        datasets,
+        mixture_datasets(recipe, manifests),
         batch_size=data.batch_size,
         image_size=recipe.model.image_size,
         short_side_px=data.short_side,
@@ -279,7 +257,7 @@ def create_mixture(
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         num_micro_batches=1 if recipe.training.micro_batches == "auto" else recipe.training.micro_batches,
-        repeats=augmentation.repeats,
+        repeats=recipe.augmentation.repeats,
         max_unreadable_share=data.max_unreadable_share,
         pin_memory=accelerator.device.type == "cuda",
     )

@@ -133,3 +133,16 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(ManifestError, match=r"other.arrow is not a manifest"):
         Manifest.open(tmp_path / "other.arrow")
+
+
+def test_a_view_without_some_samples_is_like_a_manifest_without_them(tmp_path: Path) -> None:
+    rows = [ManifestRow(str(i), f"{i}.mp4", i % 2) for i in range(5)]
+    view = write(tmp_path / "clips.arrow", rows).without(["1", "none"]).without(["3"])
+    rest = write(tmp_path / "rest.arrow", [rows[0], rows[2], rows[4]])
+    for same in (view, pickle.loads(pickle.dumps(view))):
+        assert len(same) == 3 and same.num_excluded == 2 and rest.num_excluded == 0
+        assert list(same) == [same[0], same[1], same[2]] == list(rest)
+        assert same.labels.tolist() == rest.labels.tolist() == [0, 0, 0]
+        assert same.digest == rest.digest
+        with pytest.raises(IndexError, match="row 3 of 3 rows"):
+            same[3]

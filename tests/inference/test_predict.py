@@ -47,6 +47,16 @@ def test_an_image_is_one_frame_and_one_clip(write_image: Callable[..., Path], tm
     assert heads.shape == (1, 3, 3, 32, 32)
 
 
+def test_a_folder_of_frames_and_an_animated_webp_are_videos(write_image: Callable[..., Path], tmp_path: Path) -> None:
+    heads = Heads()
+    frames = [write_image(tmp_path / "frames" / f"img_{number:05}.jpg", number) for number in range(1, 9)]
+    first, *others = (Image.open(frame) for frame in frames)
+    first.save(tmp_path / "moving.webp", save_all=True, append_images=others)
+    for path in (tmp_path / "frames", tmp_path / "moving.webp"):
+        assert predict(heads, path).kind == "video"
+        assert heads.shape == (4, 6, 3, 32, 32)
+
+
 def test_a_suffix_that_tells_nothing_leaves_it_to_the_content(write_image: Callable[..., Path], tmp_path: Path) -> None:
     still = write_image(tmp_path / "still.gif")
     moving = tmp_path / "moving.gif"

@@ -79,7 +79,7 @@ def test_a_killed_process_and_ctrl_c_end_the_decoding(
 ) -> None:
     main = os.getpid()
 
-    def strike(row: ManifestRow, *_: object) -> None:
+    def strike(row: ManifestRow, *_: object, **options: object) -> None:
         if row.sample_id == "100":
             os.kill(main if number == signal.SIGINT else os.getpid(), number)
         raise DecodeError(row.sample_id)

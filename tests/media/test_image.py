@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from cover.errors import DecodeError
-from cover.media.image import decode_image
+from cover.media.image import decode_image, probe_image
 
 RED = (200, 30, 30)
 
@@ -63,3 +67,75 @@ def test_what_gives_no_image_is_a_decode_error_of_one_line(tmp_path: Path, write
         assert str(caught.value).startswith(str(tmp_path / name)) and "\n" not in str(caught.value)
     with pytest.raises(DecodeError, match=r"bomb.png cannot be decoded \(its frames have 9000×9000 pixels"):
         decode_image(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "options"),
+    [
+        ("RGB", RED, {"progressive": True, "subsampling": 0}),
+        ("RGB", RED, {"subsampling": 2, "optimize": True, "restart_marker_rows": 1}),
+        ("L", 77, {"progressive": True}),
+        ("CMYK", (0, 217, 217, 55), {"progressive": True}),
+    ],
+)
+@pytest.mark.parametrize("short_side_px", [None, 240, 150, 100, 31, 1])
+def test_jpegs_come_smaller_but_never_below_the_side_that_is_needed(
+    tmp_path: Path, mode: str, colour: Any, options: dict[str, Any], short_side_px: int | None
+) -> None:
+    Image.new(mode, (333, 240), colour).save(tmp_path / "a.jpg", quality=95, **options)
+    frames = decode_image(tmp_path / "a.jpg", short_side_px=short_side_px)
+    shrinking = {None: 1, 240: 1, 150: 1, 100: 2, 31: 4, 1: 8}[short_side_px]
+    assert frames.shape == (1, 240 // shrinking, -(-333 // shrinking), 3)
+    expected = (77, 77, 77) if mode == "L" else RED
+    assert np.abs(frames.astype(int) - expected).max() <= 12
+
+
+def test_a_smaller_jpeg_shows_the_same_and_stays_upright(
+    tmp_path: Path, write_image: Callable[..., Path], numbers_of: Callable[[Any], list[int]]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = write_image(tmp_path / "a.jpg", 21845, width_px=640, height_px=480, exif=exif)
+    frames = decode_image(image, short_side_px=100)
+    assert frames.shape == (1, 160, 120, 3)
+    assert numbers_of(np.rot90(frames, 1, axes=(1, 2))) == [21845]
+
+
+def test_alpha_in_every_form_and_16_bits_a_channel(tmp_path: Path) -> None:
+    half = (255 - (255 - np.array(RED)) * 128 / 255).round()
+    Image.new("RGBA", (8, 8), (*RED, 128)).save(tmp_path / "rgba.png")
+    Image.new("RGBA", (8, 8), (*RED, 128)).save(tmp_path / "rgba.webp", lossless=True, exact=True)
+    Image.new("LA", (8, 8), (0, 0)).save(tmp_path / "la.png")
+    palette = Image.new("RGB", (8, 8), RED).quantize(4)
+    palette.save(tmp_path / "bytes.png", transparency=bytes([128, 255, 255, 255]))
+    Image.new("RGB", (8, 8), RED).save(tmp_path / "key.png", transparency=RED)
+    for name in ("rgba.png", "rgba.webp", "bytes.png"):
+        assert np.abs(decode_image(tmp_path / name).astype(float) - half).max() <= 2
+    for name in ("la.png", "key.png"):
+        assert decode_image(tmp_path / name).min() == 255
+    frame = av.VideoFrame.from_ndarray(np.full((8, 8, 3), np.array(RED, np.uint16) * 257), format="rgb48le")
+    with av.open(str(tmp_path / "48.png"), "w", format="image2") as container:
+        stream = container.add_stream("png", rate=1)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 8, 8, "rgb48be"
+        container.mux(stream.encode(frame))
+    assert np.abs(decode_image(tmp_path / "48.png").astype(int) - RED).max() <= 1
+
+
+@pytest.mark.parametrize(("width_px", "height_px"), [(8193, 8192), (14000, 7000), (60000, 60000)])
+def test_decompression_bombs_are_refused_by_their_header(tmp_path: Path, width_px: int, height_px: int) -> None:
+    Image.new("1", (8, 8)).save(tmp_path / "a.png")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[16:24] = struct.pack(">II", width_px, height_px)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "a.png").write_bytes(content)
+    for read in (decode_image, probe_image):
+        with pytest.raises(DecodeError, match=r"a.png cannot be decoded \(.*(pixels)"):
+            read(tmp_path / "a.png")
+
+
+def test_only_formats_of_datasets_are_decoded(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
+    with pytest.raises(DecodeError, match=r"a.jpg cannot be decoded \(cannot identify"):
+        decode_image(tmp_path / "a.jpg")

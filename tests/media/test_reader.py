@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from cover.catalog.folder import index_folder
 from cover.catalog.manifest import Manifest, write_manifest
+from cover.catalog.suffixes import Kind
 from cover.errors import DecodeError, RecipeError
 from cover.media.cache import FrameCache
+from cover.media.decode import decode_clip
 from cover.media.reader import ClipReader
 
 NumbersOf = Callable[[Any], list[int]]
@@ -27,6 +30,21 @@ def test_a_training_clip_of_a_square_video_shows_whole_frames(video_manifest: Ma
     first = 100 * int(video_manifest[1].file.stem)
     num_frames = 20 + first // 100
     assert numbers_of(clip) == [first + int((part + 0.5) * num_frames / 4) for part in range(4)]
+
+
+def test_large_files_show_the_same_as_small_ones(
+    tmp_path: Path, write_video: Callable[..., Path], write_image: Callable[..., Path], numbers_of: NumbersOf
+) -> None:
+    write_video(tmp_path / "clips" / "run" / "a.mp4", num_frames=20, width_px=360, height_px=240)
+    write_image(tmp_path / "images" / "run" / "a.jpg", 7, width_px=600, height_px=400)
+    kinds: dict[Kind, list[int]] = {"video": [2, 7, 12, 17], "image": [7]}
+    for (kind, numbers), folder in zip(kinds.items(), ("clips", "images"), strict=True):
+        reader = reader_of(index_folder(tmp_path / folder, kind=kind, out=tmp_path)[0], short_side_px=(48, 52))
+        left, centre, right = (reader.views(0)[index] for index in range(3))
+        assert not left.equal(centre) and not centre.equal(right)
+        cut = decode_clip(reader.manifest[0], kind, 4, short_side_px=48)
+        assert numbers_of(cut) == numbers and cut.shape[1] < 120
+        assert reader.train_clip(0, seed=0).shape == (len(numbers), 3, 48, 48)
 
 
 def test_the_seed_alone_decides_the_crop_and_the_flip(video_manifest: Manifest) -> None:

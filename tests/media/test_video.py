@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 
 from cover.errors import DecodeError
+from cover.media.sampling import Sampling
 from cover.media.video import decode_video, probe_video
 
 WriteVideo = Callable[..., Path]
 NumbersOf = Callable[[Any], list[int]]
+
+
+HEVC = {"codec": "libx265", "codec_options": {"x265-params": "log-level=none:pools=1:bframes=4"}}
 
 
 def expected(num_video_frames: int, num_frames: int) -> list[int]:
@@ -28,17 +32,31 @@ def expected(num_video_frames: int, num_frames: int) -> list[int]:
         ("a.mp4", {"keyframe_interval": 250}),
         ("a.mp4", {"keyframe_interval": 1}),
         ("a.mp4", {"codec": "mpeg4", "codec_options": {"bf": "2"}}),
-        ("a.mp4", {"codec_options": {"x264-params": "open-gop=1:bframes=3"}}),
+        ("a.mp4", {"codec_options": {"x264-params": "open-gop=1:bframes=8:b-pyramid=strict:direct=temporal"}}),
+        ("a.mp4", {"codec_options": {"x264-params": "intra-refresh=1:bframes=0"}}),
+        ("a.mp4", {"codec_options": {"x264-params": "interlaced=1:bframes=3"}}),
         ("a.mp4", {"container_options": {"movflags": "frag_keyframe+empty_moov"}}),
-        ("a.mov", {"pixel_format": "yuv444p"}),
+        ("a.mp4", {"pixel_format": "yuv420p10le"}),
+        ("a.mp4", {"pixel_format": "yuv444p", "width_px": 71, "height_px": 49}),
+        ("a.mov", {"codec": "prores_ks", "pixel_format": "yuv422p10le"}),
+        ("a.mp4", HEVC),
+        ("a.mkv", HEVC | {"pixel_format": "yuv420p10le"}),
+        ("a.mp4", {"codec": "libsvtav1", "codec_options": {"preset": "12", "svtav1-params": "lp=1"}}),
         ("a.mkv", {}),
-        ("a.webm", {"codec": "libvpx-vp9"}),
+        ("a.mkv", {"codec": "mpeg4", "codec_options": {"bf": "2"}}),
+        ("a.mkv", {"codec": "ffv1"}),
+        ("a.webm", {"codec": "libvpx", "codec_options": {"auto-alt-ref": "1", "lag-in-frames": "16"}}),
+        ("a.webm", {"codec": "libvpx-vp9", "width_px": 71, "height_px": 49}),
+        ("a.mp4", {"codec": "libvpx-vp9", "codec_options": {"auto-alt-ref": "1", "lag-in-frames": "16"}}),
         ("a.avi", {"codec": "mpeg4", "codec_options": {"bf": "2"}}),
+        ("a.avi", {"codec": "mjpeg", "pixel_format": "yuvj420p"}),
         ("a.avi", {}),
+        ("a.flv", {}),
+        ("a.wmv", {"codec": "wmv2"}),
+        ("a.3gp", {"codec": "h263", "width_px": 128, "height_px": 96}),
         ("a.ts", {}),
         ("a.mpg", {"codec": "mpeg2video"}),
         ("a.gif", {"codec": "gif", "pixel_format": "rgb8"}),
-        ("a.mp4", {"width_px": 70, "height_px": 50}),
     ],
 )
 def test_every_frame_is_the_one_shown(
@@ -46,7 +64,7 @@ def test_every_frame_is_the_one_shown(
 ) -> None:
     video = write_video(tmp_path / name, num_frames=60, **made_with)
     for num_frames in (1, 3, 8, 60):
-        frames = decode_video(video, num_frames=num_frames)
+        frames = decode_video(video, Sampling(num_frames))
         assert frames.dtype == np.uint8 and frames.shape[3] == 3
         assert numbers_of(frames) == expected(60, num_frames)
 
@@ -55,10 +73,10 @@ def test_a_segment_counts_from_the_beginning_of_the_video(
     tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf
 ) -> None:
     video = write_video(tmp_path / "a.mp4", num_frames=100)
-    frames = decode_video(video, num_frames=5, start_seconds=2.0, end_seconds=2.4)
+    frames = decode_video(video, Sampling(5, start_seconds=2.0, end_seconds=2.4))
     assert numbers_of(frames) == [51, 53, 55, 57, 59]
-    assert numbers_of(decode_video(video, num_frames=2, start_seconds=3.0)) == [81, 93]
-    assert numbers_of(decode_video(video, num_frames=2, end_seconds=1.0)) == [6, 18]
+    assert numbers_of(decode_video(video, Sampling(2, start_seconds=3.0))) == [81, 93]
+    assert numbers_of(decode_video(video, Sampling(2, end_seconds=1.0))) == [6, 18]
 
 
 def test_frames_are_found_by_time_at_a_variable_frame_rate(
@@ -67,31 +85,31 @@ def test_frames_are_found_by_time_at_a_variable_frame_rate(
     times_ms = [0, 100, 110, 120, 1000, 1050, 1900]
     for name in ("a.mp4", "a.mkv"):
         video = write_video(tmp_path / name, num_frames=7, times_ms=times_ms)
-        frames = decode_video(video, num_frames=20, end_seconds=2.0)
+        frames = decode_video(video, Sampling(20, end_seconds=2.0))
         assert numbers_of(frames) == [sum(shown <= 50 + 100 * i for shown in times_ms) - 1 for i in range(20)]
 
 
 def test_several_clips_and_random_times(tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf) -> None:
     video = write_video(tmp_path / "a.mp4", num_frames=48)
-    clips = [numbers_of(decode_video(video, num_frames=4, clip=clip, num_clips=3)) for clip in range(3)]
+    clips = [numbers_of(decode_video(video, Sampling(4, clip=clip, num_clips=3))) for clip in range(3)]
     assert clips == [[2, 14, 26, 38], [6, 18, 30, 42], [10, 22, 34, 46]]
-    drawn = [numbers_of(decode_video(video, num_frames=4, rng=np.random.default_rng(seed))) for seed in (0, 0, 1)]
+    drawn = [numbers_of(decode_video(video, Sampling(4, rng=np.random.default_rng(seed)))) for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert all(number // 12 == part for numbers in drawn for part, number in enumerate(numbers))
 
 
 def test_short_videos_repeat_frames(tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf) -> None:
     three = write_video(tmp_path / "three.mp4", num_frames=3)
-    assert numbers_of(decode_video(three, num_frames=6)) == [0, 0, 1, 1, 2, 2]
+    assert numbers_of(decode_video(three, Sampling(6))) == [0, 0, 1, 1, 2, 2]
     one = write_video(tmp_path / "one.mp4", num_frames=1)
-    assert numbers_of(decode_video(one, num_frames=4)) == [0, 0, 0, 0]
-    assert numbers_of(decode_video(three, num_frames=2, start_seconds=0.05, end_seconds=9.0)) == [2, 2]
+    assert numbers_of(decode_video(one, Sampling(4))) == [0, 0, 0, 0]
+    assert numbers_of(decode_video(three, Sampling(2, start_seconds=0.05, end_seconds=9.0))) == [2, 2]
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, -90])
 def test_rotation_is_applied(tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf, rotation: int) -> None:
     video = write_video(tmp_path / "a.mp4", width_px=96, height_px=64, rotation=rotation)
-    frames = decode_video(video, num_frames=3)
+    frames = decode_video(video, Sampling(3))
     turned_back = np.rot90(frames, -rotation // 90, axes=(1, 2))
     assert turned_back.shape == (3, 64, 96, 3)
     assert numbers_of(turned_back) == expected(30, 3)
@@ -104,7 +122,7 @@ def test_probe(tmp_path: Path, write_video: WriteVideo) -> None:
     info = probe_video(write_video(tmp_path / "a.mp4", num_frames=50, width_px=80))
     assert (info.num_frames, info.fps, info.duration_seconds, info.width_px, info.height_px) == (50, 25.0, 2.0, 80, 64)
     measured = probe_video(write_video(tmp_path / "a.mkv", num_frames=50))
-    assert (measured.num_frames, measured.duration_seconds) == (None, 2.0)
+    assert (measured.num_frames, measured.duration_seconds) == (50, 2.0)
 
 
 def byte_position(video: Path, frame: int) -> int:
@@ -120,13 +138,13 @@ def test_a_file_cut_short_gives_what_is_there(tmp_path: Path, write_video: Write
     options = {"movflags": "faststart"}
     video = write_video(tmp_path / "a.mp4", num_frames=100, keyframe_interval=10, container_options=options)
     video.write_bytes(video.read_bytes()[: byte_position(video, 50)])
-    assert numbers_of(decode_video(video, num_frames=10)) == [5, 15, 25, 35, 45, 49, 49, 49, 49, 49]
+    assert numbers_of(decode_video(video, Sampling(10))) == [5, 15, 25, 35, 45, 49, 49, 49, 49, 49]
 
 
 def test_damaged_packets_do_not_end_the_video(tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf) -> None:
     video = write_video(tmp_path / "a.mp4", num_frames=100, keyframe_interval=10)
     damage(video, byte_position(video, 30), byte_position(video, 40))
-    assert numbers_of(decode_video(video, num_frames=10)) == [5, 15, 25, 29, 45, 55, 65, 75, 85, 95]
+    assert numbers_of(decode_video(video, Sampling(10))) == [5, 15, 25, 29, 45, 55, 65, 75, 85, 95]
 
 
 def damage(video: Path, start: int, end: int) -> bytes:
@@ -142,6 +160,8 @@ def unreadable_files(folder: Path, write_video: WriteVideo) -> dict[str, str]:
     whole = video.read_bytes()
     (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     damage(video, byte_position(video, 0), whole.index(b"moov") - 4)
+    deaf = write_video(folder / "deaf.mp4", **HEVC)  # the decoder does not even open
+    damage(deaf, deaf.read_bytes().index(b"hvcC") + 26, deaf.read_bytes().index(b"hvcC") + 60)
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("hello\n" * 100)
     (folder / "playlist.mp4").write_text("#EXTM3U\n#EXTINF:1,\nhttp://localhost:9/a.ts\n")
@@ -155,15 +175,16 @@ def unreadable_files(folder: Path, write_video: WriteVideo) -> dict[str, str]:
         container.mux(stream.encode(None))
     return dict.fromkeys(("cut.mp4", "empty.mp4", "text.mp4", "playlist.mp4"), "cannot be decoded") | {
         "damaged.mp4": "no frame of it can be decoded",
+        "deaf.mp4": "no frame of it can be decoded",
         "sound.mp4": "it has no video stream",
-        "folder.mp4": "is not a file",
+        "folder.mp4": "cannot be decoded",
         "nowhere.mp4": "is not a file",
     }
 
 
 def test_what_gives_no_frame_is_a_decode_error_of_one_line(tmp_path: Path, write_video: WriteVideo) -> None:
     for name, message in unreadable_files(tmp_path, write_video).items():
-        for read in (lambda path: decode_video(path, num_frames=4), probe_video):
+        for read in (lambda path: decode_video(path, Sampling(4)), probe_video):
             with pytest.raises(DecodeError, match=message) as caught:
                 read(tmp_path / name)
             assert str(caught.value).startswith(str(tmp_path / name)) and "\n" not in str(caught.value)
@@ -173,12 +194,12 @@ def test_a_segment_outside_the_video_is_a_decode_error(tmp_path: Path, write_vid
     video = write_video(tmp_path / "a.mp4", num_frames=50)
     for start, end in ((2.0, 3.0), (7.0, None), (1.0, 0.5)):
         with pytest.raises(DecodeError, match=r"a.mp4 cannot be decoded \(its segment"):
-            decode_video(video, num_frames=4, start_seconds=start, end_seconds=end)
+            decode_video(video, Sampling(4, start_seconds=start, end_seconds=end))
 
 
 def test_forked_workers_decode_after_the_parent_did(tmp_path: Path, write_video: WriteVideo) -> None:
     video = write_video(tmp_path / "a.mp4", num_frames=60)
-    frames = decode_video(video, num_frames=8)
+    frames = decode_video(video, Sampling(8))
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        results = [pool.apply_async(decode_video, (video,), {"num_frames": 8}) for _ in range(6)]
+        results = [pool.apply_async(decode_video, (video, Sampling(8))) for _ in range(6)]
         assert all(np.array_equal(result.get(timeout=30), frames) for result in results)

@@ -15,12 +15,15 @@ import torch
 from rich.console import Console
 from tests.run.tiny import IMAGES, SECTIONS, STEPS_PER_EPOCH, VIDEOS, MakeRecipe, WriteMedia, lines_of, quiet
 
+from cover.catalog.exclusion import write_exclusions
 from cover.catalog.folder import index_folder
-from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError
+from cover.catalog.manifest import Manifest
+from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError, TrainingError
 from cover.models.create import create_model
 from cover.models.weights import find_checkpoint, load_model
 from cover.recipe import Recipe, read_recipe
 from cover.run import train
+from cover.trained import TrainedRun
 
 
 class InterruptedConsole(Console):
@@ -138,8 +141,8 @@ def test_changed_data_are_refused_by_name_unless_allowed(
     write_video(tmp_path / "jumps" / "left" / "new.mp4", num_frames=6)
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
     assert refusal(CheckpointError, recipe(3), run, resume=True) == (
-        "the training manifest of jumps is not the one this run began with; "
-        "restore it, or pass --allow-changed-data to go on with the new one"
+        "the training samples of jumps are not those this run began with; restore the manifest and data.exclude, "
+        "or pass --allow-changed-data to go on with the new ones"
     )
     assert not train(recipe(3), run, quiet(), resume=True, allow_changed_data=True)
     state = json.loads((run / "checkpoints" / "step-3" / "state.json").read_text())
@@ -171,6 +174,35 @@ def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecip
     plain, *others = losses
     assert [loss[0] != plain[0] for loss in others] == [True] * 5 + [False]
     assert all(loss[1] != plain[1] for loss in others)
+
+
+def test_excluded_samples_are_neither_trained_on_nor_counted(data: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    def recipe(*excluded: int, **changes: Any) -> Recipe:
+        sample_ids = [row.sample_id for row in Manifest.open(data / "jumps-train.arrow")]
+        lines = [("jumps", "train", sample_ids[row], "similar frames", "turns-val/a.mp4") for row in excluded]
+        write_exclusions(tmp_path / "leaks.csv", lines)
+        return recipe_of("standard", ["jumps"], data={"exclude": [str(tmp_path / "leaks.csv")]}, **changes)
+
+    run = tmp_path / "run"
+    assert not train(recipe(0, 5, 7), run, quiet())
+    (row,) = json.loads((run / "mixture.json").read_text())
+    assert (row["num_clips"], row["num_excluded"]) == (9, 3)
+    training = [line for line in lines_of(run) if "datasets" in line]
+    assert sum(line["datasets"]["jumps"]["clips"] for line in training) == 2 * 9
+    trained = TrainedRun.open(run)
+    assert trained.evaluate("jumps", trained.manifest("jumps", "train"), "normal").num_samples == 12
+
+    longer = {"epochs": 3}
+    assert "the training samples of jumps are not those this run began with; restore the manifest and" in refusal(
+        CheckpointError, recipe(0, 5, training=longer), run, resume=True
+    )
+    assert not train(recipe(7, 0, 5, training=longer), run, quiet(), resume=True)
+    (tmp_path / "leaks.csv").unlink()
+    assert "leaks.csv is not an exclusion list" in refusal(
+        ManifestError,
+        recipe_of("standard", ["jumps"], data={"exclude": [str(tmp_path / "leaks.csv")]}),
+        tmp_path / "other",
+    )
 
 
 def test_policies_refuse_the_wrong_kind(recipe_of: MakeRecipe, tmp_path: Path) -> None:
@@ -241,3 +273,37 @@ def test_an_undecodable_file_is_named_counted_and_too_many_stop_the_training(
     assert [sum(row[count] for row in rows) for count in ("clips", "unreadable")] == [2 * 11, 2 * 1]
     with pytest.raises(DecodeError, match=r"samples of 'jumps' are unreadable.*max_unreadable_share = 0 .*1\.mp4"):
         train(recipe(0.0), tmp_path / "strict", quiet())
+
+
+def test_numbers_that_are_not_finite_end_the_run_with_the_checkpoint_before_intact(
+    cotrain: Recipe, tmp_path: Path
+) -> None:
+    steep = cotrain.model_copy(
+        update={
+            "optimizer": cotrain.optimizer.model_copy(update={"learning_rate": 1e38, "clip_gradient_norm": None}),
+            "training": cotrain.training.model_copy(update={"save_every": 1}),
+        }
+    )
+    with pytest.raises(TrainingError, match=r"step \d+: .* not .*finite.*; lower optimizer.learning_rate") as caught:
+        train(steep, tmp_path / "run", quiet())
+    step = int(str(caught.value).split(":")[0].removeprefix("step "))
+    assert (tmp_path / "run" / "latest").read_text() == f"step-{step - 1}\n"
+    assert not [line for line in lines_of(tmp_path / "run") if line["step"] >= step]
+
+
+def test_a_tracker_that_is_not_installed_is_refused(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    recipe = recipe_of("standard", ["jumps"], training={"trackers": ["swanlab"]})
+    assert refusal(RecipeError, recipe, tmp_path / "run").startswith(
+        "training.trackers names 'swanlab', which is not installed; `pip install swanlab`, or take one of tensorboard"
+    )
+
+
+def test_a_line_of_metrics_tells_speed_and_progress(finished: Path) -> None:
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    training = [line for line in lines if "datasets" in line]
+    for line in training:
+        parts = ("data", "forward_backward", "optimizer")
+        assert 0 < sum(line[f"{part}_seconds"] for part in parts) <= 1.001 * line["step_seconds"]
+        assert line["frames_per_second"] == pytest.approx(line["clips_per_second"] * (4 * 20 + 10) / 30, rel=1e-3)
+        assert line["tflops_per_device"] > 0
+    assert training[-1]["datasets"]["pets"]["epochs"] == 2.0

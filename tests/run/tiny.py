@@ -39,7 +39,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
 }
 VIDEOS, IMAGES = ["jumps", "turns"], ["pets"]
 STEPS_PER_EPOCH = (12 + 8 + 10) // 6
-TIMES = {"step_seconds", "seconds", "clips_per_second", "data_wait_share"}
+TIMES = ("seconds", "_seconds", "_per_second", "_per_device", "data_wait_share")
 
 
 def quiet() -> Console:
@@ -49,4 +49,4 @@ def quiet() -> Console:
 def lines_of(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl without what a clock says."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+    return [{key: value for key, value in line.items() if not key.endswith(TIMES)} for line in lines]

@@ -20,11 +20,19 @@ def train(
     allow_changed_data: Annotated[
         bool, typer.Option("--allow-changed-data", help="Resume although a training manifest changed.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, say what it takes, train nothing.")
+    ] = False,
 ) -> None:
     """Train a recipe into a run folder."""
     from cover.recipe import read_recipe
 
     settings = read_recipe(recipe, set_ or ())
+    if dry_run:
+        from cover.rehearsal import rehearse
+
+        rehearse(settings, console())
+        return
     from cover.run import train as train_run
 
     run = out or Path("runs") / recipe.stem

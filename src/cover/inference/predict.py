@@ -14,11 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from cover.catalog.manifest import ManifestRow
 from cover.catalog.suffixes import MEDIA_SUFFIXES, Kind
 from cover.evaluation.ranking import RankedClasses, top_classes
 from cover.media.augment import crop, evaluation_boxes
-from cover.media.image import decode_image
-from cover.media.video import decode_video
+from cover.media.decode import decode_clip
 
 PredictHeads = Callable[[Tensor], dict[str, Tensor]]
 """uint8 frames [T,B,C,Y,X] -> {dataset: float logits [B,classes]} of every head, both on the CPU."""
@@ -50,13 +50,10 @@ def predict_file(
     """
     path = Path(path)
     kind = media_kind(path)
+    row = ManifestRow(sample_id=path.name, path=str(path), label=0)
     views_tcyx: list[Tensor] = []
     for clip in range(num_clips if kind == "video" else 1):
-        frames = (
-            decode_image(path)
-            if kind == "image"
-            else decode_video(path, num_frames=num_frames, clip=clip, num_clips=num_clips)
-        )
+        frames = decode_clip(row, kind, num_frames, clip=clip, num_clips=num_clips, short_side_px=crop_px)
         boxes = evaluation_boxes(frames.shape[2], frames.shape[1], num_crops=num_crops)
         views_tcyx += [crop(frames, box, crop_px) for box in boxes]
     logits = predict_heads(torch.stack(views_tcyx, dim=1))

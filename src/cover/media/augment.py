@@ -17,6 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cover.media.pixels import scaled_size
+
 
 @dataclass(frozen=True)
 class Box:
@@ -74,8 +76,7 @@ def crop(frames: npt.NDArray[np.uint8], box: Box, crop_px: int) -> Tensor:
 def scale_down(frames: npt.NDArray[np.uint8], short_side_px: int) -> npt.NDArray[np.uint8]:
     """uint8 [T,Y,X,3] with the short side brought down to `short_side_px`; smaller frames stay as they are."""
     height_px, width_px = frames.shape[1:3]
-    scale = short_side_px / min(height_px, width_px)
-    if scale >= 1:
+    size = scaled_size(width_px, height_px, short_side_px)
+    if size == (width_px, height_px):
         return frames
-    size = (round(width_px * scale), round(height_px * scale))
     return np.stack([np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)) for frame in frames])

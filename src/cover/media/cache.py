@@ -101,7 +101,8 @@ class _StoringDecoder(Dataset[_Outcome]):
 
     def __getitem__(self, index: int) -> _Outcome:
         try:
-            frames = decode_clip(self.manifest[index], self.manifest.kind, self._num_frames)
+            row, side = self.manifest[index], self._max_short_side_px
+            frames = decode_clip(row, self.manifest.kind, self._num_frames, short_side_px=side)
         except DecodeError as error:
             return DecodeError(str(error))  # anew: without what caused it, which need not be picklable
         return self._store(scale_down(frames, self._max_short_side_px))

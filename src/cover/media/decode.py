@@ -1,4 +1,4 @@
-"""Row of a manifest → decoded frames, video and image alike."""
+"""Row of a manifest → decoded frames, or facts about them: videos, images, folders of frames, wherever they lie."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import numpy.typing as npt
 from cover.catalog.manifest import ManifestRow
 from cover.catalog.suffixes import Kind
 from cover.errors import DecodeError
-from cover.media.image import decode_image
-from cover.media.video import decode_video
+from cover.media.frame_folder import decode_frame_folder, probe_frame_folder
+from cover.media.image import decode_image, probe_image
+from cover.media.info import MediaInfo
+from cover.media.sampling import Sampling
+from cover.media.source import Source
+from cover.media.video import decode_video, probe_video
+from cover.media.webp import decode_webp, is_webp, probe_webp
 
 
 def decode_clip(
@@ -20,21 +25,48 @@ def decode_clip(
     clip: int = 0,
     num_clips: int = 1,
     rng: np.random.Generator | None = None,
+    short_side_px: int | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """uint8 [T,Y,X,3] of a sample; T is `num_frames` for a video (arguments as in decode_video) and 1 for an image.
+    """uint8 [T,Y,X,3] of a sample; T is `num_frames` for a video (arguments as in Sampling) and 1 for an image.
+
+    short_side_px: what is needed of the short side. Larger frames may come smaller, where that saves time, but never
+    below it: videos exactly so, JPEGs by a power of two, other images and animated WebP as they are.
 
     Raises DecodeError, naming the file; at once for a file that a check has found unreadable.
     """
+    source = Source.of(row)
     if row.readable is False:
-        raise DecodeError(f"{row.file} was found unreadable ({row.reason}); replace the file and check it again")
+        raise DecodeError(
+            f"{source} was found unreadable ({row.reason}); replace the file and check it again", row.reason
+        )
     if kind == "image":
-        return decode_image(row.file)
-    return decode_video(
-        row.file,
-        num_frames=num_frames,
-        start_seconds=row.start_seconds,
-        end_seconds=row.end_seconds,
-        clip=clip,
-        num_clips=num_clips,
-        rng=rng,
-    )
+        return decode_image(source, short_side_px=short_side_px)
+    sampling = Sampling(num_frames, row.start_seconds, row.end_seconds, clip, num_clips, rng)
+    return decode_sampled(row, sampling, short_side_px=short_side_px)
+
+
+def decode_sampled(row: ManifestRow, sampling: Sampling, *, short_side_px: int | None = None) -> npt.NDArray[np.uint8]:
+    """uint8 [T,Y,X,3] of a video, whatever it is kept as; the segment is the sampling's, not the row's.
+
+    Raises DecodeError, naming the file.
+    """
+    source = Source.of(row)
+    if row.file.is_dir():
+        return decode_frame_folder(row.file, sampling, fps=row.fps, short_side_px=short_side_px)
+    if is_webp(source):
+        return decode_webp(source, sampling)
+    return decode_video(source, sampling, short_side_px=short_side_px)
+
+
+def probe_row(row: ManifestRow, kind: Kind) -> MediaInfo:
+    """What the sample's file says about itself, whatever a check has found before.
+
+    The header and the first frame are read; of a video whose header does not count its frames, all packets. A folder
+    of frames has the frame rate that the row states. Raises DecodeError, naming the file.
+    """
+    source = Source.of(row)
+    if kind == "image":
+        return probe_image(source)
+    if row.file.is_dir():
+        return probe_frame_folder(row.file, fps=row.fps)
+    return probe_webp(source) if is_webp(source) else probe_video(source)

@@ -7,22 +7,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cover.errors import DecodeError
+from cover.media.source import Source
 
 MAX_FRAME_PX = 2**26
 """Pixels of the largest frame that is decoded, twice those of 8K video; more is taken for a decompression bomb."""
 
 
 @contextmanager
-def decoding(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong in the block into a DecodeError. Raises DecodeError at once if `path` is no file."""
-    if not path.is_file():
-        raise DecodeError(f"{path} is not a file; mend the path, or restore the file")
+def decoding(source: Source | Path) -> Iterator[None]:
+    """Turn whatever goes wrong in the block into a DecodeError that names `source`; at once if it does not exist."""
+    path = source if isinstance(source, Path) else source.path
+    if not path.exists():
+        raise DecodeError(f"{path} is not a file or a folder; mend the path, or restore the file", "no such file")
     try:
         yield
     # Parsers of damaged media raise nearly anything: struct.error, SyntaxError, KeyError, FFmpeg's own.
     except Exception as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DecodeError(f"{path} cannot be decoded ({' '.join(reason.split())}); replace the file") from error
+        text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = " ".join(text.split()).partition(" <")[0]  # Pillow shows its file object
+        raise DecodeError(f"{source} cannot be decoded ({reason}); replace the file", reason) from error
 
 
 def check_frame_size(width_px: int, height_px: int) -> None:

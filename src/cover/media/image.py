@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +12,54 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from cover.media.faults import check_frame_size, decoding
+from cover.media.info import MediaInfo
+from cover.media.source import Source
+
+_FORMATS = ["AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"]
+"""What is decoded, in Pillow's names. It knows many more, and a damaged file must not wake Ghostscript."""
+
+_ORIENTATION = 0x0112
+"""EXIF's tag; values from 5 on turn the image on its side."""
 
 
-def decode_image(path: str | Path) -> npt.NDArray[np.uint8]:
+def probe_image(source: Source | str | Path) -> MediaInfo:
+    """Facts from an image's header. Raises DecodeError, naming the file, when it has none."""
+    with open_image(Source.of(source)) as image:
+        width_px, height_px = image.size
+        if image.getexif().get(_ORIENTATION, 1) >= 5:
+            width_px, height_px = height_px, width_px
+        return MediaInfo(1, None, None, width_px, height_px)
+
+
+def decode_image(source: Source | str | Path, *, short_side_px: int | None = None) -> npt.NDArray[np.uint8]:
     """uint8 [1,Y,X,3], RGB, turned upright by its EXIF orientation; of an animation the first frame.
 
     Transparent parts lie on white, as a page shows them; 16-bit grey keeps its upper 8 bits.
+    short_side_px: a JPEG may come scaled down by 2, 4 or 8, as long as its short side is no less.
 
     Raises DecodeError, naming the file, for everything that gives no image.
     """
-    path = Path(path)
-    with decoding(path), Image.open(path) as image:
-        check_frame_size(*image.size)
-        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))[None]
+    with open_image(Source.of(source)) as image:
+        if short_side_px is not None:
+            image.draft(None, (short_side_px, short_side_px))
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.asarray(as_rgb(image))[None]
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+@contextmanager
+def open_image(source: Source) -> Iterator[Image.Image]:
+    """An image or animation, of which the header is read. What goes wrong here or in the block is a DecodeError."""
+    with decoding(source), source.open() as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow remarks on oddities in files, by the thousand
+        with Image.open(file, formats=_FORMATS) as image:
+            check_frame_size(*image.size)
+            yield image
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """`image` in mode RGB, on white where it is transparent."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
     if image.mode.startswith("I"):
         # Pillow's own conversion clips to 255, which turns 16-bit images white.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")

@@ -58,8 +58,9 @@ class ClipReader:
         if self.cache is not None:
             frames = self.cache[index]
         else:
+            row, kind = self.manifest[index], self.manifest.kind
             jitter = rng if self.temporal_jitter else None
-            frames = decode_clip(self.manifest[index], self.manifest.kind, self.num_frames, rng=jitter)
+            frames = decode_clip(row, kind, self.num_frames, rng=jitter, short_side_px=self.short_side_px[1])
         height_px, width_px = frames.shape[1:3]
         box = random_box(
             width_px,
@@ -77,9 +78,9 @@ class ClipReader:
         Always read from the file. Raises DecodeError, naming the file.
         """
         views: list[Tensor] = []
-        row = self.manifest[index]
+        row, kind, side = self.manifest[index], self.manifest.kind, self.crop_px
         for clip in range(num_clips):
-            frames = decode_clip(row, self.manifest.kind, self.num_frames, clip=clip, num_clips=num_clips)
+            frames = decode_clip(row, kind, self.num_frames, clip=clip, num_clips=num_clips, short_side_px=side)
             boxes = evaluation_boxes(frames.shape[2], frames.shape[1], num_crops=num_crops)
             views += [crop(frames, box, self.crop_px) for box in boxes]
         return torch.stack(views)

@@ -10,7 +10,49 @@ Four frames of a clip of 8 seconds, one clip and then the first and the second o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+
+from cover.errors import DecodeError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a video make a clip.
+
+    num_frames: T, spread evenly over the video or its segment.
+    start_seconds, end_seconds: the segment; None is the beginning or the end of the video.
+    clip, num_clips: which of several interleaved clips.
+    rng: draws a random time within each of the T parts instead.
+    """
+
+    num_frames: int
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    clip: int = 0
+    num_clips: int = 1
+    rng: np.random.Generator | None = None
+
+    def times_seconds(self, duration_seconds: float) -> list[float]:
+        """Ascending times in a video that lasts `duration_seconds`; random ones are drawn anew in every call.
+
+        The duration may be unknown, that is infinite, where `end_seconds` is given. Raises DecodeError as `check` does.
+        """
+        self.check(duration_seconds)
+        start = self.start_seconds or 0.0
+        end = duration_seconds if self.end_seconds is None else self.end_seconds
+        if self.rng is not None:
+            return random_frame_times_seconds(start, end, self.num_frames, self.rng)
+        return frame_times_seconds(start, end, self.num_frames, clip=self.clip, num_clips=self.num_clips)
+
+    def check(self, duration_seconds: float) -> None:
+        """Raises DecodeError where the segment begins after its own end, or that of the video."""
+        start = self.start_seconds or 0.0
+        if 0 < start >= duration_seconds:
+            raise DecodeError(f"its segment begins at {start:g} s, after its end")
+        if self.end_seconds is not None and not start <= self.end_seconds:
+            raise DecodeError(f"its segment begins at {start:g} s and ends at {self.end_seconds:g} s")
 
 
 def frame_times_seconds(

@@ -10,112 +10,170 @@ needs no care. Every call opens the file for itself and decodes in the calling t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import av
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
-from cover.media.faults import check_frame_size, decoding
-from cover.media.playhead import Playhead
-from cover.media.sampling import frame_times_seconds, random_frame_times_seconds
+from cover.media.faults import MAX_FRAME_PX, check_frame_size, decoding
+from cover.media.info import MediaInfo
+from cover.media.one_by_one import frames_one_by_one
+from cover.media.packets import INDEXED, MATROSKA, MP4, Unreliable, frames_by_packets
+from cover.media.pixels import Picture, make_pictures, quarter_turns
+from cover.media.sampling import Sampling
+from cover.media.source import Source
 
 
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a video says about itself, and how long it is.
+def probe_video(source: Source | str | Path) -> MediaInfo:
+    """Header and first frame of a video; where no header lists the frames, all packets.
 
-    num_frames: as the header says; None where it does not.
-    fps: average frame rate; 0 where unknown.
-    width_px, height_px: as shown, that is after rotation.
-    rotation: degrees counter-clockwise by which decoded frames are turned to be shown: 0, 90, 180 or 270.
+    Raises DecodeError, naming the file, when it cannot be decoded.
     """
-
-    num_frames: int | None
-    fps: float
-    duration_seconds: float
-    width_px: int
-    height_px: int
-    rotation: int
-
-
-def probe_video(path: str | Path) -> VideoInfo:
-    """Header and first frame of a video. Raises DecodeError, naming the file, when it cannot be decoded."""
-    path = Path(path)
-    with decoding(path), _open_video(path) as (container, stream):
-        first = Playhead(container, stream).frame_at(stream.start_time or 0)
-        turns = _quarter_turns(first)
+    source = Source.of(source)
+    with decoding(source), _open_video(source) as (container, stream):
+        first = next(frames_one_by_one(container, stream, [0]))
+        turns = quarter_turns(first)
         width_px, height_px = (first.height, first.width) if turns % 2 else (first.width, first.height)
-        fps = float(stream.average_rate or 0)
-        seconds = _duration_seconds(path, stream)
-        return VideoInfo(stream.frames or None, fps, seconds, width_px, height_px, 90 * turns)
+        return MediaInfo(
+            num_frames=_count_frames(source, container, stream),
+            fps=float(stream.average_rate or 0) or None,
+            duration_seconds=_duration_seconds(source, container, stream),
+            width_px=width_px,
+            height_px=height_px,
+            rotation=90 * turns,
+        )
 
 
 def decode_video(
-    path: str | Path,
-    *,
-    num_frames: int,
-    start_seconds: float | None = None,
-    end_seconds: float | None = None,
-    clip: int = 0,
-    num_clips: int = 1,
-    rng: np.random.Generator | None = None,
+    source: Source | str | Path, sampling: Sampling, *, short_side_px: int | None = None
 ) -> npt.NDArray[np.uint8]:
-    """uint8 [T,Y,X,3]: T = `num_frames` frames, RGB and upright, spread evenly over the video or its segment.
+    """uint8 [T,Y,X,3], RGB and upright. The frame for time t is the one shown at t.
 
-    start_seconds, end_seconds: the segment; None is the beginning or the end of the video.
-    clip, num_clips: which of several interleaved clips (see sampling).
-    rng: draws a random time within each of the T parts instead.
+    A short clip repeats frames, and one whose end is missing or damaged repeats its last, as a player would.
+    short_side_px: what a longer short side is scaled down to.
 
-    The frame for time t is the one shown at t. A short clip repeats frames, and one whose end is missing or damaged
-    repeats its last, as a player would. Raises DecodeError, naming the file, for everything that gives no frame.
+    Raises DecodeError, naming the file, for everything that gives no frame.
     """
-    path = Path(path)
-    start = start_seconds or 0.0
-    with decoding(path), _open_video(path) as (container, stream):
-        end = _duration_seconds(path, stream) if end_seconds is None else end_seconds
-        if not start <= end:
-            raise DecodeError(f"its segment begins at {start:g} s and ends at {end:g} s")
-        if rng is None:
-            times = frame_times_seconds(start, end, num_frames, clip=clip, num_clips=num_clips)
+    pictures = _decode(Source.of(source), sampling, lambda frames, _: make_pictures(frames, short_side_px))
+    return np.stack([picture.rgb for picture in pictures])
+
+
+class ShownFrame(NamedTuple):
+    """A frame, when it begins to be shown in its video, and when it ceases, in the stream's unit."""
+
+    frame: VideoFrame
+    begins_seconds: Fraction
+    end: int
+
+
+def decode_shown_frames(
+    source: Source | str | Path, sampling: Sampling, convert: Callable[[VideoFrame], VideoFrame]
+) -> list[ShownFrame]:
+    """The frames of decode_video, each once, as `convert` makes them of the decoded ones, which are not held.
+
+    Raises DecodeError, naming the file, for everything that gives no frame.
+    """
+
+    def shown(frames: Iterable[VideoFrame], stream: VideoStream) -> list[ShownFrame]:
+        start, unit = stream.start_time or 0, _time_base(stream)
+        kept = []
+        for frame, _ in groupby(frames):
+            pts = frame.pts or 0
+            kept.append(ShownFrame(convert(frame), (pts - start) * unit, pts + (frame.duration or 0)))
+        return kept
+
+    return _decode(Source.of(source), sampling, shown)
+
+
+_Kept = TypeVar("_Kept", Picture, ShownFrame)
+_Keep = Callable[[Iterable[VideoFrame], VideoStream], list[_Kept]]
+
+
+def _decode(source: Source, sampling: Sampling, keep: _Keep[_Kept]) -> list[_Kept]:
+    """What `keep` makes of the chosen frames, as they come. It may be called twice, if the first time ends half-way."""
+    with decoding(source), _open_video(source) as (container, stream):
+        seconds = math.inf if sampling.end_seconds is not None else _duration_seconds(source, container, stream)
+        times = [_to_pts(stream, time) for time in sampling.times_seconds(seconds)]
+        if container.format.name in INDEXED:
+            try:
+                kept = keep(frames_by_packets(container, stream, times), stream)
+            except (Unreliable, av.FFmpegError):
+                kept = _decode_afresh(source, times, keep)
         else:
-            times = random_frame_times_seconds(start, end, num_frames, rng)
-        frames = _frames_at(container, stream, start, times, leaping=True)
-        if not frames:
-            with _open_video(path) as (container, stream):
-                frames = _frames_at(container, stream, start, times, leaping=False)
-        return _to_rgb(frames)
+            kept = keep(frames_one_by_one(container, stream, times), stream)
+        # Only a frame that ended before the segment begins makes it worth while to look for the end of the video.
+        if kept[0].end <= _to_pts(stream, sampling.start_seconds or 0.0):
+            sampling.check(_measure_seconds(source))
+        return kept
+
+
+def _decode_afresh(source: Source, times: Sequence[int], keep: _Keep[_Kept]) -> list[_Kept]:
+    with _open_video(source) as (container, stream):
+        return keep(frames_one_by_one(container, stream, times), stream)
 
 
 @contextmanager
-def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _open_video(source: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
     # Only local files: a playlist in disguise must not reach for the network.
-    options = {"protocol_whitelist": "file"}
-    with av.open(str(path.absolute()), metadata_errors="replace", options=options) as container:
+    options = {"protocol_whitelist": "file,subfile"}
+    with av.open(source.for_ffmpeg(), "r", metadata_errors="replace", options=options) as container:
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream):
             raise DecodeError("it has no video stream")
         check_frame_size(stream.width, stream.height)
         stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PX)}  # for sizes that change on the way
         yield container, stream
 
 
-def _duration_seconds(path: Path, stream: VideoStream) -> float:
-    """From a header that counts its frames; elsewhere it is a guess, and all packets' timestamps are read instead."""
-    if stream.frames and stream.duration:
-        return float(stream.duration * _time_base(stream))
-    with _open_video(path) as (container, stream):
-        ends = ((packet.pts or 0) + (packet.duration or 0) for packet in container.demux(stream))
-        return float((max(ends) - (stream.start_time or 0)) * _time_base(stream))
+def _duration_seconds(source: Source, container: InputContainer, stream: VideoStream) -> float:
+    if _knows_duration(container, stream):
+        return float((stream.duration or 0) * _time_base(stream))
+    return _measure_seconds(source)
+
+
+def _count_frames(source: Source, container: InputContainer, stream: VideoStream) -> int:
+    if len(stream.index_entries) and _knows_duration(container, stream):
+        return sum(not entry.is_discard for entry in stream.index_entries)
+    with _open_video(source) as (container, stream):
+        return sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
+
+
+def _knows_duration(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether more than a header's word is behind the duration: a list of all frames that agrees with it."""
+    form, entries = container.format.name, stream.index_entries
+    if stream.duration is None or (form != "gif" and not len(entries)):
+        return False
+    end = (stream.start_time or 0) + stream.duration
+    match form:
+        case "gif":
+            return True  # FFmpeg has gone through all frames
+        case "avi":
+            return entries[len(entries) - 1].timestamp + 1 == end
+        case _:
+            return form == MP4 and entries[len(entries) - 1].timestamp < end
+
+
+def _measure_seconds(source: Source) -> float:
+    """From the first timestamp to the end of the last frame, by all packets; in Matroska by those of the end."""
+    with _open_video(source) as (container, stream):
+        if container.format.name == MATROSKA:
+            container.seek(2**62, stream=stream)
+        # AVI's packets have no times of showing, whatever FFmpeg makes up; their count is in those of decoding.
+        is_avi = container.format.name == "avi"
+        packets = (packet for packet in container.demux(stream) if not packet.is_discard)
+        end = max(((packet.dts if is_avi else packet.pts) or 0) + (packet.duration or 0) for packet in packets)
+        return float((end - (stream.start_time or 0)) * _time_base(stream))
 
 
 def _time_base(stream: VideoStream) -> Fraction:
@@ -124,49 +182,6 @@ def _time_base(stream: VideoStream) -> Fraction:
     return stream.time_base
 
 
-def _frames_at(
-    container: InputContainer,
-    stream: VideoStream,
-    start_seconds: float,
-    times_seconds: Sequence[float],
-    *,
-    leaping: bool,
-) -> list[VideoFrame]:
-    """The frames at ascending times from `start_seconds`, in one pass over a freshly opened file.
-
-    leaping: skip what lies between keyframes where that pays; [] if a leap went astray.
-    """
-    playhead = Playhead(container, stream)
-    frames: list[VideoFrame] = []
-    for seconds in (start_seconds, *times_seconds):
-        pts = _to_pts(stream, seconds)
-        if leaping and not playhead.leap(pts):
-            return []
-        frames.append(playhead.frame_at(pts))
-        if len(frames) == 1 and start_seconds > 0 and playhead.is_over(pts):
-            raise DecodeError(f"its segment begins at {start_seconds:g} s, after its end")
-    return frames[1:]
-
-
 def _to_pts(stream: VideoStream, seconds: float) -> int:
     # A millionth of a tick is added, lest a time on the edge of a frame be rounded into the one before.
     return (stream.start_time or 0) + math.floor(seconds / _time_base(stream) + 1e-6)
-
-
-def _to_rgb(frames: Sequence[VideoFrame]) -> npt.NDArray[np.uint8]:
-    """Upright RGB, uint8 [T,Y,X,3], all of the size of the first."""
-    width_px, height_px = frames[0].width, frames[0].height
-    reformatter = VideoReformatter()
-    pixels = np.empty((len(frames), height_px, width_px, 3), np.uint8)
-    for index, frame in enumerate(frames):
-        if index and frame is frames[index - 1]:
-            pixels[index] = pixels[index - 1]
-        else:
-            rgb = reformatter.reformat(frame, width_px, height_px, "rgb24", threads=1)
-            pixels[index] = rgb.to_ndarray()
-    return np.rot90(pixels, _quarter_turns(frames[0]), axes=(1, 2))
-
-
-def _quarter_turns(frame: VideoFrame) -> int:
-    """Counter-clockwise, 0 to 3."""
-    return round(frame.rotation / 90) % 4

@@ -16,7 +16,8 @@ from cover.mixture.mixture import Mixture
 class MixtureRow:
     """One dataset of a mixture.
 
-    num_clips: samples in the dataset. share: of the batch. clips_per_batch: expected.
+    num_clips: samples in the dataset. num_excluded: samples of its manifest that are left out. share: of the batch.
+    clips_per_batch: expected.
     sample_weight: what one sample's cross-entropy is multiplied by in the loss of a batch, on average.
     epochs_per_epoch: clips of it in a training epoch (as many clips as all datasets have together) per clip it has.
     """
@@ -26,6 +27,7 @@ class MixtureRow:
     num_classes: int
     num_frames: int
     num_clips: int
+    num_excluded: int
     share: float
     clips_per_batch: float
     loss_weight: float
@@ -56,6 +58,8 @@ def mixture_table(rows: Sequence[MixtureRow]) -> Table:
             f"{row.sample_weight:.3g}",
             f"{row.epochs_per_epoch:.3g}",
         )
+    if left_out := [f"{row.num_excluded:,} of {row.dataset}" for row in rows if row.num_excluded]:
+        table.caption, table.caption_justify = f"left out: {', '.join(left_out)}", "left"
     return table
 
 
@@ -69,6 +73,7 @@ def _row(mixture: Mixture, name: str, reduction: str) -> MixtureRow:
         num_classes=len(reader.manifest.class_names),
         num_frames=reader.num_frames,
         num_clips=sizes[name],
+        num_excluded=reader.manifest.num_excluded,
         share=mixture.shares[name],
         clips_per_batch=expected,
         loss_weight=dataset.loss_weight,

@@ -62,20 +62,23 @@ def load_weights(
     *,
     resize: Resize = "smooth",
     temporal_init: TemporalInit = "zero",
+    fresh_heads: bool = False,
 ) -> LoadReport:
     """Start a model from the weights in a file, folder or run of any format that open_source knows.
 
     The model takes over the source's input normalisation. Position and time embeddings are resized to the model's:
     "smooth" bicubically in 2-D and linearly, "published" to the nearest in 1-D, as the published code does. Heads are
-    taken where name and classes agree. A source without temporal layers seeds them: with temporal_init "zero", as
-    published, temporal norm and attention start as the spatial ones, temporal_fc and the time embedding at zero; with
-    "random" only the norm is copied. Nothing is changed when CheckpointError is raised: for damaged or unknown
-    sources, NaN or infinite weights, and another depth, width, patch size or number of attention heads.
+    taken where name and classes agree, or never (fresh_heads). A source without temporal layers seeds them: with
+    temporal_init "zero", as published, temporal norm and attention start as the spatial ones, temporal_fc and the time
+    embedding at zero; with "random" only the norm is copied. Nothing is changed when CheckpointError is raised: for
+    damaged or unknown sources, NaN or infinite weights, and another depth, width, patch size or number of attention
+    heads.
     """
     opened = source if isinstance(source, Source) else open_source(source)
-    _check_fits(opened, model.config)
+    check_fits(opened, model.config)
     targets = model.state_dict()
-    origins = {name: origin for name in targets if (origin := _origin(name, opened, model.config, temporal_init))}
+    wanted = [name for name in targets if not (fresh_heads and name.startswith("heads."))]
+    origins = {name: origin for name in wanted if (origin := _origin(name, opened, model.config, temporal_init))}
     _check_finite(opened, sorted(set(origins.values())))
     report = LoadReport(opened.format)
     for name, target in targets.items():
@@ -118,7 +121,8 @@ def _resized(name: str, tensor: Tensor, target: Tensor, resize: Resize) -> Tenso
     return time_embed_for(tensor.float(), target.shape[1], resize)
 
 
-def _check_fits(source: Source, config: ModelConfig) -> None:
+def check_fits(source: Source, config: ModelConfig) -> None:
+    """Raise CheckpointError where the blocks of a source and of a model are of another size."""
     for name in ("depth", "width", "num_heads", "patch_size_px"):
         have, want = getattr(source.config, name), getattr(config, name)
         if have != want:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+import torch
+from accelerate import Accelerator
+
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C, what schedulers send before they kill, and SLURM's warning before the time limit."""
 
@@ -32,3 +35,12 @@ class StopSignal:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = self.requested or signal.Signals(number)
+
+
+def agreed(requested: signal.Signals | None, accelerator: Accelerator) -> signal.Signals | None:
+    """The signal that any process was asked to stop with: all of them must stop at the same point, and call this."""
+    if accelerator.num_processes == 1:
+        return requested
+    number = torch.tensor([int(requested or 0)], device=accelerator.device)
+    highest = int(accelerator.gather(number).max())
+    return signal.Signals(highest) if highest else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,9 @@ from cover.training.checkpoint import CheckpointWriter, TrainingState
 from cover.training.engine import Engine
 from cover.training.metrics import MetricsFile, Totals, flatten
 from cover.training.optimizer import learning_rate
-from cover.training.signals import StopSignal
+from cover.training.signals import StopSignal, agreed
+from cover.training.speed import Speed
+from cover.training.watch import FiniteWatch, LossWatch
 
 Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]
 """Evaluates the model on the validation splits, each process its part: {dataset: {"top1": share, …}} of all parts."""
@@ -31,8 +33,8 @@ class Trainer:
     """Trains a model on the micro-batches of a mixture and keeps the run folder up to date.
 
     batches: yields `micro_batches` MixedBatches a step, from step state.step on. steps_per_epoch: may be fractional.
-    validate: called every recipe.training.evaluate_every_epochs and at the end; None where there are no validation
-    splits.
+    epochs_per_step: how much of each dataset a step goes through. validate: called every
+    recipe.training.evaluate_every_epochs and at the end; None where there are no validation splits.
     """
 
     recipe: Recipe
@@ -42,9 +44,11 @@ class Trainer:
     micro_batches: int
     num_steps: int
     steps_per_epoch: float
+    epochs_per_step: Mapping[str, float]
     validate: Validate | None
     state: TrainingState
     totals: Totals
+    speed: Speed
     console: Console
 
     def __post_init__(self) -> None:
@@ -52,7 +56,7 @@ class Trainer:
         self.is_main = self.accelerator.is_main_process
         self._progress = progress_bar("steps", self.console, visible=self.is_main)
         self._saved_step = self.state.step
-        self._waited_seconds = 0.0
+        self._finite, self._losses = FiniteWatch(self.accelerator), LossWatch(self.state.step)
         if self.is_main:
             self.metrics = MetricsFile(self.run / "metrics.jsonl", self.state.step)
             self.checkpoints = CheckpointWriter(self.run, self.recipe.training.keep_checkpoints)
@@ -60,10 +64,9 @@ class Trainer:
     def fit(self) -> signal.Signals | None:
         """Train to the last step. Returns the signal that ended the run early, after saving it; None at the end.
 
-        Raises CheckpointError when no checkpoint can be written.
+        Raises CheckpointError when no checkpoint can be written, TrainingError when numbers are no longer finite.
         """
-        self._logged_at, self._logged_step = time.perf_counter(), self.state.step
-        self._counted_at = self._logged_at
+        self._counted_at = time.perf_counter()
         with ExitStack() as stack:
             if self.is_main:
                 stack.callback(self.checkpoints.wait)
@@ -80,7 +83,7 @@ class Trainer:
                     self._save(best=self._evaluate())
                 elif self._due(self.recipe.training.save_every):
                     self._save()
-                stopped = self._agreed(stop.requested)
+                stopped = agreed(stop.requested, self.accelerator)
             if self._saved_step < self.state.step:
                 self._save()
         return stopped
@@ -89,14 +92,20 @@ class Trainer:
         """One optimizer step over this process's micro-batches; returns the norm of the gradients."""
         for number in range(1, self.micro_batches + 1):
             batch = self._fetch()
-            self.totals.add(batch, self.engine.backward(batch, last=number == self.micro_batches))
+            with self.speed.part("forward_backward", on_device=True):
+                answers = self.engine.backward(batch, last=number == self.micro_batches)
+            self.totals.add(batch, answers)
+            self._finite.add(batch, answers)
         self.totals.end_step()
-        return self.engine.step(self._learning_rate(), self.state.step)
+        with self.speed.part("optimizer", on_device=True):
+            gradient_norm = self.engine.step(self._learning_rate(), self.state.step)
+        self.speed.end_step()
+        self._finite.end_step(self.state.step + 1, gradient_norm)
+        return gradient_norm
 
     def _fetch(self) -> MixedBatch:
-        started = time.perf_counter()
-        batch = next(self.batches)
-        self._waited_seconds += time.perf_counter() - started
+        with self.speed.part("data"):
+            batch = next(self.batches)
         return batch.to(self.accelerator.device)
 
     def _learning_rate(self) -> float:
@@ -119,35 +128,26 @@ class Trainer:
         crossed = int(self._epoch / every + 1e-9) > int((self.state.step - 1) / self.steps_per_epoch / every + 1e-9)
         return crossed or self.state.step == self.num_steps
 
-    def _agreed(self, requested: signal.Signals | None) -> signal.Signals | None:
-        """The signal that any process was asked to stop with: all must leave the loop after the same step."""
-        if self.accelerator.num_processes == 1:
-            return requested
-        number = torch.tensor([int(requested or 0)], device=self.accelerator.device)
-        highest = int(self.accelerator.gather(number).max())
-        return signal.Signals(highest) if highest else None
-
     def _log(self, gradient_norm: torch.Tensor) -> str:
         """Write one line of metrics and return it short enough for the progress bar."""
-        now = time.perf_counter()
-        seconds = now - self._logged_at
+        self._finite.check()
         self._count_seconds()
-        num_steps = self.state.step - self._logged_step
         loss, datasets = self.totals.take()
+        for name, row in datasets.items():
+            row["epochs"] = round(self.state.step * self.epochs_per_step[name], 4)
         values = {
             "step": self.state.step,
             "epoch": round(self._epoch, 4),
             "seconds": round(self.state.seconds, 2),
-            "step_seconds": round(seconds / num_steps, 5),
-            "clips_per_second": round(num_steps * self.recipe.data.batch_size / seconds, 2),
-            "data_wait_share": round(self._waited_seconds / seconds, 4),
+            **self.speed.take(),
             "learning_rate": self.engine.optimizer.param_groups[0]["lr"],
             "gradient_norm": float(gradient_norm),
             "loss": loss,
             "datasets": datasets,
         }
         self._write(values)
-        self._logged_at, self._logged_step, self._waited_seconds = now, self.state.step, 0.0
+        if self.is_main:
+            self._losses.see(self.state.step, loss, values["learning_rate"])
         tops = " ".join(f"{name} {100 * row['top1']:.0f}" for name, row in datasets.items() if row["clips"])
         return f"loss {loss:.2f} · top-1 % {tops}"[:60]
 
@@ -165,7 +165,7 @@ class Trainer:
         """Validate. Returns whether no validation before was better."""
         if not self.validate:
             return False
-        with self.engine.evaluating() as model:
+        with self.speed.part("validation"), self.engine.evaluating() as model:
             scores = self.validate(model)
         self._write({"step": self.state.step, "epoch": round(self._epoch, 4), "val": scores})
         mean_top1 = sum(row["top1"] for row in scores.values()) / len(scores)
@@ -178,10 +178,12 @@ class Trainer:
 
     def _save(self, best: bool = False) -> None:
         """Copy what a checkpoint keeps to the host; it is written while training goes on."""
+        self._finite.check()
         self._count_seconds()
         self._saved_step = self.state.step
-        weights = self.engine.weights()
-        training = self.engine.training_tensors() | self.totals.tensors()
+        with self.speed.part("saving"):
+            weights = self.engine.weights()
+            training = self.engine.training_tensors() | self.totals.tensors()
         if self.is_main:
             if self.accelerator.scaler is not None:
                 self.state.grad_scaler = self.accelerator.scaler.state_dict()

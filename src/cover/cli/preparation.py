@@ -1,0 +1,173 @@
+"""Commands that make datasets ready for training: check, pack."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cover.cli.app import app, console
+from cover.errors import CoverError
+
+if TYPE_CHECKING:
+    from cover.catalog.manifest import Manifest
+    from cover.preparation.journal import Shard
+    from cover.preparation.survey import Pool, Survey
+
+Manifests = Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests, as `cover index` writes.")]
+Processes = Annotated[int | None, typer.Option(min=1, help="Default: one for each CPU.")]
+TimeoutSeconds = Annotated[float, typer.Option(min=0.1, help="For one file, after which it counts as unreadable.")]
+Again = Annotated[bool, typer.Option("--again", help="Also try again what was unreadable before.")]
+ShardOption = Annotated[
+    str | None, typer.Option("--shard", metavar="I/N", help="Do part I of N only, numbered from 1; merge them after.")
+]
+Leaks = Annotated[bool, typer.Option("--leaks", help="Find training samples that occur in a val or test split.")]
+Frames = Annotated[bool, typer.Option(help="Find leaks also by how frames look, which decodes some of every sample.")]
+LeaksOut = Annotated[Path | None, typer.Option(help="List of leaks to write, for `exclude` in a recipe's [data].")]
+Merge = Annotated[bool, typer.Option("--merge", help="Decode nothing: put together what all shards have found.")]
+
+
+@app.command("check")
+def check_command(
+    manifests: Manifests,
+    num_frames: Annotated[int, typer.Option(min=1, help="Frames of a video, spread as training does.")] = 16,
+    processes: Processes = None,
+    timeout_seconds: TimeoutSeconds = 60.0,
+    again: Again = False,
+    shard: ShardOption = None,
+    merge: Merge = False,
+    leaks: Leaks = False,
+    frames: Frames = True,
+    out: LeaksOut = None,
+) -> None:
+    """Decode every sample, and note in the manifest which are unreadable and why.
+
+    Goes on where it was interrupted, and leaves out what was checked before. Exit code 0: all samples are readable, or
+    the shard is done, or nothing leaks; 1: some are not; 2: a mistake in the call.
+
+    With --leaks, find the training samples that occur in a val or test split of any of the datasets instead: by source
+    and time (YouTube ids), and by what frames look like.
+    """
+    if leaks:
+        raise typer.Exit(print_leaks(manifests, frames, out, processes, timeout_seconds))
+    if out or not frames:
+        raise CoverError("--out and --no-frames are about leaks; add --leaks")
+    from cover.catalog.manifest import Manifest
+    from cover.preparation.check import check
+    from cover.preparation.reasons import unreadable_rows
+    from cover.preparation.survey import Pool
+
+    surveys = [check(Manifest.open(path), num_frames=num_frames) for path in manifests]
+    checked = list(_carried_out(surveys, Pool(processes, timeout_seconds), again, shard, merge))
+    raise typer.Exit(any(unreadable_rows(manifest) for _, manifest in checked))
+
+
+@app.command("pack")
+def pack_command(
+    manifests: Manifests,
+    out: Annotated[Path, typer.Option(help="Folder for the copies and their manifests.")],
+    short_side: Annotated[int, typer.Option(min=2, help="Pixels that longer short sides are brought down to.")] = 320,
+    frames: Annotated[int, typer.Option(min=1, help="The most frames that a video keeps.")] = 64,
+    processes: Processes = None,
+    timeout_seconds: TimeoutSeconds = 60.0,
+    again: Again = False,
+    shard: ShardOption = None,
+    merge: Merge = False,
+) -> None:
+    """Copy datasets for training: small files, every frame of which is cheap to reach.
+
+    Videos become MP4 files of keyframes only, images JPEG. OUT has a manifest of the same samples, to be named in the
+    recipe. Goes on where it was interrupted.
+    """
+    from rich.filesize import decimal
+
+    from cover.catalog.manifest import Manifest
+    from cover.preparation.pack import PackFormat, num_bytes, pack
+    from cover.preparation.survey import Pool
+
+    format = PackFormat(short_side, frames)
+    surveys = [pack(Manifest.open(path), out, format) for path in manifests]
+    for survey, packed in _carried_out(surveys, Pool(processes, timeout_seconds), again, shard, merge):
+        before, after = num_bytes(survey.manifest, survey.journals.findings())
+        print(f"{packed.path}: {decimal(after)}, before {decimal(before)}")
+
+
+def _carried_out(
+    surveys: Sequence[Survey], pool: Pool, again: bool, shard: str | None, merge: bool
+) -> Iterator[tuple[Survey, Manifest]]:
+    """The surveys and the manifests that result, each with its summary printed; none from shards."""
+    from cover.preparation.reasons import unreadable_among, unreadable_rows
+
+    part = _part(shard, merge)
+    for survey in surveys:
+        with _resumable():
+            if part:
+                found = survey.run_shard(part, pool, again=again)
+                print_summary(survey.manifest, unreadable_among(found), len(found))
+            else:
+                manifest = survey.merge() if merge else survey.run(pool, again=again)
+                print_summary(survey.manifest, unreadable_rows(manifest), len(manifest))
+                yield survey, manifest
+
+
+def _part(shard: str | None, merge: bool) -> Shard | None:
+    from cover.preparation.journal import Shard
+
+    if shard and merge:
+        raise CoverError("--shard does a part, and --merge puts all parts together afterwards; give one of the two")
+    return Shard.parse(shard) if shard else None
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        raise
+
+
+def print_summary(manifest: Manifest, unreadable: Mapping[int, str], num_samples: int) -> None:
+    """How many of `num_samples` are readable, and a table of the reasons why others are not."""
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    from cover.preparation.reasons import count_reasons
+
+    terminal = console()
+    num_readable = num_samples - len(unreadable)
+    title = f"{manifest.name} {manifest.split}: {num_readable:,} of {num_samples:,} {manifest.kind}s are readable"
+    terminal.print(title, soft_wrap=True, highlight=False, markup=False)
+    if not unreadable:
+        return
+    table = Table("reason", Column(f"{manifest.kind}s", justify="right"), Column("share", justify="right"), "such as")
+    for count in count_reasons(unreadable):
+        example = manifest[count.example].path
+        table.add_row(escape(count.reason), f"{count.count:,}", f"{count.count / num_samples:.2%}", escape(example))
+    terminal.print(table)
+
+
+def print_leaks(paths: list[Path], frames: bool, out: Path | None, processes: int | None, seconds: float) -> bool:
+    """Print which training samples leak, and write them to `out`. Returns whether any does."""
+    from cover.catalog.manifest import Manifest
+    from cover.preparation.leaks import find_leaks, leaks_table, num_leaking, write_leaks
+
+    manifests = [Manifest.open(path) for path in paths]
+    with _resumable():
+        leaks = find_leaks(manifests, by_frames=frames, num_processes=processes, timeout_seconds=seconds)
+    terminal = console()
+    if leaks:
+        terminal.print(leaks_table(leaks))
+    for name, count in num_leaking(leaks).items():
+        terminal.print(f"{name}: {count:,} training samples occur in evaluation splits", soft_wrap=True)
+    if not leaks:
+        terminal.print("no training sample occurs in an evaluation split")
+    if out:
+        write_leaks(out, leaks)
+        hint = f"written to {out}; leave them out with: --set 'data.exclude=[\"{out}\"]'"
+        terminal.print(hint, soft_wrap=True, markup=False)
+    return bool(leaks)

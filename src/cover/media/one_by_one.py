@@ -1,0 +1,67 @@
+"""The sure way to chosen frames: decode the video from its beginning, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from typing import cast
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from cover.errors import DecodeError
+
+
+def frames_one_by_one(container: InputContainer, stream: VideoStream, times: Sequence[int]) -> Iterator[VideoFrame]:
+    """The frame shown at each of the ascending `times` (in the stream's unit) of a freshly opened file.
+
+    Raises DecodeError if not one frame decodes.
+    """
+    decoded = _decode(container, stream)
+    if container.format.name == "avi":
+        decoded = _avi_frames(decoded, stream.start_time or 0)
+    shown, coming = next(decoded, None), next(decoded, None)
+    if shown is None:
+        raise DecodeError("no frame of it can be decoded")
+    for time in times:
+        while coming is not None and _pts(coming) <= time:
+            shown, coming = coming, next(decoded, None)
+        yield shown
+
+
+def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Frames in the order shown. Damaged packets are left out, and the file ends where it cannot be read further."""
+    # PyAV's demux loses a packet's memory when it is dropped half-way without being closed.
+    with closing(cast("Generator[Packet[VideoStream]]", container.demux(stream))) as packets:
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError:
+                packet = None
+            try:
+                frames = stream.decode(packet)
+            except av.FFmpegError:
+                frames = []
+            yield from frames
+            if packet is None:
+                return
+
+
+def _avi_frames(frames: Iterator[VideoFrame], pts: int) -> Iterator[VideoFrame]:
+    """AVI stores no times of showing, and FFmpeg's guesses are wrong for B-frames: count on from the first frame."""
+    previous_dts: int | None = None
+    for frame in frames:
+        if previous_dts is not None:
+            pts += 1 if frame.dts is None else frame.dts - previous_dts
+        previous_dts = previous_dts if frame.dts is None else frame.dts
+        frame.pts = pts
+        yield frame
+
+
+def _pts(frame: VideoFrame) -> int:
+    if frame.pts is None:
+        raise DecodeError("its frames have no timestamps")
+    return frame.pts

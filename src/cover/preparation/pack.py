@@ -1,0 +1,160 @@
+"""A copy of a dataset for training: small files whose every frame is cheap to reach, with a manifest of their own.
+
+    manifests/k400-train.arrow           OUT/k400-train.arrow
+    k400/train/yoga/a.webm       ──▶     OUT/k400-train/yoga/a.webm.mp4
+    k400/train/yoga/b.mp4                OUT/k400-train/yoga/b.mp4
+
+The samples are the same in the same order, with the same ids and labels, so that recipes need no other change. Those
+that cannot be packed stay in the manifest as unreadable.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+from PIL import Image
+
+from cover.catalog.manifest import FINDINGS, Manifest, ManifestRow, write_manifest
+from cover.catalog.suffixes import Kind
+from cover.errors import CoverError, DecodeError
+from cover.media.decode import decode_clip, probe_row
+from cover.media.pixels import scaled_size
+from cover.media.source import Source
+from cover.preparation.journal import Finding, Journals
+from cover.preparation.packed_video import shorten, write_short_clip
+from cover.preparation.survey import Survey
+
+_SUFFIXES = {"video": (".mp4",), "image": (".jpg", ".jpeg")}
+_JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class PackFormat:
+    """short_side_px: what longer short sides are brought down to. num_frames: the most that a video keeps."""
+
+    short_side_px: int = 320
+    num_frames: int = 64
+
+
+def pack(manifest: Manifest, out: Path, format: PackFormat) -> Survey:
+    """The survey that writes OUT/NAME.arrow and the files beside it. What is unreadable by a check is not tried.
+
+    Raises CoverError when OUT is the manifest's own folder.
+    """
+    packed = out.absolute() / manifest.path.name
+    if packed.parent.resolve() == manifest.path.parent.resolve():
+        raise CoverError(f"{out} holds {manifest.path.name} itself, which a packed one would replace; choose another")
+    journals = Journals(packed.with_suffix(".pack"), {"digest": manifest.digest, **vars(format)})
+    return Survey(
+        manifest,
+        f"packing {manifest.name} {manifest.split}",
+        look=partial(_pack_row, manifest, packed, format),
+        readable=[None] * len(manifest),
+        journals=journals,
+        finish=partial(_write_manifest, manifest, packed),
+    )
+
+
+def num_bytes(manifest: Manifest, found: Mapping[int, Finding]) -> tuple[int, int]:
+    """Bytes of what was packed and of the copies. A file of which several samples were cut counts once."""
+    offsets = manifest.table["offset"].to_pylist()
+    files = zip(manifest.table["path"].to_pylist(), offsets, strict=True)
+    before, after = {}, 0
+    for row, file in enumerate(files):
+        if row in found and (sizes := found[row].num_bytes):
+            before[file] = sizes[0]
+            after += sizes[1]
+    return sum(before.values()), after
+
+
+def _pack_row(manifest: Manifest, packed: Path, format: PackFormat, row_number: int) -> Finding:
+    row = manifest[row_number]
+    if row.readable is False:
+        return Finding(False, row.reason)
+    copy = _copy_of(row, manifest.kind, packed)
+    try:
+        with _in_place_of(copy.file) as unfinished:
+            if manifest.kind == "image":
+                _write_image(unfinished, row, format.short_side_px)
+            else:
+                write_short_clip(unfinished, shorten(row, format.num_frames, format.short_side_px))
+            info = probe_row(replace(copy, path=str(unfinished)), manifest.kind)
+    except DecodeError as error:
+        return Finding(False, error.reason)
+    except OSError as error:
+        raise CoverError(f"{copy.file} cannot be written ({error.strerror}); then the same command goes on") from error
+    except av.FFmpegError as error:
+        return Finding(False, f"it cannot be encoded ({error.strerror})")
+    return replace(Finding.of(info), num_bytes=(_num_bytes(row), _num_bytes(copy)))
+
+
+def _copy_of(row: ManifestRow, kind: Kind, packed: Path) -> ManifestRow:
+    """The same sample as a file of its own, under a name that is told from its id."""
+    name = row.sample_id.replace("..", "%2E%2E").lstrip("/")
+    first, *others = _SUFFIXES[kind]
+    if not name.lower().endswith((first, *others)):
+        name += first
+    path = f"{packed.stem}/{name}"
+    copy = replace(row, path=path, offset=None, length=None, start_seconds=None, end_seconds=None, root=packed.parent)
+    is_cut = row.start_seconds is not None or row.end_seconds is not None
+    return replace(copy, **_origin(row)) if is_cut else copy
+
+
+def _origin(row: ManifestRow) -> dict[str, Any]:
+    """What a segment was cut from, which the start and end of its copy do not tell any more."""
+    start, end = row.start_seconds or 0.0, row.end_seconds
+    if row.source_id is None:
+        return {"source_id": row.path, "source_start_seconds": start, "source_end_seconds": end}
+    first, last = row.source_start_seconds, row.source_end_seconds
+    if first is None:
+        return {}
+    return {"source_start_seconds": first + start, "source_end_seconds": last if end is None else first + end}
+
+
+def _write_image(path: Path, row: ManifestRow, short_side_px: int) -> None:
+    image = Image.fromarray(decode_clip(row, "image", 1, short_side_px=short_side_px)[0])
+    image.resize(scaled_size(*image.size, short_side_px), Image.Resampling.BICUBIC).save(
+        path, "jpeg", quality=_JPEG_QUALITY
+    )
+
+
+@contextmanager
+def _in_place_of(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _num_bytes(row: ManifestRow) -> int:
+    if row.file.is_dir():
+        return sum(entry.stat().st_size for entry in os.scandir(row.file))
+    with Source.of(row).open() as file:
+        return file.seek(0, os.SEEK_END)
+
+
+def _write_manifest(manifest: Manifest, packed: Path, found: Mapping[int, Finding]) -> Manifest:
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, row in enumerate(manifest):
+            findings = {name: getattr(found[number], name) for name in FINDINGS}
+            yield vars(_copy_of(row, manifest.kind, packed)) | findings
+
+    return write_manifest(
+        packed,
+        rows(),
+        name=manifest.name,
+        kind=manifest.kind,
+        split=manifest.split,
+        class_names=manifest.class_names,
+        root=packed.parent,
+    )

@@ -1,0 +1,183 @@
+"""Frozen features, computed once and kept in files that every later probe reads.
+
+    runs/.features/ssv2-train-3f2a91c04b7d/     beside the runs; the digits stand for what the features depend on,
+        depends_on.json                         which is told here
+        00000000-00004096.safetensors           features float32 [4096, D] of these rows of the manifest, and whether
+        00004096-00005000.safetensors           each could be decoded: readable bool [4096]
+
+A part that exists is complete, and one that was interrupted is shorter; the computation goes on with the rows that are
+in none. The folder may be deleted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cover.clip import UNREADABLE
+from cover.errors import CheckpointError
+from cover.evaluation.views import SampleViews, view_batches
+from cover.mixture.unreadable import UnreadableTally
+from cover.models.timesformer import TimeSformer
+from cover.progress import progress_bar
+
+Embed = Callable[[Tensor], Tensor]
+"""uint8 frames [T,B,C,Y,X] -> float32 features [B,D], both on the CPU."""
+
+ROWS_A_PART = 4096
+"""So many clips are lost at most when a process is killed; none when it is told to stop."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features float32 [N,D] of a manifest's rows, and their labels int64 [N], UNREADABLE where decoding failed."""
+
+    features_ND: Tensor
+    labels_N: Tensor
+
+    def to(self, device: torch.device) -> Features:
+        """The same on another device."""
+        return Features(self.features_ND.to(device), self.labels_N.to(device))
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """Computes and keeps features; a feature is the mean over a sample's views.
+
+    folder: of all features. embed: the frozen backbone; `backbone` is its digest, `width` its D. precision: that it
+    computes in. batch_size: samples a forward pass. max_unreadable_share: see UnreadableTally. rank, world_size: which
+    of how many processes this is; each computes every world_size-th part.
+    """
+
+    folder: Path
+    embed: Embed
+    backbone: str
+    width: int
+    precision: str
+    batch_size: int
+    num_workers: int = 0
+    max_unreadable_share: float = 0.01
+    rank: int = 0
+    world_size: int = 1
+
+    def fill(self, name: str, samples: SampleViews, stopping: Callable[[], bool] = lambda: False) -> None:
+        """Compute this process's parts of the features of a dataset, as far as they are missing.
+
+        stopping: asked after each batch; once it says so, what was computed is kept and the rest left for another
+        time. Raises DecodeError when too many samples are unreadable.
+        """
+        folder, manifest = self._folder(name, samples), samples.reader.manifest
+        parts = [_missing(folder, rows) for rows in _parts(len(manifest))[self.rank :: self.world_size]]
+        if any(parts):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "depends_on.json").write_text(json.dumps(self._depends_on(samples), indent=2) + "\n")
+        tally = UnreadableTally(self.max_unreadable_share, {name: len(manifest)})
+        with progress_bar("clips", visible=self.rank == 0, transient=True) as progress:
+            bar = progress.add_task(f"features of {name} {manifest.split}", total=sum(map(len, parts)))
+            for rows in filter(None, parts):
+                if stopping():
+                    return
+                tensors = self._compute(samples, rows, name, tally, lambda done: progress.advance(bar, done), stopping)
+                file = _file(folder, range(rows.start, rows.start + len(tensors["readable"])))
+                unfinished = file.with_name(f".{file.name}.{os.getpid()}")  # of another run at the same time, too
+                save_file(tensors, unfinished)
+                unfinished.replace(file)
+
+    def read(self, name: str, samples: SampleViews) -> Features:
+        """The features of a dataset, all parts of which have been computed. Raises CheckpointError for damage."""
+        folder, manifest = self._folder(name, samples), samples.reader.manifest
+        files = [file for rows in _parts(len(manifest)) for file in _files(folder, rows)]
+        try:
+            parts = [load_file(file) for file in files]
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{folder} cannot be read ({error}); delete it and train again") from None
+        readable = torch.cat([part["readable"] for part in parts])
+        labels = torch.tensor(manifest.labels, dtype=torch.int64)
+        return Features(torch.cat([part["features"] for part in parts]), labels.where(readable, UNREADABLE))
+
+    def _compute(
+        self,
+        samples: SampleViews,
+        rows: range,
+        name: str,
+        tally: UnreadableTally,
+        advance: Callable[[int], None],
+        stopping: Callable[[], bool],
+    ) -> dict[str, Tensor]:
+        """Features of these rows, or of the first of them when it is to stop."""
+        manifest = samples.reader.manifest
+        features, readable = torch.zeros(len(rows), self.width), torch.zeros(len(rows), dtype=torch.bool)
+        part, num_done = dataclasses.replace(samples, rows=rows), 0
+        for batch in view_batches(part, batch_size=self.batch_size, num_workers=self.num_workers):
+            tally.add({f"{name}/{manifest[row].sample_id}": why for row, why in batch.unreadable.items()})
+            if batch.indices:
+                places = torch.tensor(batch.indices) - rows.start
+                features[places] = self.embed(batch.frames).unflatten(0, (len(places), -1)).mean(1)
+                readable[places] = True
+            num_done += len(batch.indices) + len(batch.unreadable)
+            advance(len(batch.indices) + len(batch.unreadable))
+            if stopping():
+                break
+        return {"features": features[:num_done], "readable": readable[:num_done]}
+
+    def _folder(self, name: str, samples: SampleViews) -> Path:
+        digest = hashlib.sha256(json.dumps(self._depends_on(samples)).encode()).hexdigest()
+        return self.folder / f"{name}-{samples.reader.manifest.split}-{digest[:12]}"
+
+    def _depends_on(self, samples: SampleViews) -> dict[str, str | int]:
+        return {
+            "backbone": self.backbone,
+            "manifest": samples.reader.manifest.digest,
+            "num_frames": samples.reader.num_frames,
+            "image_size": samples.reader.crop_px,
+            "num_clips": samples.num_clips,
+            "num_crops": samples.num_crops,
+            "precision": self.precision,
+        }
+
+
+def backbone_digest(model: TimeSformer) -> str:
+    """SHA-256 of all that a model's features depend on: its architecture, normalisation, and weights but the heads'."""
+    config = asdict(dataclasses.replace(model.config, heads={}, drop_path_rate=0.0))
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        if not name.startswith("heads."):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _parts(num_rows: int) -> list[range]:
+    """The rows of each part, as they are dealt out to processes."""
+    return [range(first, min(first + ROWS_A_PART, num_rows)) for first in range(0, num_rows, ROWS_A_PART)]
+
+
+def _files(folder: Path, rows: range) -> list[Path]:
+    """The files that hold the rows of a part, as far as there are any: one, or several if it was interrupted."""
+    names = sorted(file.stem for file in folder.glob("*.safetensors"))
+    ends = {int(name.split("-")[0]): int(name.split("-")[1]) for name in names}
+    files, first = [], rows.start
+    while first < rows.stop and first in ends:
+        files.append(_file(folder, range(first, ends[first])))
+        first = ends[first]
+    return files
+
+
+def _missing(folder: Path, rows: range) -> range:
+    """The rows of a part that are in no file."""
+    files = _files(folder, rows)
+    return range(int(files[-1].stem.split("-")[1]), rows.stop) if files else rows
+
+
+def _file(folder: Path, rows: range) -> Path:
+    return folder / f"{rows.start:08d}-{rows.stop:08d}.safetensors"

@@ -1,0 +1,57 @@
+"""A dataset in which some files are broken, each in its own way."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cover.catalog.folder import index_folder
+from cover.catalog.manifest import Manifest
+
+sys.path.append(str(Path(__file__).parent))  # so that tests find scenes.py
+
+BROKEN = {
+    "jump/cut.mp4": "Invalid data found when processing input",
+    "jump/empty.mp4": "Invalid data found when processing input",
+    "run/gone.mp4": "no such file",
+}
+
+
+@pytest.fixture
+def broken() -> dict[str, str]:
+    """sample_id → the reason why it is unreadable."""
+    return dict(BROKEN)
+
+
+@pytest.fixture
+def broken_manifest(tmp_path: Path, write_video: Callable[..., Path]) -> Manifest:
+    """Eight good videos of 20 to 27 frames in jump/ and run/, and those of BROKEN."""
+    return _index(_write_clips(tmp_path / "clips", write_video))
+
+
+@pytest.fixture
+def hanging_manifest(tmp_path: Path, broken: dict[str, str], write_video: Callable[..., Path]) -> Manifest:
+    """The same, and at its end a pipe, the opening of which blocks for ever; `broken` has it, with a limit of 2 s."""
+    root = _write_clips(tmp_path / "clips", write_video)
+    os.mkfifo(root / "run/pipe.mp4")
+    broken["run/pipe.mp4"] = "timed out after 2 s"
+    return _index(root)
+
+
+def _write_clips(root: Path, write_video: Callable[..., Path]) -> Path:
+    for index in range(8):
+        write_video(root / ("jump" if index % 2 else "run") / f"{index}.mp4", num_frames=20 + index)
+    (root / "jump/cut.mp4").write_bytes((root / "jump/1.mp4").read_bytes()[:700])
+    (root / "jump/empty.mp4").touch()
+    (root / "run/gone.mp4").touch()
+    return root
+
+
+def _index(root: Path) -> Manifest:
+    manifest = index_folder(root, kind="video", out=root.parent)[0]
+    (root / "run/gone.mp4").unlink()
+    return manifest
