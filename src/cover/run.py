@@ -92,7 +92,7 @@ def train(
     if is_probe:
         features = frozen_features(recipe, model, manifests, validation, run.parent / FEATURES, accelerator)
         if isinstance(features, signal.Signals):
-            accelerator.end_training()
+            engine.close()
             return features
         batches, validate = feature_batches(mixture, features.training), feature_validator(features.validation)
     else:
@@ -115,7 +115,6 @@ def train(
     stopped = trainer.fit()
     accelerator.wait_for_everyone()  # until the last checkpoint is written
     engine.close()
-    accelerator.end_training()
     return stopped
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tests.run.tiny import IMAGES, VIDEOS, MakeRecipe, lines_of, quiet
 
 import cover
+from cover.recipe import Recipe
 from cover.run import train
 
 PROGRAM = """
@@ -79,6 +80,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretra
     files = [write(name, **changes) for name, changes in SPLITS.items()]
     files += [write("mixed.a", max_steps=STOP), write("mixed.b", parallel="fsdp")]
     files += [write("half", max_steps=STOP, parallel="fsdp"), write("none", parallel="none")]
+    probe_of(recipe_of, pretrained).write(folder / "probe.toml")
+    files += ["probe.toml"]
     (folder / "program.py").write_text(PROGRAM)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "program.py"]
     environment = os.environ | {"PYTHONPATH": str(Path(cover.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -90,6 +93,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretra
         recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING), folder / "runs" / "one", quiet()
     )
     return folder
+
+
+def probe_of(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
+    plain = {"randaugment": {"num_ops": 0}, "mixup": 0.0, "cutmix": 0.0}
+    return recipe_of("probe", IMAGES, init=pretrained, augmentation=plain, training={"micro_batches": 1})
 
 
 def same_as_one_process(folder: Path, name: str) -> None:
@@ -125,6 +133,18 @@ def test_a_recipe_for_one_process_is_refused_by_all_of_several(runs: Path) -> No
             "training.parallel = 'none' is for one process, and 2 were started; start one, or set it to 'ddp' or 'fsdp'"
         )
     assert not (runs / "runs" / "none").exists()
+
+
+def test_two_processes_train_a_probe_as_one(
+    runs: Path, recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path
+) -> None:
+    assert json.loads((runs / "probe.1.json").read_text())["wrapped"] == "DistributedDataParallel"
+    assert not train(probe_of(recipe_of, pretrained), tmp_path / "one", quiet())
+    found, expected = (
+        [line["loss"] for line in lines_of(run) if "loss" in line]
+        for run in (runs / "runs" / "probe", tmp_path / "one")
+    )
+    assert found == pytest.approx(expected, rel=1e-5) and found
 
 
 def test_validation_is_shared_and_counts_each_sample_once(runs: Path) -> None:

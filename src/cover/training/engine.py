@@ -104,12 +104,11 @@ class Engine:
                 self.optimizer.state[parameters[name]][states[0]] = placed
 
     def close(self) -> None:
-        """Let go of DDP while the processes are still connected.
-
-        Freed after its process group, it is the one to end it, and on CPUs now and then waits for ever: it holds the
-        interpreter's lock and joins a thread of gloo that wants it (seen with torch 2.13).
-        """
+        """Close the trackers and part from the other processes."""
+        # DDP goes first. Left over, it would be the one to end the process group, and on CPUs now and then wait for
+        # ever: it holds the interpreter's lock and joins a thread of gloo that wants it (seen with torch 2.13).
         self.wrapped = self.model
+        self.accelerator.end_training()
 
     def _averaged(self) -> AbstractContextManager[None]:
         return self.average.in_place() if self.average else nullcontext()
