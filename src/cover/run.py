@@ -97,7 +97,7 @@ def train(
         if is_probe:
             features = frozen_features(recipe, model, manifests, validation, run.parent / FEATURES, accelerator)
             if isinstance(features, signal.Signals):
-                accelerator.end_training()
+                engine.close()
                 return features
             batches, validate = feature_batches(mixture, features.training), feature_validator(features.validation)
         else:
@@ -119,7 +119,7 @@ def train(
             console=console,
         ).fit()
     accelerator.wait_for_everyone()  # until the last checkpoint is written
-    accelerator.end_training()
+    engine.close()
     return stopped
 
 

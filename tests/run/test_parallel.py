@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 from tests.run.tiny import IMAGES, VIDEOS, MakeRecipe, lines_of, quiet
 
 import cover
+from cover.recipe import Recipe
 from cover.run import train
 
 PROGRAM = """
-import json, os, sys
+import gc, json, os, sys
 from io import StringIO
 from pathlib import Path
 from accelerate import Accelerator
@@ -28,6 +29,7 @@ from cover.errors import RecipeError
 from cover.recipe import read_recipe
 from cover.run import train
 from cover.training.trainer import Trainer
+from torch.nn.parallel import DistributedDataParallel
 
 fit = Trainer.fit
 
@@ -38,8 +40,14 @@ def noted_fit(trainer):
     Path(f"{trainer.run.name}.{os.environ['RANK']}.json").write_text(json.dumps(found))
     return fit(trainer)
 
+def noted_end(accelerator):  # the processes stay together for the next run
+    # Freed later than its process group, DDP can hang.
+    alive = sum(type(thing) is DistributedDataParallel for thing in gc.get_objects())
+    assert not alive
+    accelerator.wait_for_everyone()
+
 Trainer.fit = noted_fit
-Accelerator.end_training = Accelerator.wait_for_everyone  # the processes stay together for the next run
+Accelerator.end_training = noted_end
 for recipe in sys.argv[1:]:
     name = recipe.split(".")[0]
     try:
@@ -72,6 +80,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretra
     files = [write(name, **changes) for name, changes in SPLITS.items()]
     files += [write("mixed.a", max_steps=STOP), write("mixed.b", parallel="fsdp")]
     files += [write("half", max_steps=STOP, parallel="fsdp"), write("none", parallel="none")]
+    probe_of(recipe_of, pretrained).write(folder / "probe.toml")
+    files += ["probe.toml"]
     (folder / "program.py").write_text(PROGRAM)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "program.py"]
     environment = os.environ | {"PYTHONPATH": str(Path(cover.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -83,6 +93,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretra
         recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING), folder / "runs" / "one", quiet()
     )
     return folder
+
+
+def probe_of(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
+    plain = {"randaugment": {"num_ops": 0}, "mixup": 0.0, "cutmix": 0.0}
+    return recipe_of("probe", IMAGES, init=pretrained, augmentation=plain, training={"micro_batches": 1})
 
 
 def same_as_one_process(folder: Path, name: str) -> None:
@@ -118,6 +133,18 @@ def test_a_recipe_for_one_process_is_refused_by_all_of_several(runs: Path) -> No
             "training.parallel = 'none' is for one process, and 2 were started; start one, or set it to 'ddp' or 'fsdp'"
         )
     assert not (runs / "runs" / "none").exists()
+
+
+def test_two_processes_train_a_probe_as_one(
+    runs: Path, recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path
+) -> None:
+    assert json.loads((runs / "probe.1.json").read_text())["wrapped"] == "DistributedDataParallel"
+    assert not train(probe_of(recipe_of, pretrained), tmp_path / "one", quiet())
+    found, expected = (
+        [line["loss"] for line in lines_of(run) if "loss" in line]
+        for run in (runs / "runs" / "probe", tmp_path / "one")
+    )
+    assert found == pytest.approx(expected, rel=1e-5) and found
 
 
 def test_validation_is_shared_and_counts_each_sample_once(runs: Path) -> None:

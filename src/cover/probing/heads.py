@@ -18,6 +18,7 @@ from cover.recipe import Recipe
 from cover.training.average import WeightAverage
 from cover.training.engine import Engine
 from cover.training.optimizer import create_optimizer
+from cover.training.parallel import replicate
 from cover.training.trainer import Validate
 
 
@@ -84,7 +85,7 @@ class HeadEngine(Engine):
         self.model = model.to(accelerator.device).eval()
         self.recipe = recipe
         self.accelerator = accelerator
-        self.wrapped = accelerator.prepare(Heads(model))
+        self.wrapped = replicate(Heads(model), accelerator)
         self.optimizer = accelerator.prepare(create_optimizer(model.heads, recipe.optimizer))
         decay = recipe.training.ema_decay
         self.average = None if decay is None else WeightAverage(model, decay)

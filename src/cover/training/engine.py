@@ -103,5 +103,12 @@ class Engine:
                 placed = placed_like(value, parameters[name]) if value.ndim else value
                 self.optimizer.state[parameters[name]][states[0]] = placed
 
+    def close(self) -> None:
+        """Close the trackers and part from the other processes."""
+        # DDP goes first. Left over, it would be the one to end the process group, and on CPUs now and then wait for
+        # ever: it holds the interpreter's lock and joins a thread of gloo that wants it (seen with torch 2.13).
+        self.wrapped = self.model
+        self.accelerator.end_training()
+
     def _averaged(self) -> AbstractContextManager[None]:
         return self.average.in_place() if self.average else nullcontext()

@@ -38,15 +38,20 @@ def parallelise(model: TimeSformer, section: TrainingSection, accelerator: Accel
     """
     if section.compile:
         compile_blocks(model)
+    if accelerator.num_processes == 1 or section.parallel != "fsdp":
+        return replicate(model, accelerator)
+    for block in model.blocks:
+        fully_shard(block)
+    fully_shard(model)
+    return model
+
+
+def replicate(module: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """DDP around a module on its device; the module itself where there is one process."""
     if accelerator.num_processes == 1:
-        return model
-    if section.parallel == "fsdp":
-        for block in model.blocks:
-            fully_shard(block)
-        fully_shard(model)
-        return model
+        return module
     device_ids = [accelerator.device.index] if accelerator.device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids, gradient_as_bucket_view=True)
+    return DistributedDataParallel(module, device_ids, gradient_as_bucket_view=True)
 
 
 def recompute_blocks(model: TimeSformer, every: int) -> None:
