@@ -146,9 +146,29 @@ def test_a_dataset_is_checked_and_packed(trained: Path, cover: Cover, monkeypatc
     assert "no such file" in unreadable.out and "25.00%" in unreadable.out and "train/in/0.mp4" in unreadable.out
 
 
+def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    for split, lines in {"train": "train/in/0.mp4 in\ntrain/out/3.mp4 out\n", "test": "train/in/0.mp4 in\n"}.items():
+        Path(f"{split}.txt").write_text(lines)
+        cover("index", "csv", f"{split}.txt", "--root", "moves", "--kind", "video", "--name", "lists", "--split", split)
+    lists = ["manifests/lists-train.arrow", "manifests/lists-test.arrow"]
+    leaks = cover("check", *lists, "--leaks", "--no-frames", "--out", "leaks.csv")
+    assert leaks.code == 1 and leaks.err == ""
+    assert "lists train" in leaks.out and "same source, overlapping" in leaks.out
+    assert "lists: 1 training samples occur in evaluation splits\n" in leaks.out
+    assert leaks.out.endswith("leave them out with: --set 'data.exclude=[\"leaks.csv\"]'\n")
+    training = ["train", "moves.toml", "--out", "clean", "--set", "datasets.moves.train=manifests/lists-train.arrow"]
+    assert "left out: 1 of moves" in cover(*training, "--set", 'data.exclude=["leaks.csv"]').out
+
+    nothing = cover("check", "manifests/moves-train.arrow", "manifests/moves-test.arrow", "--leaks", "--no-frames")
+    assert nothing == (0, "no training sample occurs in an evaluation split\n", "")
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
+        ("check manifests/moves-train.arrow --leaks", "no val or test manifest is among them; leaks are from "),
+        ("check manifests/moves-train.arrow --no-frames", "--out and --no-frames are about leaks; add --leaks"),
         ("train absent.toml", "absent.toml: no such recipe; give the path of a TOML file"),
         ("train moves.toml --set model.dept=3", "moves.toml: unknown key 'model.dept'; known here: variant, "),
         ("train moves.toml --set training.epochs=many", "moves.toml: training.epochs = 'many': input should be a "),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from cover.errors import CheckpointError, DecodeError, RecipeError
 from cover.evaluation.evaluate import count_correct
+from cover.media.workers import workers_watched
 from cover.mixture.mixture import Mixture
 from cover.mixture.table import mixture_rows, mixture_table
 from cover.models.create import build
@@ -89,30 +91,33 @@ def train(
     if shown:
         describe_run(recipe, run, mixture, shown)
     accelerator.init_trackers("cover", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
-    if is_probe:
-        features = frozen_features(recipe, model, manifests, validation, run.parent / FEATURES, accelerator)
-        if isinstance(features, signal.Signals):
-            accelerator.end_training()
-            return features
-        batches, validate = feature_batches(mixture, features.training), feature_validator(features.validation)
-    else:
-        batches, validate = iter(mixture), validator(recipe, validation, accelerator)
-    trainer = Trainer(
-        recipe=recipe,
-        run=run,
-        engine=engine,
-        batches=batches,
-        micro_batches=mixture.num_micro_batches,
-        num_steps=num_steps,
-        steps_per_epoch=steps_per_epoch,
-        epochs_per_step={name: rate / len(manifests[name]) for name, rate in mixture.schedule.expected.items()},
-        validate=validate if validation else None,
-        state=state,
-        totals=totals,
-        speed=speed_meter(recipe, model, mixture, accelerator),
-        console=console,
-    )
-    stopped = trainer.fit()
+    with ExitStack() as stack:
+        stack.enter_context(workers_watched(f"then go on from the last checkpoint of {run} with --resume"))
+        stack.callback(show_unreadable, mixture, shown)
+        if is_probe:
+            features = frozen_features(recipe, model, manifests, validation, run.parent / FEATURES, accelerator)
+            if isinstance(features, signal.Signals):
+                accelerator.end_training()
+                return features
+            batches, validate = feature_batches(mixture, features.training), feature_validator(features.validation)
+        else:
+            batches, validate = iter(mixture), validator(recipe, validation, accelerator)
+        stopped = Trainer(
+            recipe=recipe,
+            run=run,
+            engine=engine,
+            batches=stack.enter_context(closing(batches)),
+            unreadable=mixture.unreadable,
+            micro_batches=mixture.num_micro_batches,
+            num_steps=num_steps,
+            steps_per_epoch=steps_per_epoch,
+            epochs_per_step={name: rate / len(manifests[name]) for name, rate in mixture.schedule.expected.items()},
+            validate=validate if validation else None,
+            state=state,
+            totals=totals,
+            speed=speed_meter(recipe, model, mixture, accelerator),
+            console=console,
+        ).fit()
     accelerator.wait_for_everyone()  # until the last checkpoint is written
     accelerator.end_training()
     return stopped
@@ -269,6 +274,12 @@ def describe_run(recipe: Recipe, run: Path, mixture: Mixture, console: Console) 
     rows = mixture_rows(mixture, reduction=recipe.training.reduction)
     (run / "mixture.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     console.print(mixture_table(rows))
+
+
+def show_unreadable(mixture: Mixture, console: Console | None) -> None:
+    """Print what was found unreadable, by reason, if anything was."""
+    if console and any(mixture.unreadable.reasons.values()):
+        console.print(mixture.unreadable.table())
 
 
 def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) -> Validate:

@@ -21,6 +21,7 @@ from cover.evaluation.strips import Strip, sample_strips
 from cover.evaluation.terminal import print_comparison
 from cover.inference.predict import Prediction, predict_file
 from cover.media.reader import ClipReader
+from cover.media.workers import workers_watched
 from cover.mixture.mixture import default_short_side_px
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import find_checkpoint, load_model
@@ -81,18 +82,19 @@ class TrainedRun:
     ) -> DatasetResult:
         """Score the dataset's head on a manifest and write the result into the run folder."""
         views = self.recipe.evaluation
-        result = evaluate_dataset(
-            self.predict_datasets,
-            self.reader(dataset, manifest),
-            name=dataset,
-            order=order,
-            num_clips=num_clips or views.num_clips,
-            num_crops=num_crops or views.num_crops,
-            batch_size=views.batch_size,
-            num_workers=self.recipe.num_workers,
-            reversal_pairs=self.recipe.datasets[dataset].reversal_pairs,
-            checkpoint=self.checkpoint.name,
-        )
+        with workers_watched("then evaluate again"):
+            result = evaluate_dataset(
+                self.predict_datasets,
+                self.reader(dataset, manifest),
+                name=dataset,
+                order=order,
+                num_clips=num_clips or views.num_clips,
+                num_crops=num_crops or views.num_crops,
+                batch_size=views.batch_size,
+                num_workers=self.recipe.num_workers,
+                reversal_pairs=self.recipe.datasets[dataset].reversal_pairs,
+                checkpoint=self.checkpoint.name,
+            )
         result.save(self.folder)
         return result
 

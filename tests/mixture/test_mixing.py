@@ -119,7 +119,7 @@ def test_the_partner_of_an_unreadable_clip_stays_unmixed(datasets: list[Dataset]
     for key in unmixed:
         frames, label, partner_label, _ = clips[key]
         assert frames.equal(frames_of[key[2]]) and label == partner_label != UNREADABLE
-    assert list(mixture.unreadable) == [f"videos/{broken.sample_id}"]
+    assert list(mixture.unreadable.reasons["videos"]) == [broken.sample_id]
 
 
 def test_without_mixing_batches_carry_one_label(datasets: list[Dataset]) -> None:

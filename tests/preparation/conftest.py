@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import pytest
 
 from cover.catalog.folder import index_folder
 from cover.catalog.manifest import Manifest
-
-sys.path.append(str(Path(__file__).parent))  # so that tests find scenes.py
 
 BROKEN = {
     "jump/cut.mp4": "Invalid data found when processing input",

@@ -14,9 +14,10 @@ import pytest
 
 from cover.catalog.manifest import Manifest
 from cover.errors import CoverError
+from cover.media.reasons import count_reasons
 from cover.preparation.check import check
 from cover.preparation.journal import Shard
-from cover.preparation.reasons import count_reasons, unreadable_rows
+from cover.preparation.reasons import unreadable_rows
 from cover.preparation.survey import Pool
 
 POOL = Pool(num_processes=2, timeout_seconds=2)

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenes import scene, write_frames
+from tests.preparation.scenes import scene, write_frames
 
 from cover.catalog.exclusion import read_exclusions, without_excluded
 from cover.catalog.folder import index_folder
 from cover.catalog.manifest import Manifest, write_manifest
 from cover.errors import CoverError
 from cover.preparation.leaks import find_leaks, num_leaking, write_leaks
+from cover.preparation.survey import Pool
 
 
 def manifest_of(folder: Path, name: str, split: str, rows: list[dict[str, Any]]) -> Manifest:
@@ -39,7 +40,7 @@ def manifests(tmp_path: Path) -> list[Manifest]:
 
 
 def test_leaks_are_told_by_dataset_and_reason_and_can_be_left_out(manifests: list[Manifest], tmp_path: Path) -> None:
-    leaks = find_leaks(manifests, by_frames=False)
+    leaks = find_leaks(manifests, pool=None)
     assert [(some.train.name, some.evaluation.name, some.reason, list(some.pairs())) for some in leaks] == [
         ("kinetics", "moments", "same source, overlapping", [(manifests[0][0].sample_id, "moments-val/1.mp4")]),
         ("kinetics", "moments", "same source, time unknown", [(manifests[0][2].sample_id, "moments-val/3.mp4")]),
@@ -54,7 +55,7 @@ def test_leaks_are_told_by_dataset_and_reason_and_can_be_left_out(manifests: lis
 def test_leaks_are_of_training_splits_into_others(manifests: list[Manifest]) -> None:
     for some, missing in ((manifests[:1], "val or test"), (manifests[1:2], "training")):
         with pytest.raises(CoverError, match=f"no {missing} manifest is among them"):
-            find_leaks(some, by_frames=False)
+            find_leaks(some, pool=None)
 
 
 def test_clips_that_look_alike_leak(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_clips_that_look_alike_leak(tmp_path: Path) -> None:
         write_frames(tmp_path / "ours" / "train" / "class" / f"{number}.mp4", scene(number))
         write_frames(tmp_path / "theirs" / "val" / "class" / f"{number}.mp4", scene(2 + number), quality=30)
     manifests = [index_folder(tmp_path / name, kind="video", out=tmp_path)[0] for name in ("ours", "theirs")]
-    (leaks,) = find_leaks(manifests, num_processes=1)
+    (leaks,) = find_leaks(manifests, Pool(num_processes=1))
     assert leaks.reason == "similar frames"
     assert list(leaks.pairs()) == [
         ("train/class/2.mp4", "theirs-val/val/class/0.mp4"),

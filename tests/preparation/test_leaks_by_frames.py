@@ -6,16 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scenes import Frames, cut, scaled, scene, with_bars, write_frames
+from tests.preparation.scenes import Frames, cut, scaled, scene, with_bars, write_frames
 
 from cover.catalog.folder import index_folder
 from cover.catalog.manifest import Manifest
 from cover.catalog.suffixes import Kind
 from cover.preparation.frame_hashes import HASH_BYTES, hash_frames, read_hashes
 from cover.preparation.leaks_by_frames import leaks_by_frames
+from cover.preparation.survey import Pool
 
 pytest.importorskip("imagehash")
 
+POOL = Pool(num_processes=1)
 COPIES: dict[str, Callable[[Frames], Frames]] = {
     "the same": lambda frames: frames,
     "half the size": lambda frames: scaled(frames, 80, 60),
@@ -37,7 +39,7 @@ def test_badly_encoded_copies_are_found_and_other_scenes_are_not(tmp_path: Path)
         write_frames(tmp_path / "copies" / "class" / f"{name}.mp4", change(scene(seed)), quality=38)
         write_frames(tmp_path / "copies" / "class" / f"{name}, other.mp4", change(scene(100 + seed)), quality=38)
     train, evaluation = manifest_of(tmp_path / "originals"), manifest_of(tmp_path / "copies")
-    leaks = leaks_by_frames(read_hashes(train, 1), read_hashes(evaluation, 1))
+    leaks = leaks_by_frames(read_hashes(train, POOL), read_hashes(evaluation, POOL))
     found = {train[row].sample_id: evaluation[match].sample_id for row, match in zip(*leaks, strict=True)}
     assert found == {f"class/{name}.mp4": f"class/{name}.mp4" for name in COPIES}
 
@@ -56,7 +58,7 @@ def test_images_match_their_smaller_copies(tmp_path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(scene(seed + (split == "val"))[0]).resize(size).save(path, quality=30)
     train, val = index_folder(tmp_path / "images", kind="image", out=tmp_path)
-    leaks = leaks_by_frames(read_hashes(train, 1), read_hashes(val, 1))
+    leaks = leaks_by_frames(read_hashes(train, POOL), read_hashes(val, POOL))
     assert leaks.rows.tolist() == [1, 2, 3, 4, 5] and leaks.matches.tolist() == [0, 1, 2, 3, 4]
 
 
@@ -89,10 +91,10 @@ def test_hashes_are_kept_and_an_interrupted_call_goes_on(tmp_path: Path) -> None
         write_frames(tmp_path / "clips" / "class" / f"{seed}.mp4", scene(seed))
     (tmp_path / "clips/class/broken.mp4").write_bytes(b"no video")
     manifest = manifest_of(tmp_path / "clips")
-    first = read_hashes(manifest, 1)
+    first = read_hashes(manifest, POOL)
     assert first.any((1, 2, 3)).tolist() == [True, True, True, False]
     for seed in (0, 2):
         (tmp_path / f"clips/class/{seed}.mp4").unlink()
     kept = np.lib.format.open_memmap(next(tmp_path.glob("*.hashes.npy")), "r+")
     kept[1] = 0  # as if it had not been come to
-    assert np.array_equal(read_hashes(manifest, 1), first)
+    assert np.array_equal(read_hashes(manifest, POOL), first)

@@ -90,7 +90,12 @@ def test_times_that_are_not_known_are_so(tmp_path: Path) -> None:
 
 
 def test_names_of_another_form_are_no_ids(tmp_path: Path) -> None:
-    names = ["xabcdefghijk_000012_000022.mp4", "abcdefghijk_12_22.mp4", "abcdefghijk_000012_000022", "abcdefghijl.mp4"]
+    names = [
+        "xabcdefghijk_000012_000022.mp4",
+        "abcdefghijk_12_22.mp4",
+        "abcdefghijk_000012_000022_1.mp4",
+        "abcdefghijl.mp4",
+    ]
     found = read_sources(tmp_path, [{"path": name} for name in names])
     assert [source for source, _, _ in found] == [f"{tmp_path}/{name}" for name in names]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import shutil
 import signal
+import time
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,12 @@ from cover.models.weights import find_checkpoint, load_model
 from cover.recipe import Recipe, read_recipe
 from cover.run import train
 from cover.trained import TrainedRun
+
+
+def printed(console: Console) -> str:
+    """What a quiet console was given, words apart by single spaces."""
+    assert isinstance(console.file, StringIO)
+    return " ".join(console.file.getvalue().split())
 
 
 class InterruptedConsole(Console):
@@ -266,13 +274,47 @@ def test_an_undecodable_file_is_named_counted_and_too_many_stop_the_training(
     def recipe(share: float) -> Recipe:
         return recipe_of("standard", ["jumps"], root=tmp_path, data={"max_unreadable_share": share})
 
+    console = quiet()
     with caplog.at_level(logging.WARNING):
-        assert not train(recipe(0.01), tmp_path / "run", quiet())
+        assert not train(recipe(0.01), tmp_path / "run", console)
     assert [record.getMessage() for record in caplog.records if "left/1.mp4 is unreadable" in record.getMessage()]
     rows = [line["datasets"]["jumps"] for line in lines_of(tmp_path / "run")]
     assert [sum(row[count] for row in rows) for count in ("clips", "unreadable")] == [2 * 11, 2 * 1]
+    reasons = [row["unreadable_reasons"] for row in rows if row["unreadable"]]
+    assert reasons == [{"Invalid data found when processing input": 1}] * 2
+    summary = "jumps 1 Invalid data found when processing input left/1.mp4"
+    assert summary in printed(console)
+
+    strict = quiet()
     with pytest.raises(DecodeError, match=r"samples of 'jumps' are unreadable.*max_unreadable_share = 0 .*1\.mp4"):
-        train(recipe(0.0), tmp_path / "strict", quiet())
+        train(recipe(0.0), tmp_path / "strict", strict)
+    assert summary in printed(strict)
+
+
+class KillingConsole(Console):
+    """Kills a process that decodes when the first validation is printed, as a system does that has no memory left."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*objects, **options)
+        if "validation top-1" in "".join(map(str, objects)):
+            min(multiprocessing.active_children(), key=lambda worker: worker.pid or 0).kill()
+            time.sleep(30)  # until the news arrive
+
+
+def test_a_killed_worker_ends_the_run_in_one_line_and_it_resumes(
+    finished: Path, cotrain: Recipe, tmp_path: Path
+) -> None:
+    recipe = cotrain.model_copy(update={"data": cotrain.data.model_copy(update={"num_workers": 2})})
+    run = tmp_path / "run"
+    with pytest.raises(CoverError) as caught:
+        train(recipe, run, KillingConsole(file=StringIO(), width=120))
+    assert str(caught.value) == (
+        "a process that decodes clips was killed, most often for want of memory: give it more, or lower "
+        f"data.num_workers; then go on from the last checkpoint of {run} with --resume"
+    )
+    assert (run / "latest").read_text() == "step-2\n"
+    assert not train(recipe, run, quiet(), resume=True)
+    assert lines_of(run) == lines_of(finished)
 
 
 def test_numbers_that_are_not_finite_end_the_run_with_the_checkpoint_before_intact(

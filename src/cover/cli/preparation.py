@@ -25,10 +25,10 @@ Again = Annotated[bool, typer.Option("--again", help="Also try again what was un
 ShardOption = Annotated[
     str | None, typer.Option("--shard", metavar="I/N", help="Do part I of N only, numbered from 1; merge them after.")
 ]
+Merge = Annotated[bool, typer.Option("--merge", help="Decode nothing: put together what all shards have found.")]
 Leaks = Annotated[bool, typer.Option("--leaks", help="Find training samples that occur in a val or test split.")]
 Frames = Annotated[bool, typer.Option(help="Find leaks also by how frames look, which decodes some of every sample.")]
 LeaksOut = Annotated[Path | None, typer.Option(help="List of leaks to write, for `exclude` in a recipe's [data].")]
-Merge = Annotated[bool, typer.Option("--merge", help="Decode nothing: put together what all shards have found.")]
 
 
 @app.command("check")
@@ -52,17 +52,18 @@ def check_command(
     With --leaks, find the training samples that occur in a val or test split of any of the datasets instead: by source
     and time (YouTube ids), and by what frames look like.
     """
-    if leaks:
-        raise typer.Exit(print_leaks(manifests, frames, out, processes, timeout_seconds))
-    if out or not frames:
-        raise CoverError("--out and --no-frames are about leaks; add --leaks")
     from cover.catalog.manifest import Manifest
     from cover.preparation.check import check
     from cover.preparation.reasons import unreadable_rows
     from cover.preparation.survey import Pool
 
-    surveys = [check(Manifest.open(path), num_frames=num_frames) for path in manifests]
-    checked = list(_carried_out(surveys, Pool(processes, timeout_seconds), again, shard, merge))
+    pool, opened = Pool(processes, timeout_seconds), [Manifest.open(path) for path in manifests]
+    if leaks:
+        raise typer.Exit(print_leaks(opened, pool if frames else None, out))
+    if out or not frames:
+        raise CoverError("--out and --no-frames are about leaks; add --leaks")
+    surveys = [check(manifest, num_frames=num_frames) for manifest in opened]
+    checked = list(_carried_out(surveys, pool, again, shard, merge))
     raise typer.Exit(any(unreadable_rows(manifest) for _, manifest in checked))
 
 
@@ -136,7 +137,7 @@ def print_summary(manifest: Manifest, unreadable: Mapping[int, str], num_samples
     from rich.markup import escape
     from rich.table import Column, Table
 
-    from cover.preparation.reasons import count_reasons
+    from cover.media.reasons import count_reasons
 
     terminal = console()
     num_readable = num_samples - len(unreadable)
@@ -151,14 +152,12 @@ def print_summary(manifest: Manifest, unreadable: Mapping[int, str], num_samples
     terminal.print(table)
 
 
-def print_leaks(paths: list[Path], frames: bool, out: Path | None, processes: int | None, seconds: float) -> bool:
+def print_leaks(manifests: list[Manifest], pool: Pool | None, out: Path | None) -> bool:
     """Print which training samples leak, and write them to `out`. Returns whether any does."""
-    from cover.catalog.manifest import Manifest
     from cover.preparation.leaks import find_leaks, leaks_table, num_leaking, write_leaks
 
-    manifests = [Manifest.open(path) for path in paths]
     with _resumable():
-        leaks = find_leaks(manifests, by_frames=frames, num_processes=processes, timeout_seconds=seconds)
+        leaks = find_leaks(manifests, pool)
     terminal = console()
     if leaks:
         terminal.print(leaks_table(leaks))

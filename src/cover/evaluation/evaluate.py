@@ -48,7 +48,7 @@ def evaluate_dataset(
     unreadable: dict[str, str] = {}
     start = time.perf_counter()
     for batch in track(batches, f"{name} {manifest.split}, {order}", unit="batches"):
-        unreadable |= {manifest[index].sample_id: reason for index, reason in batch.unreadable.items()}
+        unreadable |= {manifest[index].sample_id: str(error) for index, error in batch.unreadable.items()}
         if batch.indices:
             tally.update(*_scored(predict, name, reader, batch))
     if not tally.num_samples:

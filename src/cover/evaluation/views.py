@@ -24,11 +24,11 @@ class ViewBatch:
 
     indices: list[int]
     frames: Tensor
-    unreadable: dict[int, str]
+    unreadable: dict[int, DecodeError]
 
 
 @dataclass(frozen=True)
-class SampleViews(Dataset[tuple[int, Tensor | str]]):
+class SampleViews(Dataset[tuple[int, Tensor | DecodeError]]):
     """Number -> (manifest row, uint8 frames [T,V,C,Y,X]), or (row, why there are none).
 
     rows: the manifest rows to show; all of them if None.
@@ -44,12 +44,12 @@ class SampleViews(Dataset[tuple[int, Tensor | str]]):
     def __len__(self) -> int:
         return len(self.reader.manifest) if self.rows is None else len(self.rows)
 
-    def __getitem__(self, number: int) -> tuple[int, Tensor | str]:
+    def __getitem__(self, number: int) -> tuple[int, Tensor | DecodeError]:
         index = number if self.rows is None else self.rows[number]
         try:
             views_vtcyx = self.reader.views(index, num_clips=self.num_clips, num_crops=self.num_crops)
         except DecodeError as error:
-            return index, str(error)
+            return index, DecodeError(str(error), error.reason)  # anew: what caused it need not be picklable
         return index, reorder(views_vtcyx.transpose(0, 1), self.order, seed=index)
 
 
@@ -58,8 +58,8 @@ def view_batches(samples: SampleViews, *, batch_size: int, num_workers: int) -> 
     return DataLoader(samples, batch_size, num_workers=num_workers, collate_fn=_stack)  # type: ignore[arg-type]
 
 
-def _stack(samples: list[tuple[int, Tensor | str]]) -> ViewBatch:
+def _stack(samples: list[tuple[int, Tensor | DecodeError]]) -> ViewBatch:
     decoded = {index: frames for index, frames in samples if isinstance(frames, Tensor)}
-    unreadable = {index: reason for index, reason in samples if isinstance(reason, str)}
+    unreadable = {index: error for index, error in samples if isinstance(error, DecodeError)}
     frames = torch.cat(list(decoded.values()), dim=1) if decoded else torch.empty(0)
     return ViewBatch(list(decoded), frames, unreadable)

@@ -23,9 +23,10 @@ from rich.console import Console
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from cover.catalog.manifest import Manifest
-from cover.errors import CoverError, DecodeError
+from cover.errors import DecodeError
 from cover.media.augment import scale_down
 from cover.media.decode import decode_clip
+from cover.media.workers import workers_watched
 from cover.progress import progress_bar
 
 Frames = npt.NDArray[np.uint8]
@@ -64,7 +65,7 @@ class FrameCache:
         """uint8 [T,Y,X,3]. Raises DecodeError, naming the file."""
         clip = self._clips[index]
         if isinstance(clip, DecodeError):
-            raise DecodeError(str(clip))
+            raise DecodeError(str(clip), clip.reason)
         return clip
 
     def __len__(self) -> int:
@@ -104,7 +105,7 @@ class _StoringDecoder(Dataset[_Outcome]):
             row, side = self.manifest[index], self._max_short_side_px
             frames = decode_clip(row, self.manifest.kind, self._num_frames, short_side_px=side)
         except DecodeError as error:
-            return DecodeError(str(error))  # anew: without what caused it, which need not be picklable
+            return DecodeError(str(error), error.reason)  # anew: without what caused it, which need not be picklable
         return self._store(scale_down(frames, self._max_short_side_px))
 
     def _store(self, frames: Frames) -> _Place:
@@ -129,15 +130,8 @@ def _decode_all(decoder: _StoringDecoder, num_workers: int) -> list[_Outcome]:
         generator=torch.Generator(),  # or the loader would draw from, and so change, the global random state
     )
     name = decoder.manifest.name
-    try:
+    with workers_watched(f"or switch off cache_frames, for which {name} was decoded"):
         return list(chain.from_iterable(_timed(iter(loader), name, len(decoder))))
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker (pid"):
-            raise
-        raise CoverError(
-            f"a process that decodes {name} was killed, most often for want of memory; give it more, "
-            "or switch cache_frames off"
-        ) from error
 
 
 def _timed(batches: Iterator[list[_Outcome]], name: str, num_clips: int) -> Iterator[list[_Outcome]]:

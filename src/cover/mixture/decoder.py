@@ -17,6 +17,7 @@ from cover.media.mixing import Mixing
 from cover.media.reader import ClipReader
 from cover.mixture.permutation import hash_63bit
 from cover.mixture.schedule import Sample, clip_seed
+from cover.mixture.unreadable import Fault
 
 
 class MicroBatch(NamedTuple):
@@ -28,10 +29,10 @@ class MicroBatch(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What came of it. faults: sample id -> why it could not be decoded."""
+    """What came of it. faults: of the clips that could not be decoded."""
 
     batch: MixedBatch
-    faults: dict[str, str]
+    faults: list[Fault]
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,12 @@ class MicroBatchDecoder(Dataset[Decoded]):
         by_dataset: dict[str, list[Sample]] = {}
         for sample in micro_batch.samples:
             by_dataset.setdefault(sample.dataset, []).append(sample)
-        faults: dict[str, str] = {}
+        faults: list[Fault] = []
         clips = {name: self._clips(name, samples, faults) for name, samples in by_dataset.items()}
         mixed = {name: self._mixed(clips[name], by_dataset[name]) for name in clips if self.mixings[name].is_on}
         return Decoded(MixedBatch(clips | mixed, micro_batch.counts, micro_batch.step), faults)
 
-    def _clips(self, dataset: str, samples: Sequence[Sample], faults: dict[str, str]) -> ClipBatch:
+    def _clips(self, dataset: str, samples: Sequence[Sample], faults: list[Fault]) -> ClipBatch:
         """Frames and labels of one dataset. What cannot be decoded stays zero, unlabelled, and goes into `faults`."""
         reader = self.readers[dataset]
         rows = [reader.manifest[sample.index] for sample in samples]
@@ -64,7 +65,7 @@ class MicroBatchDecoder(Dataset[Decoded]):
                 frames[:, place] = reader.train_clip(sample.index, seed)
             except DecodeError as error:
                 labels[place] = UNREADABLE
-                faults[sample_ids[place]] = str(error)
+                faults.append(Fault(dataset, rows[place].sample_id, str(error), error.reason))
         return ClipBatch(dataset, frames, labels, sample_ids, torch.tensor(seeds))
 
     def _mixed(self, clips: ClipBatch, samples: Sequence[Sample]) -> ClipBatch:
@@ -88,5 +89,5 @@ class MicroBatchDecoder(Dataset[Decoded]):
     def _partner(self, sample: Sample, clips: ClipBatch, places: Mapping[Sample, int]) -> tuple[Tensor, int]:
         """Frames [T,C,Y,X] and label of a partner: from the batch, or from its file where a slice ends between them."""
         if sample not in places:
-            clips, places = self._clips(sample.dataset, [sample], faults={}), {sample: 0}
+            clips, places = self._clips(sample.dataset, [sample], faults=[]), {sample: 0}
         return clips.frames[:, places[sample]], int(clips.labels[places[sample]])

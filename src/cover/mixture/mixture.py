@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ class Mixture(Iterable[MixedBatch]):
             for batch in mixture:       # one training epoch: {"k400": ClipBatch, "imagenet": ClipBatch}
                 ...
 
+    Closing an iterator, as contextlib.closing does, ends its decoding processes at once.
+
     What a step holds depends on the datasets, the seed and the step alone. Iterating gives `num_steps` steps from
     `self.step` on, which moves along; a mixture made with that number as its `start_step` goes on in the same way.
 
@@ -46,8 +48,11 @@ class Mixture(Iterable[MixedBatch]):
     rank, world_size: which of how many processes this is; each gets its own slice of every step.
     num_micro_batches: MixedBatches that this rank's slice of a step comes in.
     repeats: how often each row comes in a batch, augmented differently each time (see Schedule).
-    max_unreadable_share: of any dataset's samples; DecodeError beyond it (see UnreadableTally).
+    max_unreadable_share: of any dataset's samples; DecodeError beyond it, which several ranks raise together when they
+        call `unreadable.share`.
     pin_memory: whether batches lie in page-locked memory.
+
+    unreadable: the tally of samples that could not be decoded.
 
     Raises RecipeError for datasets that cannot be mixed, ManifestError for one that cannot be opened.
     """
@@ -92,12 +97,12 @@ class Mixture(Iterable[MixedBatch]):
         self.world_size = world_size
         self.num_micro_batches = num_micro_batches
         self.pin_memory = pin_memory
-        self._tally = UnreadableTally(max_unreadable_share, self.schedule.sizes)
+        self.unreadable = UnreadableTally(max_unreadable_share, self.schedule.sizes, world_size)
 
-    def __iter__(self) -> Iterator[MixedBatch]:
+    def __iter__(self) -> Generator[MixedBatch]:
         return self._batches(self._decoder)  # what is to be cached is decoded now, not with the first batch
 
-    def _batches(self, decoder: MicroBatchDecoder) -> Iterator[MixedBatch]:
+    def _batches(self, decoder: MicroBatchDecoder) -> Generator[MixedBatch]:
         start = self.step
         loader = DataLoader(
             decoder,
@@ -110,10 +115,14 @@ class Mixture(Iterable[MixedBatch]):
             worker_init_fn=_leave_stopping_to_the_parent,
             generator=torch.Generator(),  # or the loader would draw from, and so change, the global random state
         )
-        for number, (batch, faults) in enumerate(loader, start=1):
-            self._tally.add(faults)
-            self.step = start + number // self.num_micro_batches
-            yield batch
+        batches = iter(loader)
+        try:
+            for number, (batch, faults) in enumerate(batches, start=1):
+                self.unreadable.add(faults)
+                self.step = start + number // self.num_micro_batches
+                yield batch
+        finally:
+            _end_workers(batches)
 
     @property
     def shares(self) -> dict[str, float]:
@@ -134,11 +143,6 @@ class Mixture(Iterable[MixedBatch]):
     def class_names(self) -> dict[str, tuple[str, ...]]:
         """Class names of each dataset, in label order."""
         return {name: reader.manifest.class_names for name, reader in self.readers.items()}
-
-    @property
-    def unreadable(self) -> dict[str, str]:
-        """Why samples could not be decoded, by "dataset/sample_id", of those that this process has met."""
-        return self._tally.faults
 
     def blank_batch(self, num_micro_batches: int) -> MixedBatch:
         """Black clips, as many as in the largest micro-batch of a step split so: what has to fit into memory."""
@@ -200,6 +204,16 @@ def _rates(datasets: dict[str, Dataset]) -> dict[str, float] | None:
 
 def _unchanged(decoded: Any) -> Any:
     return decoded
+
+
+def _end_workers(batches: Any) -> None:
+    """A loader ends its workers when nobody refers to it any more, but an error that came out of it does; and what
+    it does about a worker that will not end is SIGTERM."""
+    workers = getattr(batches, "_workers", [])
+    if workers:
+        batches._shutdown_workers()
+    for worker in workers:
+        worker.kill()
 
 
 def _leave_stopping_to_the_parent(_worker: int) -> None:

@@ -22,6 +22,7 @@ from PIL import Image, ImageStat
 from cover.catalog.manifest import Manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
+from cover.preparation.survey import Pool
 from cover.preparation.workers import Lost, available_cpus, run_in_processes
 from cover.progress import progress_bar
 
@@ -36,16 +37,18 @@ CROP_SHARE = 0.92
 CROPS = tuple(product((0.0, 0.5, 1.0), repeat=2))
 """Where the crops lie, of CROP_SHARE of each side: x from left to right, y from top to bottom."""
 
+NUM_VIEWS = 1 + len(CROPS)
+
 _WORK_PX = 128  # side that a frame is squeezed to first; the transform is of 48 × 48
 _BAR_LEVEL = 5  # mean grey value up to which a row or column at the border is a black bar
 _MIN_DEVIATION = 6  # of grey values, below which a frame shows nothing to recognise; scenes at night have 10
 
 
 def hash_frames(frames: npt.NDArray[np.uint8]) -> Hashes:
-    """uint8 [T, 1 + crops, HASH_BYTES] of frames uint8 [T,Y,X,3]; zeros for a frame that shows nothing."""
+    """uint8 [T,NUM_VIEWS,HASH_BYTES] of frames uint8 [T,Y,X,3]; zeros for a frame that shows nothing."""
     import imagehash
 
-    hashes = np.zeros((len(frames), 1 + len(CROPS), HASH_BYTES), np.uint8)
+    hashes = np.zeros((len(frames), NUM_VIEWS, HASH_BYTES), np.uint8)
     for place, frame in enumerate(frames):
         picture = _without_bars(Image.fromarray(frame).convert("L")).resize((_WORK_PX, _WORK_PX), Image.Resampling.BOX)
         if ImageStat.Stat(picture).stddev[0] >= _MIN_DEVIATION:
@@ -54,34 +57,34 @@ def hash_frames(frames: npt.NDArray[np.uint8]) -> Hashes:
     return hashes
 
 
-def read_hashes(manifest: Manifest, num_processes: int | None = None, timeout_seconds: float = 60.0) -> Hashes:
-    """uint8 [rows, T, 1 + crops, HASH_BYTES], a mapped file; zeros where there is nothing to recognise or no frame.
+def read_hashes(manifest: Manifest, pool: Pool) -> Hashes:
+    """uint8 [rows,T,NUM_VIEWS,HASH_BYTES], a mapped file; zeros where there is nothing to recognise or no frame.
 
-    T is NUM_FRAMES, or 1 of images. What the file does not have yet is decoded and hashed first; an interrupted call
-    goes on where it was. num_processes: None is one for each CPU.
+    T is NUM_FRAMES, or 1 of images. What the file does not have yet is decoded and hashed first, by `pool`; an
+    interrupted call goes on where it was.
 
     Raises CoverError when imagehash is not installed.
     """
     num_frames = NUM_FRAMES if manifest.kind == "video" else 1
-    shape = (num_frames, 1 + len(CROPS), HASH_BYTES)
+    shape = (num_frames, NUM_VIEWS, HASH_BYTES)
     path = manifest.path.with_suffix(f".{manifest.digest[:8]}.hashes.npy")
     mode = "r+" if path.exists() else "w+"
     table = np.lib.format.open_memmap(path, mode, np.uint8, (len(manifest), 1 + int(np.prod(shape))))
     is_done, hashes = table[:, 0], table[:, 1:]
     todo = np.flatnonzero(is_done == 0).tolist()
     if todo:
-        _fill(manifest, todo, is_done, hashes, num_processes or available_cpus(), timeout_seconds)
+        _fill(manifest, todo, is_done, hashes, pool)
     return hashes.reshape(len(manifest), *shape)
 
 
-def _fill(
-    manifest: Manifest, todo: list[int], is_done: Hashes, hashes: Hashes, num_processes: int, timeout_seconds: float
-) -> None:
+def _fill(manifest: Manifest, todo: list[int], is_done: Hashes, hashes: Hashes, pool: Pool) -> None:
     if find_spec("imagehash") is None:
         raise CoverError("imagehash is not installed; pip install 'cover-video[leaks]', or pass --no-frames")
-    num_processes = min(num_processes, len(todo))
     results = run_in_processes(
-        partial(_hash_sample, manifest), todo, num_processes=num_processes, timeout_seconds=timeout_seconds
+        partial(_hash_sample, manifest),
+        todo,
+        num_processes=min(pool.num_processes or available_cpus(), len(todo)),
+        timeout_seconds=pool.timeout_seconds,
     )
     with progress_bar("files", transient=True) as progress, closing(results):
         bar = progress.add_task(f"hashing {manifest.name} {manifest.split}", total=len(todo))

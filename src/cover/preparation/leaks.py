@@ -23,6 +23,7 @@ from cover.errors import CoverError
 from cover.preparation.frame_hashes import read_hashes
 from cover.preparation.leaks_by_frames import leaks_by_frames
 from cover.preparation.leaks_by_source import leaks_by_source, sources_of
+from cover.preparation.survey import Pool
 
 OVERLAPPING = "same source, overlapping"
 TIME_UNKNOWN = "same source, time unknown"
@@ -54,16 +55,9 @@ class Leaks:
         return ((sample_id, f"{place}/{match}") for sample_id, match in zip(train, evaluation, strict=True))
 
 
-def find_leaks(
-    manifests: Sequence[Manifest],
-    *,
-    by_frames: bool = True,
-    num_processes: int | None = None,
-    timeout_seconds: float = 60.0,
-) -> list[Leaks]:
-    """What of every training split occurs in every val and test split among `manifests`.
-
-    by_frames: also what looks alike, for which a few frames of every sample are decoded (see read_hashes).
+def find_leaks(manifests: Sequence[Manifest], pool: Pool | None) -> list[Leaks]:
+    """What of every training split occurs in every val and test split among `manifests`: by source, and by how frames
+    look, for which `pool` decodes a few of every sample (see read_hashes); None leaves that out.
 
     Raises CoverError when there are not both kinds of splits.
     """
@@ -78,8 +72,8 @@ def find_leaks(
         found = leaks_by_source(sources[one.path], sources[other.path])
         for reason, chosen in ((OVERLAPPING, found.overlapping), (TIME_UNKNOWN, ~found.overlapping)):
             leaks.append(Leaks(one, other, reason, found.rows[chosen], found.matches[chosen]))
-    if by_frames:
-        hashes = {manifest.path: read_hashes(manifest, num_processes, timeout_seconds) for manifest in manifests}
+    if pool:
+        hashes = {manifest.path: read_hashes(manifest, pool) for manifest in manifests}
         for one, other in product(train, evaluation):
             leaks.append(Leaks(one, other, SIMILAR, *leaks_by_frames(hashes[one.path], hashes[other.path])))
     return [some for some in leaks if len(some.rows)]

@@ -27,7 +27,6 @@ MAX_DISTANCE_ALONE = 20
 MAX_SHARED = 10_000
 """Frames that may agree in a band; more are a picture that everybody has, such as a title, and are passed over."""
 
-_NUM_BANDS = HASH_BYTES // 2
 _NUM_BUCKETS = 2**16
 _ROWS_AT_ONCE = 2048
 _PAIRS_AT_ONCE = 2**20
@@ -95,7 +94,7 @@ def _best_of_each(train: Hashes, evaluation: Hashes, pairs: Rows) -> tuple[Rows,
     """Of the pairs (training row, evaluation row) that match, the nearest one of each training row."""
     rows, matches, distances = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     for part in np.array_split(pairs, len(pairs) // 2**14 + 1):
-        is_match, distance = _compare(train[part[:, 0]], evaluation[part[:, 1]])
+        is_match, distance = matching(train[part[:, 0]], evaluation[part[:, 1]])
         rows.append(part[is_match, 0])
         matches.append(part[is_match, 1])
         distances.append(distance[is_match])
@@ -105,8 +104,9 @@ def _best_of_each(train: Hashes, evaluation: Hashes, pairs: Rows) -> tuple[Rows,
     return row[first], match[first]
 
 
-def _compare(left: Hashes, right: Hashes) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """Whether pairs of samples [P,T,views,bytes] match, and the mean distance of their nearest frames: [P] each."""
+def matching(left: Hashes, right: Hashes) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Of pairs of samples, with hashes [P,T,NUM_VIEWS,HASH_BYTES] each, whether they match, and the mean distance of
+    the left one's frames from their nearest in the right one: [P] each."""
     left_words, right_words = _words(left), _words(right)
     distances = np.full((len(left), left.shape[1], right.shape[1]), 255, np.uint8)
     for view in range(left.shape[2]):

@@ -3,8 +3,8 @@
     train       |------ a: 10 to 20 s ------|
     evaluation                        |- 18 to 21 s -|        a overlaps, and is a leak
 
-A sample's source is its manifest's source_id; without one, the YouTube id in the name of its file (Kinetics calls files
-`id_000012_000022.mp4`, with the times, or `id.mp4`); without either, the file.
+A sample's source is its manifest's source_id; without one, the YouTube id in the name of its file, or
+folder of frames (Kinetics calls them `id_000012_000022.mp4`, with the times, or `id.mp4`); without either, the file.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from cover.catalog.manifest import Manifest
 
 # 11 characters of base64 hold the 64 bits of an id and 2 spare ones: the last character has 16 values.
 _YOUTUBE_ID = r"(?:^|/)(?P<id>[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048])"
-_ID_AND_TIMES = _YOUTUBE_ID + r"_(?P<start>\d{6})_(?P<end>\d{6})\.\w+$"
-_ID_ALONE = _YOUTUBE_ID + r"\.\w+$"
+_ID_AND_TIMES = _YOUTUBE_ID + r"_(?P<start>\d{6})_(?P<end>\d{6})(?:\.\w+)?$"
+_ID_ALONE = _YOUTUBE_ID + r"(?:\.\w+)?$"
 
 MIN_ID_ALONE_SHARE = 0.9
 """Share of a manifest's files that must be called `id.mp4` before any of them is taken for one: of other names with 11

@@ -27,7 +27,7 @@ from torch import Tensor
 from cover.clip import UNREADABLE
 from cover.errors import CheckpointError
 from cover.evaluation.views import SampleViews, view_batches
-from cover.mixture.unreadable import UnreadableTally
+from cover.mixture.unreadable import Fault, UnreadableTally
 from cover.models.timesformer import TimeSformer
 from cover.progress import progress_bar
 
@@ -119,7 +119,12 @@ class FeatureStore:
         features, readable = torch.zeros(len(rows), self.width), torch.zeros(len(rows), dtype=torch.bool)
         part, num_done = dataclasses.replace(samples, rows=rows), 0
         for batch in view_batches(part, batch_size=self.batch_size, num_workers=self.num_workers):
-            tally.add({f"{name}/{manifest[row].sample_id}": why for row, why in batch.unreadable.items()})
+            tally.add(
+                [
+                    Fault(name, manifest[row].sample_id, str(error), error.reason)
+                    for row, error in batch.unreadable.items()
+                ]
+            )
             if batch.indices:
                 places = torch.tensor(batch.indices) - rows.start
                 features[places] = self.embed(batch.frames).unflatten(0, (len(places), -1)).mean(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -36,7 +36,7 @@ class FeatureBatch(ClipBatch):
         return {name: tensor for name, tensor in super()._tensors.items() if name != "features_BD"}
 
 
-def feature_batches(mixture: Mixture, features: Mapping[str, Features]) -> Iterator[MixedBatch]:
+def feature_batches(mixture: Mixture, features: Mapping[str, Features]) -> Generator[MixedBatch]:
     """This process's share of every step of the mixture, one batch a step; nothing is decoded."""
     for step in range(mixture.step, mixture.step + mixture.num_steps):
         samples = mixture.schedule.samples(step)

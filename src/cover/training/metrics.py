@@ -44,12 +44,12 @@ class Totals:
         """Count a step, all of whose micro-batches were added."""
         self._sums[-1, 1] += float(self.accelerator.is_main_process)
 
-    def take(self) -> tuple[float, dict[str, dict[str, float]]]:
+    def take(self) -> tuple[float, dict[str, dict[str, Any]]]:
         """The mean loss of a step, and of each dataset that had clips their number, the unreadable ones, and mean
         loss and top-1 of the others; then begin anew. To be called by every process."""
         *table, (loss, num_steps, *_) = self._reduced().tolist()
         self._sums.zero_()
-        rows: dict[str, dict[str, float]] = {}
+        rows: dict[str, dict[str, Any]] = {}
         for name, (dataset_loss, correct, clips, unreadable) in zip(self.names, table, strict=True):
             if clips or unreadable:
                 rows[name] = {"clips": int(clips), "unreadable": int(unreadable)}

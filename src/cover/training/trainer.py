@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate.utils import gather_object
 from rich.console import Console
 
 from cover.clip import MixedBatch
+from cover.mixture.unreadable import UnreadableTally
 from cover.models.timesformer import TimeSformer
 from cover.progress import progress_bar
 from cover.recipe import Recipe
@@ -32,15 +34,16 @@ Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]
 class Trainer:
     """Trains a model on the micro-batches of a mixture and keeps the run folder up to date.
 
-    batches: yields `micro_batches` MixedBatches a step, from step state.step on. steps_per_epoch: may be fractional.
-    epochs_per_step: how much of each dataset a step goes through. validate: called every
-    recipe.training.evaluate_every_epochs and at the end; None where there are no validation splits.
+    batches: yields `micro_batches` MixedBatches a step, from step state.step on. unreadable: the tally of `batches`.
+    steps_per_epoch: may be fractional. epochs_per_step: how much of each dataset a step goes through. validate: called
+    every recipe.training.evaluate_every_epochs and at the end; None where there are no validation splits.
     """
 
     recipe: Recipe
     run: Path
     engine: Engine
     batches: Iterator[MixedBatch]
+    unreadable: UnreadableTally
     micro_batches: int
     num_steps: int
     steps_per_epoch: float
@@ -133,6 +136,8 @@ class Trainer:
         self._finite.check()
         self._count_seconds()
         loss, datasets = self.totals.take()
+        for name, reasons in self.unreadable.share(gather_object).items():
+            datasets[name]["unreadable_reasons"] = reasons
         for name, row in datasets.items():
             row["epochs"] = round(self.state.step * self.epochs_per_step[name], 4)
         values = {
