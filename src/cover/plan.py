@@ -14,7 +14,7 @@ from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
 from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture
-from cover.mixture.table import MixtureRow, mixture_rows
+from cover.mixture.table import MixtureRow, mixture_rows, mixture_warnings
 from cover.models.config import ModelConfig, variant_config
 from cover.models.create import num_parameters
 from cover.models.info import multiply_adds
@@ -66,9 +66,10 @@ def plan(recipe: Recipe) -> Plan:
     )
     total = num_parameters(config)
     steps_per_epoch, num_steps = training_length(recipe, manifests)
+    rows = mixture_rows(mixture, reduction=recipe.training.reduction)
     return Plan(
         recipe=recipe,
-        rows=mixture_rows(mixture, reduction=recipe.training.reduction),
+        rows=rows,
         config=config,
         num_parameters=total,
         num_trained=num_head_parameters(config) if recipe.policy == "probe" else total,
@@ -77,7 +78,11 @@ def plan(recipe: Recipe) -> Plan:
         ),
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
-        warnings=(*_missing_weights(recipe, config), *_missing_tests(recipe, manifests)),
+        warnings=(
+            *mixture_warnings(rows, num_steps),
+            *_missing_weights(recipe, config),
+            *_missing_tests(recipe, manifests),
+        ),
     )
 
 

@@ -22,7 +22,7 @@ from cover.errors import CheckpointError, DecodeError, RecipeError
 from cover.evaluation.evaluate import count_correct
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import Mixture
-from cover.mixture.table import mixture_rows, mixture_table
+from cover.mixture.table import mixture_rows, mixture_table, mixture_warnings
 from cover.models.create import build
 from cover.models.loading import load_weights, report_table
 from cover.models.sources import Source, open_source
@@ -89,7 +89,7 @@ def train(
     if accelerator.scaler is not None and state.grad_scaler:
         accelerator.scaler.load_state_dict(state.grad_scaler)
     if shown:
-        describe_run(recipe, run, mixture, shown)
+        describe_run(recipe, run, mixture, num_steps, shown)
     accelerator.init_trackers("cover", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
     with ExitStack() as stack:
         stack.enter_context(workers_watched(f"then go on from the last checkpoint of {run} with --resume"))
@@ -267,13 +267,15 @@ def create_mixture(
     )
 
 
-def describe_run(recipe: Recipe, run: Path, mixture: Mixture, console: Console) -> None:
+def describe_run(recipe: Recipe, run: Path, mixture: Mixture, num_steps: int, console: Console) -> None:
     """Write the resolved recipe and the mixture into the run folder, and print the mixture."""
     run.mkdir(parents=True, exist_ok=True)
     recipe.write(run / "recipe.toml")
     rows = mixture_rows(mixture, reduction=recipe.training.reduction)
     (run / "mixture.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     console.print(mixture_table(rows))
+    for warning in mixture_warnings(rows, num_steps):
+        console.print(f"warning: {warning}", soft_wrap=True, highlight=False)
 
 
 def show_unreadable(mixture: Mixture, console: Console | None) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from cover.catalog.manifest import Manifest
 from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture
-from cover.mixture.table import mixture_rows, mixture_table
+from cover.mixture.table import mixture_rows, mixture_table, mixture_warnings
 
 
 @pytest.fixture
@@ -42,3 +42,15 @@ def test_the_table_fits_a_terminal(mixture: Mixture) -> None:
         console.print(mixture_table(mixture_rows(mixture)))
     for word in ("freedoom_objects", "video", "75%", "0.0417", "1.65"):
         assert word in capture.get()
+
+
+def test_heads_that_will_learn_nothing_are_named(video_manifest: Manifest, image_manifest: Manifest) -> None:
+    datasets = [
+        Dataset(video_manifest, name="moves", rate=0.999, loss_weight=0.0),
+        Dataset(image_manifest, name="objects", rate=0.001),
+    ]
+    rows = mixture_rows(Mixture(datasets, batch_size=16, image_size=32))
+    weightless, absent = mixture_warnings(rows, num_steps=50)
+    assert weightless.startswith("datasets.moves.loss_weight = 0: its clips are decoded and its head learns nothing")
+    assert absent.startswith("datasets.objects has 0.016 clips a batch, so 50 steps may hold none of it")
+    assert mixture_warnings(rows, num_steps=100) == [weightless]

@@ -40,6 +40,23 @@ def mixture_rows(mixture: Mixture, reduction: Literal["dataset_mean", "pooled"] 
     return [_row(mixture, name, reduction) for name in mixture.datasets]
 
 
+def mixture_warnings(rows: Sequence[MixtureRow], num_steps: int) -> list[str]:
+    """What makes a dataset useless to a run of so many steps, one line each."""
+    weightless = [
+        f"datasets.{row.dataset}.loss_weight = 0: its clips are decoded and its head learns nothing; leave it out, or "
+        "give it a weight"
+        for row in rows
+        if row.loss_weight == 0
+    ]
+    absent = [
+        f"datasets.{row.dataset} has {row.clips_per_batch:.2g} clips a batch, so {num_steps:,} steps may hold none "
+        "of it and its head may learn nothing; raise its rate, or train longer"
+        for row in rows
+        if row.clips_per_batch * num_steps < 1
+    ]
+    return weightless + absent
+
+
 def mixture_table(rows: Sequence[MixtureRow]) -> Table:
     """The rows for the terminal."""
     table = Table(title="Mixture", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
