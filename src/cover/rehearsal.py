@@ -19,9 +19,9 @@ from cover.training.parallel import place
 
 NUM_WARMUP, NUM_TIMED = 2, 3
 """Steps on black clips."""
-KEPT_BYTES_A_VALUE = {"fp32": 120, "bf16": 64, "fp16": 64}
-"""What the backward pass needs of each token and block, in bytes a feature: counted by hand from the layers of a block,
-without recomputation and without torch.compile. An estimate to choose hardware by."""
+KEPT_BYTES_A_VALUE = {"bf16": 55, "fp16": 55, "fp32": 110}
+"""What the backward pass needs of each token and block, in bytes a feature, without recomputation or torch.compile:
+bf16 as measured for Base at 8 × 224 (docs/log.md), the others by the sizes of their numbers."""
 
 
 def rehearse(recipe: Recipe, console: Console) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from cover.preparation.journal import Shard
 from cover.preparation.reasons import unreadable_rows
 from cover.preparation.survey import Pool
 
-POOL = Pool(num_processes=2, timeout_seconds=2)
+POOL = Pool(num_processes=1, timeout_seconds=2)
 
 
 def verdicts(manifest: Manifest) -> dict[str, str]:
@@ -34,7 +35,7 @@ def journals(manifest: Manifest) -> list[str]:
 
 
 def test_findings_are_written_into_the_manifest(hanging_manifest: Manifest, broken: dict[str, str]) -> None:
-    checked = check(hanging_manifest, num_frames=4).run(POOL)
+    checked = check(hanging_manifest, num_frames=4).run(Pool(num_processes=2, timeout_seconds=2))
     assert verdicts(hanging_manifest) == broken
     assert checked.digest == hanging_manifest.digest and not journals(checked)
     good = next(row for row in checked if row.sample_id == "jump/3.mp4")
@@ -108,20 +109,24 @@ def test_an_interrupted_check_goes_on_where_it_was(
     command = [sys.executable, "-m", "cover.cli", "check", str(hanging_manifest.path), *options]
     journal = hanging_manifest.path.with_suffix(".check.jsonl")
     printed = tmp_path / "printed"
-    with printed.open("w") as file, subprocess.Popen(command, stderr=file) as running:
+    with printed.open("w") as file, subprocess.Popen(command, stderr=file, process_group=0) as running:
         while not journal.exists() or len(journal.read_text().splitlines()) < 5:
             assert running.poll() is None, "the pipe should have blocked it"
             time.sleep(0.02)
-        running.send_signal(stop)
+        if stop == signal.SIGINT:
+            os.killpg(running.pid, stop)  # as a terminal does
+        else:
+            running.send_signal(stop)
     assert running.returncode == (130 if stop == signal.SIGINT else -stop)
     assert printed.read_text() == ("interrupted; the same command goes on from here\n" if stop == signal.SIGINT else "")
     found = [json.loads(line)["row"] for line in journal.read_text().splitlines() if '"row"' in line]
     assert len(found) >= 3 and Manifest.open(hanging_manifest.path)[0].readable is None
     with journal.open("a") as file:
         file.write('{"row": 11, "readable": fal')  # as a kill in the middle of a line leaves it
-    for row in found:
-        if hanging_manifest[row].file.exists():
-            hanging_manifest[row].file.unlink()  # so that looking again would be seen
+    (hanging_manifest.root / "run/pipe.mp4").unlink()
+    for row_number in found:
+        hanging_manifest[row_number].file.unlink(missing_ok=True)  # so that looking again would be seen
+    broken["run/pipe.mp4"] = "no such file"
     assert verdicts(check(hanging_manifest, num_frames=4).run(POOL)) == broken
 
 

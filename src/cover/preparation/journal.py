@@ -124,7 +124,7 @@ class Journal:
         self._write({"complete": True})
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._file.write(json.dumps(line) + "\n")
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -128,7 +128,8 @@ def _write_image(path: Path, row: ManifestRow, short_side_px: int) -> None:
 @contextmanager
 def _in_place_of(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
+    # Named after the process: that of a run that was killed may still be at the same file when the next one begins.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield unfinished
         unfinished.replace(path)

@@ -10,7 +10,7 @@ them all, with their times, and any T is exact.
 
 The copies are MPEG-4 (Part 2) in MP4, which players know, though browsers do not. It was the quickest to decode of what
 was tried: H.264 takes twice the time (benchmarks/pack.py). Its quantiser is as fine for high frequencies as for low
-ones, so that its second finest step keeps even noise at 38 dB.
+ones, so that PSNR hardly depends on the content: 38 to 40 dB with the second finest step.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     items ──▶ worker 0 ── result ────────────────────────▶ (item, result), in the order they are done
           ──▶ worker 1 ── hangs ── the kernel ends it ───▶ (item, Lost("timed out after 60 s")), and a fresh worker 1
-          ──▶ worker 2 ── crashes ───────────────────────▶ (item, Lost("killed by SIGSEGV")), and a fresh worker 2
+          ──▶ worker 2 ── crashes ───────────────────────▶ (item, Lost("killed by signal 11 …")), and a fresh worker 2
 
 Workers live long and share nothing: each has a pipe of its own, so one that dies leaves no lock behind that others wait
 for. An interval timer of the kernel ends a worker that overstays, also while native code never returns to Python, and
