@@ -90,7 +90,7 @@ def test_signals_end_the_step_save_and_tell_by_the_exit_code(
         process = start(tmp_path)
         while not (metrics.exists() and metrics.stat().st_size > size):  # until the run goes on
             time.sleep(0.02)
-        os.kill(process.pid, number)
+        os.killpg(process.pid, number)  # schedulers and terminals signal the decoding processes too
         assert process.wait(timeout=100) == 128 + number
         assert latest.read_text() != saved
     assert (tmp_path / "output.txt").read_text().count("interrupted and saved; continue with: cover train") == 3
