@@ -39,12 +39,13 @@ def counted(attention: str) -> tuple[float, float]:
     return theirs.get_total_flops() / 2, ours.get_total_flops() / 2
 
 
-@pytest.mark.parametrize("attention", ["divided", "joint", "space_only"])
-def test_multiply_adds_are_those_that_torch_counts(attention: str) -> None:
+@pytest.mark.parametrize(("attention", "share"), [("divided", 0.92), ("joint", 0.96), ("space_only", 0.93)])
+def test_multiply_adds_are_those_that_torch_counts(attention: str, share: float) -> None:
+    """Of the published model. Ours has fewer: the last block answers for the class token alone."""
     theirs, ours = counted(attention)
     config = variant_config("timesformer_base", {"k400": 400}, attention=attention)
     assert multiply_adds(config) == theirs
-    assert ours == pytest.approx(theirs, rel=0.03)
+    assert ours / theirs == pytest.approx(share, abs=0.005)
 
 
 def test_base_takes_the_published_196_g_multiply_adds() -> None:

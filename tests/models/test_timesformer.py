@@ -9,8 +9,9 @@ from cover.errors import CoverError
 from cover.models.attention import TemporalAttention
 from cover.models.config import variant_config
 from cover.models.create import create_model, num_parameters
+from cover.models.kernels.residual import Residual, Tokens, plain_add_normalise
 from cover.models.packing import Group, pack, unpack
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer import Block, TimeSformer
 
 SMALL = {"width": 48, "num_heads": 3, "depth": 3}
 
@@ -50,13 +51,15 @@ def test_packing_keeps_clips_of_equal_length_together() -> None:
 
 def test_temporal_attention_over_one_frame_is_softmax_over_one_key() -> None:
     torch.manual_seed(0)
-    attention, fc = TemporalAttention(48, 3), torch.nn.Linear(48, 48)
-    patches_FND = torch.randn(2, 5, 48)
-    qkv = attention.qkv(patches_FND).unflatten(-1, (3, 3, 16))
+    attention, norm, fc = TemporalAttention(48, 3), torch.nn.LayerNorm(48), torch.nn.Linear(48, 48)
+    torch.nn.init.normal_(norm.weight)
+    normed_FND = torch.randn(2, 5, 48)
+    qkv = attention.qkv(normed_FND * norm.weight + norm.bias).unflatten(-1, (3, 3, 16))
     query, key, value = qkv.unbind(2)
     scores = (query * key).sum(-1, keepdim=True) / 16**0.5
     expected = fc(attention.proj((scores[..., None].softmax(-1)[..., 0] * value).flatten(2)))
-    torch.testing.assert_close(attention(patches_FND, (Group(1, 2),), fc), expected)
+    values, bias = attention(normed_FND, norm, fc, (Group(1, 2),))
+    torch.testing.assert_close(values + bias, expected)
 
 
 def test_images_skip_temporal_attention_when_asked() -> None:
@@ -82,7 +85,7 @@ def test_without_a_time_embedding_reversal_changes_nothing(attention: str) -> No
 def test_the_class_token_has_a_place_but_no_time() -> None:
     """It stands for the whole clip, and no single time is that of a clip."""
     model, seen = small_model(), []
-    model.blocks[0].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0][:, 0]))
+    model.blocks[0].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].exact[:, 0]))
     model({"k400": clips(4, 2)})
     expected = model.cls_token[0] + model.pos_embed[0, :1]
     torch.testing.assert_close(seen[0], expected.expand(8, -1), atol=0, rtol=0)
@@ -91,11 +94,10 @@ def test_the_class_token_has_a_place_but_no_time() -> None:
 def test_the_class_token_takes_no_part_in_temporal_attention() -> None:
     """Its copies are one token, which has no other frames to look at."""
     model, frames, seen = small_model(), clips(4, 2), []
-    model.blocks[0].temporal_attn.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    model.blocks[0].temporal_attn.register_forward_hook(lambda _module, _inputs, out: seen.append(out[0][:, 1:]))
     model({"k400": frames})
     model.cls_token.data.add_(1)
     model({"k400": frames})
-    assert seen[0].shape[1] == model.config.grid_size**2
     assert torch.equal(seen[0], seen[1])
 
 
@@ -105,10 +107,15 @@ def test_class_copies_of_a_clip_stay_equal_to_the_bit_with_drop_path(attention: 
     model = small_model(drop_path_rate=0.5, attention=attention, num_frames=8).train()
     packed = pack({"k400": clips(8, 3), "ssv2": clips(5, 1), "imagenet": clips(1, 2)})
     seen: list[Tensor] = []
-    for block in model.blocks:
-        block.register_forward_hook(lambda _module, _inputs, tokens_FND: seen.append(tokens_FND[:, 0]))
+
+    def see(_module: Block, _inputs: object, out: tuple[Tokens, Residual]) -> None:
+        tokens, _ = plain_add_normalise(*out, packed.groups)
+        seen.append(tokens.exact[:, 0])
+
+    for block in model.blocks[:-1]:
+        block.register_forward_hook(see)
     model.features(packed)
-    assert len(seen) == len(model.blocks)
+    assert len(seen) == len(model.blocks) - 1
     for copies_TBD in (group for class_FD in seen for group in unpack(class_FD, packed.groups)):
         assert torch.equal(copies_TBD, copies_TBD[:1].expand_as(copies_TBD))
 

@@ -3,27 +3,55 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from cover.models.kernels.backend import compute_dtype
 
 Resize = Literal["smooth", "published"]
 """smooth: bicubic in 2-D, linear in time. published: nearest along one dimension, in space too, as the published code
 does; needed only to check published numbers."""
 
 
+MIDDLE_GREY = 128
+"""Taken off pixels of 0 to 255, which are then small whole numbers: exact in bfloat16."""
+
+
 class PatchEmbed(nn.Module):
-    """A linear map of each patch of each frame: [F, C, Y, X] → [F, D, Y / patch, X / patch]."""
+    """A linear map of each patch of each frame. Its weights have the shape of a convolution, as published; as a matrix
+    product it is quicker in the backward pass (docs/performance.md)."""
 
     def __init__(self, patch_size_px: int, width: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, width, patch_size_px, stride=patch_size_px)
 
-    def forward(self, frames_FCYX: Tensor) -> Tensor:
-        out: Tensor = self.proj(frames_FCYX)
-        return out
+    def forward(self, frames_FCYX: Tensor, mean_C11: Tensor, std_C11: Tensor) -> tuple[Tensor, Tensor]:
+        """[F, 1+N, D], the class token's slot being zero, and the bias [D] that is still to be added.
+
+        uint8 frames are normalised, by weights and bias: W (x / 255 - mean) / std + b. Float frames are so already.
+        """
+        weight_DCYX, bias_D = self.proj.weight, cast(Tensor, self.proj.bias)
+        dtype = compute_dtype(weight_DCYX)
+        cut_FNP = cut_patches(frames_FCYX, self.proj.kernel_size[0])
+        patches_FNP = cut_FNP.new_zeros(len(cut_FNP), 1 + cut_FNP.shape[1], cut_FNP.shape[2], dtype=dtype)
+        patches_FNP[:, 1:] = cut_FNP
+        if frames_FCYX.dtype == torch.uint8:
+            patches_FNP[:, 1:] -= MIDDLE_GREY
+            bias_D = bias_D + (weight_DCYX * ((MIDDLE_GREY / 255 - mean_C11) / std_C11)).sum((1, 2, 3))
+            weight_DCYX = weight_DCYX / (255 * std_C11)
+        return F.linear(patches_FNP, weight_DCYX.flatten(1).to(dtype)), bias_D
+
+
+def cut_patches(frames_FCYX: Tensor, patch_px: int) -> Tensor:
+    """[F, N, C · patch²], row by row; what is over at the right and the bottom is left out."""
+    rows, columns = (side // patch_px for side in frames_FCYX.shape[2:])
+    whole = frames_FCYX[..., : rows * patch_px, : columns * patch_px]
+    cut = whole.unflatten(3, (columns, patch_px)).unflatten(2, (rows, patch_px))
+    out: Tensor = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    return out
 
 
 def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, ...], resize: Resize = "smooth") -> Tensor:

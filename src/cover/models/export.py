@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 
 from cover.errors import CheckpointError, CoverError
 from cover.models.config import ModelConfig
+from cover.models.kernels.residual import LAYER_NORM_EPS
 from cover.models.names import transformers_name
-from cover.models.timesformer import LAYER_NORM_EPS, TimeSformer
+from cover.models.timesformer import TimeSformer
 from cover.models.weights import CONFIG_FILE, WEIGHTS_FILE, save_model
 
 PREPROCESSOR_FILE = "preprocessor_config.json"

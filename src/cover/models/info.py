@@ -70,8 +70,8 @@ def multiply_adds(config: ModelConfig) -> int:
     """Multiply-adds of one view, each layer counted as published.
 
     A linear layer takes tokens · in · out, attention 2 · sequences · length² · width; norms, GELU and softmax are not
-    counted. What this model computes differs by a few per cent: it forms the product of two temporal layers, and keeps
-    a class token in every frame.
+    counted. What this model computes differs by a few per cent: it forms the product of two temporal layers, keeps a
+    class token in every frame, and of the last block computes what the class token needs.
     """
     num_frames, num_patches, width = config.num_frames, config.grid_size**2, config.width
     all_patches = num_frames * num_patches

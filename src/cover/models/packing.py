@@ -91,3 +91,13 @@ def spread(per_clip_B: Tensor, groups: tuple[Group, ...]) -> Tensor:
     return torch.cat(
         [part.repeat(group.num_frames, *[1] * (part.ndim - 1)) for part, group in zip(parts, groups, strict=True)]
     )
+
+
+def first_frames(packed_F: Tensor, groups: tuple[Group, ...]) -> Tensor:
+    """The first frame of each clip: [F, …] → [B, …]."""
+    return torch.cat([part[0] for part in unpack(packed_F, groups)])
+
+
+def clip_means(packed_F: Tensor, groups: tuple[Group, ...]) -> Tensor:
+    """The mean over each clip's frames: [F, …] → [B, …]."""
+    return torch.cat([part.mean(0) for part in unpack(packed_F, groups)])

@@ -16,9 +16,10 @@ joining them again twice a block.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cover.clip import ClipBatch, MixedBatch
@@ -28,31 +29,44 @@ from cover.models.config import ModelConfig
 from cover.models.drop_path import drop_path_scales
 from cover.models.embeddings import PatchEmbed, resize_pos_embed, time_embed_for
 from cover.models.hub import HubModel
-from cover.models.packing import Group, PackedClips, pack, spread, unpack
-
-LAYER_NORM_EPS = 1e-6
+from cover.models.kernels.backend import compute_dtype
+from cover.models.kernels.folding import fold
+from cover.models.kernels.mlp import mlp
+from cover.models.kernels.residual import LAYER_NORM_EPS, Residual, Slots, Tokens, add_normalise, join
+from cover.models.packing import Group, PackedClips, clip_means, first_frames, pack, spread
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between."""
+    """Two linear layers with a GELU between; the second bias is left to the residual."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, 4 * width)
         self.fc2 = nn.Linear(4 * width, width)
 
-    def forward(self, tokens_FND: Tensor) -> Tensor:
-        out: Tensor = self.fc2(F.gelu(self.fc1(tokens_FND)))
-        return out
+    def forward(self, normed_FND: Tensor, norm: nn.LayerNorm) -> Tensor:
+        dtype = compute_dtype(normed_FND)
+        return mlp(normed_FND, *fold(norm, self.fc1, dtype), self.fc2.weight.to(dtype))
+
+
+class BranchScales(NamedTuple):
+    """Factors [F] of a block's residual branches (drop path), None where nothing is scaled."""
+
+    temporal: Tensor | None
+    attention: Tensor | None
+    mlp: Tensor | None
 
 
 class Block(nn.Module):
-    """Temporal attention (divided only), spatial or joint attention, MLP; parameter names as published."""
+    """Temporal attention (divided only), spatial or joint attention, MLP; parameter names as published.
+
+    A block takes the residual of the block before it along with the tokens and leaves that of its own MLP behind:
+    adding a residual and normalising the sum is one step (kernels/residual.py).
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, num_heads = config.width, config.num_heads
-        self.image_temporal = config.image_temporal
         self.temporal, self.joint = config.attention == "divided", config.attention == "joint"
         self.norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.attn = (JointAttention if self.joint else SpatialAttention)(width, num_heads)
@@ -63,38 +77,46 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.mlp = Mlp(width)
 
-    def forward(self, tokens_FND: Tensor, groups: tuple[Group, ...], scales: Tensor | None) -> Tensor:
-        """scales: [BRANCHES, F, 1, 1] factors of the residual branches (drop path), None when nothing is dropped."""
-        temporal_scale, spatial_scale, mlp_scale = (None, None, None) if scales is None else scales.unbind()
+    def forward(
+        self, tokens: Tokens, residual: Residual, groups: tuple[Group, ...], scales: BranchScales
+    ) -> tuple[Tokens, Residual]:
+        """Tokens and the residual that is still to be added to them."""
         if self.temporal:
-            temporal_FND = scaled(self._temporal(tokens_FND[:, 1:], groups), temporal_scale)
-            tokens_FND = torch.cat([tokens_FND[:, :1], tokens_FND[:, 1:] + temporal_FND], dim=1)
-        normed_FND = self.norm1(tokens_FND)
-        spatial_FND = self.attn(normed_FND, groups) if self.joint else self.attn(normed_FND)
+            tokens, residual = self._temporal(tokens, residual, groups, scales)
+        tokens, normed_FND = add_normalise(tokens, residual, groups)
+        values_FND = self.attn(normed_FND, self.norm1, groups)
+        slots: Slots = "clips" if self.temporal else "all"
+        residual = Residual(values_FND, self.attn.proj.bias, scales.attention, slots)
+        tokens, normed_FND = add_normalise(tokens, residual, groups)
+        return tokens, Residual(self.mlp(normed_FND, self.norm2), self.mlp.fc2.bias, scales.mlp, "all")
+
+    def _temporal(
+        self, tokens: Tokens, residual: Residual, groups: tuple[Group, ...], scales: BranchScales
+    ) -> tuple[Tokens, Residual]:
+        tokens, normed_FND = add_normalise(tokens, residual, groups)
+        values_FND, bias = self.temporal_attn(normed_FND, self.temporal_norm1, self.temporal_fc, groups)
+        return tokens, Residual(values_FND, bias, scales.temporal, "patches")
+
+
+class LastBlock(Block):
+    """A block of whose tokens only the class token is read: what follows its attention is computed of that alone."""
+
+    def forward(  # type: ignore[override]
+        self, tokens: Tokens, residual: Residual, groups: tuple[Group, ...], scales: BranchScales
+    ) -> Tensor:
+        """Class tokens [B, D], one a clip; [F, D], one a frame, where frames know nothing of each other."""
         if self.temporal:
-            spatial_FND = average_class_token(spatial_FND, groups)
-        tokens_FND = tokens_FND + scaled(spatial_FND, spatial_scale)
-        return tokens_FND + scaled(self.mlp(self.norm2(tokens_FND)), mlp_scale)
-
-    def _temporal(self, patches_FND: Tensor, groups: tuple[Group, ...]) -> Tensor:
-        residual_FND: Tensor = self.temporal_attn(self.temporal_norm1(patches_FND), groups, self.temporal_fc)
-        if self.image_temporal == "skip":
-            # Multiplied instead of left out, so that every parameter is in the graph of every batch.
-            residual_FND = residual_FND * torch.cat(
-                [residual_FND.new_full((t * b, 1, 1), float(t > 1)) for t, b in groups]
-            )
-        return residual_FND
-
-
-def scaled(residual_FND: Tensor, scale: Tensor | None) -> Tensor:
-    """A residual branch times its drop-path factors, if there are any."""
-    return residual_FND if scale is None else residual_FND * scale
-
-
-def average_class_token(residual_FND: Tensor, groups: tuple[Group, ...]) -> Tensor:
-    """Replace the class token's residual in each frame by its mean over the clip's frames."""
-    class_FD = [part.mean(0, keepdim=True).expand_as(part).flatten(0, 1) for part in unpack(residual_FND[:, 0], groups)]
-    return torch.cat([torch.cat(class_FD)[:, None], residual_FND[:, 1:]], dim=1)
+            tokens, residual = self._temporal(tokens, residual, groups, scales)
+        tokens, normed_FND = add_normalise(tokens, residual, groups)
+        values_FD: Tensor = self.attn.of_class_token(normed_FND, self.norm1, groups)
+        tokens = tokens.map(lambda part: part[:, :1])
+        if self.temporal or self.joint:
+            values_FD, tokens = clip_means(values_FD, groups), tokens.map(lambda part: first_frames(part, groups))
+            scales = BranchScales(*(None if scale is None else first_frames(scale, groups) for scale in scales))
+        residual = Residual(values_FD[:, None], self.attn.proj.bias, scales.attention, "all")
+        tokens, normed_F1D = add_normalise(tokens, residual, groups)
+        values_FD = self.mlp(normed_F1D, self.norm2)[:, 0] + self.mlp.fc2.bias
+        return tokens.exact[:, 0] + (values_FD if scales.mlp is None else values_FD * scales.mlp[:, None])
 
 
 class TimeSformer(nn.Module, HubModel):
@@ -118,7 +140,7 @@ class TimeSformer(nn.Module, HubModel):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + num_patches, width))
         if config.attention != "space_only":
             self.time_embed = nn.Parameter(torch.zeros(1, config.num_frames, width))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList([*(Block(config) for _ in range(config.depth - 1)), LastBlock(config)])
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.heads = nn.ModuleDict({name: nn.Linear(width, len(names)) for name, names in config.heads.items()})
         for name in ("mean", "std"):
@@ -145,37 +167,46 @@ class TimeSformer(nn.Module, HubModel):
         A space-only model has a class token of its own in each frame; their mean is taken, as in the published code.
         """
         groups = packed.groups
-        tokens_FND = self._embed(packed)
-        for block, scales in zip(self.blocks, self._drop_path(packed), strict=True):
-            tokens_FND = block(tokens_FND, groups, scales)
-        class_TBD = unpack(tokens_FND[:, 0], groups)
+        tokens, residual = self._embed(packed)
+        *blocks, last_block = zip(self.blocks, self._branch_scales(packed), strict=True)
+        for block, scales in blocks:
+            tokens, residual = block(tokens, residual, groups, scales)
+        block, scales = last_block
+        class_BD = block(tokens, residual, groups, scales)
         if self.config.attention == "space_only":
-            class_BD = torch.cat([group_TBD.mean(0) for group_TBD in class_TBD])
-        else:  # a clip's copies are equal
-            class_BD = torch.cat([group_TBD[0] for group_TBD in class_TBD])
+            class_BD = clip_means(class_BD, groups)
         out: Tensor = self.norm(class_BD)
         return out
 
-    def _embed(self, packed: PackedClips) -> Tensor:
-        frames = packed.frames_FCYX
-        if frames.dtype == torch.uint8:
-            frames = (frames.float() / 255 - self.mean) / self.std
-        patches_FDYX = self.patch_embed(frames)
-        pos_embed = resize_pos_embed(self.pos_embed, tuple(patches_FDYX.shape[2:]))
-        patches_FND = patches_FDYX.flatten(2).transpose(1, 2) + pos_embed[:, 1:]
-        if self.config.attention != "space_only":
-            time_FD = torch.cat([self._time(group) for group in packed.groups])
-            patches_FND = patches_FND + time_FD[:, None]
-        class_FND = (self.cls_token + pos_embed[:, :1]).expand(len(patches_FND), -1, -1)
-        return torch.cat([class_FND.to(patches_FND.dtype), patches_FND], dim=1)
+    def _embed(self, packed: PackedClips) -> tuple[Tokens, Residual]:
+        """Class token, position and time of every token, to which the patches are still to be added."""
+        patch_px = self.config.patch_size_px
+        grid = tuple(side // patch_px for side in packed.frames_FCYX.shape[2:])
+        place_1ND = resize_pos_embed(self.pos_embed, grid)
+        class_11D, place_1ND = self.cls_token + place_1ND[:, :1], place_1ND[:, 1:]
+        values_FND, bias = self.patch_embed(packed.frames_FCYX, self.mean, self.std)
+        parts = []
+        for num_frames, num_clips in packed.groups:
+            place_TND = place_1ND.expand(num_frames, -1, -1)
+            if self.config.attention != "space_only":
+                place_TND = place_TND + time_embed_for(self.time_embed, num_frames).transpose(0, 1)
+            tokens = Tokens.of(torch.cat([class_11D.expand(num_frames, -1, -1), place_TND], 1), values_FND.dtype)
+            parts.append(tokens.map(partial(torch.repeat_interleave, repeats=num_clips, dim=0)))
+        return join(parts), Residual(values_FND, bias, None, "patches")
 
-    def _time(self, group: Group) -> Tensor:
-        return time_embed_for(self.time_embed, group.num_frames)[0].repeat_interleave(group.num_clips, 0)
-
-    def _drop_path(self, packed: PackedClips) -> list[Tensor] | list[None]:
-        rate, depth = self.config.drop_path_rate, self.config.depth
-        if not self.training or rate == 0:
-            return [None] * depth
-        scales_LRB = drop_path_scales(packed.seeds_B, depth, rate)
-        scales_LRF = spread(scales_LRB.permute(2, 0, 1), packed.groups).permute(1, 2, 0)
-        return list(scales_LRF[..., None, None].unbind())
+    def _branch_scales(self, packed: PackedClips) -> list[BranchScales]:
+        depth, rate = self.config.depth, self.config.drop_path_rate
+        scales = [BranchScales(None, None, None)] * depth
+        if self.training and rate > 0:
+            scales_LRB = drop_path_scales(packed.seeds_B, depth, rate)
+            scales_LRF = spread(scales_LRB.permute(2, 0, 1), packed.groups).permute(1, 2, 0)
+            scales = [BranchScales(*scales_RF.contiguous()) for scales_RF in scales_LRF]
+        if self.config.image_temporal == "skip":
+            # Multiplied instead of left out, so that every parameter is in the graph of every batch.
+            is_video_B = torch.cat([self.mean.new_full((b,), float(t > 1)) for t, b in packed.groups])
+            is_video_F = spread(is_video_B, packed.groups)
+            scales = [
+                scale._replace(temporal=is_video_F if scale.temporal is None else is_video_F * scale.temporal)
+                for scale in scales
+            ]
+        return scales

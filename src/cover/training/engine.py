@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from cover.clip import MixedBatch
 from cover.models.timesformer import TimeSformer
@@ -57,8 +58,12 @@ class Engine:
     def step(self, learning_rate: float, completed_steps: int) -> Tensor:
         """Change the weights and forget the gradients. Returns the norm that these had before they were clipped."""
         set_learning_rate(self.optimizer, learning_rate)
-        limit = self.recipe.optimizer.clip_gradient_norm or float("inf")
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        if limit := self.recipe.optimizer.clip_gradient_norm:
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        else:
+            self.accelerator.unscale_gradients()
+            gradients = (parameter.grad for parameter in self.model.parameters())
+            norm = get_total_norm([gradient for gradient in gradients if gradient is not None])
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average:

@@ -19,9 +19,10 @@ WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 def create_optimizer(model: nn.Module, section: OptimizerSection) -> torch.optim.Optimizer:
     """SGD without Nesterov (paper §4.1) or AdamW, with groups of parameters as `parameter_groups` makes them."""
     groups = parameter_groups(model, section)
+    fused = all(parameter.is_cuda for parameter in model.parameters()) or None
     if section.name == "adamw":
-        return torch.optim.AdamW(groups, lr=section.learning_rate)
-    return torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum)
+        return torch.optim.AdamW(groups, lr=section.learning_rate, fused=fused)
+    return torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum, fused=fused)
 
 
 def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[str, Any]]:

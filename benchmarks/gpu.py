@@ -1,0 +1,261 @@
+"""What the benchmarks of speed on a GPU share: sizes, clips, models, the ceiling, and how contestants are timed."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
+from transformers import TimesformerConfig, TimesformerForVideoClassification
+
+from cover.models.config import VARIANTS
+from cover.models.create import create_model
+from cover.models.timesformer import TimeSformer
+
+Step = Callable[[], object]
+NUM_CLASSES = 400
+PEAK_SIDE = 8192
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model and its input. batch: clips of a step; published_batch: as many as the published code's memory allows."""
+
+    variant: str
+    num_frames: int
+    image_px: int
+    batch: int
+    published_batch: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Of a frame."""
+        return 1 + (self.image_px // 16) ** 2
+
+    @property
+    def forward_flops(self) -> float:
+        """Of a clip, as published: 2 · tokens · blocks · (17 D² + 2 D (N + T))."""
+        depth, width, _ = VARIANTS[self.variant]
+        per_token = 17 * width**2 + 2 * width * (self.num_tokens - 1 + self.num_frames)
+        return 2 * self.num_frames * self.num_tokens * depth * per_token
+
+
+SIZES = {
+    "large": Size("timesformer_large", 16, 448, batch=4, published_batch=1),
+    "base": Size("timesformer_base", 8, 224, batch=32, published_batch=32),
+    "tiny": Size("timesformer_tiny", 4, 64, batch=4, published_batch=4),  # to try the scripts out
+}
+
+
+def uint8_frames(size: Size, num_clips: int, num_frames: int | None = None) -> Tensor:
+    """Noise [T, B, 3, Y, X] on the GPU."""
+    shape = num_frames or size.num_frames, num_clips, 3, size.image_px, size.image_px
+    return torch.randint(256, shape, dtype=torch.uint8, device="cuda")
+
+
+def our_model(size: Size, heads: dict[str, int], drop_path_rate: float = 0.0) -> TimeSformer:
+    """Ours on the GPU, of whose weights none is zero."""
+    with torch.device("cuda"):
+        return create_model(
+            size.variant,
+            num_frames=size.num_frames,
+            image_size=size.image_px,
+            heads=heads,
+            drop_path_rate=drop_path_rate,
+            temporal_init="random",
+        )
+
+
+def published_model(size: Size) -> TimesformerForVideoClassification:
+    """The published TimeSformer as transformers has it, on the GPU."""
+    depth, width, num_heads = VARIANTS[size.variant]
+    config = TimesformerConfig(
+        image_size=size.image_px,
+        num_frames=size.num_frames,
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=num_heads,
+        intermediate_size=4 * width,
+        num_labels=NUM_CLASSES,
+        layer_norm_eps=1e-6,
+    )
+    with torch.device("cuda"):
+        return TimesformerForVideoClassification(config)
+
+
+def median_seconds(step: Step, repeats: int, warmup: int = 3) -> float:
+    """Of one call, by the GPU's clock; calls are queued behind each other, as in training."""
+    for _ in range(warmup):
+        step()
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
+    torch.cuda.synchronize()
+    for event in events[:-1]:
+        event.record()
+        step()
+    events[-1].record()
+    torch.cuda.synchronize()
+    return statistics.median(start.elapsed_time(end) / 1000 for start, end in pairwise(events))
+
+
+def peak_gib(step: Step) -> float:
+    """What a step takes at its peak beyond what was there before it."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**30
+
+
+def matmul_peak_tflops() -> float:
+    """Of a product of square bf16 matrices of noise."""
+    a, b = (torch.randn(PEAK_SIDE, PEAK_SIDE, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    return 2 * PEAK_SIDE**3 / median_seconds(lambda: torch.mm(a, b), repeats=10) / 1e12
+
+
+class Ceiling(nn.Module):
+    """A model's matrix products and spatial attention alone, in bf16: no step that has these can take less.
+
+    Of every block: queries, keys and values, and output, of both attentions (the temporal one's output projection and
+    temporal_fc as one product, so 16 D² multiply-adds a token where the published code has 17), the MLP, and softmax
+    attention in each frame by cuDNN. In training their two gradients each. No temporal attention, no norm, no GELU, no
+    bias, no residual, no embedding, no optimizer.
+    """
+
+    def __init__(self, size: Size, num_clips: int) -> None:
+        super().__init__()
+        self.depth, width, self.num_heads = VARIANTS[size.variant]
+        self.num_frames, self.num_tokens = size.num_frames * num_clips, size.num_tokens
+        shapes = [(3 * width, width), (width, width)] * 2 + [(4 * width, width), (width, 4 * width)]
+        rows = self.num_frames * self.num_tokens
+        noise = partial(torch.randn, device="cuda", dtype=torch.bfloat16)
+        self.products = [
+            (noise(rows, inner), 0.02 * noise(outer, inner), noise(rows, outer)) for outer, inner in shapes
+        ]  # input, weight, gradient of the output
+        heads = self.num_heads, width // self.num_heads
+        packed = noise(self.num_frames, self.num_tokens, 3, *heads)  # as in the model
+        self.qkv = [part.transpose(1, 2).requires_grad_() for part in packed.unbind(2)]
+        self.mixed_gradient = noise(self.num_frames, self.num_tokens, *heads).transpose(1, 2)
+
+    def forward(self, training: bool) -> None:
+        for _ in range(self.depth):
+            for x, weight, gradient in self.products:
+                x @ weight.t()
+                if training:
+                    gradient @ weight
+                    gradient.t() @ x
+            with sdpa_kernel(SDPBackend.CUDNN_ATTENTION), torch.set_grad_enabled(training):
+                mixed = F.scaled_dot_product_attention(*self.qkv)
+                if training:
+                    torch.autograd.grad(mixed, self.qkv, self.mixed_gradient)
+
+
+CLASSES = {  # of kernels, by what their names hold; the first that fits
+    "temporal attention": ("_attend",),
+    "spatial attention": ("cudnn", "flash", "fmha", "attention"),
+    "gelu": ("_gelu", "Gelu", "GELU"),
+    "residual and norm": ("_forward", "_backward", "layer_norm"),
+    "pack qkv": ("_pack",),
+    "fold": ("_fold", "_unfold"),
+    "sums": ("_column_sums", "reduce_kernel"),
+    "matmul": ("gemm", "nvjet", "cutlass", "splitK"),
+    "optimizer": ("FusedSgd", "multi_tensor"),
+}
+
+
+def milliseconds_by_class(step: Step) -> dict[str, float]:
+    """What a step spends in kernels of each class; "other" are torch's elementwise kernels and copies."""
+    step()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiled:
+        step()
+        torch.cuda.synchronize()
+    totals: dict[str, float] = {}
+    for event in profiled.key_averages():
+        fits = (name for name, parts in CLASSES.items() if any(part in event.key for part in parts))
+        name = next(fits, "other")
+        totals[name] = totals.get(name, 0.0) + event.device_time_total / 1000
+    return dict(sorted(totals.items(), key=lambda item: -item[1]))
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """make: builds the model and gives its step. num_clips: of a step."""
+
+    name: str
+    make: Callable[[], Step]
+    num_clips: int
+
+
+def arguments_of(description: str | None, sizes: list[str]) -> argparse.Namespace:
+    """The command line of a race."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=sizes, choices=SIZES)
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="some contestants, by name")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--profile", action="store_true", help="where our time goes, by class of kernel")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def race(arguments: argparse.Namespace, passes: int, contestants: Callable[[Size], list[Contestant]]) -> None:
+    """Time contestants one after the other and print them side by side.
+
+    passes: how many times the operations of a forward pass a step takes, as published. contestants: of a size; the
+    one called "ceiling" and the one called "published, eager" are what the others are compared with.
+    """
+    rows, profiles = [], {}
+    for size_name in arguments.sizes:
+        size = SIZES[size_name]
+        for contestant in contestants(size):
+            if arguments.only and contestant.name not in arguments.only:
+                continue
+            step = contestant.make()
+            rate = contestant.num_clips / median_seconds(step, arguments.repeats)
+            rows.append({
+                "size": size_name, "name": contestant.name, "batch": contestant.num_clips, "clips_per_second": rate,
+                "tflops": passes * size.forward_flops * rate / 1e12,
+                "gib_per_clip": peak_gib(step) / contestant.num_clips,
+            })  # fmt: skip
+            if arguments.profile and contestant.name == "ours":
+                profiles[size_name] = milliseconds_by_class(step)
+            del step
+            torch._dynamo.reset()
+            gc.collect()
+            torch.cuda.empty_cache()
+    device = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    found = {"device": device, "matmul_peak_tflops": matmul_peak_tflops(), "rows": rows, "milliseconds": profiles}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1))
+    show(found)
+
+
+def show(found: dict[str, Any]) -> None:
+    console, rates = Console(width=110), {(row["size"], row["name"]): row["clips_per_second"] for row in found["rows"]}
+    table = Table(
+        "size", "", "batch", "clips/s", "× eager", "of ceiling", "TFLOP/s", "GiB a clip",
+        title=f"{found['device']}, matmul peak {found['matmul_peak_tflops']:.0f} TFLOP/s",
+    )  # fmt: skip
+    for row in found["rows"]:
+        others = [rates.get((row["size"], name)) for name in ("published, eager", "ceiling")]
+        ratios = [f"{row['clips_per_second'] / other:.2f}" if other else "–" for other in others]
+        figures = [f"{row['tflops']:.0f}", f"{row['gib_per_clip']:.2f}"]
+        table.add_row(row["size"], row["name"], str(row["batch"]), f"{row['clips_per_second']:.1f}", *ratios, *figures)
+    console.print(table)
+    for size, classes in found["milliseconds"].items():
+        shown = ", ".join(f"{name} {value:.1f}" for name, value in classes.items())
+        console.print(f"ours, {size}, ms a step: {shown}")

@@ -1,0 +1,68 @@
+"""Inference: ours, the published code eager and compiled, and the ceiling, side by side in one run.
+
+    python benchmarks/infer.py                      # Base 8×224 and Large 16×448 on one GPU
+
+One batch of noise that lies on the GPU, bf16 autocast, one view a clip. "1×3 views" are three crops of each video, of
+frames that were read once, as one batch; its clips are videos. Medians.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from gpu import (
+    NUM_CLASSES,
+    Ceiling,
+    Contestant,
+    Size,
+    Step,
+    arguments_of,
+    our_model,
+    published_model,
+    race,
+    uint8_frames,
+)
+
+NUM_CROPS = 3
+
+
+def without_training(call: Callable[[], object]) -> Step:
+    def step() -> None:
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
+            call()
+
+    return step
+
+
+def ours(size: Size, num_crops: int = 1) -> Step:
+    model = our_model(size, {"k400": NUM_CLASSES}).eval()
+    frames = uint8_frames(size, size.batch * num_crops)
+    return without_training(lambda: model.predict(frames)["k400"].unflatten(0, (-1, num_crops)).mean(1))
+
+
+def published(size: Size, *, compile: bool = False) -> Step:
+    model = published_model(size).eval()
+    called = torch.compile(model) if compile else model
+    pixels = uint8_frames(size, size.batch).transpose(0, 1).float().div(127.5).sub(1).contiguous()
+    return without_training(lambda: called(pixels).logits)
+
+
+def ceiling(size: Size) -> Step:
+    module = Ceiling(size, size.batch)
+    return lambda: module(training=False)
+
+
+def contestants(size: Size) -> list[Contestant]:
+    return [
+        Contestant("published, eager", lambda: published(size), size.batch),
+        Contestant("published, compiled", lambda: published(size, compile=True), size.batch),
+        Contestant("ours", lambda: ours(size), size.batch),
+        Contestant("ours, 1×3 views", lambda: ours(size, NUM_CROPS), size.batch),
+        Contestant("ceiling", lambda: ceiling(size), size.batch),
+    ]
+
+
+if __name__ == "__main__":
+    race(arguments_of(__doc__, ["base", "large"]), 1, contestants)

@@ -1,0 +1,84 @@
+"""Training steps: ours, the published code eager and compiled, and the ceiling, side by side in one run.
+
+    python benchmarks/train_step.py                        # Large 16×448 and Base 8×224, some minutes on one GPU
+    python benchmarks/train_step.py --sizes base --profile # and where our time goes, by class of kernel
+
+A step is forward, loss, backward and SGD with momentum, under bf16 autocast with float32 weights, on one batch of noise
+that lies on the GPU: uint8 for ours, normalised for the published code, of which as many clips as fit into 80 GB.
+TFLOP/s count operations as published. GiB a clip is what a step takes at its peak beyond weights and momentum. Medians.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cover.training.parallel import compile_blocks, recompute_blocks
+from gpu import (
+    NUM_CLASSES,
+    Ceiling,
+    Contestant,
+    Size,
+    Step,
+    arguments_of,
+    our_model,
+    published_model,
+    race,
+    uint8_frames,
+)
+
+
+def step_of(model: nn.Module, logits: Callable[[], Tensor], num_clips: int) -> Step:
+    """One training step of a model whose logits on its batch a function gives."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4, fused=True)
+    labels = torch.randint(NUM_CLASSES, (num_clips,), device="cuda")
+
+    def step() -> None:
+        with torch.autocast("cuda", torch.bfloat16):
+            out = logits()
+        F.cross_entropy(out.float(), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def ours(size: Size, *, drop_path_rate: float = 0.0, recompute: int = 0, compile: bool = False) -> Step:
+    model = our_model(size, {"k400": NUM_CLASSES}, drop_path_rate)
+    if recompute:
+        recompute_blocks(model, recompute)
+    if compile:
+        compile_blocks(model)
+    frames = {"k400": uint8_frames(size, size.batch)}
+    return step_of(model, lambda: model(frames)["k400"], size.batch)
+
+
+def published(size: Size, *, compile: bool = False) -> Step:
+    model = published_model(size)
+    called = torch.compile(model) if compile else model
+    pixels = uint8_frames(size, size.published_batch).transpose(0, 1).float().div(127.5).sub(1).contiguous()
+    return step_of(model, lambda: called(pixels).logits, size.published_batch)
+
+
+def ceiling(size: Size) -> Step:
+    module = Ceiling(size, size.batch)
+    return lambda: module(training=True)
+
+
+def contestants(size: Size) -> list[Contestant]:
+    return [
+        Contestant("published, eager", lambda: published(size), size.published_batch),
+        Contestant("published, compiled", lambda: published(size, compile=True), size.published_batch),
+        Contestant("ours", lambda: ours(size), size.batch),
+        Contestant("ours, drop path 0.1", lambda: ours(size, drop_path_rate=0.1), size.batch),
+        Contestant("ours, blocks recomputed", lambda: ours(size, recompute=1), size.batch),
+        Contestant("ours, without kernels, compiled", lambda: ours(size, compile=True), size.batch),
+        Contestant("ceiling", lambda: ceiling(size), size.batch),
+    ]
+
+
+if __name__ == "__main__":
+    race(arguments_of(__doc__, ["large", "base"]), 3, contestants)

@@ -1,0 +1,91 @@
+"""Queries, keys and values of each frame's tokens, as views of one packed product.
+
+Attention gives their gradients as three tensors. The kernel packs them again and sums the bias's gradient in the same
+pass, where autograd would take one pass for each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+
+from cover.models.kernels.backend import cdiv, has_kernel, jit, power_of_two, tl
+from cover.models.kernels.sums import column_sums
+
+BLOCK_ROWS, ROWS_PER_PROGRAM = 4, 64
+
+
+def qkv_linear(normed_FND: Tensor, weight: Tensor, bias: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value, each [F, H, 1+N, E]. weight: [3·D, D]."""
+    if has_kernel(normed_FND):
+        out: tuple[Tensor, Tensor, Tensor] = QkvLinear.apply(normed_FND, weight, bias, num_heads)
+        return out
+    return split(F.linear(normed_FND, weight, bias), num_heads)
+
+
+def split(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Views of packed [F, 1+N, 3·D]: query, key and value [F, H, 1+N, E]."""
+    query, key, value = qkv.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+    return query, key, value
+
+
+class QkvLinear(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, normed: Tensor, weight: Tensor, bias: Tensor, num_heads: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(normed, weight)
+        return split(F.linear(normed, weight, bias), num_heads)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        normed, weight = ctx.saved_tensors
+        packed_MD, bias_gradient = pack_gradients(*gradients)
+        weight_gradient = packed_MD.t() @ normed.flatten(0, 1)
+        return (packed_MD @ weight).view_as(normed), weight_gradient, bias_gradient, None
+
+
+def pack_gradients(*parts_FHNE: Tensor) -> tuple[Tensor, Tensor]:
+    """[F·(1+N), 3·D] of the gradients of query, key and value; and its sum over the rows."""
+    if len({part.stride() for part in parts_FHNE}) > 1 or parts_FHNE[0].stride(-1) != 1:
+        parts_FHNE = tuple(part.contiguous() for part in parts_FHNE)
+    query, key, value = parts_FHNE
+    num_frames, num_heads, num_slots, head_width = query.shape
+    num_rows, width = num_frames * num_slots, num_heads * head_width
+    packed = query.new_empty(num_rows, 3 * width)
+    num_programs = cdiv(num_rows, ROWS_PER_PROGRAM)
+    sums = torch.empty(num_programs, 3 * width, dtype=torch.float32, device=query.device)
+    _pack[(num_programs, 3)](
+        query, key, value, packed, sums, num_rows, num_slots, query.stride(0), query.stride(1), query.stride(2),
+        HEAD=head_width, WIDTH=width, BLOCK=power_of_two(width), ROWS=BLOCK_ROWS, PER_PROGRAM=ROWS_PER_PROGRAM,
+    )  # fmt: skip
+    return packed, column_sums(sums, packed.dtype)
+
+
+@jit("num_rows")
+def _pack(
+    query, key, value, packed, sums, num_rows, num_slots, frame_stride, head_stride, slot_stride,
+    HEAD: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PER_PROGRAM: tl.constexpr,
+):  # fmt: skip
+    position = tl.program_id(1)
+    part = query
+    if position == 1:
+        part = key
+    if position == 2:
+        part = value
+    columns = tl.arange(0, BLOCK)
+    inside = columns < WIDTH
+    within = (columns // HEAD).to(tl.int64) * head_stride + columns % HEAD
+    total = tl.zeros((BLOCK,), tl.float32)
+    for step in range(PER_PROGRAM // ROWS):
+        rows = tl.program_id(0).to(tl.int64) * PER_PROGRAM + step * ROWS + tl.arange(0, ROWS)
+        here = (rows < num_rows)[:, None] & inside[None, :]
+        at = (rows // num_slots) * frame_stride + (rows % num_slots) * slot_stride
+        g = tl.load(part + at[:, None] + within[None, :], mask=here, other=0.0)
+        tl.store(packed + rows[:, None] * (3 * WIDTH) + position * WIDTH + columns[None, :], g, mask=here)
+        total += tl.sum(g.to(tl.float32), 0)
+    tl.store(sums + tl.program_id(0) * (3 * WIDTH) + position * WIDTH + columns, total, mask=inside)

@@ -1,0 +1,216 @@
+"""The temporal branch of a block: attention among the frames of a clip, at each patch by itself.
+
+The kernel reads packed queries, keys and values where they lie. A sequence is as short as a clip, so that several of
+them, one head of each, make the 64 rows of a tile; what attends across sequences is masked:
+
+    tile of 8 sequences of 8 frames        rows, columns: sequence 0, frames 0-7 | sequence 1, frames 0-7 | …
+    ┌──┐
+    │▒▒│ sequence 0
+    └──┼──┐
+       │▒▒│ sequence 1
+       └──┴─ …
+
+Arithmetic that is thrown away costs nothing here: moving the data takes longer.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+
+from cover.models.kernels.backend import cdiv, has_kernel, jit, power_of_two, tl
+from cover.models.kernels.sums import column_sums
+from cover.models.packing import Group, unpack
+
+TILE_ROWS, MOST_FRAMES = 64, 128
+
+
+def temporal_branch(
+    normed_FND: Tensor,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    out_weight: Tensor,
+    num_heads: int,
+    groups: tuple[Group, ...],
+) -> Tensor:
+    """attention(x Wᵀ + b) Oᵀ [F, 1+N, D] in the patches' slots; the class token's slot is filler.
+
+    qkv_weight: W [3·D, D]. out_weight: O [D, D]; its bias is left to the residual.
+    """
+    if has_kernel(normed_FND) and all(group.num_frames <= MOST_FRAMES for group in groups):
+        out: Tensor = TemporalBranch.apply(normed_FND, qkv_weight, qkv_bias, out_weight, num_heads, groups)
+        return out
+    qkv = F.linear(normed_FND, qkv_weight, qkv_bias).unflatten(-1, (3, num_heads, -1))
+    mixed_FND = torch.cat([attend_over_frames(group).flatten(0, 1) for group in unpack(qkv, groups)]).flatten(2)
+    return F.linear(mixed_FND, out_weight)
+
+
+def attend_over_frames(qkv: Tensor) -> Tensor:
+    """Softmax attention over T. qkv: [T, B, 1+N, 3, H, E] of one group; returns [T, B, 1+N, H, E].
+
+    For clips of one frame the softmax over a single key is 1 and the result is the value itself (paper, appendix A).
+    """
+    num_frames, num_clips = qkv.shape[:2]
+    if num_frames == 1:
+        return qkv[:, :, :, 2]
+    # Batched over clips and patches as strided views, which no copy is made of (docs/log.md).
+    query, key, value = qkv.flatten(1, 2).permute(2, 1, 3, 0, 4)
+    mixed: Tensor = F.scaled_dot_product_attention(query, key, value).permute(2, 0, 1, 3)
+    out: Tensor = mixed.unflatten(1, (num_clips, -1))
+    return out
+
+
+class TemporalBranch(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        normed: Tensor,
+        qkv_weight: Tensor,
+        qkv_bias: Tensor,
+        out_weight: Tensor,
+        num_heads: int,
+        groups: tuple[Group, ...],
+    ) -> Tensor:
+        qkv = F.linear(normed, qkv_weight, qkv_bias)
+        mixed = torch.empty_like(normed)
+        for first, group in first_rows(groups, normed.shape[1]):
+            _attend[_grid(group, normed, num_heads)](
+                qkv, mixed, first, *_sizes(group, normed), **_shape(group, normed, num_heads)
+            )
+        ctx.save_for_backward(normed, qkv_weight, out_weight, qkv, mixed)
+        ctx.num_heads, ctx.groups = num_heads, groups
+        return F.linear(mixed, out_weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        normed, qkv_weight, out_weight, qkv, mixed = ctx.saved_tensors
+        gradient_MD, normed_MD = gradients[0].flatten(0, 1), normed.flatten(0, 1)
+        out_weight_gradient = gradient_MD.t() @ mixed.flatten(0, 1)
+        mixed_gradient = gradient_MD @ out_weight
+        qkv_gradient, sums = torch.empty_like(qkv), []
+        for first, group in first_rows(ctx.groups, normed.shape[1]):
+            grid = _grid(group, normed, ctx.num_heads)
+            part = torch.empty(grid[0] // ctx.num_heads, qkv.shape[-1], dtype=torch.float32, device=qkv.device)
+            _attend_backward[grid](
+                qkv, mixed_gradient, qkv_gradient, part, first, *_sizes(group, normed),
+                **_shape(group, normed, ctx.num_heads),
+            )  # fmt: skip
+            sums.append(part)
+        bias_gradient = column_sums(torch.cat(sums), qkv.dtype)
+        qkv_gradient_MD = qkv_gradient.flatten(0, 1)
+        qkv_weight_gradient = qkv_gradient_MD.t() @ normed_MD
+        normed_gradient = (qkv_gradient_MD @ qkv_weight).view_as(normed)
+        return normed_gradient, qkv_weight_gradient, bias_gradient, out_weight_gradient, None, None
+
+
+def first_rows(groups: tuple[Group, ...], num_slots: int) -> list[tuple[int, Group]]:
+    """Each group with the first of its rows among F·(1+N)."""
+    firsts, first = [], 0
+    for group in groups:
+        firsts.append((first, group))
+        first += group.num_frames * group.num_clips * num_slots
+    return firsts
+
+
+def _frames_per_tile(group: Group) -> tuple[int, int]:
+    """Rows that a sequence takes of a tile, and rows of the tile."""
+    padded = power_of_two(group.num_frames)
+    return padded, max(TILE_ROWS, padded)
+
+
+def _grid(group: Group, normed: Tensor, num_heads: int) -> tuple[int]:
+    padded, tile = _frames_per_tile(group)
+    return (cdiv(group.num_clips * normed.shape[1], tile // padded) * num_heads,)
+
+
+def _sizes(group: Group, normed: Tensor) -> tuple[int, int]:
+    return group.num_clips * normed.shape[1], normed.shape[1]
+
+
+def _shape(group: Group, normed: Tensor, num_heads: int) -> dict[str, Any]:
+    padded, tile = _frames_per_tile(group)
+    head_width = normed.shape[2] // num_heads
+    return {
+        "FRAMES": group.num_frames, "PADDED": padded, "TILE": tile, "HEADS": num_heads,
+        "HEAD": head_width, "BLOCK": max(16, power_of_two(head_width)), "SCALE": 1 / math.sqrt(head_width),
+        "PRECISION": "ieee" if normed.dtype == torch.float32 else "tf32",
+    }  # fmt: skip
+
+
+@jit("first", "num_sequences")
+def _rows(first, num_sequences, num_slots, FRAMES: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr,
+          HEADS: tl.constexpr):  # fmt: skip
+    """Of each row of this program's tile: its number among F·(1+N), whether it exists, and whether it is a patch's."""
+    index = tl.arange(0, TILE)
+    sequence = tl.program_id(0) // HEADS * (TILE // PADDED) + index // PADDED
+    frame = index % PADDED
+    exists = (sequence < num_sequences) & (frame < FRAMES)
+    row = first + frame.to(tl.int64) * num_sequences + sequence
+    return row, exists, exists & (sequence % num_slots > 0)
+
+
+@jit()
+def _probabilities(q, k, FRAMES: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr, SCALE: tl.constexpr,
+                   PRECISION: tl.constexpr):  # fmt: skip
+    index = tl.arange(0, TILE)
+    together = (index[:, None] // PADDED == index[None, :] // PADDED) & (index % PADDED < FRAMES)[None, :]
+    scores = tl.where(together, tl.dot(q, tl.trans(k), input_precision=PRECISION) * SCALE, -float("inf"))
+    weights = tl.exp(scores - tl.max(scores, 1)[:, None])
+    return weights / tl.sum(weights, 1)[:, None]
+
+
+@jit("first", "num_sequences")
+def _attend(
+    qkv, mixed, first, num_sequences, num_slots,
+    FRAMES: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr, HEADS: tl.constexpr, HEAD: tl.constexpr,
+    BLOCK: tl.constexpr, SCALE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    WIDTH: tl.constexpr = HEADS * HEAD
+    row, exists, is_patch = _rows(first, num_sequences, num_slots, FRAMES, PADDED, TILE, HEADS)
+    channel = tl.arange(0, BLOCK)
+    column = tl.program_id(0) % HEADS * HEAD + channel
+    inside = (channel < HEAD)[None, :]
+    at, here = qkv + row[:, None] * (3 * WIDTH) + column[None, :], is_patch[:, None] & inside
+    q = tl.load(at, mask=here, other=0.0)
+    k = tl.load(at + WIDTH, mask=here, other=0.0)
+    v = tl.load(at + 2 * WIDTH, mask=here, other=0.0)
+    p = _probabilities(q, k, FRAMES, PADDED, TILE, SCALE, PRECISION).to(v.dtype)
+    out = tl.dot(p, v, input_precision=PRECISION)
+    tl.store(mixed + row[:, None] * WIDTH + column[None, :], out, mask=exists[:, None] & inside)
+
+
+@jit("first", "num_sequences")
+def _attend_backward(
+    qkv, mixed_gradient, qkv_gradient, sums, first, num_sequences, num_slots,
+    FRAMES: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr, HEADS: tl.constexpr, HEAD: tl.constexpr,
+    BLOCK: tl.constexpr, SCALE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    WIDTH: tl.constexpr = HEADS * HEAD
+    row, exists, is_patch = _rows(first, num_sequences, num_slots, FRAMES, PADDED, TILE, HEADS)
+    channel = tl.arange(0, BLOCK)
+    column = tl.program_id(0) % HEADS * HEAD + channel
+    inside = (channel < HEAD)[None, :]
+    offset, here = row[:, None] * (3 * WIDTH) + column[None, :], is_patch[:, None] & inside
+    q = tl.load(qkv + offset, mask=here, other=0.0)
+    k = tl.load(qkv + offset + WIDTH, mask=here, other=0.0)
+    v = tl.load(qkv + offset + 2 * WIDTH, mask=here, other=0.0)
+    g = tl.load(mixed_gradient + row[:, None] * WIDTH + column[None, :], mask=here, other=0.0)
+    p = _probabilities(q, k, FRAMES, PADDED, TILE, SCALE, PRECISION)
+    dp = tl.dot(g, tl.trans(v), input_precision=PRECISION)
+    ds = (p * (dp - tl.sum(p * dp, 1)[:, None]) * SCALE).to(q.dtype)
+    dq = tl.dot(ds, k, input_precision=PRECISION)
+    dk = tl.dot(tl.trans(ds), q, input_precision=PRECISION)
+    dv = tl.dot(tl.trans(p.to(g.dtype)), g, input_precision=PRECISION)
+    written = exists[:, None] & inside
+    tl.store(qkv_gradient + offset, dq, mask=written)
+    tl.store(qkv_gradient + offset + WIDTH, dk, mask=written)
+    tl.store(qkv_gradient + offset + 2 * WIDTH, dv, mask=written)
+    total = sums + tl.program_id(0) // HEADS * (3 * WIDTH) + column
+    tl.store(total, tl.sum(dq, 0), mask=channel < HEAD)
+    tl.store(total + WIDTH, tl.sum(dk, 0), mask=channel < HEAD)
+    tl.store(total + 2 * WIDTH, tl.sum(dv, 0), mask=channel < HEAD)

@@ -1,0 +1,147 @@
+"""Kernels compute what the plain operations beside them compute: under Triton's interpreter, and on a GPU.
+
+The interpreter has to be chosen before Triton is imported, so what is compared here runs in processes of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from cover.clip import ClipBatch
+from cover.models.create import create_model
+from cover.models.kernels import folding, mlp, qkv, residual, temporal
+from cover.models.timesformer import TimeSformer
+
+CASES = {  # name: settings of the model
+    "divided": {},
+    "drop-path": {"drop_path_rate": 0.5, "image_temporal": "skip"},
+    "space-only": {"attention": "space_only"},
+    "joint": {"attention": "joint", "drop_path_rate": 0.5},
+    "odd-sizes": {"width": 36, "num_heads": 3, "num_frames": 5},
+}
+Found = tuple[dict[str, Tensor], dict[str, Tensor]]
+
+
+@contextmanager
+def plain_operations() -> Iterator[None]:
+    """While entered, no kernel runs."""
+    modules = (folding, mlp, qkv, residual, temporal)
+    kept = [module.has_kernel for module in modules]
+    for module in modules:
+        module.has_kernel = lambda _tensor: False
+    try:
+        yield
+    finally:
+        for module, has_kernel in zip(modules, kept, strict=True):
+            module.has_kernel = has_kernel
+
+
+def model_of(case: str, device: str) -> TimeSformer:
+    torch.manual_seed(0)
+    small = {"depth": 3, "width": 48, "num_heads": 3, "num_frames": 4, "image_size": 32}
+    model = create_model("timesformer_tiny", heads={"videos": 5, "images": 4}, **small | CASES[case])
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.to(device).train()
+
+
+def batch_of(model: TimeSformer) -> dict[str, ClipBatch]:
+    """Videos and images, of different numbers of clips."""
+    generator = torch.Generator().manual_seed(1)
+
+    def clips(dataset: str, num_frames: int, num_clips: int) -> ClipBatch:
+        frames = torch.randint(256, (num_frames, num_clips, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        numbers = torch.arange(num_clips)
+        return ClipBatch(dataset, frames, numbers * 0, ("",) * num_clips, numbers).to(model.pos_embed.device)
+
+    return {"videos": clips("videos", model.config.num_frames, 3), "images": clips("images", 1, 5)}
+
+
+def logits_and_gradients(model: TimeSformer, dtype: torch.dtype = torch.float32) -> Found:
+    model.zero_grad()
+    device = model.pos_embed.device.type
+    with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+        logits = model(batch_of(model))
+    sum(values.float().square().mean() for values in logits.values()).backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    return {name: values.detach() for name, values in logits.items()}, gradients
+
+
+def error(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """The largest |difference| of a tensor, by the norm of what is expected. A key's bias has no gradient but rounding,
+    and is measured by that of its whole layer."""
+    return max(
+        float((found[name].double() - value.double()).norm() / value.double().norm())
+        for name, value in expected.items()
+    )
+
+
+def errors(case: str, device: str) -> dict[str, float]:
+    """Of the kernels against the plain operations in float32."""
+    model = model_of(case, device)
+    with plain_operations():
+        plain_logits, plain_gradients = logits_and_gradients(model)
+    logits, gradients = logits_and_gradients(model)
+    return {"logits": error(logits, plain_logits), "gradients": error(gradients, plain_gradients)}
+
+
+def test_interpreted_kernels_equal_the_plain_operations() -> None:
+    """All cases in one process, which Triton takes seconds to start."""
+    pytest.importorskip("triton", reason="the extra `test` brings it on Linux")
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", __file__],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(run.stdout)
+    assert found.keys() == CASES.keys()
+    assert max(value for case in found.values() for value in case.values()) < 5e-6, found
+
+
+@pytest.mark.needs_cuda
+@pytest.mark.parametrize("case", CASES)
+def test_kernels_equal_the_plain_operations(case: str) -> None:
+    assert max(errors(case, "cuda").values()) < 5e-6
+
+
+@pytest.mark.needs_cuda
+def test_half_precision_strays_no_further_than_that_of_plain_operations() -> None:
+    """Both against float64; the plain operations round where the published code does."""
+    model = model_of("divided", "cuda")
+    with plain_operations():
+        expected = logits_and_gradients(model.double())
+        plain = logits_and_gradients(model.float(), torch.bfloat16)
+    found = logits_and_gradients(model, torch.bfloat16)
+    for part in (0, 1):
+        assert joined_error(found[part], expected[part]) < 1.2 * joined_error(plain[part], expected[part])
+
+
+def joined_error(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """Over all tensors as one."""
+    difference = torch.cat([(found[name].double() - value).flatten() for name, value in expected.items()])
+    return float(difference.norm() / torch.cat([value.flatten() for value in expected.values()]).norm())
+
+
+@pytest.mark.needs_cuda
+def test_a_step_gives_the_same_bits_twice() -> None:
+    model = model_of("drop-path", "cuda")
+    first, second = (logits_and_gradients(model, torch.bfloat16) for _ in range(2))
+    for part in (0, 1):
+        assert all(torch.equal(first[part][name], value) for name, value in second[part].items())
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    print(json.dumps({case: errors(case, "cpu") for case in CASES}))
