@@ -4,12 +4,13 @@
 
 The model is a tiny one and the file a video of 1 s, so that nearly all of the time is start-up. The commands take turns
 in every round, and medians count; the first round, which warms the disk's cache, does not. Where other work uses the
-cores, set OMP_NUM_THREADS=1: the threads of a small model would wait for each other longer than they compute.
+cores, seconds of the processor tell more, and OMP_NUM_THREADS=1 keeps threads from waiting for each other.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
@@ -39,11 +40,17 @@ def write_run(folder: Path) -> Path:
     return run
 
 
-def seconds(arguments: list[str]) -> float:
-    """Of one Python process."""
-    started = time.perf_counter()
+def seconds(arguments: list[str]) -> tuple[float, float]:
+    """Of one Python process: by the clock, and of the processor."""
+    started, spent = time.perf_counter(), processor_seconds()
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started
+    return time.perf_counter() - started, processor_seconds() - spent
+
+
+def processor_seconds() -> float:
+    """Of all processes that this one has started and that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:
@@ -59,16 +66,19 @@ def main() -> None:
             "cover --help": ["-m", "cover.cli", "--help"],
             "cover predict RUN FILE": ["-m", "cover.cli", "predict", str(write_run(folder)), str(video)],
         }
-        times: dict[str, list[float]] = {command: [] for command in commands}
+        times: dict[str, list[tuple[float, float]]] = {command: [] for command in commands}
         for number in range(rounds + 1):
             for command, arguments in commands.items():
                 taken = seconds(arguments)
                 if number:
                     times[command].append(taken)
-    table = Table(Column("command", no_wrap=True), "median s", "s beyond import torch", "fastest s", "slowest s")
-    for command, taken in times.items():
-        beyond = median(taken) - median(times["import torch"])
-        table.add_row(command, *(f"{value:.2f}" for value in (median(taken), beyond, min(taken), max(taken))))
+    medians = {command: [median(values) for values in zip(*taken, strict=True)] for command, taken in times.items()}
+    table = Table(
+        Column("command", no_wrap=True), "s", "beyond import torch", "s of the processor", "beyond import torch"
+    )
+    for command, values in medians.items():
+        cells = ((value, value - of_torch) for value, of_torch in zip(values, medians["import torch"], strict=True))
+        table.add_row(command, *(f"{value:.2f}" for pair in cells for value in pair))
     Console(width=110).print(table)
 
 
