@@ -54,12 +54,19 @@ def test_imports_point_upwards_only() -> None:
 
 CATALOG = "; ".join(f"import cover.catalog.{file.stem}" for file in (SOURCE / "catalog").glob("[!_]*.py"))
 HELP = "import cover.cli; cover.cli.app(['--help'], standalone_mode=False)"
+PREDICT = "import cover.cli, cover.inference.predict, cover.trained"
+TRAINING_AND_REPORTS = {"accelerate", "jinja2", "matplotlib", "tensorboard", "torchmetrics", "transformers"}
 
 
 @pytest.mark.parametrize(
     ("program", "absent"),
-    [(HELP, {"torch", "pydantic", "av", "pyarrow"}), (CATALOG, {"torch", "av"}), ("import cover", {"torch"})],
-    ids=["help", "catalog", "package"],
+    [
+        (HELP, {"torch", "pydantic", "av", "pyarrow"}),
+        (CATALOG, {"torch", "av"}),
+        ("import cover", {"torch"}),
+        (PREDICT, TRAINING_AND_REPORTS),
+    ],
+    ids=["help", "catalog", "package", "predict"],
 )
 def test_light_parts_load_nothing_heavy(program: str, absent: set[str]) -> None:
     code = f"import sys; {program}; print('loaded:', *sys.modules)"

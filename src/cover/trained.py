@@ -15,7 +15,6 @@ from cover.catalog.manifest import Manifest
 from cover.errors import CheckpointError
 from cover.evaluation.evaluate import Predict, evaluate_dataset
 from cover.evaluation.orders import FrameOrder
-from cover.evaluation.report import write_report
 from cover.evaluation.result import DatasetResult, result_file
 from cover.evaluation.strips import Strip, sample_strips
 from cover.evaluation.terminal import print_comparison
@@ -181,6 +180,8 @@ def compare_runs(
 
     stages: wall time in seconds of what led here, by name.
     """
+    from cover.evaluation.report import write_report  # loads matplotlib, which nothing else here needs
+
     strips = {run: TrainedRun.open(run).strips("test", NUM_STRIPS) for run in runs}
     comparison = write_report(runs, out, strips=strips, stages=stages)
     print_comparison(comparison, console)

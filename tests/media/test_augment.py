@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from cover.media.augment import Box, crop, evaluation_boxes, random_box, scale_down
 
@@ -23,12 +24,18 @@ def test_random_boxes_lie_inside_and_have_the_sizes_of_the_short_side_range() ->
     boxes = draw_boxes(2000)
     sides = np.array([box.width for box in boxes])
     assert all(box.width == box.height for box in boxes)
-    assert sides.min() >= 224 * 256 / 320 and sides.max() <= 224
+    assert sides.min() == round(224 * 256 / 320) and sides.max() == 224
     assert (256 * 224 / sides).mean() == pytest.approx(288, abs=1.5)  # U(256, 320)
     assert all(box.left >= 0 and box.left + box.width <= 340 for box in boxes)
     assert all(box.top >= 0 and box.top + box.height <= 256 for box in boxes)
     assert np.mean([box.left / (340 - box.width) for box in boxes]) == pytest.approx(0.5, abs=0.03)
     assert np.mean([box.flip for box in boxes]) == pytest.approx(0.5, abs=0.04)
+
+
+def test_a_picture_of_one_pixel_has_a_box() -> None:
+    rng = np.random.default_rng(0)
+    options: dict[str, Any] = {"crop_px": 112, "short_side_px": (128, 512), "flip_probability": 0.0}
+    assert {random_box(1, 1, rng=rng, **options) for _ in range(20)} == {Box(0, 0, 1, 1)}
 
 
 def test_switching_the_flip_off_leaves_the_crops() -> None:
@@ -41,6 +48,7 @@ def test_evaluation_boxes_span_the_longer_side() -> None:
     assert evaluation_boxes(340, 256) == [Box(0, 0, 256, 256), Box(42, 0, 256, 256), Box(84, 0, 256, 256)]
     assert evaluation_boxes(100, 300) == [Box(0, 0, 100, 100), Box(0, 100, 100, 100), Box(0, 200, 100, 100)]
     assert evaluation_boxes(340, 256, num_crops=1) == [Box(42, 0, 256, 256)]
+    assert evaluation_boxes(3, 2, num_crops=1) == [Box(0, 0, 2, 2)]
 
 
 def test_crop_cuts_the_box_out_of_every_frame_and_mirrors(draw_number: DrawNumber, numbers_of: NumbersOf) -> None:
@@ -52,6 +60,15 @@ def test_crop_cuts_the_box_out_of_every_frame_and_mirrors(draw_number: DrawNumbe
     assert numbers_of(clip) == [5, 6, 7]
     mirrored = crop(frames, Box(60, 10, 80, 80, flip=True), 48)
     assert mirrored.is_contiguous() and mirrored.equal(clip.flip(-1))
+
+
+@pytest.mark.parametrize("side_px", [20, 48, 100])
+def test_pixels_are_those_of_pillow_to_rounding(side_px: int) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 120, 130, 3), np.uint8)
+    clip = crop(frames, Box(30, 20, side_px, side_px), 48).permute(0, 2, 3, 1).numpy().astype(int)
+    for frame, cut in zip(frames, clip, strict=True):
+        box = Image.fromarray(frame[20 : 20 + side_px, 30 : 30 + side_px])
+        assert np.abs(np.asarray(box.resize((48, 48), Image.Resampling.BILINEAR)) - cut).max() <= 1
 
 
 def test_shrinking_averages_instead_of_picking_pixels() -> None:

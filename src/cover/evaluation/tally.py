@@ -7,7 +7,6 @@ from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from cover.errors import RecipeError
 
@@ -30,6 +29,9 @@ class Tally:
     """
 
     def __init__(self, partners: Tensor) -> None:
+        # With SciPy and transformers installed, this takes seconds, and most who import this module count nothing.
+        from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
         num_classes = len(partners)
         self.partners = partners
         # One process evaluates; by default compute() would wait for all the others.

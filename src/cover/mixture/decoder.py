@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from cover.clip import UNREADABLE, ClipBatch, MixedBatch
 from cover.errors import DecodeError
@@ -53,18 +53,20 @@ class MicroBatchDecoder(Dataset[Decoded]):
         return Decoded(MixedBatch(clips | mixed, micro_batch.counts, micro_batch.step), faults)
 
     def _clips(self, dataset: str, samples: Sequence[Sample], faults: list[Fault]) -> ClipBatch:
-        """Frames and labels of one dataset. What cannot be decoded stays zero, unlabelled, and goes into `faults`."""
+        """Frames and labels of one dataset. What cannot be decoded is zero, unlabelled, and goes into `faults`."""
         reader = self.readers[dataset]
         rows = [reader.manifest[sample.index] for sample in samples]
         sample_ids = tuple(f"{dataset}/{row.sample_id}" for row in rows)
         seeds = [clip_seed(self.seed, sample) for sample in samples]
         labels = torch.tensor([row.label for row in rows])
-        frames = torch.zeros(reader.num_frames, len(samples), 3, reader.crop_px, reader.crop_px, dtype=torch.uint8)
+        frames = torch.empty(reader.num_frames, len(samples), 3, reader.crop_px, reader.crop_px, dtype=torch.uint8)
+        if get_worker_info():
+            frames.share_memory_()  # while it is empty: afterwards, the loader would copy it there
         for place, (sample, seed) in enumerate(zip(samples, seeds, strict=True)):
             try:
                 frames[:, place] = reader.train_clip(sample.index, seed)
             except DecodeError as error:
-                labels[place] = UNREADABLE
+                frames[:, place], labels[place] = 0, UNREADABLE
                 faults.append(Fault(dataset, rows[place].sample_id, str(error), error.reason))
         return ClipBatch(dataset, frames, labels, sample_ids, torch.tensor(seeds))
 

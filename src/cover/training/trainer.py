@@ -24,6 +24,7 @@ from cover.training.metrics import MetricsFile, Totals, flatten
 from cover.training.optimizer import learning_rate
 from cover.training.signals import StopSignal, agreed
 from cover.training.speed import Speed
+from cover.training.upload import Upload
 from cover.training.watch import FiniteWatch, LossWatch
 
 Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]
@@ -59,6 +60,7 @@ class Trainer:
         self.is_main = self.accelerator.is_main_process
         self._progress = progress_bar("steps", self.console, visible=self.is_main)
         self._saved_step = self.state.step
+        self._upload = Upload(self.accelerator.device)
         self._finite, self._losses = FiniteWatch(self.accelerator), LossWatch(self.state.step)
         if self.is_main:
             self.metrics = MetricsFile(self.run / "metrics.jsonl", self.state.step)
@@ -109,7 +111,7 @@ class Trainer:
     def _fetch(self) -> MixedBatch:
         with self.speed.part("data"):
             batch = next(self.batches)
-        return batch.to(self.accelerator.device)
+        return self._upload(batch)
 
     def _learning_rate(self) -> float:
         return learning_rate(

@@ -1,0 +1,273 @@
+"""Does training wait for its data? Clips a second of training from real files, of the loader alone, of the model alone.
+
+    python benchmarks/input_pipeline.py --folder /tmp/clips --json found.json      # a GPU and 16 cores, about 3 minutes
+    python benchmarks/input_pipeline.py --variant timesformer_tiny --num-frames 4 --image-size 32 --batch-size 8 \\
+        --num-files 8 --workers 1 --steps 10                                       # on a CPU, to try the script
+
+Files are H.264 340×256, 10 s at 25 fps, a keyframe every 250 frames (`scene` of benchmarks/pack.py), and their copies
+by `cover pack`. They are made once and stay in --folder. Training walks through them again and again, so that they come
+from the system's cache, not from a disk.
+
+Each case trains with the trainer of `cover train`. At most two micro-batches a worker lie ready in the loader; so many
+pass before the clock starts, and as many are timed. The model alone takes the same steps on a batch of noise that is on
+the device already, once before and once after the training; the faster counts. `waiting` is the share of time in which
+the trainer asks for a batch, whether or not the GPU has something to do meanwhile; `lost` compares training with the
+model alone. Cores are seconds of the processor, in all processes, by seconds of the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import torch
+from rich.console import Console
+from rich.table import Column, Table
+
+from cover.catalog.folder import index_folder
+from cover.catalog.manifest import Manifest
+from cover.clip import MixedBatch
+from cover.preparation.pack import PackFormat
+from cover.preparation.pack import pack as pack_manifest
+from cover.preparation.survey import Pool
+from cover.preparation.workers import available_cpus, run_in_processes
+from cover.recipe import Recipe, parse_recipe
+from cover.run import create, create_mixture, micro_batches, speed_meter, start_accelerator
+from cover.training.checkpoint import TrainingState
+from cover.training.engine import Engine
+from cover.training.metrics import Totals
+from cover.training.parallel import place
+from cover.training.trainer import Trainer
+from pack import CASES as VIDEOS
+from pack import write_video
+
+NAME, SCENE, NUM_CLASSES = "clips", VIDEOS[1], 8
+READY = 2
+"""Micro-batches that torch's DataLoader lets a worker have ready."""
+WARMUP_STEPS, MIN_STEPS, LOADER_SECONDS, NO_END = 3, 10, 4.0, 10**9
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and the files that it is trained on."""
+
+    variant: str
+    num_frames: int
+    image_size: int
+    batch_size: int
+    files: str
+
+
+CASES = [
+    Case("timesformer_large", 16, 448, 16, "H.264"),
+    Case("timesformer_base", 8, 224, 128, "packed"),
+    Case("timesformer_base", 8, 224, 128, "H.264"),
+]
+
+
+def write_files(folder: Path, num_files: int) -> dict[str, Manifest]:
+    """The videos and their packed copies, made where they are not there yet."""
+    started = time.perf_counter()
+    files = [folder / f"videos/train/class {seed % NUM_CLASSES}/{seed}.mp4" for seed in range(num_files)]
+    missing = [seed for seed, path in enumerate(files) if not path.exists()]
+    made = run_in_processes(
+        partial(write_file, files), missing, num_processes=min(available_cpus(), len(missing)), timeout_seconds=300
+    )
+    for seed, lost in made:
+        if lost:
+            raise RuntimeError(f"video {seed}: {lost.reason}")
+    videos = index_folder(folder / "videos", kind="video", out=folder)[0]
+    packed = pack_manifest(videos, folder / "packed", PackFormat()).run(Pool())
+    print(f"{num_files} videos and their copies: {time.perf_counter() - started:.0f} s")
+    return {"H.264": videos, "packed": packed}
+
+
+def write_file(files: list[Path], seed: int) -> None:
+    files[seed].parent.mkdir(parents=True, exist_ok=True)
+    unfinished = files[seed].parent / f".{seed}.mp4"
+    write_video(unfinished, SCENE, seed)
+    unfinished.replace(files[seed])
+
+
+def recipe_of(case: Case, manifest: Manifest, arguments: argparse.Namespace) -> Recipe:
+    model = {"variant": case.variant, "num_frames": case.num_frames, "image_size": case.image_size}
+    data = {"batch_size": case.batch_size, "num_workers": arguments.workers}
+    training = {"precision": arguments.precision, "compile": arguments.compile, "micro_batches": "auto"}
+    values: dict[str, Any] = {"policy": "standard", "model": model, "data": data, "training": training}
+    return parse_recipe(values | {"datasets": {NAME: {"train": manifest.path}}}, "benchmark")
+
+
+class Rate(NamedTuple):
+    """Of something done a number of times: times a second, and cores in use."""
+
+    per_second: float
+    cores: float
+
+
+def timed(do: Callable[[], object], times: int, device: torch.device) -> Rate:
+    synchronise(device)
+    started, spent = time.perf_counter(), processor_seconds()
+    for _ in range(times):
+        do()
+    synchronise(device)
+    seconds = time.perf_counter() - started
+    return Rate(times / seconds, (processor_seconds() - spent) / seconds)
+
+
+def processor_seconds() -> float:
+    """Of this process and its children."""
+    me = psutil.Process()
+    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return sum(its.user + its.system for its in times)
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Training:
+    """A case, built as `cover.run.train` builds it."""
+
+    def __init__(self, recipe: Recipe, manifest: Manifest) -> None:
+        self.recipe = recipe
+        manifests = {NAME: manifest}
+        self.accelerator = start_accelerator(recipe, None)
+        self.device = self.accelerator.device
+        self.model = create(recipe, manifests, None, None, None)
+        self.mixture = create_mixture(recipe, manifests, TrainingState(), NO_END, self.accelerator)
+        place(self.model, recipe.training, self.accelerator)
+        self.mixture.num_micro_batches = micro_batches(recipe, self.model, self.mixture, self.accelerator)
+        self.engine = Engine(self.model, recipe, self.accelerator)
+        self.ready_steps = -(-READY * recipe.num_workers // self.mixture.num_micro_batches)
+
+    def trainer(self, batches: Iterator[MixedBatch]) -> Trainer:
+        return Trainer(
+            recipe=self.recipe,
+            run=Path(tempfile.gettempdir()),  # nothing is written into it
+            engine=self.engine,
+            batches=batches,
+            unreadable=self.mixture.unreadable,
+            micro_batches=self.mixture.num_micro_batches,
+            num_steps=NO_END,
+            steps_per_epoch=NO_END,
+            epochs_per_step={},
+            validate=None,
+            state=TrainingState(),
+            totals=Totals([NAME], self.accelerator),
+            speed=speed_meter(self.recipe, self.model, self.mixture, self.accelerator),
+            console=Console(quiet=True),
+        )
+
+    def steps(self, batches: Iterator[MixedBatch], num_warmup: int, num_steps: int) -> tuple[Rate, float]:
+        """The rate of steps, and the share of time in which a batch was asked for."""
+        trainer = self.trainer(batches)
+        for _ in range(num_warmup):
+            trainer.train_step()
+        synchronise(self.device)
+        trainer.speed.take()
+        rate = timed(trainer.train_step, num_steps, self.device)
+        return rate, trainer.speed.take()["data_wait_share"]
+
+    def model_alone(self, num_steps: int) -> float:
+        """Steps a second on noise that is on the device."""
+        blank = self.mixture.blank_batch(self.mixture.num_micro_batches)
+        clips = {
+            name: replace(part, frames=torch.randint(256, part.frames.shape, dtype=torch.uint8))
+            for name, part in blank.clips.items()
+        }
+        return self.steps(repeat(replace(blank, clips=clips).to(self.device)), WARMUP_STEPS, num_steps)[0].per_second
+
+    def from_files(self, num_steps: int) -> tuple[Rate, float]:
+        with closing(iter(self.mixture)) as batches:
+            return self.steps(batches, WARMUP_STEPS + self.ready_steps, num_steps)
+
+    def loader_alone(self) -> Rate:
+        """Steps a second of which the batches lie in page-locked memory, if there is a GPU."""
+        with closing(iter(self.mixture)) as batches:
+
+            def step() -> None:
+                for _ in range(self.mixture.num_micro_batches):
+                    next(batches)
+
+            first = timed(step, self.ready_steps + 1, self.device)
+            return timed(step, max(round(LOADER_SECONDS * first.per_second), self.ready_steps), self.device)
+
+
+def measure(case: Case, manifest: Manifest, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All figures of a case; rates in clips a second."""
+    gc.collect()  # what the case before has left on the device
+    training = Training(recipe_of(case, manifest, arguments), manifest)
+    num_steps = arguments.steps or max(training.ready_steps, MIN_STEPS)
+    before = training.model_alone(num_steps)
+    trained, waiting_share = training.from_files(num_steps)
+    model = max(before, training.model_alone(num_steps))
+    loader = training.loader_alone()
+    return asdict(case) | {
+        "micro_batches": training.mixture.num_micro_batches,
+        "workers": training.recipe.num_workers,
+        "steps": num_steps,
+        "training": case.batch_size * trained.per_second,
+        "model": case.batch_size * model,
+        "loader": case.batch_size * loader.per_second,
+        "waiting_share": waiting_share,
+        "lost_share": 1 - trained.per_second / model,
+        "training_cores": trained.cores,
+        "loader_cores": loader.cores,
+    }
+
+
+def print_table(found: list[dict[str, Any]], title: str) -> None:
+    numbers = ("batch", "training", "model", "loader", "waiting %", "lost %", "cores, training", "cores, loader")
+    table = Table("case", "files", *(Column(name, justify="right") for name in numbers), title=title)
+    for row in found:
+        shares = (f"{100 * row[name]:.1f}" for name in ("waiting_share", "lost_share"))
+        table.add_row(
+            f"{row['variant'].removeprefix('timesformer_')} {row['num_frames']}x{row['image_size']}",
+            row["files"],
+            f"{row['batch_size']} / {row['micro_batches']}",
+            *(f"{row[name]:,.1f}" for name in ("training", "model", "loader")),
+            *shares,
+            *(f"{row[name]:.1f}" for name in ("training_cores", "loader_cores")),
+        )
+    Console(width=130).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="where the files are kept; by default nowhere")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--variant", help="measure this model, from both kinds of files, instead of the three cases")
+    parser.add_argument("--num-frames", type=int, default=8)
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--num-files", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=available_cpus())
+    parser.add_argument("--steps", type=int, help="timed steps; by default as many as lie ready, or 10 if that is more")
+    parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"))
+    parser.add_argument("--compile", action="store_true")
+    arguments = parser.parse_args()
+    shape = (arguments.num_frames, arguments.image_size, arguments.batch_size)
+    chosen = [Case(arguments.variant, *shape, files) for files in ("packed", "H.264")] if arguments.variant else CASES
+    with tempfile.TemporaryDirectory() as temporary:
+        manifests = write_files(arguments.folder or Path(temporary), arguments.num_files)
+        found = [measure(case, manifests[case.files], arguments) for case in chosen]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    print_table(found, f"clips a second, {arguments.workers} workers, {available_cpus()} cores, {device}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
