@@ -108,9 +108,10 @@ def test_from_a_folder_to_a_comparison(trained: Path, cover: Cover, monkeypatch:
     assert {row["class"] for row in video["heads"]["moves"]} == {"in", "out"}
     assert "photo.jpg" in cover("predict", "runs/moves", "photo.jpg").out
 
-    compared = cover("compare", "runs/moves")
+    compared = cover("compare", "runs/moves", "--json", "compared.json")
     assert compared.code == 0 and "report: report.html" in compared.out
     assert "moves" in Path("report.html").read_text()
+    assert json.loads(Path("compared.json").read_text())["datasets"]["moves"]["split"] == "test"
     assert cover("train", "moves.toml", "--resume").code == 0
 
 
@@ -193,7 +194,7 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ("evaluate runs/moves --split val", "runs/moves has no val manifest of moves; choose another --split"),
         (
             "compare runs/moves moves",
-            "moves holds no checkpoint; give the folder of a run that `cover train` has written",
+            "moves holds no recipe.toml; give the folder of a run that `cover train` has written",
         ),
         ("info absent.pyth", "absent.pyth does not exist; give a file or folder of weights, or a run"),
         ("info photo.jpg", "is no file of weights: neither safetensors, nor PyTorch, nor .npz; "),
@@ -205,7 +206,10 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
             "export runs/moves new --to transformers --head k400",
             "there is no head 'k400', and transformers takes one; ",
         ),
-        ("export runs/moves new --to safetensors --head moves", "--head moves with --to safetensors, which writes every "),
+        (
+            "export runs/moves new --to safetensors --head moves",
+            "--head moves with --to safetensors, which writes ",
+        ),
         ("export runs/moves new --to transformers --num-frames 4", "--num-frames and --image-size with --to transform"),
         ("export runs/moves new --to onnx --head k400", "there is no head 'k400'; give --head, one of moves"),
         ("export runs/moves new --to torch-export --image-size 40", "image_size 40 is not a multiple of patch_size 16"),

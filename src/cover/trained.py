@@ -7,17 +7,22 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
 from cover.catalog.manifest import Manifest
 from cover.errors import CheckpointError
+from cover.evaluation.comparison import PolicyRow, compare
+from cover.evaluation.comparison_json import comparison_json
 from cover.evaluation.evaluate import Predict, evaluate_dataset
 from cover.evaluation.orders import FrameOrder
-from cover.evaluation.report import write_report
+from cover.evaluation.record import load_records
+from cover.evaluation.report import write_report, write_whole
 from cover.evaluation.result import DatasetResult, result_file
-from cover.evaluation.strips import Strip, sample_strips
+from cover.evaluation.strips import Strip, frames_of, sample_strips
 from cover.evaluation.terminal import print_comparison
 from cover.inference.predict import Prediction, predict_file
 from cover.media.reader import ClipReader
@@ -175,12 +180,33 @@ def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
 
 
 def compare_runs(
-    runs: Sequence[Path], out: Path, console: Console, *, stages: Mapping[str, float] | None = None
+    runs: Sequence[Path],
+    out: Path,
+    console: Console,
+    *,
+    stages: Mapping[str, float] | None = None,
+    json_out: Path | None = None,
 ) -> None:
-    """Write the page that compares runs, with sample clips of their test splits, and print its tables.
+    """Write the page that compares runs, with clips of their splits, and print its tables.
 
-    stages: wall time in seconds of what led here, by name.
+    stages: wall time in seconds of what led here, by name. json_out: where to write the same as JSON.
     """
-    strips = {run: TrainedRun.open(run).strips("test", NUM_STRIPS) for run in runs}
-    comparison = write_report(runs, out, strips=strips, stages=stages)
+    comparison = compare(load_records(runs))
+    opened = {record.name: TrainedRun.open(record.folder) for record in comparison.records}
+    strips = {name: run.strips("test", NUM_STRIPS) for name, run in opened.items()}
+    frames = {row.dataset: example_frames(row, opened) for row in comparison.policy_rows}
+    write_report(comparison, out, strips=strips, frames=frames, stages=stages)
+    if json_out:
+        write_whole(json_out, comparison_json(comparison))
     print_comparison(comparison, console)
+
+
+def example_frames(row: PolicyRow, runs: Mapping[str, TrainedRun]) -> dict[str, NDArray[np.uint8]]:
+    """uint8 [T,Y,X,3] of the samples to look at that runs disagree on, by sample id."""
+    frames: dict[str, NDArray[np.uint8]] = {}
+    for pair in row.pairs:
+        wanted = {sample.sample_id for sample in (*pair.helped_examples, *pair.hurt_examples)} - frames.keys()
+        run = runs[pair.second_run]
+        if wanted:
+            frames |= frames_of(run.reader(pair.dataset, run.manifest(pair.dataset, pair.split)), wanted)
+    return frames

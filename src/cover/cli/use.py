@@ -77,11 +77,12 @@ def predict(
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Evaluated runs.")],
     out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("report.html"),
+    json: Annotated[Path | None, typer.Option(help="Write the comparison as JSON, too.")] = None,
 ) -> None:
-    """Compare runs: one HTML page and a table, standard against co-training, normal against reversed order."""
+    """Compare runs: one HTML page and tables of policies, frame orders, classes, calibration and confusions."""
     from cover.trained import compare_runs
 
-    compare_runs(runs, out, console())
+    compare_runs(runs, out, console(), json_out=json)
     console().print(f"report: {out}", soft_wrap=True)
 
 
