@@ -109,19 +109,16 @@ def test_terminal_tables_fit_100_columns(runs: list[Path], tmp_path: Path, make_
     assert "…" not in text
 
 
-def test_page_shows_classes_calibration_and_confusions(runs: list[Path], tmp_path: Path) -> None:
-    report(runs, tmp_path / "report.html")
-    text = " ".join(TextOf((tmp_path / "report.html").read_text()).words)
-    for shown in ("Class by class: std → co", "Classes that co is worse at", "−12.0", "19 of 50", "ECE (%)"):
-        assert shown in text, shown
-
-
-def test_clips_that_runs_disagree_on_are_shown_with_both_answers(runs: list[Path], tmp_path: Path) -> None:
+def test_page_shows_classes_calibration_confusions_and_clips_that_runs_disagree_on(
+    runs: list[Path], tmp_path: Path
+) -> None:
     (pair,) = compare(load_records(runs)).policy_rows[0].pairs
     example = pair.hurt_examples[0]
     clips = {"moves": {example.sample_id: np.zeros((12, 200, 200, 3), np.uint8)}}
     report(runs, tmp_path / "report.html", frames=clips)
     text = " ".join(TextOf((tmp_path / "report.html").read_text()).words)
+    for shown in ("Class by class: std → co", "Classes that co is worse at", "−12.0", "19 of 50", "ECE (%)"):
+        assert shown in text, shown
     assert f"Only std gets these right: true class: {example.true_class} (8 of 12 frames shown)" in text
     assert "✓ correct std" in text and "✗ incorrect co" in text
 
