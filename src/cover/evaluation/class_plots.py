@@ -72,7 +72,7 @@ def _reliability(axes: Axes, calibration: Calibration, color: str) -> None:
             axes.bar(edge, 100 * each.top1, width, align="edge", color=color, alpha=0.55, edgecolor="white", lw=0.5)
             axes.plot(edge + width / 2, 100 * each.probability, "_", color="#1f2937", ms=7, mew=1.4)
     axes.plot([0, 100], [0, 100], color=CHANCE_COLOR, lw=1, ls=(0, (3, 3)))
-    axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    axes.set(xlim=(0, 100), ylim=(0, 100))
 
 
 def _bin_places(calibration: Calibration) -> tuple[Any, float]:
