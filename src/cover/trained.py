@@ -15,7 +15,8 @@ from torch import Tensor
 
 from cover.catalog.manifest import Manifest
 from cover.errors import CheckpointError
-from cover.evaluation.comparison import PolicyRow, compare
+from cover.evaluation.classes import RunPair
+from cover.evaluation.comparison import compare
 from cover.evaluation.comparison_json import comparison_json
 from cover.evaluation.evaluate import Predict, evaluate_dataset
 from cover.evaluation.orders import FrameOrder
@@ -132,6 +133,11 @@ class TrainedRun:
             )
         ]
 
+    def example_frames(self, pair: RunPair) -> dict[str, NDArray[np.uint8]]:
+        """uint8 [T,Y,X,3] of the samples to look at that this run and another one disagree on, by sample id."""
+        wanted = {sample.sample_id for sample in (*pair.helped_examples, *pair.hurt_examples)}
+        return frames_of(self.reader(pair.dataset, self.manifest(pair.dataset, pair.split)), wanted)
+
     def reader(self, dataset: str, manifest: Manifest) -> ClipReader:
         """Clips of a manifest in the format of this run's model."""
         return reader_for(self.recipe, manifest, dataset)
@@ -192,21 +198,14 @@ def compare_runs(
     stages: wall time in seconds of what led here, by name. json_out: where to write the same as JSON.
     """
     comparison = compare(load_records(runs))
-    opened = {record.name: TrainedRun.open(record.folder) for record in comparison.records}
-    strips = {name: run.strips("test", NUM_STRIPS) for name, run in opened.items()}
-    frames = {row.dataset: example_frames(row, opened) for row in comparison.policy_rows}
+    strips: dict[str, list[Strip]] = {}
+    frames: dict[str, dict[str, NDArray[np.uint8]]] = {row.dataset: {} for row in comparison.policy_rows}
+    for record in comparison.records:
+        run = TrainedRun.open(record.folder)
+        strips[record.name] = run.strips("test", NUM_STRIPS)
+        for pair in comparison.pairs_with(record.name):
+            frames[pair.dataset] |= run.example_frames(pair)
     write_report(comparison, out, strips=strips, frames=frames, stages=stages)
     if json_out:
         write_whole(json_out, comparison_json(comparison))
     print_comparison(comparison, console)
-
-
-def example_frames(row: PolicyRow, runs: Mapping[str, TrainedRun]) -> dict[str, NDArray[np.uint8]]:
-    """uint8 [T,Y,X,3] of the samples to look at that runs disagree on, by sample id."""
-    frames: dict[str, NDArray[np.uint8]] = {}
-    for pair in row.pairs:
-        wanted = {sample.sample_id for sample in (*pair.helped_examples, *pair.hurt_examples)} - frames.keys()
-        run = runs[pair.second_run]
-        if wanted:
-            frames |= frames_of(run.reader(pair.dataset, run.manifest(pair.dataset, pair.split)), wanted)
-    return frames

@@ -50,6 +50,10 @@ class Disagreement:
     first: Answer
     second: Answer
 
+    @property
+    def second_is_right(self) -> bool:
+        return self.second.class_name == self.true_class
+
 
 @dataclass(frozen=True)
 class RunPair:
@@ -77,24 +81,26 @@ class RunPair:
     @property
     def helped_examples(self) -> list[Disagreement]:
         """Of the classes helped most, a sample each that only the second run gets right."""
-        return [self._example(change) for change in self.helped(NUM_EXAMPLES)]
+        return [self._example(change, second_is_right=True) for change in self.helped(NUM_EXAMPLES)]
 
     @property
     def hurt_examples(self) -> list[Disagreement]:
         """Of the classes hurt most, a sample each that only the first run gets right."""
-        return [self._example(change) for change in self.hurt(NUM_EXAMPLES)]
+        return [self._example(change, second_is_right=False) for change in self.hurt(NUM_EXAMPLES)]
 
-    def _example(self, change: ClassChange) -> Disagreement:
-        better = "second" if change.second_top1 > change.first_top1 else "first"
+    def _example(self, change: ClassChange, *, second_is_right: bool) -> Disagreement:
         samples = self.disagreements[change.class_name]
-        return next(sample for sample in samples if getattr(sample, better).class_name == change.class_name)
+        return next(sample for sample in samples if sample.second_is_right == second_is_right)
 
 
 def pair_runs(first_run: str, first: DatasetResult, second_run: str, second: DatasetResult) -> RunPair | None:
-    """Compare two results on the same split. None where one keeps no predictions, or their classes differ."""
+    """Compare two results on the same split. None where one keeps no predictions, or they have other classes or no
+    sample in common."""
     if first.predictions is None or second.predictions is None or first.class_names != second.class_names:
         return None
     shared = _Shared(first, second)
+    if not shared.sample_ids:
+        return None
     labels = np.unique(shared.labels).tolist()
     changes = [shared.change(label) for label in labels]
     changes.sort(key=lambda change: change.first_top1 - change.second_top1)

@@ -86,6 +86,10 @@ class Comparison:
     def other_runs(self) -> list[str]:
         return [record.name for record in self.records if any(record.name in row.others for row in self.policy_rows)]
 
+    def pairs_with(self, second_run: str) -> list[RunPair]:
+        """That run against the first one of each dataset."""
+        return [pair for row in self.policy_rows for pair in row.pairs if pair.second_run == second_run]
+
 
 def compare(records: Sequence[RunRecord]) -> Comparison:
     """Line up the evaluations of any list of runs, dataset by dataset."""

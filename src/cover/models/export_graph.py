@@ -29,11 +29,11 @@ def export_onnx(fitted: TimeSformer, folder: Path) -> None:
 
     Raises CoverError where `folder` holds files, a package is missing, or onnxruntime's logits are not the model's.
     """
+    if INPUT in fitted.config.heads:
+        raise CoverError(f"the head {INPUT!r} is called as the input is; export another with --head")
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(package) is None:
             raise CoverError(f"{package} is not installed; pip install 'cover-video[onnx]'")
-    if INPUT in fitted.config.heads:
-        raise CoverError(f"the head {INPUT!r} is called as the input is; export another with --head")
     described = describe_graph(fitted.config)
     with new_folder(folder) as aside, _silent():
         program = torch.onnx.export(
