@@ -108,9 +108,10 @@ def test_from_a_folder_to_a_comparison(trained: Path, cover: Cover, monkeypatch:
     assert {row["class"] for row in video["heads"]["moves"]} == {"in", "out"}
     assert "photo.jpg" in cover("predict", "runs/moves", "photo.jpg").out
 
-    compared = cover("compare", "runs/moves")
+    compared = cover("compare", "runs/moves", "--json", "compared.json")
     assert compared.code == 0 and "report: report.html" in compared.out
     assert "moves" in Path("report.html").read_text()
+    assert json.loads(Path("compared.json").read_text())["datasets"]["moves"]["split"] == "test"
     assert cover("train", "moves.toml", "--resume").code == 0
 
 
@@ -125,6 +126,8 @@ def test_a_run_is_looked_into_and_exported(trained: Path, cover: Cover, monkeypa
     assert (exported["format"], exported["num_parameters"]) == ("transformers-timesformer", run["num_parameters"])
     assert cover("export", "runs/moves", "plain", "--to", "safetensors").code == 0
     assert json.loads(cover("info", "plain", "--json").out)["config"] == run["config"]
+    assert cover("export", "runs/moves", "graph", "--to", "torch-export", "--num-frames", "4").code == 0
+    assert json.loads(Path("graph/model.json").read_text())["input"]["num_frames"] == 4
 
 
 def test_a_dataset_is_checked_and_packed(trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +194,7 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ("evaluate runs/moves --split val", "runs/moves has no val manifest of moves; choose another --split"),
         (
             "compare runs/moves moves",
-            "moves holds no checkpoint; give the folder of a run that `cover train` has written",
+            "moves holds no recipe.toml; give the folder of a run that `cover train` has written",
         ),
         ("info absent.pyth", "absent.pyth does not exist; give a file or folder of weights, or a run"),
         ("info photo.jpg", "is no file of weights: neither safetensors, nor PyTorch, nor .npz; "),
@@ -203,7 +206,13 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
             "export runs/moves new --to transformers --head k400",
             "there is no head 'k400', and transformers takes one; ",
         ),
-        ("export runs/moves new --to safetensors --head moves", "--head moves goes with --to transformers; "),
+        (
+            "export runs/moves new --to safetensors --head moves",
+            "--head moves with --to safetensors, which writes ",
+        ),
+        ("export runs/moves new --to transformers --num-frames 4", "--num-frames and --image-size with --to transform"),
+        ("export runs/moves new --to onnx --head k400", "there is no head 'k400'; give --head, one of moves"),
+        ("export runs/moves new --to torch-export --image-size 40", "image_size 40 is not a multiple of patch_size 16"),
         ("export runs/moves moves --to safetensors", "moves exists already; name a new folder"),
         (
             "check absent.arrow",

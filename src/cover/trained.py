@@ -7,16 +7,22 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
 from cover.catalog.manifest import Manifest
 from cover.errors import CheckpointError
+from cover.evaluation.classes import RunPair
+from cover.evaluation.comparison import compare
+from cover.evaluation.comparison_json import comparison_json
 from cover.evaluation.evaluate import Predict, evaluate_dataset
 from cover.evaluation.orders import FrameOrder
+from cover.evaluation.record import load_records
 from cover.evaluation.result import DatasetResult, result_file
-from cover.evaluation.strips import Strip, sample_strips
+from cover.evaluation.strips import Strip, frames_of, sample_strips
 from cover.evaluation.terminal import print_comparison
 from cover.inference.predict import Prediction, predict_file
 from cover.media.reader import ClipReader
@@ -126,6 +132,11 @@ class TrainedRun:
             )
         ]
 
+    def example_frames(self, pair: RunPair) -> dict[str, NDArray[np.uint8]]:
+        """uint8 [T,Y,X,3] of the samples to look at that this run and another one disagree on, by sample id."""
+        wanted = {sample.sample_id for sample in (*pair.helped_examples, *pair.hurt_examples)}
+        return frames_of(self.reader(pair.dataset, self.manifest(pair.dataset, pair.split)), wanted)
+
     def reader(self, dataset: str, manifest: Manifest) -> ClipReader:
         """Clips of a manifest in the format of this run's model."""
         return reader_for(self.recipe, manifest, dataset)
@@ -174,14 +185,28 @@ def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
 
 
 def compare_runs(
-    runs: Sequence[Path], out: Path, console: Console, *, stages: Mapping[str, float] | None = None
+    runs: Sequence[Path],
+    out: Path,
+    console: Console,
+    *,
+    stages: Mapping[str, float] | None = None,
+    json_out: Path | None = None,
 ) -> None:
-    """Write the page that compares runs, with sample clips of their test splits, and print its tables.
+    """Write the page that compares runs, with clips of their splits, and print its tables.
 
-    stages: wall time in seconds of what led here, by name.
+    stages: wall time in seconds of what led here, by name. json_out: where to write the same as JSON.
     """
-    from cover.evaluation.report import write_report  # loads matplotlib, which nothing else here needs
+    from cover.evaluation.report import write_report, write_whole  # loads matplotlib, which nothing else here needs
 
-    strips = {run: TrainedRun.open(run).strips("test", NUM_STRIPS) for run in runs}
-    comparison = write_report(runs, out, strips=strips, stages=stages)
+    comparison = compare(load_records(runs))
+    strips: dict[str, list[Strip]] = {}
+    frames: dict[str, dict[str, NDArray[np.uint8]]] = {row.dataset: {} for row in comparison.policy_rows}
+    for record in comparison.records:
+        run = TrainedRun.open(record.folder)
+        strips[record.name] = run.strips("test", NUM_STRIPS)
+        for pair in comparison.pairs_with(record.name):
+            frames[pair.dataset] |= run.example_frames(pair)
+    write_report(comparison, out, strips=strips, frames=frames, stages=stages)
+    if json_out:
+        write_whole(json_out, comparison_json(comparison))
     print_comparison(comparison, console)

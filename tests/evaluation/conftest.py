@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cover.evaluation.orders import FrameOrder
-from cover.evaluation.result import DatasetResult
+from cover.evaluation.result import DatasetResult, Predictions
 
 
 def _result(
@@ -19,9 +19,11 @@ def _result(
     split: str = "test",
     pair_accuracy: float | None = None,
     num_samples: int = 100,
+    predictions: bool = True,
 ) -> DatasetResult:
     num_right = round(top1 * num_samples / 2)
     num_wrong = num_samples // 2 - num_right
+    confusion = ((num_right, num_wrong), (num_wrong, num_right))
     return DatasetResult(
         dataset=dataset,
         kind="video",
@@ -39,9 +41,21 @@ def _result(
         seconds=1.5,
         checkpoint="step-20",
         class_names=("in < $1", "out > $2"),
-        confusion=((num_right, num_wrong), (num_wrong, num_right)),
+        confusion=confusion,
         unreadable={},
+        predictions=_predictions(confusion) if predictions else None,
     )
+
+
+def _predictions(confusion: tuple[tuple[int, int], ...]) -> Predictions:
+    """Sample k of class c is called "c/k"; the first ones are right, with probability 0.8, the others with 0.6."""
+    rows = [
+        (f"{label}/{number}", label, label if number < row[label] else 1 - label)
+        for label, row in enumerate(confusion)
+        for number in range(sum(row))
+    ]
+    ids, labels, predicted = zip(*rows, strict=True)
+    return Predictions(ids, labels, predicted, tuple(0.8 if a == b else 0.6 for _, a, b in rows))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from cover.catalog.manifest import Manifest
-from cover.evaluation.strips import sample_strips
+from cover.evaluation.strips import frames_of, sample_strips
 from cover.media.reader import ClipReader
 
 
@@ -33,3 +33,12 @@ def test_an_unreadable_clip_is_passed_over(video_manifest: Manifest) -> None:
     reader = ClipReader(video_manifest, num_frames=4, crop_px=32, short_side_px=(36, 45), horizontal_flip=False)
     strips = sample_strips(second_class, reader, "clips", num_samples=99, seed=0)
     assert len(strips) == 5
+
+
+def test_chosen_samples_are_shown_and_those_that_are_gone_are_left_out(video_manifest: Manifest) -> None:
+    reader = ClipReader(video_manifest, num_frames=4, crop_px=32, short_side_px=(36, 45), horizontal_flip=False)
+    wanted = [video_manifest[index].sample_id for index in (1, 4)]
+    video_manifest[4].file.write_bytes(b"no video")
+    frames = frames_of(reader, [*wanted, "gone"])
+    assert list(frames) == wanted[:1]
+    assert frames[wanted[0]].shape == (4, 32, 32, 3)

@@ -11,8 +11,9 @@ def test_accuracies_equal_counting_by_hand() -> None:
     logits = torch.randn(40, 7, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(40) % 7
     tally = Tally(torch.full((7,), -1))
-    tally.update(logits[:25], labels[:25])
-    tally.update(logits[25:], labels[25:])
+    ids = [str(number) for number in range(40)]
+    tally.update(ids[:25], logits[:25], labels[:25])
+    tally.update(ids[25:], logits[25:], labels[25:])
     measured = tally.measured()
     ranks = (logits > logits.gather(1, labels[:, None])).sum(1)
     assert measured["num_samples"] == 40
@@ -21,12 +22,16 @@ def test_accuracies_equal_counting_by_hand() -> None:
     assert measured["confusion"][2][logits[2].argmax()] >= 1
     assert [sum(row) for row in measured["confusion"]] == torch.bincount(labels).tolist()
     assert measured["pair_accuracy"] is None
+    predictions = measured["predictions"]
+    assert predictions.sample_ids == tuple(ids) and predictions.labels == tuple(labels.tolist())
+    assert predictions.predicted == tuple(logits.argmax(1).tolist())
+    assert predictions.probabilities == pytest.approx(logits.softmax(1).max(1).values.tolist(), abs=1e-6)
 
 
 def test_pair_accuracy_looks_at_the_two_logits_of_a_clips_own_pair_alone() -> None:
     tally = Tally(pair_partners(["left", "right", "still"], [("left", "right")]))
     logits = torch.tensor([[2.0, 1.0, 9.0], [2.0, 1.0, 9.0], [0.0, 0.0, 9.0], [5.0, 0.0, 1.0]])
-    tally.update(logits, torch.tensor([0, 1, 1, 2]))  # own pair: right, wrong, tie; "still" has none
+    tally.update("abcd", logits, torch.tensor([0, 1, 1, 2]))  # own pair: right, wrong, tie; "still" has none
     measured = tally.measured()
     assert measured["num_pair_samples"] == 3
     assert measured["pair_accuracy"] == pytest.approx(0.5)

@@ -20,6 +20,8 @@ class ExportFormat(StrEnum):
 
     transformers = "transformers"
     safetensors = "safetensors"
+    onnx = "onnx"
+    torch_export = "torch-export"
 
 
 @app.command()
@@ -75,11 +77,12 @@ def predict(
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Evaluated runs.")],
     out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("report.html"),
+    json: Annotated[Path | None, typer.Option(help="Write the comparison as JSON, too.")] = None,
 ) -> None:
-    """Compare runs: one HTML page and a table, standard against co-training, normal against reversed order."""
+    """Compare runs: one HTML page and tables of policies, frame orders, classes, calibration and confusions."""
     from cover.trained import compare_runs
 
-    compare_runs(runs, out, console())
+    compare_runs(runs, out, console(), json_out=json)
     console().print(f"report: {out}", soft_wrap=True)
 
 
@@ -103,16 +106,30 @@ def export(
     run: Run,
     out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; a new one.")],
     to: Annotated[ExportFormat, typer.Option(help="Who is to read it; safetensors is cover's own format.")],
-    head: Annotated[str | None, typer.Option(help="For transformers: the dataset to answer for.")] = None,
+    head: Annotated[str | None, typer.Option(help="The dataset to answer for; transformers takes but one.")] = None,
+    num_frames: Annotated[
+        int | None, typer.Option(min=1, help="For onnx, torch-export: frames of a clip. Default: the model's.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="For onnx, torch-export: side in pixels. Default: the model's.")
+    ] = None,
 ) -> None:
-    """Write a model for other tools: weights, config, labels and, for transformers, the preprocessor."""
+    """Write a model for other tools: weights, labels and input format, or one file that runs without cover."""
     from cover.models.export import export_safetensors, export_transformers
+    from cover.models.export_graph import export_onnx, export_torch
+    from cover.models.graph import fit
     from cover.models.weights import find_checkpoint, load_model
 
+    is_graph = to in (ExportFormat.onnx, ExportFormat.torch_export)
     if to is ExportFormat.safetensors and head:
-        raise CoverError(f"--head {head} goes with --to transformers; --to safetensors writes every head")
+        raise CoverError(f"--head {head} with --to safetensors, which writes every head; leave it out")
+    if (num_frames or image_size) and not is_graph:
+        raise CoverError(f"--num-frames and --image-size with --to {to}, which keeps the model's own; leave them out")
     model = load_model(find_checkpoint(run))
-    if to is ExportFormat.transformers:
+    if is_graph:
+        fitted = fit(model, head=head, num_frames=num_frames, image_size_px=image_size)
+        (export_onnx if to is ExportFormat.onnx else export_torch)(fitted, out)
+    elif to is ExportFormat.transformers:
         export_transformers(model, out, head)
     else:
         export_safetensors(model, out)

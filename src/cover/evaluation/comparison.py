@@ -1,10 +1,12 @@
-"""Runs side by side: training policies (the paper's Table 1) and frame orders (its Table 2)."""
+"""Runs side by side: training policies (the paper's Table 1), frame orders (its Table 2), and classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+from cover.evaluation.classes import RunPair, pair_runs
 from cover.evaluation.intervals import Estimate, difference
 from cover.evaluation.orders import FRAME_ORDERS, FrameOrder
 from cover.evaluation.record import RunRecord
@@ -32,6 +34,18 @@ class PolicyRow:
         """Run name -> result, the standard run first."""
         standard = {self.standard_run: self.standard} if self.standard_run and self.standard else {}
         return standard | self.others
+
+    @cached_property
+    def pairs(self) -> list[RunPair]:
+        """The first of `by_run` against each other run, class by class, as far as their results allow it."""
+        (first_run, first), *others = self.by_run.items()
+        pairs = (pair_runs(first_run, first, run, result) for run, result in others)
+        return [pair for pair in pairs if pair]
+
+    @property
+    def without_predictions(self) -> list[str]:
+        """Runs whose result is of a version that kept no predictions, and must be evaluated again to know more."""
+        return [run for run, result in self.by_run.items() if result.predictions is None]
 
     def delta(self, run: str) -> Estimate | None:
         """Top-1 of that run minus top-1 of the standard run."""
@@ -71,6 +85,10 @@ class Comparison:
     @property
     def other_runs(self) -> list[str]:
         return [record.name for record in self.records if any(record.name in row.others for row in self.policy_rows)]
+
+    def pairs_with(self, second_run: str) -> list[RunPair]:
+        """That run against the first one of each dataset."""
+        return [pair for row in self.policy_rows for pair in row.pairs if pair.second_run == second_run]
 
 
 def compare(records: Sequence[RunRecord]) -> Comparison:

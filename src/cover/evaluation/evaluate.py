@@ -50,7 +50,8 @@ def evaluate_dataset(
     for batch in track(batches, f"{name} {manifest.split}, {order}", unit="batches"):
         unreadable |= {manifest[index].sample_id: str(error) for index, error in batch.unreadable.items()}
         if batch.indices:
-            tally.update(*_scored(predict, name, reader, batch))
+            sample_ids = [manifest[index].sample_id for index in batch.indices]
+            tally.update(sample_ids, *_scored(predict, name, reader, batch))
     if not tally.num_samples:
         raise DecodeError(
             f"{name}: none of its {len(manifest)} {manifest.split} samples can be decoded; "

@@ -1,4 +1,4 @@
-"""The report's figures, as SVG in data URIs."""
+"""The report's figures of accuracies and training, as SVG in data URIs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from cover.evaluation.comparison import Comparison
 from cover.evaluation.record import RunRecord
-from cover.evaluation.result import DatasetResult
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -36,8 +35,6 @@ STYLE: dict[Any, Any] = {
 COLORS = ("#2563eb", "#d97706", "#0f766e", "#9333ea", "#be185d", "#4d7c0f", "#0891b2", "#7c2d12")
 CHANCE_COLOR = "#6b7280"
 MAX_CURVE_POINTS = 100
-MAX_LABELLED_CLASSES = 60
-MAX_NUMBERED_CLASSES = 16
 
 
 def run_colors(records: Sequence[RunRecord]) -> dict[str, str]:
@@ -62,7 +59,7 @@ def accuracy_figure(comparison: Comparison, colors: Mapping[str, str]) -> str:
         axes.set_yticks(heights, [f"{dataset} · {run}" for dataset, run, _ in rows])
         axes.set_xlim(0, 100)
         axes.set_xlabel("top-1 accuracy (%), with its 95 % interval; upright stroke: chance")
-        return _data_uri(figure)
+        return data_uri(figure)
 
 
 def curves_figure(records: Sequence[RunRecord], dataset: str, colors: Mapping[str, str]) -> str:
@@ -80,7 +77,7 @@ def curves_figure(records: Sequence[RunRecord], dataset: str, colors: Mapping[st
         loss_axes.set(title="training loss (nats)", xlabel="epoch", xlim=(0, None))
         top1_axes.set(title="validation top-1 (%)", xlabel="epoch", xlim=(0, None), ylim=(0, None))
         loss_axes.legend(frameon=False, fontsize=8)
-        return _data_uri(figure)
+        return data_uri(figure)
 
 
 def training_curve(record: RunRecord, dataset: str) -> tuple[list[float], list[float]]:
@@ -96,32 +93,6 @@ def validation_curve(record: RunRecord, dataset: str) -> tuple[list[float], list
     """Epochs and top-1 in percent."""
     lines = [line for line in record.validation if dataset in line["val"]]
     return [line["epoch"] for line in lines], [100 * line["val"][dataset]["top1"] for line in lines]
-
-
-def confusion_figure(result: DatasetResult) -> str:
-    """Rows: true class, each summing to 100 %. Columns: predicted class."""
-    counts = np.array(result.confusion, dtype=float)
-    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    num_classes = len(counts)
-    size = min(1.6 + 0.3 * num_classes, 9) if num_classes <= MAX_LABELLED_CLASSES else 5
-    with mpl.rc_context(STYLE | {"axes.grid": False, "font.size": 8 if num_classes <= 24 else 6}):
-        figure = Figure(figsize=(size + 0.9, size), layout="constrained")
-        axes = figure.add_subplot()
-        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-        axes.set(xlabel="predicted class", ylabel="true class", xticks=[], yticks=[])
-        if num_classes <= MAX_LABELLED_CLASSES:
-            axes.set_xticks(range(num_classes), result.class_names, rotation=90)
-            axes.set_yticks(range(num_classes), result.class_names)
-        if num_classes <= MAX_NUMBERED_CLASSES:
-            _write_numbers(axes, shares)
-        figure.colorbar(image, ax=axes, shrink=0.7, label="% of the true class")
-        return _data_uri(figure)
-
-
-def _write_numbers(axes: Axes, shares: Any) -> None:
-    for (row, column), value in np.ndenumerate(shares):
-        if value >= 0.5:
-            axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 50 else "#374151")
 
 
 def _chance_line(axes: Axes, records: Sequence[RunRecord], dataset: str) -> None:
@@ -145,7 +116,8 @@ def _grouped_heights(groups: Sequence[str]) -> list[float]:
     return [float(height) for height in np.cumsum(steps)]
 
 
-def _data_uri(figure: Figure) -> str:
+def data_uri(figure: Figure) -> str:
+    """An <img>'s address that holds the figure itself."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -13,6 +13,20 @@ from cover.evaluation.orders import FrameOrder
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """What was said of each counted sample, in manifest order.
+
+    labels, predicted: of the true class and of the most probable one. probabilities: of the latter, the softmax of the
+    logits averaged over views.
+    """
+
+    sample_ids: tuple[str, ...]
+    labels: tuple[int, ...]
+    predicted: tuple[int, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class DatasetResult:
     """One dataset's evaluation in one frame order. Accuracies and chance are fractions.
 
@@ -23,6 +37,7 @@ class DatasetResult:
         over the num_pair_samples clips whose class is in a pair; chance is 1/2. None without pairs.
     confusion: [true class][predicted class] counts.
     checkpoint: which weights of the run, by folder name.
+    predictions: None in files of a version that did not keep them.
     """
 
     dataset: str
@@ -43,6 +58,7 @@ class DatasetResult:
     class_names: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]
     unreadable: dict[str, str]
+    predictions: Predictions | None = None
 
     @property
     def top1_estimate(self) -> Estimate:
@@ -60,6 +76,8 @@ class DatasetResult:
         values: dict[str, Any] = json.loads(text)
         values["class_names"] = tuple(values["class_names"])
         values["confusion"] = tuple(tuple(row) for row in values["confusion"])
+        if predictions := values.get("predictions"):
+            values["predictions"] = Predictions(**{name: tuple(column) for name, column in predictions.items()})
         return cls(**values)
 
     def save(self, run: Path) -> Path:

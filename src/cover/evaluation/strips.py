@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cover.errors import DecodeError
 from cover.evaluation.evaluate import Predict
@@ -53,7 +56,22 @@ def _strip(predict: Predict, reader: ClipReader, name: str, index: int) -> Strip
     return Strip(
         dataset=name,
         sample_id=row.sample_id,
-        frames=frames_tbcyx[:, 0].permute(0, 2, 3, 1).numpy(),
+        frames=_pictures(frames_tbcyx),
         true_class=class_names[row.label],
         predictions=top_classes(predict({name: frames_tbcyx})[name][0], class_names, NUM_CLASSES_SHOWN),
     )
+
+
+def frames_of(reader: ClipReader, sample_ids: Collection[str]) -> dict[str, NDArray[np.uint8]]:
+    """The same of chosen samples, by id; those that are gone or cannot be decoded are left out."""
+    frames = {}
+    for index, sample_id in enumerate(reader.manifest.table["sample_id"].to_pylist()):
+        if sample_id in sample_ids:
+            with suppress(DecodeError):
+                frames[sample_id] = _pictures(reader.views(index, num_crops=1).transpose(0, 1))
+    return frames
+
+
+def _pictures(frames_tbcyx: Tensor) -> NDArray[np.uint8]:
+    """uint8 [T,Y,X,3] of the first clip."""
+    return frames_tbcyx[:, 0].permute(0, 2, 3, 1).numpy()

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 from cover.errors import RecipeError
+from cover.evaluation.result import Predictions
+
+PROBABILITY_DIGITS = 6
+"""What a result keeps of a probability."""
 
 
 class Measured(TypedDict):
@@ -20,10 +24,11 @@ class Measured(TypedDict):
     confusion: tuple[tuple[int, ...], ...]
     num_pair_samples: int
     pair_accuracy: float | None
+    predictions: Predictions
 
 
 class Tally:
-    """Logits [B,classes] and labels [B] in, accuracies out.
+    """Sample ids, logits [B,classes] and labels [B] in; accuracies and predictions out.
 
     partners: int64 [classes], see pair_partners.
     """
@@ -39,15 +44,26 @@ class Tally:
         self.top1 = MulticlassAccuracy(average="micro", **alone)
         self.top5 = MulticlassAccuracy(average="micro", top_k=5, **alone) if num_classes >= 6 else None
         self.confusion = MulticlassConfusionMatrix(**alone)
-        self.num_samples = 0
+        self.sample_ids: list[str] = []
+        self.labels: list[int] = []
+        self.predicted: list[int] = []
+        self.probabilities: list[float] = []
         self.num_pair_samples = 0
         self.num_pairs_right = 0.0
 
-    def update(self, logits: Tensor, labels: Tensor) -> None:
+    @property
+    def num_samples(self) -> int:
+        return len(self.sample_ids)
+
+    def update(self, sample_ids: Sequence[str], logits: Tensor, labels: Tensor) -> None:
         """Count one batch."""
         for metric in filter(None, (self.top1, self.top5, self.confusion)):
             metric.update(logits, labels)
-        self.num_samples += len(labels)
+        probabilities, predicted = logits.softmax(-1).max(-1)
+        self.sample_ids += sample_ids
+        self.labels += labels.tolist()
+        self.predicted += predicted.tolist()
+        self.probabilities += [round(probability, PROBABILITY_DIGITS) for probability in probabilities.tolist()]
         paired = self.partners[labels] >= 0
         logits, labels = logits[paired], labels[paired]
         own, partner = (logits.gather(1, index[:, None]) for index in (labels, self.partners[labels]))
@@ -63,6 +79,9 @@ class Tally:
             confusion=tuple(map(tuple, self.confusion.compute().tolist())),
             num_pair_samples=self.num_pair_samples,
             pair_accuracy=self.num_pairs_right / self.num_pair_samples if self.num_pair_samples else None,
+            predictions=Predictions(
+                tuple(self.sample_ids), tuple(self.labels), tuple(self.predicted), tuple(self.probabilities)
+            ),
         )
 
 

@@ -43,8 +43,8 @@ def export_transformers(model: TimeSformer, folder: Path, head: str | None = Non
         if not name.startswith("heads.") or name.startswith(f"heads.{head}.")
     }
     with new_folder(folder) as aside:
-        _write_json(aside / CONFIG_FILE, transformers_config(model.config, head))
-        _write_json(aside / PREPROCESSOR_FILE, preprocessor_config(model.config))
+        write_json(aside / CONFIG_FILE, transformers_config(model.config, head))
+        write_json(aside / PREPROCESSOR_FILE, preprocessor_config(model.config))
         save_file(tensors, aside / WEIGHTS_FILE, metadata={"format": "pt"})
 
 
@@ -112,6 +112,11 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """JSON as people read it."""
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
 def _choose_head(config: ModelConfig, head: str | None) -> str:
     names = list(config.heads)
     if head is None and len(names) == 1:
@@ -127,7 +132,3 @@ def _check_expressible(config: ModelConfig) -> None:
         raise CheckpointError(
             'image_temporal = "skip" at num_frames 1 is unknown to transformers; export with --to safetensors'
         )
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,148 @@
+"""Two runs on one dataset, class by class and sample by sample: which classes did the other training help?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cover.evaluation.intervals import Estimate, difference, share
+from cover.evaluation.result import DatasetResult
+
+NUM_EXAMPLES = 4
+"""Samples to look at, of as many classes."""
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """One class under two runs, over the samples that both were shown; at least one.
+
+    first_top1, second_top1: share of them that a run gets right. only_first, only_second: how many it alone does.
+    """
+
+    class_name: str
+    num_samples: int
+    first_top1: float
+    second_top1: float
+    only_first: int
+    only_second: int
+
+    @property
+    def difference(self) -> Estimate:
+        """Top-1 of the second run minus that of the first."""
+        return difference(share(self.first_top1, self.num_samples), share(self.second_top1, self.num_samples))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The most probable class of a sample, and its probability."""
+
+    class_name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A sample that one of two runs gets right, and the other wrong."""
+
+    sample_id: str
+    true_class: str
+    first: Answer
+    second: Answer
+
+    @property
+    def second_is_right(self) -> bool:
+        return self.second.class_name == self.true_class
+
+
+@dataclass(frozen=True)
+class RunPair:
+    """Two runs on one dataset.
+
+    changes: the classes, from the one that the second run is better at by most to the one it is worse at by most.
+    disagreements: of each class; first those about which the runs are surest, by the sum of their probabilities.
+    """
+
+    dataset: str
+    split: str
+    first_run: str
+    second_run: str
+    changes: list[ClassChange]
+    disagreements: dict[str, list[Disagreement]]
+
+    def helped(self, count: int) -> list[ClassChange]:
+        """The `count` classes that the second run is better at by most."""
+        return [change for change in self.changes if change.second_top1 > change.first_top1][:count]
+
+    def hurt(self, count: int) -> list[ClassChange]:
+        """The `count` classes that the second run is worse at by most, the worst first."""
+        return [change for change in reversed(self.changes) if change.second_top1 < change.first_top1][:count]
+
+    @property
+    def helped_examples(self) -> list[Disagreement]:
+        """Of the classes helped most, a sample each that only the second run gets right."""
+        return [self._example(change, second_is_right=True) for change in self.helped(NUM_EXAMPLES)]
+
+    @property
+    def hurt_examples(self) -> list[Disagreement]:
+        """Of the classes hurt most, a sample each that only the first run gets right."""
+        return [self._example(change, second_is_right=False) for change in self.hurt(NUM_EXAMPLES)]
+
+    def _example(self, change: ClassChange, *, second_is_right: bool) -> Disagreement:
+        samples = self.disagreements[change.class_name]
+        return next(sample for sample in samples if sample.second_is_right == second_is_right)
+
+
+def pair_runs(first_run: str, first: DatasetResult, second_run: str, second: DatasetResult) -> RunPair | None:
+    """Compare two results on the same split. None where one keeps no predictions, or they have other classes or no
+    sample in common."""
+    if first.predictions is None or second.predictions is None or first.class_names != second.class_names:
+        return None
+    shared = _Shared(first, second)
+    if not shared.sample_ids:
+        return None
+    labels = np.unique(shared.labels).tolist()
+    changes = [shared.change(label) for label in labels]
+    changes.sort(key=lambda change: change.first_top1 - change.second_top1)
+    disagreements = {first.class_names[label]: shared.disagreements(label) for label in labels}
+    return RunPair(first.dataset, first.split, first_run, second_run, changes, disagreements)
+
+
+class _Shared:
+    """The S samples that two results have in common. labels: [S]. predicted, probabilities, right: [2, S]."""
+
+    def __init__(self, first: DatasetResult, second: DatasetResult) -> None:
+        assert first.predictions is not None and second.predictions is not None
+        self.class_names = first.class_names
+        numbers = {sample_id: number for number, sample_id in enumerate(second.predictions.sample_ids)}
+        self.sample_ids = [sample_id for sample_id in first.predictions.sample_ids if sample_id in numbers]
+        in_first = np.array([id in numbers for id in first.predictions.sample_ids], bool)
+        in_second = np.array([numbers[sample_id] for sample_id in self.sample_ids], int)
+        self.labels = np.array(first.predictions.labels)[in_first]
+        both = ((first.predictions, in_first), (second.predictions, in_second))
+        self.predicted = np.stack([np.array(one.predicted)[chosen] for one, chosen in both])
+        self.probabilities = np.stack([np.array(one.probabilities)[chosen] for one, chosen in both])
+        self.right = self.predicted == self.labels
+
+    def change(self, label: int) -> ClassChange:
+        first, second = self.right[:, self.labels == label]
+        return ClassChange(
+            class_name=self.class_names[label],
+            num_samples=len(first),
+            first_top1=float(first.mean()),
+            second_top1=float(second.mean()),
+            only_first=int((first & ~second).sum()),
+            only_second=int((second & ~first).sum()),
+        )
+
+    def disagreements(self, label: int) -> list[Disagreement]:
+        differing = np.flatnonzero((self.labels == label) & (self.right[0] != self.right[1]))
+        surest_first = np.argsort(-self.probabilities[:, differing].sum(0), kind="stable")
+        return [self._disagreement(sample) for sample in differing[surest_first]]
+
+    def _disagreement(self, sample: np.intp) -> Disagreement:
+        first, second = (
+            Answer(self.class_names[predicted], float(probability))
+            for predicted, probability in zip(self.predicted[:, sample], self.probabilities[:, sample], strict=True)
+        )
+        return Disagreement(self.sample_ids[sample], self.class_names[self.labels[sample]], first, second)

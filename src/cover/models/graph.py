@@ -1,0 +1,117 @@
+"""A model as a fixed graph of tensor operations, for files that run without cover.
+
+It takes frames uint8 [B, T, C, Y, X] named `frames`, for any B, and gives the logits [B, classes] of each head by its
+name. Normalisation is inside. T, Y and X are fixed when the graph is made, and embeddings are resized then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from cover.errors import CheckpointError, CoverError
+from cover.models.config import ModelConfig
+from cover.models.embeddings import resize_pos_embed, time_embed_for
+from cover.models.packing import Group, PackedClips
+from cover.models.timesformer import TimeSformer
+from cover.models.weights import load_exactly, normalise_as
+
+INPUT = "frames"
+MAX_DIFFERENCE = 1e-4
+"""Between the logits of a model and those of its graph."""
+
+Answer = Callable[[Tensor], Mapping[str, Tensor]]
+"""frames uint8 [B,T,C,Y,X] -> {head: logits [B,classes]}."""
+
+
+def describe_graph(config: ModelConfig) -> dict[str, Any]:
+    """What goes in and what comes out, for programs: {"input": {…}, "heads": {head: class names in label order}}."""
+    return {
+        "input": {
+            "name": INPUT,
+            "dtype": "uint8",
+            "layout": "BTCYX",
+            "channels": "RGB",
+            "num_frames": config.num_frames,
+            "image_size_px": config.image_size_px,
+            "sampling": "the middles of num_frames equal segments of the video",
+            "resize": "short side to image_size_px, then the centre crop",
+        },
+        "heads": {name: list(names) for name, names in config.heads.items()},
+    }
+
+
+def fit(
+    model: TimeSformer, *, head: str | None = None, num_frames: int | None = None, image_size_px: int | None = None
+) -> TimeSformer:
+    """A copy of the model for clips of that length and size, with every head or one; on the CPU, in evaluation mode.
+
+    It answers as the model does. Raises CoverError for a head that is not there, or a size that does not fit.
+    """
+    heads = model.config.heads
+    if head is not None and head not in heads:
+        raise CheckpointError(f"there is no head {head!r}; give --head, one of {', '.join(heads)}")
+    config = replace(
+        model.config,
+        heads=heads if head is None else {head: heads[head]},
+        num_frames=num_frames or model.config.num_frames,
+        image_size_px=image_size_px or model.config.image_size_px,
+    )
+    with torch.device("meta"):
+        fitted = TimeSformer(config)
+    tensors = {name: tensor.cpu() for name, tensor in model.state_dict().items() if name in fitted.state_dict()}
+    tensors["pos_embed"] = resize_pos_embed(tensors["pos_embed"], (config.grid_size,) * 2)
+    if "time_embed" in tensors:
+        tensors["time_embed"] = time_embed_for(tensors["time_embed"], config.num_frames)
+    load_exactly(fitted, tensors, Path("the model"))
+    normalise_as(fitted, config)
+    return fitted.eval()
+
+
+class _Graph(nn.Module):
+    """The signature of the file."""
+
+    def __init__(self, model: TimeSformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, frames: Tensor) -> dict[str, Tensor]:
+        # As model.predict, but without its random seeds, which mean nothing in evaluation mode.
+        num_clips, num_frames = frames.shape[:2]
+        no_seeds = torch.zeros(0, dtype=torch.int64)
+        packed = PackedClips(frames.transpose(0, 1).flatten(0, 1), (Group(num_frames, num_clips),), {}, no_seeds)
+        features_BD = self.model.features(packed)
+        return {name: head(features_BD) for name, head in self.model.heads.items()}
+
+
+def trace(fitted: TimeSformer) -> ExportedProgram:
+    """The graph of a model that `fit` has made."""
+    example = _random_clips(fitted.config, num_clips=2)
+    any_batch = {INPUT: {0: Dim("batch", min=1)}}
+    # Strict, because without it len() of a tensor is taken for a constant.
+    return torch.export.export(_Graph(fitted), (example,), dynamic_shapes=any_batch, strict=True)
+
+
+def check_graph(fitted: TimeSformer, answer: Answer) -> None:
+    """Raise CoverError unless the graph's logits are the model's, in batches of other sizes than the traced one."""
+    for num_clips in (1, 3):
+        frames = _random_clips(fitted.config, num_clips)
+        with torch.inference_mode():
+            expected, found = fitted.predict(frames.transpose(0, 1)), answer(frames)
+        difference = max(float((found[name] - logits).abs().max()) for name, logits in expected.items())
+        if not difference <= MAX_DIFFERENCE:
+            raise CoverError(
+                f"exported logits differ from the model's by {difference:.1e}, rounding explains {MAX_DIFFERENCE:.0e}; "
+                "nothing is written: take another --to, and report this"
+            )
+
+
+def _random_clips(config: ModelConfig, num_clips: int) -> Tensor:
+    shape = (num_clips, config.num_frames, 3, config.image_size_px, config.image_size_px)
+    return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
