@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cover.models.loading import load_weights as load_weights
     from cover.models.timesformer import TimeSformer as TimeSformer
     from cover.models.weights import load_model as load_model
+    from cover.trained import predict as predict
     from cover.training.loss import loss as loss
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ _HOMES = {
     "load_model": "cover.models.weights",
     "load_weights": "cover.models.loading",
     "loss": "cover.training.loss",
+    "predict": "cover.trained",
 }
 __all__ = ["__version__", *_HOMES]
 
