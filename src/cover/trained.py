@@ -1,8 +1,8 @@
-"""What is done with a trained run: evaluate it, ask it about files, show samples of its work."""
+"""What is done with a trained run: open it, evaluate it, show samples of its work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +12,13 @@ from rich.console import Console
 from torch import Tensor
 
 from cover.catalog.manifest import Manifest
-from cover.errors import CheckpointError, DecodeError
+from cover.errors import CheckpointError
 from cover.evaluation.evaluate import Predict, evaluate_dataset
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.report import write_report
 from cover.evaluation.result import DatasetResult, result_file
 from cover.evaluation.strips import Strip, sample_strips
 from cover.evaluation.terminal import print_comparison
-from cover.inference.inputs import Inputs
-from cover.inference.predict import Prediction, predict_files
-from cover.inference.views import Views
 from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import default_short_side_px
@@ -105,39 +102,6 @@ class TrainedRun:
         file = result_file(self.folder, dataset, manifest.split, order)
         return file.exists() and DatasetResult.from_json(file.read_text()).checkpoint == self.checkpoint.name
 
-    def predict(
-        self,
-        files: Iterable[Path],
-        *,
-        heads: Sequence[str] = (),
-        top: int = 5,
-        num_clips: int | None = None,
-        num_crops: int | None = None,
-        on_unreadable: Callable[[DecodeError], None] | None = None,
-    ) -> Iterator[Prediction]:
-        """The `top` most probable classes of some heads, all unless they are named, for videos and images.
-
-        num_clips, num_crops: views of a file; the recipe's where they are not given.
-        on_unreadable: takes the DecodeErrors of files, which are then passed over; without it, they are raised.
-
-        Raises CheckpointError for an unknown head.
-        """
-        config, evaluation = self.model.config, self.recipe.evaluation
-        return predict_files(
-            self.predict_heads,
-            files,
-            class_names=self.class_names(heads),
-            views=Views(
-                config.num_frames,
-                config.image_size_px,
-                num_clips or evaluation.num_clips,
-                num_crops or evaluation.num_crops,
-            ),
-            num_classes_shown=top,
-            batch_size=evaluation.batch_size,
-            on_unreadable=on_unreadable,
-        )
-
     def class_names(self, heads: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
         """Of each of `heads`, or of every head, in label order. Raises CheckpointError for an unknown head."""
         known = self.model.config.heads
@@ -174,30 +138,6 @@ class TrainedRun:
     def _autocast(self) -> AbstractContextManager[None]:
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.recipe.training.precision)
         return torch.autocast("cuda", half) if half and self.device.type == "cuda" else nullcontext()
-
-
-def predict(
-    run: str | Path,
-    files: str | Path | Iterable[str | Path],
-    *,
-    heads: Sequence[str] = (),
-    top: int = 5,
-    num_clips: int | None = None,
-    num_crops: int | None = None,
-    on_unreadable: Callable[[DecodeError], None] | None = None,
-) -> Iterator[Prediction]:
-    """The `top` most probable classes of a run's heads for videos and images, decoded in threads, in batches.
-
-    files: a path or several, as `cover predict` takes them: files, folders, patterns, "@list.txt".
-    Other arguments as in `TrainedRun.predict`.
-
-    Raises CheckpointError for no run or an unknown head, CoverError for a path to nothing, and DecodeError for a file
-    that cannot be read, unless on_unreadable takes it.
-    """
-    names = [str(file) for file in ([files] if isinstance(files, str | Path) else files)]
-    return TrainedRun.open(Path(run)).predict(
-        Inputs(names), heads=heads, top=top, num_clips=num_clips, num_crops=num_crops, on_unreadable=on_unreadable
-    )
 
 
 def predictor(

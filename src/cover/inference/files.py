@@ -24,9 +24,16 @@ def for_suffix(path: Path, formats: Mapping[str, Format]) -> Format:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to, which becomes `path` when the block ends well, and is deleted if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    """A path beside `path` to write to, which becomes `path` when the block ends well, and is deleted if not.
+
+    Raises CoverError where no file can be written.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.touch()
+    except OSError as error:
+        raise CoverError(f"{path} cannot be written ({error.strerror}); name another place") from error
     try:
         yield unfinished
         unfinished.replace(path)
