@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -39,7 +40,7 @@ def timeline_plotter(path: Path) -> Callable[[Timeline], None]:
 
 
 def timeline_figure(timeline: Timeline) -> Figure:
-    """A panel a head on one axis of time; a bar is the more opaque, the more probable its class."""
+    """A panel a head on one axis of time; a bar is the stronger in colour, the more probable its class."""
     segments = {head: _longest_classes(timeline, head) for head in timeline.heads}
     num_rows = {head: max(len({segment.label for segment in shown}), 1) for head, shown in segments.items()}
     height_inches = 0.8 + sum(0.45 + 0.22 * rows for rows in num_rows.values())
@@ -62,8 +63,8 @@ def _draw(axes: Axes, segments: Sequence[Segment], color: str) -> None:
     axes.grid(axis="y", visible=False)
     for segment in segments:
         span = (segment.start_seconds, segment.end_seconds - segment.start_seconds)
-        opacity = 0.15 + 0.85 * segment.score
-        axes.broken_barh([span], (labels.index(segment.label) - 0.38, 0.76), color=color, alpha=opacity, lw=0)
+        bar_color = _mixed_with_white(color, 0.15 + 0.85 * segment.score)
+        axes.broken_barh([span], (labels.index(segment.label) - 0.38, 0.76), color=bar_color, lw=0)
     axes.set_yticks(range(len(labels)), [_shortened(label) for label in labels])
     axes.set_ylim(max(len(labels), 1) - 0.4, -0.6)
 
@@ -76,6 +77,10 @@ def _longest_classes(timeline: Timeline, head: str) -> list[Segment]:
         weights[segment.label] += segment.score * (segment.end_seconds - segment.start_seconds)  # type: ignore[assignment]
     shown = {label for label, _ in weights.most_common(MAX_CLASSES)}
     return [segment for segment in segments if segment.label in shown]
+
+
+def _mixed_with_white(color: str, share: float) -> tuple[float, ...]:
+    return tuple(1 - share * (1 - part) for part in to_rgb(color))
 
 
 def _colors(count: int) -> list[str]:

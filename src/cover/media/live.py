@@ -34,8 +34,8 @@ Frame = npt.NDArray[np.uint8]
 _TIMEOUT_SECONDS = 10.0
 """For connecting, and for the next packet; then the connection is taken for lost."""
 
-_OPTIONS = {"fflags": "nobuffer", "rtsp_transport": "tcp"}
-"""FFmpeg's; it passes over those that a source does not have."""
+_OPTIONS = {"rtsp_transport": "tcp"}
+"""FFmpeg's; other sources pass over it. By UDP, lost packets would damage frames."""
 
 
 class LiveWindow(NamedTuple):
