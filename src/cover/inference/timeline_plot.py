@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from cover.evaluation.plots import COLORS, STYLE
 from cover.inference.files import for_suffix, whole_file
@@ -22,6 +22,7 @@ MAX_CLASSES = 16
 """Classes of a head that are drawn: those with the most seconds, weighted by their scores."""
 
 _MAX_NAME_LENGTH = 36
+_ROUND_SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 _FORMATS = {".pdf": "pdf", ".png": "png", ".svg": "svg"}
 
 
@@ -52,7 +53,7 @@ def timeline_figure(timeline: Timeline) -> Figure:
         axes.set_title(head)
         _draw(axes, shown, color)
     axes.set_xlim(0, timeline.duration_seconds)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=9, steps=[1, 1.5, 3, 6, 10]))
+    axes.xaxis.set_major_locator(MultipleLocator(_tick_seconds(timeline.duration_seconds)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds).removesuffix(".0")))
     axes.set_xlabel("time; the stronger the colour, the more probable the class")
     return figure
@@ -67,6 +68,11 @@ def _draw(axes: Axes, segments: Sequence[Segment], color: str) -> None:
         axes.broken_barh([span], (labels.index(segment.label) - 0.38, 0.76), color=bar_color, lw=0)
     axes.set_yticks(range(len(labels)), [_shortened(label) for label in labels])
     axes.set_ylim(max(len(labels), 1) - 0.4, -0.6)
+
+
+def _tick_seconds(duration_seconds: float) -> float:
+    """A round step of a clock that gives ten marks at most."""
+    return next((step for step in _ROUND_SECONDS if duration_seconds <= 10 * step), duration_seconds / 10)
 
 
 def _longest_classes(timeline: Timeline, head: str) -> list[Segment]:
