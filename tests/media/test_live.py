@@ -51,7 +51,7 @@ def served(*contents: bytes) -> Iterator[str]:
 
         thread = Thread(target=serve)
         thread.start()
-        yield f"tcp://user:secret@127.0.0.1:{server.getsockname()[1]}"
+        yield f"tcp://user:se@secret@127.0.0.1:{server.getsockname()[1]}"
         thread.join()
 
 

@@ -91,7 +91,7 @@ def _json_lines(path: Path) -> Iterator[Write]:
 @contextmanager
 def _csv(path: Path) -> Iterator[Write]:
     with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, _COLUMNS.names)
+        table = csv.DictWriter(file, _COLUMNS.names, lineterminator="\n")
         table.writeheader()
         yield lambda prediction: table.writerows(_as_rows(prediction))
 

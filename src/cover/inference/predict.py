@@ -56,7 +56,7 @@ def predict_files(
         try:
             return views.read(file)
         except DecodeError as error:
-            return error
+            return DecodeError(str(error), error.reason)  # anew: without a traceback, which holds on to frames
 
     outcomes = map_ahead(read, files, num_threads=available_cpus(), num_ahead=batch_size)
     with closing(outcomes):

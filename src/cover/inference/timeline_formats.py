@@ -81,7 +81,7 @@ def clock(seconds: float) -> str:
 
 def _csv(timeline: Timeline) -> str:
     file = io.StringIO()
-    table = csv.writer(file)
+    table = csv.writer(file, lineterminator="\n")
     table.writerow(field.name for field in fields(Segment))
     table.writerows(_rounded(segment).values() for segment in timeline.segments)
     return file.getvalue()

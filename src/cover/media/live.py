@@ -8,6 +8,7 @@ a thread    connect ──▶ decode ──▶ a frame a step ──▶ [the new
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -67,7 +68,7 @@ class LiveStream:
         first_wait_seconds: float = 1.0,
     ) -> None:
         self._source = source
-        without_password = re.sub(r"//[^/@]*@", "//", source)
+        without_password = re.sub(r"//[^/]*@", "//", source)
         self._name = f"camera {source}" if source.isdecimal() else without_password
         self._step_seconds = step_seconds
         self._short_side_px = short_side_px
@@ -144,12 +145,12 @@ class LiveStream:
             wait_seconds = min(2 * wait_seconds, 30.0)
 
     def _read(self) -> None:
-        address, form = (f"/dev/video{self._source}", "v4l2") if self._source.isdecimal() else (self._source, None)
+        address, form = self._address()
         with av.open(address, "r", format=form, options=_OPTIONS, timeout=_TIMEOUT_SECONDS) as container:
+            stream = best_video_stream(container)
             with self._changed:
                 self._newest.clear()
                 self._num_connections += 1
-            stream = best_video_stream(container)
             self._report(f"{self._name}: {stream.width}×{stream.height}, {stream.codec_context.name}")
             with closing(self._sampled(container, stream)) as frames:
                 for picture in make_pictures(frames, self._short_side_px):
@@ -157,6 +158,14 @@ class LiveStream:
                         self._newest.append(picture.rgb)
                         self._num_taken += 1
                         self._changed.notify_all()
+
+    def _address(self) -> tuple[str, str | None]:
+        """What FFmpeg is to open, and its name of the format where that does not show."""
+        if not self._source.isdecimal():
+            return self._source, None
+        if sys.platform != "linux":
+            raise DecodeError("cameras go by number on Linux only")
+        return f"/dev/video{self._source}", "v4l2"
 
     def _sampled(self, container: InputContainer, stream: VideoStream) -> Generator[VideoFrame]:
         """The first frame that arrives in each step."""
