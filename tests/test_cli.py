@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -115,6 +116,44 @@ def test_from_a_folder_to_a_comparison(trained: Path, cover: Cover, monkeypatch:
     assert cover("train", "moves.toml", "--resume").code == 0
 
 
+def test_files_are_predicted_in_bulk(trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    Path("list.txt").write_text("photo.jpg\nmoves.toml\nabsent.mp4\n")
+    listed = cover("predict", "runs/moves", "moves/train", "@list.txt", "--json", "--views", "2x1", "--top", "1")
+    assert listed.code == 1
+    first, second = listed.err.splitlines()
+    assert first.startswith("error: moves.toml cannot be decoded (") and second.startswith("error: absent.mp4 is not ")
+    predictions = json.loads(listed.out)
+    assert [prediction["file"] for prediction in predictions[-2:]] == ["moves/train/out/9.mp4", "photo.jpg"]
+    assert len(predictions) == 5 and all(len(prediction["heads"]["moves"]) == 1 for prediction in predictions)
+    for suffix in ("csv", "json", "jsonl", "parquet"):
+        assert cover("predict", "runs/moves", "photo.jpg", "--out", f"a.{suffix}") == (
+            0,
+            f"predictions: a.{suffix}\n",
+            "",
+        )
+    monkeypatch.setattr(sys, "stdin", io.StringIO("photo.jpg\n"))
+    assert "photo.jpg (image)" in cover("predict", "runs/moves", "-", "--head", "moves").out
+
+
+def test_a_long_video_gets_a_timeline(
+    trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch, write_video: WriteMedia
+) -> None:
+    monkeypatch.chdir(trained)
+    write_video(Path("long.mp4"), num_frames=40)
+    command = ["timeline", "runs/moves", "long.mp4", "--window-seconds", "0.4"]
+    assert "long.mp4 (0:01.6)" in cover(*command).out
+    decoded = json.loads(cover(*command, "--json", "--head", "moves").out)
+    assert decoded["heads"]["moves"][-1]["end_seconds"] == decoded["duration_seconds"] == 1.6
+    assert decoded["stride_seconds"] == 0.2  # a quarter of the window, but no less than one of its two frames
+    files = cover(*command, "--out", "a.srt", "--plot", "a.png")
+    assert files == (0, "timeline: a.srt\ntimeline: a.png\n", "")
+    assert Path("a.srt").read_text().startswith("1\n00:00:00,000 --> ") and Path("a.png").stat().st_size
+    live = cover("timeline", "runs/moves", "--live", "long.mp4", "--window-seconds", "0.2", "--json")
+    assert live.code == 0 and live.err == "long.mp4: 64×64, h264\n"
+    assert json.loads(live.out.splitlines()[0])["label"] in {"in", "out"}
+
+
 def test_a_run_is_looked_into_and_exported(trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
     shown = cover("info", "runs/moves").out
@@ -186,7 +225,19 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ("train moves.toml --out new --set init=photo.jpg", "photo.jpg (692 bytes) is no file of weights: "),
         ("train moves.toml", "runs/moves holds a run already; continue it with --resume or choose another --out"),
         ("predict runs/moves absent.mp4", "absent.mp4 is not a file or a folder; "),
-        ("predict runs/moves photo.jpg moves.toml", "moves.toml cannot be decoded (Invalid data found "),
+        ("predict runs/moves photo.jpg --head k400", "runs/moves has no head 'k400'; its heads are moves"),
+        ("predict runs/moves photo.jpg --views 3", "--views '3' is not of the form CLIPSxCROPS; 4x3 is 4 times of "),
+        ("predict runs/moves photo.jpg --out new/a.txt", "new/a.txt has none of the suffixes .csv, .json, .jsonl, "),
+        ("predict runs/moves photo.jpg --out new/a.csv --json", "--out writes a file, whose suffix may be .json, and "),
+        ("timeline runs/moves", "there is no VIDEO; give a file, or a stream with --live"),
+        ("timeline runs/moves photo.jpg --live 0", "--live prints the first class of each head; it goes without VIDEO"),
+        ("timeline runs/moves moves.toml --plot new/a.png", "moves.toml cannot be decoded (Invalid data found "),
+        ("timeline runs/moves absent.mp4 --out new/a.txt", "new/a.txt has none of the suffixes .csv, .json, .srt, "),
+        ("timeline runs/moves --live absent.mp4", "absent.mp4 cannot be opened (No such file or directory); "),
+        (
+            "timeline runs/moves absent.mp4 --stride-seconds 9",
+            "a window of 4 s every 9 s; both are above 0, and the stride ",
+        ),
         ("predict moves photo.jpg", "moves holds no checkpoint; give the folder of a run that `cover train` has "),
         ("evaluate moves", "moves holds no checkpoint; give the folder of a run that `cover train` has written"),
         ("evaluate runs/moves --reverse --shuffle", "--reverse, --shuffle and --single-frame exclude each other; "),

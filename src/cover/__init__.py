@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cover.answers import predict as predict
+    from cover.answers import timeline as timeline
+    from cover.answers import watch as watch
     from cover.catalog.manifest import Manifest as Manifest
     from cover.clip import ClipBatch as ClipBatch
     from cover.clip import MixedBatch as MixedBatch
@@ -39,6 +42,9 @@ _HOMES = {
     "load_model": "cover.models.weights",
     "load_weights": "cover.models.loading",
     "loss": "cover.training.loss",
+    "predict": "cover.answers",
+    "timeline": "cover.answers",
+    "watch": "cover.answers",
 }
 __all__ = ["__version__", *_HOMES]
 

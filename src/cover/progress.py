@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -38,7 +39,11 @@ def progress_bar(
     if console is None:
         console = Console(stderr=True)
         visible = visible and console.is_terminal
-    return Progress(*columns, console=console, disable=not visible, transient=transient)
+    # What is printed meanwhile appears above the bar, but rich would send it there from a file or a pipe, too.
+    redirect_stdout = sys.stdout.isatty()
+    return Progress(
+        *columns, console=console, disable=not visible, transient=transient, redirect_stdout=redirect_stdout
+    )
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None, *, unit: str = "files") -> Iterator[Item]:

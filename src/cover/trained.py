@@ -1,4 +1,4 @@
-"""What is done with a trained run: evaluate it, ask it about files, show samples of its work."""
+"""What is done with a trained run: open it, evaluate it, show samples of its work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from cover.evaluation.record import load_records
 from cover.evaluation.result import DatasetResult, result_file
 from cover.evaluation.strips import Strip, frames_of, sample_strips
 from cover.evaluation.terminal import print_comparison
-from cover.inference.predict import Prediction, predict_file
 from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import default_short_side_px
@@ -108,18 +107,13 @@ class TrainedRun:
         file = result_file(self.folder, dataset, manifest.split, order)
         return file.exists() and DatasetResult.from_json(file.read_text()).checkpoint == self.checkpoint.name
 
-    def predict(self, file: Path) -> Prediction:
-        """The most probable classes of every head for a video or image file. Raises DecodeError."""
-        views = self.recipe.evaluation
-        return predict_file(
-            self.predict_heads,
-            file,
-            class_names=self.model.config.heads,
-            num_frames=self.model.config.num_frames,
-            crop_px=self.model.config.image_size_px,
-            num_clips=views.num_clips,
-            num_crops=views.num_crops,
-        )
+    def class_names(self, heads: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+        """Of each of `heads`, or of every head, in label order. Raises CheckpointError for an unknown head."""
+        known = self.model.config.heads
+        for head in heads:
+            if head not in known:
+                raise CheckpointError(f"{self.folder} has no head {head!r}; its heads are {', '.join(known)}")
+        return {head: known[head] for head in heads or known}
 
     def strips(self, split: str, num_samples: int) -> list[Strip]:
         """A few clips of each dataset that has the split, with what the model says about them."""

@@ -1,63 +1,106 @@
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from io import StringIO
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 from torch import Tensor
 
 from cover.errors import DecodeError
-from cover.inference.predict import Prediction, media_kind, predict_file, prediction_table, predictions_json
+from cover.inference.predict import Prediction, predict_files
+from cover.inference.views import Views, media_kind
 
+WriteMedia = Callable[..., Path]
 CLASS_NAMES = {"letters": ["a", "b", "c"], "signs": ["[x]", "y"]}
 
 
 class Heads:
-    """Two heads that answer the same to every view; keeps the shape they were asked with."""
+    """Two heads; `letters` says how bright a view is. Keeps the shapes it was asked with."""
 
-    shape: tuple[int, ...]
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
 
     def __call__(self, frames_tbcyx: Tensor) -> dict[str, Tensor]:
-        self.shape = tuple(frames_tbcyx.shape)
-        num_views = frames_tbcyx.shape[1]
-        return {"letters": torch.tensor([[0.0, 3, 1]] * num_views), "signs": torch.tensor([[5.0, 0]] * num_views)}
+        self.shapes.append(tuple(frames_tbcyx.shape))
+        brightness = frames_tbcyx.float().mean((0, 2, 3, 4)) / 255
+        letters = torch.stack([brightness, torch.full_like(brightness, 3), 1 - brightness], dim=1)
+        return {"letters": letters, "signs": torch.tensor([[5.0, 0]] * len(brightness))}
 
 
-def predict(heads: Heads, path: Path) -> Prediction:
-    return predict_file(heads, path, class_names=CLASS_NAMES, num_frames=4, crop_px=32, num_clips=2)
+def predict(heads: Heads, files: Sequence[Path], **options: object) -> list[Prediction]:
+    views = Views(num_frames=4, crop_px=32, num_clips=2)
+    return list(predict_files(heads, files, class_names=CLASS_NAMES, views=views, **options))  # type: ignore[arg-type]
 
 
-def test_every_head_names_its_most_probable_classes(write_video: Callable[..., Path], tmp_path: Path) -> None:
+def test_every_head_names_its_most_probable_classes(write_video: WriteMedia, tmp_path: Path) -> None:
     heads = Heads()
-    prediction = predict(heads, write_video(tmp_path / "clip.mp4"))
-    assert heads.shape == (4, 6, 3, 32, 32)
+    (prediction,) = predict(heads, [write_video(tmp_path / "clip.mp4")])
+    assert heads.shapes == [(4, 6, 3, 32, 32)]
     assert prediction.kind == "video"
-    assert [name for name, _ in prediction.heads["letters"]] == ["b", "c", "a"]
+    assert {name for name, _ in prediction.heads["letters"]} == {"a", "b", "c"}
+    assert prediction.heads["letters"][0][0] == "b"
     assert sum(probability for _, probability in prediction.heads["letters"]) == pytest.approx(1)
+    assert prediction.heads["signs"][0] == ("[x]", pytest.approx(0.9933, abs=1e-4))
 
 
-def test_an_image_is_one_frame_and_one_clip(write_image: Callable[..., Path], tmp_path: Path) -> None:
+def test_files_of_one_length_share_a_batch_and_keep_their_order(
+    write_video: WriteMedia, write_image: WriteMedia, tmp_path: Path
+) -> None:
+    files = [
+        write_image(tmp_path / "0.png", 2**15 - 1),
+        write_video(tmp_path / "1.mp4"),
+        write_image(tmp_path / "2.png"),
+    ]
+    files += [write_video(tmp_path / "3.mp4", first_number=15 << 10), write_image(tmp_path / "4.png", 7)]
     heads = Heads()
-    assert predict(heads, write_image(tmp_path / "photo.jpg")).kind == "image"
-    assert heads.shape == (1, 3, 3, 32, 32)
+    together = predict(heads, files, batch_size=4)
+    assert sorted(heads.shapes) == [(1, 3, 3, 32, 32), (1, 6, 3, 32, 32), (4, 12, 3, 32, 32)]
+    assert [prediction.file for prediction in together] == files
+    assert [prediction.kind for prediction in together] == ["image", "video", "image", "video", "image"]
+    assert together == predict(Heads(), files, batch_size=1)
+    assert len({dict(prediction.heads["letters"])["a"] for prediction in together}) == 5
 
 
-def test_a_folder_of_frames_and_an_animated_webp_are_videos(write_image: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_passed_over_or_raised(write_image: WriteMedia, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"not a video")
+    photo = write_image(tmp_path / "photo.jpg")
+    errors: list[DecodeError] = []
+    files = [broken, photo, tmp_path / "absent.png", tmp_path / "absent.mp4"]
+    (prediction,) = predict(Heads(), files, on_unreadable=errors.append)
+    assert prediction.file == photo
+    assert [Path(str(error).split()[0]).name for error in errors] == ["broken.mp4", "absent.png", "absent.mp4"]
+    assert predict(Heads(), [broken], on_unreadable=errors.append) == []
+    with pytest.raises(DecodeError, match=r"broken\.mp4"):
+        predict(Heads(), files)
+
+
+def test_only_the_heads_and_classes_that_are_wanted(write_image: WriteMedia, tmp_path: Path) -> None:
+    views = Views(num_frames=4, crop_px=32, num_crops=1)
+    (prediction,) = predict_files(
+        Heads(),
+        [write_image(tmp_path / "photo.jpg")],
+        class_names={"letters": CLASS_NAMES["letters"]},
+        views=views,
+        num_classes_shown=2,
+    )
+    assert list(prediction.heads) == ["letters"] and len(prediction.heads["letters"]) == 2
+
+
+def test_a_folder_of_frames_and_an_animated_webp_are_videos(write_image: WriteMedia, tmp_path: Path) -> None:
     heads = Heads()
     frames = [write_image(tmp_path / "frames" / f"img_{number:05}.jpg", number) for number in range(1, 9)]
     first, *others = (Image.open(frame) for frame in frames)
     first.save(tmp_path / "moving.webp", save_all=True, append_images=others)
-    for path in (tmp_path / "frames", tmp_path / "moving.webp"):
-        assert predict(heads, path).kind == "video"
-        assert heads.shape == (4, 6, 3, 32, 32)
+    predictions = predict(heads, [tmp_path / "frames", tmp_path / "moving.webp"])
+    assert [prediction.kind for prediction in predictions] == ["video", "video"]
+    assert heads.shapes == [(4, 12, 3, 32, 32)]
 
 
-def test_a_suffix_that_tells_nothing_leaves_it_to_the_content(write_image: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_suffix_that_tells_nothing_leaves_it_to_the_content(write_image: WriteMedia, tmp_path: Path) -> None:
     still = write_image(tmp_path / "still.gif")
     moving = tmp_path / "moving.gif"
     frames = [Image.new("L", (32, 32), shade) for shade in (0, 128, 255)]
@@ -66,19 +109,10 @@ def test_a_suffix_that_tells_nothing_leaves_it_to_the_content(write_image: Calla
     assert [media_kind(path) for path in (nameless, moving, tmp_path / "absent")] == ["image", "video", "video"]
 
 
-def test_what_cannot_be_decoded_is_named(tmp_path: Path) -> None:
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"not a video")
-    for path in (broken, tmp_path / "absent.mp4", tmp_path / "absent.png"):
-        with pytest.raises(DecodeError, match=path.name):
-            predict(Heads(), path)
-
-
-def test_table_and_json_say_the_same(write_image: Callable[..., Path], tmp_path: Path) -> None:
-    prediction = predict(Heads(), write_image(tmp_path / "photo[1].png"))
-    console = Console(width=200, record=True, file=StringIO())
-    console.print(prediction_table(prediction))
-    text = console.export_text()
-    assert "photo[1].png" in text and "[x] 99.3, y 0.7" in text
-    (decoded,) = json.loads(predictions_json([prediction]))
-    assert decoded["heads"]["signs"][0] == {"class": "[x]", "probability": pytest.approx(0.9933, abs=1e-4)}
+def test_reading_images_in_threads_leaves_the_filters_of_warnings_alone(
+    write_image: WriteMedia, tmp_path: Path
+) -> None:
+    files = [write_image(tmp_path / f"{number}.jpg", number) for number in range(64)]
+    before = list(warnings.filters)
+    assert len(predict(Heads(), files)) == 64
+    assert warnings.filters == before

@@ -1,4 +1,4 @@
-"""Commands that use a trained run: evaluate, predict, compare, info, export."""
+"""Commands that use a trained run: evaluate, compare, info, export."""
 
 from __future__ import annotations
 
@@ -53,24 +53,6 @@ def evaluate(
         print("[" + ",\n".join(result.to_json() for result in results) + "]")
     else:
         console().print(results_table(results))
-
-
-@app.command()
-def predict(
-    run: Run,
-    files: Annotated[list[Path], typer.Argument(help="Videos and images.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-) -> None:
-    """Print the top classes of every head for videos and images."""
-    from cover.inference.predict import prediction_table, predictions_json
-    from cover.trained import TrainedRun
-
-    trained = TrainedRun.open(run)
-    predictions = [trained.predict(file) for file in files]
-    if json:
-        print(predictions_json(predictions))
-    for prediction in [] if json else predictions:
-        console().print(prediction_table(prediction))
 
 
 @app.command()

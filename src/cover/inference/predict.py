@@ -1,24 +1,25 @@
-"""One video or image, all heads: what is it called in each label space the model was trained on?"""
+"""Videos and images, all heads: what is each called in the label spaces that the model was trained on?
+
+paths ──▶ threads: decode, crop ──▶ batches, over files of equal length ──▶ model ──▶ Predictions, in the same order
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
-from PIL import Image
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
 from torch import Tensor
 
-from cover.catalog.manifest import ManifestRow
-from cover.catalog.suffixes import MEDIA_SUFFIXES, Kind
+from cover.catalog.suffixes import Kind
+from cover.errors import DecodeError
 from cover.evaluation.ranking import RankedClasses, top_classes
-from cover.media.augment import crop, evaluation_boxes
-from cover.media.decode import decode_clip
+from cover.inference.ahead import map_ahead
+from cover.inference.views import FileViews, Views
+from cover.preparation.workers import available_cpus
 
 PredictHeads = Callable[[Tensor], dict[str, Tensor]]
 """uint8 frames [T,B,C,Y,X] -> {dataset: float logits [B,classes]} of every head, both on the CPU."""
@@ -33,70 +34,56 @@ class Prediction:
     heads: dict[str, RankedClasses]
 
 
-def predict_file(
+def predict_files(
     predict_heads: PredictHeads,
-    path: str | Path,
+    files: Iterable[Path],
     *,
     class_names: Mapping[str, Sequence[str]],
-    num_frames: int,
-    crop_px: int,
-    num_clips: int = 1,
-    num_crops: int = 3,
+    views: Views,
     num_classes_shown: int = 5,
-) -> Prediction:
-    """Classify a file with every head, averaging logits over num_clips x num_crops views (an image has one clip).
+    batch_size: int = 16,
+    on_unreadable: Callable[[DecodeError], None] | None = None,
+) -> Iterator[Prediction]:
+    """Classify files with every head of `class_names`, averaging logits over the views; in the order of `files`.
 
-    class_names: of every head, in label order. Raises DecodeError, naming the file, when it gives no frames.
+    class_names: of each head, in label order.
+    batch_size: files that are taken together, a forward pass for those of equal length; so many more are decoded
+    meanwhile.
+    on_unreadable: takes the DecodeError, which names the file, and the file is passed over; without it, it is raised.
     """
-    path = Path(path)
-    kind = media_kind(path)
-    row = ManifestRow(sample_id=path.name, path=str(path), label=0)
-    views_tcyx: list[Tensor] = []
-    for clip in range(num_clips if kind == "video" else 1):
-        frames = decode_clip(row, kind, num_frames, clip=clip, num_clips=num_clips, short_side_px=crop_px)
-        boxes = evaluation_boxes(frames.shape[2], frames.shape[1], num_crops=num_crops)
-        views_tcyx += [crop(frames, box, crop_px) for box in boxes]
-    logits = predict_heads(torch.stack(views_tcyx, dim=1))
-    heads = {name: top_classes(logits[name].mean(0), names, num_classes_shown) for name, names in class_names.items()}
-    return Prediction(path, kind, heads)
+
+    def read(file: Path) -> FileViews | DecodeError:
+        try:
+            return views.read(file)
+        except DecodeError as error:
+            return DecodeError(str(error), error.reason)  # anew: without a traceback, which holds on to frames
+
+    outcomes = map_ahead(read, files, num_threads=available_cpus(), num_ahead=batch_size)
+    with closing(outcomes):
+        while batch := list(islice(outcomes, batch_size)):
+            decoded = [outcome for outcome in batch if isinstance(outcome, FileViews)]
+            logits = iter(_classify(predict_heads, decoded))
+            for outcome in batch:
+                if isinstance(outcome, FileViews):
+                    scores = next(logits)
+                    ranked = {
+                        name: top_classes(scores[name], class_names[name], num_classes_shown) for name in class_names
+                    }
+                    yield Prediction(outcome.file, outcome.kind, ranked)
+                elif on_unreadable is None:
+                    raise outcome
+                else:
+                    on_unreadable(outcome)
 
 
-def media_kind(path: Path) -> Kind:
-    """By suffix; a file whose suffix may mean both, or neither, is an image if Pillow finds one picture in it."""
-    may_be_video, may_be_image = (path.suffix.lower() in MEDIA_SUFFIXES[kind] for kind in ("video", "image"))
-    if may_be_video != may_be_image:
-        return "video" if may_be_video else "image"
-    try:
-        with Image.open(path) as image:
-            return "video" if getattr(image, "is_animated", False) else "image"
-    except OSError:
-        return "video"  # whose decoder says what is wrong with it, if anything
-
-
-def prediction_table(prediction: Prediction) -> Table:
-    """One row a head: its classes with their probabilities in percent."""
-    table = Table(title=escape(f"{prediction.file} ({prediction.kind})"), title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("head")
-    table.add_column("classes, most probable first (%)")
-    for name, ranked in prediction.heads.items():
-        classes = ", ".join(f"{class_name} {100 * probability:.1f}" for class_name, probability in ranked)
-        table.add_row(escape(name), escape(classes))
-    return table
-
-
-def predictions_json(predictions: Sequence[Prediction]) -> str:
-    """A JSON list: {"file", "kind", "heads": {head: [{"class", "probability"}, …]}} a file."""
-    return json.dumps(
-        [
-            {
-                "file": str(prediction.file),
-                "kind": prediction.kind,
-                "heads": {
-                    name: [{"class": class_name, "probability": probability} for class_name, probability in ranked]
-                    for name, ranked in prediction.heads.items()
-                },
-            }
-            for prediction in predictions
-        ],
-        indent=2,
-    )
+def _classify(predict_heads: PredictHeads, files: Sequence[FileViews]) -> list[dict[str, Tensor]]:
+    """Logits [classes] of every head for each file; one forward pass over all files of the same T and V."""
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for index, file in enumerate(files):
+        by_shape.setdefault(tuple(file.frames.shape[:2]), []).append(index)
+    logits: dict[int, dict[str, Tensor]] = {}
+    for (_, num_views), indices in by_shape.items():
+        heads = predict_heads(torch.cat([files[index].frames for index in indices], dim=1))
+        means = {name: values.unflatten(0, (-1, num_views)).mean(1) for name, values in heads.items()}
+        logits |= {index: {name: mean[place] for name, mean in means.items()} for place, index in enumerate(indices)}
+    return [logits[index] for index in range(len(files))]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +50,34 @@ def decode_image(source: Source | str | Path, *, short_side_px: int | None = Non
 @contextmanager
 def open_image(source: Source) -> Iterator[Image.Image]:
     """An image or animation, of which the header is read. What goes wrong here or in the block is a DecodeError."""
-    with decoding(source), source.open() as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow remarks on oddities in files, by the thousand
-        with Image.open(file, formats=_FORMATS) as image:
-            check_frame_size(*image.size)
-            yield image
+    with decoding(source), source.open() as file, _no_warnings(), Image.open(file, formats=_FORMATS) as image:
+        check_frame_size(*image.size)
+        yield image
+
+
+_lock = threading.Lock()
+_silenced = ExitStack()
+_num_silencing = 0
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """No warnings of Pillow, which remarks on oddities in files by the thousand, while any thread is in the block.
+
+    Filters belong to the process: if each thread restored those it found, the last might restore another's.
+    """
+    global _num_silencing
+    with _lock:
+        if not _num_silencing:
+            _silenced.enter_context(warnings.catch_warnings(action="ignore"))
+        _num_silencing += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _num_silencing -= 1
+            if not _num_silencing:
+                _silenced.close()
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

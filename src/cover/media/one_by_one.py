@@ -20,16 +20,20 @@ def frames_one_by_one(container: InputContainer, stream: VideoStream, times: Seq
 
     Raises DecodeError if not one frame decodes.
     """
-    decoded = _decode(container, stream)
-    if container.format.name == "avi":
-        decoded = _avi_frames(decoded, stream.start_time or 0)
+    decoded = all_frames(container, stream)
     shown, coming = next(decoded, None), next(decoded, None)
     if shown is None:
         raise DecodeError("no frame of it can be decoded")
     for time in times:
-        while coming is not None and _pts(coming) <= time:
+        while coming is not None and pts_of(coming) <= time:
             shown, coming = coming, next(decoded, None)
         yield shown
+
+
+def all_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Every frame of a freshly opened file that decodes, in the order shown."""
+    decoded = _decode(container, stream)
+    return _avi_frames(decoded, stream.start_time or 0) if container.format.name == "avi" else decoded
 
 
 def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
@@ -61,7 +65,8 @@ def _avi_frames(frames: Iterator[VideoFrame], pts: int) -> Iterator[VideoFrame]:
         yield frame
 
 
-def _pts(frame: VideoFrame) -> int:
+def pts_of(frame: VideoFrame) -> int:
+    """When the frame begins to be shown, in the stream's unit. Raises DecodeError where it does not say."""
     if frame.pts is None:
         raise DecodeError("its frames have no timestamps")
     return frame.pts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple, cast
 
@@ -26,20 +26,19 @@ class Picture(NamedTuple):
     end: int
 
 
-def make_pictures(frames: Iterable[VideoFrame], short_side_px: int | None = None) -> list[Picture]:
-    """One picture a frame, all of the size of the first, its short side brought down to `short_side_px`.
+def make_pictures(frames: Iterable[VideoFrame], short_side_px: int | None = None) -> Iterator[Picture]:
+    """One picture a frame, as they come, all of the size of the first, its short side brought down to `short_side_px`.
 
     Colours are converted by the matrix and range that a frame is tagged with (BT.601 and limited where it is not), and
     scaled in the same step. Transparent parts lie on white. Of large frames, only the newest are held.
     """
     reformatter = VideoReformatter()
     size: tuple[int, int] | None = None
-    pictures: list[Picture] = []
     for frame, repeats in groupby(frames):
         size = size or scaled_size(frame.width, frame.height, short_side_px)
         upright = np.rot90(_to_rgb(frame, size, reformatter), quarter_turns(frame))
-        pictures += [Picture(upright, (frame.pts or 0) + (frame.duration or 0))] * len(list(repeats))
-    return pictures
+        picture = Picture(upright, (frame.pts or 0) + (frame.duration or 0))
+        yield from (picture for _ in repeats)
 
 
 def scaled_size(width_px: int, height_px: int, short_side_px: int | None) -> tuple[int, int]:

@@ -40,7 +40,7 @@ def probe_video(source: Source | str | Path) -> MediaInfo:
     Raises DecodeError, naming the file, when it cannot be decoded.
     """
     source = Source.of(source)
-    with decoding(source), _open_video(source) as (container, stream):
+    with decoding(source), open_video(source) as (container, stream):
         first = next(frames_one_by_one(container, stream, [0]))
         turns = quarter_turns(first)
         width_px, height_px = (first.height, first.width) if turns % 2 else (first.width, first.height)
@@ -64,7 +64,7 @@ def decode_video(
 
     Raises DecodeError, naming the file, for everything that gives no frame.
     """
-    pictures = _decode(Source.of(source), sampling, lambda frames, _: make_pictures(frames, short_side_px))
+    pictures = _decode(Source.of(source), sampling, lambda frames, _: list(make_pictures(frames, short_side_px)))
     return np.stack([picture.rgb for picture in pictures])
 
 
@@ -85,7 +85,7 @@ def decode_shown_frames(
     """
 
     def shown(frames: Iterable[VideoFrame], stream: VideoStream) -> list[ShownFrame]:
-        start, unit = stream.start_time or 0, _time_base(stream)
+        start, unit = stream.start_time or 0, time_base_of(stream)
         kept = []
         for frame, _ in groupby(frames):
             pts = frame.pts or 0
@@ -101,7 +101,7 @@ _Keep = Callable[[Iterable[VideoFrame], VideoStream], list[_Kept]]
 
 def _decode(source: Source, sampling: Sampling, keep: _Keep[_Kept]) -> list[_Kept]:
     """What `keep` makes of the chosen frames, as they come. It may be called twice, if the first time ends half-way."""
-    with decoding(source), _open_video(source) as (container, stream):
+    with decoding(source), open_video(source) as (container, stream):
         seconds = math.inf if sampling.end_seconds is not None else _duration_seconds(source, container, stream)
         times = [_to_pts(stream, time) for time in sampling.times_seconds(seconds)]
         if container.format.name in INDEXED:
@@ -118,34 +118,44 @@ def _decode(source: Source, sampling: Sampling, keep: _Keep[_Kept]) -> list[_Kep
 
 
 def _decode_afresh(source: Source, times: Sequence[int], keep: _Keep[_Kept]) -> list[_Kept]:
-    with _open_video(source) as (container, stream):
+    with open_video(source) as (container, stream):
         return keep(frames_one_by_one(container, stream, times), stream)
 
 
 @contextmanager
-def _open_video(source: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_video(source: Source, *, num_threads: int = 1) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A file and its video stream, or the best of several. num_threads: that decode; 0 is one for each CPU.
+
+    Raises DecodeError where there is none, and whatever FFmpeg does; for use inside of `decoding`.
+    """
     # Only local files: a playlist in disguise must not reach for the network.
     options = {"protocol_whitelist": "file,subfile"}
     with av.open(source.for_ffmpeg(), "r", metadata_errors="replace", options=options) as container:
-        stream = container.streams.best("video")
-        if not isinstance(stream, VideoStream):
-            raise DecodeError("it has no video stream")
-        check_frame_size(stream.width, stream.height)
-        stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PX)}  # for sizes that change on the way
+        stream = best_video_stream(container)
+        stream.codec_context.thread_count, stream.codec_context.thread_type = num_threads, "AUTO"
         yield container, stream
+
+
+def best_video_stream(container: InputContainer) -> VideoStream:
+    """The one that FFmpeg would play. Raises DecodeError where there is none, and for frames that are too large."""
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream):
+        raise DecodeError("it has no video stream")
+    check_frame_size(stream.width, stream.height)
+    stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PX)}  # for sizes that change on the way
+    return stream
 
 
 def _duration_seconds(source: Source, container: InputContainer, stream: VideoStream) -> float:
     if _knows_duration(container, stream):
-        return float((stream.duration or 0) * _time_base(stream))
+        return float((stream.duration or 0) * time_base_of(stream))
     return _measure_seconds(source)
 
 
 def _count_frames(source: Source, container: InputContainer, stream: VideoStream) -> int:
     if len(stream.index_entries) and _knows_duration(container, stream):
         return sum(not entry.is_discard for entry in stream.index_entries)
-    with _open_video(source) as (container, stream):
+    with open_video(source) as (container, stream):
         return sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
 
 
@@ -166,17 +176,18 @@ def _knows_duration(container: InputContainer, stream: VideoStream) -> bool:
 
 def _measure_seconds(source: Source) -> float:
     """From the first timestamp to the end of the last frame, by all packets; in Matroska by those of the end."""
-    with _open_video(source) as (container, stream):
+    with open_video(source) as (container, stream):
         if container.format.name == MATROSKA:
             container.seek(2**62, stream=stream)
         # AVI's packets have no times of showing, whatever FFmpeg makes up; their count is in those of decoding.
         is_avi = container.format.name == "avi"
         packets = (packet for packet in container.demux(stream) if not packet.is_discard)
         end = max(((packet.dts if is_avi else packet.pts) or 0) + (packet.duration or 0) for packet in packets)
-        return float((end - (stream.start_time or 0)) * _time_base(stream))
+        return float((end - (stream.start_time or 0)) * time_base_of(stream))
 
 
-def _time_base(stream: VideoStream) -> Fraction:
+def time_base_of(stream: VideoStream) -> Fraction:
+    """The unit of the stream's timestamps, in seconds. Raises DecodeError where there is none."""
     if stream.time_base is None:
         raise DecodeError("its timestamps have no unit")
     return stream.time_base
@@ -184,4 +195,4 @@ def _time_base(stream: VideoStream) -> Fraction:
 
 def _to_pts(stream: VideoStream, seconds: float) -> int:
     # A millionth of a tick is added, lest a time on the edge of a frame be rounded into the one before.
-    return (stream.start_time or 0) + math.floor(seconds / _time_base(stream) + 1e-6)
+    return (stream.start_time or 0) + math.floor(seconds / time_base_of(stream) + 1e-6)

@@ -62,7 +62,7 @@ class Shrinker:
 
     def __call__(self, frame: VideoFrame) -> VideoFrame:
         if any(component.is_alpha for component in frame.format.components):
-            frame = VideoFrame.from_ndarray(np.ascontiguousarray(make_pictures([frame])[0].rgb))
+            frame = VideoFrame.from_ndarray(np.ascontiguousarray(next(make_pictures([frame])).rgb))
         if self._size is None:
             self._size = _even_size(frame.width, frame.height, self._short_side_px)
             self.matrix = _matrix(frame)

@@ -1,0 +1,148 @@
+"""Predictions for people and for programs: tables, and files that grow a prediction at a time.
+
+.json      [{"file", "kind", "heads": {head: [{"class", "probability"}, …]}}, …]
+.jsonl     the same, an object a line
+.csv       file, kind, head, rank, class, probability: a row a class
+.parquet   the same columns
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from textwrap import indent
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from cover.inference.files import for_suffix, whole_file
+from cover.inference.predict import Prediction
+
+Write = Callable[[Prediction], None]
+
+_COLUMNS = pa.schema(
+    [
+        pa.field("file", pa.string()),
+        pa.field("kind", pa.string()),
+        pa.field("head", pa.string()),
+        pa.field("rank", pa.int32()),
+        pa.field("class", pa.string()),
+        pa.field("probability", pa.float32()),
+    ]
+)
+_ROWS_A_GROUP = 65536
+
+
+def prediction_table(prediction: Prediction) -> Table:
+    """One row a head: its classes with their probabilities in percent."""
+    table = Table(title=escape(f"{prediction.file} ({prediction.kind})"), title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("head")
+    table.add_column("classes, most probable first (%)")
+    for name, ranked in prediction.heads.items():
+        classes = ", ".join(f"{class_name} {100 * probability:.1f}" for class_name, probability in ranked)
+        table.add_row(escape(name), escape(classes))
+    return table
+
+
+@contextmanager
+def predictions_file(path: Path) -> Iterator[Write]:
+    """A file by its suffix, to which predictions are written; it appears whole or not at all.
+
+    Raises CoverError for a suffix that is none of the above.
+    """
+    open_format = for_suffix(path, _FORMATS)
+    with whole_file(path) as unfinished, open_format(unfinished) as write:
+        yield write
+
+
+@contextmanager
+def json_list(file: TextIO) -> Iterator[Write]:
+    """A JSON list, written as its items come."""
+    before = "[\n"
+
+    def write(prediction: Prediction) -> None:
+        nonlocal before
+        file.write(before + indent(json.dumps(_as_object(prediction), indent=2), "  "))
+        before = ",\n"
+
+    yield write
+    file.write("[]\n" if before == "[\n" else "\n]\n")
+
+
+@contextmanager
+def _json(path: Path) -> Iterator[Write]:
+    with path.open("w", encoding="utf-8") as file, json_list(file) as write:
+        yield write
+
+
+@contextmanager
+def _json_lines(path: Path) -> Iterator[Write]:
+    with path.open("w", encoding="utf-8") as file:
+        yield lambda prediction: print(json.dumps(_as_object(prediction)), file=file)
+
+
+@contextmanager
+def _csv(path: Path) -> Iterator[Write]:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, _COLUMNS.names, lineterminator="\n")
+        table.writeheader()
+        yield lambda prediction: table.writerows(_as_rows(prediction))
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Write]:
+    rows: list[dict[str, Any]] = []
+    with pq.ParquetWriter(path, _COLUMNS) as file:
+
+        def flush() -> None:
+            file.write_batch(pa.RecordBatch.from_pylist(rows, _COLUMNS))
+            rows.clear()
+
+        def write(prediction: Prediction) -> None:
+            rows.extend(_as_rows(prediction))
+            if len(rows) >= _ROWS_A_GROUP:
+                flush()
+
+        yield write
+        flush()
+
+
+_FORMATS: dict[str, Callable[[Path], AbstractContextManager[Write]]] = {
+    ".csv": _csv,
+    ".json": _json,
+    ".jsonl": _json_lines,
+    ".parquet": _parquet,
+}
+
+
+def _as_object(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "file": str(prediction.file),
+        "kind": prediction.kind,
+        "heads": {
+            name: [{"class": class_name, "probability": probability} for class_name, probability in ranked]
+            for name, ranked in prediction.heads.items()
+        },
+    }
+
+
+def _as_rows(prediction: Prediction) -> list[dict[str, Any]]:
+    return [
+        {
+            "file": str(prediction.file),
+            "kind": prediction.kind,
+            "head": head,
+            "rank": rank,
+            "class": class_name,
+            "probability": probability,
+        }
+        for head, ranked in prediction.heads.items()
+        for rank, (class_name, probability) in enumerate(ranked, start=1)
+    ]

@@ -1,0 +1,83 @@
+"""What a user names → the videos and images that are meant.
+
+a.mp4            a file
+clips            every video and image below a folder; hidden ones are left out, links are followed
+'clips/*.mp4'    a pattern that no shell has expanded; ** stands for any folders
+@list.txt        a list, a path a line
+-                such a list on standard input
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from cover.catalog.suffixes import MEDIA_SUFFIXES, is_frame, suffix_of
+from cover.errors import CoverError
+
+_MEDIA = MEDIA_SUFFIXES["video"] | MEDIA_SUFFIXES["image"]
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files that `names` stand for, found while they are iterated over, so that any number takes no memory.
+
+    frame_folders: whether a folder with images in it is one video, whose frames they are.
+
+    Raises CoverError for a name that stands for nothing. What a list names is not looked for: it may be unreadable.
+    """
+
+    names: Sequence[str]
+    frame_folders: bool = False
+
+    def __iter__(self) -> Iterator[Path]:
+        for name in self.names:
+            if name == STDIN or name.startswith("@"):
+                yield from self._listed(name)
+            else:
+                yield from self._named(name)
+
+    def count(self) -> int | None:
+        """How many they are, for which folders and lists are read once more; None if standard input is among them."""
+        others = Inputs([name for name in self.names if name != STDIN], self.frame_folders)
+        num_files = sum(1 for _ in others)
+        return num_files if len(others.names) == len(self.names) else None
+
+    def _named(self, name: str) -> Iterator[Path]:
+        paths = [name] if os.path.exists(name) else sorted(glob.iglob(name, recursive=True))
+        if not paths:
+            raise CoverError(f"{name} is not a file or a folder; mend the path, or give a pattern that fits some files")
+        for path in paths:
+            found = False
+            for file in self._files(Path(path)):
+                found = True
+                yield file
+            if not found:
+                raise CoverError(f"{path} holds no videos or images; give files, or a folder that holds some")
+
+    def _listed(self, name: str) -> Iterator[Path]:
+        try:
+            with nullcontext(sys.stdin) if name == STDIN else open(name[1:]) as lines:
+                for line in lines:
+                    if path := line.rstrip("\r\n"):
+                        yield from self._files(Path(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise CoverError(f"{name} cannot be read ({error}); a list is text, with a path a line") from error
+
+    def _files(self, path: Path) -> Iterator[Path]:
+        if not path.is_dir():
+            yield path
+            return
+        for folder, folders, names in os.walk(path, followlinks=True):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            media = sorted(name for name in names if suffix_of(name) in _MEDIA and not name.startswith("."))
+            if self.frame_folders and any(map(is_frame, media)):
+                yield Path(folder)
+                media = [name for name in media if not is_frame(name)]
+            yield from (Path(folder, name) for name in media)

@@ -1,0 +1,98 @@
+"""A long video → what each head sees in it, and when.
+
+one pass over the file ──▶ frames ──▶ windows ──▶ batches ──▶ model ──▶ moments ──▶ segments
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from cover.inference.ahead import one_ahead
+from cover.inference.moments import Scores, moments
+from cover.inference.predict import PredictHeads
+from cover.inference.segments import Segment, find_segments
+from cover.inference.windows import Window, WindowFormat, sliding_windows
+from cover.media.stream import FrameStream
+from cover.progress import track
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The segments of a video, ordered by head, then by time."""
+
+    file: Path
+    duration_seconds: float
+    window_seconds: float
+    stride_seconds: float
+    heads: tuple[str, ...]
+    segments: tuple[Segment, ...]
+
+
+def find_timeline(
+    predict_heads: PredictHeads,
+    file: Path,
+    *,
+    class_names: Mapping[str, Sequence[str]],
+    window: WindowFormat,
+    top: int = 1,
+    threshold: float = 0.0,
+    batch_size: int = 16,
+) -> Timeline:
+    """Slide a window over a video and join what its heads say; behind a progress bar, in memory that does not grow.
+
+    A moment has the mean probabilities of the windows that contain it. A segment is a time in which a class is among
+    the `top` of its head and has at least the probability `threshold`.
+
+    class_names: of each head, in label order. batch_size: windows a forward pass; as many more are decoded meanwhile.
+
+    Raises DecodeError, naming the file, when it gives no frames.
+    """
+    stream = FrameStream(file, step_seconds=window.step_seconds, short_side_px=window.crop_px)
+    windows = sliding_windows(map(window.cut, stream), window.num_frames, window.stride)
+    batches = iter(lambda: list(islice(windows, batch_size)), [])
+    tracked = track(one_ahead(batches), file.name[:44], _num_batches(stream, window, batch_size), unit="batches")
+    segments = find_segments(
+        moments(_scored(predict_heads, tracked, class_names), window.num_frames),
+        class_names=class_names,
+        step_seconds=window.step_seconds,
+        top=top,
+        threshold=threshold,
+    )
+    duration_seconds = stream.duration_seconds or 0.0
+    return Timeline(
+        file,
+        duration_seconds,
+        window.window_seconds,
+        window.stride * window.step_seconds,
+        tuple(class_names),
+        tuple(_until_the_end(segment, duration_seconds, window.step_seconds) for segment in segments),
+    )
+
+
+def _until_the_end(segment: Segment, duration_seconds: float, step_seconds: float) -> Segment:
+    """The last step is that whose middle is the last in the video, so its end is up to half a step off."""
+    is_last = segment.end_seconds > duration_seconds - step_seconds / 2 - 1e-6
+    return replace(segment, end_seconds=duration_seconds) if is_last else segment
+
+
+def _scored(
+    predict_heads: PredictHeads, batches: Iterable[Sequence[Window]], heads: Iterable[str]
+) -> Iterator[tuple[int, Scores]]:
+    for batch in batches:
+        logits = predict_heads(torch.stack([window.frames for window in batch], dim=1))
+        probabilities = {head: logits[head].softmax(-1) for head in heads}
+        for index, window in enumerate(batch):
+            yield window.start, {head: values[index] for head, values in probabilities.items()}
+
+
+def _num_batches(stream: FrameStream, window: WindowFormat, batch_size: int) -> int | None:
+    if stream.duration_seconds is None:
+        return None
+    num_frames = round(stream.duration_seconds / window.step_seconds)
+    num_windows = -(-max(num_frames - window.num_frames, 0) // window.stride) + 1
+    return -(-num_windows // batch_size)

@@ -1,0 +1,62 @@
+"""A user's file → the views of it that a model is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cover.catalog.manifest import ManifestRow
+from cover.catalog.suffixes import MEDIA_SUFFIXES, Kind
+from cover.media.augment import crop, evaluation_boxes
+from cover.media.decode import decode_clip
+
+
+@dataclass(frozen=True)
+class FileViews:
+    """A file, decoded. frames: uint8 [T,V,C,Y,X] of its V views; T is 1 for an image."""
+
+    file: Path
+    kind: Kind
+    frames: Tensor
+
+
+@dataclass(frozen=True)
+class Views:
+    """What is shown of a file: `num_frames` at each of num_clips times × num_crops places, squares of `crop_px`.
+
+    An image has one frame and one clip.
+    """
+
+    num_frames: int
+    crop_px: int
+    num_clips: int = 1
+    num_crops: int = 3
+
+    def read(self, file: Path) -> FileViews:
+        """Decode a video, an image, or a folder of frames. Raises DecodeError, naming the file."""
+        kind = media_kind(file)
+        row = ManifestRow(sample_id=file.name, path=str(file), label=0)
+        views_tcyx: list[Tensor] = []
+        for clip in range(self.num_clips if kind == "video" else 1):
+            frames = decode_clip(
+                row, kind, self.num_frames, clip=clip, num_clips=self.num_clips, short_side_px=self.crop_px
+            )
+            boxes = evaluation_boxes(frames.shape[2], frames.shape[1], num_crops=self.num_crops)
+            views_tcyx += [crop(frames, box, self.crop_px) for box in boxes]
+        return FileViews(file, kind, torch.stack(views_tcyx, dim=1))
+
+
+def media_kind(path: Path) -> Kind:
+    """By suffix; a file whose suffix may mean both, or neither, is an image if Pillow finds one picture in it."""
+    may_be_video, may_be_image = (path.suffix.lower() in MEDIA_SUFFIXES[kind] for kind in ("video", "image"))
+    if may_be_video != may_be_image:
+        return "video" if may_be_video else "image"
+    try:
+        with Image.open(path) as image:
+            return "video" if getattr(image, "is_animated", False) else "image"
+    except OSError:
+        return "video"  # whose decoder says what is wrong with it, if anything

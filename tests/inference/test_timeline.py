@@ -1,0 +1,108 @@
+"""A video with planted segments, and a model that knows what it sees: the frames show their numbers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cover.errors import DecodeError
+from cover.inference.timeline import Timeline, find_timeline
+from cover.inference.windows import WindowFormat
+
+WriteVideo = Callable[..., Path]
+NumbersOf = Callable[[Any], list[int]]
+
+FPS = 25
+PLANTED = [("run", 0.0, 5.2), ("jump", 5.2, 9.0), ("run", 9.0, 12.4)]
+CLASS_NAMES = {"actions": ("jump", "run", "swim"), "halves": ("first", "second")}
+WINDOW = WindowFormat(num_frames=8, crop_px=32, window_seconds=2.0, stride_seconds=0.5)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory, write_video: WriteVideo) -> Path:
+    return write_video(tmp_path_factory.mktemp("long") / "long.mp4", num_frames=310, fps=FPS, width_px=80)
+
+
+class Heads:
+    """The logit of a class is as high as frames of a window show it. Keeps how many windows it was asked about."""
+
+    def __init__(self, numbers_of: NumbersOf) -> None:
+        self._numbers_of = numbers_of
+        self.batches: list[int] = []
+
+    def __call__(self, frames_tbcyx: Tensor) -> dict[str, Tensor]:
+        self.batches.append(frames_tbcyx.shape[1])
+        windows = [self._numbers_of(frames_tbcyx[:, index]) for index in range(frames_tbcyx.shape[1])]
+        actions = [[_count(numbers, "jump"), _count(numbers, "run"), 0] for numbers in windows]
+        halves = [[_num_before(numbers, 155), 8 - _num_before(numbers, 155)] for numbers in windows]
+        return {"actions": torch.tensor(actions).float(), "halves": torch.tensor(halves).float()}
+
+
+def _count(numbers: list[int], action: str) -> int:
+    spans = [(start, end) for name, start, end in PLANTED if name == action]
+    return sum(start <= number / FPS < end for number in numbers for start, end in spans)
+
+
+def _num_before(numbers: list[int], limit: int) -> int:
+    return sum(number < limit for number in numbers)
+
+
+def timeline_of(video: Path, numbers_of: NumbersOf, **options: Any) -> Timeline:
+    options = {"class_names": CLASS_NAMES, "window": WINDOW} | options
+    return find_timeline(Heads(numbers_of), video, **options)
+
+
+def test_planted_segments_are_found_within_a_window(video: Path, numbers_of: NumbersOf) -> None:
+    timeline = timeline_of(video, numbers_of)
+    actions = [segment for segment in timeline.segments if segment.head == "actions"]
+    assert [segment.label for segment in actions] == [name for name, _, _ in PLANTED]
+    for segment, (_, start, end) in zip(actions, PLANTED, strict=True):
+        assert abs(segment.start_seconds - start) <= WINDOW.stride_seconds
+        assert abs(segment.end_seconds - end) <= WINDOW.stride_seconds
+        assert 0.8 < segment.score <= 1
+    assert actions[0].start_seconds == 0 and actions[-1].end_seconds == pytest.approx(12.4)
+    halves = [segment for segment in timeline.segments if segment.head == "halves"]
+    assert [segment.label for segment in halves] == ["first", "second"]
+    assert timeline.duration_seconds == pytest.approx(12.4) and timeline.heads == ("actions", "halves")
+
+
+def test_batches_change_nothing(video: Path, numbers_of: NumbersOf) -> None:
+    heads = Heads(numbers_of)
+    one_by_one = find_timeline(heads, video, class_names=CLASS_NAMES, window=WINDOW, batch_size=1)
+    assert set(heads.batches) == {1} and len(heads.batches) == 22
+    assert one_by_one == timeline_of(video, numbers_of, batch_size=16)
+
+
+def test_a_threshold_leaves_out_what_is_improbable(video: Path, numbers_of: NumbersOf) -> None:
+    actions = {"actions": CLASS_NAMES["actions"]}
+    certain = timeline_of(video, numbers_of, threshold=0.99, class_names=actions).segments
+    assert [segment.label for segment in certain] == ["run", "jump", "run"]
+    assert all(segment.score >= 0.99 for segment in certain)
+    gaps = [after.start_seconds - before.end_seconds for before, after in itertools.pairwise(certain)]
+    assert all(gap > 0 for gap in gaps)
+
+
+def test_several_classes_at_a_time(video: Path, numbers_of: NumbersOf) -> None:
+    both = timeline_of(
+        video, numbers_of, top=2, threshold=0.1, class_names={"actions": CLASS_NAMES["actions"]}
+    ).segments
+    assert [segment.label for segment in both] == ["run", "jump", "run"]
+    assert all(before.end_seconds > after.start_seconds for before, after in itertools.pairwise(both))
+
+
+def test_a_video_shorter_than_a_window(write_video: WriteVideo, numbers_of: NumbersOf, tmp_path: Path) -> None:
+    (run, first) = timeline_of(write_video(tmp_path / "short.mp4", num_frames=5), numbers_of).segments
+    assert (run.label, first.label) == ("run", "first")
+    assert (run.start_seconds, run.end_seconds) == (0.0, pytest.approx(0.2))
+
+
+def test_what_cannot_be_decoded_is_named(numbers_of: NumbersOf, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    with pytest.raises(DecodeError, match=r"broken\.mp4"):
+        timeline_of(tmp_path / "broken.mp4", numbers_of)
