@@ -28,7 +28,7 @@ from cover.models.architecture import PUBLISHED_MEAN_STD
 from cover.models.config import VARIANTS
 from cover.models.names import HEAD
 
-NUM_CLASSES, NUM_CLIPS, NUM_FRAMES, SIDE_PX, LEARNING_RATE = 10, 16, 4, 112, 5e-3
+NUM_CLASSES, NUM_CLIPS, NUM_FRAMES, SIDE_PX, LEARNING_RATE = 10, 16, 4, 112, 1e-3
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -88,7 +88,8 @@ class Block(nn.Module):
         slots: Slots = "clips" if self.temporal else "all"
         residual = Residual(values_FND, self.attn.proj.bias, scales.attention, slots)
         tokens, normed_FND = add_normalise(tokens, residual, groups)
-        return tokens, Residual(self.mlp(normed_FND, self.norm2), self.mlp.fc2.bias, scales.mlp, "all")
+        # A copy of the bias: FSDP takes a block's own parameters away before the next block adds them.
+        return tokens, Residual(self.mlp(normed_FND, self.norm2), self.mlp.fc2.bias.clone(), scales.mlp, "all")
 
     def _temporal(
         self, tokens: Tokens, residual: Residual, groups: tuple[Group, ...], scales: BranchScales
