@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cover.cli import data, demo, preparation, training, use  # noqa: F401  (importing adds their commands)
+from cover.cli import data, demo, explain, features, preparation, training, use  # noqa: F401  (importing adds their commands)
 from cover.cli.app import app
 from cover.errors import CoverError
 

@@ -10,7 +10,7 @@ after Ali et al. 2022, "XAI for Transformers: Better Explanations through Conser
 gradient is that of the log-odds log(p / (1 - p)). Without biases the parts of all tokens, before max, sum to the score.
 
 **Attention rollout** (Abnar & Zuidema 2020) asks where the model looked, whatever it then said. Each attention layer is
-taken as a step of a random walk over the tokens: ½ (I + A), A being the mean over heads and ½ I the residual connection.
+taken as a step of a random walk over the tokens: ½ (I + A), A being the mean over heads and I the residual connection.
 In divided space-time attention a clip's tokens are one class token c and the patches (t, n), and a block is two steps:
 
     temporal   (t, n) → ½ (t, n) + ½ Σ_s A_n[t, s] · (s, n)                     A_n: temporal attention at patch n
@@ -35,7 +35,7 @@ from cover.models.timesformer import TimeSformer
 
 
 class Attribution(NamedTuple):
-    """relevance, rollout: float32 [T, rows, columns], the share of each patch, summing to one."""
+    """relevance, rollout: float32 [T, rows, columns] on the CPU, the share of each patch, summing to one."""
 
     relevance: Tensor
     rollout: Tensor
@@ -83,4 +83,4 @@ def roll_out(blocks: tuple[BlockAttention, ...], *, one_class_token: bool) -> Te
 def _shares(weights: Tensor, model: TimeSformer, frames_TCYX: Tensor) -> Tensor:
     num_rows, num_columns = (side // model.config.patch_size_px for side in frames_TCYX.shape[2:])
     shares = weights.reshape(len(frames_TCYX), num_rows, num_columns)
-    return shares / shares.sum().clamp(min=torch.finfo(shares.dtype).tiny)
+    return (shares / shares.sum().clamp(min=torch.finfo(shares.dtype).tiny)).cpu()

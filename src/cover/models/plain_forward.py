@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ def _embed(model: TimeSformer, frames_TCYX: Tensor) -> Tensor:
     return torch.cat([class_TND, patches_TND], dim=1)
 
 
-def _through_block(block: nn.Module, tokens_TND: Tensor, config: ModelConfig) -> tuple[Tensor, BlockAttention]:
+def _through_block(block: Any, tokens_TND: Tensor, config: ModelConfig) -> tuple[Tensor, BlockAttention]:
     temporal = None
     if config.attention == "divided" and (len(tokens_TND) > 1 or config.image_temporal == "attend"):
         normed_NTD = _norm(block.temporal_norm1, tokens_TND[:, 1:]).transpose(0, 1)
@@ -84,7 +85,7 @@ def _through_block(block: nn.Module, tokens_TND: Tensor, config: ModelConfig) ->
     return tokens_TND, BlockAttention(temporal, spatial)
 
 
-def _attend(attention: nn.Module, tokens_SLD: Tensor) -> tuple[Tensor, Tensor]:
+def _attend(attention: Any, tokens_SLD: Tensor) -> tuple[Tensor, Tensor]:
     """S sequences of L tokens, each attending to itself: what comes out, [S, L, D], and probabilities [S, H, L, L]."""
     qkv = attention.qkv(tokens_SLD).unflatten(-1, (3, attention.num_heads, -1))
     query_SHLE, key_SHLE, value_SHLE = qkv.permute(2, 0, 3, 1, 4)
@@ -95,8 +96,10 @@ def _attend(attention: nn.Module, tokens_SLD: Tensor) -> tuple[Tensor, Tensor]:
 
 def _norm(norm: nn.LayerNorm, tokens: Tensor) -> Tensor:
     deviation = (tokens.var(-1, correction=0, keepdim=True) + norm.eps).sqrt().detach()
-    return (tokens - tokens.mean(-1, keepdim=True)) / deviation * norm.weight + norm.bias
+    out: Tensor = (tokens - tokens.mean(-1, keepdim=True)) / deviation * norm.weight + norm.bias
+    return out
 
 
 def _gelu(hidden: Tensor) -> Tensor:
-    return hidden * torch.special.ndtr(hidden).detach()
+    out: Tensor = hidden * torch.special.ndtr(hidden).detach()
+    return out
