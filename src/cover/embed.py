@@ -31,7 +31,7 @@ def embed(run: TrainedRun, files: Sequence[Path], manifests: Sequence[Manifest])
     """Features of files, whose ids are their paths, and of the samples of manifests, whose ids are sample ids.
 
     A feature is that of one view, the centre crop of a single clip. Samples of a manifest that cannot be decoded are
-    named in the log and left out; their features are kept beside the run, where linear probes of it find them too.
+    named in the log and left out; features of manifests are kept beside the run, in the store of linear probes.
     Returns the signal that interrupted the work on manifests; the same call goes on from there.
     Raises CoverError for an id that occurs twice, and DecodeError for a file that cannot be decoded.
     """
@@ -88,7 +88,7 @@ def check_ids(ids: Sequence[str]) -> None:
 
 
 def feature_store(run: TrainedRun, digest: str) -> FeatureStore:
-    """Where a run's features are kept: beside it, in one place with those of its linear probes."""
+    """Where a run's features are kept: beside it, in the store of linear probes."""
     return FeatureStore(
         run.folder.parent / FEATURES,
         run.embed,

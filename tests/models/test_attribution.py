@@ -86,14 +86,6 @@ def test_of_two_squares_each_explains_its_own_class(model: TimeSformer) -> None:
             assert attribute(model, clip, "colors", color).relevance.flatten().argmax() == expected
 
 
-def test_without_biases_the_parts_of_all_tokens_sum_to_the_score() -> None:
-    unbiased = create_model("timesformer_tiny", num_frames=3, image_size=32, heads={"a": 4}, temporal_init="random")
-    forward = plain_forward(unbiased, torch.randn(3, 3, 32, 32))
-    score = class_score(unbiased.heads["a"](forward.feature), 2)
-    (gradient,) = torch.autograd.grad(score, forward.embedded)
-    torch.testing.assert_close((gradient * forward.embedded).sum(), score.detach())
-
-
 def test_the_score_is_as_steep_as_the_log_odds() -> None:
     logits = torch.randn(5, requires_grad=True)
     probability = logits.softmax(0)[3]

@@ -8,9 +8,6 @@ features.ids.json    beside a .npy: {"backbone": …, "ids": […]}
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cover.errors import CoverError
+from cover.inference.whole_files import in_place_of
 
 SUFFIXES = (".parquet", ".npy")
 _METADATA_KEY = b"cover"
@@ -40,18 +38,21 @@ class FeatureTable:
         """Write a .parquet, or a .npy and the ids beside it, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".parquet":
-            with _in_place_of(path) as unfinished:
+            with in_place_of(path) as unfinished:
                 pq.write_table(self._arrow(), unfinished)
             return
-        with _in_place_of(ids_file(path)) as unfinished:
+        with in_place_of(ids_file(path)) as unfinished:
             unfinished.write_text(json.dumps({"backbone": self.backbone, "ids": self.ids}, indent=0) + "\n")
-        with _in_place_of(path) as unfinished, unfinished.open("wb") as file:
+        with in_place_of(path) as unfinished, unfinished.open("wb") as file:
             np.save(file, self.features)
 
     @classmethod
     def open(cls, path: Path) -> FeatureTable:
         """Raises CoverError for a file that is missing or that `save` has not written."""
         check_suffix(path)
+        for file in [path, ids_file(path)] if path.suffix == ".npy" else [path]:
+            if not file.is_file():
+                raise CoverError(f"{file} does not exist; write it with `cover embed`")
         try:
             if path.suffix == ".npy":
                 beside = json.loads(ids_file(path).read_text())
@@ -63,8 +64,6 @@ class FeatureTable:
             features = column.flatten().to_numpy().reshape(len(column), -1)
             ids, paths, classes = (table[name].to_pylist() for name in ("id", "path", "class"))
             return cls(ids, paths, classes, features, backbone)
-        except FileNotFoundError as error:
-            raise CoverError(f"{error.filename} does not exist; write it with `cover embed`") from None
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise CoverError(f"{path} holds no features ({error}); write it with `cover embed`") from None
 
@@ -88,13 +87,3 @@ def check_suffix(path: Path) -> None:
 def ids_file(path: Path) -> Path:
     """Where the ids of a .npy are."""
     return path.with_suffix(".ids.json")
-
-
-@contextmanager
-def _in_place_of(path: Path) -> Iterator[Path]:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -1,19 +1,13 @@
-"""An explanation as pictures: a strip of all frames, and a video that shows one after the other."""
+"""An explanation as pictures: a strip of all frames, and panels of a single one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
-import av
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -21,14 +15,10 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from cover.inference.explain import Explanation
-from cover.progress import track
 
-STRIP_FILE, VIDEO_FILE, JSON_FILE = "strip.png", "overlay.mp4", "explanation.json"
 COLUMNS = 8
 """Frames in a row of the strip."""
-MIN_SECONDS_A_FRAME = 0.3
-"""Frames of the video are held at least so long, so that a short clip can be followed."""
-VIDEO_SIZE_PX = 960, 560
+PANELS_SIZE_PX, PANELS_DPI = (960, 560), 100
 COLOR_MAP = "inferno"
 RELEVANCE_COLOR, ROLLOUT_COLOR, TEXT_COLOR = "#d9480f", "#868e96", "#343a40"
 STYLE: dict[Any, Any] = {
@@ -44,23 +34,8 @@ STYLE: dict[Any, Any] = {
 RELEVANCE_TITLE, ROLLOUT_TITLE = "spoke for the class", "where it looked"
 
 
-def write_explanation(explanation: Explanation, out: Path) -> list[Path]:
-    """Write the numbers, the strip and, of a video, the overlay into a folder; each file whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(STYLE), _in_place_of(out / STRIP_FILE) as file:
-        strip_figure(explanation).savefig(file, format="png", dpi=150)
-    files = [out / STRIP_FILE]
-    if explanation.kind == "video":
-        with mpl.rc_context(STYLE), _in_place_of(out / VIDEO_FILE) as file:
-            _write_video(explanation, file)
-        files.append(out / VIDEO_FILE)
-    with _in_place_of(out / JSON_FILE) as file:
-        file.write_text(explanation.to_json())
-    return [*files, out / JSON_FILE]
-
-
 def strip_figure(explanation: Explanation) -> Figure:
-    """For each frame: as the model saw it, what spoke for the class, where it looked; then the frames' shares."""
+    """Of a video: each frame as the model saw it, what spoke for the class, where it looked; then the shares."""
     num_frames = len(explanation.frames)
     columns = min(num_frames, COLUMNS)
     num_rows = -(-num_frames // COLUMNS)
@@ -86,6 +61,26 @@ def strip_figure(explanation: Explanation) -> Figure:
     return figure
 
 
+def panels_figure(explanation: Explanation, index: int) -> Figure:
+    """One frame as the model saw it, what in it spoke for the class, where it looked; and the shares of all frames."""
+    is_video = explanation.kind == "video"
+    width_inches, height_inches = (side / PANELS_DPI for side in PANELS_SIZE_PX)
+    figure = Figure(figsize=(width_inches, height_inches if is_video else 3.8), dpi=PANELS_DPI, layout="constrained")
+    figure.suptitle(headline(explanation), x=0.01, ha="left", fontsize=11)
+    upper: Any = figure
+    if is_video:
+        parts: Any = figure.subfigures(2, 1, height_ratios=[3.2, 1.3])
+        upper, lower = parts
+        _show_bars(lower.subplots(), explanation, current=index)
+    axes = list(upper.subplots(1, 3))
+    _show_frame(axes, explanation, index)
+    titles = (time_stamp(explanation, index) if is_video else "the model's view", RELEVANCE_TITLE, ROLLOUT_TITLE)
+    for place, title in zip(axes, titles, strict=True):
+        place.set_axis_off()
+        place.set_title(title)
+    return figure
+
+
 def headline(explanation: Explanation) -> str:
     """The class and its probability, and what changes when time is taken away."""
     lines = [f"{explanation.class_name} {100 * explanation.probability:.1f} %  ·  head {explanation.head}"]
@@ -105,9 +100,7 @@ def headline(explanation: Explanation) -> str:
 
 
 def time_stamp(explanation: Explanation, index: int) -> str:
-    """When a frame is shown; its number where that is not known."""
-    if explanation.kind == "image":
-        return ""
+    """When a frame of a video is shown; its number where that is not known."""
     return f"{explanation.times_seconds[index]:.2f} s" if explanation.times_seconds else f"frame {index + 1}"
 
 
@@ -146,44 +139,3 @@ def _show_bars(axes: Axes, explanation: Explanation, current: int | None = None)
     axes.set(ylabel="share (%)", xlim=(-0.6, len(places) - 0.4))
     keys = [Patch(color=RELEVANCE_COLOR, label=RELEVANCE_TITLE), Patch(color=ROLLOUT_COLOR, label=ROLLOUT_TITLE)]
     axes.legend(handles=keys, frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
-
-
-def _write_video(explanation: Explanation, path: Path) -> None:
-    """H.264; every frame of the clip is held until the next, but for a frame's least time."""
-    times = explanation.times_seconds or ()
-    seconds_a_frame = max(times[1] - times[0] if len(times) > 1 else 0.0, MIN_SECONDS_A_FRAME)
-    rate = Fraction(1 / seconds_a_frame).limit_denominator(1000)
-    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "threads": "1"})
-        stream.width, stream.height, stream.pix_fmt = *VIDEO_SIZE_PX, "yuv420p"
-        for index in track(range(len(explanation.frames)), "overlay", unit="frames"):
-            picture = _video_frame(explanation, index)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
-
-
-def _video_frame(explanation: Explanation, index: int) -> npt.NDArray[np.uint8]:
-    figure = Figure(figsize=(VIDEO_SIZE_PX[0] / 100, VIDEO_SIZE_PX[1] / 100), dpi=100, layout="constrained")
-    figure.suptitle(headline(explanation), x=0.01, ha="left", fontsize=11)
-    parts: Any = figure.subfigures(2, 1, height_ratios=[3.2, 1.3])
-    upper, lower = parts
-    axes = list(upper.subplots(1, 3))
-    _show_frame(axes, explanation, index)
-    titles = (time_stamp(explanation, index), RELEVANCE_TITLE, ROLLOUT_TITLE)
-    for place, title in zip(axes, titles, strict=True):
-        place.set_axis_off()
-        place.set_title(title)
-    _show_bars(lower.subplots(), explanation, current=index)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
-
-
-@contextmanager
-def _in_place_of(path: Path) -> Iterator[Path]:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

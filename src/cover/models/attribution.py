@@ -1,13 +1,15 @@
 """Which patches of which frames spoke for a class, and at which the model looked.
 
 **Class relevance** asks what spoke for the class. With all that is not linear held at its value for the clip
-(plain_forward.py), the score is a sum over the embedded tokens x, and a patch's part of it is
+(plain_forward.py), the score is linear in the embedded patches x. A patch's part in it is what it adds over the mean
+patch of the clip, x̄:
 
-    relevance[t, n] = max(0, Σ_d x[t, n, d] · ∂score/∂x[t, n, d])
+    relevance[t, n] = max(0, Σ_d (x[t, n, d] - x̄[d]) · ∂score/∂x[t, n, d])
     score = logit of the class - Σ_k q_k · logit_k      over the other classes, q being their softmax, held as well
 
-after Ali et al. 2022, "XAI for Transformers: Better Explanations through Conservative Propagation". The score's
-gradient is that of the log-odds log(p / (1 - p)). Without biases the parts of all tokens, before max, sum to the score.
+after Ali et al. 2022, "XAI for Transformers: Better Explanations through Conservative Propagation", which has no x̄. The
+parts, before max, sum to what the score is more than that of a clip of mean patches. The gradient at the logits is that
+of the log-odds log(p / (1 - p)). docs/explain.md compares with other methods.
 
 **Attention rollout** (Abnar & Zuidema 2020) asks where the model looked, whatever it then said. Each attention layer is
 taken as a step of a random walk over the tokens: ½ (I + A), A being the mean over heads and I the residual connection.
@@ -50,8 +52,9 @@ def attribute(model: TimeSformer, frames_TCYX: Tensor, head: str, label: int) ->
     with torch.enable_grad():
         forward = plain_forward(model, frames_TCYX)
         score = class_score(model.heads[head](forward.feature), label)
-    (gradient_TND,) = torch.autograd.grad(score, forward.embedded)
-    relevance_TN = (forward.embedded * gradient_TND).detach()[:, 1:].sum(-1).clamp(min=0)
+    (gradient_TND,) = torch.autograd.grad(score, forward.patches)
+    patches_TND = forward.patches.detach()
+    relevance_TN = ((patches_TND - patches_TND.mean((0, 1))) * gradient_TND).sum(-1).clamp(min=0)
     rollout_TN = roll_out(forward.blocks, one_class_token=model.config.attention == "divided")
     return Attribution(*(_shares(weights, model, frames_TCYX) for weights in (relevance_TN, rollout_TN)))
 

@@ -35,18 +35,21 @@ class BlockAttention:
 
 @dataclass(frozen=True)
 class PlainForward:
-    """embedded: the tokens that enter the first block, [T, 1+N, D], to take gradients with respect to. blocks: from
-    the first to the last. feature: the class token after the final norm, [D]."""
+    """patches: what each patch shows, embedded, before its place and time are added, [T, N, D]; gradients can be taken
+    with respect to it. blocks: from the first to the last. feature: the class token after the final norm, [D]."""
 
-    embedded: Tensor
+    patches: Tensor
     blocks: tuple[BlockAttention, ...]
     feature: Tensor
 
 
 def plain_forward(model: TimeSformer, frames_TCYX: Tensor) -> PlainForward:
     """One clip through the model, in float32 and without drop path. frames_TCYX: uint8, or normalised float."""
-    embedded_TND = _embed(model, frames_TCYX).detach().requires_grad_()
-    tokens_TND = embedded_TND
+    if frames_TCYX.dtype == torch.uint8:
+        frames_TCYX = (frames_TCYX.float() / 255 - model.mean) / model.std
+    patches_TDYX = model.patch_embed.proj(frames_TCYX)
+    patches_TND = patches_TDYX.flatten(2).mT.detach().requires_grad_()
+    tokens_TND = _placed(model, patches_TND, tuple(patches_TDYX.shape[2:]))
     if model.config.attention == "joint":  # one sequence with one class token
         tokens_TND = torch.cat([tokens_TND[:1, :1], tokens_TND[:, 1:].flatten(0, 1)[None]], dim=1)
     blocks = []
@@ -54,19 +57,17 @@ def plain_forward(model: TimeSformer, frames_TCYX: Tensor) -> PlainForward:
         tokens_TND, attention = _through_block(block, tokens_TND, model.config)
         blocks.append(attention)
     # A clip's copies of the class token are equal; a space-only model takes the mean of those of the frames.
-    return PlainForward(embedded_TND, tuple(blocks), _norm(model.norm, tokens_TND[:, 0].mean(0)))
+    return PlainForward(patches_TND, tuple(blocks), _norm(model.norm, tokens_TND[:, 0].mean(0)))
 
 
-def _embed(model: TimeSformer, frames_TCYX: Tensor) -> Tensor:
-    if frames_TCYX.dtype == torch.uint8:
-        frames_TCYX = (frames_TCYX.float() / 255 - model.mean) / model.std
-    patches_TDYX = model.patch_embed.proj(frames_TCYX)
-    pos_embed = resize_pos_embed(model.pos_embed, tuple(patches_TDYX.shape[2:]))
-    patches_TND = patches_TDYX.flatten(2).mT + pos_embed[:, 1:]
+def _placed(model: TimeSformer, patches_TND: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """[T, 1+N, D]: each frame's patches with their place and time, behind a copy of the class token."""
+    pos_embed = resize_pos_embed(model.pos_embed, grid)
+    placed_TND = patches_TND + pos_embed[:, 1:]
     if model.config.attention != "space_only":
-        patches_TND = patches_TND + time_embed_for(model.time_embed, len(frames_TCYX))[0, :, None]
-    class_TND = (model.cls_token + pos_embed[:, :1]).expand(len(frames_TCYX), -1, -1)
-    return torch.cat([class_TND, patches_TND], dim=1)
+        placed_TND = placed_TND + time_embed_for(model.time_embed, len(patches_TND))[0, :, None]
+    class_TND = (model.cls_token + pos_embed[:, :1]).expand(len(patches_TND), -1, -1)
+    return torch.cat([class_TND, placed_TND], dim=1)
 
 
 def _through_block(block: Any, tokens_TND: Tensor, config: ModelConfig) -> tuple[Tensor, BlockAttention]:
