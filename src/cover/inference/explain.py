@@ -133,7 +133,7 @@ def explain_file(
         changed = predict(frames[:, None])[0].softmax(0)
         return Sensitivity(float((probabilities - changed).abs().sum() / 2), float(changed[label]))
 
-    strongest = int(relevance.sum((1, 2)).argmax())
+    strongest = int(relevance.numpy().sum((1, 2)).argmax())
     return Explanation(
         file=path,
         kind=kind,
