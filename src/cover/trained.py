@@ -24,9 +24,12 @@ from cover.evaluation.record import load_records
 from cover.evaluation.result import DatasetResult, result_file
 from cover.evaluation.strips import Strip, frames_of, sample_strips
 from cover.evaluation.terminal import print_comparison
+from cover.inference.explain import Explanation, explain_file
 from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import default_short_side_px
+from cover.models.attribution import attribute
+from cover.models.packing import pack
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import find_checkpoint, load_model
 from cover.recipe import Recipe, read_recipe
@@ -115,6 +118,25 @@ class TrainedRun:
                 raise CheckpointError(f"{self.folder} has no head {head!r}; its heads are {', '.join(known)}")
         return {head: known[head] for head in heads or known}
 
+    def explain(self, file: Path, head: str, class_name: str | None = None) -> Explanation:
+        """What spoke for a class of a head in a video or image file; the most probable class by default.
+
+        Computes in float32. Raises CoverError for a head or class that is not there, and DecodeError.
+        """
+        heads = self.model.config.heads
+        if head not in heads:
+            raise CheckpointError(f"{self.folder} has no head {head!r}; its heads are {', '.join(heads)}")
+        return explain_file(
+            lambda frames: self.predict_heads(frames)[head],
+            lambda frames, label: attribute(self.model, frames.to(self.device), head, label),
+            file,
+            head=head,
+            class_names=heads[head],
+            class_name=class_name,
+            num_frames=self.model.config.num_frames,
+            crop_px=self.model.config.image_size_px,
+        )
+
     def strips(self, split: str, num_samples: int) -> list[Strip]:
         """A few clips of each dataset that has the split, with what the model says about them."""
         return [
@@ -145,9 +167,20 @@ class TrainedRun:
         with torch.inference_mode(), self._autocast():
             return on_cpu(self.model.predict(frames.to(self.device)))
 
+    def embed(self, frames: Tensor) -> Tensor:
+        """Features float32 [B,D] of uint8 clips [T,B,C,Y,X], both on the CPU: the class token after the final norm."""
+        with torch.inference_mode(), self._autocast():
+            return self.model.features(pack({"": frames.to(self.device)})).float().cpu()
+
+    @property
+    def mixed_precision(self) -> str:
+        """What the model computes in, in accelerate's words: "bf16", "fp16", or "no" for float32."""
+        precision = self.recipe.training.precision
+        return precision if precision != "fp32" and self.device.type == "cuda" else "no"
+
     def _autocast(self) -> AbstractContextManager[None]:
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.recipe.training.precision)
-        return torch.autocast("cuda", half) if half and self.device.type == "cuda" else nullcontext()
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.mixed_precision)
+        return torch.autocast("cuda", half) if half else nullcontext()
 
 
 def predictor(

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from cover.errors import CheckpointError, CoverError
-from cover.inference.predict import predict_file
+from cover.inference.predict import predict_files
+from cover.inference.views import Views
 from cover.models import export_graph
 from cover.models.create import create_model
 from cover.models.export_graph import export_onnx, export_torch
@@ -149,8 +150,8 @@ def test_the_program_on_the_page_answers_as_cover_does(
     assert done.stderr == ""
 
     with torch.no_grad():
-        predicted = predict_file(
-            model.predict, video, class_names=model.config.heads, num_frames=3, crop_px=32, num_crops=1
+        (predicted,) = predict_files(
+            model.predict, [video], class_names=model.config.heads, views=Views(3, 32, num_crops=1)
         )
     expected = [(head, name, 100 * share) for head, ranked in predicted.heads.items() for name, share in ranked]
     lines = [re.fullmatch(r"(\w+): (.+) ([\d.]+) %", line) for line in done.stdout.splitlines()]

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from cover.cli import data, demo, inference, preparation, training, use  # noqa: F401  (importing adds their commands)
+from cover.cli import (  # noqa: F401  (importing adds their commands)
+    data,
+    demo,
+    explain,
+    features,
+    inference,
+    preparation,
+    training,
+    use,
+)
 from cover.cli.app import app
 from cover.errors import CoverError
 

@@ -1,0 +1,68 @@
+"""Commands about features of clips: embed, search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cover.cli.app import Run, app, console
+from cover.errors import CoverError
+
+
+@app.command()
+def embed(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="The .parquet or .npy file to write.")],
+    files: Annotated[list[Path] | None, typer.Argument(help="Videos and images.")] = None,
+    manifest: Annotated[list[Path] | None, typer.Option(help="All samples of a manifest; may be repeated.")] = None,
+) -> None:
+    """Write a feature of each clip, for search and clustering: the class token after the final norm."""
+    from cover.catalog.manifest import Manifest
+    from cover.embed import embed as embed_clips
+    from cover.inference.feature_table import FeatureTable, check_suffix
+    from cover.trained import TrainedRun
+
+    check_suffix(out)
+    manifests = [Manifest.open(path) for path in manifest or ()]
+    table = embed_clips(TrainedRun.open(run), files or [], manifests)
+    if not isinstance(table, FeatureTable):
+        console().print("interrupted and saved; the same command goes on from here")
+        raise typer.Exit(128 + table)
+    table.save(out)
+    num_clips = len(files or ()) + sum(map(len, manifests))
+    left_out = f", {num_clips - len(table.ids):,} unreadable left out" if num_clips > len(table.ids) else ""
+    clips, width = table.features.shape
+    console().print(f"{out}: {clips:,} clips, {width} features each{left_out}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def search(
+    features: Annotated[Path, typer.Argument(help="A file that `cover embed` has written.")],
+    queries: Annotated[list[str], typer.Argument(help="Ids of clips in it; with --run, any videos and images.")],
+    top: Annotated[int, typer.Option(min=1, help="Clips to find for each.")] = 5,
+    run: Annotated[Path | None, typer.Option(help="The run that computed the features, for other files.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Find the clips that are nearest to others, by the cosine similarity of their features."""
+    from cover.inference.feature_table import FeatureTable
+    from cover.inference.search import check_faiss, nearest, neighbours_json, neighbours_table
+
+    check_faiss()
+    table = FeatureTable.open(features)
+    rows = {name: row for row, name in enumerate(table.ids)}
+    known = {query: table.features[rows[query]] for query in queries if query in rows}
+    others = [Path(query) for query in queries if query not in rows]
+    if others and run is None:
+        raise CoverError(f"{others[0]} is no id in {features}; name the run that computed it with --run")
+    if others and run:
+        from cover.embed import embed_queries
+        from cover.trained import TrainedRun
+
+        known |= embed_queries(TrainedRun.open(run), table, others)
+    found = nearest(table, {query: known[query] for query in map(str, queries)}, top)
+    if json:
+        print(neighbours_json(found))
+    for query, neighbours in [] if json else found.items():
+        console().print(neighbours_table(query, neighbours))

@@ -1,0 +1,160 @@
+"""Why one video or image was given a class: which patches of which frames spoke for it, and whether time mattered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cover.catalog.manifest import ManifestRow
+from cover.catalog.suffixes import Kind
+from cover.errors import CoverError
+from cover.inference.views import Views
+from cover.media.decode import probe_row
+from cover.media.sampling import frame_times_seconds
+from cover.models.attribution import Attribution
+
+PredictHead = Callable[[Tensor], Tensor]
+"""uint8 frames [T,B,C,Y,X] -> float logits [B,classes] of one head, both on the CPU."""
+AttributeClass = Callable[[Tensor, int], Attribution]
+"""uint8 frames [T,C,Y,X] of a clip, and a label of that head -> relevance and rollout [T,rows,columns], on the CPU."""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How another order of the frames changes the probabilities p of a head's classes to q.
+
+    total_variation: ½ Σ_c |p_c - q_c|, from 0 (the same) to 1 (nothing in common). probability: q of the explained
+    class.
+    """
+
+    total_variation: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one view of a file, the centre crop of a single clip, says about a class of a head.
+
+    probability: of the class. predicted: the most probable class. frames: uint8 [T,Y,X,3], as the model saw them.
+    times_seconds: of the frames; None for an image, and where the file does not tell its duration. relevance, rollout:
+    float32 [T,rows,columns], the share of every patch. backwards: with the frames in reverse. frozen: with the frame of
+    the highest relevance, `frozen_frame`, in all places. Both are None for an image.
+    """
+
+    file: Path
+    kind: Kind
+    head: str
+    class_name: str
+    probability: float
+    predicted: str
+    frames: npt.NDArray[np.uint8]
+    times_seconds: tuple[float, ...] | None
+    relevance: npt.NDArray[np.float32]
+    rollout: npt.NDArray[np.float32]
+    backwards: Sensitivity | None
+    frozen: Sensitivity | None
+
+    @property
+    def relevance_of_frames(self) -> npt.NDArray[np.float32]:
+        """The share of each frame, [T]."""
+        return np.asarray(self.relevance.sum((1, 2)))
+
+    @property
+    def rollout_of_frames(self) -> npt.NDArray[np.float32]:
+        """The share of each frame, [T]."""
+        return np.asarray(self.rollout.sum((1, 2)))
+
+    @property
+    def frozen_frame(self) -> int:
+        """The frame of the highest relevance."""
+        return int(self.relevance_of_frames.argmax())
+
+    def to_json(self) -> str:
+        """All but the frames."""
+        values = {
+            "file": str(self.file),
+            "kind": self.kind,
+            "head": self.head,
+            "class": self.class_name,
+            "probability": self.probability,
+            "predicted": self.predicted,
+            "frames": [
+                {
+                    "seconds": self.times_seconds and self.times_seconds[index],
+                    "relevance": float(self.relevance_of_frames[index]),
+                    "rollout": float(self.rollout_of_frames[index]),
+                }
+                for index in range(len(self.frames))
+            ],
+            "backwards": self.backwards and asdict(self.backwards),
+            "frozen": self.frozen and {"frame": self.frozen_frame} | asdict(self.frozen),
+            "relevance": self.relevance.tolist(),
+            "rollout": self.rollout.tolist(),
+        }
+        return json.dumps(values, indent=2) + "\n"
+
+
+def explain_file(
+    predict: PredictHead,
+    attribute: AttributeClass,
+    path: Path,
+    *,
+    head: str,
+    class_names: Sequence[str],
+    class_name: str | None,
+    num_frames: int,
+    crop_px: int,
+) -> Explanation:
+    """Explain a class of a head for a video or image file; the most probable class if `class_name` is None.
+
+    class_names: of the head, in label order. Raises CoverError for a class that is not among them, and DecodeError.
+    """
+    label = None if class_name is None else label_of(class_name, class_names, head)
+    views = Views(num_frames, crop_px, num_crops=1).read(path)
+    kind, clip = views.kind, views.frames[:, 0]
+    probabilities = predict(clip[:, None])[0].softmax(0)
+    predicted = int(probabilities.argmax())
+    label = predicted if label is None else label
+    relevance, rollout = attribute(clip, label)
+
+    def sensitivity(frames: Tensor) -> Sensitivity:
+        changed = predict(frames[:, None])[0].softmax(0)
+        return Sensitivity(float((probabilities - changed).abs().sum() / 2), float(changed[label]))
+
+    strongest = int(relevance.numpy().sum((1, 2)).argmax())
+    return Explanation(
+        file=path,
+        kind=kind,
+        head=head,
+        class_name=class_names[label],
+        probability=float(probabilities[label]),
+        predicted=class_names[predicted],
+        frames=clip.permute(0, 2, 3, 1).numpy(),
+        times_seconds=_times_seconds(path, num_frames) if kind == "video" else None,
+        relevance=relevance.numpy(),
+        rollout=rollout.numpy(),
+        backwards=sensitivity(clip.flip(0)) if kind == "video" else None,
+        frozen=sensitivity(clip[torch.full((num_frames,), strongest)]) if kind == "video" else None,
+    )
+
+
+def label_of(class_name: str, class_names: Sequence[str], head: str) -> int:
+    """Raises CoverError, naming the nearest, for a class that the head does not have."""
+    if class_name in class_names:
+        return class_names.index(class_name)
+    nearest = ", ".join(get_close_matches(class_name, class_names, n=5, cutoff=0.0))
+    raise CoverError(f"head {head} has no class {class_name!r}; the nearest of its {len(class_names)} are {nearest}")
+
+
+def _times_seconds(path: Path, num_frames: int) -> tuple[float, ...] | None:
+    row = ManifestRow(sample_id=path.name, path=str(path), label=0)
+    duration_seconds = probe_row(row, "video").duration_seconds
+    return duration_seconds and tuple(frame_times_seconds(0.0, duration_seconds, num_frames))  # type: ignore[return-value]

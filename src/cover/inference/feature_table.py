@@ -1,0 +1,89 @@
+"""Features of clips with their names, in a file that other tools read too.
+
+features.parquet     a row a clip: id, path, class (null where it is not known), feature float32 [D]
+features.npy         float32 [N, D]
+features.ids.json    beside a .npy: {"backbone": …, "ids": […]}
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cover.errors import CoverError
+from cover.inference.whole_files import in_place_of
+
+SUFFIXES = (".parquet", ".npy")
+_METADATA_KEY = b"cover"
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """ids, paths, classes: of N clips; each id is there once. features: float32 [N,D]. backbone: the digest of the
+    model that computed them; features of different backbones cannot be compared."""
+
+    ids: list[str]
+    paths: list[str | None]
+    classes: list[str | None]
+    features: npt.NDArray[np.float32]
+    backbone: str
+
+    def save(self, path: Path) -> None:
+        """Write a .parquet, or a .npy and the ids beside it, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".parquet":
+            with in_place_of(path) as unfinished:
+                pq.write_table(self._arrow(), unfinished)
+            return
+        with in_place_of(ids_file(path)) as unfinished:
+            unfinished.write_text(json.dumps({"backbone": self.backbone, "ids": self.ids}, indent=0) + "\n")
+        with in_place_of(path) as unfinished, unfinished.open("wb") as file:
+            np.save(file, self.features)
+
+    @classmethod
+    def open(cls, path: Path) -> FeatureTable:
+        """Raises CoverError for a file that is missing or that `save` has not written."""
+        check_suffix(path)
+        for file in [path, ids_file(path)] if path.suffix == ".npy" else [path]:
+            if not file.is_file():
+                raise CoverError(f"{file} does not exist; write it with `cover embed`")
+        try:
+            if path.suffix == ".npy":
+                beside = json.loads(ids_file(path).read_text())
+                features, ids = np.load(path, allow_pickle=False), beside["ids"]
+                return cls(ids, [None] * len(ids), [None] * len(ids), features, beside["backbone"])
+            table = pq.read_table(path)
+            backbone = json.loads(table.schema.metadata[_METADATA_KEY])["backbone"]
+            column = table["feature"].combine_chunks()
+            features = column.flatten().to_numpy().reshape(len(column), -1)
+            ids, paths, classes = (table[name].to_pylist() for name in ("id", "path", "class"))
+            return cls(ids, paths, classes, features, backbone)
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            raise CoverError(f"{path} holds no features ({error}); write it with `cover embed`") from None
+
+    def _arrow(self) -> pa.Table:
+        feature = pa.FixedSizeListArray.from_arrays(pa.array(self.features.ravel()), self.features.shape[1])
+        columns = {
+            "id": pa.array(self.ids, pa.string()),
+            "path": pa.array(self.paths, pa.string()),
+            "class": pa.array(self.classes, pa.string()),
+            "feature": feature,
+        }
+        return pa.table(columns, metadata={_METADATA_KEY: json.dumps({"backbone": self.backbone})})
+
+
+def check_suffix(path: Path) -> None:
+    """Raises CoverError for another format than those that are written."""
+    if path.suffix not in SUFFIXES:
+        raise CoverError(f"{path} ends in neither {' nor '.join(SUFFIXES)}; features are kept in one of the two")
+
+
+def ids_file(path: Path) -> Path:
+    """Where the ids of a .npy are."""
+    return path.with_suffix(".ids.json")

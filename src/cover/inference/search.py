@@ -1,0 +1,89 @@
+"""The nearest clips by cosine similarity, exactly, through FAISS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from cover.errors import CoverError
+from cover.inference.feature_table import FeatureTable
+
+
+class Neighbour(NamedTuple):
+    """A clip and its cosine similarity to the query, from -1 to 1."""
+
+    id: str
+    similarity: float
+    path: str | None
+    class_name: str | None
+
+
+def check_faiss() -> None:
+    """Raises CoverError when FAISS is not installed."""
+    if not find_spec("faiss"):
+        raise CoverError("faiss is not installed, which finds the nearest clips: pip install 'cover-video[search]'")
+
+
+def nearest(
+    table: FeatureTable, queries: Mapping[str, npt.NDArray[np.float32]], num_neighbours: int
+) -> dict[str, list[Neighbour]]:
+    """The `num_neighbours` nearest clips of each query, the nearest first; fewer if there are no more.
+
+    queries: name → feature [D]. A query that is a clip of the table is not among its own neighbours.
+    Raises CoverError when FAISS is not installed.
+    """
+    check_faiss()
+    import faiss
+
+    index = faiss.IndexFlatIP(table.features.shape[1])  # the inner product of unit vectors is their cosine
+    index.add(_unit_length(table.features))
+    vectors = _unit_length(np.stack(list(queries.values())))
+    similarities, rows = index.search(vectors, min(num_neighbours + 1, len(table.ids)))
+    found = {}
+    for query, scores, places in zip(queries, similarities.tolist(), rows.tolist(), strict=True):
+        pairs = [(row, score) for row, score in zip(places, scores, strict=True) if table.ids[row] != query]
+        found[query] = [
+            Neighbour(table.ids[row], score, table.paths[row], table.classes[row])
+            for row, score in pairs[:num_neighbours]
+        ]
+    return found
+
+
+def neighbours_table(query: str, neighbours: Sequence[Neighbour]) -> Table:
+    """One row a neighbour."""
+    table = Table(title=escape(query), title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("similarity", justify="right")
+    table.add_column("clip", overflow="fold")
+    table.add_column("class")
+    for neighbour in neighbours:
+        table.add_row(f"{neighbour.similarity:.3f}", escape(neighbour.id), escape(neighbour.class_name or ""))
+    return table
+
+
+def neighbours_json(found: Mapping[str, Sequence[Neighbour]]) -> str:
+    """A JSON list: {"query", "neighbours": [{"id", "similarity", "path", "class"}, …]} a query."""
+    return json.dumps(
+        [
+            {
+                "query": query,
+                "neighbours": [
+                    {"id": n.id, "similarity": n.similarity, "path": n.path, "class": n.class_name} for n in neighbours
+                ],
+            }
+            for query, neighbours in found.items()
+        ],
+        indent=2,
+    )
+
+
+def _unit_length(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.ascontiguousarray(features / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)

@@ -1,0 +1,106 @@
+"""The model's forward once more, in plain steps, for one clip: what fused operations do not keep is kept here.
+
+A test pins its feature to that of the model itself. It differs in its gradients: attention probabilities, the
+deviations that layer norms divide by, and the gates of the GELUs (GELU(x) = x · Φ(x)) are held at the values that they
+have for this clip. What remains is a linear map from the embedded patches to the logits, the one that this clip was
+classified by.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cover.models.config import ModelConfig
+from cover.models.embeddings import resize_pos_embed, time_embed_for
+from cover.models.timesformer import TimeSformer
+
+
+@dataclass(frozen=True)
+class BlockAttention:
+    """Attention probabilities of one block; rows are queries and sum to one.
+
+    temporal: [N, H, T, T] among the frames of each patch; None where there is none.
+    spatial: [T, H, 1+N, 1+N] among class token and patches of each frame. With joint attention, where the patches of
+        all frames are one sequence, [1, H, 1+T·N, 1+T·N].
+    """
+
+    temporal: Tensor | None
+    spatial: Tensor
+
+
+@dataclass(frozen=True)
+class PlainForward:
+    """patches: what each patch shows, embedded, before its place and time are added, [T, N, D]; gradients can be taken
+    with respect to it. blocks: from the first to the last. feature: the class token after the final norm, [D]."""
+
+    patches: Tensor
+    blocks: tuple[BlockAttention, ...]
+    feature: Tensor
+
+
+def plain_forward(model: TimeSformer, frames_TCYX: Tensor) -> PlainForward:
+    """One clip through the model, in float32 and without drop path. frames_TCYX: uint8, or normalised float."""
+    if frames_TCYX.dtype == torch.uint8:
+        frames_TCYX = (frames_TCYX.float() / 255 - model.mean) / model.std
+    patches_TDYX = model.patch_embed.proj(frames_TCYX)
+    patches_TND = patches_TDYX.flatten(2).mT.detach().requires_grad_()
+    tokens_TND = _placed(model, patches_TND, tuple(patches_TDYX.shape[2:]))
+    if model.config.attention == "joint":  # one sequence with one class token
+        tokens_TND = torch.cat([tokens_TND[:1, :1], tokens_TND[:, 1:].flatten(0, 1)[None]], dim=1)
+    blocks = []
+    for block in model.blocks:
+        tokens_TND, attention = _through_block(block, tokens_TND, model.config)
+        blocks.append(attention)
+    # A clip's copies of the class token are equal; a space-only model takes the mean of those of the frames.
+    return PlainForward(patches_TND, tuple(blocks), _norm(model.norm, tokens_TND[:, 0].mean(0)))
+
+
+def _placed(model: TimeSformer, patches_TND: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """[T, 1+N, D]: each frame's patches with their place and time, behind a copy of the class token."""
+    pos_embed = resize_pos_embed(model.pos_embed, grid)
+    placed_TND = patches_TND + pos_embed[:, 1:]
+    if model.config.attention != "space_only":
+        placed_TND = placed_TND + time_embed_for(model.time_embed, len(patches_TND))[0, :, None]
+    class_TND = (model.cls_token + pos_embed[:, :1]).expand(len(patches_TND), -1, -1)
+    return torch.cat([class_TND, placed_TND], dim=1)
+
+
+def _through_block(block: Any, tokens_TND: Tensor, config: ModelConfig) -> tuple[Tensor, BlockAttention]:
+    temporal = None
+    if config.attention == "divided" and (len(tokens_TND) > 1 or config.image_temporal == "attend"):
+        normed_NTD = _norm(block.temporal_norm1, tokens_TND[:, 1:]).transpose(0, 1)
+        mixed_NTD, temporal = _attend(block.temporal_attn, normed_NTD)
+        patches_TND = tokens_TND[:, 1:] + block.temporal_fc(mixed_NTD).transpose(0, 1)
+        tokens_TND = torch.cat([tokens_TND[:, :1], patches_TND], dim=1)
+    mixed_TND, spatial = _attend(block.attn, _norm(block.norm1, tokens_TND))
+    if config.attention == "divided":  # the class token's residual is averaged over the frames
+        class_TND = mixed_TND[:, :1].mean(0, keepdim=True).expand(len(mixed_TND), -1, -1)
+        mixed_TND = torch.cat([class_TND, mixed_TND[:, 1:]], dim=1)
+    tokens_TND = tokens_TND + mixed_TND
+    tokens_TND = tokens_TND + block.mlp.fc2(_gelu(block.mlp.fc1(_norm(block.norm2, tokens_TND))))
+    return tokens_TND, BlockAttention(temporal, spatial)
+
+
+def _attend(attention: Any, tokens_SLD: Tensor) -> tuple[Tensor, Tensor]:
+    """S sequences of L tokens, each attending to itself: what comes out, [S, L, D], and probabilities [S, H, L, L]."""
+    qkv = attention.qkv(tokens_SLD).unflatten(-1, (3, attention.num_heads, -1))
+    query_SHLE, key_SHLE, value_SHLE = qkv.permute(2, 0, 3, 1, 4)
+    probabilities = (query_SHLE @ key_SHLE.mT / math.sqrt(query_SHLE.shape[-1])).softmax(-1).detach()
+    out: Tensor = attention.proj((probabilities @ value_SHLE).transpose(1, 2).flatten(2))
+    return out, probabilities
+
+
+def _norm(norm: nn.LayerNorm, tokens: Tensor) -> Tensor:
+    deviation = (tokens.var(-1, correction=0, keepdim=True) + norm.eps).sqrt().detach()
+    out: Tensor = (tokens - tokens.mean(-1, keepdim=True)) / deviation * norm.weight + norm.bias
+    return out
+
+
+def _gelu(hidden: Tensor) -> Tensor:
+    out: Tensor = hidden * torch.special.ndtr(hidden).detach()
+    return out

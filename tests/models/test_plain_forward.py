@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cover.models.create import create_model
+from cover.models.packing import pack
+from cover.models.plain_forward import plain_forward
+from cover.models.timesformer import TimeSformer
+
+
+def lively_model(**settings: object) -> TimeSformer:
+    """A model in which every parameter matters."""
+    torch.manual_seed(0)
+    sizes = {"width": 48, "num_heads": 3, "depth": 3, "num_frames": 4, "image_size": 32, "heads": {"moves": 5}}
+    model = create_model("timesformer_tiny", **sizes | settings)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "settings"),
+    [
+        (4, {}),
+        (6, {}),
+        (1, {}),
+        (1, {"image_temporal": "skip"}),
+        (4, {"attention": "joint"}),
+        (4, {"attention": "space_only"}),
+    ],
+)
+def test_it_computes_what_the_model_does(num_frames: int, settings: dict[str, object]) -> None:
+    model = lively_model(**settings)
+    for frames in (torch.randn(num_frames, 3, 32, 48), torch.randint(256, (num_frames, 3, 32, 32)).byte()):
+        forward = plain_forward(model, frames)
+        expected = model.features(pack({"": frames[:, None]}))[0]
+        torch.testing.assert_close(forward.feature, expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            model.heads["moves"](forward.feature), model.predict(frames[:, None])["moves"][0], atol=1e-5, rtol=1e-5
+        )
+
+
+def test_attention_probabilities_of_every_query_sum_to_one() -> None:
+    blocks = plain_forward(lively_model(), torch.randn(4, 3, 32, 32)).blocks
+    assert len(blocks) == 3
+    for block in blocks:
+        assert block.temporal is not None
+        assert (block.temporal.shape, block.spatial.shape) == ((4, 3, 4, 4), (4, 3, 5, 5))
+        for probabilities in (block.temporal, block.spatial):
+            torch.testing.assert_close(probabilities.sum(-1), torch.ones(probabilities.shape[:-1]))
+    images = plain_forward(lively_model(image_temporal="skip"), torch.randn(1, 3, 32, 32)).blocks
+    assert all(block.temporal is None for block in images)
