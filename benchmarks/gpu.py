@@ -213,35 +213,46 @@ def arguments_of(description: str | None, sizes: list[str]) -> argparse.Namespac
 
 
 def race(arguments: argparse.Namespace, passes: int, contestants: Callable[[Size], list[Contestant]]) -> None:
-    """Time contestants one after the other and print them side by side.
+    """Time contestants one after the other and print them side by side; who fails is named, and the others go on.
 
     passes: how many times the operations of a forward pass a step takes, as published. contestants: of a size; the
     one called "ceiling" and the one called "published, eager" are what the others are compared with.
     """
-    rows, profiles = [], {}
+    device = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    found: dict[str, Any] = {"device": device, "matmul_peak_tflops": matmul_peak_tflops(), "rows": [], "failed": []}
+    found["milliseconds"] = {}
     for size_name in arguments.sizes:
-        size = SIZES[size_name]
-        for contestant in contestants(size):
+        for contestant in contestants(SIZES[size_name]):
             if arguments.only and contestant.name not in arguments.only:
                 continue
-            step = contestant.make()
-            rate = contestant.num_clips / median_seconds(step, arguments.repeats)
-            rows.append({
-                "size": size_name, "name": contestant.name, "batch": contestant.num_clips, "clips_per_second": rate,
-                "tflops": passes * size.forward_flops * rate / 1e12,
-                "gib_per_clip": peak_gib(step) / contestant.num_clips,
-            })  # fmt: skip
-            if arguments.profile and contestant.name == "ours":
-                profiles[size_name] = milliseconds_by_class(step)
-            del step
+            try:
+                row = measured(contestant, SIZES[size_name], passes, arguments, found["milliseconds"])
+                found["rows"].append({"size": size_name, "name": contestant.name} | row)
+                print(f"{size_name}, {contestant.name}: {row['clips_per_second']:.1f} clips/s", flush=True)
+            except RuntimeError as error:
+                found["failed"].append(f"{size_name}, {contestant.name}: {type(error).__name__}, {error!s:.100}")
             torch._dynamo.reset()
             gc.collect()
             torch.cuda.empty_cache()
-    device = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    found = {"device": device, "matmul_peak_tflops": matmul_peak_tflops(), "rows": rows, "milliseconds": profiles}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1))
+            if arguments.json:
+                arguments.json.write_text(json.dumps(found, indent=1))
     show(found)
+
+
+def measured(
+    contestant: Contestant, size: Size, passes: int, arguments: argparse.Namespace, profiles: dict[str, Any]
+) -> dict[str, float]:
+    """A contestant's figures; those of its kernels go into `profiles`."""
+    step = contestant.make()
+    rate = contestant.num_clips / median_seconds(step, arguments.repeats)
+    if arguments.profile and contestant.name == "ours":
+        profiles[size.variant] = milliseconds_by_class(step)
+    return {
+        "batch": contestant.num_clips,
+        "clips_per_second": rate,
+        "tflops": passes * size.forward_flops * rate / 1e12,
+        "gib_per_clip": peak_gib(step) / contestant.num_clips,
+    }
 
 
 def show(found: dict[str, Any]) -> None:
@@ -259,3 +270,5 @@ def show(found: dict[str, Any]) -> None:
     for size, classes in found["milliseconds"].items():
         shown = ", ".join(f"{name} {value:.1f}" for name, value in classes.items())
         console.print(f"ours, {size}, ms a step: {shown}")
+    for failure in found["failed"]:
+        console.print(f"failed: {failure}", highlight=False)

@@ -127,6 +127,7 @@ def launch(num_processes: int, parallel: str) -> dict[str, Any]:
         command = [*(launcher if num_processes > 1 else []), *sys.argv, "--worker", parallel, "--out", out]
         subprocess.run([sys.executable, *command], check=True)
         found: dict[str, Any] = json.loads(Path(out).read_text())
+    print(f"{parallel}: {found['clips_per_second']:.1f} clips/s, last loss {found['losses'][-1]:.5f}", flush=True)
     return found
 
 
@@ -142,6 +143,7 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"))
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--activation-checkpointing", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="figures and losses of every run")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--out", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -153,6 +155,8 @@ def main() -> None:
     runs = {
         name: launch(count, name) for name, count in (("none", 1), *((p, arguments.processes) for p in ("ddp", "fsdp")))
     }
+    if arguments.json:
+        arguments.json.write_text(json.dumps(runs))
     one = runs["none"]
     table = Table(
         "parallel",
