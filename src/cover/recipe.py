@@ -151,9 +151,9 @@ class TrainingSection(Section):
 
     To save memory: micro_batches, parts into which each process splits its share of a batch ("auto": as few as fit);
     activation_checkpointing = n, every n-th block keeps only its input and is computed again in the backward pass.
-    compile: torch.compile the blocks. ema_decay: of the average of the weights that is evaluated and kept (EMA).
-    keep_checkpoints: that many of the newest, and the best. trackers: beside metrics.jsonl and TensorBoard, by
-    accelerate's names for them ("wandb", "mlflow", "trackio", …).
+    compile: torch.compile the blocks instead of running our kernels. ema_decay: of the average of the weights that is
+    evaluated and kept (EMA). keep_checkpoints: that many of the newest, and the best. trackers: beside metrics.jsonl
+    and TensorBoard, by accelerate's names for them ("wandb", "mlflow", "trackio", …).
     label_smoothing: share of each target that goes to all classes alike.
     """
 
