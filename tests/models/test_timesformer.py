@@ -7,11 +7,12 @@ from torch import Tensor
 from cover.clip import ClipBatch, MixedBatch
 from cover.errors import CoverError
 from cover.models.attention import TemporalAttention
+from cover.models.block import Block
 from cover.models.config import variant_config
 from cover.models.create import create_model, num_parameters
 from cover.models.kernels.residual import Residual, Tokens, plain_add_normalise
 from cover.models.packing import Group, pack, unpack
-from cover.models.timesformer import Block, TimeSformer
+from cover.models.timesformer import TimeSformer
 
 SMALL = {"width": 48, "num_heads": 3, "depth": 3}
 

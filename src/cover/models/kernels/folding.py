@@ -29,10 +29,13 @@ def fold(norm: nn.LayerNorm, linear: nn.Linear, dtype: torch.dtype) -> tuple[Ten
 
 
 def plain_fold(weight: Tensor, bias: Tensor, norm_weight: Tensor, norm_bias: Tensor) -> tuple[Tensor, Tensor]:
+    """The folded weight and bias, in the type of what they are made of."""
     return weight * norm_weight, torch.addmv(bias, weight, norm_bias)
 
 
 class Fold(Function):
+    """`plain_fold` in one pass over the weight, in the type of matrix products."""
+
     @staticmethod
     def forward(
         ctx: Any, weight: Tensor, bias: Tensor, norm_weight: Tensor, norm_bias: Tensor, dtype: torch.dtype

@@ -28,6 +28,8 @@ def mlp(normed_FND: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor) -> 
 
 
 class Mlp(Function):
+    """`mlp` with a backward pass that needs the normalised tokens and the hidden values before the GELU."""
+
     @staticmethod
     def forward(ctx: Any, normed: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor) -> Tensor:
         hidden = F.linear(normed, weight1, bias1)

@@ -34,6 +34,8 @@ def split(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class QkvLinear(Function):
+    """`qkv_linear` with a backward pass that packs the three gradients."""
+
     @staticmethod
     def forward(
         ctx: Any, normed: Tensor, weight: Tensor, bias: Tensor, num_heads: int

@@ -87,6 +87,7 @@ def add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...])
 
 
 def plain_add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...]) -> tuple[Tokens, Tensor]:
+    """`add_normalise` in torch's own operations, one pass over the tokens each."""
     tokens_FND, values_FND = tokens.values, residual.values + residual.bias
     if residual.scale is not None:
         values_FND = values_FND * residual.scale[:, None, None]
@@ -113,6 +114,8 @@ def average_class_token_(values_FND: Tensor, groups: tuple[Group, ...]) -> None:
 
 
 class AddNormalise(Function):
+    """`add_normalise` in one pass over the tokens, and one over their gradients."""
+
     @staticmethod
     def forward(
         ctx: Any,

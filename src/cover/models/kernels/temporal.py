@@ -66,6 +66,8 @@ def attend_over_frames(qkv: Tensor) -> Tensor:
 
 
 class TemporalBranch(Function):
+    """`temporal_branch` with one pass over packed queries, keys and values, and one over their gradients."""
+
     @staticmethod
     def forward(
         ctx: Any,

@@ -1,0 +1,112 @@
+"""A TimeSformer's block, exact to the published one (Bertasius et al. 2021), on packed frames of any clip lengths.
+
+With divided attention ([c] is the class token, p the patches of a frame, LN a layer norm):
+
+    [c | p]  p += temporal_fc(temporal attention(LN(p)))        over the frames of a clip, each patch by itself
+    [c | p] += spatial attention(LN([c | p]))                   in each frame; c's residual averaged over the frames
+    [c | p] += MLP(LN([c | p]))
+
+Joint attention has one attention over c and the patches of all frames in place of the first two lines; space-only
+leaves the first line out, and every frame is a clip of its own.
+
+Every frame carries a copy of its clip's class token. The copies stay equal, which saves taking them apart and joining
+them again twice a block.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from cover.models.attention import JointAttention, SpatialAttention, TemporalAttention
+from cover.models.config import ModelConfig
+from cover.models.kernels.backend import compute_dtype
+from cover.models.kernels.folding import fold
+from cover.models.kernels.mlp import mlp
+from cover.models.kernels.residual import LAYER_NORM_EPS, Residual, Slots, Tokens, add_normalise
+from cover.models.packing import Group, clip_means, first_frames
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between; the second bias is left to the residual."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, normed_FND: Tensor, norm: nn.LayerNorm) -> Tensor:
+        dtype = compute_dtype(normed_FND)
+        return mlp(normed_FND, *fold(norm, self.fc1, dtype), self.fc2.weight.to(dtype))
+
+
+class BranchScales(NamedTuple):
+    """Factors [F] of a block's residual branches (drop path), None where nothing is scaled."""
+
+    temporal: Tensor | None
+    attention: Tensor | None
+    mlp: Tensor | None
+
+
+class Block(nn.Module):
+    """Temporal attention (divided only), spatial or joint attention, MLP; parameter names as published.
+
+    A block takes the residual of the block before it along with the tokens and leaves that of its own MLP behind:
+    adding a residual and normalising the sum is one step (kernels/residual.py).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, num_heads = config.width, config.num_heads
+        self.temporal, self.joint = config.attention == "divided", config.attention == "joint"
+        self.norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.attn = (JointAttention if self.joint else SpatialAttention)(width, num_heads)
+        if self.temporal:
+            self.temporal_norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+            self.temporal_attn = TemporalAttention(width, num_heads)
+            self.temporal_fc = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(width)
+
+    def forward(
+        self, tokens: Tokens, residual: Residual, groups: tuple[Group, ...], scales: BranchScales
+    ) -> tuple[Tokens, Residual]:
+        """Tokens and the residual that is still to be added to them."""
+        if self.temporal:
+            tokens, residual = self._temporal(tokens, residual, groups, scales)
+        tokens, normed_FND = add_normalise(tokens, residual, groups)
+        values_FND = self.attn(normed_FND, self.norm1, groups)
+        slots: Slots = "clips" if self.temporal else "all"
+        residual = Residual(values_FND, self.attn.proj.bias, scales.attention, slots)
+        tokens, normed_FND = add_normalise(tokens, residual, groups)
+        # A copy of the bias: FSDP takes a block's own parameters away before the next block adds them.
+        return tokens, Residual(self.mlp(normed_FND, self.norm2), self.mlp.fc2.bias.clone(), scales.mlp, "all")
+
+    def _temporal(
+        self, tokens: Tokens, residual: Residual, groups: tuple[Group, ...], scales: BranchScales
+    ) -> tuple[Tokens, Residual]:
+        tokens, normed_FND = add_normalise(tokens, residual, groups)
+        values_FND, bias = self.temporal_attn(normed_FND, self.temporal_norm1, self.temporal_fc, groups)
+        return tokens, Residual(values_FND, bias, scales.temporal, "patches")
+
+
+class LastBlock(Block):
+    """A block of whose tokens only the class token is read: what follows its attention is computed of that alone."""
+
+    def forward(  # type: ignore[override]
+        self, tokens: Tokens, residual: Residual, groups: tuple[Group, ...], scales: BranchScales
+    ) -> Tensor:
+        """Class tokens [B, D], one a clip; [F, D], one a frame, where frames know nothing of each other."""
+        if self.temporal:
+            tokens, residual = self._temporal(tokens, residual, groups, scales)
+        tokens, normed_FND = add_normalise(tokens, residual, groups)
+        values_FD: Tensor = self.attn.of_class_token(normed_FND, self.norm1, groups)
+        tokens = tokens.map(lambda part: part[:, :1])
+        if self.temporal or self.joint:
+            values_FD, tokens = clip_means(values_FD, groups), tokens.map(lambda part: first_frames(part, groups))
+            scales = BranchScales(*(None if scale is None else first_frames(scale, groups) for scale in scales))
+        residual = Residual(values_FD[:, None], self.attn.proj.bias, scales.attention, "all")
+        tokens, normed_F1D = add_normalise(tokens, residual, groups)
+        values_FD = self.mlp(normed_F1D, self.norm2)[:, 0] + self.mlp.fc2.bias
+        return tokens.exact[:, 0] + (values_FD if scales.mlp is None else values_FD * scales.mlp[:, None])
