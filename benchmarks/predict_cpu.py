@@ -23,6 +23,7 @@ from transformers import TimesformerForVideoClassification
 
 from cover.models.create import create_model
 from cover.models.export import export_transformers
+from cover.models.linear import keep_ready
 from cover.models.timesformer import TimeSformer
 
 
@@ -36,6 +37,7 @@ def models(arguments: argparse.Namespace) -> tuple[TimeSformer, TimesformerForVi
     with tempfile.TemporaryDirectory() as folder:
         export_transformers(ours, Path(folder) / "model", "k400")
         theirs = TimesformerForVideoClassification.from_pretrained(Path(folder) / "model")
+    keep_ready(ours)
     return ours, theirs.eval()
 
 

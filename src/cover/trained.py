@@ -29,6 +29,7 @@ from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import default_short_side_px
 from cover.models.attribution import attribute
+from cover.models.linear import keep_ready
 from cover.models.packing import pack
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import find_checkpoint, load_model
@@ -58,7 +59,9 @@ class TrainedRun:
                 f"{folder} holds no recipe.toml; give the folder of a run that `cover train` has written"
             )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(folder, checkpoint, read_recipe(folder / "recipe.toml"), load_model(checkpoint).to(device), device)
+        model = load_model(checkpoint).to(device)
+        keep_ready(model)
+        return cls(folder, checkpoint, read_recipe(folder / "recipe.toml"), model, device)
 
     def manifest(self, dataset: str, split: str) -> Manifest:
         """The manifest of a dataset's split. Raises CheckpointError where the recipe names none."""

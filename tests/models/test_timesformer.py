@@ -11,6 +11,7 @@ from cover.models.block import Block
 from cover.models.config import variant_config
 from cover.models.create import create_model, num_parameters
 from cover.models.kernels.residual import Residual, Tokens, plain_add_normalise
+from cover.models.linear import Linear, keep_ready
 from cover.models.packing import Group, pack, unpack
 from cover.models.timesformer import TimeSformer
 
@@ -52,7 +53,7 @@ def test_packing_keeps_clips_of_equal_length_together() -> None:
 
 def test_temporal_attention_over_one_frame_is_softmax_over_one_key() -> None:
     torch.manual_seed(0)
-    attention, norm, fc = TemporalAttention(48, 3), torch.nn.LayerNorm(48), torch.nn.Linear(48, 48)
+    attention, norm, fc = TemporalAttention(48, 3), torch.nn.LayerNorm(48), Linear(48, 48)
     torch.nn.init.normal_(norm.weight)
     normed_FND = torch.randn(2, 5, 48)
     qkv = attention.qkv(normed_FND * norm.weight + norm.bias).unflatten(-1, (3, 3, 16))
@@ -179,3 +180,15 @@ def test_impossible_models_are_refused(settings: dict[str, object], message: str
 def test_unknown_variant_is_refused() -> None:
     with pytest.raises(CoverError, match="unknown model variant 'huge'; the variants are timesformer_tiny"):
         create_model("huge", heads={"k400": 5})
+
+
+@pytest.mark.parametrize("attention", ["divided", "joint", "space_only"])
+def test_weights_kept_ready_give_the_same_logits(attention: str) -> None:
+    model, frames = small_model(attention=attention), clips(4, 2)
+    with torch.inference_mode():
+        expected = model.predict(frames)
+        keep_ready(model)
+        first, second = model.predict(frames), model.predict(frames)
+    for name, logits in expected.items():
+        assert torch.equal(first[name], logits)
+        assert torch.equal(second[name], logits)

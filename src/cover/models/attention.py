@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cover.models.kernels.backend import compute_dtype
-from cover.models.kernels.folding import fold
 from cover.models.kernels.qkv import qkv_linear
 from cover.models.kernels.temporal import temporal_branch
+from cover.models.linear import Linear, after_norm, in_dtype, made_ready
 from cover.models.packing import Group, unpack
 
 BACKENDS = [
@@ -32,23 +32,24 @@ class SpatialAttention(nn.Module):
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
 
     def forward(self, normed_FND: Tensor, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
         dtype = compute_dtype(normed_FND)
-        query, key, value = qkv_linear(normed_FND, *fold(norm, self.qkv, dtype), self.num_heads)
-        return F.linear(attend(query, key, value), self.proj.weight.to(dtype))
+        weight, bias = after_norm(norm, self.qkv, dtype)
+        query, key, value = qkv_linear(normed_FND, weight, bias, self.num_heads)
+        return F.linear(attend(query, key, value), in_dtype(self.proj, dtype))
 
     def of_class_token(self, normed_FND: Tensor, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
         """The result for the class token alone, [F, D]."""
         dtype, width = compute_dtype(normed_FND), normed_FND.shape[-1]
-        weight, bias = fold(norm, self.qkv, dtype)
+        weight, bias = after_norm(norm, self.qkv, dtype)
         query = F.linear(normed_FND[:, :1], weight[:width], bias[:width]).unflatten(-1, (self.num_heads, -1))
         key_value = F.linear(normed_FND, weight[width:], bias[width:]).unflatten(-1, (2, self.num_heads, -1))
         key, value = key_value.permute(2, 0, 3, 1, 4)
         mixed_FD = attend(query.transpose(1, 2), key, value).squeeze(1)
-        return F.linear(mixed_FD, self.proj.weight.to(dtype))
+        return F.linear(mixed_FD, in_dtype(self.proj, dtype))
 
 
 class JointAttention(nn.Module):
@@ -57,14 +58,14 @@ class JointAttention(nn.Module):
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
 
     def forward(self, normed_FND: Tensor, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
         dtype = compute_dtype(normed_FND)
-        qkv = F.linear(normed_FND, *fold(norm, self.qkv, dtype)).unflatten(-1, (3, self.num_heads, -1))
+        qkv = F.linear(normed_FND, *after_norm(norm, self.qkv, dtype)).unflatten(-1, (3, self.num_heads, -1))
         mixed_FND = torch.cat([attend_over_clip(group).flatten(0, 1) for group in unpack(qkv, groups)])
-        return F.linear(mixed_FND, self.proj.weight.to(dtype))
+        return F.linear(mixed_FND, in_dtype(self.proj, dtype))
 
     def of_class_token(self, normed_FND: Tensor, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
         """The result for the class token alone, [F, D]."""
@@ -80,19 +81,23 @@ class TemporalAttention(nn.Module):
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
 
     def forward(
-        self, normed_FND: Tensor, norm: nn.LayerNorm, fc: nn.Linear, groups: tuple[Group, ...]
+        self, normed_FND: Tensor, norm: nn.LayerNorm, fc: Linear, groups: tuple[Group, ...]
     ) -> tuple[Tensor, Tensor]:
         """The residual's values and bias. fc: the linear map that follows the output projection (TimeSformer's
         temporal_fc); both are applied as their product, which is formed here."""
         dtype = compute_dtype(normed_FND)
-        out_weight = fc.weight.to(dtype) @ self.proj.weight.to(dtype)
-        bias = torch.addmv(fc.bias, fc.weight, self.proj.bias)
-        weight_and_bias = fold(norm, self.qkv, dtype)
-        return temporal_branch(normed_FND, *weight_and_bias, out_weight, self.num_heads, groups), bias
+        weight, bias = after_norm(norm, self.qkv, dtype)
+        out_weight, out_bias = made_ready(fc, dtype, lambda: product(fc, self.proj, dtype))
+        return temporal_branch(normed_FND, weight, bias, out_weight, self.num_heads, groups), out_bias
+
+
+def product(last: nn.Linear, first: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Weight and bias of two linear layers in a row; the weight in `dtype`."""
+    return last.weight.to(dtype) @ first.weight.to(dtype), torch.addmv(last.bias, last.weight, first.bias)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

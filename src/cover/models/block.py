@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from cover.models.attention import JointAttention, SpatialAttention, TemporalAttention
 from cover.models.config import ModelConfig
 from cover.models.kernels.backend import compute_dtype
-from cover.models.kernels.folding import fold
 from cover.models.kernels.mlp import mlp
 from cover.models.kernels.residual import LAYER_NORM_EPS, Residual, Slots, Tokens, add_normalise
+from cover.models.linear import Linear, after_norm, in_dtype
 from cover.models.packing import Group, clip_means, first_frames
 
 
@@ -33,12 +33,13 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
+        self.fc1 = Linear(width, 4 * width)
+        self.fc2 = Linear(4 * width, width)
 
     def forward(self, normed_FND: Tensor, norm: nn.LayerNorm) -> Tensor:
         dtype = compute_dtype(normed_FND)
-        return mlp(normed_FND, *fold(norm, self.fc1, dtype), self.fc2.weight.to(dtype))
+        weight1, bias1 = after_norm(norm, self.fc1, dtype)
+        return mlp(normed_FND, weight1, bias1, in_dtype(self.fc2, dtype))
 
 
 class BranchScales(NamedTuple):
@@ -65,7 +66,7 @@ class Block(nn.Module):
         if self.temporal:
             self.temporal_norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
             self.temporal_attn = TemporalAttention(width, num_heads)
-            self.temporal_fc = nn.Linear(width, width)
+            self.temporal_fc = Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.mlp = Mlp(width)
 
