@@ -28,6 +28,7 @@ CASES = {  # name: settings of the model
     "space-only": {"attention": "space_only"},
     "joint": {"attention": "joint", "drop_path_rate": 0.5},
     "odd-sizes": {"width": 36, "num_heads": 3, "num_frames": 5},
+    "long-clips": {"num_frames": temporal.MOST_FRAMES + 6, "depth": 2},
 }
 Found = tuple[dict[str, Tensor], dict[str, Tensor]]
 

@@ -27,7 +27,9 @@ from cover.models.kernels.backend import cdiv, has_kernel, jit, power_of_two, tl
 from cover.models.kernels.sums import column_sums
 from cover.models.packing import Group, unpack
 
-TILE_ROWS, MOST_FRAMES = 64, 128
+TILE_ROWS = 64
+MOST_FRAMES = TILE_ROWS
+"""Of a clip that the kernel takes."""
 
 
 def temporal_branch(
@@ -42,9 +44,25 @@ def temporal_branch(
 
     qkv_weight: W [3·D, D]. out_weight: O [D, D]; its bias is left to the residual.
     """
-    if has_kernel(normed_FND) and all(group.num_frames <= MOST_FRAMES for group in groups):
-        out: Tensor = TemporalBranch.apply(normed_FND, qkv_weight, qkv_bias, out_weight, num_heads, groups)
-        return out
+    arguments = normed_FND, qkv_weight, qkv_bias, out_weight, num_heads, groups
+    if not has_kernel(normed_FND):
+        return plain_temporal_branch(*arguments)
+    if any(group.num_frames > MOST_FRAMES for group in groups):
+        # The residual's kernel leaves the gradient of the class token's slot undefined; here it ends.
+        return F.pad(plain_temporal_branch(*arguments)[:, 1:], (0, 0, 1, 0))
+    out: Tensor = TemporalBranch.apply(*arguments)
+    return out
+
+
+def plain_temporal_branch(
+    normed_FND: Tensor,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    out_weight: Tensor,
+    num_heads: int,
+    groups: tuple[Group, ...],
+) -> Tensor:
+    """`temporal_branch` in torch's own operations."""
     qkv = F.linear(normed_FND, qkv_weight, qkv_bias).unflatten(-1, (3, num_heads, -1))
     mixed_FND = torch.cat([attend_over_frames(group).flatten(0, 1) for group in unpack(qkv, groups)]).flatten(2)
     return F.linear(mixed_FND, out_weight)
@@ -119,15 +137,9 @@ def first_rows(groups: tuple[Group, ...], num_slots: int) -> list[tuple[int, Gro
     return firsts
 
 
-def _frames_per_tile(group: Group) -> tuple[int, int]:
-    """Rows that a sequence takes of a tile, and rows of the tile."""
-    padded = power_of_two(group.num_frames)
-    return padded, max(TILE_ROWS, padded)
-
-
 def _grid(group: Group, normed: Tensor, num_heads: int) -> tuple[int]:
-    padded, tile = _frames_per_tile(group)
-    return (cdiv(group.num_clips * normed.shape[1], tile // padded) * num_heads,)
+    sequences_per_tile = TILE_ROWS // power_of_two(group.num_frames)
+    return (cdiv(group.num_clips * normed.shape[1], sequences_per_tile) * num_heads,)
 
 
 def _sizes(group: Group, normed: Tensor) -> tuple[int, int]:
@@ -135,10 +147,9 @@ def _sizes(group: Group, normed: Tensor) -> tuple[int, int]:
 
 
 def _shape(group: Group, normed: Tensor, num_heads: int) -> dict[str, Any]:
-    padded, tile = _frames_per_tile(group)
     head_width = normed.shape[2] // num_heads
     return {
-        "FRAMES": group.num_frames, "PADDED": padded, "TILE": tile, "HEADS": num_heads,
+        "FRAMES": group.num_frames, "PADDED": power_of_two(group.num_frames), "TILE": TILE_ROWS, "HEADS": num_heads,
         "HEAD": head_width, "BLOCK": max(16, power_of_two(head_width)), "SCALE": 1 / math.sqrt(head_width),
         "PRECISION": "ieee" if normed.dtype == torch.float32 else "tf32",
     }  # fmt: skip
