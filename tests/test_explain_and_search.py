@@ -104,11 +104,11 @@ def test_clips_are_embedded_and_found(cover: Cover) -> None:
     assert "train/a/0.mp4" in cover("search", "all.parquet", "photo.jpg").out
 
 
-def test_unreadable_samples_are_named_and_left_out(cover: Cover, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_clips_are_named_and_left_out(cover: Cover, caplog: pytest.LogCaptureFixture) -> None:
     Path("moves/train/b/1.mp4").write_bytes(b"")
-    answer = cover("embed", "runs/run", "--manifest", "moves-train.arrow", "--out", "all.npy")
-    assert answer.out == "all.npy: 4 clips, 48 features each, 1 unreadable left out\n"
-    assert "moves/train/b/1.mp4 is unreadable" in caplog.text
+    answer = cover("embed", "runs/run", "moves/train/b", "--manifest", "moves-train.arrow", "--out", "all.npy")
+    assert (answer.code, answer.out) == (1, "all.npy: 5 clips, 48 features each, 2 unreadable left out\n")
+    assert "moves/train/b/1.mp4 is unreadable" in caplog.text and "moves/train/b/1.mp4 cannot be" in caplog.text
     assert "train/b/1.mp4" not in FeatureTable.open(Path("all.npy")).ids
 
 
@@ -120,7 +120,10 @@ def test_unreadable_samples_are_named_and_left_out(cover: Cover, caplog: pytest.
         ("explain runs/run absent.mp4 --head moves --out new", "absent.mp4 is not a file or a folder; "),
         ("embed runs/run photo.jpg --out new.csv", "new.csv ends in neither .parquet nor .npy; "),
         ("embed runs/run photo.jpg photo.jpg --out new.npy", "photo.jpg occurs twice; every clip has one feature: "),
-        ("embed runs/run --out new.npy", "there are no clips to embed; give files, or --manifest with one that "),
+        ("embed runs/run --out new.npy", "there are no clips to embed; give files that can be read"),
+        ("embed runs/run absent.mp4 --out new.npy", "absent.mp4 is not a file or a folder; "),
+        ("embed runs/run photo.jpg --out photo.jpg/new.npy", "photo.jpg/new.npy cannot be written ("),
+        ("explain runs/run photo.jpg --head moves --out photo.jpg", "photo.jpg/strip.png cannot be written ("),
         ("search new.npy photo.jpg", "new.npy does not exist; write it with `cover embed`"),
         ("search one.npy moves/train/a/0.mp4", "moves/train/a/0.mp4 is no id in one.npy; name the run that "),
         ("search one.npy moves/train/a/0.mp4 --run runs/other", "the features are of another model than runs/other/"),
