@@ -122,7 +122,7 @@ def test_unreadable_clips_are_named_and_left_out(cover: Cover, caplog: pytest.Lo
         ("embed runs/run photo.jpg photo.jpg --out new.npy", "photo.jpg occurs twice; every clip has one feature: "),
         ("embed runs/run --out new.npy", "there are no clips to embed; give files that can be read"),
         ("embed runs/run absent.mp4 --out new.npy", "absent.mp4 is not a file or a folder; "),
-        ("embed runs/run photo.jpg --out photo.jpg/new.npy", "photo.jpg/new.npy cannot be written ("),
+        ("embed runs/run photo.jpg --out photo.jpg/new.parquet", "photo.jpg/new.parquet cannot be written ("),
         ("explain runs/run photo.jpg --head moves --out photo.jpg", "photo.jpg/strip.png cannot be written ("),
         ("search new.npy photo.jpg", "new.npy does not exist; write it with `cover embed`"),
         ("search one.npy moves/train/a/0.mp4", "moves/train/a/0.mp4 is no id in one.npy; name the run that "),
