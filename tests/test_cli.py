@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -163,8 +164,8 @@ def test_a_run_is_looked_into_and_exported(trained: Path, cover: Cover, monkeypa
     assert cover("export", "runs/moves", "hf", "--to", "transformers", "--head", "moves").out == "exported: hf\n"
     exported = json.loads(cover("info", "hf", "--json").out)
     assert (exported["format"], exported["num_parameters"]) == ("transformers-timesformer", run["num_parameters"])
-    assert cover("export", "runs/moves", "plain", "--to", "safetensors").code == 0
-    assert json.loads(cover("info", "plain", "--json").out)["config"] == run["config"]
+    assert cover("export", "runs/moves", "weights", "--to", "safetensors").code == 0
+    assert json.loads(cover("info", "weights", "--json").out)["config"] == run["config"]
     assert cover("export", "runs/moves", "graph", "--to", "torch-export", "--num-frames", "4").code == 0
     assert json.loads(Path("graph/model.json").read_text())["input"]["num_frames"] == 4
 
@@ -233,6 +234,8 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ("timeline runs/moves photo.jpg --live 0", "--live prints the first class of each head; it goes without VIDEO"),
         ("timeline runs/moves moves.toml --plot new/a.png", "moves.toml cannot be decoded (Invalid data found "),
         ("timeline runs/moves absent.mp4 --out new/a.txt", "new/a.txt has none of the suffixes .csv, .json, .srt, "),
+        ("timeline runs/moves photo.jpg --out new/a.csv", "photo.jpg is no video file, of which a timeline is made; "),
+        ("timeline runs/moves moves --out new/a.csv", "moves is no video file, of which a timeline is made; "),
         ("timeline runs/moves --live absent.mp4", "absent.mp4 cannot be opened (No such file or directory); "),
         (
             "timeline runs/moves absent.mp4 --stride-seconds 9",
@@ -246,6 +249,11 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         (
             "compare runs/moves moves",
             "moves holds no recipe.toml; give the folder of a run that `cover train` has written",
+        ),
+        ("compare unevaluated --out new/a.html", "unevaluated has no results, nor any other run that is named; "),
+        (
+            "predict plain photo.jpg",
+            "plain is no run: recipe.toml is missing; give a folder that `cover train` has ",
         ),
         ("info absent.pyth", "absent.pyth does not exist; give a file or folder of weights, or a run"),
         ("info photo.jpg", "is no file of weights: neither safetensors, nor PyTorch, nor .npz; "),
@@ -288,6 +296,8 @@ def test_a_mistake_is_answered_in_one_line(
 ) -> None:
     monkeypatch.chdir(trained)
     Path("empty").mkdir(exist_ok=True)
+    shutil.copytree("runs/moves", "unevaluated", ignore=shutil.ignore_patterns("evaluation"), dirs_exist_ok=True)
+    shutil.copytree("runs/moves/checkpoints/step-2", "plain", dirs_exist_ok=True)
     answer = cover(*command.split())
     assert answer.code == 2
     assert answer.err.startswith("error: ") and answer.err.count("\n") == 1

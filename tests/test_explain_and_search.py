@@ -56,15 +56,16 @@ def cover(
     write_video: Callable[..., Path],
     write_image: Callable[..., Path],
 ) -> Cover:
-    """cover("search", …) does what the command does, in a folder with a run, another run, and a manifest."""
+    """cover("search", …) does what the command does, in a folder with a run, two others, and a manifest."""
     for index in range(5):
         write_video(tmp_path / "moves" / "train" / "ab"[index % 2] / f"{index}.mp4", num_frames=6, first_number=index)
     write_image(tmp_path / "photo.jpg", 77)
     index_folder(tmp_path / "moves", kind="video", out=tmp_path)
-    for seed, run in enumerate(("run", "other")):
+    runs = {"run": ("moves",), "other": ("moves",), "both": ("moves", "turns")}
+    for seed, (run, heads) in enumerate(runs.items()):
         torch.manual_seed(seed)
         sizes = {"depth": 2, "width": 48, "num_heads": 3, "num_frames": 4, "image_size": 32}
-        model = create_model("timesformer_tiny", **sizes, heads={"moves": ["a", "b"]})
+        model = create_model("timesformer_tiny", **sizes, heads={head: ["a", "b"] for head in heads})
         model.patch_embed.proj.weight.data.mul_(20)  # so that features differ from clip to clip
         save_model(model, tmp_path / "runs" / run / "checkpoints" / "step-1")
         (tmp_path / "runs" / run / "latest").write_text("step-1\n")
@@ -85,7 +86,7 @@ def test_a_clip_and_a_photo_are_explained(cover: Cover) -> None:
     assert answer.code == 0 and answer.out.startswith("b ") and "played backwards: " in answer.out
     assert "written: why/strip.png, why/overlay.mp4, why/explanation.json" in answer.out
     assert json.loads(Path("why/explanation.json").read_text())["class"] == "b"
-    assert cover("explain", "runs/run", "photo.jpg", "--head", "moves", "--out", "photo").code == 0
+    assert cover("explain", "runs/run", "photo.jpg", "--out", "photo").code == 0
     assert not Path("photo/overlay.mp4").exists()
 
 
@@ -104,11 +105,11 @@ def test_clips_are_embedded_and_found(cover: Cover) -> None:
     assert "train/a/0.mp4" in cover("search", "all.parquet", "photo.jpg").out
 
 
-def test_unreadable_samples_are_named_and_left_out(cover: Cover, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_clips_are_named_and_left_out(cover: Cover, caplog: pytest.LogCaptureFixture) -> None:
     Path("moves/train/b/1.mp4").write_bytes(b"")
-    answer = cover("embed", "runs/run", "--manifest", "moves-train.arrow", "--out", "all.npy")
-    assert answer.out == "all.npy: 4 clips, 48 features each, 1 unreadable left out\n"
-    assert "moves/train/b/1.mp4 is unreadable" in caplog.text
+    answer = cover("embed", "runs/run", "moves/train/b", "--manifest", "moves-train.arrow", "--out", "all.npy")
+    assert (answer.code, answer.out) == (1, "all.npy: 5 clips, 48 features each, 2 unreadable left out\n")
+    assert "moves/train/b/1.mp4 is unreadable" in caplog.text and "moves/train/b/1.mp4 cannot be" in caplog.text
     assert "train/b/1.mp4" not in FeatureTable.open(Path("all.npy")).ids
 
 
@@ -118,16 +119,22 @@ def test_unreadable_samples_are_named_and_left_out(cover: Cover, caplog: pytest.
         ("explain runs/run photo.jpg --head turns --out new", "runs/run has no head 'turns'; its heads are moves"),
         ("explain runs/run photo.jpg --head moves --class c --out new", "head moves has no class 'c'; the nearest of "),
         ("explain runs/run absent.mp4 --head moves --out new", "absent.mp4 is not a file or a folder; "),
+        ("explain runs/both photo.jpg --out new", "no head is named, and one is explained; give --head, one of "),
         ("embed runs/run photo.jpg --out new.csv", "new.csv ends in neither .parquet nor .npy; "),
         ("embed runs/run photo.jpg photo.jpg --out new.npy", "photo.jpg occurs twice; every clip has one feature: "),
-        ("embed runs/run --out new.npy", "there are no clips to embed; give files, or --manifest with one that "),
+        ("embed runs/run --out new.npy", "there are no clips to embed; give files that can be read"),
+        ("embed runs/run absent.mp4 --out new.npy", "absent.mp4 is not a file or a folder; "),
+        ("embed runs/run photo.jpg --out photo.jpg/new.parquet", "photo.jpg/new.parquet cannot be written ("),
+        ("explain runs/run photo.jpg --head moves --out photo.jpg", "photo.jpg/strip.png cannot be written ("),
         ("search new.npy photo.jpg", "new.npy does not exist; write it with `cover embed`"),
+        ("search photo.parquet photo.jpg", "photo.parquet is no table of features; write it with `cover embed`"),
         ("search one.npy moves/train/a/0.mp4", "moves/train/a/0.mp4 is no id in one.npy; name the run that "),
         ("search one.npy moves/train/a/0.mp4 --run runs/other", "the features are of another model than runs/other/"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(cover: Cover, command: str, message: str) -> None:
     pytest.importorskip("faiss")
+    Path("photo.parquet").write_bytes(Path("photo.jpg").read_bytes())
     if "one.npy" in command:
         cover("embed", "runs/run", "photo.jpg", "--out", "one.npy")
     answer = cover(*command.split())

@@ -14,13 +14,13 @@ import cover
 
 SOURCE = Path(cover.__file__).parent
 LEVELS = (
-    "errors progress | clip recipe | catalog | media | mixture models preparation | training | evaluation | "
-    "inference probing | trained | answers plan | probe | embed run | demo rehearsal | cli"
+    "errors progress | clip recipe whole_files | catalog | media | mixture models preparation | training | "
+    "evaluation | inference probing | trained | answers plan | probe | embed run | demo rehearsal | cli"
 )
 LEVEL_OF = {stage: level for level, stages in enumerate(LEVELS.split("|")) for stage in stages.split()}
 WORLD = "world"
 MAY_IMPORT_WORLD = {"demo", "cli"}
-WORLD_MAY_IMPORT = {"errors", "progress", "catalog", "media"}
+WORLD_MAY_IMPORT = {"errors", "progress", "whole_files", "catalog", "media"}
 
 
 def imports() -> Iterator[tuple[str, str, str]]:

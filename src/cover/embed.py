@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from cover.catalog.manifest import Manifest
 from cover.clip import UNREADABLE
-from cover.errors import CheckpointError, CoverError
+from cover.errors import CheckpointError, CoverError, DecodeError
 from cover.evaluation.views import SampleViews
 from cover.inference.feature_table import FeatureTable
 from cover.inference.views import Views
@@ -24,19 +25,27 @@ from cover.progress import track
 from cover.trained import TrainedRun
 from cover.training.signals import StopSignal
 
+logger = logging.getLogger(__name__)
+
 
 def embed(run: TrainedRun, files: Sequence[Path], manifests: Sequence[Manifest]) -> FeatureTable | signal.Signals:
     """Features of files, whose ids are their paths, and of the samples of manifests, whose ids are sample ids.
 
-    A feature is that of one view, the centre crop of a single clip. Samples of a manifest that cannot be decoded are
-    named in the log and left out; features of manifests are kept beside the run, in the store of linear probes.
+    A feature is that of one view, the centre crop of a single clip. What cannot be decoded is named in the log and left
+    out; features of manifests are kept beside the run, in the store of linear probes.
     Returns the signal that interrupted the work on manifests; the same call goes on from there.
-    Raises CoverError for an id that occurs twice, and DecodeError for a file that cannot be decoded.
+    Raises CoverError for an id that occurs twice, and where nothing can be decoded.
     """
     check_ids([str(file) for file in files] + [row.sample_id for manifest in manifests for row in manifest])
     digest = backbone_digest(run.model)
-    features = [embed_file(run, file) for file in track(files, "features of files")]
-    names: list[tuple[str, str, str | None]] = [(str(file), str(file), None) for file in files]
+    features: list[npt.NDArray[np.float32]] = []
+    names: list[tuple[str, str, str | None]] = []
+    for file in track(files, "features of files"):
+        try:
+            features.append(embed_file(run, file))
+            names.append((str(file), str(file), None))
+        except DecodeError as error:
+            logger.warning("%s", error)
     store = feature_store(run, digest)
     for manifest in manifests:
         samples = SampleViews(_reader(run, manifest), num_clips=1, num_crops=1, order="normal")
@@ -53,7 +62,7 @@ def embed(run: TrainedRun, files: Sequence[Path], manifests: Sequence[Manifest])
             if is_readable
         ]
     if not features:
-        raise CoverError("there are no clips to embed; give files, or --manifest with one that holds readable samples")
+        raise CoverError("there are no clips to embed; give files that can be read, or a --manifest of such")
     ids, paths, classes = (list(values) for values in zip(*names, strict=True))
     return FeatureTable(ids, paths, classes, np.stack(features), digest)
 

@@ -56,7 +56,7 @@ class TrainedRun:
         folder = checkpoint.parent.parent
         if not (folder / "recipe.toml").exists():
             raise CheckpointError(
-                f"{folder} holds no recipe.toml; give the folder of a run that `cover train` has written"
+                f"{path} is no run: {folder / 'recipe.toml'} is missing; give a folder that `cover train` has written"
             )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model(checkpoint).to(device)
@@ -121,14 +121,16 @@ class TrainedRun:
                 raise CheckpointError(f"{self.folder} has no head {head!r}; its heads are {', '.join(known)}")
         return {head: known[head] for head in heads or known}
 
-    def explain(self, file: Path, head: str, class_name: str | None = None) -> Explanation:
+    def explain(self, file: Path, head: str | None = None, class_name: str | None = None) -> Explanation:
         """What spoke for a class of a head in a video or image file; the most probable class by default.
 
-        Computes in float32. Raises CoverError for a head or class that is not there, and DecodeError.
+        head: may be left out where there is but one. Computes in float32.
+        Raises CoverError for a head or class that is not there, and DecodeError.
         """
-        heads = self.model.config.heads
-        if head not in heads:
-            raise CheckpointError(f"{self.folder} has no head {head!r}; its heads are {', '.join(heads)}")
+        heads = self.class_names([head] if head else [])
+        if len(heads) > 1:
+            raise CheckpointError(f"no head is named, and one is explained; give --head, one of {', '.join(heads)}")
+        (head,) = heads
         return explain_file(
             lambda frames: self.predict_heads(frames)[head],
             lambda frames, label: attribute(self.model, frames.to(self.device), head, label),
@@ -229,6 +231,10 @@ def compare_runs(
     from cover.evaluation.report import write_report, write_whole  # loads matplotlib, which nothing else here needs
 
     comparison = compare(load_records(runs))
+    if not comparison.policy_rows:
+        raise CheckpointError(
+            f"{runs[0]} has no results, nor any other run that is named; `cover evaluate` writes them"
+        )
     strips: dict[str, list[Strip]] = {}
     frames: dict[str, dict[str, NDArray[np.uint8]]] = {row.dataset: {} for row in comparison.policy_rows}
     for record in comparison.records:

@@ -71,3 +71,11 @@ def test_table_2_has_a_row_a_run_and_dataset_seen_in_several_orders(make_run: Ma
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"holds no recipe.toml; give the folder of a run"):
         load_records([tmp_path])
+
+
+@pytest.mark.parametrize("name", ["recipe.toml", "mixture.json", "metrics.jsonl", "evaluation/moves-test-normal.json"])
+def test_a_damaged_file_of_a_run_is_named(make_run: MakeRun, make_result: MakeResult, name: str) -> None:
+    run = make_run("co", "cotrain", ["moves"], [make_result("moves", 0.6)])
+    (run / name).write_text('{"cut": ')
+    with pytest.raises(CheckpointError, match=f"co/{name} is damaged .*; restore it, or leave out the run"):
+        load_records([run])

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pyarrow.csv
 
 from cover.catalog.manifest import Manifest
 from cover.errors import ManifestError
+from cover.whole_files import whole_file
 
 COLUMNS = ("dataset", "split", "sample_id", "reason", "match")
 _READ = list(COLUMNS[:3])
@@ -27,13 +27,8 @@ def write_exclusions(path: Path, lines: Sequence[tuple[str, ...]]) -> None:
     """Write a list of which each line has the values of COLUMNS. The file appears whole or not at all."""
     columns = zip(*lines, strict=True) if lines else [()] * len(COLUMNS)
     table = pa.table({name: pa.array(values, pa.string()) for name, values in zip(COLUMNS, columns, strict=True)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as unfinished:
         pyarrow.csv.write_csv(table, unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read_exclusions(paths: Sequence[Path]) -> pa.Table:

@@ -14,7 +14,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +28,7 @@ import pyarrow.csv
 
 from cover.catalog.suffixes import Kind
 from cover.errors import ManifestError
+from cover.whole_files import whole_file
 
 SCHEMA = pa.schema(
     [
@@ -222,7 +222,6 @@ def write_manifest(
     folder = path.parent.resolve()
     stored_root = str(root.relative_to(folder) if root.is_relative_to(folder) else root)
     metadata = {"name": name, "kind": kind, "split": split, "class_names": list(class_names), "root": stored_root}
-    path.parent.mkdir(parents=True, exist_ok=True)
     return _save(path, table.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()}))
 
 
@@ -242,13 +241,8 @@ def write_findings(manifest: Manifest, findings: Mapping[str, Sequence[Any]]) ->
 
 
 def _save(path: Path, table: pa.Table) -> Manifest:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with pa.ipc.new_file(unfinished, table.schema) as writer:
-            writer.write_table(table)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path) as unfinished, pa.ipc.new_file(unfinished, table.schema) as writer:
+        writer.write_table(table)
     return Manifest.open(path)
 
 

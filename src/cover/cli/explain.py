@@ -14,8 +14,10 @@ from cover.cli.app import Out, Run, app, console
 def explain(
     run: Run,
     file: Annotated[Path, typer.Argument(help="A video or an image.")],
-    head: Annotated[str, typer.Option(help="The dataset in whose classes it is named.")],
     out: Out,
+    head: Annotated[
+        str | None, typer.Option(help="The dataset in whose classes it is named; may be left out if there is but one.")
+    ] = None,
     class_name: Annotated[str | None, typer.Option("--class", help="Default: the most probable class.")] = None,
 ) -> None:
     """Show which patches of which frames spoke for a class, where the model looked, and whether time mattered.

@@ -15,26 +15,35 @@ from cover.errors import CoverError
 def embed(
     run: Run,
     out: Annotated[Path, typer.Option(help="The .parquet or .npy file to write.")],
-    files: Annotated[list[Path] | None, typer.Argument(help="Videos and images.")] = None,
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Videos, images, folders, patterns, @LIST, or -; as for predict.")
+    ] = None,
     manifest: Annotated[list[Path] | None, typer.Option(help="All samples of a manifest; may be repeated.")] = None,
 ) -> None:
-    """Write a feature of each clip, for search and clustering: the class token after the final norm."""
+    """Write a feature of each clip, for search and clustering: the class token after the final norm.
+
+    Clips that cannot be read are named and left out. Exit code 0: all were read; 1: some were not; 2: a mistake in the
+    call.
+    """
     from cover.catalog.manifest import Manifest
     from cover.embed import embed as embed_clips
     from cover.inference.feature_table import FeatureTable, check_suffix
+    from cover.inference.inputs import Inputs
     from cover.trained import TrainedRun
 
     check_suffix(out)
     manifests = [Manifest.open(path) for path in manifest or ()]
-    table = embed_clips(TrainedRun.open(run), files or [], manifests)
+    paths = list(Inputs(files or ()))
+    table = embed_clips(TrainedRun.open(run), paths, manifests)
     if not isinstance(table, FeatureTable):
         console().print("interrupted and saved; the same command goes on from here")
         raise typer.Exit(128 + table)
     table.save(out)
-    num_clips = len(files or ()) + sum(map(len, manifests))
-    left_out = f", {num_clips - len(table.ids):,} unreadable left out" if num_clips > len(table.ids) else ""
+    num_unreadable = len(paths) + sum(map(len, manifests)) - len(table.ids)
+    left_out = f", {num_unreadable:,} unreadable left out" if num_unreadable else ""
     clips, width = table.features.shape
     console().print(f"{out}: {clips:,} clips, {width} features each{left_out}", highlight=False, soft_wrap=True)
+    raise typer.Exit(num_unreadable > 0)
 
 
 @app.command()

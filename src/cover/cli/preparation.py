@@ -167,6 +167,6 @@ def print_leaks(manifests: list[Manifest], pool: Pool | None, out: Path | None) 
         terminal.print("no training sample occurs in an evaluation split")
     if out:
         write_leaks(out, leaks)
-        hint = f"written to {out}; leave them out with: --set 'data.exclude=[\"{out}\"]'"
-        terminal.print(hint, soft_wrap=True, markup=False)
+        hint = f"; leave them out with: --set 'data.exclude=[\"{out}\"]'" if leaks else ", which lists none"
+        terminal.print(f"written to {out}{hint}", soft_wrap=True, markup=False)
     return bool(leaks)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cover.errors import CheckpointError
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult
+
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class RunRecord:
 def load_records(runs: Sequence[Path]) -> list[RunRecord]:
     """Read run folders; two with the same folder name go by their whole paths.
 
-    Raises CheckpointError for a folder that is no run.
+    Raises CheckpointError for a folder that is no run, or a file in it that is damaged.
     """
     folder_names = [run.resolve().name for run in runs]
     return [
@@ -64,26 +66,29 @@ def _load_record(run: Path, name: str) -> RunRecord:
     recipe_file = run / "recipe.toml"
     if not recipe_file.is_file():
         raise CheckpointError(f"{run} holds no recipe.toml; give the folder of a run that `cover train` has written")
-    recipe_text = recipe_file.read_text(encoding="utf-8")
     lines = _read_lines(run / "metrics.jsonl")
     return RunRecord(
         name=name,
         folder=run,
-        recipe=tomllib.loads(recipe_text),
-        recipe_text=recipe_text,
+        recipe=_parsed(recipe_file, tomllib.loads),
+        recipe_text=recipe_file.read_text(encoding="utf-8"),
         mixture=_read_json(run / "mixture.json"),
         training=[line for line in lines if "datasets" in line],
         validation=[line for line in lines if "val" in line],
-        results=[
-            DatasetResult.from_json(file.read_text(encoding="utf-8"))
-            for file in sorted((run / "evaluation").glob("*.json"))
-        ],
+        results=[_parsed(file, DatasetResult.from_json) for file in sorted((run / "evaluation").glob("*.json"))],
     )
 
 
 def _read_json(file: Path) -> Any:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    return _parsed(file, json.loads) if file.is_file() else []
 
 
 def _read_lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+    return _parsed(file, lambda text: [json.loads(line) for line in text.splitlines()]) if file.is_file() else []
+
+
+def _parsed(file: Path, parse: Callable[[str], Parsed]) -> Parsed:
+    try:
+        return parse(file.read_text(encoding="utf-8"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file} is damaged ({error}); restore it, or leave out the run") from error

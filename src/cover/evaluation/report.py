@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from cover.evaluation.orders import FRAME_ORDERS
 from cover.evaluation.plots import accuracy_figure, curves_figure, run_colors
 from cover.evaluation.sections import DatasetSection, dataset_section
 from cover.evaluation.strips import Strip
+from cover.whole_files import whole_file
 
 
 def write_report(
@@ -51,10 +51,8 @@ def write_report(
 
 def write_whole(out: Path, text: str) -> None:
     """Write a file that appears whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(out)
+    with whole_file(out) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def _sections(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cover.evaluation.intervals import Estimate, share
 from cover.evaluation.orders import FrameOrder
+from cover.whole_files import whole_file
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,8 @@ class DatasetResult:
     def save(self, run: Path) -> Path:
         """Write RUN/evaluation/<dataset>-<split>-<order>.json, whole or not at all, and return its path."""
         path = result_file(run, self.dataset, self.split, self.order)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(self.to_json(), encoding="utf-8")
-        os.replace(temporary, path)
+        with whole_file(path) as unfinished:
+            unfinished.write_text(self.to_json(), encoding="utf-8")
         return path
 
 

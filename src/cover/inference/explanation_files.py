@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from cover.inference.explain import Explanation
 from cover.inference.heatmaps import PANELS_SIZE_PX, STYLE, panels_figure, strip_figure
-from cover.inference.whole_files import in_place_of
 from cover.progress import track
+from cover.whole_files import whole_file
 
 STRIP_FILE, VIDEO_FILE, JSON_FILE = "strip.png", "overlay.mp4", "explanation.json"
 STRIP_DPI = 150
@@ -23,16 +23,15 @@ MIN_SECONDS_A_FRAME = 0.3
 
 def write_explanation(explanation: Explanation, out: Path) -> list[Path]:
     """Write strip, video (not of an image) and numbers into a folder; each file whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
     is_video = explanation.kind == "video"
     with mpl.rc_context(STYLE):
-        with in_place_of(out / STRIP_FILE) as file:
+        with whole_file(out / STRIP_FILE) as file:
             figure = strip_figure(explanation) if is_video else panels_figure(explanation, 0)
             figure.savefig(file, format="png", dpi=STRIP_DPI)
         if is_video:
-            with in_place_of(out / VIDEO_FILE) as file:
+            with whole_file(out / VIDEO_FILE) as file:
                 _write_video(explanation, file)
-    with in_place_of(out / JSON_FILE) as file:
+    with whole_file(out / JSON_FILE) as file:
         file.write_text(explanation.to_json())
     return [out / name for name in (STRIP_FILE, VIDEO_FILE, JSON_FILE) if is_video or name != VIDEO_FILE]
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cover.errors import CoverError
-from cover.inference.whole_files import in_place_of
+from cover.whole_files import whole_file
 
 SUFFIXES = (".parquet", ".npy")
 _METADATA_KEY = b"cover"
@@ -36,14 +36,13 @@ class FeatureTable:
 
     def save(self, path: Path) -> None:
         """Write a .parquet, or a .npy and the ids beside it, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".parquet":
-            with in_place_of(path) as unfinished:
+            with whole_file(path) as unfinished:
                 pq.write_table(self._arrow(), unfinished)
             return
-        with in_place_of(ids_file(path)) as unfinished:
+        with whole_file(ids_file(path)) as unfinished:
             unfinished.write_text(json.dumps({"backbone": self.backbone, "ids": self.ids}, indent=0) + "\n")
-        with in_place_of(path) as unfinished, unfinished.open("wb") as file:
+        with whole_file(path) as unfinished, unfinished.open("wb") as file:
             np.save(file, self.features)
 
     @classmethod
@@ -65,7 +64,7 @@ class FeatureTable:
             ids, paths, classes = (table[name].to_pylist() for name in ("id", "path", "class"))
             return cls(ids, paths, classes, features, backbone)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            raise CoverError(f"{path} holds no features ({error}); write it with `cover embed`") from None
+            raise CoverError(f"{path} is no table of features; write it with `cover embed`") from error
 
     def _arrow(self) -> pa.Table:
         feature = pa.FixedSizeListArray.from_arrays(pa.array(self.features.ravel()), self.features.shape[1])

@@ -22,8 +22,9 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from cover.inference.files import for_suffix, whole_file
+from cover.inference.files import for_suffix
 from cover.inference.predict import Prediction
+from cover.whole_files import whole_file
 
 Write = Callable[[Prediction], None]
 

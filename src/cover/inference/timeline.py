@@ -12,10 +12,12 @@ from pathlib import Path
 
 import torch
 
+from cover.errors import CoverError
 from cover.inference.ahead import one_ahead
 from cover.inference.moments import Scores, moments
 from cover.inference.predict import PredictHeads
 from cover.inference.segments import Segment, find_segments
+from cover.inference.views import media_kind
 from cover.inference.windows import Window, WindowFormat, sliding_windows
 from cover.media.stream import FrameStream
 from cover.progress import track
@@ -50,8 +52,12 @@ def find_timeline(
 
     class_names: of each head, in label order. batch_size: windows a forward pass; as many more are decoded meanwhile.
 
-    Raises DecodeError, naming the file, when it gives no frames.
+    Raises CoverError for an image or a folder, and DecodeError, naming the file, when it gives no frames.
     """
+    if file.is_dir() or (file.is_file() and media_kind(file) == "image"):
+        raise CoverError(
+            f"{file} is no video file, of which a timeline is made; images and folders are for `cover predict`"
+        )
     stream = FrameStream(file, step_seconds=window.step_seconds, short_side_px=window.crop_px)
     windows = sliding_windows(map(window.cut, stream), window.num_frames, window.stride)
     batches = iter(lambda: list(islice(windows, batch_size)), [])

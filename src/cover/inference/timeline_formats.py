@@ -21,9 +21,10 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
-from cover.inference.files import for_suffix, whole_file
+from cover.inference.files import for_suffix
 from cover.inference.segments import Segment
 from cover.inference.timeline import Timeline
+from cover.whole_files import whole_file
 
 
 def timeline_table(timeline: Timeline) -> Table:

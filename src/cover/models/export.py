@@ -106,6 +106,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
+    except OSError as error:
+        raise CoverError(f"{folder} cannot be written ({error.strerror}); name another place") from error
+    try:
         yield aside
         aside.replace(folder.resolve())
     finally:
