@@ -9,7 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from cover.inference.ahead import one_ahead
@@ -33,10 +36,20 @@ class Timeline:
     segments: tuple[Segment, ...]
 
 
+class Frames(Protocol):
+    """What a FrameStream is: uint8 [Y,X,3] of each step of a video, and its duration, which may change on the way."""
+
+    @property
+    def duration_seconds(self) -> float | None: ...
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]: ...
+
+
 def find_timeline(
     predict_heads: PredictHeads,
     file: Path,
     *,
+    frames: Frames | None = None,
     class_names: Mapping[str, Sequence[str]],
     window: WindowFormat,
     top: int = 1,
@@ -48,11 +61,12 @@ def find_timeline(
     A moment has the mean probabilities of the windows that contain it. A segment is a time in which a class is among
     the `top` of its head and has at least the probability `threshold`.
 
+    frames: of the file, one each `window.step_seconds`, where they are decoded already.
     class_names: of each head, in label order. batch_size: windows a forward pass; as many more are decoded meanwhile.
 
     Raises DecodeError, naming the file, when it gives no frames.
     """
-    stream = FrameStream(file, step_seconds=window.step_seconds, short_side_px=window.crop_px)
+    stream = frames or FrameStream(file, step_seconds=window.step_seconds, short_side_px=window.crop_px)
     windows = sliding_windows(map(window.cut, stream), window.num_frames, window.stride)
     batches = iter(lambda: list(islice(windows, batch_size)), [])
     tracked = track(one_ahead(batches), file.name[:44], _num_batches(stream, window, batch_size), unit="batches")
@@ -90,7 +104,7 @@ def _scored(
             yield window.start, {head: values[index] for head, values in probabilities.items()}
 
 
-def _num_batches(stream: FrameStream, window: WindowFormat, batch_size: int) -> int | None:
+def _num_batches(stream: Frames, window: WindowFormat, batch_size: int) -> int | None:
     if stream.duration_seconds is None:
         return None
     num_frames = round(stream.duration_seconds / window.step_seconds)
