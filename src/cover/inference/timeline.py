@@ -66,7 +66,9 @@ def find_timeline(
 
     Raises DecodeError, naming the file, when it gives no frames.
     """
-    stream = frames or FrameStream(file, step_seconds=window.step_seconds, short_side_px=window.crop_px)
+    stream = (
+        FrameStream(file, step_seconds=window.step_seconds, short_side_px=window.crop_px) if frames is None else frames
+    )
     windows = sliding_windows(map(window.cut, stream), window.num_frames, window.stride)
     batches = iter(lambda: list(islice(windows, batch_size)), [])
     tracked = track(one_ahead(batches), file.name[:44], _num_batches(stream, window, batch_size), unit="batches")

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Res
 from starlette.exceptions import HTTPException
 
 from cover import __version__
-from cover.errors import CoverError
+from cover.errors import CoverError, DecodeError
 from cover.inference.windows import WINDOW_SECONDS
 from cover.serving.bodies import (
     ErrorBody,
@@ -121,7 +121,10 @@ def _add_facts(app: FastAPI, service: Service, samples: list[Sample], metrics: M
         """The file of a sample, as it is."""
         if not 0 <= number < len(samples):
             raise HTTPException(404, f"there is no sample {number}; GET /samples lists them")
-        return Response(samples[number].read(), media_type="application/octet-stream")
+        try:
+            return Response(samples[number].read(), media_type="application/octet-stream")
+        except (OSError, DecodeError) as error:
+            raise HTTPException(404, f"the file of sample {number} has gone; take another") from error
 
     @app.get("/healthz")
     async def healthz() -> HealthBody:

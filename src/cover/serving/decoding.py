@@ -38,7 +38,7 @@ from cover.serving.limits import Limits, Refusal, Refused
 CONTAINERS = "asf,avi,flv,gif,image2,matroska,webm,mov,mp4,mpeg,mpegts,mpegvideo,ogg,webp_pipe"
 """FFmpeg's names of what is opened: no playlists, which are text that names other files."""
 
-_UNKNOWN = Refusal(415, "this is neither a video nor an image of a known format; send for example MP4, WebM, JPEG, PNG")
+_UNKNOWN = "this opens neither as a video nor as an image; send a whole file, for example MP4, WebM, JPEG or PNG"
 
 
 class Job(NamedTuple):
@@ -129,7 +129,7 @@ def _check_container(path: Path) -> None:
     try:
         av.open(str(path), options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS}).close()
     except (av.FFmpegError, ValueError) as error:
-        raise Refused(_UNKNOWN.status, _UNKNOWN.reason) from error
+        raise Refused(415, _UNKNOWN) from error
 
 
 def _probe(path: Path, kind: Kind) -> MediaInfo:

@@ -73,7 +73,7 @@ class Gate:
         if self._num_uploads >= self._max_uploads:
             return Refusal(429, f"{self._num_uploads} uploads are in progress; come again in {RETRY_AFTER_SECONDS} s")
         length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length[:20]) > self._limits.max_bytes:
+        if length.isdecimal() and int(length) > self._limits.max_bytes:
             return self._too_large()
         return None
 

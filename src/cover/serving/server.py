@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -38,6 +39,7 @@ def serve(run: Path, settings: Settings, report: Callable[[str], None]) -> None:
     Raises CheckpointError for no run, CoverError for an address that cannot be had.
     """
     metrics = Metrics()
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # bad forms are answered, not logged
     # uvicorn raises the signal that ended it once more, when it is done; then all else has to be cleared away, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
