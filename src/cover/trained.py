@@ -24,7 +24,7 @@ from cover.evaluation.record import load_records
 from cover.evaluation.result import DatasetResult, result_file
 from cover.evaluation.strips import Strip, frames_of, sample_strips
 from cover.evaluation.terminal import print_comparison
-from cover.inference.explain import Explanation, explain_file
+from cover.inference.explain import Explanation, FileClip, explain_clip, label_of, read_file_clip
 from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import default_short_side_px
@@ -121,25 +121,27 @@ class TrainedRun:
                 raise CheckpointError(f"{self.folder} has no head {head!r}; its heads are {', '.join(known)}")
         return {head: known[head] for head in heads or known}
 
-    def explain(self, file: Path, head: str | None = None, class_name: str | None = None) -> Explanation:
-        """What spoke for a class of a head in a video or image file; the most probable class by default.
+    def explain(self, file: Path | FileClip, head: str | None = None, class_name: str | None = None) -> Explanation:
+        """What spoke for a class of a head in a video or image, a file or decoded already; the most probable class by
+        default.
 
         head: may be left out where there is but one. Computes in float32.
         Raises CoverError for a head or class that is not there, and DecodeError.
         """
-        heads = self.class_names([head] if head else [])
+        heads, config = self.class_names([head] if head else []), self.model.config
         if len(heads) > 1:
             raise CheckpointError(f"no head is named, and one is explained; give --head, one of {', '.join(heads)}")
-        (head,) = heads
-        return explain_file(
+        ((head, class_names),) = heads.items()
+        label = None if class_name is None else label_of(class_name, class_names, head)
+        if isinstance(file, Path):
+            file = read_file_clip(file, num_frames=config.num_frames, crop_px=config.image_size_px)
+        return explain_clip(
             lambda frames: self.predict_heads(frames)[head],
             lambda frames, label: attribute(self.model, frames.to(self.device), head, label),
             file,
             head=head,
-            class_names=heads[head],
-            class_name=class_name,
-            num_frames=self.model.config.num_frames,
-            crop_px=self.model.config.image_size_px,
+            class_names=class_names,
+            label=label,
         )
 
     def strips(self, split: str, num_samples: int) -> list[Strip]:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from cover.errors import CoverError
-from cover.inference.explain import Explanation, explain_file
+from cover.inference.explain import Explanation, explain_clip, label_of, read_file_clip
 from cover.inference.explanation_files import write_explanation
 from cover.inference.heatmaps import headline
 from cover.models.attribution import Attribution
@@ -34,9 +34,9 @@ def attribute(frames_TCYX: Tensor, label: int) -> Attribution:
 
 
 def explain(path: Path, class_name: str | None = None) -> Explanation:
-    return explain_file(
-        predict, attribute, path, head="doors", class_names=CLASSES, class_name=class_name, num_frames=4, crop_px=32
-    )
+    label = None if class_name is None else label_of(class_name, CLASSES, "doors")
+    clip = read_file_clip(path, num_frames=4, crop_px=32)
+    return explain_clip(predict, attribute, clip, head="doors", class_names=CLASSES, label=label)
 
 
 @pytest.fixture

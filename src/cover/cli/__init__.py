@@ -11,6 +11,7 @@ from cover.cli import (  # noqa: F401  (importing adds their commands)
     features,
     inference,
     preparation,
+    serve,
     training,
     use,
 )

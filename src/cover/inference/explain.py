@@ -102,28 +102,44 @@ class Explanation:
         return json.dumps(values, indent=2) + "\n"
 
 
-def explain_file(
+@dataclass(frozen=True)
+class FileClip:
+    """What of a file is explained: the centre crop of a single clip. frames: uint8 [T,C,Y,X].
+
+    times_seconds: of the frames; None for an image, and where the file does not tell its duration.
+    """
+
+    file: Path
+    kind: Kind
+    frames: Tensor
+    times_seconds: tuple[float, ...] | None
+
+
+def read_file_clip(path: Path, *, num_frames: int, crop_px: int) -> FileClip:
+    """Decode a video, an image, or a folder of frames. Raises DecodeError, naming the file."""
+    views = Views(num_frames, crop_px, num_crops=1).read(path)
+    times_seconds = _times_seconds(path, num_frames) if views.kind == "video" else None
+    return FileClip(path, views.kind, views.frames[:, 0], times_seconds)
+
+
+def explain_clip(
     predict: PredictHead,
     attribute: AttributeClass,
-    path: Path,
+    clip: FileClip,
     *,
     head: str,
     class_names: Sequence[str],
-    class_name: str | None,
-    num_frames: int,
-    crop_px: int,
+    label: int | None,
 ) -> Explanation:
-    """Explain a class of a head for a video or image file; the most probable class if `class_name` is None.
+    """Explain a class of a head for a clip, by its label; the most probable class if that is None.
 
-    class_names: of the head, in label order. Raises CoverError for a class that is not among them, and DecodeError.
+    class_names: of the head, in label order.
     """
-    label = None if class_name is None else label_of(class_name, class_names, head)
-    views = Views(num_frames, crop_px, num_crops=1).read(path)
-    kind, clip = views.kind, views.frames[:, 0]
-    probabilities = predict(clip[:, None])[0].softmax(0)
+    is_video, frames = clip.kind == "video", clip.frames
+    probabilities = predict(frames[:, None])[0].softmax(0)
     predicted = int(probabilities.argmax())
     label = predicted if label is None else label
-    relevance, rollout = attribute(clip, label)
+    relevance, rollout = attribute(frames, label)
 
     def sensitivity(frames: Tensor) -> Sensitivity:
         changed = predict(frames[:, None])[0].softmax(0)
@@ -131,18 +147,18 @@ def explain_file(
 
     strongest = int(relevance.numpy().sum((1, 2)).argmax())
     return Explanation(
-        file=path,
-        kind=kind,
+        file=clip.file,
+        kind=clip.kind,
         head=head,
         class_name=class_names[label],
         probability=float(probabilities[label]),
         predicted=class_names[predicted],
-        frames=clip.permute(0, 2, 3, 1).numpy(),
-        times_seconds=_times_seconds(path, num_frames) if kind == "video" else None,
+        frames=frames.permute(0, 2, 3, 1).numpy(),
+        times_seconds=clip.times_seconds,
         relevance=relevance.numpy(),
         rollout=rollout.numpy(),
-        backwards=sensitivity(clip.flip(0)) if kind == "video" else None,
-        frozen=sensitivity(clip[torch.full((num_frames,), strongest)]) if kind == "video" else None,
+        backwards=sensitivity(frames.flip(0)) if is_video else None,
+        frozen=sensitivity(frames[torch.full((len(frames),), strongest)]) if is_video else None,
     )
 
 

@@ -9,7 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from cover.errors import CoverError
@@ -35,10 +38,20 @@ class Timeline:
     segments: tuple[Segment, ...]
 
 
+class Frames(Protocol):
+    """What a FrameStream is: uint8 [Y,X,3] of each step of a video, and its duration, which may change on the way."""
+
+    @property
+    def duration_seconds(self) -> float | None: ...
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]: ...
+
+
 def find_timeline(
     predict_heads: PredictHeads,
     file: Path,
     *,
+    frames: Frames | None = None,
     class_names: Mapping[str, Sequence[str]],
     window: WindowFormat,
     top: int = 1,
@@ -50,18 +63,20 @@ def find_timeline(
     A moment has the mean probabilities of the windows that contain it. A segment is a time in which a class is among
     the `top` of its head and has at least the probability `threshold`.
 
+    frames: of the file, one each `window.step_seconds`, where they are decoded already.
     class_names: of each head, in label order. batch_size: windows a forward pass; as many more are decoded meanwhile.
 
     Raises CoverError for an image or a folder, and DecodeError, naming the file, when it gives no frames.
     """
-    if file.is_dir() or (file.is_file() and media_kind(file) == "image"):
-        raise CoverError(
-            f"{file} is no video file, of which a timeline is made; images and folders are for `cover predict`"
-        )
-    stream = FrameStream(file, step_seconds=window.step_seconds, short_side_px=window.crop_px)
-    windows = sliding_windows(map(window.cut, stream), window.num_frames, window.stride)
+    if frames is None:
+        if file.is_dir() or (file.is_file() and media_kind(file) == "image"):
+            raise CoverError(
+                f"{file} is no video file, of which a timeline is made; images and folders are for `cover predict`"
+            )
+        frames = FrameStream(file, step_seconds=window.step_seconds, short_side_px=window.crop_px)
+    windows = sliding_windows(map(window.cut, frames), window.num_frames, window.stride)
     batches = iter(lambda: list(islice(windows, batch_size)), [])
-    tracked = track(one_ahead(batches), file.name[:44], _num_batches(stream, window, batch_size), unit="batches")
+    tracked = track(one_ahead(batches), file.name[:44], _num_batches(frames, window, batch_size), unit="batches")
     segments = find_segments(
         moments(_scored(predict_heads, tracked, class_names), window.num_frames),
         class_names=class_names,
@@ -69,7 +84,7 @@ def find_timeline(
         top=top,
         threshold=threshold,
     )
-    duration_seconds = stream.duration_seconds or 0.0
+    duration_seconds = frames.duration_seconds or 0.0
     return Timeline(
         file,
         duration_seconds,
@@ -96,7 +111,7 @@ def _scored(
             yield window.start, {head: values[index] for head, values in probabilities.items()}
 
 
-def _num_batches(stream: FrameStream, window: WindowFormat, batch_size: int) -> int | None:
+def _num_batches(stream: Frames, window: WindowFormat, batch_size: int) -> int | None:
     if stream.duration_seconds is None:
         return None
     num_frames = round(stream.duration_seconds / window.step_seconds)

@@ -52,9 +52,9 @@ def run_in_processes(
     Raises CoverError when a worker cannot even start.
     """
     todo = iter(items)
-    workers: list[_Worker[Item, Result]] = []
+    workers: list[Worker[Item, Result]] = []
     try:
-        workers += [_Worker(function, timeout_seconds) for _ in range(num_processes)]
+        workers += [Worker(function, timeout_seconds) for _ in range(num_processes)]
         while True:
             for worker in workers:
                 worker.give(islice(todo, _ITEMS_AHEAD - len(worker.items)))
@@ -73,8 +73,8 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Worker(Generic[Item, Result]):
-    """A process and the items that it has, in the order of its work."""
+class Worker(Generic[Item, Result]):
+    """A process and the items that it has, in the order of its work. Arguments as in `run_in_processes`."""
 
     def __init__(self, function: Callable[[Item], Result], timeout_seconds: float) -> None:
         self._function = function
@@ -97,6 +97,13 @@ class _Worker(Generic[Item, Result]):
             self.items.append(item)
             with suppress(ConnectionError):  # it has died: `receive` will see that
                 self.connection.send(item)
+
+    def ask(self, item: Item) -> Result | Lost:
+        """The answer to an item, waited for; of a worker that has no other."""
+        self.give([item])
+        while True:
+            for _, answer in self.receive():
+                return answer
 
     def receive(self) -> Iterator[tuple[Item, Result | Lost]]:
         """What the worker has to say: at most one item is done."""

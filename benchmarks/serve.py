@@ -1,0 +1,122 @@
+"""How many requests `cover serve` answers, how fast, and whether damaged files harm it.
+
+    python benchmarks/serve.py runs/cotrain
+
+Starts the server, lets 50 clients send 20 samples of the run's datasets each, then sends 200 damaged files. A client
+that is told 429 comes again when it was told to. Fails where a request gets a 5xx or no answer, the server dies, or
+something is left in the temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+NUM_CLIENTS, NUM_REQUESTS, NUM_DAMAGED = 50, 20, 200
+
+
+@contextmanager
+def server(run: Path, folder: Path) -> Iterator[str]:
+    """The address of a server whose temporary files are in `folder`."""
+    command = [sys.executable, "-m", "cover.cli", "serve", str(run), "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(folder)}
+    ) as server:
+        assert server.stdout is not None
+        line = next(line for line in server.stdout if " at http" in line)
+        yield line.split(" at ")[1].split(";")[0]
+        assert server.poll() is None, "the server has died"
+        assert not [path for kept in folder.glob("cover-serve-*") for path in kept.iterdir()], "an upload was kept"
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+    assert not list(folder.glob("cover-serve-*"))
+
+
+def samples_of(address: str) -> list[bytes]:
+    samples = httpx.get(f"{address}/samples").json()
+    return [httpx.get(f"{address}/samples/{sample['number']}").content for sample in samples]
+
+
+def load(address: str, files: list[bytes]) -> None:
+    """Print the rate, and the seconds that an answer took, without those of requests that were told to come again."""
+    statuses, seconds = Counter[int](), list[float]()
+
+    def ask(client_number: int) -> None:
+        with httpx.Client(base_url=address, timeout=120) as client:
+            for request in range(NUM_REQUESTS):
+                file = files[(client_number + request) % len(files)]
+                while True:
+                    began = time.perf_counter()
+                    answer = client.post("/predict", files={"file": file})
+                    statuses[answer.status_code] += 1
+                    if answer.status_code != 429:
+                        seconds.append(time.perf_counter() - began)
+                        break
+                    time.sleep(float(answer.headers["Retry-After"]))
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(NUM_CLIENTS) as pool:
+        list(pool.map(ask, range(NUM_CLIENTS)))
+    rate = len(seconds) / (time.perf_counter() - began)
+    median, late = np.quantile(seconds, [0.5, 0.95])
+    print(f"{NUM_CLIENTS} clients × {NUM_REQUESTS} requests: statuses {dict(statuses)}")
+    print(f"{rate:.1f} answers/s; p50 {1000 * median:.0f} ms, p95 {1000 * late:.0f} ms")
+    assert set(statuses) <= {200, 429}
+
+
+def damaged(files: list[bytes], rng: np.random.Generator) -> bytes:
+    """One of `files`, and something is wrong with it."""
+    data, other = (bytearray(files[index]) for index in rng.integers(len(files), size=2))
+    place = int(rng.integers(min(len(data), 1024) if rng.random() < 0.5 else len(data)))
+    match rng.integers(5):
+        case 0:
+            del data[place:]
+        case 1:
+            data[place : place + 4] = b"\xff\xff\xff\xff" if rng.random() < 0.5 else b"\x7f\xff\xff\xff"
+        case 2:
+            data[place : place + 200] = rng.bytes(200)
+        case 3:
+            data[place:place] = other
+        case _:
+            data = other[:place] + data
+    return bytes(data)
+
+
+def hostility(address: str, files: list[bytes]) -> None:
+    """Print what becomes of damaged files, sent to each of the three questions in turn."""
+    rng, statuses = np.random.default_rng(0), Counter[int]()
+    head = next(iter(httpx.get(f"{address}/heads").json()["heads"]))
+    with httpx.Client(base_url=address, timeout=120) as client:
+        for number in range(NUM_DAMAGED):
+            path = ("/predict", "/timeline", f"/explain?head={head}")[number % 3]
+            answer = client.post(path, files={"file": (f"../../{number}.mp4", damaged(files, rng))})
+            statuses[answer.status_code] += 1
+            assert answer.is_success or list(answer.json()) == ["error"]
+    print(f"{NUM_DAMAGED} damaged files: statuses {dict(sorted(statuses.items()))}")
+    assert max(statuses) < 500
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    with tempfile.TemporaryDirectory() as folder, server(parser.parse_args().run, Path(folder)) as address:
+        files = samples_of(address)
+        load(address, files)
+        hostility(address, files)
+
+
+if __name__ == "__main__":
+    main()

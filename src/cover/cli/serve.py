@@ -1,0 +1,48 @@
+"""Commands that put a trained run behind a page: serve."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from cover.cli.app import Run, app, console
+from cover.errors import CoverError
+from cover.serving.limits import MEBIBYTE, Limits
+
+_LIMITS = Limits()
+
+
+@app.command("serve")
+def serve_command(
+    run: Run,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is every one of the machine.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 8000,
+    token: Annotated[str | None, typer.Option(envvar="COVER_TOKEN", help="That requests must bring.")] = None,
+    queue: Annotated[int, typer.Option(min=1, help="Uploads in progress; further ones get 429.")] = 32,
+    processes: Annotated[int, typer.Option(min=1, help="That decode uploads.")] = 2,
+    max_mebibytes: Annotated[int, typer.Option(min=1, help="Of an upload.")] = _LIMITS.max_bytes // MEBIBYTE,
+    max_seconds: Annotated[float, typer.Option(min=0.1, help="Of a video.")] = _LIMITS.max_seconds,
+    max_megapixels: Annotated[float, typer.Option(min=0.01, help="Of a frame or image.")] = _LIMITS.max_pixels / 1e6,
+    upload_seconds: Annotated[float, typer.Option(min=1, help="For an upload to arrive.")] = _LIMITS.upload_seconds,
+    decode_seconds: Annotated[float, typer.Option(min=0.1, help="For it to be decoded.")] = _LIMITS.decode_seconds,
+    decode_mebibytes: Annotated[int, typer.Option(min=64, help="Memory that decoding may take.")] = _LIMITS.decode_bytes
+    // MEBIBYTE,
+) -> None:
+    """Answer for videos and images on a page and over HTTP, until Ctrl-C."""
+    try:
+        from cover.serving.server import Settings, serve
+    except ModuleNotFoundError as error:
+        raise CoverError(f"{error.name} is not installed; pip install 'cover-video[serve]'") from error
+
+    limits = Limits(
+        max_bytes=max_mebibytes * MEBIBYTE,
+        upload_seconds=upload_seconds,
+        max_seconds=max_seconds,
+        max_pixels=round(max_megapixels * 1e6),
+        decode_seconds=decode_seconds,
+        decode_bytes=decode_mebibytes * MEBIBYTE,
+    )
+    report = partial(console().print, soft_wrap=True, markup=False, highlight=False)
+    serve(run, Settings(host, port, token, queue, processes, limits), report)

@@ -1,0 +1,175 @@
+"""The HTTP API and the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, File, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+
+from cover import __version__
+from cover.errors import CoverError, DecodeError
+from cover.inference.windows import WINDOW_SECONDS
+from cover.serving.bodies import (
+    ErrorBody,
+    ExplanationBody,
+    HeadsBody,
+    HealthBody,
+    LimitsBody,
+    PredictionBody,
+    SampleBody,
+    TimelineBody,
+)
+from cover.serving.gate import Gate
+from cover.serving.limits import Refused
+from cover.serving.metrics import Metrics
+from cover.serving.samples import Sample
+from cover.serving.service import Service
+
+PAGE = Path(__file__).parent / "page"
+REFUSALS = {400: "not a form, or an empty file", 401: "no token, or a wrong one", 408: "too slow", 413: "too large"}
+REFUSALS |= {415: "no known format", 422: "not to be decoded, or a wrong value", 429: "too many; see Retry-After"}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": text} for status, text in REFUSALS.items()
+}
+
+Upload = Annotated[UploadFile, File(description="A video or an image.")]
+Heads = Annotated[list[str], Query(alias="head", description="Only this head; may be repeated. Default: every head.")]
+Top = Annotated[int, Query(ge=1, le=1000, description="Classes of each head.")]
+
+
+def create_app(
+    service: Service, samples: list[Sample], metrics: Metrics, *, token: str | None, max_uploads: int
+) -> FastAPI:
+    """Arguments as in Gate. What a request may be refused for is one line of JSON, {"error": …}."""
+    app = FastAPI(title="cover serve", version=__version__, docs_url=None, redoc_url=None, responses=_RESPONSES)
+    app.add_middleware(
+        Gate, limits=service.limits, max_uploads=max_uploads, token=token, metrics=metrics
+    )  # outermost but for starlette's own, which answers what is a bug
+    _add_answers(app, service)
+    _add_facts(app, service, samples, metrics)
+    _add_page(app)
+    _add_errors(app)
+    return app
+
+
+def _add_answers(app: FastAPI, service: Service) -> None:
+    @app.post("/predict")
+    def predict(file: Upload, heads: Heads = [], top: Top = 5) -> PredictionBody:  # noqa: B006
+        """The most probable classes of a video or an image."""
+        return service.predict(file.file, heads, top)
+
+    @app.post("/timeline")
+    def timeline(
+        file: Upload,
+        heads: Heads = [],  # noqa: B006
+        window_seconds: Annotated[float, Query(ge=0.5, le=60, description="Shown to the model at a time.")] = (
+            WINDOW_SECONDS
+        ),
+        top: Annotated[int, Query(ge=1, le=10, description="Classes of a head at a time.")] = 1,
+        threshold: Annotated[float, Query(ge=0, le=1, description="Least probability of a class.")] = 0.0,
+    ) -> TimelineBody:
+        """From when to when each head gives a class for a video."""
+        return service.timeline(file.file, heads, window_seconds, top, threshold)
+
+    @app.post("/explain")
+    def explain(
+        file: Upload,
+        head: Annotated[str, Query(description="The head in whose classes it is named.")],
+        class_name: Annotated[str | None, Query(alias="class", description="Default: the most probable class.")] = None,
+    ) -> ExplanationBody:
+        """Which patches of which frames spoke for a class, and where the model looked."""
+        return service.explain(file.file, head, class_name)
+
+
+def _add_facts(app: FastAPI, service: Service, samples: list[Sample], metrics: Metrics) -> None:
+    trained, limits = service.trained, service.limits
+
+    @app.get("/heads")
+    async def heads() -> HeadsBody:
+        """The heads of the model and their classes, and the limits of uploads."""
+        return HeadsBody(
+            run=trained.folder.name,
+            checkpoint=trained.checkpoint.name,
+            heads={head: list(names) for head, names in trained.class_names().items()},
+            limits=LimitsBody(max_bytes=limits.max_bytes, max_seconds=limits.max_seconds, max_pixels=limits.max_pixels),
+        )
+
+    @app.get("/samples")
+    async def all_samples() -> list[SampleBody]:
+        """Samples of the run's datasets."""
+        return [
+            SampleBody(
+                number=number,
+                dataset=sample.dataset,
+                label=sample.class_name,
+                kind=sample.kind,
+                thumbnail=sample.thumbnail_uri,
+            )
+            for number, sample in enumerate(samples)
+        ]
+
+    @app.get(
+        "/samples/{number}",
+        response_class=Response,
+        responses={200: {"content": {"application/octet-stream": {}}}, 404: {"model": ErrorBody}},
+    )
+    def sample(number: int) -> Response:
+        """The file of a sample, as it is."""
+        if not 0 <= number < len(samples):
+            raise HTTPException(404, f"there is no sample {number}; GET /samples lists them")
+        try:
+            return Response(samples[number].read(), media_type="application/octet-stream")
+        except (OSError, DecodeError) as error:
+            raise HTTPException(404, f"the file of sample {number} has gone; take another") from error
+
+    @app.get("/healthz")
+    async def healthz() -> HealthBody:
+        """Whether the server answers."""
+        return HealthBody()
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def all_metrics() -> str:
+        """Counters for Prometheus."""
+        return metrics.text()
+
+
+def _add_page(app: FastAPI) -> None:
+    headers = {"Content-Security-Policy": "default-src 'self'; img-src data: blob:; media-src data: blob:"}
+
+    def add(path: str, name: str) -> None:
+        @app.get(path, include_in_schema=False)
+        def page() -> FileResponse:
+            return FileResponse(PAGE / name, headers=headers)
+
+    for path, name in {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}.items():
+        add(path, name)
+
+
+def _add_errors(app: FastAPI) -> None:
+    def error(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
+        return JSONResponse({"error": " ".join(reason.split())}, status, headers)
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, raised: Refused) -> JSONResponse:
+        return error(raised.refusal.status, raised.refusal.reason)
+
+    @app.exception_handler(CoverError)
+    async def mistaken(_: Request, raised: CoverError) -> JSONResponse:
+        return error(422, str(raised))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, raised: RequestValidationError) -> JSONResponse:
+        first = raised.errors()[0]
+        return error(422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, raised: HTTPException) -> JSONResponse:
+        return error(raised.status_code, str(raised.detail), dict(raised.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def bug(_: Request, raised: Exception) -> JSONResponse:
+        return error(500, "an error of the server; its log says more")

@@ -1,0 +1,169 @@
+"""Uploads are decoded in processes of their own, which a file may hang, blow up or kill.
+
+    thread of a request ── path ──▶ a free process ── frames, or a Refusal ──▶ the thread
+
+A process has limits of time and memory, and is replaced when a file takes it along. What a file is goes by its content;
+names that users give are never looked at.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import islice
+from pathlib import Path
+from queue import Queue
+from typing import NamedTuple
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from cover.catalog.manifest import ManifestRow
+from cover.catalog.suffixes import Kind
+from cover.errors import DecodeError
+from cover.inference.views import Views, media_kind
+from cover.inference.windows import WindowFormat
+from cover.media.decode import probe_row
+from cover.media.image import open_image
+from cover.media.info import MediaInfo
+from cover.media.source import Source
+from cover.media.stream import FrameStream
+from cover.media.webp import is_webp
+from cover.preparation.workers import Lost, Worker
+from cover.serving.limits import Limits, Refusal, Refused
+
+CONTAINERS = "asf,avi,flv,gif,image2,matroska,webm,mov,mp4,mpeg,mpegts,mpegvideo,ogg,webp_pipe"
+"""FFmpeg's names of what is opened: no playlists, which are text that names other files."""
+
+_UNKNOWN = "this opens neither as a video nor as an image; send a whole file, for example MP4, WebM, JPEG or PNG"
+
+
+class Job(NamedTuple):
+    """A file, and what is wanted of it: views, or all frames of a sliding window."""
+
+    path: Path
+    wanted: Views | WindowFormat
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """frames: uint8 [T,V,C,Y,X] of views; [F,Y,X,C] of a sliding window, cut to squares.
+
+    duration_seconds: None for an image.
+    """
+
+    kind: Kind
+    duration_seconds: float | None
+    frames: npt.NDArray[np.uint8]
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
+        return iter(self.frames)
+
+
+class Decoder:
+    """`num_processes` processes that decode; any number of threads may call it, and wait for a free one."""
+
+    def __init__(self, limits: Limits, num_processes: int) -> None:
+        work = partial(decode_upload, limits=limits)
+        self._workers = [Worker[Job, Decoded | Refusal](work, limits.decode_seconds) for _ in range(num_processes)]
+        self._free = Queue[Worker[Job, Decoded | Refusal]]()
+        for worker in self._workers:
+            self._free.put(worker)
+
+    def __call__(self, job: Job) -> Decoded:
+        """Raises Refused for a file that cannot be decoded, or not within the limits."""
+        worker = self._free.get()
+        try:
+            answer = worker.ask(job)
+        finally:
+            self._free.put(worker)
+        match answer:
+            case Refusal(status, reason):
+                raise Refused(status, reason)
+            case Lost(reason):
+                raise Refused(422, f"decoding was ended ({reason}); send a smaller or a whole file")
+        return answer
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+
+
+def decode_upload(job: Job, limits: Limits) -> Decoded | Refusal:
+    """The work of a process. Whatever a file raises is a Refusal."""
+    _limit_memory(limits.decode_bytes)
+    try:
+        return _decode(job, limits)
+    except Refused as error:
+        return error.refusal
+    except DecodeError as error:
+        return Refusal(422, f"it cannot be decoded ({error.reason}); send a whole file")
+    except Exception as error:  # for want of memory, say: nothing that a file does is an error of the server
+        return Refusal(422, f"it cannot be decoded ({type(error).__name__}); send a smaller or a whole file")
+
+
+def _decode(job: Job, limits: Limits) -> Decoded:
+    if not job.path.stat().st_size:
+        raise Refused(400, "the file is empty; send a video or an image")
+    kind = media_kind(job.path)
+    if kind == "video":
+        _check_container(job.path)
+    info = _probe(job.path, kind)
+    _check(info, limits)
+    if isinstance(job.wanted, Views):
+        frames = job.wanted.read(job.path).frames.numpy()
+    elif kind == "video":
+        frames = _all_frames(job.path, job.wanted, limits)
+    else:
+        raise Refused(422, "an image has no timeline; send a video")
+    return Decoded(kind, info.duration_seconds, frames)
+
+
+def _check_container(path: Path) -> None:
+    """Raises Refused for a file that FFmpeg takes for something else than a video."""
+    if is_webp(Source.of(path)):  # animated: Pillow's
+        return
+    try:
+        av.open(str(path), options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS}).close()
+    except (av.FFmpegError, ValueError) as error:
+        raise Refused(415, _UNKNOWN) from error
+
+
+def _probe(path: Path, kind: Kind) -> MediaInfo:
+    if kind == "video":
+        return probe_row(ManifestRow(sample_id="", path=str(path), label=0), kind)
+    with open_image(Source.of(path)) as image:  # the header alone: orientations may be told behind all pixels
+        return MediaInfo(1, None, None, *image.size)
+
+
+def _check(info: MediaInfo, limits: Limits) -> None:
+    if info.width_px * info.height_px > limits.max_pixels:
+        raise Refused(
+            413,
+            f"its frames have {info.width_px}×{info.height_px} pixels, "
+            f"and {limits.max_pixels / 1e6:g} million are allowed; send a smaller one",
+        )
+    if (info.duration_seconds or 0.0) > limits.max_seconds:
+        raise Refused(
+            413, f"it lasts {info.duration_seconds:.1f} s, and {limits.max_seconds:g} s are allowed; send a part of it"
+        )
+
+
+def _all_frames(path: Path, window: WindowFormat, limits: Limits) -> npt.NDArray[np.uint8]:
+    """One each step; no more than the limit of time allows, whatever the header says."""
+    stream = FrameStream(path, step_seconds=window.step_seconds, short_side_px=window.crop_px)
+    max_frames = int(limits.max_seconds / window.step_seconds) + 1
+    frames = [window.cut(frame).permute(1, 2, 0).numpy() for frame in islice(stream, max_frames)]
+    return np.stack(frames)
+
+
+@cache
+def _limit_memory(extra_bytes: int) -> None:
+    """Let this process grow by so much beyond its present size, most of which is torch's libraries; on Linux only."""
+    if not (statm := Path("/proc/self/statm")).exists():
+        return
+    present_bytes = int(statm.read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (present_bytes + extra_bytes,) * 2)

@@ -1,0 +1,72 @@
+"""From a run to a server that listens."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from cover.errors import CoverError
+from cover.serving.app import create_app
+from cover.serving.limits import Limits
+from cover.serving.metrics import Metrics
+from cover.serving.samples import samples_of
+from cover.serving.service import Service
+from cover.trained import TrainedRun
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of a server. port: 0 is any that is free. token, max_uploads: as in Gate. num_processes: that decode."""
+
+    host: str
+    port: int
+    token: str | None
+    max_uploads: int
+    num_processes: int
+    limits: Limits
+
+
+def serve(run: Path, settings: Settings, report: Callable[[str], None]) -> None:
+    """Answer until Ctrl-C or SIGTERM; `report` is told the address, and what else is worth a line.
+
+    Raises CheckpointError for no run, CoverError for an address that cannot be had.
+    """
+    metrics = Metrics()
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # bad forms are answered, not logged
+    # uvicorn raises the signal that ended it once more, when it is done; then all else has to be cleared away, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        suppress(KeyboardInterrupt),
+        listening(settings.host, settings.port) as listener,
+        Service(
+            TrainedRun.open(run),
+            settings.limits,
+            num_processes=settings.num_processes,
+            on_batch=metrics.batch_clips.observe,
+        ) as service,
+    ):
+        samples = samples_of(service.trained, report)
+        app = create_app(service, samples, metrics, token=settings.token, max_uploads=settings.max_uploads)
+        report(f"serving {run} at http://{_shown(settings.host)}:{listener.getsockname()[1]}; Ctrl-C ends it")
+        config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=10)
+        uvicorn.Server(config).run([listener])
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that connections can queue at. Raises CoverError for an address that cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise CoverError(f"{host}:{port} cannot be had ({error.strerror}); name another --host or --port") from error
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

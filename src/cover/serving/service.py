@@ -1,0 +1,147 @@
+"""What the server does with a file, apart from HTTP: decode it aside, ask the model, put the answer into words."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import torch
+
+from cover.evaluation.ranking import top_classes
+from cover.inference.explain import FileClip, Sensitivity, label_of
+from cover.inference.explanation_files import JSON_FILE, STRIP_FILE, VIDEO_FILE, write_explanation
+from cover.inference.timeline import find_timeline
+from cover.inference.timeline_formats import timeline_json
+from cover.inference.views import Views
+from cover.inference.windows import WindowFormat
+from cover.media.sampling import frame_times_seconds
+from cover.serving.batching import Batcher
+from cover.serving.bodies import ClassScore, ExplanationBody, PredictionBody, SensitivityBody, TimelineBody
+from cover.serving.decoding import Decoder, Job
+from cover.serving.limits import Limits
+from cover.trained import TrainedRun
+
+UPLOAD = "upload"
+"""How every upload is called: users' names for files are not looked at."""
+
+
+class Service:
+    """A run that any number of threads may ask; a context manager, which ends its processes.
+
+    on_batch: is told of the clips of each forward pass.
+    Methods raise Refused for a file that is refused, and CoverError for a head or class that is not there.
+    """
+
+    def __init__(
+        self, trained: TrainedRun, limits: Limits, *, num_processes: int, on_batch: Callable[[int], None]
+    ) -> None:
+        self.trained, self.limits = trained, limits
+        self._views = trained.recipe.evaluation
+        self._decode = Decoder(limits, num_processes)
+        self._model = Batcher(trained.predict_heads, self._views.batch_size, on_batch)
+        self._folder = TemporaryDirectory(prefix="cover-serve-", ignore_cleanup_errors=True)
+        self._long_work = Lock()  # timelines and explanations, one at a time: they hold many frames
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._model.close()
+        self._decode.close()
+        self._folder.cleanup()
+
+    def predict(self, upload: BinaryIO, heads: Sequence[str], top: int) -> PredictionBody:
+        """The `top` classes of each of `heads`, or of every head; over the views of the recipe."""
+        class_names = self.trained.class_names(heads)
+        with self._file(upload) as file:
+            decoded = self._decode(Job(file, self._format(self._views.num_clips, self._views.num_crops)))
+        logits = self._model(torch.from_numpy(decoded.frames))
+        ranked = {head: top_classes(logits[head].mean(0), names, top) for head, names in class_names.items()}
+        return PredictionBody(
+            kind=decoded.kind,
+            heads={
+                head: [ClassScore(label=label, probability=probability) for label, probability in classes]
+                for head, classes in ranked.items()
+            },
+        )
+
+    def timeline(
+        self, upload: BinaryIO, heads: Sequence[str], window_seconds: float, top: int, threshold: float
+    ) -> TimelineBody:
+        """When a video shows what, as `cover timeline` tells it."""
+        class_names, config = self.trained.class_names(heads), self.trained.model.config
+        window = WindowFormat(config.num_frames, config.image_size_px, window_seconds, window_seconds / 4)
+        with self._long_work:
+            with self._file(upload) as file:
+                decoded = self._decode(Job(file, window))
+            timeline = find_timeline(
+                self._model,
+                Path(UPLOAD),
+                frames=decoded,
+                class_names=class_names,
+                window=window,
+                top=top,
+                threshold=threshold,
+                batch_size=self._views.batch_size,
+            )
+        return TimelineBody(**json.loads(timeline_json(timeline)))
+
+    def explain(self, upload: BinaryIO, head: str, class_name: str | None) -> ExplanationBody:
+        """What spoke for a class, as `cover explain` shows it."""
+        class_names = self.trained.class_names([head])[head]
+        if class_name is not None:
+            label_of(class_name, class_names, head)
+        num_frames = self.trained.model.config.num_frames
+        with self._long_work:
+            with self._file(upload) as file:
+                decoded = self._decode(Job(file, self._format(num_clips=1, num_crops=1)))
+            seconds = decoded.duration_seconds
+            times = tuple(frame_times_seconds(0.0, seconds, num_frames)) if seconds else None
+            clip = FileClip(Path(UPLOAD), decoded.kind, torch.from_numpy(decoded.frames[:, 0]), times)
+            with self._model.model_lock:
+                explanation = self.trained.explain(clip, head, class_name)
+            with TemporaryDirectory(dir=self._folder.name) as folder:
+                pictures = {path.name: path.read_bytes() for path in write_explanation(explanation, Path(folder))}
+        del pictures[JSON_FILE]
+        encoded = {name: base64.b64encode(picture).decode() for name, picture in pictures.items()}
+        return ExplanationBody(
+            kind=explanation.kind,
+            head=head,
+            label=explanation.class_name,
+            probability=explanation.probability,
+            predicted=explanation.predicted,
+            times_seconds=None if times is None else list(times),
+            relevance_of_frames=explanation.relevance_of_frames.tolist(),
+            backwards=_sensitivity_body(explanation.backwards),
+            frozen=_sensitivity_body(explanation.frozen),
+            strip_png=encoded[STRIP_FILE],
+            overlay_mp4=encoded.get(VIDEO_FILE),
+        )
+
+    def _format(self, num_clips: int, num_crops: int) -> Views:
+        config = self.trained.model.config
+        return Views(config.num_frames, config.image_size_px, num_clips, num_crops)
+
+    @contextmanager
+    def _file(self, upload: BinaryIO) -> Iterator[Path]:
+        """The upload as a file for the time of the block."""
+        with TemporaryDirectory(dir=self._folder.name) as folder:
+            path = Path(folder, UPLOAD)
+            with path.open("wb") as file:
+                shutil.copyfileobj(upload, file)
+            yield path
+
+
+def _sensitivity_body(sensitivity: Sensitivity | None) -> SensitivityBody | None:
+    return None if sensitivity is None else SensitivityBody(**asdict(sensitivity))

@@ -1,0 +1,118 @@
+"""The API: what it answers, and how it refuses."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+import cover
+
+WriteMedia = Callable[..., Path]
+
+
+@pytest.fixture
+def video(tmp_path: Path, write_video: WriteMedia) -> bytes:
+    """1.2 s."""
+    return write_video(tmp_path / "a.mp4").read_bytes()
+
+
+@pytest.fixture
+def image(tmp_path: Path, write_image: WriteMedia) -> bytes:
+    return write_image(tmp_path / "a.png", 5).read_bytes()
+
+
+def test_a_video_and_an_image_are_predicted_as_on_the_command_line(
+    client: TestClient, run: Path, tmp_path: Path, video: bytes, image: bytes
+) -> None:
+    for name, content, kind in (("a.mp4", video, "video"), ("a.png", image, "image")):
+        # The name says nothing, wherever it points to.
+        answer = client.post("/predict?top=2&head=pets", files={"file": ("../../etc/passwd", content)})
+        (expected,) = cover.predict(run, tmp_path / name, heads=["pets"], top=2)
+        assert answer.status_code == 200 and answer.json()["kind"] == kind
+        found = {scored["class"]: scored["probability"] for scored in answer.json()["heads"]["pets"]}
+        assert found == pytest.approx(dict(expected.heads["pets"]), abs=1e-5)
+    assert list(client.post("/predict", files={"file": image}).json()["heads"]) == ["moves", "pets"]
+
+
+def test_a_timeline_is_that_of_the_command_line(client: TestClient, run: Path, tmp_path: Path, video: bytes) -> None:
+    answer = client.post("/timeline?window_seconds=0.5&head=pets", files={"file": video}).json()
+    expected = cover.timeline(run, tmp_path / "a.mp4", heads=["pets"], window_seconds=0.5)
+    assert answer["duration_seconds"] == pytest.approx(1.2)
+    assert [segment["label"] for segment in answer["heads"]["pets"]] == [each.label for each in expected.segments]
+
+
+def test_a_class_is_explained(client: TestClient, video: bytes, image: bytes) -> None:
+    answer = client.post("/explain?head=pets&class=emu", files={"file": video}).json()
+    assert (answer["class"], len(answer["times_seconds"]), len(answer["relevance_of_frames"])) == ("emu", 4, 4)
+    assert Image.open(io.BytesIO(base64.b64decode(answer["strip_png"]))).format == "PNG"
+    assert b"ftyp" in base64.b64decode(answer["overlay_mp4"])[:12]
+    still = client.post("/explain?head=moves", files={"file": image}).json()
+    assert still["overlay_mp4"] is None and still["class"] == still["predicted"]
+
+
+def test_facts_and_samples(client: TestClient) -> None:
+    facts = client.get("/heads").json()
+    assert facts["heads"]["pets"] == ["cat", "dog", "emu"] and facts["limits"]["max_seconds"] == 5
+    samples = client.get("/samples").json()
+    assert [sample["dataset"] for sample in samples] == ["moves"] * 2 + ["pets"] * 3
+    file = client.get(f"/samples/{samples[0]['number']}").content
+    assert client.post("/predict", files={"file": file}).json()["kind"] == "video"
+    assert client.get("/samples/99").status_code == 404
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert 'cover_requests_total{path="/predict",status="200"}' in client.get("/metrics").text
+    assert {"/predict", "/timeline", "/explain"} <= client.get("/openapi.json").json()["paths"].keys()
+
+
+def test_the_page_brings_all_that_it_needs(client: TestClient) -> None:
+    page = client.get("/")
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+    for path in ("/page.css", "/page.js"):
+        assert path[1:] in page.text and client.get(path).status_code == 200
+    assert not any("//" in client.get(path).text.replace("// ", "") for path in ("/", "/page.css", "/page.js"))
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("/predict?head=birds", 422, "has no head 'birds'; its heads are moves, pets"),
+        ("/predict?top=0", 422, "top: Input should be greater than or equal to 1"),
+        ("/explain", 422, "head: Field required"),
+        ("/explain?head=pets&class=cow", 422, "head pets has no class 'cow'"),
+        ("/timeline", 422, "an image has no timeline"),
+        ("/timeline?window_seconds=nan", 422, "window_seconds: "),
+        ("/nowhere", 404, "Not Found"),
+        ("/heads", 405, "Method Not Allowed"),
+    ],
+)
+def test_wrong_requests_are_told_why(client: TestClient, image: bytes, path: str, status: int, message: str) -> None:
+    answer = client.post(path, files={"file": image})
+    assert (answer.status_code, list(answer.json())) == (status, ["error"])
+    assert message in answer.json()["error"] and "\n" not in answer.text
+
+
+def test_forms_that_are_none_are_refused(client: TestClient, image: bytes) -> None:
+    assert client.post("/predict", content=image).status_code == 422
+    assert client.post("/predict", data={"file": "text"}).status_code == 422
+    headers = {"Content-Type": "multipart/form-data"}
+    assert client.post("/predict", content=image, headers=headers).status_code == 400
+    assert client.post("/predict", content=b"--x", headers={"Content-Type": "multipart/form-data; boundary=x"}).is_error
+
+
+def test_what_is_beyond_the_limits_is_refused(client: TestClient, tmp_path: Path, write_video: WriteMedia) -> None:
+    long = write_video(tmp_path / "long.mp4", num_frames=60, fps=10).read_bytes()
+    large = write_video(tmp_path / "large.mp4", num_frames=2, width_px=400, height_px=300).read_bytes()
+    for file, message in ((long, "it lasts 6.0 s, and 5 s are allowed"), (large, "400×300 pixels, and 0.1 million")):
+        answer = client.post("/predict", files={"file": file})
+        assert answer.status_code == 413 and message in answer.json()["error"]
+    assert client.post("/predict", files={"file": bytes(200_001)}).status_code == 413
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    chunks = (head if number == 0 else bytes(10_000) for number in range(30))  # of no stated length
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = client.post("/predict", content=chunks, headers=headers)
+    assert (answer.status_code, list(answer.json())) == (413, ["error"])
