@@ -10,21 +10,18 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from selenium import webdriver
 from tests.serving.loopback import served
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (shutil.which("chromium") and shutil.which("chromedriver")), reason="needs Chromium"),
-]
+pytestmark = pytest.mark.slow  # needs Debian's packages chromium and chromium-driver
 
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
     """390 pixels wide."""
-    webdriver = pytest.importorskip("selenium.webdriver")
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for flag in [*FLAGS, "--window-size=390,844", f"--user-data-dir={tmp_path / 'profile'}"]:
