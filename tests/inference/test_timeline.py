@@ -72,6 +72,29 @@ def test_planted_segments_are_found_within_a_window(video: Path, numbers_of: Num
     assert timeline.duration_seconds == pytest.approx(12.4) and timeline.heads == ("actions", "halves")
 
 
+@pytest.mark.slow
+def test_what_is_planted_in_half_an_hour_is_found_within_a_window(
+    tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf
+) -> None:
+    fps, planted = 5, [(301.0, 331.0), (1200.0, 1207.6)]
+    video = write_video(tmp_path / "long.mp4", num_frames=30 * 60 * fps, fps=fps, width_px=80)
+
+    def heads(frames_tbcyx: Tensor) -> dict[str, Tensor]:
+        logits = []
+        for index in range(frames_tbcyx.shape[1]):
+            seconds = [number / fps for number in numbers_of(frames_tbcyx[:, index])]
+            inside = sum(start <= second < end for second in seconds for start, end in planted)
+            logits.append([float(inside), float(len(seconds) - inside)])
+        return {"actions": torch.tensor(logits)}
+
+    timeline = find_timeline(heads, video, class_names={"actions": ("goal", "none")}, window=WINDOW)
+    goals = [segment for segment in timeline.segments if segment.label == "goal"]
+    assert len(goals) == len(planted)
+    for segment, (start, end) in zip(goals, planted, strict=True):
+        assert abs(segment.start_seconds - start) <= WINDOW.window_seconds
+        assert abs(segment.end_seconds - end) <= WINDOW.window_seconds
+
+
 def test_batches_change_nothing(video: Path, numbers_of: NumbersOf) -> None:
     heads = Heads(numbers_of)
     one_by_one = find_timeline(heads, video, class_names=CLASS_NAMES, window=WINDOW, batch_size=1)
