@@ -128,11 +128,12 @@ def matmul_peak_tflops() -> float:
 
 
 class Ceiling(nn.Module):
-    """A model's matrix products and spatial attention alone, in bf16: no step that has these can take less.
+    """A model's matrix products and spatial attention alone, in bf16: what is left if all else costs nothing.
 
-    Of every block: queries, keys and values, and output, of both attentions (the temporal one's output projection and
-    temporal_fc as one product, so 16 D² multiply-adds a token where the published code has 17), the MLP, and softmax
-    attention in each frame by cuDNN. In training their two gradients each. No temporal attention, no norm, no GELU, no
+    Of every block but the last: queries, keys and values, and output, of both attentions (the temporal one's output
+    projection and temporal_fc as one product, so 16 D² multiply-adds a token where the published code has 17), the MLP,
+    and softmax attention in each frame by cuDNN. Of the last what the class token needs: the temporal branch, and keys
+    and values of the spatial one. In training their two gradients each. No temporal attention, no norm, no GELU, no
     bias, no residual, no embedding, no optimizer.
     """
 
@@ -140,28 +141,36 @@ class Ceiling(nn.Module):
         super().__init__()
         self.depth, width, self.num_heads = VARIANTS[size.variant]
         self.num_frames, self.num_tokens = size.num_frames * num_clips, size.num_tokens
-        shapes = [(3 * width, width), (width, width)] * 2 + [(4 * width, width), (width, 4 * width)]
+        temporal = [(3 * width, width), (width, width)]
+        shapes = [*temporal, *temporal, (4 * width, width), (width, 4 * width), (2 * width, width)]
         rows = self.num_frames * self.num_tokens
         noise = partial(torch.randn, device="cuda", dtype=torch.bfloat16)
-        self.products = [
+        products = [
             (noise(rows, inner), 0.02 * noise(outer, inner), noise(rows, outer)) for outer, inner in shapes
         ]  # input, weight, gradient of the output
+        self.products, self.last_products = products[:-1], [*products[:2], products[-1]]
         heads = self.num_heads, width // self.num_heads
         packed = noise(self.num_frames, self.num_tokens, 3, *heads)  # as in the model
         self.qkv = [part.transpose(1, 2).requires_grad_() for part in packed.unbind(2)]
         self.mixed_gradient = noise(self.num_frames, self.num_tokens, *heads).transpose(1, 2)
 
     def forward(self, training: bool) -> None:
-        for _ in range(self.depth):
-            for x, weight, gradient in self.products:
-                x @ weight.t()
-                if training:
-                    gradient @ weight
-                    gradient.t() @ x
+        for _ in range(self.depth - 1):
+            multiply(self.products, training)
             with sdpa_kernel(SDPBackend.CUDNN_ATTENTION), torch.set_grad_enabled(training):
                 mixed = F.scaled_dot_product_attention(*self.qkv)
                 if training:
                     torch.autograd.grad(mixed, self.qkv, self.mixed_gradient)
+        multiply(self.last_products, training)
+
+
+def multiply(products: list[tuple[Tensor, Tensor, Tensor]], training: bool) -> None:
+    """Input by weight, and in training the gradients of both."""
+    for x, weight, gradient in products:
+        x @ weight.t()
+        if training:
+            gradient @ weight
+            gradient.t() @ x
 
 
 CLASSES = {  # of kernels, by what their names hold; the first that fits

@@ -31,11 +31,15 @@ def keep_ready(model: nn.Module) -> None:
 
 
 def made_ready(linear: Linear, dtype: torch.dtype, make: Callable[[], Ready]) -> Ready:
-    """What `make` makes of the weights of `linear` for products in `dtype`, or what it made the first time."""
+    """What `make` makes of the weights of `linear` for products in `dtype`, or what it made the first time.
+
+    A layer is made ready in one way only.
+    """
     if linear.ready is None:
         return make()
     if dtype not in linear.ready:
-        linear.ready[dtype] = make()
+        with torch.inference_mode(False), torch.no_grad():
+            linear.ready[dtype] = make()
     return linear.ready[dtype]
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from cover.recipe import OptimizerSection
 
@@ -20,11 +19,9 @@ WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 def create_optimizer(model: nn.Module, section: OptimizerSection) -> torch.optim.Optimizer:
     """SGD without Nesterov (paper §4.1) or AdamW, with groups of parameters as `parameter_groups` makes them."""
     groups = parameter_groups(model, section)
-    # One kernel for all parameters, where there is one: torch 2.11 has none for SGD on parts of parameters (DTensor).
-    fused = all(parameter.is_cuda and not isinstance(parameter, DTensor) for parameter in model.parameters()) or None
     if section.name == "adamw":
-        return torch.optim.AdamW(groups, lr=section.learning_rate, fused=fused)
-    return torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum, fused=fused)
+        return torch.optim.AdamW(groups, lr=section.learning_rate)
+    return torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum)
 
 
 def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, has_kernel, jit, power_of_two, tl
 from cover.models.kernels.sums import column_sums
@@ -50,6 +51,7 @@ class Fold(Function):
         return folded, folded_bias
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         folded_gradient, folded_bias_gradient = gradients
         weight, norm_weight, norm_bias = ctx.saved_tensors

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, has_kernel, jit, tl
 from cover.models.kernels.sums import column_sums
@@ -37,6 +38,7 @@ class Mlp(Function):
         return F.linear(gelu(hidden), weight2)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         normed, weight1, weight2, hidden = ctx.saved_tensors
         gradient_MD = gradients[0].flatten(0, 1)
@@ -62,7 +64,7 @@ def gelu_backward(hidden_MD: Tensor, gradient_MD: Tensor) -> tuple[Tensor, Tenso
     active = torch.empty_like(hidden_MD)
     num_programs = cdiv(num_rows, ROWS_PER_PROGRAM)
     sums = torch.empty(num_programs, width, dtype=torch.float32, device=hidden_MD.device)
-    _gelu_backward[(cdiv(width, BLOCK_COLUMNS), num_programs)](
+    _gelu_backward[(num_programs, cdiv(width, BLOCK_COLUMNS))](
         hidden_MD, gradient_MD, active, sums, num_rows, width,
         ROWS=BLOCK_ROWS, COLUMNS=BLOCK_COLUMNS, PER_PROGRAM=ROWS_PER_PROGRAM,
     )  # fmt: skip
@@ -92,10 +94,10 @@ def _gelu_backward(
     hidden, gradient, active, sums, num_rows, width,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, PER_PROGRAM: tl.constexpr,
 ):  # fmt: skip
-    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = columns < width
     total = tl.zeros((COLUMNS,), tl.float32)
-    first_row = tl.program_id(1).to(tl.int64) * PER_PROGRAM
+    first_row = tl.program_id(0).to(tl.int64) * PER_PROGRAM
     for step in range(PER_PROGRAM // ROWS):
         rows = first_row + step * ROWS + tl.arange(0, ROWS)
         here = (rows < num_rows)[:, None] & inside[None, :]
@@ -107,4 +109,4 @@ def _gelu_backward(
         g *= below + x * bell * 0.3989422804014327  # 1 / √(2π)
         tl.store(gradient + at, g, mask=here)
         total += tl.sum(g, 0)
-    tl.store(sums + tl.program_id(1) * width + columns, total, mask=inside)
+    tl.store(sums + tl.program_id(0) * width + columns, total, mask=inside)

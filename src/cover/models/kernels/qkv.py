@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, has_kernel, jit, power_of_two, tl
 from cover.models.kernels.sums import column_sums
@@ -44,6 +45,7 @@ class QkvLinear(Function):
         return split(F.linear(normed, weight, bias), num_heads)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         normed, weight = ctx.saved_tensors
         packed_MD, bias_gradient = pack_gradients(*gradients)

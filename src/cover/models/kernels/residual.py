@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, compute_dtype, has_kernel, jit, power_of_two, tl
 from cover.models.kernels.sums import column_sums
@@ -29,8 +30,8 @@ token, the class token's being its mean over the frames of the clip."""
 class Tokens(NamedTuple):
     """The residual stream [F, 1+N, D]. rest: what is lost of it in `values`, in the same type; None if nothing is.
 
-    Under autocast, two numbers of 16 bits hold a token as exactly as training needs, and its gradient, which is that of
-    `values`, moves through memory in half the bytes.
+    Under bfloat16 autocast, a number and its rest hold a token to 2⁻¹⁶ of itself, and its gradient, which is that of
+    `values`, moves through memory in half the bytes. float16 has not the range for it.
     """
 
     values: Tensor
@@ -38,8 +39,8 @@ class Tokens(NamedTuple):
 
     @classmethod
     def of(cls, exact: Tensor, dtype: torch.dtype) -> Tokens:
-        """Tokens in `dtype` and the rest of them; in their own type where no kernel runs."""
-        if not has_kernel(exact) or dtype == exact.dtype:
+        """Tokens as a block takes them that computes in `dtype`."""
+        if not has_kernel(exact) or dtype != torch.bfloat16:
             return cls(exact)
         values = exact.to(dtype)
         return cls(values, (exact - values).to(dtype).detach())
@@ -78,6 +79,7 @@ def add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...])
     The kernel gives the tokens' gradients under "clips" with those of a clip's class copies replaced by their mean.
     The copies are equal by construction, so that only the sum of their gradients has a meaning. It takes the class
     slot of `values` under "patches" to be zero or ignored where they come from, and leaves its gradient undefined.
+    Under "clips" it averages `values` in place.
     """
     if not has_kernel(tokens.values):
         return plain_add_normalise(tokens, residual, groups)
@@ -88,7 +90,7 @@ def add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...])
 
 def plain_add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...]) -> tuple[Tokens, Tensor]:
     """`add_normalise` in torch's own operations, one pass over the tokens each."""
-    tokens_FND, values_FND = tokens.values, residual.values + residual.bias
+    tokens_FND, values_FND = tokens.exact, residual.values + residual.bias
     if residual.scale is not None:
         values_FND = values_FND * residual.scale[:, None, None]
     if residual.slots == "patches":
@@ -129,6 +131,7 @@ class AddNormalise(Function):
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         tokens, values = tokens.contiguous(), values.contiguous()
+        rest = None if rest is None else rest.contiguous()
         if slots == "clips":
             average_class_token_(values, groups)
         num_frames, num_slots, width = tokens.shape
@@ -149,6 +152,7 @@ class AddNormalise(Function):
         return added, added_rest, normed
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         added_gradient, _, normed_gradient = gradients
         normed, rstd, scale = ctx.saved_tensors
@@ -163,7 +167,8 @@ class AddNormalise(Function):
         num_programs = cdiv(num_rows, ROWS_PER_PROGRAM)
         bias_parts = torch.empty(num_programs, width, dtype=torch.float32, device=normed.device)
         _backward[(num_programs,)](
-            added_gradient, normed_gradient.contiguous(), normed, rstd, scale,
+            None if added_gradient is None else added_gradient.contiguous(), normed_gradient.contiguous(),
+            normed, rstd, scale,
             gradient, values_gradient, bias_parts, num_rows, num_slots,
             WIDTH=width, BLOCK=power_of_two(width), ROWS=BLOCK_ROWS, PER_PROGRAM=ROWS_PER_PROGRAM,
             PATCHES=ctx.slots == "patches", SCALED=scale is not None,
@@ -176,7 +181,7 @@ class AddNormalise(Function):
         return gradient, None, values_gradient, column_sums(bias_parts, torch.float32), None, None, None, None
 
 
-@jit("num_rows")
+@jit("num_rows", "scale")
 def _forward(
     tokens, rest, values, bias, scale, added, added_rest, normed, rstd, num_rows, num_slots, eps,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PATCHES: tl.constexpr, SCALED: tl.constexpr,
@@ -206,7 +211,7 @@ def _forward(
     tl.store(rstd + rows, r, mask=rows < num_rows)
 
 
-@jit("num_rows")
+@jit("num_rows", "scale")
 def _backward(
     added_gradient, normed_gradient, normed, rstd, scale, gradient, values_gradient, bias_parts, num_rows, num_slots,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PER_PROGRAM: tl.constexpr, PATCHES: tl.constexpr,

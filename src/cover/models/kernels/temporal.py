@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, has_kernel, jit, power_of_two, tl
 from cover.models.kernels.sums import column_sums
@@ -107,6 +108,7 @@ class TemporalBranch(Function):
         return F.linear(mixed, out_weight)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         normed, qkv_weight, out_weight, qkv, mixed = ctx.saved_tensors
         gradient_MD, normed_MD = gradients[0].flatten(0, 1), normed.flatten(0, 1)
