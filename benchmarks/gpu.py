@@ -97,6 +97,16 @@ def published_model(size: Size) -> TimesformerForVideoClassification:
         return TimesformerForVideoClassification(config)
 
 
+def published_on_noise(
+    size: Size, num_clips: int, *, compile: bool = False
+) -> tuple[TimesformerForVideoClassification, Callable[[], Tensor]]:
+    """The published model, and a function that gives its logits on a batch of noise, normalised beforehand."""
+    model = published_model(size)
+    called = torch.compile(model) if compile else model
+    pixels = uint8_frames(size, num_clips).transpose(0, 1).float().div(127.5).sub(1).contiguous()
+    return model, lambda: called(pixels).logits
+
+
 def median_seconds(step: Step, repeats: int, warmup: int = 3) -> float:
     """Of one call, by the GPU's clock; calls are queued behind each other, as in training."""
     for _ in range(warmup):

@@ -21,7 +21,7 @@ from gpu import (
     Step,
     arguments_of,
     our_model,
-    published_model,
+    published_on_noise,
     race,
     uint8_frames,
 )
@@ -45,10 +45,9 @@ def ours(size: Size, num_crops: int = 1) -> Step:
 
 
 def published(size: Size, *, compile: bool = False) -> Step:
-    model = published_model(size).eval()
-    called = torch.compile(model) if compile else model
-    pixels = uint8_frames(size, size.batch).transpose(0, 1).float().div(127.5).sub(1).contiguous()
-    return without_training(lambda: called(pixels).logits)
+    model, logits = published_on_noise(size, size.batch, compile=compile)
+    model.eval()
+    return without_training(logits)
 
 
 def ceiling(size: Size) -> Step:

@@ -25,7 +25,7 @@ from gpu import (
     Step,
     arguments_of,
     our_model,
-    published_model,
+    published_on_noise,
     race,
     uint8_frames,
 )
@@ -57,10 +57,8 @@ def ours(size: Size, *, drop_path_rate: float = 0.0, recompute: int = 0, compile
 
 
 def published(size: Size, *, compile: bool = False) -> Step:
-    model = published_model(size)
-    called = torch.compile(model) if compile else model
-    pixels = uint8_frames(size, size.published_batch).transpose(0, 1).float().div(127.5).sub(1).contiguous()
-    return step_of(model, lambda: called(pixels).logits, size.published_batch)
+    model, logits = published_on_noise(size, size.published_batch, compile=compile)
+    return step_of(model, logits, size.published_batch)
 
 
 def ceiling(size: Size) -> Step:

@@ -9,9 +9,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from tests.terminal import Cover, terminal
 
 from cover import cli
 
@@ -47,30 +47,9 @@ LAYOUTS = ["kinetics400", "kinetics600", "kinetics700", "ssv2", "moments", "ucf1
 LAYOUTS += ["imagenet21k", "folder", "csv"]
 
 
-class Answer(NamedTuple):
-    """What a command left on the terminal."""
-
-    code: int
-    out: str
-    err: str
-
-
-Cover = Callable[..., Answer]
-
-
 @pytest.fixture
 def cover(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cover:
-    """cover("train", "r.toml") does what the command does, without starting another Python."""
-
-    def cover(*arguments: str | Path) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["cover", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        code = stopped.value.code
-        assert isinstance(code, int)
-        return Answer(code, *capsys.readouterr())
-
-    return cover
+    return terminal(capsys, monkeypatch)
 
 
 @pytest.fixture(scope="module")

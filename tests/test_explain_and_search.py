@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
+from tests.terminal import Cover, terminal
 
-from cover import cli
 from cover.catalog.folder import index_folder
 from cover.inference.feature_table import FeatureTable
 from cover.models.create import create_model
@@ -35,17 +33,6 @@ train = "moves-train.arrow"
 batch_size = 4
 num_workers = 0
 """
-
-
-class Answer(NamedTuple):
-    """What a command left on the terminal."""
-
-    code: int
-    out: str
-    err: str
-
-
-Cover = Callable[..., Answer]
 
 
 @pytest.fixture
@@ -72,13 +59,7 @@ def cover(
         (tmp_path / "runs" / run / "recipe.toml").write_text(RECIPE)
     monkeypatch.chdir(tmp_path)
 
-    def cover(*arguments: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["cover", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        return Answer(stopped.value.code, *capsys.readouterr())  # type: ignore[arg-type]
-
-    return cover
+    return terminal(capsys, monkeypatch)
 
 
 def test_a_clip_and_a_photo_are_explained(cover: Cover) -> None:

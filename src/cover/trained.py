@@ -34,6 +34,7 @@ from cover.models.packing import pack
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import find_checkpoint, load_model
 from cover.recipe import Recipe, read_recipe
+from cover.whole_files import write_whole
 
 NUM_STRIPS = 3
 """Sample clips of each dataset in a comparison."""
@@ -230,7 +231,7 @@ def compare_runs(
 
     stages: wall time in seconds of what led here, by name. json_out: where to write the same as JSON.
     """
-    from cover.evaluation.report import write_report, write_whole  # loads matplotlib, which nothing else here needs
+    from cover.evaluation.report import write_report  # loads matplotlib, which nothing else here needs
 
     comparison = compare(load_records(runs))
     if not comparison.policy_rows:

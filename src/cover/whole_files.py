@@ -30,3 +30,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text. Raises CoverError as `whole_file` does."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")

@@ -16,7 +16,7 @@ from cover.evaluation.orders import FRAME_ORDERS
 from cover.evaluation.plots import accuracy_figure, curves_figure, run_colors
 from cover.evaluation.sections import DatasetSection, dataset_section
 from cover.evaluation.strips import Strip
-from cover.whole_files import whole_file
+from cover.whole_files import write_whole
 
 
 def write_report(
@@ -47,12 +47,6 @@ def write_report(
         stages=dict(stages or {}),
     )
     write_whole(out, page)
-
-
-def write_whole(out: Path, text: str) -> None:
-    """Write a file that appears whole or not at all."""
-    with whole_file(out) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
 
 
 def _sections(

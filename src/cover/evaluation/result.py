@@ -9,7 +9,7 @@ from typing import Any
 
 from cover.evaluation.intervals import Estimate, share
 from cover.evaluation.orders import FrameOrder
-from cover.whole_files import whole_file
+from cover.whole_files import write_whole
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ class DatasetResult:
     def save(self, run: Path) -> Path:
         """Write RUN/evaluation/<dataset>-<split>-<order>.json, whole or not at all, and return its path."""
         path = result_file(run, self.dataset, self.split, self.order)
-        with whole_file(path) as unfinished:
-            unfinished.write_text(self.to_json(), encoding="utf-8")
+        write_whole(path, self.to_json())
         return path
 
 
