@@ -33,7 +33,7 @@ from cover.training.engine import Engine
 from cover.training.parallel import place
 
 CLASSES = {"videos": 400, "images": 1000}
-POOL, WARMUP_STEPS, LEARNING_RATE = 64, 5, 0.05
+POOL, WARMUP_STEPS, LEARNING_RATE = 64, 5, 1e-3
 
 
 class SyntheticClips:

@@ -22,7 +22,7 @@ import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
@@ -47,6 +47,9 @@ class Section(BaseModel):
     """Common rules: no unknown keys, no silent conversion of types, no change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 class ModelSection(Section):
@@ -244,38 +247,55 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises RecipeError naming the key, the value and the rule.
     """
+    values = read_layers(path)
+    for override in overrides:
+        values = overlaid(values, _parse_override(override))
+    return parse_recipe(values, str(path))
+
+
+def read_layers(path: Path) -> dict[str, Any]:
+    """The contents of a TOML file laid over those of the parts it extends. Raises RecipeError."""
     own = _read_toml(path)
     values: dict[str, Any] = {}
     for layer in [*_read_parts(path, own.pop("extends", [])), own]:
-        values = _merge(values, layer)
-    for override in overrides:
-        values = _merge(values, _parse_override(override))
-    return parse_recipe(values, str(path))
+        values = overlaid(values, layer)
+    return values
 
 
 def parse_recipe(values: dict[str, Any], source: str) -> Recipe:
     """Check a recipe given as plain data. source: its name in messages. Raises RecipeError."""
+    return checked(Recipe, values, source)
+
+
+def checked(kind: type[AnySection], values: dict[str, Any], source: str) -> AnySection:
+    """Plain data as a section of that kind. Raises RecipeError naming the key, the value and the rule."""
     try:
         # JSON mode: lists become tuples and strings paths, while numbers and strings are not taken for each other.
-        return Recipe.model_validate_json(json.dumps(values, default=str))
+        return kind.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            raise RecipeError(f"{source}: unknown key {key!r}; {_known_keys(first['loc'])}") from None
+            raise RecipeError(f"{source}: unknown key {key!r}; {_known_keys(kind, first['loc'])}") from None
         if first["type"] == "missing":
-            raise RecipeError(f"{source}: {key!r} is missing; every recipe says it") from None
+            raise RecipeError(f"{source}: {key!r} is missing; every {kind.__name__.lower()} says it") from None
         message = first["msg"].removeprefix("Value error, ")
         shown = "" if not key else f"{key} = {first['input']!r}: "
         raise RecipeError(f"{source}: {shown}{message[:1].lower()}{message[1:]}") from None
 
 
-def _known_keys(location: tuple[int | str, ...]) -> str:
-    section: type[BaseModel] = Recipe
+def _known_keys(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """The keys of the section that a location, which ends with an unknown key, is in."""
     for part in location[:-1]:
-        annotation = section.model_fields[str(part)].annotation if str(part) in section.model_fields else None
-        section = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else DatasetSection
+        if str(part) in section.model_fields:
+            section = _section_in(section.model_fields[str(part)].annotation) or section
     return "known here: " + ", ".join(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, be it several of them by name or in a row."""
+    kinds = [annotation, *get_args(annotation)]
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -312,10 +332,10 @@ def _parse_override(override: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`over` laid on `base`, table by table."""
     both = {
-        key: _merge(base[key], value)
+        key: overlaid(base[key], value)
         for key, value in over.items()
         if isinstance(value, dict) and isinstance(base.get(key), dict)
     }

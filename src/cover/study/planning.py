@@ -1,0 +1,123 @@
+"""From a study and what is known so far to runs: which there are, which settings are best, which recipe each has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cover.evaluation.orders import FrameOrder
+from cover.recipe import Recipe, overlaid, parse_recipe
+from cover.study.records import Record
+from cover.study.spec import Settings, Study
+
+_ELSEWHERE = {"init": True, "data": {"num_workers"}, "datasets": {"__all__": {"train", "val", "test"}}}
+"""What of a recipe says where something is, or how fast it goes, and not what is trained."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of an arm.
+
+    key: of what is trained: the recipe, without paths, the share of the samples, and the key of the run it starts
+    from. recipe: its init and its manifests lie below the folder that the study works in. tests: frame orders to test
+    it in, by dataset.
+    """
+
+    key: str
+    arm: str
+    seed: int
+    settings: Settings
+    share: float
+    recipe: Recipe
+    init_key: str
+    tests: Mapping[str, tuple[FrameOrder, ...]]
+
+
+class Planner:
+    """The runs of a study.
+
+    records: what is known by now, by key; runs are planned with whatever is in there when they are asked for.
+    out: folder that the study works in: OUT/runs/KEY, OUT/manifests.
+    """
+
+    def __init__(self, study: Study, records: Mapping[str, Record], out: Path = Path()) -> None:
+        self.study = study
+        self.records = records
+        self.out = out
+
+    def candidates(self, arm: str) -> list[PlannedRun]:
+        """The runs that an arm's settings are chosen by; none where there is no choice.
+
+        Raises LookupError as `chosen` does, of an arm that this one builds on.
+        """
+        grid = self.study.grid(arm)
+        if self.study.arms[arm].tuned_as or len(grid) == 1:
+            return []
+        return [self._run(arm, self.study.seeds_of(arm)[0], settings) for settings in grid]
+
+    def chosen(self, arm: str) -> Settings:
+        """The settings with the highest mean validation top-1. Raises LookupError while a candidate has no record."""
+        if other := self.study.arms[arm].tuned_as:
+            return self.chosen(other)
+        candidates = self.candidates(arm)
+        if not candidates:
+            return self.study.grid(arm)[0]
+        return max(candidates, key=lambda run: self.records[run.key].mean_val).settings
+
+    def finals(self, arm: str) -> dict[int, PlannedRun]:
+        """An arm's runs with the chosen settings, by seed. Raises LookupError as `chosen` does."""
+        settings = self.chosen(arm)
+        return {seed: self._run(arm, seed, settings) for seed in self.study.seeds_of(arm)}
+
+    def init_run(self, arm: str, seed: int) -> PlannedRun | None:
+        """The run that an arm's run with that seed starts from. Raises LookupError as `chosen` does."""
+        name = self.study.init_of(arm)
+        if not name:
+            return None
+        finals = self.finals(name)
+        return finals.get(seed) or next(iter(finals.values()))
+
+    def _run(self, arm: str, seed: int, settings: Settings) -> PlannedRun:
+        init = self.init_run(arm, seed)
+        share = self.study.share_of(arm)
+        recipe = self._recipe(arm, seed, settings, self.run_folder(init.key) if init else None)
+        what = {
+            "recipe": recipe.model_dump(mode="json", exclude=_ELSEWHERE),
+            "share": share,
+            "init": init.key if init else "",
+            "version": self.study.version,
+        }
+        key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+        tests = self.study.orders_of(arm)
+        return PlannedRun(key, arm, seed, settings, share, recipe, init.key if init else "", tests)
+
+    def _recipe(self, arm: str, seed: int, settings: Settings, init: Path | None) -> Recipe:
+        spec = self.study.arms[arm]
+        values = overlaid(self.study.recipe, spec.recipe)
+        for key, value in settings.items():
+            for part in reversed(key.split(".")):
+                value = {part: value}
+            values = overlaid(values, dict(value))
+        own = values.get("datasets", {})
+        datasets: dict[str, Any] = {}
+        for name in spec.datasets:
+            datasets[name] = overlaid(self.study.datasets[name], own.get(name, {}))
+            if (share := self.study.share_of(arm)) < 1:
+                datasets[name]["train"] = self.subset_file(Path(datasets[name]["train"]), share)
+        values |= {"datasets": datasets, "seed": seed}
+        values["policy"] = spec.policy or ("standard" if len(datasets) == 1 else "cotrain")
+        if init:
+            values["init"] = str(init)
+        return parse_recipe(values, f"arm {arm}")
+
+    def run_folder(self, key: str) -> Path:
+        """Where a run lies."""
+        return self.out / "runs" / key
+
+    def subset_file(self, manifest: Path, share: float) -> Path:
+        """Where the manifest of a share of another one's samples lies."""
+        return self.out / "manifests" / f"{manifest.stem}-{100 * share:g}-percent.arrow"

@@ -1,0 +1,179 @@
+"""A study: one TOML file that names the runs to be compared and the table they are to fill.
+
+    extends = ["parts/world.toml"]      # datasets, arms and settings that studies share
+    title = "More datasets"
+    columns = ["scenes", "moves", "moves reversed"]
+
+    [arms.scenes]                       # trained alone
+    datasets = ["scenes"]
+
+    [arms.both]                         # co-trained
+    datasets = ["scenes", "moves"]
+
+    [[rows]]
+    name = "co-trained"
+    arms = ["both"]
+
+An arm is a way to train: a recipe but for its seed and the values that are tuned. A row shows the test results of one
+arm, or of several that train on different datasets.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from cover.errors import RecipeError
+from cover.evaluation.orders import FRAME_ORDERS, FrameOrder
+from cover.recipe import Section, Share, checked, read_layers
+
+Settings = dict[str, float]
+"""Keys of a recipe, such as "optimizer.learning_rate", and their values."""
+
+
+class Arm(Section):
+    """One way to train.
+
+    datasets: by name, of the study's. policy: by default "standard" for one dataset, "cotrain" for several.
+    init: the arm whose weights training starts from, of the same seed where it has that, else of its first; "" for
+    none. share: of each class's training samples. recipe: what differs from the study's. tune: values to choose from
+    by validation top-1, with the first seed. tuned_as: an arm whose choice is taken instead.
+    seeds, init, share, tune: the study's by default.
+    """
+
+    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
+    policy: Literal["pretrain", "standard", "cotrain", "probe"] | None = None
+    init: str | None = None
+    share: Annotated[Share, Field(gt=0)] | None = None
+    recipe: dict[str, Any] = {}
+    tune: dict[str, tuple[float, ...]] | None = None
+    tuned_as: str | None = None
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
+
+
+class Row(Section):
+    """One line of the table. paper: what the paper reports, a value a column of `paper_columns`; against: the row
+    that its runs are compared with, seed by seed."""
+
+    name: str
+    arms: Annotated[tuple[str, ...], Field(min_length=1)]
+    paper: tuple[float | None, ...] = ()
+    against: str | None = None
+
+
+class Study(Section):
+    """Runs and their table.
+
+    question: what the table answers, a sentence or two. version: of the datasets; another one is another study.
+    recipe: what all runs share: a recipe without policy, seed, init and datasets. columns: "DATASET" or
+    "DATASET ORDER", with one of the frame orders normal, reversed, shuffled, single; or "DATASET pairs", the share of
+    clips told from their own class reversed in time. results: file of all runs, beside the study's.
+    """
+
+    title: str
+    question: str = ""
+    version: int = 1
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
+    init: str = ""
+    share: Annotated[Share, Field(gt=0)] = 1.0
+    tune: dict[str, tuple[float, ...]] = {}
+    recipe: dict[str, Any] = {}
+    datasets: dict[str, dict[str, Any]]
+    arms: dict[str, Arm]
+    columns: Annotated[tuple[str, ...], Field(min_length=1)]
+    paper_columns: tuple[str, ...] = ()
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+    results: Path = Path("results.jsonl")
+
+    @model_validator(mode="after")
+    def _check(self) -> Study:
+        names = [row.name for row in self.rows]
+        for column in self.columns:
+            self._known("columns", measure_of(column)[0], self.datasets)
+        for name, arm in self.arms.items():
+            for dataset in arm.datasets:
+                self._known(f"arms.{name}.datasets", dataset, self.datasets)
+            for other in (arm.init, arm.tuned_as):
+                self._known(f"arms.{name}", other, self.arms)
+        for row in self.rows:
+            for arm_name in row.arms:
+                self._known(f"row {row.name!r}", arm_name, self.arms)
+            self._known(f"row {row.name!r}: against", row.against, names)
+            if row.paper and len(row.paper) != len(self.paper_columns):
+                raise ValueError(f"row {row.name!r} has {len(row.paper)} values for {len(self.paper_columns)} columns")
+        self._known("init", self.init, self.arms)
+        return self
+
+    @staticmethod
+    def _known(where: str, name: str | None, known: Any) -> None:
+        if name and name not in known:
+            raise ValueError(f"{where} names {name!r}, which is not there; known are {', '.join(known)}")
+
+    def init_of(self, arm: str) -> str:
+        """The arm that an arm's weights start from, or ""."""
+        own = self.arms[arm].init
+        return self.init if own is None else own
+
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        """The seeds of an arm."""
+        return self.arms[arm].seeds or self.seeds
+
+    def share_of(self, arm: str) -> float:
+        """The share of the training samples that an arm sees."""
+        return self.arms[arm].share or self.share
+
+    def grid(self, arm: str) -> list[Settings]:
+        """The settings that an arm's are chosen from; one, and maybe an empty one, where there is no choice."""
+        own = self.arms[arm].tune
+        tune = self.tune if own is None else own
+        return [dict(zip(tune, values, strict=True)) for values in product(*tune.values())]
+
+    def needed_arms(self) -> list[str]:
+        """Arms of the rows and those that they build on, each after what it builds on."""
+        ordered: dict[str, None] = {}
+
+        def add(arm: str, path: tuple[str, ...]) -> None:
+            if arm in path:
+                raise RecipeError(f"arms {' → '.join([*path, arm])} build on each other in a ring; cut it")
+            for other in (self.init_of(arm), self.arms[arm].tuned_as):
+                if other:
+                    add(other, (*path, arm))
+            ordered.setdefault(arm)
+
+        for row in self.rows:
+            for arm in row.arms:
+                add(arm, ())
+        return list(ordered)
+
+    def orders_of(self, arm: str) -> dict[str, tuple[FrameOrder, ...]]:
+        """The frame orders in which an arm is tested, by dataset: those of the columns, where a row shows it."""
+        if not any(arm in row.arms for row in self.rows):
+            return {}
+        wanted: dict[str, dict[FrameOrder, None]] = {}
+        for dataset, measure in map(measure_of, self.columns):
+            if dataset in self.arms[arm].datasets:
+                wanted.setdefault(dataset, {}).setdefault("normal" if measure == PAIRS else measure)
+        return {dataset: tuple(orders) for dataset, orders in wanted.items()}
+
+
+PAIRS: Literal["pairs"] = "pairs"
+
+
+def measure_of(column: str) -> tuple[str, FrameOrder | Literal["pairs"]]:
+    """A column's dataset and what is shown of it: top-1 in a frame order, or PAIRS. Raises ValueError."""
+    dataset, _, measure = column.partition(" ")
+    for known in (*FRAME_ORDERS, PAIRS):
+        if known == (measure or "normal"):
+            return dataset, known
+    raise ValueError(
+        f"column {column!r} has no frame order {measure!r}; known are {', '.join(FRAME_ORDERS)}, and {PAIRS}"
+    )
+
+
+def read_study(path: Path) -> Study:
+    """Read and check a study. Raises RecipeError naming the key, the value and the rule."""
+    study = checked(Study, read_layers(path), str(path))
+    return study.model_copy(update={"results": path.parent / study.results})

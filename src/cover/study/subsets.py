@@ -1,0 +1,31 @@
+"""A share of a training manifest: so many samples of each class, of which a larger share has all and more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cover.catalog.manifest import Manifest, write_manifest
+
+
+def write_subset(whole: Manifest, share: float, path: Path) -> Manifest:
+    """Write a manifest of `share` of each class's samples, at least one of each.
+
+    Which ones depends on their number and class alone, so that shares are nested.
+    """
+    labels = whole.labels
+    rng = np.random.default_rng(0)
+    kept: list[int] = []
+    for label in range(len(whole.class_names)):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        kept += rows[: max(round(share * len(rows)), 1)].tolist()
+    return write_manifest(
+        path,
+        [whole[row] for row in sorted(kept)],
+        name=whole.name,
+        kind=whole.kind,
+        split=whole.split,
+        class_names=whole.class_names,
+        root=whole.root,
+    )
