@@ -327,9 +327,13 @@ def _parse_override(override: str) -> dict[str, Any]:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    for part in reversed(key.strip().split(".")):
-        value = {part: value}
-    return dict(value)
+    return nested(key.strip(), value)
+
+
+def nested(key: str, value: object) -> dict[str, Any]:
+    """The value in tables, as TOML reads `key = value`: "a.b", 1 → {"a": {"b": 1}}."""
+    first, _, rest = key.partition(".")
+    return {first: nested(rest, value) if rest else value}
 
 
 def overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from cover.cli import (  # noqa: F401  (importing adds their commands)
     inference,
     preparation,
     serve,
+    study,
     training,
     use,
 )

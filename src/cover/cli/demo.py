@@ -13,11 +13,20 @@ from cover.cli.data import print_manifest
 
 
 class Preset(StrEnum):
+    """How much of the built-in world a demo takes."""
+
+    smoke = "smoke"
+    quick = "quick"
+    full = "full"
+
+
+class WorldPreset(StrEnum):
     """How much of the built-in world."""
 
     smoke = "smoke"
     quick = "quick"
     full = "full"
+    study = "study"
 
 
 @app.command()
@@ -35,7 +44,7 @@ def demo(
 
 @app.command()
 def world(
-    preset: Annotated[Preset, typer.Option(help="How much to render.")] = Preset.quick,
+    preset: Annotated[WorldPreset, typer.Option(help="How much to render.")] = WorldPreset.quick,
     out: Out = Path("world"),
     dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed renders other clips.")] = 0,

@@ -61,6 +61,16 @@ class FrameCache:
             memory = {number: mmap.mmap(files[number].fileno(), 0, access=mmap.ACCESS_READ) for number in used}
         return cls([place if isinstance(place, DecodeError) else _view(memory[place.file], place) for place in places])
 
+    @classmethod
+    def kept(cls, manifest: Manifest, *, num_frames: int, max_short_side_px: int, num_processes: int = 0) -> FrameCache:
+        """As `fill`, but what this process has filled before it keeps: runs one after the other decode once."""
+        key = str(manifest.path), manifest.digest, num_frames, max_short_side_px
+        if key not in _KEPT:
+            _KEPT[key] = cls.fill(
+                manifest, num_frames=num_frames, max_short_side_px=max_short_side_px, num_processes=num_processes
+            )
+        return _KEPT[key]
+
     def __getitem__(self, index: int) -> Frames:
         """uint8 [T,Y,X,3]. Raises DecodeError, naming the file."""
         clip = self._clips[index]
@@ -75,6 +85,9 @@ class FrameCache:
     def num_bytes(self) -> int:
         """Memory taken by the frames."""
         return sum(clip.nbytes for clip in self._clips if not isinstance(clip, DecodeError))
+
+
+_KEPT: dict[tuple[str, str, int, int], FrameCache] = {}
 
 
 class _Place(NamedTuple):

@@ -67,13 +67,13 @@ class Dataset:
         )
 
     def with_cache(self, reader: ClipReader, *, num_processes: int = 0) -> ClipReader:
-        """The reader with every sample decoded into memory by `num_processes`, where the dataset asks for that.
+        """The reader with every sample in memory, where the dataset asks for that; `num_processes` decode what is not.
 
         Raises CoverError when one of them is killed.
         """
         if not self.cache_frames:
             return reader
-        cache = FrameCache.fill(
+        cache = FrameCache.kept(
             reader.manifest,
             num_frames=reader.num_frames,
             max_short_side_px=reader.short_side_px[1],

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from cover.evaluation.orders import FrameOrder
-from cover.recipe import Recipe, overlaid, parse_recipe
+from cover.recipe import Recipe, nested, overlaid, parse_recipe
 from cover.study.records import Record
 from cover.study.spec import Settings, Study
 
-_ELSEWHERE = {"init": True, "data": {"num_workers"}, "datasets": {"__all__": {"train", "val", "test"}}}
+_ELSEWHERE: dict[str, Any] = {"init": True, "data": {"num_workers"}, "datasets": {"__all__": {"train", "val", "test"}}}
 """What of a recipe says where something is, or how fast it goes, and not what is trained."""
 
 
@@ -99,9 +99,7 @@ class Planner:
         spec = self.study.arms[arm]
         values = overlaid(self.study.recipe, spec.recipe)
         for key, value in settings.items():
-            for part in reversed(key.split(".")):
-                value = {part: value}
-            values = overlaid(values, dict(value))
+            values = overlaid(values, nested(key, value))
         own = values.get("datasets", {})
         datasets: dict[str, Any] = {}
         for name in spec.datasets:

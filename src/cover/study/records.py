@@ -20,15 +20,17 @@ from cover.recipe import overlaid
 class Record:
     """One run.
 
-    key: of what was run (study/planning.py). settings: the tuned values. val: validation top-1 of the trained model,
-    by dataset. test: by dataset and frame order, {"top1", "num_samples"} and, of datasets with pairs, {"pairs"}.
-    digests: of the training manifests. seconds: of training. failed: why it has no result, if so.
+    key, share, init_key: of what was run (study/planning.py). settings: the tuned values. val: validation top-1 of the
+    trained model, by dataset. test: by dataset and frame order, {"top1", "num_samples"}, and "pairs" of datasets that
+    have some. digests: of the training manifests. seconds: of training. failed: why it has no result, if so.
     """
 
     key: str
     arm: str = ""
     seed: int = 0
     settings: dict[str, float] = field(default_factory=dict)
+    share: float = 1.0
+    init_key: str = ""
     val: dict[str, float] = field(default_factory=dict)
     test: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)

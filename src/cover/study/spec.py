@@ -48,19 +48,19 @@ class Arm(Section):
     policy: Literal["pretrain", "standard", "cotrain", "probe"] | None = None
     init: str | None = None
     share: Annotated[Share, Field(gt=0)] | None = None
-    recipe: dict[str, Any] = {}
+    recipe: dict[str, Any] = Field(default_factory=dict)
     tune: dict[str, tuple[float, ...]] | None = None
     tuned_as: str | None = None
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
 
 
 class Row(Section):
-    """One line of the table. paper: what the paper reports, a value a column of `paper_columns`; against: the row
-    that its runs are compared with, seed by seed."""
+    """One line of the table. paper: what the paper reports, by `paper_columns`; against: the row that its runs are
+    compared with, seed by seed."""
 
     name: str
     arms: Annotated[tuple[str, ...], Field(min_length=1)]
-    paper: tuple[float | None, ...] = ()
+    paper: dict[str, float] = Field(default_factory=dict)
     against: str | None = None
 
 
@@ -69,8 +69,9 @@ class Study(Section):
 
     question: what the table answers, a sentence or two. version: of the datasets; another one is another study.
     recipe: what all runs share: a recipe without policy, seed, init and datasets. columns: "DATASET" or
-    "DATASET ORDER", with one of the frame orders normal, reversed, shuffled, single; or "DATASET pairs", the share of
-    clips told from their own class reversed in time. results: file of all runs, beside the study's.
+    "DATASET ORDER", test top-1 with the frames in the order normal, reversed, shuffled, or single; "DATASET pairs", the
+    share of test clips told from their own class reversed in time; "DATASET val", validation top-1. results: file of
+    all runs, beside the study's.
     """
 
     title: str
@@ -79,8 +80,8 @@ class Study(Section):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
     init: str = ""
     share: Annotated[Share, Field(gt=0)] = 1.0
-    tune: dict[str, tuple[float, ...]] = {}
-    recipe: dict[str, Any] = {}
+    tune: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    recipe: dict[str, Any] = Field(default_factory=dict)
     datasets: dict[str, dict[str, Any]]
     arms: dict[str, Arm]
     columns: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -102,8 +103,8 @@ class Study(Section):
             for arm_name in row.arms:
                 self._known(f"row {row.name!r}", arm_name, self.arms)
             self._known(f"row {row.name!r}: against", row.against, names)
-            if row.paper and len(row.paper) != len(self.paper_columns):
-                raise ValueError(f"row {row.name!r} has {len(row.paper)} values for {len(self.paper_columns)} columns")
+            for column in row.paper:
+                self._known(f"row {row.name!r}: paper", column, self.paper_columns)
         self._known("init", self.init, self.arms)
         return self
 
@@ -154,23 +155,27 @@ class Study(Section):
             return {}
         wanted: dict[str, dict[FrameOrder, None]] = {}
         for dataset, measure in map(measure_of, self.columns):
-            if dataset in self.arms[arm].datasets:
+            if dataset in self.arms[arm].datasets and measure != VALIDATION:
                 wanted.setdefault(dataset, {}).setdefault("normal" if measure == PAIRS else measure)
         return {dataset: tuple(orders) for dataset, orders in wanted.items()}
 
 
 PAIRS: Literal["pairs"] = "pairs"
+VALIDATION: Literal["val"] = "val"
+Measure = FrameOrder | Literal["pairs", "val"]
+MEASURES: tuple[Measure, ...] = (*FRAME_ORDERS, PAIRS, VALIDATION)
 
 
-def measure_of(column: str) -> tuple[str, FrameOrder | Literal["pairs"]]:
-    """A column's dataset and what is shown of it: top-1 in a frame order, or PAIRS. Raises ValueError."""
+def measure_of(column: str) -> tuple[str, Measure]:
+    """A column's dataset and what is shown of it: test top-1 in a frame order, PAIRS, or VALIDATION.
+
+    Raises ValueError.
+    """
     dataset, _, measure = column.partition(" ")
-    for known in (*FRAME_ORDERS, PAIRS):
+    for known in MEASURES:
         if known == (measure or "normal"):
             return dataset, known
-    raise ValueError(
-        f"column {column!r} has no frame order {measure!r}; known are {', '.join(FRAME_ORDERS)}, and {PAIRS}"
-    )
+    raise ValueError(f"column {column!r} shows {measure!r}, which is not measured; known are {', '.join(MEASURES)}")
 
 
 def read_study(path: Path) -> Study:

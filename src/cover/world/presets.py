@@ -76,6 +76,17 @@ PRESETS = {
         },
         all_classes=True,
     ),
+    "study": Preset(
+        formats={"image": ClipFormat(256, 192, 1, 1), "video": ClipFormat(256, 192, 24, 3)},
+        num_clips={
+            PRETRAIN.name: {"train": 10_000, "val": 500},
+            OBJECTS.name: {"train": 8_000, "val": 500, "test": 2_000},
+            SCENES.name: {"train": 4_000, "val": 500, "test": 1_000},
+            MOVES.name: {"train": 4_000, "val": 500, "test": 1_000},
+            EVENTS.name: {"train": 4_000, "val": 500, "test": 1_000},
+        },
+        all_classes=True,
+    ),
 }
 
 

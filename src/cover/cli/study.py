@@ -1,0 +1,35 @@
+"""Commands for studies: study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cover.cli.app import app, console
+
+
+@app.command()
+def study(
+    studies: Annotated[list[str], typer.Argument(help="Studies: TOML files, or NAME for studies/NAME.toml.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/study"),
+    side_by_side: Annotated[int, typer.Option(min=1, help="Runs at a time on each GPU, or on the CPU.")] = 1,
+    page: Annotated[Path | None, typer.Option(help="Markdown page to fill in, with marks as in docs/study.md.")] = None,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing; show what is known.")] = False,
+) -> None:
+    """Train and test what studies compare, several seeds each, and show their tables; finished runs are skipped."""
+    from cover.study.driver import run_studies
+    from cover.study.spec import read_study
+
+    paths = [Path(name) if name.endswith(".toml") else Path("studies") / f"{name}.toml" for name in studies]
+    read = [read_study(path) for path in paths]
+    if not report_only:
+        import torch
+
+        gpus = [str(number) for number in range(torch.cuda.device_count())]
+        try:
+            run_studies(read, out, (gpus or [""]) * side_by_side, console())
+        except KeyboardInterrupt:
+            console().print("interrupted and saved; the same command goes on from here")
+            raise typer.Exit(130) from None

@@ -1,0 +1,109 @@
+"""One run of a study, trained and tested, in a process that does one after the other on one device."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from datetime import date
+from multiprocessing import SimpleQueue
+from pathlib import Path
+from typing import Any
+
+from cover.errors import TrainingError
+from cover.evaluation.orders import FrameOrder
+from cover.evaluation.result import DatasetResult
+from cover.study.planning import PlannedRun
+from cover.study.spec import PAIRS
+
+Tests = Mapping[str, tuple[FrameOrder, ...]]
+
+
+class Interrupted(Exception):
+    """A signal ended the run; what it has done is saved."""
+
+
+def take_device(devices: SimpleQueue[str]) -> None:
+    """Have this process see one GPU alone, before torch has looked for any; "" leaves things as they are."""
+    if device := devices.get():
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a run has its last weights."""
+    return (folder / "best").exists()
+
+
+def work(run: PlannedRun, folder: Path, tests: Tests) -> dict[str, Any]:
+    """Train a run, unless its folder has it, and test it. Returns what is to be recorded.
+
+    A run whose numbers are no longer finite is recorded as failed. Raises Interrupted, and CoverError for what would
+    end any run.
+    """
+    values: dict[str, Any] = {"key": run.key}
+    folder.mkdir(parents=True, exist_ok=True)
+    with _output_to(folder / "log.txt"):
+        if not is_trained(folder):
+            try:
+                values |= _train(run, folder)
+            except TrainingError as error:
+                return values | _identity(run) | {"failed": str(error), "finished": date.today().isoformat()}
+        return values | ({"test": _test(folder, tests)} if tests else {})
+
+
+def _train(run: PlannedRun, folder: Path) -> dict[str, Any]:
+    import torch
+    from rich.console import Console
+
+    from cover.evaluation.record import load_records
+    from cover.plan import training_manifests
+    from cover.run import train
+
+    started = time.monotonic()
+    if train(run.recipe, folder, Console(width=100), resume=True):
+        raise Interrupted
+    validation = load_records([folder])[0].validation
+    return _identity(run) | {
+        "val": {name: scores["top1"] for name, scores in validation[-1]["val"].items()},
+        "digests": {name: manifest.digest for name, manifest in training_manifests(run.recipe).items()},
+        "seconds": round(time.monotonic() - started, 1),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "torch": torch.__version__,
+        "finished": date.today().isoformat(),
+        "failed": "",
+    }
+
+
+def _identity(run: PlannedRun) -> dict[str, Any]:
+    recipe = run.recipe.model_dump(mode="json", exclude_none=True)
+    return {
+        "arm": run.arm,
+        "seed": run.seed,
+        "settings": run.settings,
+        "share": run.share,
+        "init_key": run.init_key,
+        "recipe": recipe,
+    }
+
+
+def _test(folder: Path, tests: Tests) -> dict[str, dict[str, dict[str, float]]]:
+    from cover.trained import TrainedRun
+
+    trained = TrainedRun.open(folder)
+    return {
+        name: {order: _scores(trained.evaluate(name, trained.manifest(name, "test"), order)) for order in orders}
+        for name, orders in tests.items()
+    }
+
+
+def _scores(result: DatasetResult) -> dict[str, float]:
+    pairs = {} if result.pair_accuracy is None else {PAIRS: result.pair_accuracy}
+    return {"top1": result.top1, "num_samples": result.num_samples} | pairs
+
+
+@contextlib.contextmanager
+def _output_to(file: Path) -> Iterator[None]:
+    """What is printed goes to the end of a file: several runs share the terminal."""
+    with file.open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        yield
