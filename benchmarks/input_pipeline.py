@@ -1,6 +1,7 @@
 """Does training wait for its data? Clips a second of training from real files, of the loader alone, of the model alone.
 
-    python benchmarks/input_pipeline.py --folder /tmp/clips --json found.json      # a GPU and 16 cores, about 3 minutes
+    python benchmarks/input_pipeline.py --folder clips --json found.json           # a GPU and 16 cores, some minutes
+    python benchmarks/input_pipeline.py --folder clips --cases base-packed         # one of the three cases
     python benchmarks/input_pipeline.py --variant timesformer_tiny --num-frames 4 --image-size 32 --batch-size 8 \\
         --num-files 8 --workers 1 --steps 10                                       # on a CPU, to try the script
 
@@ -9,10 +10,13 @@ by `cover pack`. They are made once and stay in --folder. Training walks through
 from the system's cache, not from a disk.
 
 Each case trains with the trainer of `cover train`. At most two micro-batches a worker lie ready in the loader; so many
-pass before the clock starts, and as many are timed. The model alone takes the same steps on a batch of noise that is on
-the device already, once before and once after the training; the faster counts. `waiting` is the share of time in which
-the trainer asks for a batch, whether or not the GPU has something to do meanwhile; `lost` compares training with the
-model alone. Cores are seconds of the processor, in all processes, by seconds of the clock.
+pass before the clock starts, and as many are timed (at least 5), or --steps. The model alone takes steps on a batch of
+noise that is on the device already, for 2 s or, where a step takes a second as Large's does, 5 steps; once before and
+once after the training; the faster counts. `waiting` is the share of time in which the trainer asks for a batch,
+whether or not the GPU has something to do meanwhile; `lost` compares training with the model alone. Cores are seconds
+of the processor, in all processes, by seconds of the clock.
+
+Each case is printed, and written to --json, as soon as it is measured.
 """
 
 from __future__ import annotations
@@ -55,7 +59,7 @@ from pack import write_video
 NAME, SCENE, NUM_CLASSES = "clips", VIDEOS[1], 8
 READY = 2
 """Micro-batches that torch's DataLoader lets a worker have ready."""
-WARMUP_STEPS, MIN_STEPS, LOADER_SECONDS, NO_END = 3, 10, 4.0, 10**9
+WARMUP_STEPS, MIN_STEPS, MODEL_SECONDS, LOADER_SECONDS, NO_END = 3, 5, 2.0, 4.0, 10**9
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,10 @@ class Case:
     image_size: int
     batch_size: int
     files: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant.removeprefix('timesformer_')}-{self.files}"
 
 
 CASES = [
@@ -89,7 +97,7 @@ def write_files(folder: Path, num_files: int) -> dict[str, Manifest]:
             raise RuntimeError(f"video {seed}: {lost.reason}")
     videos = index_folder(folder / "videos", kind="video", out=folder)[0]
     packed = pack_manifest(videos, folder / "packed", PackFormat()).run(Pool())
-    print(f"{num_files} videos and their copies: {time.perf_counter() - started:.0f} s")
+    print(f"{num_files} videos and their copies: {time.perf_counter() - started:.0f} s", flush=True)
     return {"H.264": videos, "packed": packed}
 
 
@@ -180,14 +188,16 @@ class Training:
         rate = timed(trainer.train_step, num_steps, self.device)
         return rate, trainer.speed.take()["data_wait_share"]
 
-    def model_alone(self, num_steps: int) -> float:
+    def model_alone(self) -> float:
         """Steps a second on noise that is on the device."""
         blank = self.mixture.blank_batch(self.mixture.num_micro_batches)
         clips = {
             name: replace(part, frames=torch.randint(256, part.frames.shape, dtype=torch.uint8))
             for name, part in blank.clips.items()
         }
-        return self.steps(repeat(replace(blank, clips=clips).to(self.device)), WARMUP_STEPS, num_steps)[0].per_second
+        batches = repeat(replace(blank, clips=clips).to(self.device))
+        first, _ = self.steps(batches, WARMUP_STEPS, 1)
+        return self.steps(batches, 0, max(round(MODEL_SECONDS * first.per_second), MIN_STEPS))[0].per_second
 
     def from_files(self, num_steps: int) -> tuple[Rate, float]:
         with closing(iter(self.mixture)) as batches:
@@ -210,9 +220,9 @@ def measure(case: Case, manifest: Manifest, arguments: argparse.Namespace) -> di
     gc.collect()  # what the case before has left on the device
     training = Training(recipe_of(case, manifest, arguments), manifest)
     num_steps = arguments.steps or max(training.ready_steps, MIN_STEPS)
-    before = training.model_alone(num_steps)
+    before = training.model_alone()
     trained, waiting_share = training.from_files(num_steps)
-    model = max(before, training.model_alone(num_steps))
+    model = max(before, training.model_alone())
     loader = training.loader_alone()
     return asdict(case) | {
         "micro_batches": training.mixture.num_micro_batches,
@@ -248,25 +258,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where the files are kept; by default nowhere")
     parser.add_argument("--json", type=Path, help="file for the figures")
+    names = [case.name for case in CASES]
+    parser.add_argument("--cases", nargs="+", default=names, choices=names, help="by default all three")
     parser.add_argument("--variant", help="measure this model, from both kinds of files, instead of the three cases")
     parser.add_argument("--num-frames", type=int, default=8)
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--num-files", type=int, default=64)
     parser.add_argument("--workers", type=int, default=available_cpus())
-    parser.add_argument("--steps", type=int, help="timed steps; by default as many as lie ready, or 10 if that is more")
+    parser.add_argument("--steps", type=int, help="timed steps; by default as many as lie ready, at least 5")
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"))
     parser.add_argument("--compile", action="store_true")
     arguments = parser.parse_args()
     shape = (arguments.num_frames, arguments.image_size, arguments.batch_size)
-    chosen = [Case(arguments.variant, *shape, files) for files in ("packed", "H.264")] if arguments.variant else CASES
+    chosen = [case for case in CASES if case.name in arguments.cases]
+    if arguments.variant:
+        chosen = [Case(arguments.variant, *shape, files) for files in ("packed", "H.264")]
     with tempfile.TemporaryDirectory() as temporary:
         manifests = write_files(arguments.folder or Path(temporary), arguments.num_files)
-        found = [measure(case, manifests[case.files], arguments) for case in chosen]
+        found: list[dict[str, Any]] = []
+        for case in chosen:
+            row = measure(case, manifests[case.files], arguments)
+            found.append(row)
+            rates = ", ".join(f"{name} {row[name]:.1f}" for name in ("training", "model", "loader"))
+            print(f"{case.name}: {rates} clips/s", flush=True)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(found, indent=2) + "\n")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     print_table(found, f"clips a second, {arguments.workers} workers, {available_cpus()} cores, {device}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":
