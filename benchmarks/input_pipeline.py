@@ -262,11 +262,14 @@ def main() -> None:
     chosen = [Case(arguments.variant, *shape, files) for files in ("packed", "H.264")] if arguments.variant else CASES
     with tempfile.TemporaryDirectory() as temporary:
         manifests = write_files(arguments.folder or Path(temporary), arguments.num_files)
-        found = [measure(case, manifests[case.files], arguments) for case in chosen]
+        found: list[dict[str, Any]] = []
+        for case in chosen:
+            found.append(measure(case, manifests[case.files], arguments))
+            print(found[-1], flush=True)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(found, indent=2) + "\n")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     print_table(found, f"clips a second, {arguments.workers} workers, {available_cpus()} cores, {device}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":
