@@ -281,7 +281,8 @@ def main() -> None:
             row = measure(case, manifests[case.files], arguments)
             found.append(row)
             rates = ", ".join(f"{name} {row[name]:.1f}" for name in ("training", "model", "loader"))
-            print(f"{case.name}: {rates} clips/s", flush=True)
+            shares = ", ".join(f"{name} {100 * row[f'{name}_share']:.1f} %" for name in ("waiting", "lost"))
+            print(f"{case.name}: {rates} clips/s, {shares}", flush=True)
             if arguments.json:
                 arguments.json.write_text(json.dumps(found, indent=2) + "\n")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
