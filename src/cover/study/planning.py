@@ -117,5 +117,5 @@ class Planner:
         return self.out / "runs" / key
 
     def subset_file(self, manifest: Path, share: float) -> Path:
-        """Where the manifest of a share of another one's samples lies."""
-        return self.out / "manifests" / f"{manifest.stem}-{100 * share:g}-percent.arrow"
+        """Where the manifest of a share of another one's samples lies; another version of the datasets has its own."""
+        return self.out / "manifests" / f"{manifest.stem}-v{self.study.version}-{100 * share:g}-percent.arrow"

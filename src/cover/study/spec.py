@@ -26,7 +26,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from cover.errors import RecipeError
 from cover.evaluation.orders import FRAME_ORDERS, FrameOrder
 from cover.recipe import Section, Share, checked, read_layers
 
@@ -106,6 +105,7 @@ class Study(Section):
             for column in row.paper:
                 self._known(f"row {row.name!r}: paper", column, self.paper_columns)
         self._known("init", self.init, self.arms)
+        self.needed_arms()
         return self
 
     @staticmethod
@@ -138,7 +138,7 @@ class Study(Section):
 
         def add(arm: str, path: tuple[str, ...]) -> None:
             if arm in path:
-                raise RecipeError(f"arms {' → '.join([*path, arm])} build on each other in a ring; cut it")
+                raise ValueError(f"arms {' → '.join([*path, arm])} build on each other in a ring; cut it")
             for other in (self.init_of(arm), self.arms[arm].tuned_as):
                 if other:
                     add(other, (*path, arm))

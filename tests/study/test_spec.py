@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.study.miniature import RATE, study_of
+
+from cover.errors import RecipeError
+from cover.study.spec import measure_of, read_study
+
+STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.toml"))
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_the_studies_of_the_repository_are_read(file: Path) -> None:
+    assert read_study(file).results == file.parent / "results.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"columns": ["sights"]}, "columns names 'sights', which is not there; known are scenes, moves"),
+        ({"columns": ["moves backwards"]}, "shows 'backwards', which is not measured; known are normal, reversed"),
+        ({"arms": {"both": {"datasets": ["sights"]}}}, "arms.both.datasets names 'sights', which is not there"),
+        ({"arms": {"both": {"init": "pretrain"}}}, "arms.both names 'pretrain', which is not there; known are scenes"),
+        ({"arms": {"both": {"tuned_as": "al"}}}, "arms.both names 'al', which is not there"),
+        ({"rows": [{"name": "a", "arms": ["al"]}]}, "row 'a' names 'al', which is not there; known are scenes, moves"),
+        ({"rows": [{"name": "a", "arms": ["both"], "against": "b"}]}, "row 'a': against names 'b'"),
+        (
+            {"rows": [{"name": "a", "arms": ["both"], "paper": {"MiT": 1.0}}]},
+            "paper names 'MiT'.* known are K400, SSv2",
+        ),
+        ({"init": "pretrain"}, "init names 'pretrain', which is not there"),
+        ({"arms": {"both": {"init": "moves"}, "moves": {"init": "both"}}}, "moves → both → moves build on each other"),
+        ({"arms": {"both": {"share": 0.0}}}, r"arms.both.share = 0.0: input should be greater than 0"),
+        ({"colums": ["moves"]}, "unknown key 'colums'; known here: title, question"),
+    ],
+)
+def test_what_is_wrong_is_named_with_the_file(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=f"^two.toml: .*{message}"):
+        study_of(**changes)
+
+
+def test_a_grid_is_the_product_of_its_values() -> None:
+    study = study_of(
+        tune={RATE: [0.1, 0.2]},
+        arms={"moves": {"tune": {RATE: [1.0], "model.drop_path_rate": [0.0, 0.1]}}, "both": {"tune": {}}},
+    )
+    assert study.grid("scenes") == [{RATE: 0.1}, {RATE: 0.2}]
+    assert study.grid("moves") == [{RATE: 1.0, "model.drop_path_rate": rate} for rate in (0.0, 0.1)]
+    assert study.grid("both") == [{}]
+
+
+def test_arms_have_the_studys_values_unless_they_say_so() -> None:
+    study = study_of(init="scenes", share=0.5, arms={"scenes": {"init": ""}, "both": {"share": 1.0, "seeds": [7]}})
+    assert (study.init_of("scenes"), study.init_of("both")) == ("", "scenes")
+    assert (study.share_of("scenes"), study.share_of("both")) == (0.5, 1.0)
+    assert (study.seeds_of("scenes"), study.seeds_of("both")) == ((0, 1, 2), (7,))
+
+
+def test_needed_arms_come_after_those_that_they_build_on() -> None:
+    spare = {"datasets": ["moves"]}
+    study = study_of(
+        arms={"scenes": {"tuned_as": "both"}, "both": {"init": "start"}, "start": spare, "unused": spare},
+        rows=[{"name": "scenes", "arms": ["scenes"]}],
+    )
+    assert study.needed_arms() == ["start", "both", "scenes"]
+
+
+def test_arms_are_tested_in_the_orders_of_the_columns_that_show_them() -> None:
+    columns = ["scenes", "moves reversed", "moves pairs", "moves", "scenes val"]
+    study = study_of(columns=columns, arms={"start": {"datasets": ["moves"]}, "moves": {"init": "start"}})
+    assert study.orders_of("both") == {"scenes": ("normal",), "moves": ("reversed", "normal")}
+    assert study.orders_of("start") == {}
+
+
+def test_a_column_is_a_dataset_and_a_measure() -> None:
+    assert measure_of("moves") == ("moves", "normal")
+    assert measure_of("moves pairs") == ("moves", "pairs")
+    with pytest.raises(ValueError, match="column 'moves fast' shows 'fast'"):
+        measure_of("moves fast")
