@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cover.cli.app import app, console
 
+if TYPE_CHECKING:
+    from cover.study.spec import Study
 
-@app.command()
-def study(
+
+@app.command("study")
+def study_(
     studies: Annotated[list[str], typer.Argument(help="Studies: TOML files, or NAME for studies/NAME.toml.")],
     out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/study"),
     side_by_side: Annotated[int, typer.Option(min=1, help="Runs at a time on each GPU, or on the CPU.")] = 1,
@@ -19,17 +22,32 @@ def study(
     report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing; show what is known.")] = False,
 ) -> None:
     """Train and test what studies compare, several seeds each, and show their tables; finished runs are skipped."""
-    from cover.study.driver import run_studies
+    from cover.study.printed import to_terminal
+    from cover.study.records import load_records
     from cover.study.spec import read_study
+    from cover.study.table import make_table
 
     paths = [Path(name) if name.endswith(".toml") else Path("studies") / f"{name}.toml" for name in studies]
     read = [read_study(path) for path in paths]
     if not report_only:
-        import torch
+        _run(read, out, side_by_side)
+    for path, study in zip(paths, read, strict=True):
+        records = load_records(study.results)
+        console().print(to_terminal(make_table(study, records)))
+        if page:
+            from cover.study.page import write_report  # loads matplotlib
 
-        gpus = [str(number) for number in range(torch.cuda.device_count())]
-        try:
-            run_studies(read, out, (gpus or [""]) * side_by_side, console())
-        except KeyboardInterrupt:
-            console().print("interrupted and saved; the same command goes on from here")
-            raise typer.Exit(130) from None
+            write_report(study, path.stem, records, page)
+
+
+def _run(studies: list[Study], out: Path, side_by_side: int) -> None:
+    import torch
+
+    from cover.study.driver import run_studies
+
+    gpus = [str(number) for number in range(torch.cuda.device_count())]
+    try:
+        run_studies(studies, out, (gpus or [""]) * side_by_side, console())
+    except KeyboardInterrupt:
+        console().print("interrupted and saved; the same command goes on from here")
+        raise typer.Exit(130) from None

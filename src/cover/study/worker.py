@@ -14,7 +14,7 @@ from typing import Any
 from cover.errors import TrainingError
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult
-from cover.study.planning import PlannedRun
+from cover.study.planning import ELSEWHERE, PlannedRun
 from cover.study.spec import PAIRS
 
 Tests = Mapping[str, tuple[FrameOrder, ...]]
@@ -76,14 +76,13 @@ def _train(run: PlannedRun, folder: Path) -> dict[str, Any]:
 
 
 def _identity(run: PlannedRun) -> dict[str, Any]:
-    recipe = run.recipe.model_dump(mode="json", exclude_none=True)
     return {
         "arm": run.arm,
         "seed": run.seed,
         "settings": run.settings,
         "share": run.share,
         "init_key": run.init_key,
-        "recipe": recipe,
+        "recipe": run.recipe.model_dump(mode="json", exclude_none=True, exclude=ELSEWHERE),
     }
 
 

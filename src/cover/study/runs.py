@@ -1,0 +1,92 @@
+"""The runs of studies: done once, whoever asks for them, and recorded."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from cover.errors import TrainingError
+from cover.study.planning import PlannedRun, Planner
+from cover.study.records import Record, append_record, load_records
+from cover.study.slots import Slots
+from cover.study.worker import Tests, is_trained, work
+
+
+class Runs:
+    """All runs that go into one file of results.
+
+    records: what is known by now, by key. slots: where runs are done. report: is told of each record that comes in.
+    """
+
+    def __init__(self, results: Path, slots: Slots, report: Callable[[Record], None]) -> None:
+        self.results = results
+        self.records = load_records(results)
+        self.done: set[str] = set()
+        self._slots, self._report = slots, report
+        self._jobs: dict[str, Future[None]] = {}
+        self._submitting = threading.Lock()
+
+    def do(self, runs: Sequence[PlannedRun], planner: Planner, priority: int, *, test: bool) -> None:
+        """Train runs, and test them if `test`, side by side, as far as that is missing; returns when it is done.
+
+        Raises what a run ends with, and CancelledError.
+        """
+        while missing := [run for run in runs if self._missing(run, test=test) is not None]:
+            for run in missing:
+                self._fetch_init(run, planner, priority)
+            for job in [self._job(run, planner, priority, test=test) for run in missing]:
+                job.result()
+        self.done.update(run.key for run in runs)
+
+    def _missing(self, run: PlannedRun, *, test: bool) -> Tests | None:
+        """The tests that a run lacks, {} if it is to be trained only; None where nothing is missing."""
+        record = self.records.get(run.key)
+        if record and (record.failed or not test):
+            return None
+        known = record.test if record else {}
+        lacking = {
+            name: tuple(order for order in orders if order not in known.get(name, {}))
+            for name, orders in (run.tests if test else {}).items()
+        }
+        lacking = {name: orders for name, orders in lacking.items() if orders}
+        return None if record and not lacking else lacking
+
+    def _fetch_init(self, run: PlannedRun, planner: Planner, priority: int) -> None:
+        """See to it that the weights that a run starts from are there: records are kept longer than weights."""
+        init = planner.init_run(run.arm, run.seed)
+        if init is None or is_trained(planner.run_folder(init.key)):
+            return
+        self._fetch_init(init, planner, priority)
+        self._submit(init, {}, planner, priority).result()
+        if not is_trained(planner.run_folder(init.key)):
+            raise TrainingError(f"arm {init.arm} failed, from whose weights {run.arm} starts; mend its settings")
+
+    def _job(self, run: PlannedRun, planner: Planner, priority: int, *, test: bool) -> Future[None]:
+        """What will be done when something of what the run lacks is there."""
+        with self._submitting:
+            tests = self._missing(run, test=test)
+            if tests is not None:
+                return self._submitted(run, tests, planner, priority)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def _submit(self, run: PlannedRun, tests: Tests, planner: Planner, priority: int) -> Future[None]:
+        with self._submitting:
+            return self._submitted(run, tests, planner, priority)
+
+    def _submitted(self, run: PlannedRun, tests: Tests, planner: Planner, priority: int) -> Future[None]:
+        """A job of the run: one that others have asked for, while that lasts, or else a new one."""
+        job = self._jobs.get(run.key)
+        if job is None or job.done():
+            folder = planner.run_folder(run.key)
+            job = self._jobs[run.key] = self._slots.submit(priority, self._record, work, run, folder, tests)
+        return job
+
+    def _record(self, values: dict[str, Any]) -> None:
+        append_record(self.results, values)
+        self.records.update(load_records(self.results))
+        self._report(self.records[values["key"]])
