@@ -153,7 +153,7 @@ def test_another_study_takes_what_is_there_and_weights_that_are_gone_are_made_ag
     assert {line["arm"] for line in new if "arm" in line} == {"start", "both", "diverges"}
     assert sum("shuffled" in line.get("test", {}).get("turns", {}) for line in new) == 2
     failed = [line["failed"] for line in new if line.get("failed")]
-    assert len(failed) == 2 and all("not finite" in reason for reason in failed), failed
+    assert len(failed) == 2 and all("not a finite number" in reason for reason in failed), failed
     assert "Failed, 2" in answer.out
 
 
