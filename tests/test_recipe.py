@@ -110,6 +110,10 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
         (STANDARD + K400 + '[model]\nvariant = "vit"\n', "r.toml: model.variant = 'vit': input should be 'timesformer"),
         (STANDARD + K400 + "[data]\nshort_side = [9, 8]\n", "r.toml: data.short_side [9, 8] is not a range; write [s"),
         (
+            STANDARD + K400 + '[data]\ncache_folder = "frames"\n',
+            "r.toml: data.cache_folder 'frames' keeps the frames of data.cache_frames, which is off; set data.",
+        ),
+        (
             STANDARD + K400 + "[augmentation]\nmix_up = 0.8\n",
             "r.toml: unknown key 'augmentation.mix_up'; known here: randaugment, mixup, cutmix, repeats",
         ),

@@ -2,6 +2,7 @@
 
     OUT/world/*/…               the rendered media files
     OUT/world/*.arrow, *.png    their manifests and contact sheets
+    OUT/world/frames            their decoded frames, for all runs
     OUT/recipes/*.toml          copies of the recipes, to read and to change
     OUT/runs/{pretrain, standard_scenes, standard_moves, standard_events, cotrain}
     OUT/report.html             the comparison

@@ -158,6 +158,7 @@ def mixture_datasets(recipe: Recipe, manifests: Manifests) -> list[Dataset]:
             rate=recipe.datasets[name].rate,
             temporal_jitter=data.temporal_jitter,
             cache_frames=data.cache_frames,
+            cache_folder=data.cache_folder,
             randaugment=RandAugment(**augmentation.randaugment.model_dump()),
             mixing=Mixing(augmentation.mixup, augmentation.cutmix),
         )

@@ -94,6 +94,8 @@ class DataSection(Section):
 
     short_side: range in pixels to which a frame's shorter side is scaled before the random crop; (256, 320) at
     image_size 224, (448, 512) at 448, in proportion otherwise. cache_frames: decode once, keep frames in memory.
+    cache_folder: keep them there instead, as files that all processes map which want the same frames of the same
+    samples. Files' contents are not compared: delete the folder when media were replaced or mended.
     exclude: lists of training samples to leave out, as `cover check --leaks` writes them.
     """
 
@@ -101,6 +103,7 @@ class DataSection(Section):
     short_side: tuple[Positive, Positive] | None = None
     temporal_jitter: bool = False
     cache_frames: bool = False
+    cache_folder: Path | None = None
     exclude: tuple[Path, ...] = ()
     num_workers: Annotated[int, Field(ge=0)] = 8
     max_unreadable_share: Share = 0.01
@@ -225,6 +228,11 @@ class Recipe(Section):
             raise ValueError("training.parallel 'fsdp' has no loss scaling for precision 'fp16'; use \"bf16\"")
         if self.data.short_side and self.data.short_side[0] > self.data.short_side[1]:
             raise ValueError(f"data.short_side {list(self.data.short_side)} is not a range; write [smallest, largest]")
+        if self.data.cache_folder and not self.data.cache_frames:
+            raise ValueError(
+                f"data.cache_folder {str(self.data.cache_folder)!r} keeps the frames of data.cache_frames, which is "
+                "off; set data.cache_frames = true, or leave the folder out"
+            )
         if self.data.batch_size % (repeats := self.augmentation.repeats):
             raise ValueError(
                 f"data.batch_size {self.data.batch_size} does not hold every sample {repeats} times "

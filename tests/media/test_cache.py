@@ -4,34 +4,17 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import cover.media.cache
+import cover.media.storing
 from cover.catalog.manifest import Manifest, ManifestRow, write_manifest
 from cover.errors import CoverError, DecodeError
-from cover.media.cache import CLIPS_PER_PROCESS, FrameCache
+from cover.media.cache import FrameCache
 from cover.media.decode import decode_clip
-
-
-@pytest.fixture
-def many_images(image_manifest: Manifest) -> Manifest:
-    """Five images over and over, enough for two processes; the second file of every five is missing."""
-    rows = [image_manifest[index % 5] for index in range(2 * CLIPS_PER_PROCESS)]
-    image_manifest[1].file.unlink()
-    return write_manifest(
-        image_manifest.path.with_name("many.arrow"),
-        [replace(row, sample_id=str(index)) for index, row in enumerate(rows)],
-        name="many",
-        kind="image",
-        split="train",
-        class_names=image_manifest.class_names,
-        root=image_manifest.root,
-    )
 
 
 @pytest.mark.parametrize("num_processes", [0, 2])
@@ -84,6 +67,6 @@ def test_a_killed_process_and_ctrl_c_end_the_decoding(
             os.kill(main if number == signal.SIGINT else os.getpid(), number)
         raise DecodeError(row.sample_id)
 
-    monkeypatch.setattr(cover.media.cache, "decode_clip", strike)
+    monkeypatch.setattr(cover.media.storing, "decode_clip", strike)
     with error:
         FrameCache.fill(many_images, num_frames=1, max_short_side_px=64, num_processes=2)

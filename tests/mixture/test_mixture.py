@@ -80,10 +80,13 @@ def test_a_step_is_the_same_however_it_is_decoded(datasets: list[Dataset], split
     assert_same(list(mixture_of(datasets, **split)), list(mixture_of(datasets)))
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_cached_frames_are_decoded_before_the_first_batch(datasets: list[Dataset], num_workers: int) -> None:
+@pytest.mark.parametrize(("num_workers", "folder"), [(0, None), (2, None), (2, "frames")])
+def test_cached_frames_are_decoded_before_the_first_batch(
+    datasets: list[Dataset], num_workers: int, folder: str | None, tmp_path: Path
+) -> None:
     fresh = list(mixture_of(datasets, short_side_px=(40, 64)))
-    caching = [replace(dataset, cache_frames=True) for dataset in datasets]
+    cache_folder = tmp_path / folder if folder else None
+    caching = [replace(dataset, cache_frames=True, cache_folder=cache_folder) for dataset in datasets]
     batches = iter(mixture_of(caching, short_side_px=(40, 64), num_workers=num_workers))
     for dataset in datasets:
         assert isinstance(dataset.manifest, Manifest)
@@ -221,6 +224,7 @@ def test_a_decoder_travels_to_a_spawned_worker(datasets: list[Dataset]) -> None:
         ({"rate": 0.5}, "'videos' has a rate and others have none"),
         ({"num_frames": 0}, "num_frames is 0"),
         ({"temporal_jitter": True, "cache_frames": True}, "temporal_jitter with cache_frames"),
+        ({"cache_folder": Path("frames")}, "cache_folder frames without cache_frames"),
     ],
 )
 def test_what_cannot_be_mixed_is_refused(datasets: list[Dataset], change: dict[str, Any], message: str) -> None:

@@ -46,6 +46,11 @@ def test_a_key_stays_with_places_and_with_what_is_shown(changes: dict[str, Any])
     assert key_of(**changes) == key_of()
 
 
+def test_a_key_stays_with_where_frames_are_kept() -> None:
+    cached = {"cache_frames": True}
+    assert key_of(recipe={"data": cached | {"cache_folder": "frames"}}) == key_of(recipe={"data": cached})
+
+
 def test_a_key_changes_with_the_weights_that_training_starts_from() -> None:
     arms = {"scenes": {"init": ""}}
     other = {"scenes": {"init": "", "recipe": {"optimizer": {"momentum": 0.8}}}}

@@ -1,8 +1,12 @@
-"""Decoded frames of a whole manifest kept in memory, for datasets that fit and are read many times.
+"""Decoded frames of a whole manifest, for datasets that fit into memory and are read many times.
 
-worker 0 ── decodes ── appends the frames to file 0 ──┐
-worker 1 ── decodes ── appends the frames to file 1 ──┼── mapped into memory ── FrameCache
-              └─────── file, offset, shape ───────────┘
+They lie in files that are mapped into memory: in nameless ones, for one run, or in those of a folder, for all processes
+that want the same frames:
+
+    FOLDER/DIGEST-8x140/        8 frames with a short side of at most 140 px, of the samples with that digest
+        frames-0, frames-1, …   uint8 [T,Y,X,3] of one clip after the other; a file a process that decoded
+        places.npy, errors.json
+    FOLDER/DIGEST-8x140.lock    held by the process that decodes
 """
 
 from __future__ import annotations
@@ -10,26 +14,18 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from itertools import chain
-from typing import BinaryIO, NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from rich.console import Console
-from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from cover.catalog.manifest import Manifest
-from cover.errors import DecodeError
-from cover.media.augment import scale_down
-from cover.media.decode import decode_clip
-from cover.media.workers import workers_watched
-from cover.progress import progress_bar
-
-Frames = npt.NDArray[np.uint8]
+from cover.errors import CoverError, DecodeError
+from cover.media.storing import Frames, StoredClips, decode_into
+from cover.whole_files import fill_once
 
 CLIPS_PER_PROCESS = 128
 """Fewest samples worth starting a process for; so many small images are decoded in about a tenth of a second."""
@@ -41,123 +37,78 @@ class FrameCache:
     Workers forked afterwards share its memory. What could not be decoded raises the same DecodeError when asked for.
     """
 
-    def __init__(self, clips: Sequence[Frames | DecodeError]) -> None:
+    def __init__(self, files: Sequence[BinaryIO], clips: StoredClips) -> None:
+        self._memory = [_mapped(file) for file in files]
         self._clips = clips
 
     @classmethod
-    def fill(cls, manifest: Manifest, *, num_frames: int, max_short_side_px: int, num_processes: int = 0) -> FrameCache:
+    def fill(
+        cls,
+        manifest: Manifest,
+        *,
+        num_frames: int,
+        max_short_side_px: int,
+        num_processes: int = 0,
+        folder: Path | None = None,
+    ) -> FrameCache:
         """Decode all samples of `manifest`, their short side brought down to `max_short_side_px`.
 
         num_processes: that decode; at most one for CLIPS_PER_PROCESS samples. 0 and 1 decode in this one.
+        folder: where the frames are kept; those that are there are not decoded again. None: in this process's memory.
 
-        Raises CoverError when one of them is killed.
+        Raises CoverError when a process is killed, or the folder cannot be written.
         """
-        num_processes = min(num_processes, len(manifest) // CLIPS_PER_PROCESS)
-        with ExitStack() as stack:
-            files = [stack.enter_context(_memory_file()) for _ in range(max(num_processes, 1))]
-            decoder = _StoringDecoder(manifest, num_frames, max_short_side_px, files)
-            places = _decode_all(decoder, num_processes if num_processes > 1 else 0)
-            used = {place.file for place in places if not isinstance(place, DecodeError)}
-            memory = {number: mmap.mmap(files[number].fileno(), 0, access=mmap.ACCESS_READ) for number in used}
-        return cls([place if isinstance(place, DecodeError) else _view(memory[place.file], place) for place in places])
+        num_files = max(min(num_processes, len(manifest) // CLIPS_PER_PROCESS), 1)
+        decode = partial(decode_into, manifest=manifest, num_frames=num_frames, max_short_side_px=max_short_side_px)
+        if folder is None:
+            with ExitStack() as stack:
+                files = [stack.enter_context(_memory_file()) for _ in range(num_files)]
+                return cls(files, decode(files))
+        place = folder / f"{manifest.digest[:16]}-{num_frames}x{max_short_side_px}"
+        try:
+            fill_once(
+                place,
+                lambda unfinished: _decode_into_folder(unfinished, num_files, decode),
+                waiting_for=f"a process that decodes {manifest.name} into {place}",
+            )
+        except OSError as error:
+            raise CoverError(
+                f"cache_folder {folder} cannot be written ({error.strerror or error}); "
+                "name another place, or leave it out to keep frames in memory"
+            ) from error
+        return cls.open(place)
 
     @classmethod
-    def kept(cls, manifest: Manifest, *, num_frames: int, max_short_side_px: int, num_processes: int = 0) -> FrameCache:
-        """As `fill`, but what this process has filled before it keeps: runs one after the other decode once."""
-        key = str(manifest.path), manifest.digest, num_frames, max_short_side_px
-        if key not in _KEPT:
-            _KEPT[key] = cls.fill(
-                manifest, num_frames=num_frames, max_short_side_px=max_short_side_px, num_processes=num_processes
-            )
-        return _KEPT[key]
+    def open(cls, place: Path) -> FrameCache:
+        """Map what is kept in a folder of that kind."""
+        clips = StoredClips.read(place)
+        with ExitStack() as stack:
+            numbers = range(len(list(place.glob("frames-*"))))
+            return cls([stack.enter_context((place / f"frames-{n}").open("rb")) for n in numbers], clips)
 
     def __getitem__(self, index: int) -> Frames:
         """uint8 [T,Y,X,3]. Raises DecodeError, naming the file."""
-        clip = self._clips[index]
-        if isinstance(clip, DecodeError):
-            raise DecodeError(str(clip), clip.reason)
-        return clip
+        if index in self._clips.errors:
+            raise DecodeError(*self._clips.errors[index])
+        file, offset, *shape = self._clips.places[index].tolist()
+        size = 3 * shape[0] * shape[1] * shape[2]
+        return np.frombuffer(self._memory[file], np.uint8, size, offset).reshape(*shape, 3)
 
     def __len__(self) -> int:
-        return len(self._clips)
+        return len(self._clips.places)
 
     @property
     def num_bytes(self) -> int:
         """Memory taken by the frames."""
-        return sum(clip.nbytes for clip in self._clips if not isinstance(clip, DecodeError))
+        return sum(map(len, self._memory))
 
 
-_KEPT: dict[tuple[str, str, int, int], FrameCache] = {}
-
-
-class _Place(NamedTuple):
-    """Where the frames of a clip lie."""
-
-    file: int
-    offset: int
-    shape: tuple[int, ...]
-
-
-_Outcome = _Place | DecodeError
-
-
-class _StoringDecoder(Dataset[_Outcome]):
-    """Decodes samples into the file of the process it runs in; a map-style dataset of torch's DataLoader."""
-
-    def __init__(self, manifest: Manifest, num_frames: int, max_short_side_px: int, files: Sequence[BinaryIO]) -> None:
-        self.manifest = manifest
-        self._num_frames = num_frames
-        self._max_short_side_px = max_short_side_px
-        self._files = files
-
-    def __len__(self) -> int:
-        return len(self.manifest)
-
-    def __getitem__(self, index: int) -> _Outcome:
-        try:
-            row, side = self.manifest[index], self._max_short_side_px
-            frames = decode_clip(row, self.manifest.kind, self._num_frames, short_side_px=side)
-        except DecodeError as error:
-            return DecodeError(str(error), error.reason)  # anew: without what caused it, which need not be picklable
-        return self._store(scale_down(frames, self._max_short_side_px))
-
-    def _store(self, frames: Frames) -> _Place:
-        worker = get_worker_info()
-        number = worker.id if worker else 0
-        file = self._files[number]
-        place = _Place(number, file.tell(), frames.shape)
-        file.write(np.ascontiguousarray(frames).data)
-        file.flush()
-        return place
-
-
-def _decode_all(decoder: _StoringDecoder, num_workers: int) -> list[_Outcome]:
-    """What `decoder` makes of every sample, in order. Raises CoverError when a worker is killed."""
-    loader = DataLoader(
-        decoder,
-        batch_size=16,
-        collate_fn=_unchanged,
-        num_workers=num_workers,
-        prefetch_factor=4 if num_workers else None,
-        multiprocessing_context="fork" if num_workers else None,  # which hands the open files on
-        generator=torch.Generator(),  # or the loader would draw from, and so change, the global random state
-    )
-    name = decoder.manifest.name
-    with workers_watched(f"or switch off cache_frames, for which {name} was decoded"):
-        return list(chain.from_iterable(_timed(iter(loader), name, len(decoder))))
-
-
-def _timed(batches: Iterator[list[_Outcome]], name: str, num_clips: int) -> Iterator[list[_Outcome]]:
-    """`batches` behind a progress bar on the error stream, which gives way to one line of how long they took."""
-    started = time.monotonic()
-    with progress_bar("clips", transient=True) as progress:
-        bar = progress.add_task(f"decoding {name}", total=num_clips)
-        for batch in batches:
-            progress.advance(bar, len(batch))
-            yield batch
-    seconds = time.monotonic() - started
-    report = f"decoded {num_clips:,} clips of {name} in {seconds:,.0f} s ({num_clips / seconds:,.0f} clips/s)"
-    Console(stderr=True).print(report, soft_wrap=True, highlight=False, markup=False)
+def _decode_into_folder(folder: Path, num_files: int, decode: Callable[[Sequence[BinaryIO]], StoredClips]) -> None:
+    with ExitStack() as stack:
+        files = [stack.enter_context((folder / f"frames-{number}").open("wb")) for number in range(num_files)]
+        decode(files).write(folder)
+        for file in files:
+            os.fsync(file.fileno())  # or a machine that goes down could leave files of zeros
 
 
 def _memory_file() -> BinaryIO:
@@ -165,9 +116,6 @@ def _memory_file() -> BinaryIO:
     return open(os.memfd_create("frames"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
 
 
-def _view(memory: mmap.mmap, place: _Place) -> Frames:
-    return np.frombuffer(memory, np.uint8, int(np.prod(place.shape)), place.offset).reshape(place.shape)
-
-
-def _unchanged(batch: list[_Outcome]) -> list[_Outcome]:
-    return batch
+def _mapped(file: BinaryIO) -> mmap.mmap | bytes:
+    """The file's content, read-only; an empty file cannot be mapped."""
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""

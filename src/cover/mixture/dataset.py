@@ -25,6 +25,7 @@ class Dataset:
     rate: share of a batch relative to the rates of the other datasets; None everywhere samples in proportion to size.
     temporal_jitter: draw frames at random times within T equal parts of the clip, instead of in their middle.
     cache_frames: decode every sample once, before the first batch, and keep the frames in memory.
+    cache_folder: where these frames are kept as files, which all processes that want the same ones map.
     randaugment: operations on the pixels of every clip; none by default.
     mixing: how clips are mixed with others of this dataset (mixup, CutMix); not at all by default.
 
@@ -39,6 +40,7 @@ class Dataset:
     rate: float | None = None
     temporal_jitter: bool = False
     cache_frames: bool = False
+    cache_folder: Path | None = None
     randaugment: RandAugment = field(default_factory=RandAugment)
     mixing: Mixing = field(default_factory=Mixing)
 
@@ -50,6 +52,10 @@ class Dataset:
         if self.temporal_jitter and self.cache_frames:
             raise RecipeError(
                 "temporal_jitter with cache_frames; a cache keeps one set of frames: switch one of them off"
+            )
+        if self.cache_folder and not self.cache_frames:
+            raise RecipeError(
+                f"cache_folder {self.cache_folder} without cache_frames, whose frames it keeps; switch cache_frames on"
             )
 
     def reader(self, *, crop_px: int, short_side_px: tuple[int, int]) -> ClipReader:
@@ -69,14 +75,15 @@ class Dataset:
     def with_cache(self, reader: ClipReader, *, num_processes: int = 0) -> ClipReader:
         """The reader with every sample in memory, where the dataset asks for that; `num_processes` decode what is not.
 
-        Raises CoverError when one of them is killed.
+        Raises CoverError as FrameCache.fill does.
         """
         if not self.cache_frames:
             return reader
-        cache = FrameCache.kept(
+        cache = FrameCache.fill(
             reader.manifest,
             num_frames=reader.num_frames,
             max_short_side_px=reader.short_side_px[1],
             num_processes=num_processes,
+            folder=self.cache_folder,
         )
         return replace(reader, cache=cache)

@@ -14,7 +14,11 @@ from cover.recipe import Recipe, nested, overlaid, parse_recipe
 from cover.study.records import Record
 from cover.study.spec import Settings, Study
 
-ELSEWHERE: dict[str, Any] = {"init": True, "data": {"num_workers"}, "datasets": {"__all__": {"train", "val", "test"}}}
+ELSEWHERE: dict[str, Any] = {
+    "init": True,
+    "data": {"cache_folder", "num_workers"},
+    "datasets": {"__all__": {"train", "val", "test"}},
+}
 """What of a recipe says where something is, or how fast it goes, and not what is trained."""
 
 
@@ -23,8 +27,8 @@ class PlannedRun:
     """A run of an arm.
 
     key: of what is trained: what of the recipe is not a default, without paths, the share of the samples, and the key
-    of the run it starts from. recipe: its init and its manifests lie below the folder that the study works in. tests: frame orders to test
-    it in, by dataset.
+    of the run it starts from. recipe: its init and its manifests lie below the folder that the study works in. tests:
+    frame orders to test it in, by dataset.
     """
 
     key: str
@@ -85,8 +89,9 @@ class Planner:
         init = self.init_run(arm, seed)
         share = self.study.share_of(arm)
         recipe = self._recipe(arm, seed, settings, self.run_folder(init.key) if init else None)
+        sections = recipe.model_dump(mode="json", exclude=ELSEWHERE, exclude_defaults=True)
         what = {
-            "recipe": recipe.model_dump(mode="json", exclude=ELSEWHERE, exclude_defaults=True),
+            "recipe": {name: section for name, section in sections.items() if section != {}},
             "share": share,
             "init": init.key if init else "",
             "version": self.study.version,
