@@ -203,7 +203,7 @@ def test_our_own_recipes_are_valid_and_their_headers_complete(path: Path) -> Non
 def test_the_options_page_names_keys_and_defaults_as_they_are(tmp_path: Path) -> None:
     recipe = read(tmp_path, STANDARD + K400)
     rows = re.findall(r"^\| `(\w+)\.(\w+)` \| (.+?) \|", OPTIONS, re.MULTILINE)
-    assert len(rows) == 12
+    assert len(rows) == 14
     for section, key, default in rows:
         value = getattr(getattr(recipe, section), key)
         if value is None or getattr(value, "num_ops", None) == 0:

@@ -91,7 +91,7 @@ class Planner:
         recipe = self._recipe(arm, seed, settings, self.run_folder(init.key) if init else None)
         sections = recipe.model_dump(mode="json", exclude=ELSEWHERE, exclude_defaults=True)
         what = {
-            "recipe": {name: section for name, section in sections.items() if section != {}},
+            "recipe": {name: section for name, section in sections.items() if section != {}},  # {}: all excluded
             "share": share,
             "init": init.key if init else "",
             "version": self.study.version,
