@@ -25,7 +25,7 @@ from cover.catalog.manifest import Manifest
 from cover.errors import DecodeError
 from cover.media.augment import scale_down
 from cover.media.decode import decode_clip
-from cover.media.workers import workers_watched
+from cover.media.workers import end_workers, workers_watched
 from cover.progress import progress_bar
 
 Frames = npt.NDArray[np.uint8]
@@ -123,7 +123,11 @@ def _batches(decoder: _StoringDecoder, num_workers: int) -> Iterator[list[_Outco
         multiprocessing_context="fork" if num_workers else None,  # which hands the open files on
         generator=torch.Generator(),  # or the loader would draw from, and so change, the global random state
     )
-    return _timed(iter(loader), decoder.manifest.name, len(decoder))
+    batches = iter(loader)
+    try:
+        yield from _timed(batches, decoder.manifest.name, len(decoder))
+    finally:
+        end_workers(batches)
 
 
 def _timed(batches: Iterator[list[_Outcome]], name: str, num_clips: int) -> Iterator[list[_Outcome]]:

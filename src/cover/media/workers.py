@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from cover.errors import CoverError
 
@@ -26,3 +27,13 @@ def workers_watched(remedy: str) -> Iterator[None]:
         else:
             cause = f" ({signal}), most often by a broken file: `cover check` finds it"
         raise CoverError(f"a process that decodes clips was killed{cause}; {remedy}") from error
+
+
+def end_workers(batches: Any) -> None:
+    """A loader ends its workers when nobody refers to it any more, but an error that came out of it does; and what
+    it does about a worker that will not end is SIGTERM."""
+    workers = getattr(batches, "_workers", [])
+    if workers:
+        batches._shutdown_workers()
+    for worker in workers:
+        worker.kill()

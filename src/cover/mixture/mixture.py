@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from cover.clip import ClipBatch, MixedBatch
 from cover.errors import RecipeError
+from cover.media.workers import end_workers
 from cover.mixture.dataset import Dataset
 from cover.mixture.decoder import MicroBatch, MicroBatchDecoder
 from cover.mixture.schedule import Schedule, slice_samples
@@ -122,7 +123,7 @@ class Mixture(Iterable[MixedBatch]):
                 self.step = start + number // self.num_micro_batches
                 yield batch
         finally:
-            _end_workers(batches)
+            end_workers(batches)
 
     @property
     def shares(self) -> dict[str, float]:
@@ -204,16 +205,6 @@ def _rates(datasets: dict[str, Dataset]) -> dict[str, float] | None:
 
 def _unchanged(decoded: Any) -> Any:
     return decoded
-
-
-def _end_workers(batches: Any) -> None:
-    """A loader ends its workers when nobody refers to it any more, but an error that came out of it does; and what
-    it does about a worker that will not end is SIGTERM."""
-    workers = getattr(batches, "_workers", [])
-    if workers:
-        batches._shutdown_workers()
-    for worker in workers:
-        worker.kill()
 
 
 def _leave_stopping_to_the_parent(_worker: int) -> None:
