@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -63,8 +64,9 @@ def test_a_killed_process_and_ctrl_c_end_the_decoding(
     main = os.getpid()
 
     def strike(row: ManifestRow, *_: object, **options: object) -> None:
-        if row.sample_id == "200":  # not before the loader is set up, when an interrupt can leave torch's queues locked
+        if row.sample_id == "100":  # not before the loader is set up, when an interrupt can leave torch's queues locked
             os.kill(main if number == signal.SIGINT else os.getpid(), number)
+            time.sleep(60)  # the decoding must not be through before the signal is seen
         raise DecodeError(row.sample_id)
 
     monkeypatch.setattr(cover.media.storing, "decode_clip", strike)

@@ -67,13 +67,16 @@ def evaluation_boxes(width_px: int, height_px: int, *, num_crops: int = 3) -> li
 def crop(frames: npt.NDArray[np.uint8], box: Box, crop_px: int) -> Tensor:
     """uint8 [T,Y,X,3] → contiguous uint8 tensor [T,3,crop,crop]: the same box of every frame.
 
-    Bilinear, antialiased where it makes things smaller.
+    Bilinear, antialiased where it makes things smaller; a box of the crop's own size is copied as it is.
     """
     rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
+    if (box.height, box.width) == (crop_px, crop_px):
+        pixels = frames[:, rows, columns][:, :, :: -1 if box.flip else 1]
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
     clip = torch.empty(len(frames), 3, crop_px, crop_px, dtype=torch.uint8)
     for index, frame in enumerate(frames):  # one by one, so that what is made of a frame stays in the processor's cache
-        pixels = torch.from_numpy(frame[rows, columns].copy()).permute(2, 0, 1)
-        scaled = F.interpolate(pixels[None], (crop_px, crop_px), mode="bilinear", antialias=True)[0]
+        pixels_CYX = torch.from_numpy(frame[rows, columns].copy()).permute(2, 0, 1)
+        scaled = F.interpolate(pixels_CYX[None], (crop_px, crop_px), mode="bilinear", antialias=True)[0]
         clip[index] = scaled.flip(2) if box.flip else scaled
     return clip
 

@@ -40,9 +40,11 @@ def parallelise(model: TimeSformer, section: TrainingSection, accelerator: Accel
         compile_blocks(model)
     if accelerator.num_processes == 1 or section.parallel != "fsdp":
         return replicate(model, accelerator)
+    # Gathered once a step, not again for the backward pass: the activations of a few clips take more memory than all
+    # weights of any TimeSformer do. Gradients and the optimizer's state stay sharded.
     for block in model.blocks:
-        fully_shard(block)
-    fully_shard(model)
+        fully_shard(block, reshard_after_forward=False)
+    fully_shard(model, reshard_after_forward=False)
     return model
 
 
@@ -81,13 +83,11 @@ def gathered(model: nn.Module) -> Iterator[None]:
     """While entered, each process holds all weights and can evaluate on its own, in its own number of steps."""
     shards = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for module in shards:
-        module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
     try:
         yield
     finally:
         for module in shards:
-            module.set_reshard_after_forward(True, recurse=False)
             module.reshard()
 
 
