@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,8 @@ from cover.catalog.folder import index_folder
 from cover.catalog.manifest import Manifest
 
 Frames = npt.NDArray[np.uint8]
+
+os.environ.setdefault("MKL_CBWR", "AUTO")  # as `cover train` has it: bits that do not depend on where a matrix lies
 
 
 def _draw_number(number: int, width_px: int, height_px: int) -> Frames:
