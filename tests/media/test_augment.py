@@ -62,6 +62,14 @@ def test_crop_cuts_the_box_out_of_every_frame_and_mirrors(draw_number: DrawNumbe
     assert mirrored.is_contiguous() and mirrored.equal(clip.flip(-1))
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_box_of_the_size_of_the_crop_is_copied(flip: bool) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 20, 30, 3), dtype=np.uint8)
+    clip = crop(frames, Box(7, 3, 16, 16, flip), 16)
+    expected = frames[:, 3:19, 7:23].transpose(0, 3, 1, 2)
+    assert clip.is_contiguous() and np.array_equal(clip.numpy(), expected[..., ::-1] if flip else expected)
+
+
 @pytest.mark.parametrize("side_px", [20, 48, 100])
 def test_pixels_are_those_of_pillow_to_rounding(side_px: int) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 120, 130, 3), np.uint8)
