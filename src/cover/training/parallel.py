@@ -40,8 +40,8 @@ def parallelise(model: TimeSformer, section: TrainingSection, accelerator: Accel
         compile_blocks(model)
     if accelerator.num_processes == 1 or section.parallel != "fsdp":
         return replicate(model, accelerator)
-    # Gathered once a step, not again for the backward pass: the activations of a few clips take more memory than all
-    # weights of any TimeSformer do. Gradients and the optimizer's state stay sharded.
+    # Gathered once a micro-batch, not again for the backward pass: the activations of a few clips take more memory than
+    # all weights of any TimeSformer do. Gradients and the optimizer's state stay sharded.
     for block in model.blocks:
         fully_shard(block, reshard_after_forward=False)
     fully_shard(model, reshard_after_forward=False)
