@@ -41,7 +41,7 @@ from cover.plan import (
 from cover.probe import FEATURES, frozen_features
 from cover.probing.heads import HeadEngine, feature_batches, feature_validator
 from cover.recipe import Recipe
-from cover.trained import predictor, reader_for
+from cover.trained import evaluation_reader, predictor
 from cover.training.checkpoint import TrainingState, checkpoints, damage, read_training
 from cover.training.engine import Engine
 from cover.training.memory import fewest_micro_batches
@@ -290,21 +290,22 @@ def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) ->
     It raises DecodeError when no sample of a split can be decoded.
     """
     section = recipe.evaluation
+    readers = {name: evaluation_reader(recipe, manifest, name) for name, manifest in manifests.items()}
 
     def validate(model: TimeSformer) -> dict[str, dict[str, float]]:
         predict = predictor(model, accelerator.device, accelerator.autocast)
         counts = [
             count_correct(
                 predict,
-                reader_for(recipe, manifest, name),
+                reader,
                 name=name,
                 num_clips=section.num_clips,
                 num_crops=section.num_crops,
                 batch_size=section.batch_size,
                 num_workers=recipe.num_workers,
-                rows=range(accelerator.process_index, len(manifest), accelerator.num_processes),
+                rows=range(accelerator.process_index, len(reader.manifest), accelerator.num_processes),
             )
-            for name, manifest in manifests.items()
+            for name, reader in readers.items()
         ]
         sums = accelerator.reduce(torch.tensor(counts, device=accelerator.device), reduction="sum")
         for name, (_, total) in zip(manifests, sums.tolist(), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from cover.evaluation.result import DatasetResult, result_file
 from cover.evaluation.strips import Strip, frames_of, sample_strips
 from cover.evaluation.terminal import print_comparison
 from cover.inference.explain import Explanation, FileClip, explain_clip, label_of, read_file_clip
+from cover.media.cache import FrameCache
 from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import default_short_side_px
@@ -93,10 +94,12 @@ class TrainedRun:
     ) -> DatasetResult:
         """Score the dataset's head on a manifest and write the result into the run folder."""
         views = self.recipe.evaluation
+        kept = self.recipe.data.cache_folder is not None
+        reader = evaluation_reader(self.recipe, manifest, dataset) if kept else self.reader(dataset, manifest)
         with workers_watched("then evaluate again"):
             result = evaluate_dataset(
                 self.predict_datasets,
-                self.reader(dataset, manifest),
+                reader,
                 name=dataset,
                 order=order,
                 num_clips=num_clips or views.num_clips,
@@ -217,6 +220,26 @@ def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
         short_side_px=recipe.data.short_side or default_short_side_px(recipe.model.image_size),
         horizontal_flip=recipe.datasets[name].horizontal_flip,
     )
+
+
+def evaluation_reader(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
+    """`reader_for`, whose videos are decoded now if the recipe keeps frames: for what is evaluated again and again.
+
+    Not where a video has several clips, nor images, which decode fast.
+
+    Raises CoverError as FrameCache.fill does.
+    """
+    reader = reader_for(recipe, manifest, name)
+    if not recipe.data.cache_frames or recipe.evaluation.num_clips > 1 or manifest.kind == "image":
+        return reader
+    cache = FrameCache.fill(
+        manifest,
+        num_frames=reader.num_frames,
+        max_short_side_px=reader.crop_px,
+        num_processes=recipe.num_workers,
+        folder=recipe.data.cache_folder,
+    )
+    return replace(reader, view_cache=cache)
 
 
 def compare_runs(

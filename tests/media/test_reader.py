@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cover.catalog.folder import index_folder
 from cover.catalog.manifest import Manifest, write_manifest
@@ -111,3 +113,17 @@ def test_contradicting_options_are_refused(video_manifest: Manifest) -> None:
     cache = FrameCache.fill(video_manifest, num_frames=1, max_short_side_px=48)
     with pytest.raises(RecipeError, match="temporal_jitter with cache_frames"):
         reader_of(video_manifest, temporal_jitter=True, cache=cache)
+
+
+def test_views_of_kept_frames_are_those_of_the_files(tmp_path: Path, write_video: Callable[..., Path]) -> None:
+    write_video(tmp_path / "clips" / "run" / "a.mp4", num_frames=20, width_px=160, height_px=120)
+    pictures = [Image.fromarray(np.full((120, 160, 3), 60 * number, np.uint8)) for number in range(4)]
+    pictures[0].save(tmp_path / "clips" / "run" / "b.webp", save_all=True, append_images=pictures[1:], duration=100)
+    manifest = index_folder(tmp_path / "clips", kind="video", out=tmp_path)[0]
+    reader = reader_of(manifest)
+    keeping = replace(reader, view_cache=FrameCache.fill(manifest, num_frames=4, max_short_side_px=48))
+    views = [(reader.views(index), keeping.views(index)) for index in range(2)]
+    (tmp_path / "clips" / "run" / "a.mp4").unlink()
+    assert all(from_file.equal(kept) for from_file, kept in [*views, (views[0][0], keeping.views(0))])
+    with pytest.raises(DecodeError):
+        keeping.views(0, num_clips=2)  # whose frames are others

@@ -50,7 +50,7 @@ def evaluate_dataset(
     for batch in track(batches, f"{name} {manifest.split}, {order}", unit="batches"):
         unreadable |= {manifest[index].sample_id: str(error) for index, error in batch.unreadable.items()}
         if batch.indices:
-            sample_ids = [manifest[index].sample_id for index in batch.indices]
+            sample_ids = [row.sample_id for row in manifest.rows(batch.indices)]
             tally.update(sample_ids, *_scored(predict, name, reader, batch))
     if not tally.num_samples:
         raise DecodeError(

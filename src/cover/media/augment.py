@@ -71,8 +71,8 @@ def crop(frames: npt.NDArray[np.uint8], box: Box, crop_px: int) -> Tensor:
     """
     rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
     if (box.height, box.width) == (crop_px, crop_px):
-        pixels = frames[:, rows, columns][:, :, :: -1 if box.flip else 1]
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        clip = torch.from_numpy(frames[:, rows, columns].transpose(0, 3, 1, 2).copy())
+        return clip.flip(3) if box.flip else clip
     clip = torch.empty(len(frames), 3, crop_px, crop_px, dtype=torch.uint8)
     for index, frame in enumerate(frames):  # one by one, so that what is made of a frame stays in the processor's cache
         pixels_CYX = torch.from_numpy(frame[rows, columns].copy()).permute(2, 0, 1)

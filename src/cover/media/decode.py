@@ -8,6 +8,7 @@ import numpy.typing as npt
 from cover.catalog.manifest import ManifestRow
 from cover.catalog.suffixes import Kind
 from cover.errors import DecodeError
+from cover.media.augment import scale_down
 from cover.media.frame_folder import decode_frame_folder, probe_frame_folder
 from cover.media.image import decode_image, probe_image
 from cover.media.info import MediaInfo
@@ -30,7 +31,7 @@ def decode_clip(
     """uint8 [T,Y,X,3] of a sample; T is `num_frames` for a video (arguments as in Sampling) and 1 for an image.
 
     short_side_px: what is needed of the short side. Larger frames may come smaller, where that saves time, but never
-    below it: videos exactly so, JPEGs by a power of two, other images and animated WebP as they are.
+    below it: videos exactly so, JPEGs by a power of two, other images as they are.
 
     Raises DecodeError, naming the file; at once for a file that a check has found unreadable.
     """
@@ -54,7 +55,8 @@ def decode_sampled(row: ManifestRow, sampling: Sampling, *, short_side_px: int |
     if row.file.is_dir():
         return decode_frame_folder(row.file, sampling, fps=row.fps, short_side_px=short_side_px)
     if is_webp(source):
-        return decode_webp(source, sampling)
+        frames = decode_webp(source, sampling)
+        return frames if short_side_px is None else scale_down(frames, short_side_px)
     return decode_video(source, sampling, short_side_px=short_side_px)
 
 

@@ -26,6 +26,7 @@ class ClipReader:
     horizontal_flip: whether training may mirror clips.
     temporal_jitter: training frames at random times within T equal parts, instead of in their middle.
     cache: frames decoded beforehand, for training.
+    view_cache: the same for evaluation: all of a frame with its short side at most `crop_px`, of one clip a video.
     randaugment: what is done to the pixels of a training crop.
 
     Raises RecipeError where these contradict each other.
@@ -38,6 +39,7 @@ class ClipReader:
     horizontal_flip: bool
     temporal_jitter: bool = False
     cache: FrameCache | None = None
+    view_cache: FrameCache | None = None
     randaugment: RandAugment = field(default_factory=RandAugment)
 
     def __post_init__(self) -> None:
@@ -75,12 +77,15 @@ class ClipReader:
     def views(self, index: int, *, num_clips: int = 1, num_crops: int = 3) -> Tensor:
         """uint8 [V,T,3,crop,crop] for evaluation: V = num_clips · num_crops, clip by clip.
 
-        Always read from the file. Raises DecodeError, naming the file.
+        Several clips are always read from the file. Raises DecodeError, naming the file.
         """
         views: list[Tensor] = []
         row, kind, side = self.manifest[index], self.manifest.kind, self.crop_px
         for clip in range(num_clips):
-            frames = decode_clip(row, kind, self.num_frames, clip=clip, num_clips=num_clips, short_side_px=side)
+            if self.view_cache is not None and num_clips == 1:
+                frames = self.view_cache[index]
+            else:
+                frames = decode_clip(row, kind, self.num_frames, clip=clip, num_clips=num_clips, short_side_px=side)
             boxes = evaluation_boxes(frames.shape[2], frames.shape[1], num_crops=num_crops)
             views += [crop(frames, box, self.crop_px) for box in boxes]
         return torch.stack(views)

@@ -16,16 +16,16 @@ from cover.errors import DecodeError
 from cover.media.mixing import Mixing
 from cover.media.reader import ClipReader
 from cover.mixture.permutation import hash_63bit
-from cover.mixture.schedule import Sample, clip_seed
+from cover.mixture.schedule import Sample, Schedule, clip_seed, slice_samples
 from cover.mixture.unreadable import Fault
 
 
 class MicroBatch(NamedTuple):
-    """What to decode: one rank's slice of a step, with the counts of the whole step."""
+    """What to decode: one of `num_slices` equal parts of a step."""
 
     step: int
-    samples: list[Sample]
-    counts: dict[str, float]
+    number: int
+    num_slices: int
 
 
 class Decoded(NamedTuple):
@@ -41,23 +41,25 @@ class MicroBatchDecoder(Dataset[Decoded]):
 
     readers: Mapping[str, ClipReader]
     mixings: Mapping[str, Mixing]
-    seed: int
+    schedule: Schedule
 
     def __getitem__(self, micro_batch: MicroBatch) -> Decoded:
+        step = self.schedule.samples(micro_batch.step)
+        num_frames = {name: reader.num_frames for name, reader in self.readers.items()}
         by_dataset: dict[str, list[Sample]] = {}
-        for sample in micro_batch.samples:
+        for sample in slice_samples(step, num_frames, micro_batch.num_slices)[micro_batch.number]:
             by_dataset.setdefault(sample.dataset, []).append(sample)
         faults: list[Fault] = []
         clips = {name: self._clips(name, samples, faults) for name, samples in by_dataset.items()}
         mixed = {name: self._mixed(clips[name], by_dataset[name]) for name in clips if self.mixings[name].is_on}
-        return Decoded(MixedBatch(clips | mixed, micro_batch.counts, micro_batch.step), faults)
+        return Decoded(MixedBatch(clips | mixed, self.schedule.counts(step), micro_batch.step), faults)
 
     def _clips(self, dataset: str, samples: Sequence[Sample], faults: list[Fault]) -> ClipBatch:
         """Frames and labels of one dataset. What cannot be decoded is zero, unlabelled, and goes into `faults`."""
         reader = self.readers[dataset]
-        rows = [reader.manifest[sample.index] for sample in samples]
+        rows = reader.manifest.rows([sample.index for sample in samples])
         sample_ids = tuple(f"{dataset}/{row.sample_id}" for row in rows)
-        seeds = [clip_seed(self.seed, sample) for sample in samples]
+        seeds = [clip_seed(self.schedule.seed, sample) for sample in samples]
         labels = torch.tensor([row.label for row in rows])
         frames = torch.empty(reader.num_frames, len(samples), 3, reader.crop_px, reader.crop_px, dtype=torch.uint8)
         if get_worker_info():

@@ -169,18 +169,15 @@ class Mixture(Iterable[MixedBatch]):
             for name, reader in self.readers.items()
         }
         mixings = {name: dataset.mixing for name, dataset in self.datasets.items()}
-        return MicroBatchDecoder(readers, mixings, self.schedule.seed)
+        return MicroBatchDecoder(readers, mixings, self.schedule)
 
     def _micro_batches(self, steps: Iterable[int]) -> Iterator[MicroBatch]:
         """This rank's part of the steps."""
-        num_frames = {name: reader.num_frames for name, reader in self.readers.items()}
+        num_slices = self.world_size * self.num_micro_batches
         for step in steps:
-            samples = self.schedule.samples(step)
-            counts = self.schedule.counts(samples)
-            slices = slice_samples(samples, num_frames, self.world_size * self.num_micro_batches)
             # Every world_size-th: heavier slices come first, and so are dealt out evenly.
-            for part in slices[self.rank :: self.world_size]:
-                yield MicroBatch(step, part, counts)
+            for number in range(self.rank, num_slices, self.world_size):
+                yield MicroBatch(step, number, num_slices)
 
 
 def default_short_side_px(image_size: int) -> tuple[int, int]:

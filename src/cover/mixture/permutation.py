@@ -7,11 +7,13 @@ A shuffled list of a million indices costs megabytes a worker and must be rebuil
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from math import isqrt
 
 NUM_ROUNDS = 8
 
 
+@lru_cache(maxsize=1024)  # a sample's partner is the sample that most often comes next
 def permute(index: int, size: int, key: int) -> int:
     """Where `index` lands in the shuffle of [0, size) that belongs to `key`.
 
