@@ -55,7 +55,13 @@ class SampleViews(Dataset[tuple[int, Tensor | DecodeError]]):
 
 def view_batches(samples: SampleViews, *, batch_size: int, num_workers: int) -> DataLoader[ViewBatch]:
     """Batches of `batch_size` samples in manifest order."""
-    return DataLoader(samples, batch_size, num_workers=num_workers, collate_fn=_stack)  # type: ignore[arg-type]
+    return DataLoader(
+        samples,  # type: ignore[arg-type]
+        batch_size,
+        num_workers=num_workers,
+        collate_fn=_stack,
+        multiprocessing_context="fork" if num_workers else None,  # which shares what is kept in memory
+    )
 
 
 def _stack(samples: list[tuple[int, Tensor | DecodeError]]) -> ViewBatch:
