@@ -34,7 +34,8 @@ image_size = 16
 
 [recipe.data]
 batch_size = 4
-num_workers = 0
+num_workers = 1
+cache_frames = true
 
 [recipe.training]
 max_steps = 2
