@@ -7,7 +7,8 @@ import pytest
 from tests.study.miniature import RATE, study_of
 
 from cover.errors import RecipeError
-from cover.study.spec import measure_of, read_study
+from cover.study.measure import measure_of
+from cover.study.spec import Study, read_study
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.toml"))
 
@@ -40,6 +41,49 @@ def test_the_studies_of_the_repository_are_read(file: Path) -> None:
 def test_what_is_wrong_is_named_with_the_file(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=f"^two.toml: .*{message}"):
         study_of(**changes)
+
+
+def read(folder: Path, arms: str) -> Study:
+    """A study of two datasets with these arms."""
+    datasets = "datasets = { scenes = {}, moves = {} }"
+    rows = 'rows = [{ name = "a", arms = ["scenes"] }]'
+    (folder / "x.toml").write_text(f'title = "x"\ncolumns = ["scenes"]\n{rows}\n{datasets}\n{arms}')
+    return read_study(folder / "x.toml")
+
+
+def test_an_arm_is_like_another_but_for_what_it_says(tmp_path: Path) -> None:
+    study = read(
+        tmp_path,
+        """
+        [arms.moves]
+        like = "scenes"
+        datasets = ["moves"]
+        recipe = { training = { epochs = 3 } }
+        [arms.reseeded]
+        like = "moves"
+        seeds = [7]
+        [arms.scenes]
+        datasets = ["scenes"]
+        share = 0.5
+        recipe = { training = { epochs = 2, ema_decay = 0.9 } }
+        """,
+    )
+    assert study.arms["moves"].datasets == study.arms["reseeded"].datasets == ("moves",)
+    assert study.arms["reseeded"].recipe == {"training": {"epochs": 3, "ema_decay": 0.9}}
+    assert study.arms["reseeded"].share == 0.5 and study.seeds_of("moves") == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("likes", "message"),
+    [
+        ({"scenes": "sights"}, "arms.scenes is like 'sights', which is not there; known are scenes"),
+        ({"scenes": "moves", "moves": "scenes"}, "arms scenes → moves → scenes are like each other in a ring"),
+    ],
+)
+def test_an_arm_that_is_like_none_is_an_error(tmp_path: Path, likes: dict[str, str], message: str) -> None:
+    arms = "".join(f'[arms.{name}]\ndatasets = ["scenes"]\nlike = "{other}"\n' for name, other in likes.items())
+    with pytest.raises(RecipeError, match=message):
+        read(tmp_path, arms)
 
 
 def test_a_grid_is_the_product_of_its_values() -> None:

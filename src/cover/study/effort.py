@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cover.study.arm import Settings
 from cover.study.planning import Planner
 from cover.study.records import Record
-from cover.study.spec import Settings
 
 
 @dataclass(frozen=True)

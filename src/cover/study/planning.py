@@ -11,8 +11,9 @@ from typing import Any
 
 from cover.evaluation.orders import FrameOrder
 from cover.recipe import Recipe, nested, overlaid, parse_recipe
+from cover.study.arm import Settings
 from cover.study.records import Record
-from cover.study.spec import Settings, Study
+from cover.study.spec import Study
 
 ELSEWHERE: dict[str, Any] = {
     "init": True,

@@ -15,8 +15,8 @@ from rich import table as rich_table
 from rich.markup import escape
 
 from cover.evaluation.formats import duration, percent, points
+from cover.study.arm import Settings
 from cover.study.effort import Effort
-from cover.study.spec import Settings
 from cover.study.statistics import SeedMean
 from cover.study.table import Cell, Table
 

@@ -22,35 +22,14 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from cover.evaluation.orders import FRAME_ORDERS, FrameOrder
+from cover.evaluation.orders import FrameOrder
 from cover.recipe import Section, Share, checked, read_layers
-
-Settings = dict[str, float]
-"""Keys of a recipe, such as "optimizer.learning_rate", and their values."""
-
-
-class Arm(Section):
-    """One way to train.
-
-    datasets: by name, of the study's. policy: by default "standard" for one dataset, "cotrain" for several.
-    init: the arm whose weights training starts from, of the same seed where it has that, else of its first; "" for
-    none. share: of each class's training samples. recipe: what differs from the study's. tune: values to choose from
-    by validation top-1, with the first seed. tuned_as: an arm whose choice is taken instead.
-    seeds, init, share, tune: the study's by default.
-    """
-
-    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
-    policy: Literal["pretrain", "standard", "cotrain", "probe"] | None = None
-    init: str | None = None
-    share: Annotated[Share, Field(gt=0)] | None = None
-    recipe: dict[str, Any] = Field(default_factory=dict)
-    tune: dict[str, tuple[float, ...]] | None = None
-    tuned_as: str | None = None
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
+from cover.study.arm import Arm, Settings, whole_arms
+from cover.study.measure import PAIRS, VALIDATION, measure_of
 
 
 class Row(Section):
@@ -160,25 +139,10 @@ class Study(Section):
         return {dataset: tuple(orders) for dataset, orders in wanted.items()}
 
 
-PAIRS: Literal["pairs"] = "pairs"
-VALIDATION: Literal["val"] = "val"
-Measure = FrameOrder | Literal["pairs", "val"]
-MEASURES: tuple[Measure, ...] = (*FRAME_ORDERS, PAIRS, VALIDATION)
-
-
-def measure_of(column: str) -> tuple[str, Measure]:
-    """A column's dataset and what is shown of it: test top-1 in a frame order, PAIRS, or VALIDATION.
-
-    Raises ValueError.
-    """
-    dataset, _, measure = column.partition(" ")
-    for known in MEASURES:
-        if known == (measure or "normal"):
-            return dataset, known
-    raise ValueError(f"column {column!r} shows {measure!r}, which is not measured; known are {', '.join(MEASURES)}")
-
-
 def read_study(path: Path) -> Study:
     """Read and check a study. Raises RecipeError naming the key, the value and the rule."""
-    study = checked(Study, read_layers(path), str(path))
+    values = read_layers(path)
+    if isinstance(arms := values.get("arms"), dict):
+        values["arms"] = whole_arms(arms, str(path))
+    study = checked(Study, values, str(path))
     return study.model_copy(update={"results": path.parent / study.results})

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cover.study.effort import Effort, effort_of
+from cover.study.measure import PAIRS, VALIDATION, Measure, measure_of
 from cover.study.planning import PlannedRun, Planner
 from cover.study.records import Record
-from cover.study.spec import PAIRS, VALIDATION, Measure, Row, Study, measure_of
+from cover.study.spec import Row, Study
 from cover.study.statistics import SeedMean, mean, paired_difference
 
 

@@ -14,8 +14,8 @@ from typing import Any
 from cover.errors import TrainingError
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult
+from cover.study.measure import PAIRS
 from cover.study.planning import ELSEWHERE, PlannedRun
-from cover.study.spec import PAIRS
 
 Tests = Mapping[str, tuple[FrameOrder, ...]]
 

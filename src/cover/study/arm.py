@@ -1,0 +1,55 @@
+"""A way to train, and how one is told by another."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from cover.errors import RecipeError
+from cover.recipe import Section, Share, overlaid
+
+Settings = dict[str, float]
+"""Keys of a recipe, such as "optimizer.learning_rate", and their values."""
+
+
+class Arm(Section):
+    """One way to train.
+
+    like: an arm that this one is, but for what it says itself.
+    datasets: by name, of the study's. policy: by default "standard" for one dataset, "cotrain" for several.
+    init: the arm whose weights training starts from, of the same seed where it has that, else of its first; "" for
+    none. share: of each class's training samples. recipe: what differs from the study's. tune: values to choose from
+    by validation top-1, with the first seed. tuned_as: an arm whose choice is taken instead.
+    seeds, init, share, tune: the study's by default.
+    """
+
+    like: str | None = None
+    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
+    policy: Literal["pretrain", "standard", "cotrain", "probe"] | None = None
+    init: str | None = None
+    share: Annotated[Share, Field(gt=0)] | None = None
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    tune: dict[str, tuple[float, ...]] | None = None
+    tuned_as: str | None = None
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
+
+
+def whole_arms(arms: dict[str, Any], source: str) -> dict[str, Any]:
+    """Arms as TOML has them, each laid over the one that it is like.
+
+    source: their file's name. Raises RecipeError where that is not there, or none of several is whole.
+    """
+    return {name: _whole_arm(name, arms, source) for name in arms}
+
+
+def _whole_arm(name: str, arms: dict[str, Any], source: str, path: tuple[str, ...] = ()) -> Any:
+    """An arm laid over the one that it is like, which may itself be like another."""
+    arm = arms[name]
+    if not isinstance(arm, dict) or "like" not in arm:
+        return arm
+    if name in path:
+        raise RecipeError(f"{source}: arms {' → '.join([*path, name])} are like each other in a ring; cut it")
+    if (other := arm["like"]) not in arms:
+        raise RecipeError(f"{source}: arms.{name} is like {other!r}, which is not there; known are {', '.join(arms)}")
+    return overlaid(_whole_arm(other, arms, source, (*path, name)), arm)
