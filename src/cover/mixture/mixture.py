@@ -1,8 +1,8 @@
 """The loader: a sequence of datasets in, a stream of MixedBatches out.
 
-schedule(step) ── slices ── rank 0 ── micro-batch 0 ── worker decodes ── MixedBatch
-                         │         └─ micro-batch 1 ── worker decodes ── MixedBatch
-                         └─ rank 1 ── …
+step ── slices ── rank 0 ── micro-batch 0 ── worker: schedule(step), decodes its slice ── MixedBatch
+               │         └─ micro-batch 1 ── worker: schedule(step), decodes its slice ── MixedBatch
+               └─ rank 1 ── …
 """
 
 from __future__ import annotations

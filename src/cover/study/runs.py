@@ -37,7 +37,10 @@ class Runs:
         while missing := [run for run in runs if self._missing(run, test=test) is not None]:
             for run in missing:
                 self._fetch_init(run, planner, priority)
-            for job in [self._job(run, planner, priority, test=test) for run in missing]:
+            with self._submitting:  # what another thread has had done meanwhile is not done again
+                lacking = [(run, self._missing(run, test=test)) for run in missing]
+                jobs = [self._job(run, tests, planner, priority) for run, tests in lacking if tests is not None]
+            for job in jobs:
                 job.result()
         self.done.update(run.key for run in runs)
 
@@ -60,26 +63,14 @@ class Runs:
         if init is None or is_trained(planner.run_folder(init.key)):
             return
         self._fetch_init(init, planner, priority)
-        self._submit(init, {}, planner, priority).result()
+        with self._submitting:
+            job = self._job(init, {}, planner, priority)
+        job.result()
         if not is_trained(planner.run_folder(init.key)):
             raise TrainingError(f"arm {init.arm} failed, from whose weights {run.arm} starts; mend its settings")
 
-    def _job(self, run: PlannedRun, planner: Planner, priority: int, *, test: bool) -> Future[None]:
-        """What will be done when something of what the run lacks is there."""
-        with self._submitting:
-            tests = self._missing(run, test=test)
-            if tests is not None:
-                return self._submitted(run, tests, planner, priority)
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
-
-    def _submit(self, run: PlannedRun, tests: Tests, planner: Planner, priority: int) -> Future[None]:
-        with self._submitting:
-            return self._submitted(run, tests, planner, priority)
-
-    def _submitted(self, run: PlannedRun, tests: Tests, planner: Planner, priority: int) -> Future[None]:
-        """A job of the run: one that others have asked for, while that lasts, or else a new one."""
+    def _job(self, run: PlannedRun, tests: Tests, planner: Planner, priority: int) -> Future[None]:
+        """A job of the run: one that others have asked for, while that lasts, or else a new one. Needs the lock."""
         job = self._jobs.get(run.key)
         if job is None or job.done():
             folder = planner.run_folder(run.key)
