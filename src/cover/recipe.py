@@ -93,9 +93,10 @@ class DataSection(Section):
     """Batches and how clips are read.
 
     short_side: range in pixels to which a frame's shorter side is scaled before the random crop; (256, 320) at
-    image_size 224, (448, 512) at 448, in proportion otherwise. cache_frames: decode once, keep frames in memory.
-    cache_folder: keep them there instead, as files that all processes map which want the same frames of the same
-    samples. Files' contents are not compared: delete the folder when media were replaced or mended.
+    image_size 224, (448, 512) at 448, in proportion otherwise. cache_frames: decode once, keep frames in memory, those
+    of validation videos, too. cache_folder: keep them there instead, as files that all processes map which want the
+    same frames of the same samples. Files' contents are not compared: delete the folder when media were replaced or
+    mended.
     exclude: lists of training samples to leave out, as `cover check --leaks` writes them.
     """
 

@@ -287,10 +287,14 @@ def show_unreadable(mixture: Mixture, console: Console | None) -> None:
 def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) -> Validate:
     """A function that scores a model on the validation splits in normal frame order, each process every n-th sample.
 
-    It raises DecodeError when no sample of a split can be decoded.
+    Where the recipe keeps frames, each process decodes all of them now. The function raises DecodeError when no sample
+    of a split can be decoded.
     """
     section = recipe.evaluation
-    readers = {name: evaluation_reader(recipe, manifest, name) for name, manifest in manifests.items()}
+    readers = {
+        name: evaluation_reader(recipe, manifest, name, num_clips=section.num_clips)
+        for name, manifest in manifests.items()
+    }
 
     def validate(model: TimeSformer) -> dict[str, dict[str, float]]:
         predict = predictor(model, accelerator.device, accelerator.autocast)

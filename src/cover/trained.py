@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -92,17 +93,23 @@ class TrainedRun:
         num_clips: int | None = None,
         num_crops: int | None = None,
     ) -> DatasetResult:
-        """Score the dataset's head on a manifest and write the result into the run folder."""
-        views = self.recipe.evaluation
-        kept = self.recipe.data.cache_folder is not None
-        reader = evaluation_reader(self.recipe, manifest, dataset) if kept else self.reader(dataset, manifest)
+        """Score the dataset's head on a manifest and write the result into the run folder.
+
+        Keeps frames in the recipe's `data.cache_folder`, if that is there; it need not be where a run was copied to.
+        """
+        views, folder = self.recipe.evaluation, self.recipe.data.cache_folder
+        num_clips = num_clips or views.num_clips
+        if folder is not None and os.access(folder, os.W_OK):
+            reader = evaluation_reader(self.recipe, manifest, dataset, num_clips=num_clips)
+        else:
+            reader = self.reader(dataset, manifest)
         with workers_watched("then evaluate again"):
             result = evaluate_dataset(
                 self.predict_datasets,
                 reader,
                 name=dataset,
                 order=order,
-                num_clips=num_clips or views.num_clips,
+                num_clips=num_clips,
                 num_crops=num_crops or views.num_crops,
                 batch_size=views.batch_size,
                 num_workers=self.recipe.num_workers,
@@ -222,15 +229,14 @@ def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
     )
 
 
-def evaluation_reader(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
-    """`reader_for`, whose videos are decoded now if the recipe keeps frames: for what is evaluated again and again.
+def evaluation_reader(recipe: Recipe, manifest: Manifest, name: str, *, num_clips: int) -> ClipReader:
+    """`reader_for`, with the videos decoded now where the recipe keeps frames: for what is evaluated again and again.
 
-    Not where a video has several clips, nor images, which decode fast.
-
-    Raises CoverError as FrameCache.fill does.
+    Images are not kept; they decode fast. Nor are clips of videos that have several. Raises CoverError as
+    FrameCache.fill does.
     """
     reader = reader_for(recipe, manifest, name)
-    if not recipe.data.cache_frames or recipe.evaluation.num_clips > 1 or manifest.kind == "image":
+    if not recipe.data.cache_frames or num_clips > 1 or manifest.kind == "image":
         return reader
     cache = FrameCache.fill(
         manifest,

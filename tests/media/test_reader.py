@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from cover.catalog.folder import index_folder
-from cover.catalog.manifest import Manifest, write_manifest
+from cover.catalog.manifest import Manifest, ManifestRow, write_manifest
 from cover.catalog.suffixes import Kind
 from cover.errors import DecodeError, RecipeError
 from cover.media.cache import FrameCache
@@ -115,15 +115,39 @@ def test_contradicting_options_are_refused(video_manifest: Manifest) -> None:
         reader_of(video_manifest, temporal_jitter=True, cache=cache)
 
 
-def test_views_of_kept_frames_are_those_of_the_files(tmp_path: Path, write_video: Callable[..., Path]) -> None:
-    write_video(tmp_path / "clips" / "run" / "a.mp4", num_frames=20, width_px=160, height_px=120)
-    pictures = [Image.fromarray(np.full((120, 160, 3), 60 * number, np.uint8)) for number in range(4)]
-    pictures[0].save(tmp_path / "clips" / "run" / "b.webp", save_all=True, append_images=pictures[1:], duration=100)
-    manifest = index_folder(tmp_path / "clips", kind="video", out=tmp_path)[0]
-    reader = reader_of(manifest)
-    keeping = replace(reader, view_cache=FrameCache.fill(manifest, num_frames=4, max_short_side_px=48))
-    views = [(reader.views(index), keeping.views(index)) for index in range(2)]
-    (tmp_path / "clips" / "run" / "a.mp4").unlink()
-    assert all(from_file.equal(kept) for from_file, kept in [*views, (views[0][0], keeping.views(0))])
+@pytest.fixture
+def kinds_of_videos(tmp_path: Path, write_video: Callable[..., Path]) -> Manifest:
+    """An H.264 file, an animated WebP and a folder of JPEGs, larger than a crop; the latter two are noise."""
+    folder = tmp_path / "clips" / "run"
+    write_video(folder / "a.mp4", num_frames=20, width_px=160, height_px=120)
+    noise = np.random.default_rng(0).integers(0, 256, (5, 120, 160, 3), np.uint8)
+    pictures = [Image.fromarray(frame) for frame in noise]
+    pictures[0].save(folder / "b.webp", save_all=True, append_images=pictures[1:], duration=100)
+    (folder / "c").mkdir()
+    for number, picture in enumerate(pictures):
+        picture.save(folder / "c" / f"{number:05d}.jpg")
+    fps = {"a.mp4": None, "b.webp": None, "c": 10.0}
+    rows = [ManifestRow(name, f"run/{name}", 0, fps=fps[name], root=folder.parent) for name in fps]
+    options: dict[str, Any] = {"name": "kinds", "kind": "video", "split": "test", "class_names": ["run"]}
+    return write_manifest(tmp_path / "kinds.arrow", rows, root=folder.parent, **options)
+
+
+def test_views_of_kept_frames_are_those_of_the_files(kinds_of_videos: Manifest) -> None:
+    reader = reader_of(kinds_of_videos)
+    keeping = replace(reader, view_cache=FrameCache.fill(kinds_of_videos, num_frames=4, max_short_side_px=48))
+    views = [reader.views(index) for index in range(3)]
+    kinds_of_videos[0].file.unlink()
+    assert all(keeping.views(index).equal(views[index]) for index in range(3))
     with pytest.raises(DecodeError):
         keeping.views(0, num_clips=2)  # whose frames are others
+
+
+def test_a_kept_video_that_could_not_be_decoded_is_tried_again(kinds_of_videos: Manifest) -> None:
+    file, reader = kinds_of_videos[0].file, reader_of(kinds_of_videos)
+    views, content = reader.views(0), file.read_bytes()
+    file.write_bytes(b"")
+    keeping = replace(reader, view_cache=FrameCache.fill(kinds_of_videos, num_frames=4, max_short_side_px=48))
+    with pytest.raises(DecodeError):
+        keeping.views(0)
+    file.write_bytes(content)
+    assert keeping.views(0).equal(views)

@@ -62,21 +62,24 @@ def test_an_arm_is_like_another_but_for_what_it_says(tmp_path: Path) -> None:
         [arms.reseeded]
         like = "moves"
         seeds = [7]
+        tune = {}
         [arms.scenes]
         datasets = ["scenes"]
         share = 0.5
+        tune = { "optimizer.learning_rate" = [0.1, 0.2] }
         recipe = { training = { epochs = 2, ema_decay = 0.9 } }
         """,
     )
     assert study.arms["moves"].datasets == study.arms["reseeded"].datasets == ("moves",)
     assert study.arms["reseeded"].recipe == {"training": {"epochs": 3, "ema_decay": 0.9}}
+    assert len(study.grid("moves")) == 2 and study.grid("reseeded") == [{}]
     assert study.arms["reseeded"].share == 0.5 and study.seeds_of("moves") == (0, 1, 2)
 
 
 @pytest.mark.parametrize(
     ("likes", "message"),
     [
-        ({"scenes": "sights"}, "arms.scenes is like 'sights', which is not there; known are scenes"),
+        ({"scenes": "sights"}, "arms.scenes is like 'sights', which is no arm; known are scenes"),
         ({"scenes": "moves", "moves": "scenes"}, "arms scenes → moves → scenes are like each other in a ring"),
     ],
 )

@@ -161,10 +161,14 @@ class Manifest:
         return int(self._table.num_rows) if self._rows is None else len(self._rows)
 
     def __getitem__(self, index: int) -> ManifestRow:
-        return self.rows([index])[0]
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)} rows of {self.path}")
+        row = index if self._rows is None else int(self._rows[index])
+        values = {name: self._table[name][row].as_py() for name in SCHEMA.names}
+        return ManifestRow(**values, root=self.root)
 
     def rows(self, indices: Sequence[int]) -> list[ManifestRow]:
-        """Several rows at once, each some twenty times as fast as alone. Raises IndexError, as for a single one."""
+        """Several rows at once, which is faster than one by one. Raises IndexError, as for a single one."""
         places = np.asarray(indices, np.int64)
         if len(outside := places[(places < 0) | (places >= len(self))]):
             raise IndexError(f"row {outside[0]} of {len(self)} rows of {self.path}")

@@ -53,11 +53,12 @@ def decode_sampled(row: ManifestRow, sampling: Sampling, *, short_side_px: int |
     """
     source = Source.of(row)
     if row.file.is_dir():
-        return decode_frame_folder(row.file, sampling, fps=row.fps, short_side_px=short_side_px)
-    if is_webp(source):
+        frames = decode_frame_folder(row.file, sampling, fps=row.fps, short_side_px=short_side_px)
+    elif is_webp(source):
         frames = decode_webp(source, sampling)
-        return frames if short_side_px is None else scale_down(frames, short_side_px)
-    return decode_video(source, sampling, short_side_px=short_side_px)
+    else:
+        return decode_video(source, sampling, short_side_px=short_side_px)
+    return frames if short_side_px is None else scale_down(frames, short_side_px)
 
 
 def probe_row(row: ManifestRow, kind: Kind) -> MediaInfo:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from cover.catalog.manifest import Manifest
-from cover.errors import RecipeError
+from cover.errors import DecodeError, RecipeError
 from cover.media.augment import crop, evaluation_boxes, random_box
 from cover.media.cache import FrameCache
 from cover.media.decode import decode_clip
@@ -77,15 +79,19 @@ class ClipReader:
     def views(self, index: int, *, num_clips: int = 1, num_crops: int = 3) -> Tensor:
         """uint8 [V,T,3,crop,crop] for evaluation: V = num_clips · num_crops, clip by clip.
 
-        Several clips are always read from the file. Raises DecodeError, naming the file.
+        Raises DecodeError, naming the file.
         """
         views: list[Tensor] = []
-        row, kind, side = self.manifest[index], self.manifest.kind, self.crop_px
         for clip in range(num_clips):
-            if self.view_cache is not None and num_clips == 1:
-                frames = self.view_cache[index]
-            else:
-                frames = decode_clip(row, kind, self.num_frames, clip=clip, num_clips=num_clips, short_side_px=side)
+            frames = self._whole_frames(index, clip, num_clips)
             boxes = evaluation_boxes(frames.shape[2], frames.shape[1], num_crops=num_crops)
             views += [crop(frames, box, self.crop_px) for box in boxes]
         return torch.stack(views)
+
+    def _whole_frames(self, index: int, clip: int, num_clips: int) -> npt.NDArray[np.uint8]:
+        """uint8 [T,Y,X,3]; a cached clip that could not be decoded is tried again, for its file may be mended."""
+        if self.view_cache is not None and num_clips == 1:
+            with suppress(DecodeError):
+                return self.view_cache[index]
+        row, kind, side = self.manifest[index], self.manifest.kind, self.crop_px
+        return decode_clip(row, kind, self.num_frames, clip=clip, num_clips=num_clips, short_side_px=side)

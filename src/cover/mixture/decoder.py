@@ -1,4 +1,4 @@
-"""Samples of a micro-batch → MixedBatch, in a worker process."""
+"""A slice of a step → MixedBatch, in a worker process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from cover.mixture.unreadable import Fault
 
 
 class MicroBatch(NamedTuple):
-    """What to decode: one of `num_slices` equal parts of a step."""
+    """What to decode: of `num_slices` equal parts of a step, the one with number `part`."""
 
     step: int
-    number: int
+    part: int
     num_slices: int
 
 
@@ -44,11 +44,11 @@ class MicroBatchDecoder(Dataset[Decoded]):
     schedule: Schedule
 
     def __getitem__(self, micro_batch: MicroBatch) -> Decoded:
-        step = self.schedule.samples(micro_batch.step)
+        step = self.schedule.unshuffled(micro_batch.step)  # to shuffle what others decode would take time
         num_frames = {name: reader.num_frames for name, reader in self.readers.items()}
         by_dataset: dict[str, list[Sample]] = {}
-        for sample in slice_samples(step, num_frames, micro_batch.num_slices)[micro_batch.number]:
-            by_dataset.setdefault(sample.dataset, []).append(sample)
+        for sample in slice_samples(step, num_frames, micro_batch.num_slices)[micro_batch.part]:
+            by_dataset.setdefault(sample.dataset, []).append(self.schedule.shuffled(sample))
         faults: list[Fault] = []
         clips = {name: self._clips(name, samples, faults) for name, samples in by_dataset.items()}
         mixed = {name: self._mixed(clips[name], by_dataset[name]) for name in clips if self.mixings[name].is_on}

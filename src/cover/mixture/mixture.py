@@ -176,8 +176,8 @@ class Mixture(Iterable[MixedBatch]):
         num_slices = self.world_size * self.num_micro_batches
         for step in steps:
             # Every world_size-th: heavier slices come first, and so are dealt out evenly.
-            for number in range(self.rank, num_slices, self.world_size):
-                yield MicroBatch(step, number, num_slices)
+            for part in range(self.rank, num_slices, self.world_size):
+                yield MicroBatch(step, part, num_slices)
 
 
 def default_short_side_px(image_size: int) -> tuple[int, int]:

@@ -80,6 +80,10 @@ class Schedule:
 
     def samples(self, step: int) -> list[Sample]:
         """The `batch_size` samples of a step, in the order of their slots; a slot is `repeats` clips of one row."""
+        return [self.shuffled(sample) for sample in self.unshuffled(step)]
+
+    def unshuffled(self, step: int) -> list[Sample]:
+        """`samples` with places in the dataset's shuffle for rows, which takes a fraction of the time."""
         num_slots = self.batch_size // self.repeats
         start = step * num_slots
         names = list(self.sizes)
@@ -102,13 +106,18 @@ class Schedule:
             for name, expected in self.expected.items()
         }
 
+    def shuffled(self, sample: Sample) -> Sample:
+        """A sample of `unshuffled` with the rows that are at its places."""
+        size = self.sizes[sample.dataset]
+        key = hash_63bit("order", self.seed, sample.dataset, sample.epoch // self.repeats)
+        return sample._replace(index=permute(sample.index, size, key), partner=permute(sample.partner, size, key))
+
     def _repeats(self, dataset: str, position: int) -> list[Sample]:
-        """The clips of a dataset's slot number `position`."""
+        """The clips of a dataset's slot number `position`, unshuffled."""
         size = self.sizes[dataset]
         walk, place = divmod(position, size)
-        key = hash_63bit("order", self.seed, dataset, walk)
-        index, partner = (permute(at, size, key) for at in (place, min(place ^ 1, size - 1)))
-        return [Sample(dataset, walk * self.repeats + repeat, index, partner) for repeat in range(self.repeats)]
+        partner = min(place ^ 1, size - 1)
+        return [Sample(dataset, walk * self.repeats + repeat, place, partner) for repeat in range(self.repeats)]
 
 
 def schedule(
@@ -126,6 +135,7 @@ def clip_seed(seed: int, sample: Sample) -> int:
 def slice_samples(samples: Sequence[Sample], num_frames: Mapping[str, int], num_slices: int) -> list[list[Sample]]:
     """Split the samples of a step into slices with equal numbers of frames, give or take one clip.
 
+    samples: shuffled or not; so are the slices.
     num_frames: frames of one clip of each dataset. How many clips of each length a slice takes is settled longest
     clips first, each to the slice with the fewest frames. Then slices are filled in order, so that partners stay
     together but where a slice ends between them.

@@ -16,7 +16,7 @@ Settings = dict[str, float]
 class Arm(Section):
     """One way to train.
 
-    like: an arm that this one is, but for what it says itself.
+    like: an arm whose keys this one has, but for those that it states itself; their recipes are laid over each other.
     datasets: by name, of the study's. policy: by default "standard" for one dataset, "cotrain" for several.
     init: the arm whose weights training starts from, of the same seed where it has that, else of its first; "" for
     none. share: of each class's training samples. recipe: what differs from the study's. tune: values to choose from
@@ -38,18 +38,20 @@ class Arm(Section):
 def whole_arms(arms: dict[str, Any], source: str) -> dict[str, Any]:
     """Arms as TOML has them, each laid over the one that it is like.
 
-    source: their file's name. Raises RecipeError where that is not there, or none of several is whole.
+    source: their file's name. Raises RecipeError where that is not there, or arms are like each other in a ring.
     """
     return {name: _whole_arm(name, arms, source) for name in arms}
 
 
 def _whole_arm(name: str, arms: dict[str, Any], source: str, path: tuple[str, ...] = ()) -> Any:
-    """An arm laid over the one that it is like, which may itself be like another."""
     arm = arms[name]
     if not isinstance(arm, dict) or "like" not in arm:
         return arm
+    other = arm["like"]
     if name in path:
         raise RecipeError(f"{source}: arms {' → '.join([*path, name])} are like each other in a ring; cut it")
-    if (other := arm["like"]) not in arms:
-        raise RecipeError(f"{source}: arms.{name} is like {other!r}, which is not there; known are {', '.join(arms)}")
-    return overlaid(_whole_arm(other, arms, source, (*path, name)), arm)
+    if not isinstance(other, str) or not isinstance(arms.get(other), dict):
+        raise RecipeError(f"{source}: arms.{name} is like {other!r}, which is no arm; known are {', '.join(arms)}")
+    whole = _whole_arm(other, arms, source, (*path, name))
+    recipes = {"recipe": overlaid(whole["recipe"], arm["recipe"])} if "recipe" in whole and "recipe" in arm else {}
+    return whole | arm | recipes

@@ -14,8 +14,8 @@
     name = "co-trained"
     arms = ["both"]
 
-An arm is a way to train: a recipe but for its seed and the values that are tuned. A row shows the test results of one
-arm, or of several that train on different datasets.
+An arm is a way to train: a recipe but for its seed and the values that are tuned; it may be like another one. A row
+shows the test results of one arm, or of several that train on different datasets.
 """
 
 from __future__ import annotations
