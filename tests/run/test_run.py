@@ -184,6 +184,22 @@ def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecip
     assert all(loss[1] != plain[1] for loss in others)
 
 
+def test_evaluation_keeps_frames_where_training_did(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    scores, top1 = [], []
+    keeping = {"cache_frames": True, "cache_folder": str(tmp_path / "frames")}
+    for name, options in {"files": {}, "kept": keeping}.items():
+        assert not train(recipe_of("standard", ["jumps"], data=options), tmp_path / name, quiet())
+        scores.append([line["val"] for line in lines_of(tmp_path / name) if "val" in line])
+        trained = TrainedRun.open(tmp_path / name)
+        top1.append(trained.evaluate("jumps", trained.manifest("jumps", "train"), "reversed").top1)
+    assert scores[0] == scores[1] and top1[0] == top1[1]
+    assert len(list((tmp_path / "frames").glob("*x*"))) >= 3, "of training, validation and evaluation"
+
+    shutil.rmtree(tmp_path / "frames")
+    assert trained.evaluate("jumps", trained.manifest("jumps", "train"), "reversed").top1 == top1[1]
+    assert not (tmp_path / "frames").exists()
+
+
 def test_excluded_samples_are_neither_trained_on_nor_counted(data: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
     def recipe(*excluded: int, **changes: Any) -> Recipe:
         sample_ids = [row.sample_id for row in Manifest.open(data / "jumps-train.arrow")]
