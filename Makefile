@@ -22,8 +22,9 @@ demo: $(installed)
 smoke: $(installed)
 	$(run) cover.cli demo --preset smoke --out $(OUT)
 
+# A process a core, each with one thread; files are not divided, since their tests share what they set up.
 test: $(installed)
-	$(run) pytest
+	OMP_NUM_THREADS=1 $(run) pytest -n logical --maxprocesses 8 --dist loadfile
 
 lint: $(installed)
 	$(run) ruff check .
