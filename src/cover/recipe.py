@@ -199,7 +199,7 @@ class Recipe(Section):
     """
 
     policy: Literal["pretrain", "standard", "cotrain", "probe"]
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     init: str | None = None
     fresh_heads: bool = False
     model: ModelSection = ModelSection()
@@ -215,6 +215,11 @@ class Recipe(Section):
         if self.policy == "standard" and len(self.datasets) > 1:
             raise ValueError(
                 f"policy 'standard' trains one dataset, not {len(self.datasets)}; use policy = \"cotrain\""
+            )
+        if self.optimizer.warmup_epochs > self.training.epochs and not self.training.max_steps:
+            raise ValueError(
+                f"optimizer.warmup_epochs = {self.optimizer.warmup_epochs:g} with training.epochs = "
+                f"{self.training.epochs:g}; the learning rate would never get to its value: shorten the warm-up"
             )
         if self.policy == "probe" and not self.init:
             raise ValueError("policy 'probe' trains heads on frozen features and has no init; name the run with init")

@@ -51,7 +51,7 @@ def fill_once(folder: Path, fill: Callable[[Path], None], *, waiting_for: str) -
     if folder.is_dir():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(f"{folder.name}.lock"), waiting_for):
+    with locked(folder.with_name(f"{folder.name}.lock"), waiting_for):
         if folder.is_dir():
             return
         unfinished = folder.with_name(f".{folder.name}")
@@ -65,7 +65,7 @@ def fill_once(folder: Path, fill: Callable[[Path], None], *, waiting_for: str) -
 
 
 @contextmanager
-def _locked(path: Path, waiting_for: str) -> Iterator[None]:
+def locked(path: Path, waiting_for: str) -> Iterator[None]:
     """Hold the lock of a file, which the system releases with the process. The file stays."""
     with path.open("w") as file:
         try:

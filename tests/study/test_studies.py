@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.terminal import Cover, terminal
 
@@ -167,3 +172,54 @@ def test_a_page_without_a_place_is_an_error(cover: Cover) -> None:
     Path("other.md").write_text("# Nothing here\n")
     answer = cover("study", "own", "--report-only", "--page", "other.md")
     assert answer.code == 2 and "<!-- study own -->" in answer.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_runs_of_a_stopped_study_save_themselves_and_end(folder: Path, number: signal.Signals) -> None:
+    """However the study itself is ended. It says so where it can."""
+    out = folder / f"stopped-{number}"
+    endless = STUDY.replace("max_steps = 2", "epochs = 1e6\nevaluate_every_epochs = 1e6\nlog_every = 1")
+    (folder / "endless.toml").write_text(f'results = "{out.name}.jsonl"\n{endless}')
+    command = [sys.executable, "-m", "cover.cli", "study", "endless.toml", "--out", str(out)]
+    study = psutil.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    while not list(out.glob("runs/*/metrics.jsonl")):
+        assert study.poll() is None
+        time.sleep(0.1)
+    processes = study.children(recursive=True)
+    study.send_signal(number)
+    output, _ = study.communicate(timeout=60)
+    assert study.returncode == (128 + number if number == signal.SIGTERM else -number)
+    assert ("interrupted and saved" in output) == (number == signal.SIGTERM)
+    assert not psutil.wait_procs(processes, timeout=60)[1]
+    assert list(out.glob("runs/*/checkpoints/step-*"))
+    assert not (folder / f"{out.name}.jsonl").exists()
+
+
+def test_what_was_trained_and_not_recorded_is_recorded_whole(cover: Cover) -> None:
+    assert cover("study", "own").code == 0
+    lost = next(line for line in lines() if line.get("arm") == "turns" and line["seed"] == 1)
+    rest = [line for line in lines() if line["key"] != lost["key"]]
+    Path("studies/results.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in rest))
+    assert cover("study", "own").code == 0
+    (again,) = lines()[len(rest) :]
+    assert again["test"]["turns"].keys() == {"normal", "reversed"}
+    assert {field: value for field, value in again.items() if field not in ("test", "seconds")} == {
+        field: value for field, value in lost.items() if field not in ("test", "seconds")
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('test = "turns-test.arrow"', ""), "datasets.turns has no test, which arm turns takes"),
+        (('val = "turns-val.arrow"', 'val = "turns"'), "turns is a folder, not a manifest"),
+        (("[recipe.data]", "[recipe]\nseed = 3\n[recipe.data]"), "a recipe says seed, which is for arms to say"),
+    ],
+)
+def test_what_a_study_lacks_is_said_before_anything_is_trained(
+    cover: Cover, change: tuple[str, str], message: str
+) -> None:
+    Path("studies/lacks.toml").write_text(STUDY.replace(*change))
+    answer = cover("study", "lacks", "--out", "lacking")
+    assert answer.code == 2 and message in answer.err, answer.err
+    assert not Path("lacking/runs").exists()

@@ -128,6 +128,8 @@ class Manifest:
     def open(cls, path: str | Path) -> Manifest:
         """Map the file at `path` into memory. Raises ManifestError when it is missing, no manifest, or damaged."""
         path = Path(path).absolute()
+        if path.is_dir():
+            raise ManifestError(f"{path} is a folder, not a manifest; `cover index` writes manifests of folders")
         if not path.is_file():
             raise ManifestError(f"{path} does not exist; write it with `cover index`, or mend the path in the recipe")
         try:

@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cover.catalog.manifest import Manifest
+from cover.errors import RecipeError
 from cover.progress import progress_bar
 from cover.study.planning import Planner
 from cover.study.records import Record
@@ -23,7 +24,8 @@ from cover.study.runs import Runs
 from cover.study.slots import Slots
 from cover.study.spec import Study
 from cover.study.subsets import write_subset
-from cover.study.worker import take_device
+from cover.study.worker import begin
+from cover.whole_files import locked
 
 
 def run_studies(studies: Sequence[Study], out: Path, devices: Sequence[str], console: Console) -> None:
@@ -34,11 +36,15 @@ def run_studies(studies: Sequence[Study], out: Path, devices: Sequence[str], con
 
     Raises CoverError, and KeyboardInterrupt; runs that were interrupted go on next time.
     """
+    for study in studies:
+        check_manifests(study)
     num_arms = sum(len(study.needed_arms()) for study in studies)
+    out.mkdir(parents=True, exist_ok=True)
     with (
+        locked(out / "study.lock", f"another cover study that works in {out}"),
         progress_bar("runs", console) as progress,
         ThreadPoolExecutor(num_arms) as threads,
-        Slots(devices, take_device) as slots,
+        Slots(devices, begin) as slots,
     ):
         bar = progress.add_task("studies", total=num_runs(studies))
 
@@ -99,6 +105,16 @@ def describe(record: Record) -> str:
     else:
         outcome = "validation top-1 % " + ", ".join(f"{name} {100 * top1:.1f}" for name, top1 in record.val.items())
     return f"{record.arm}, seed {record.seed}{settings}: {outcome} ({record.seconds:.0f} s)"
+
+
+def check_manifests(study: Study) -> None:
+    """See to it that all manifests can be opened that the study will read. Raises RecipeError and ManifestError."""
+    for arm in study.needed_arms():
+        for dataset in study.arms[arm].datasets:
+            for split in ("train", "val", "test") if dataset in study.orders_of(arm) else ("train", "val"):
+                if not (path := study.datasets[dataset].get(split)):
+                    raise RecipeError(f"datasets.{dataset} has no {split}, which arm {arm} takes; name a manifest")
+                Manifest.open(path)
 
 
 def write_subsets(planner: Planner) -> None:

@@ -74,7 +74,8 @@ class Runs:
         job = self._jobs.get(run.key)
         if job is None or job.done():
             folder = planner.run_folder(run.key)
-            job = self._jobs[run.key] = self._slots.submit(priority, self._record, work, run, folder, tests)
+            recorded = run.key in self.records
+            job = self._jobs[run.key] = self._slots.submit(priority, self._record, work, run, folder, tests, recorded)
         return job
 
     def _record(self, values: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Worker processes that take the most urgent job first.
+"""Worker processes that take the most urgent job first, and are told when the user stops.
 
 ProcessPoolExecutor takes jobs as they come, so that all studies would be half done when time runs out.
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
 import queue
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 _LAST = -1
@@ -19,6 +22,8 @@ _LAST = -1
 
 class Slots:
     """A worker process for each of `devices`; a context manager, at whose end what has not begun is cancelled.
+
+    Jobs that are being done are waited for; KeyboardInterrupt has SIGTERM sent to their processes.
 
     initializer: called in each process with a queue that holds the devices' names.
     """
@@ -34,6 +39,7 @@ class Slots:
         self._jobs = queue.PriorityQueue()
         self._numbers = itertools.count()
         self._closed = False
+        self._processes: list[int] = []
         self._executors = [ProcessPoolExecutor(1, context, initializer, (names,)) for _ in devices]
         self._threads = [threading.Thread(target=self._serve, args=(executor,)) for executor in self._executors]
         for thread in self._threads:
@@ -53,6 +59,7 @@ class Slots:
         return done
 
     def _serve(self, executor: ProcessPoolExecutor) -> None:
+        self._processes.append(executor.submit(os.getpid).result())
         while True:
             priority, _, done, then, function, arguments = self._jobs.get()
             if priority == _LAST:
@@ -66,10 +73,13 @@ class Slots:
     def __enter__(self) -> Slots:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._closed = True
         while not self._jobs.empty():
             self._jobs.get_nowait()[2].cancel()
+        for process in self._processes if kind is KeyboardInterrupt else ():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
         for _thread in self._threads:
             self._jobs.put((_LAST, next(self._numbers), Future(), print, print, ()))
         for thread, executor in zip(self._threads, self._executors, strict=True):

@@ -70,6 +70,11 @@ class Study(Section):
     @model_validator(mode="after")
     def _check(self) -> Study:
         names = [row.name for row in self.rows]
+        for recipe in (self.recipe, *(arm.recipe for arm in self.arms.values())):
+            if own := {"policy", "seed", "init"} & recipe.keys():
+                raise ValueError(
+                    f"a recipe says {min(own)}, which is for arms to say; they have policy, seeds and init"
+                )
         for column in self.columns:
             self._known("columns", measure_of(column)[0], self.datasets)
         for name, arm in self.arms.items():

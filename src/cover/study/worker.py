@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import date
@@ -18,16 +21,32 @@ from cover.study.measure import PAIRS
 from cover.study.planning import ELSEWHERE, PlannedRun
 
 Tests = Mapping[str, tuple[FrameOrder, ...]]
+SECONDS_TO_SAVE = 10
+"""Between the signal that has a run save itself, and the next, which ends a process that does nothing any more."""
 
 
 class Interrupted(Exception):
     """A signal ended the run; what it has done is saved."""
 
 
-def take_device(devices: SimpleQueue[str]) -> None:
-    """Have this process see one GPU alone, before torch has looked for any; "" leaves things as they are."""
+def begin(devices: SimpleQueue[str]) -> None:
+    """Have this process see one GPU alone, before torch has looked for any; "" leaves things as they are.
+
+    It ends when its parent does, however that was ended.
+    """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if device := devices.get():
         os.environ["CUDA_VISIBLE_DEVICES"] = device
+
+
+def _end_with_parent() -> None:
+    """Saves what is being trained, and ends this process once nothing is."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(SECONDS_TO_SAVE)
 
 
 def is_trained(folder: Path) -> bool:
@@ -35,16 +54,16 @@ def is_trained(folder: Path) -> bool:
     return (folder / "best").exists()
 
 
-def work(run: PlannedRun, folder: Path, tests: Tests) -> dict[str, Any]:
+def work(run: PlannedRun, folder: Path, tests: Tests, recorded: bool) -> dict[str, Any]:
     """Train a run, unless its folder has it, and test it. Returns what is to be recorded.
 
-    A run whose numbers are no longer finite is recorded as failed. Raises Interrupted, and CoverError for what would
-    end any run.
+    recorded: whether it is known what training came to; if not, what a trained run has left is read. A run whose
+    numbers are no longer finite is recorded as failed. Raises Interrupted, and CoverError for what would end any run.
     """
     values: dict[str, Any] = {"key": run.key}
     folder.mkdir(parents=True, exist_ok=True)
     with _output_to(folder / "log.txt"):
-        if not is_trained(folder):
+        if not is_trained(folder) or not recorded:
             try:
                 values |= _train(run, folder)
             except TrainingError as error:
@@ -63,11 +82,12 @@ def _train(run: PlannedRun, folder: Path) -> dict[str, Any]:
     started = time.monotonic()
     if train(run.recipe, folder, Console(width=100), resume=True):
         raise Interrupted
-    validation = load_records([folder])[0].validation
+    left = load_records([folder])[0]
+    seconds = max(time.monotonic() - started, *(line["seconds"] for line in left.training[-1:]))
     return _identity(run) | {
-        "val": {name: scores["top1"] for name, scores in validation[-1]["val"].items()},
+        "val": {name: scores["top1"] for name, scores in left.validation[-1]["val"].items()},
         "digests": {name: manifest.digest for name, manifest in training_manifests(run.recipe).items()},
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(seconds, 1),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "torch": torch.__version__,
         "finished": date.today().isoformat(),
