@@ -18,7 +18,7 @@ from accelerate.utils import ProjectConfiguration
 from rich.console import Console
 from torch import Tensor
 
-from cover.errors import CheckpointError, DecodeError, RecipeError
+from cover.errors import DecodeError, RecipeError
 from cover.evaluation.evaluate import count_correct
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import Mixture
@@ -41,8 +41,9 @@ from cover.plan import (
 from cover.probe import FEATURES, frozen_features
 from cover.probing.heads import HeadEngine, feature_batches, feature_validator
 from cover.recipe import Recipe
+from cover.resuming import recipe_changes, resumed_state, starting_point
 from cover.trained import evaluation_reader, predictor
-from cover.training.checkpoint import TrainingState, checkpoints, damage, read_training
+from cover.training.checkpoint import TrainingState, read_training
 from cover.training.engine import Engine
 from cover.training.memory import fewest_micro_batches
 from cover.training.metrics import Totals
@@ -89,6 +90,8 @@ def train(
     if accelerator.scaler is not None and state.grad_scaler:
         accelerator.scaler.load_state_dict(state.grad_scaler)
     if shown:
+        for change in recipe_changes(recipe, run) if checkpoint else ():
+            shown.print(f"note: going on with {change}", soft_wrap=True, highlight=False, markup=False)
         describe_run(recipe, run, mixture, num_steps, shown)
     accelerator.init_trackers("cover", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
     with ExitStack() as stack:
@@ -138,23 +141,6 @@ def speed_meter(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelerato
         flops=0.0 if recipe.policy == "probe" else 2 * 3 * sum(clips[name] * cost[name] for name in clips),
         peak_flops=matmul_peak_flops(accelerator.device, half.get(recipe.training.precision, torch.float32)),
     )
-
-
-def starting_point(run: Path, resume: bool, console: Console) -> Path | None:
-    """The newest whole checkpoint of a run that goes on, None for one that begins; damaged ones are named.
-
-    Raises CheckpointError when there is a run already and it is not to go on.
-    """
-    folders = checkpoints(run)
-    if folders and not resume:
-        raise CheckpointError(f"{run} holds a run already; continue it with --resume or choose another --out")
-    for folder in folders:
-        if (fault := damage(folder)) is None:
-            return folder
-        console.print(f"{folder} is damaged ({fault}) and skipped", soft_wrap=True)
-    if folders:
-        raise CheckpointError(f"{run} has no whole checkpoint to resume from; remove it, or choose another --out")
-    return None
 
 
 def micro_batches(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelerator: Accelerator) -> int:
@@ -216,32 +202,6 @@ def create(
         if console:
             console.print(f"weights from {recipe.init}: {report}", report_table(report), sep="\n")
     return model
-
-
-def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data: bool) -> TrainingState:
-    """The state to go on from.
-
-    state: as saved. fresh: as the recipe would begin. Raises CheckpointError for another optimizer, and naming a
-    dataset whose samples are not those of before, unless that is allowed; the mixture starts a new epoch then.
-    """
-    if state.optimizer != fresh.optimizer:
-        raise CheckpointError(
-            f"optimizer.name = {fresh.optimizer!r}, but this run began with {state.optimizer!r}, whose state cannot "
-            "be taken over; resume with that, or start a new run with init"
-        )
-    digests = fresh.digests
-    changed = sorted(
-        name for name in digests.keys() | state.digests.keys() if digests.get(name) != state.digests.get(name)
-    )
-    if changed and not allow_changed_data:
-        raise CheckpointError(
-            f"the training samples of {', '.join(changed)} are not those this run began with; restore the manifest and "
-            "data.exclude, or pass --allow-changed-data to go on with the new ones"
-        )
-    if changed:
-        state.mixture_start = state.step
-    state.digests = digests
-    return state
 
 
 def create_mixture(

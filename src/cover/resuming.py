@@ -1,0 +1,75 @@
+"""A run that goes on: from which checkpoint, with which state, and what is other than before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cover.errors import CheckpointError
+from cover.recipe import Recipe, read_recipe
+from cover.training.checkpoint import TrainingState, checkpoints, damage
+
+
+def starting_point(run: Path, resume: bool, console: Console) -> Path | None:
+    """The newest whole checkpoint of a run that goes on, None for one that begins; damaged ones are named.
+
+    Raises CheckpointError when there is a run already and it is not to go on.
+    """
+    folders = checkpoints(run)
+    if folders and not resume:
+        raise CheckpointError(f"{run} holds a run already; continue it with --resume or choose another --out")
+    for folder in folders:
+        if (fault := damage(folder)) is None:
+            return folder
+        console.print(f"{folder} is damaged ({fault}) and skipped", soft_wrap=True)
+    if folders:
+        raise CheckpointError(f"{run} has no whole checkpoint to resume from; remove it, or choose another --out")
+    return None
+
+
+def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data: bool) -> TrainingState:
+    """The state to go on from.
+
+    state: as saved. fresh: as the recipe would begin. Raises CheckpointError for another optimizer, and naming a
+    dataset whose samples are not those of before, unless that is allowed; the mixture starts a new epoch then.
+    """
+    if state.optimizer != fresh.optimizer:
+        raise CheckpointError(
+            f"optimizer.name = {fresh.optimizer!r}, but this run began with {state.optimizer!r}, whose state cannot "
+            "be taken over; resume with that, or start a new run with init"
+        )
+    digests = fresh.digests
+    changed = sorted(
+        name for name in digests.keys() | state.digests.keys() if digests.get(name) != state.digests.get(name)
+    )
+    if changed and not allow_changed_data:
+        raise CheckpointError(
+            f"the training samples of {', '.join(changed)} are not those this run began with; restore the manifest and "
+            "data.exclude, or pass --allow-changed-data to go on with the new ones"
+        )
+    if changed:
+        state.mixture_start = state.step
+    state.digests = digests
+    return state
+
+
+def recipe_changes(recipe: Recipe, run: Path) -> list[str]:
+    """What the recipe says that a run was not trained with so far, such as "seed = 5, which was 0"."""
+    file = run / "recipe.toml"
+    before, now = (_by_key(part.model_dump(mode="json")) for part in (read_recipe(file), recipe))
+    return [
+        f"{key} = {now.get(key)}, which was {before.get(key)}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+
+
+def _by_key(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"data": {"batch_size": 8}} → {"data.batch_size": 8}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _by_key(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
