@@ -187,11 +187,11 @@ def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecip
 def test_a_run_that_goes_on_otherwise_says_so(recipe_of: MakeRecipe, tmp_path: Path) -> None:
     run, output = tmp_path / "run", StringIO()
     assert not train(recipe_of("standard", ["jumps"]), run, quiet())
-    other = recipe_of("standard", ["jumps"], training={"epochs": 3, "label_smoothing": 0.1})
+    other = recipe_of("standard", ["jumps"], training={"epochs": 3, "reduction": "pooled"})
     assert not train(other, run, Console(file=output, width=100), resume=True)
     assert [line for line in output.getvalue().splitlines() if line.startswith("note: ")] == [
         "note: going on with training.epochs = 3.0, which was 2.0",
-        "note: going on with training.label_smoothing = 0.1, which was 0.0",
+        "note: going on with training.reduction = pooled, which was dataset_mean",
     ]
 
 
