@@ -28,6 +28,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from cover.errors import RecipeError
+from cover.whole_files import write_whole
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -253,7 +254,7 @@ class Recipe(Section):
 
     def write(self, path: Path) -> None:
         """Write the resolved recipe as TOML."""
-        path.write_text(tomli_w.dumps(self.model_dump(mode="json", exclude_none=True)))
+        write_whole(path, tomli_w.dumps(self.model_dump(mode="json", exclude_none=True)))
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -39,7 +39,7 @@ class Slots:
         self._jobs = queue.PriorityQueue()
         self._numbers = itertools.count()
         self._closed = False
-        self._processes: list[int] = []
+        self._processes: set[int] = set()
         self._executors = [ProcessPoolExecutor(1, context, initializer, (names,)) for _ in devices]
         self._threads = [threading.Thread(target=self._serve, args=(executor,)) for executor in self._executors]
         for thread in self._threads:
@@ -59,13 +59,13 @@ class Slots:
         return done
 
     def _serve(self, executor: ProcessPoolExecutor) -> None:
-        self._processes.append(executor.submit(os.getpid).result())
         while True:
             priority, _, done, then, function, arguments = self._jobs.get()
             if priority == _LAST:
                 return
             done.set_running_or_notify_cancel()
             try:
+                self._processes.add(executor.submit(os.getpid).result())
                 done.set_result(then(executor.submit(function, *arguments).result()))
             except BaseException as error:
                 done.set_exception(error)
