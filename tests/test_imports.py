@@ -15,7 +15,8 @@ import cover
 SOURCE = Path(cover.__file__).parent
 LEVELS = (
     "errors progress | whole_files | clip recipe | catalog | media | mixture models preparation | training | "
-    "evaluation | inference probing | trained | answers plan | probe resuming serving | embed run | demo rehearsal study | cli"
+    "evaluation | inference probing | trained | answers plan | probe resuming serving | embed run | "
+    "demo rehearsal study | cli"
 )
 LEVEL_OF = {stage: level for level, stages in enumerate(LEVELS.split("|")) for stage in stages.split()}
 WORLD = "world"
