@@ -191,7 +191,7 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
     [
         ("check manifests/moves-train.arrow --leaks", "no val or test manifest is among them; leaks are from "),
         ("check manifests/moves-train.arrow --no-frames", "--out and --no-frames are about leaks; add --leaks"),
-        ("train absent.toml", "absent.toml: no such recipe; give the path of a TOML file"),
+        ("train absent.toml", "absent.toml: no such file; give the path of a TOML file"),
         ("train moves.toml --set model.dept=3", "moves.toml: unknown key 'model.dept'; known here: variant, "),
         ("train moves.toml --set training.epochs=many", "moves.toml: training.epochs = 'many': input should be a "),
         ("train moves.toml --set training.epochs", "--set 'training.epochs' is not of the form key=value; "),
@@ -326,4 +326,4 @@ def test_the_program_itself_ends_with_code_2_and_no_traceback(tmp_path: Path) ->
     command = [sys.executable, "-m", "cover.cli", "train", "absent.toml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: absent.toml: no such recipe; give the path of a TOML file\n"
+    assert done.stderr == "error: absent.toml: no such file; give the path of a TOML file\n"

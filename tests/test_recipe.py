@@ -143,7 +143,7 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
         ),
         (STANDARD + K400 + K400, "r.toml is not a readable TOML file: Cannot declare ('datasets', 'k400') twice"),
         ("policy = standard\n", "r.toml is not a readable TOML file: Invalid value (at line 1, column 10)"),
-        ('extends = "absent.toml"\n', "absent.toml: no such recipe; give the path of a TOML file"),
+        ('extends = "absent.toml"\n', "absent.toml: no such file; give the path of a TOML file"),
         ("extends = 3\n", 'r.toml: extends = 3 is neither a file nor a list of files; write ["a.toml"]'),
         (
             'policy = "probe"\ninit = "runs/a"\n' + K400 + "[augmentation]\nmixup = 0.8\n",
@@ -171,7 +171,7 @@ def test_a_wrong_override_is_answered_alike(tmp_path: Path, override: str, expec
 
 
 def test_files_that_are_no_recipes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"absent\.toml: no such recipe; give the path of a TOML file"):
+    with pytest.raises(RecipeError, match=r"absent\.toml: no such file; give the path of a TOML file"):
         read_recipe(tmp_path / "absent.toml")
     (binary := tmp_path / "clip.mp4").write_bytes(b"\xff\xfe")
     for path in (tmp_path, binary):

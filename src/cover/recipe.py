@@ -317,7 +317,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe; give the path of a TOML file") from None
+        raise RecipeError(f"{path}: no such file; give the path of a TOML file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path} is not a readable TOML file: {error}") from None
 
