@@ -19,7 +19,7 @@ from cover.catalog.manifest import Manifest
 
 Frames = npt.NDArray[np.uint8]
 
-os.environ.setdefault("MKL_CBWR", "AUTO")  # as `cover train` has it: bits that do not depend on where a matrix lies
+os.environ.setdefault("MKL_CBWR", "AUTO")  # as training has it, before any test computes
 
 
 def _draw_number(number: int, width_px: int, height_px: int) -> Frames:

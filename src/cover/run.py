@@ -6,6 +6,7 @@ Whoever wants to know how the parts fit together reads `train`. What is done wit
 from __future__ import annotations
 
 import json
+import os
 import signal
 from contextlib import ExitStack, closing
 from dataclasses import asdict
@@ -60,6 +61,7 @@ def train(
     resume: continue from the newest whole checkpoint in `run`, if there is one. allow_changed_data: resume although
     manifests differ, with a new epoch of the mixture. Raises CoverError, before anything is written where it can.
     """
+    os.environ.setdefault("MKL_CBWR", "AUTO")  # or products on some CPUs depend on where in memory a matrix lies
     checkpoint = starting_point(run, resume, console)
     init = open_source(recipe.init) if recipe.init and not checkpoint else None
     manifests = training_manifests(recipe)

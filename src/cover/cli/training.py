@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +25,6 @@ def train(
     ] = False,
 ) -> None:
     """Train a recipe into a run folder."""
-    os.environ.setdefault("MKL_CBWR", "AUTO")  # or products on some CPUs depend on where in memory a matrix lies
     from cover.recipe import read_recipe
 
     settings = read_recipe(recipe, set_ or ())
