@@ -163,19 +163,21 @@ class Manifest:
         return int(self._table.num_rows) if self._rows is None else len(self._rows)
 
     def __getitem__(self, index: int) -> ManifestRow:
-        if not 0 <= index < len(self):
-            raise IndexError(f"row {index} of {len(self)} rows of {self.path}")
-        row = index if self._rows is None else int(self._rows[index])
+        row = int(self._rows_of_file([index])[0])
         values = {name: self._table[name][row].as_py() for name in SCHEMA.names}
         return ManifestRow(**values, root=self.root)
 
     def rows(self, indices: Sequence[int]) -> list[ManifestRow]:
         """Several rows at once, which is faster than one by one. Raises IndexError, as for a single one."""
+        table = self._table.take(self._rows_of_file(indices))
+        return [ManifestRow(**values, root=self.root) for values in table.to_pylist()]
+
+    def _rows_of_file(self, indices: Sequence[int]) -> npt.NDArray[np.int64]:
+        """Where rows of this view are in the file. Raises IndexError."""
         places = np.asarray(indices, np.int64)
         if len(outside := places[(places < 0) | (places >= len(self))]):
             raise IndexError(f"row {outside[0]} of {len(self)} rows of {self.path}")
-        table = self._table.take(places if self._rows is None else self._rows[places])
-        return [ManifestRow(**values, root=self.root) for values in table.to_pylist()]
+        return places if self._rows is None else self._rows[places]
 
     def __iter__(self) -> Iterator[ManifestRow]:
         for batch in self.table.to_batches(max_chunksize=4096):

@@ -148,7 +148,7 @@ class Mixture(Iterable[MixedBatch]):
     def blank_batch(self, num_micro_batches: int) -> MixedBatch:
         """Black clips, as many as in the largest micro-batch of a step split so: what has to fit into memory."""
         num_frames = {name: reader.num_frames for name, reader in self.readers.items()}
-        samples = self.schedule.samples(self.step)
+        samples = self.schedule.unshuffled(self.step)
         largest = slice_samples(samples, num_frames, self.world_size * num_micro_batches)[0]
         clips = {}
         for name, num_clips in Counter(sample.dataset for sample in largest).items():
