@@ -27,7 +27,7 @@ STUDY: dict[str, Any] = {
     "paper_columns": ["K400", "SSv2"],
     "rows": [
         {"name": "standard", "arms": ["scenes", "moves"], "paper": {"K400": 80.7, "SSv2": 62.4}},
-        {"name": "co-training", "arms": ["both"], "against": "standard", "paper": {"K400": 83.1}},
+        {"name": "co-training", "arms": ["both"], "against": ["standard"], "paper": {"K400": 83.1}},
     ],
 }
 

@@ -79,7 +79,7 @@ arms = ["jumps", "turns"]
 [[rows]]
 name = "together"
 arms = ["both"]
-against = "alone"
+against = ["alone"]
 """
 MORE = """
 extends = ["own.toml"]

@@ -54,6 +54,18 @@ def test_an_unfinished_table_says_what_is_missing() -> None:
     assert lines[-1] == "In %, seeds 0, 1, 2. 4 runs in all, 4 min 00 s of training added up, on H100."
 
 
+def test_a_row_has_a_line_for_each_row_that_it_is_compared_with() -> None:
+    standard, cotrained = study_of().rows
+    alone = {"name": "scenes alone", "arms": ["scenes"], "paper": {"K400": 80.0}}
+    against = cotrained.model_copy(update={"against": ("scenes alone", "standard")})
+    study = study_of(rows=[standard.model_dump(), alone, against.model_dump()])
+    lines = to_markdown(make_table(study, finished(study))).splitlines()
+    assert lines[5:7] == [
+        "| Δ to scenes alone | +3.0 ± 2.5 | – | +3.1 |  |",
+        "| Δ to standard | +3.0 ± 2.5 | −1.5 ± 6.4 | +2.4 |  |",
+    ]
+
+
 def test_failed_runs_and_chosen_settings_are_told() -> None:
     study = study_of(tune={RATE: [0.01, 0.03]}, arms={"moves": {"tuned_as": "scenes"}}, seeds=[4])
     known = Known()

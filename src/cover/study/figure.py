@@ -55,7 +55,7 @@ def study_figure(table: Table) -> Figure:
 
 def _draw_rows(axes: Axes, table: Table, column: str) -> None:
     for height, row in enumerate(table.rows):
-        cell, color = row.cells[column], COLORS[0] if row.against else COLORS[1]
+        cell, color = row.cells[column], COLORS[0] if row.comparisons else COLORS[1]
         seeds = [100 * value for value in cell.values.values()]
         axes.plot(seeds, [height + SEEDS_BELOW] * len(seeds), "o", color=color, ms=3.5, alpha=0.35, mew=0)
         if mean := cell.mean:
@@ -66,6 +66,7 @@ def _draw_rows(axes: Axes, table: Table, column: str) -> None:
 def _draw_comparisons(axes: Axes, table: Table, column: str) -> None:
     heights = {row.name: height for height, row in enumerate(table.rows)}
     for row in table.rows:
-        if row.against and (mean := table.rows[heights[row.against]].cells[column].mean):
-            ends = [heights[row.against], heights[row.name]]
-            axes.plot([100 * mean.value] * 2, ends, color=CHANCE_COLOR, lw=1, ls=(0, (3, 3)), zorder=0.9)
+        for start in (heights[comparison.against] for comparison in row.comparisons):
+            if mean := table.rows[start].cells[column].mean:
+                ends = [start, heights[row.name]]
+                axes.plot([100 * mean.value] * 2, ends, color=CHANCE_COLOR, lw=1, ls=(0, (3, 3)), zorder=0.9)

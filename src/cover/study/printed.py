@@ -55,14 +55,13 @@ def headings(table: Table) -> list[str]:
 
 
 def lines(table: Table) -> list[list[str]]:
-    """A line a row, and one below it for its difference to the row that it is compared with."""
+    """A line a row, and one below it for its difference to each row that it is compared with."""
     shown: list[list[str]] = []
     for row in table.rows:
-        cells = row.cells.values()
-        shown.append([row.name, *map(_cell, cells), *_paper(table, row.paper, percent)])
-        if row.against:
-            differences = [_with_interval(cell.difference, points) for cell in cells]
-            shown.append([f"Δ to {row.against}", *differences, *_paper(table, row.paper_difference, points)])
+        shown.append([row.name, *map(_cell, row.cells.values()), *_paper(table, row.paper, percent)])
+        for comparison in row.comparisons:
+            differences = [_with_interval(difference, points) for difference in comparison.differences.values()]
+            shown.append([f"Δ to {comparison.against}", *differences, *_paper(table, comparison.paper, points)])
     return shown
 
 
@@ -70,7 +69,7 @@ def legend(table: Table) -> str:
     """What the numbers are, and what they took."""
     seeds = f"seed{'s' * (len(table.seeds) > 1)} {', '.join(map(str, table.seeds))}"
     mean = "mean ± half of its 95 % interval (Student's t) over " if table.has_intervals else ""
-    paired = "; Δ: paired by seed" if any(row.against for row in table.rows) else ""
+    paired = "; Δ: paired by seed" if any(row.comparisons for row in table.rows) else ""
     return " ".join([f"In %, {mean}{seeds}{paired}.", *_effort(table.effort)])
 
 

@@ -33,13 +33,13 @@ from cover.study.measure import PAIRS, VALIDATION, measure_of
 
 
 class Row(Section):
-    """One line of the table. paper: what the paper reports, by `paper_columns`; against: the row that its runs are
+    """One line of the table. paper: what the paper reports, by `paper_columns`; against: the rows that its runs are
     compared with, seed by seed."""
 
     name: str
     arms: Annotated[tuple[str, ...], Field(min_length=1)]
     paper: dict[str, float] = Field(default_factory=dict)
-    against: str | None = None
+    against: tuple[str, ...] = ()
 
 
 class Study(Section):
@@ -85,7 +85,8 @@ class Study(Section):
         for row in self.rows:
             for arm_name in row.arms:
                 self._known(f"row {row.name!r}", arm_name, self.arms)
-            self._known(f"row {row.name!r}: against", row.against, names)
+            for other in row.against:
+                self._known(f"row {row.name!r}: against", other, names)
             for column in row.paper:
                 self._known(f"row {row.name!r}: paper", column, self.paper_columns)
         self._known("init", self.init, self.arms)

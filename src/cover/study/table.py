@@ -18,12 +18,10 @@ class Cell:
     """One column of a row, as fractions.
 
     values: by seed. num_seeds: how many there are to be, 0 where no arm of the row trains on the column's dataset.
-    difference: to the row that this one is compared with, seed by seed.
     """
 
     values: dict[int, float]
     num_seeds: int
-    difference: SeedMean | None
 
     @property
     def mean(self) -> SeedMean | None:
@@ -31,14 +29,22 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """How far a row is from the row `against`, as fractions: here by column, in the paper by its columns."""
+
+    against: str
+    differences: dict[str, SeedMean | None]
+    paper: dict[str, float]
+
+
+@dataclass(frozen=True)
 class TableRow:
-    """cells: by column. paper: fractions, by the paper's columns; paper_difference: to those of the row `against`."""
+    """cells: by column. paper: fractions, by the paper's columns."""
 
     name: str
-    against: str | None
     cells: dict[str, Cell]
     paper: dict[str, float]
-    paper_difference: dict[str, float]
+    comparisons: tuple[Comparison, ...]
 
 
 @dataclass(frozen=True)
@@ -75,15 +81,22 @@ def make_table(study: Study, records: Mapping[str, Record]) -> Table:
 
 
 def _table_row(study: Study, row: Row, values: Mapping[str, Mapping[str, dict[int, float]]]) -> TableRow:
-    others = values[row.against] if row.against else {}
-    cells = {
-        column: Cell(by_seed, _num_seeds(study, row, column), paired_difference(by_seed, others.get(column, {})))
-        for column, by_seed in values[row.name].items()
+    cells = {column: Cell(of_seed, _num_seeds(study, row, column)) for column, of_seed in values[row.name].items()}
+    others = {other.name: other for other in study.rows}
+    comparisons = tuple(_comparison(row, others[name], values) for name in row.against)
+    return TableRow(row.name, cells, _paper(row), comparisons)
+
+
+def _comparison(row: Row, other: Row, values: Mapping[str, Mapping[str, dict[int, float]]]) -> Comparison:
+    differences = {
+        column: paired_difference(of_seed, values[other.name][column]) for column, of_seed in values[row.name].items()
     }
-    paper = _paper(row)
-    paper_others = next((_paper(other) for other in study.rows if other.name == row.against), {})
-    paper_difference = {column: paper[column] - paper_others[column] for column in paper if column in paper_others}
-    return TableRow(row.name, row.against, cells, paper, paper_difference)
+    paper, paper_other = _paper(row), _paper(other)
+    return Comparison(
+        against=other.name,
+        differences=differences,
+        paper={column: paper[column] - paper_other[column] for column in paper if column in paper_other},
+    )
 
 
 def _paper(row: Row) -> dict[str, float]:
