@@ -14,7 +14,7 @@ import cover
 
 SOURCE = Path(cover.__file__).parent
 LEVELS = (
-    "errors progress | whole_files | clip recipe | catalog | media | mixture models preparation | training | "
+    "errors progress | whole_files sections | clip recipe | catalog | media | mixture models preparation | training | "
     "evaluation | inference probing | trained | answers plan | probe resuming serving | embed run | "
     "demo rehearsal study | cli"
 )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from cover.errors import RecipeError
-from cover.recipe import Section, Share, overlaid
+from cover.sections import Section, Share, overlaid
 
 Settings = dict[str, float]
 """Keys of a recipe, such as "optimizer.learning_rate", and their values."""

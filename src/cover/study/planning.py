@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cover.evaluation.orders import FrameOrder
-from cover.recipe import Recipe, nested, overlaid, parse_recipe
+from cover.recipe import Recipe, parse_recipe
+from cover.sections import nested, overlaid
 from cover.study.arm import Settings
 from cover.study.records import Record
 from cover.study.spec import Study

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cover.recipe import overlaid
+from cover.sections import overlaid
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from cover.evaluation.orders import FrameOrder
-from cover.recipe import Section, Share, checked, read_layers
+from cover.sections import Section, Share, checked, read_layers
 from cover.study.arm import Arm, Settings, whole_arms
 from cover.study.measure import PAIRS, VALIDATION, measure_of
 

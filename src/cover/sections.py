@@ -1,0 +1,104 @@
+"""TOML files as sections: frozen, checked settings with defaults.
+
+`extends = "base.toml"`, or a list of such parts, fills in what a file does not say: the parts are laid over each other
+in their order, the file over all. Their paths are relative to the file; a part extends nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cover.errors import RecipeError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Common rules: no unknown keys, no silent conversion of types, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def read_layers(path: Path) -> dict[str, Any]:
+    """The contents of a TOML file laid over those of the parts it extends. Raises RecipeError."""
+    own = _read_toml(path)
+    values: dict[str, Any] = {}
+    for layer in [*_read_parts(path, own.pop("extends", [])), own]:
+        values = overlaid(values, layer)
+    return values
+
+
+def checked(kind: type[AnySection], values: dict[str, Any], source: str) -> AnySection:
+    """Plain data as a section of that kind. Raises RecipeError naming the key, the value and the rule."""
+    try:
+        # JSON mode: lists become tuples and strings paths, while numbers and strings are not taken for each other.
+        return kind.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise RecipeError(f"{source}: unknown key {key!r}; {_known_keys(kind, first['loc'])}") from None
+        if first["type"] == "missing":
+            raise RecipeError(f"{source}: {key!r} is missing; every {kind.__name__.lower()} says it") from None
+        message = first["msg"].removeprefix("Value error, ")
+        shown = "" if not key else f"{key} = {first['input']!r}: "
+        raise RecipeError(f"{source}: {shown}{message[:1].lower()}{message[1:]}") from None
+
+
+def _known_keys(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """The keys of the section that a location, which ends with an unknown key, is in."""
+    for part in location[:-1]:
+        if str(part) in section.model_fields:
+            section = _section_in(section.model_fields[str(part)].annotation) or section
+    return "known here: " + ", ".join(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, be it several of them by name or in a row."""
+    kinds = [annotation, *get_args(annotation)]
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file; give the path of a TOML file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path} is not a readable TOML file: {error}") from None
+
+
+def _read_parts(path: Path, extends: object) -> list[dict[str, Any]]:
+    """What the recipe at `path` extends, in the order of the list."""
+    names = [extends] if isinstance(extends, str) else extends
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RecipeError(f'{path}: extends = {extends!r} is neither a file nor a list of files; write ["a.toml"]')
+    parts = [_read_toml(path.parent / name) for name in names]
+    for name, part in zip(names, parts, strict=True):
+        if "extends" in part:
+            raise RecipeError(f"{path}: extends {name!r}, which extends something itself; name that in {path.name} too")
+    return parts
+
+
+def nested(key: str, value: object) -> dict[str, Any]:
+    """The value in tables, as TOML reads `key = value`: "a.b", 1 → {"a": {"b": 1}}."""
+    first, _, rest = key.partition(".")
+    return {first: nested(rest, value) if rest else value}
+
+
+def overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, table by table."""
+    both = {
+        key: overlaid(base[key], value)
+        for key, value in over.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
+    return base | over | both
