@@ -214,6 +214,9 @@ def test_what_was_trained_and_not_recorded_is_recorded_whole(cover: Cover) -> No
         (('test = "turns-test.arrow"', ""), "datasets.turns has no test, which arm turns takes"),
         (('val = "turns-val.arrow"', 'val = "turns"'), "turns is a folder, not a manifest"),
         (("[recipe.data]", "[recipe]\nseed = 3\n[recipe.data]"), "a recipe says seed, which is for arms to say"),
+        (("share = 0.5", "recipe.model.dept = 2"), "'Own clips', arm turns: unknown key 'model.dept'; known here: var"),
+        (("[0.01, 0.02]", "[0.01, -1]"), "'Own clips', arm jumps: optimizer.learning_rate = -1.0: input should be gr"),
+        (("share = 0.5", 'recipe.datasets.turns.reversal_pairs = [["left", "up"]]'), "names 'up', which is no class"),
     ],
 )
 def test_what_a_study_lacks_is_said_before_anything_is_trained(

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from cover.catalog.manifest import Manifest
 from cover.errors import RecipeError
+from cover.plan import plan
 from cover.progress import progress_bar
 from cover.study.planning import Planner
 from cover.study.records import Record
@@ -38,10 +39,16 @@ def run_studies(studies: Sequence[Study], out: Path, devices: Sequence[str], con
     """
     for study in studies:
         check_manifests(study)
-    num_arms = sum(len(study.needed_arms()) for study in studies)
     out.mkdir(parents=True, exist_ok=True)
+    with locked(out / "study.lock", f"another cover study that works in {out}"):
+        for study in studies:
+            prepare(Planner(study, {}, out))
+        _run(studies, out, devices, console)
+
+
+def _run(studies: Sequence[Study], out: Path, devices: Sequence[str], console: Console) -> None:
+    num_arms = sum(len(study.needed_arms()) for study in studies)
     with (
-        locked(out / "study.lock", f"another cover study that works in {out}"),
         progress_bar("runs", console) as progress,
         ThreadPoolExecutor(num_arms) as threads,
         Slots(devices, begin) as slots,
@@ -56,9 +63,7 @@ def run_studies(studies: Sequence[Study], out: Path, devices: Sequence[str], con
         settled: list[Future[None]] = []
         for priority, study in enumerate(studies):
             runs = files[study.results]
-            planner = Planner(study, runs.records, out)
-            write_subsets(planner)
-            settled += start_arms(planner, runs, threads, priority)
+            settled += start_arms(Planner(study, runs.records, out), runs, threads, priority)
         for arm in as_completed(settled):
             arm.result()
         progress.update(bar, completed=num_runs(studies))
@@ -117,8 +122,11 @@ def check_manifests(study: Study) -> None:
                 Manifest.open(path)
 
 
-def write_subsets(planner: Planner) -> None:
-    """Write the manifests of shares of the training samples that the study's arms see."""
+def prepare(planner: Planner) -> None:
+    """Write the manifests of shares of the training samples that the study's arms see, and check all recipes.
+
+    Raises the CoverError that a run would end with, as far as it can be known before one is trained.
+    """
     study = planner.study
     for arm in study.needed_arms():
         share = study.share_of(arm)
@@ -127,3 +135,4 @@ def write_subsets(planner: Planner) -> None:
             path = planner.subset_file(whole, share)
             if not path.exists():
                 write_subset(Manifest.open(whole), share, path)
+        plan(planner.drafts(arm)[0])

@@ -55,6 +55,12 @@ class Planner:
         self.records = records
         self.out = out
 
+    def drafts(self, arm: str) -> list[Recipe]:
+        """A recipe for each of the settings that an arm's are chosen from; what they start from is not there yet."""
+        init = self.run_folder(f"of-{name}") if (name := self.study.init_of(arm)) else None
+        seed = self.study.seeds_of(arm)[0]
+        return [self._recipe(arm, seed, settings, init) for settings in self.study.grid(arm)]
+
     def candidates(self, arm: str) -> list[PlannedRun]:
         """The runs that an arm's settings are chosen by; none where there is no choice.
 
@@ -117,7 +123,7 @@ class Planner:
         values["policy"] = spec.policy or ("standard" if len(datasets) == 1 else "cotrain")
         if init:
             values["init"] = str(init)
-        return parse_recipe(values, f"arm {arm}")
+        return parse_recipe(values, f"study {self.study.title!r}, arm {arm}")
 
     def run_folder(self, key: str) -> Path:
         """Where a run lies."""

@@ -112,7 +112,10 @@ class Study(Section):
         return self.arms[arm].share or self.share
 
     def grid(self, arm: str) -> list[Settings]:
-        """The settings that an arm's are chosen from; one, and maybe an empty one, where there is no choice."""
+        """The settings that an arm's are chosen from, if by another arm, that one's; one, and maybe an empty one, where
+        there is no choice."""
+        if other := self.arms[arm].tuned_as:
+            return self.grid(other)
         own = self.arms[arm].tune
         tune = self.tune if own is None else own
         return [dict(zip(tune, values, strict=True)) for values in product(*tune.values())]
