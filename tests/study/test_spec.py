@@ -28,6 +28,7 @@ def test_the_studies_of_the_repository_are_read(file: Path) -> None:
         ({"arms": {"both": {"tuned_as": "al"}}}, "arms.both names 'al', which is not there"),
         ({"rows": [{"name": "a", "arms": ["al"]}]}, "row 'a' names 'al', which is not there; known are scenes, moves"),
         ({"rows": [{"name": "a", "arms": ["both"], "against": ["b"]}]}, "row 'a': against names 'b'"),
+        ({"rows": [{"name": "a", "arms": ["both"], "paper_difference": {"K400": 1}}]}, "no row to differ from"),
         (
             {"rows": [{"name": "a", "arms": ["both"], "paper": {"MiT": 1.0}}]},
             "paper names 'MiT'.* known are K400, SSv2",

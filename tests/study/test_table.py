@@ -57,11 +57,11 @@ def test_an_unfinished_table_says_what_is_missing() -> None:
 def test_a_row_has_a_line_for_each_row_that_it_is_compared_with() -> None:
     standard, cotrained = study_of().rows
     alone = {"name": "scenes alone", "arms": ["scenes"], "paper": {"K400": 80.0}}
-    against = cotrained.model_copy(update={"against": ("scenes alone", "standard")})
+    against = cotrained.model_copy(update={"against": ("scenes alone", "standard"), "paper_difference": {"SSv2": -0.5}})
     study = study_of(rows=[standard.model_dump(), alone, against.model_dump()])
     lines = to_markdown(make_table(study, finished(study))).splitlines()
     assert lines[5:7] == [
-        "| Δ to scenes alone | +3.0 ± 2.5 | – | +3.1 |  |",
+        "| Δ to scenes alone | +3.0 ± 2.5 | – | +3.1 | −0.5 |",
         "| Δ to standard | +3.0 ± 2.5 | −1.5 ± 6.4 | +2.4 |  |",
     ]
 

@@ -33,13 +33,17 @@ from cover.study.measure import PAIRS, VALIDATION, measure_of
 
 
 class Row(Section):
-    """One line of the table. paper: what the paper reports, by `paper_columns`; against: the rows that its runs are
-    compared with, seed by seed."""
+    """One line of the table.
+
+    paper: what the paper reports, by `paper_columns`, in %. against: the rows that its runs are compared with, seed by
+    seed. paper_difference: to the first of them, in points, where the paper tells no more.
+    """
 
     name: str
     arms: Annotated[tuple[str, ...], Field(min_length=1)]
     paper: dict[str, float] = Field(default_factory=dict)
     against: tuple[str, ...] = ()
+    paper_difference: dict[str, float] = Field(default_factory=dict)
 
 
 class Study(Section):
@@ -87,7 +91,9 @@ class Study(Section):
                 self._known(f"row {row.name!r}", arm_name, self.arms)
             for other in row.against:
                 self._known(f"row {row.name!r}: against", other, names)
-            for column in row.paper:
+            if row.paper_difference and not row.against:
+                raise ValueError(f"row {row.name!r} has a paper_difference and no row to differ from; name it: against")
+            for column in (*row.paper, *row.paper_difference):
                 self._known(f"row {row.name!r}: paper", column, self.paper_columns)
         self._known("init", self.init, self.arms)
         self.needed_arms()

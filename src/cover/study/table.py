@@ -84,23 +84,20 @@ def _table_row(study: Study, row: Row, values: Mapping[str, Mapping[str, dict[in
     cells = {column: Cell(of_seed, _num_seeds(study, row, column)) for column, of_seed in values[row.name].items()}
     others = {other.name: other for other in study.rows}
     comparisons = tuple(_comparison(row, others[name], values) for name in row.against)
-    return TableRow(row.name, cells, _paper(row), comparisons)
+    return TableRow(row.name, cells, _fractions(row.paper), comparisons)
 
 
 def _comparison(row: Row, other: Row, values: Mapping[str, Mapping[str, dict[int, float]]]) -> Comparison:
     differences = {
         column: paired_difference(of_seed, values[other.name][column]) for column, of_seed in values[row.name].items()
     }
-    paper, paper_other = _paper(row), _paper(other)
-    return Comparison(
-        against=other.name,
-        differences=differences,
-        paper={column: paper[column] - paper_other[column] for column in paper if column in paper_other},
-    )
+    paper = {column: row.paper[column] - other.paper[column] for column in row.paper if column in other.paper}
+    told = row.paper_difference if other.name == row.against[0] else {}
+    return Comparison(other.name, differences, _fractions(paper | told))
 
 
-def _paper(row: Row) -> dict[str, float]:
-    return {column: percent / 100 for column, percent in row.paper.items()}
+def _fractions(percents: Mapping[str, float]) -> dict[str, float]:
+    return {column: percent / 100 for column, percent in percents.items()}
 
 
 def _arm_of(study: Study, row: Row, column: str) -> str | None:
