@@ -170,6 +170,14 @@ def test_a_wrong_override_is_answered_alike(tmp_path: Path, override: str, expec
     assert message(tmp_path, STANDARD + K400, override).startswith(expected)
 
 
+def test_an_empty_path_is_none_as_who_overrides_a_part_wants(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(
+        '[data]\ncache_folder = "frames"\ncache_frames = true\n' + K400 + 'val = "v.arrow"\n'
+    )
+    recipe = read(tmp_path, 'extends = "base.toml"\n' + STANDARD, "data.cache_folder=''", 'datasets.k400.val=""')
+    assert recipe.data.cache_folder is None and recipe.datasets["k400"].val is None and recipe.data.cache_frames
+
+
 def test_files_that_are_no_recipes_are_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"absent\.toml: no such file; give the path of a TOML file"):
         read_recipe(tmp_path / "absent.toml")

@@ -23,13 +23,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from cover.errors import RecipeError
 from cover.sections import Section, Share, checked, nested, overlaid, read_layers
 from cover.whole_files import write_whole
 
 Positive = Annotated[int, Field(gt=0)]
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+"""TOML has no null: "" is none, too, for who lays something over a part that has one."""
 NotNegative = Annotated[float, Field(ge=0)]
 
 
@@ -71,8 +73,8 @@ class DatasetSection(Section):
     """
 
     train: Path
-    val: Path | None = None
-    test: Path | None = None
+    val: OptionalPath = None
+    test: OptionalPath = None
     loss_weight: NotNegative = 1.0
     horizontal_flip: bool = True
     rate: Annotated[float, Field(gt=0)] | None = None
@@ -94,7 +96,7 @@ class DataSection(Section):
     short_side: tuple[Positive, Positive] | None = None
     temporal_jitter: bool = False
     cache_frames: bool = False
-    cache_folder: Path | None = None
+    cache_folder: OptionalPath = None
     exclude: tuple[Path, ...] = ()
     num_workers: Annotated[int, Field(ge=0)] = 8
     max_unreadable_share: Share = 0.01

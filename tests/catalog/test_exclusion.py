@@ -40,10 +40,14 @@ def test_a_list_for_another_copy_of_the_dataset_is_refused(manifest: Manifest, t
         without_excluded(manifest, read_exclusions([tmp_path / "mine.csv"]))
 
 
-@pytest.mark.parametrize("content", [None, "", "sample_id\n001\n", "dataset,split,sample_id\nclips,001\n"])
-def test_what_is_no_list_is_refused_in_one_line(tmp_path: Path, content: str | None) -> None:
+@pytest.mark.parametrize("content", ["", "sample_id\n001\n", "dataset,split,sample_id\nclips,001\n"])
+def test_what_is_no_list_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "list.csv"
-    if content is not None:
-        path.write_text(content)
+    path.write_text(content)
     with pytest.raises(ManifestError, match=r"list\.csv is not an exclusion list \(.*CSV with the columns dataset, sp"):
         read_exclusions([path])
+
+
+def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"gone\.csv does not exist; `cover check --leaks` writes it"):
+        read_exclusions([tmp_path / "gone.csv"])

@@ -58,6 +58,8 @@ def _read(path: Path) -> pa.Table:
     options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_READ, pa.string()), include_columns=_READ)
     try:
         return pyarrow.csv.read_csv(path, convert_options=options)
+    except FileNotFoundError:
+        raise ManifestError(f"{path} does not exist; `cover check --leaks` writes it, or mend data.exclude") from None
     except (pa.ArrowException, OSError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ManifestError(
