@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from cover.errors import CheckpointError
 from cover.recipe import Recipe, read_recipe
+from cover.sections import dotted
 from cover.training.checkpoint import TrainingState, checkpoints, damage
 
 
@@ -59,17 +58,9 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
 def recipe_changes(recipe: Recipe, run: Path) -> list[str]:
     """What the recipe says that a run was not trained with so far, such as "seed = 5, which was 0"."""
     file = run / "recipe.toml"
-    before, now = (_by_key(part.model_dump(mode="json")) for part in (read_recipe(file), recipe))
+    before, now = (dotted(part.model_dump(mode="json")) for part in (read_recipe(file), recipe))
     return [
         f"{key} = {now.get(key)}, which was {before.get(key)}"
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
     ]
-
-
-def _by_key(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"data": {"batch_size": 8}} → {"data.batch_size": 8}."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _by_key(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

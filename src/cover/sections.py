@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -16,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cover.errors import RecipeError
 
 Share = Annotated[float, Field(ge=0, le=1)]
+_RULES = {"tuple_type": "it is a list; write [ ] around its values", "too_short": "it takes at least one value"}
+"""By pydantic's name of a fault, where its own words are those of Python or JSON."""
 
 
 class Section(BaseModel):
@@ -42,15 +45,21 @@ def checked(kind: type[AnySection], values: dict[str, Any], source: str) -> AnyS
         # JSON mode: lists become tuples and strings paths, while numbers and strings are not taken for each other.
         return kind.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            raise RecipeError(f"{source}: unknown key {key!r}; {_known_keys(kind, first['loc'])}") from None
-        if first["type"] == "missing":
-            raise RecipeError(f"{source}: {key!r} is missing; every {kind.__name__.lower()} says it") from None
-        message = first["msg"].removeprefix("Value error, ")
-        shown = "" if not key else f"{key} = {first['input']!r}: "
-        raise RecipeError(f"{source}: {shown}{message[:1].lower()}{message[1:]}") from None
+        raise RecipeError(f"{source}: {_explained(error, kind)}") from None
+
+
+def _explained(error: ValidationError, kind: type[BaseModel]) -> str:
+    """The first fault in a line; a misspelt key goes before all others, since the right one is missing then."""
+    faults = error.errors()
+    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+    key = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; {_known_keys(kind, fault['loc'])}"
+    if fault["type"] == "missing":
+        return f"{key!r} is missing; it has no default"
+    message = _RULES.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+    shown = "" if not key else f"{key} = {fault['input']!r}: "
+    return f"{shown}{message[:1].lower()}{message[1:]}"
 
 
 def _known_keys(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
@@ -92,6 +101,15 @@ def nested(key: str, value: object) -> dict[str, Any]:
     """The value in tables, as TOML reads `key = value`: "a.b", 1 → {"a": {"b": 1}}."""
     first, _, rest = key.partition(".")
     return {first: nested(rest, value) if rest else value}
+
+
+def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values in one table, whose keys have dots: {"a": {"b": 1}} → {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = {f"{key}.{name}": part for name, part in dotted(value).items()} if isinstance(value, Mapping) else {}
+        flat |= inner if isinstance(value, Mapping) else {key: value}
+    return flat
 
 
 def overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,12 @@ STUDY: dict[str, Any] = {
     "question": "Does the other one help?",
     "datasets": {
         "scenes": {"train": "world/scenes-train.arrow", "val": "world/scenes-val.arrow", "test": "scenes-test.arrow"},
-        "moves": {"train": "world/moves-train.arrow", "val": "world/moves-val.arrow", "test": "moves-test.arrow"},
+        "moves": {
+            "train": "world/moves-train.arrow",
+            "val": "world/moves-val.arrow",
+            "test": "moves-test.arrow",
+            "reversal_pairs": [["left", "right"]],
+        },
     },
     "arms": {
         "scenes": {"datasets": ["scenes"]},

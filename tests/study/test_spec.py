@@ -21,21 +21,40 @@ def test_the_studies_of_the_repository_are_read(file: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"columns": ["sights"]}, "columns names 'sights', which is not there; known are scenes, moves"),
+        ({"columns": ["sights"]}, "columns names 'sights', which is not there; known are 'scenes', 'moves'"),
         ({"columns": ["moves backwards"]}, "shows 'backwards', which is not measured; known are normal, reversed"),
         ({"arms": {"both": {"datasets": ["sights"]}}}, "arms.both.datasets names 'sights', which is not there"),
-        ({"arms": {"both": {"init": "pretrain"}}}, "arms.both names 'pretrain', which is not there; known are scenes"),
-        ({"arms": {"both": {"tuned_as": "al"}}}, "arms.both names 'al', which is not there"),
-        ({"rows": [{"name": "a", "arms": ["al"]}]}, "row 'a' names 'al', which is not there; known are scenes, moves"),
+        (
+            {"arms": {"both": {"init": "pretrain"}}},
+            "arms.both.init names 'pretrain', which is not there; known are 'scenes'",
+        ),
+        ({"arms": {"both": {"tuned_as": "al"}}}, "arms.both.tuned_as names 'al', which is not there"),
+        (
+            {"rows": [{"name": "a", "arms": ["al"]}]},
+            "row 'a' names 'al', which is not there; known are 'scenes', 'moves'",
+        ),
         ({"rows": [{"name": "a", "arms": ["both"], "against": ["b"]}]}, "row 'a': against names 'b'"),
         ({"rows": [{"name": "a", "arms": ["both"], "paper_difference": {"K400": 1}}]}, "no row to differ from"),
         (
             {"rows": [{"name": "a", "arms": ["both"], "paper": {"MiT": 1.0}}]},
-            "paper names 'MiT'.* known are K400, SSv2",
+            "paper names 'MiT'.* known are 'K400', 'SSv2'",
         ),
         ({"init": "pretrain"}, "init names 'pretrain', which is not there"),
         ({"arms": {"both": {"init": "moves"}, "moves": {"init": "both"}}}, "moves → both → moves build on each other"),
         ({"arms": {"both": {"share": 0.0}}}, r"arms.both.share = 0.0: input should be greater than 0"),
+        ({"columns": ["moves", "scenes", "moves"]}, "columns = .*'moves' is there twice; name it once"),
+        ({"columns": ["scenes pairs"]}, "each other reversed; name them: datasets.scenes.reversal_pairs"),
+        ({"seeds": [0, 1, 0]}, "seeds = .*0 is there twice; name it once"),
+        ({"seeds": []}, "seeds = .*it takes at least one value"),
+        ({"tune": {RATE: []}}, "learning_rate = .*it takes at least one value"),
+        ({"tune": {RATE: 0.1}}, "learning_rate = 0.1: it is a list; write . . around its values"),
+        ({"rows": [{"name": "a", "arms": ["both"]}] * 2}, "'a' is there twice"),
+        ({"rows": [{"name": "a", "arms": ["both"], "against": ["a"]}]}, "row 'a': against names 'a'"),
+        (
+            {"rows": [{"name": "a", "arms": ["both", "moves"]}]},
+            "two arms that train on moves, both and moves; give each",
+        ),
+        ({"rows": [{"nam": "a", "arms": ["both"]}]}, "unknown key 'rows.0.nam'; known here: name, arms"),
         ({"colums": ["moves"]}, "unknown key 'colums'; known here: title, question"),
     ],
 )
@@ -90,6 +109,22 @@ def test_an_arm_that_is_like_none_is_an_error(tmp_path: Path, likes: dict[str, s
         read(tmp_path, arms)
 
 
+def test_keys_that_are_tuned_may_be_quoted_or_not(tmp_path: Path) -> None:
+    arm = '[arms.scenes]\ndatasets = ["scenes"]\n'
+    for tune in (
+        f"[tune.optimizer]\nlearning_rate = [0.1]\n{arm}",
+        f"{arm}tune.optimizer.learning_rate = [0.1]",
+        f'{arm}tune = {{ "optimizer.learning_rate" = [0.1] }}',
+    ):
+        assert read(tmp_path, tune).grid("scenes") == [{RATE: 0.1}]
+
+
+def test_weights_from_elsewhere_are_no_arm() -> None:
+    study = study_of(init="weights/B_16.npz", arms={"both": {"init": "scenes"}})
+    assert (study.init_of("moves"), study.init_arm("moves")) == ("weights/B_16.npz", "")
+    assert study.init_arm("both") == "scenes"
+
+
 def test_a_grid_is_the_product_of_its_values() -> None:
     study = study_of(
         tune={RATE: [0.1, 0.2]},
@@ -102,7 +137,7 @@ def test_a_grid_is_the_product_of_its_values() -> None:
 
 def test_arms_have_the_studys_values_unless_they_say_so() -> None:
     study = study_of(init="scenes", share=0.5, arms={"scenes": {"init": ""}, "both": {"share": 1.0, "seeds": [7]}})
-    assert (study.init_of("scenes"), study.init_of("both")) == ("", "scenes")
+    assert (study.init_arm("scenes"), study.init_arm("both")) == ("", "scenes")
     assert (study.share_of("scenes"), study.share_of("both")) == (0.5, 1.0)
     assert (study.seeds_of("scenes"), study.seeds_of("both")) == ((0, 1, 2), (7,))
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 from io import StringIO
 
-import pytest
 from rich.console import Console
 from tests.study.miniature import RATE, Known, finished, study_of
 
@@ -100,9 +99,3 @@ def test_columns_show_frame_orders_pairs_and_validation() -> None:
         "moves pairs": {0: 0.9},
         "moves val": {0: 0.4},
     }
-
-
-def test_of_several_arms_the_first_with_the_dataset_is_shown() -> None:
-    study = study_of(rows=[{"name": "mixed", "arms": ["both", "moves"]}])
-    cells = make_table(study, finished(study_of())).rows[0].cells
-    assert cells["moves"].values == pytest.approx({0: 0.49, 2: 0.51})

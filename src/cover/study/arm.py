@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from cover.errors import RecipeError
-from cover.sections import Section, Share, overlaid
+from cover.sections import Section, Share, dotted, overlaid
+
+Values = TypeVar("Values", bound=tuple[Any, ...])
+
+
+def each_once(values: Values) -> Values:
+    """The values. Raises ValueError when one is there twice."""
+    if twice := [value for place, value in enumerate(values) if value in values[:place]]:
+        raise ValueError(f"{twice[0]!r} is there twice; name it once")
+    return values
+
 
 Settings = dict[str, float]
 """Keys of a recipe, such as "optimizer.learning_rate", and their values."""
+Seeds = Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(each_once)]
+Tune = dict[str, Annotated[tuple[float, ...], Field(min_length=1), AfterValidator(each_once)]]
+"""The values to choose each setting from."""
 
 
 class Arm(Section):
@@ -18,9 +31,10 @@ class Arm(Section):
 
     like: an arm whose keys this one has, but for those that it states itself; their recipes are laid over each other.
     datasets: by name, of the study's. policy: by default "standard" for one dataset, "cotrain" for several.
-    init: the arm whose weights training starts from, of the same seed where it has that, else of its first; "" for
-    none. share: of each class's training samples. recipe: what differs from the study's. tune: values to choose from
-    by validation top-1, with the first seed. tuned_as: an arm whose choice is taken instead.
+    init: the arm whose weights training starts from, of the same seed where it has that, else of its first; or weights
+    as a recipe's init names them, by a path with a "/" or "hf://"; "" for none. share: of each class's training
+    samples. recipe: what differs from the study's. tune: values to choose from by validation top-1, with the first
+    seed. tuned_as: an arm whose choice is taken instead.
     seeds, init, share, tune: the study's by default.
     """
 
@@ -30,9 +44,14 @@ class Arm(Section):
     init: str | None = None
     share: Annotated[Share, Field(gt=0)] | None = None
     recipe: dict[str, Any] = Field(default_factory=dict)
-    tune: dict[str, tuple[float, ...]] | None = None
+    tune: Tune | None = None
     tuned_as: str | None = None
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
+    seeds: Seeds | None = None
+
+
+def dotted_tune(values: dict[str, Any]) -> dict[str, Any]:
+    """A study or an arm as TOML has it, with the dots in the keys of `tune` where they were not quoted."""
+    return values | {"tune": dotted(values["tune"])} if isinstance(values.get("tune"), dict) else values
 
 
 def whole_arms(arms: dict[str, Any], source: str) -> dict[str, Any]:

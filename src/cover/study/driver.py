@@ -75,7 +75,7 @@ def start_arms(planner: Planner, runs: Runs, threads: ThreadPoolExecutor, priori
     settled: dict[str, Future[None]] = {}
 
     def settle(arm: str) -> None:
-        for other in filter(None, (study.init_of(arm), study.arms[arm].tuned_as)):
+        for other in filter(None, (study.init_arm(arm), study.arms[arm].tuned_as)):
             settled[other].result()
         runs.do(planner.candidates(arm), planner, priority, test=False)
         runs.do(list(planner.finals(arm).values()), planner, priority, test=True)

@@ -28,9 +28,9 @@ ELSEWHERE: dict[str, Any] = {
 class PlannedRun:
     """A run of an arm.
 
-    key: of what is trained: what of the recipe is not a default, without paths, the share of the samples, and the key
-    of the run it starts from. recipe: its init and its manifests lie below the folder that the study works in. tests:
-    frame orders to test it in, by dataset.
+    key: of what is trained: what of the recipe is not a default, without paths, the share of the samples, and init_key:
+    the key of the run it starts from, or the name of weights from elsewhere. recipe: its init and its manifests lie
+    below the folder that the study works in. tests: frame orders to test it in, by dataset.
     """
 
     key: str
@@ -57,7 +57,9 @@ class Planner:
 
     def drafts(self, arm: str) -> list[Recipe]:
         """A recipe for each of the settings that an arm's are chosen from; what they start from is not there yet."""
-        init = self.run_folder(f"of-{name}") if (name := self.study.init_of(arm)) else None
+        init = self.study.init_of(arm)
+        if name := self.study.init_arm(arm):
+            init = str(self.run_folder(f"of-{name}"))
         seed = self.study.seeds_of(arm)[0]
         return [self._recipe(arm, seed, settings, init) for settings in self.study.grid(arm)]
 
@@ -87,28 +89,29 @@ class Planner:
 
     def init_run(self, arm: str, seed: int) -> PlannedRun | None:
         """The run that an arm's run with that seed starts from. Raises LookupError as `chosen` does."""
-        name = self.study.init_of(arm)
+        name = self.study.init_arm(arm)
         if not name:
             return None
         finals = self.finals(name)
         return finals.get(seed) or next(iter(finals.values()))
 
     def _run(self, arm: str, seed: int, settings: Settings) -> PlannedRun:
-        init = self.init_run(arm, seed)
+        init, elsewhere = self.init_run(arm, seed), self.study.init_of(arm)
+        init_key = init.key if init else elsewhere
         share = self.study.share_of(arm)
-        recipe = self._recipe(arm, seed, settings, self.run_folder(init.key) if init else None)
+        recipe = self._recipe(arm, seed, settings, str(self.run_folder(init.key)) if init else elsewhere)
         sections = recipe.model_dump(mode="json", exclude=ELSEWHERE, exclude_defaults=True)
         what = {
             "recipe": {name: section for name, section in sections.items() if section != {}},  # {}: all excluded
             "share": share,
-            "init": init.key if init else "",
+            "init": init_key,
             "version": self.study.version,
         }
         key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
         tests = self.study.orders_of(arm)
-        return PlannedRun(key, arm, seed, settings, share, recipe, init.key if init else "", tests)
+        return PlannedRun(key, arm, seed, settings, share, recipe, init_key, tests)
 
-    def _recipe(self, arm: str, seed: int, settings: Settings, init: Path | None) -> Recipe:
+    def _recipe(self, arm: str, seed: int, settings: Settings, init: str) -> Recipe:
         spec = self.study.arms[arm]
         values = overlaid(self.study.recipe, spec.recipe)
         for key, value in settings.items():
@@ -122,7 +125,7 @@ class Planner:
         values |= {"datasets": datasets, "seed": seed}
         values["policy"] = spec.policy or ("standard" if len(datasets) == 1 else "cotrain")
         if init:
-            values["init"] = str(init)
+            values["init"] = init
         return parse_recipe(values, f"study {self.study.title!r}, arm {arm}")
 
     def run_folder(self, key: str) -> Path:

@@ -24,11 +24,11 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from cover.evaluation.orders import FrameOrder
 from cover.sections import Section, Share, checked, read_layers
-from cover.study.arm import Arm, Settings, whole_arms
+from cover.study.arm import Arm, Seeds, Settings, Tune, dotted_tune, each_once, whole_arms
 from cover.study.measure import PAIRS, VALIDATION, measure_of
 
 
@@ -42,7 +42,7 @@ class Row(Section):
     name: str
     arms: Annotated[tuple[str, ...], Field(min_length=1)]
     paper: dict[str, float] = Field(default_factory=dict)
-    against: tuple[str, ...] = ()
+    against: Annotated[tuple[str, ...], AfterValidator(each_once)] = ()
     paper_difference: dict[str, float] = Field(default_factory=dict)
 
 
@@ -59,55 +59,75 @@ class Study(Section):
     title: str
     question: str = ""
     version: int = 1
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
+    seeds: Seeds = (0, 1, 2)
     init: str = ""
     share: Annotated[Share, Field(gt=0)] = 1.0
-    tune: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    tune: Tune = Field(default_factory=dict)
     recipe: dict[str, Any] = Field(default_factory=dict)
     datasets: dict[str, dict[str, Any]]
     arms: dict[str, Arm]
-    columns: Annotated[tuple[str, ...], Field(min_length=1)]
+    columns: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(each_once)]
     paper_columns: tuple[str, ...] = ()
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
     results: Path = Path("results.jsonl")
 
     @model_validator(mode="after")
     def _check(self) -> Study:
-        names = [row.name for row in self.rows]
         for recipe in (self.recipe, *(arm.recipe for arm in self.arms.values())):
             if own := {"policy", "seed", "init"} & recipe.keys():
                 raise ValueError(
                     f"a recipe says {min(own)}, which is for arms to say; they have policy, seeds and init"
                 )
         for column in self.columns:
-            self._known("columns", measure_of(column)[0], self.datasets)
+            dataset, measure = measure_of(column)
+            self._known("columns", dataset, self.datasets)
+            if measure == PAIRS and not self.datasets[dataset].get("reversal_pairs"):
+                raise ValueError(
+                    f"column {column!r} is of classes that are each other reversed; name them: "
+                    f"datasets.{dataset}.reversal_pairs"
+                )
         for name, arm in self.arms.items():
             for dataset in arm.datasets:
                 self._known(f"arms.{name}.datasets", dataset, self.datasets)
-            for other in (arm.init, arm.tuned_as):
-                self._known(f"arms.{name}", other, self.arms)
+            self._known(f"arms.{name}.init", self.init_arm(name), self.arms)
+            self._known(f"arms.{name}.tuned_as", arm.tuned_as, self.arms)
+        each_once(tuple(row.name for row in self.rows))
         for row in self.rows:
-            for arm_name in row.arms:
-                self._known(f"row {row.name!r}", arm_name, self.arms)
-            for other in row.against:
-                self._known(f"row {row.name!r}: against", other, names)
-            if row.paper_difference and not row.against:
-                raise ValueError(f"row {row.name!r} has a paper_difference and no row to differ from; name it: against")
-            for column in (*row.paper, *row.paper_difference):
-                self._known(f"row {row.name!r}: paper", column, self.paper_columns)
-        self._known("init", self.init, self.arms)
+            self._check_row(row)
         self.needed_arms()
         return self
+
+    def _check_row(self, row: Row) -> None:
+        shown: dict[str, str] = {}
+        for arm in row.arms:
+            self._known(f"row {row.name!r}", arm, self.arms)
+            for dataset in self.arms[arm].datasets:
+                if shown.setdefault(dataset, arm) != arm:
+                    raise ValueError(
+                        f"row {row.name!r} has two arms that train on {dataset}, {shown[dataset]} and {arm}; "
+                        "give each a row"
+                    )
+        for other in row.against:
+            self._known(f"row {row.name!r}: against", other, [other.name for other in self.rows if other is not row])
+        if row.paper_difference and not row.against:
+            raise ValueError(f"row {row.name!r} has a paper_difference and no row to differ from; name it: against")
+        for column in (*row.paper, *row.paper_difference):
+            self._known(f"row {row.name!r}: paper", column, self.paper_columns)
 
     @staticmethod
     def _known(where: str, name: str | None, known: Any) -> None:
         if name and name not in known:
-            raise ValueError(f"{where} names {name!r}, which is not there; known are {', '.join(known)}")
+            raise ValueError(f"{where} names {name!r}, which is not there; known are {', '.join(map(repr, known))}")
 
     def init_of(self, arm: str) -> str:
-        """The arm that an arm's weights start from, or ""."""
+        """What an arm's weights start from: another arm, weights from elsewhere, or ""."""
         own = self.arms[arm].init
         return self.init if own is None else own
+
+    def init_arm(self, arm: str) -> str:
+        """The arm that an arm's weights start from, or ""."""
+        init = self.init_of(arm)
+        return "" if "/" in init else init
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:
         """The seeds of an arm."""
@@ -132,8 +152,10 @@ class Study(Section):
 
         def add(arm: str, path: tuple[str, ...]) -> None:
             if arm in path:
-                raise ValueError(f"arms {' → '.join([*path, arm])} build on each other in a ring; cut it")
-            for other in (self.init_of(arm), self.arms[arm].tuned_as):
+                raise ValueError(
+                    f"arms {' → '.join([*path, arm])} build on each other in a ring, by init or tuned_as; cut it"
+                )
+            for other in (self.init_arm(arm), self.arms[arm].tuned_as):
                 if other:
                     add(other, (*path, arm))
             ordered.setdefault(arm)
@@ -156,8 +178,9 @@ class Study(Section):
 
 def read_study(path: Path) -> Study:
     """Read and check a study. Raises RecipeError naming the key, the value and the rule."""
-    values = read_layers(path)
+    values = dotted_tune(read_layers(path))
     if isinstance(arms := values.get("arms"), dict):
-        values["arms"] = whole_arms(arms, str(path))
+        whole = whole_arms(arms, str(path))
+        values["arms"] = {name: dotted_tune(arm) if isinstance(arm, dict) else arm for name, arm in whole.items()}
     study = checked(Study, values, str(path))
     return study.model_copy(update={"results": path.parent / study.results})

@@ -101,7 +101,7 @@ def _fractions(percents: Mapping[str, float]) -> dict[str, float]:
 
 
 def _arm_of(study: Study, row: Row, column: str) -> str | None:
-    """The first of the row's arms that trains on the column's dataset."""
+    """The row's arm that trains on the column's dataset."""
     dataset, _ = measure_of(column)
     return next((arm for arm in row.arms if dataset in study.arms[arm].datasets), None)
 
