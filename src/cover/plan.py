@@ -123,7 +123,8 @@ def check_policy(recipe: Recipe, manifests: Manifests) -> None:
         classes = {label for pair in recipe.datasets[name].reversal_pairs for label in pair}
         if unknown := sorted(classes - set(manifest.class_names)):
             raise RecipeError(
-                f"datasets.{name}.reversal_pairs names {unknown[0]!r}, which is no class of {manifest.name}"
+                f"datasets.{name}.reversal_pairs names {unknown[0]!r}, which is no class of {manifest.name}; "
+                f"its classes are {', '.join(manifest.class_names)}"
             )
 
 

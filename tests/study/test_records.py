@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cover.errors import CoverError
 from cover.study.records import append_record, load_records
 
 
@@ -17,6 +18,14 @@ def test_lines_of_a_run_are_merged_by_its_key(tmp_path: Path) -> None:
     assert list(records) == ["a", "b"]
     assert (records["a"].arm, records["a"].seed, records["a"].failed) == ("both", 1, "")
     assert records["a"].test == {"moves": {"normal": {"top1": 0.4}, "reversed": {"top1": 0.1}}}
+
+
+def test_a_line_that_was_cut_off_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "all.jsonl"
+    append_record(file, {"key": "a"})
+    file.write_text(file.read_text() + '{"key": "b", "ar')
+    with pytest.raises(CoverError, match=r"all\.jsonl, line 2, is not a whole line of JSON; take it out"):
+        load_records(file)
 
 
 def test_no_file_has_no_records(tmp_path: Path) -> None:

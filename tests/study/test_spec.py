@@ -52,7 +52,7 @@ def test_the_studies_of_the_repository_are_read(file: Path) -> None:
         ({"rows": [{"name": "a", "arms": ["both"], "against": ["a"]}]}, "row 'a': against names 'a'"),
         (
             {"rows": [{"name": "a", "arms": ["both", "moves"]}]},
-            "two arms that train on moves, both and moves; give each",
+            "two arms that train on moves, both and moves; giv",
         ),
         ({"rows": [{"nam": "a", "arms": ["both"]}]}, "unknown key 'rows.0.nam'; known here: name, arms"),
         ({"colums": ["moves"]}, "unknown key 'colums'; known here: title, question"),

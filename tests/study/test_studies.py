@@ -168,10 +168,41 @@ def test_a_study_that_is_not_there_is_named(cover: Cover) -> None:
     assert answer.code == 2 and "studies/missing.toml" in answer.err
 
 
-def test_a_page_without_a_place_is_an_error(cover: Cover) -> None:
+def test_a_page_without_a_place_is_an_error_before_anything_is_trained(cover: Cover) -> None:
     Path("other.md").write_text("# Nothing here\n")
-    answer = cover("study", "own", "--report-only", "--page", "other.md")
-    assert answer.code == 2 and "<!-- study own -->" in answer.err
+    answer = cover("study", "own", "--out", "placeless", "--page", "other.md")
+    assert answer.code == 2 and "<!-- study own -->" in answer.err and not Path("placeless").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            'train = "jumps-train.arrow"',
+            'train = "jumps-val.arrow"',
+            "the training samples of jumps are not those of seed 0",
+        ),
+        ('test = "turns-test.arrow"', 'test = "turns-val.arrow"', "the test samples of turns are not those of seed 0"),
+    ],
+)
+def test_results_of_other_samples_are_not_taken_for_these(cover: Cover, before: str, after: str, message: str) -> None:
+    assert cover("study", "own").code == 0
+    Path("studies/changed.toml").write_text(STUDY.replace(before, after))
+    answer = cover("study", "changed")
+    assert answer.code == 2 and message in answer.err and "another version" in answer.err
+
+
+def test_weights_from_elsewhere_are_a_start(cover: Cover) -> None:
+    assert cover("study", "own").code == 0
+    start = next(iter(Path("runs/study/runs").iterdir()))
+    text = STUDY.replace("[arms.jumps]", f'[arms.jumps]\ninit = "{start}"\ntune = {{}}')
+    Path("studies/elsewhere.toml").write_text(text)
+    answer = cover("study", "elsewhere")
+    assert answer.code == 0, answer.err
+    assert {line["init_key"] for line in lines() if line.get("arm") == "jumps"} >= {str(start)}
+    Path("studies/elsewhere.toml").write_text(text.replace(str(start), "weights/none.npz"))
+    answer = cover("study", "elsewhere")
+    assert answer.code == 2 and "arm jumps: init = 'weights/none.npz' does not exist; put the weights" in answer.err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

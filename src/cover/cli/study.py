@@ -24,21 +24,25 @@ def study_(
     report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing; show what is known.")] = False,
 ) -> None:
     """Train and test what studies compare, several seeds each, and show their tables; finished runs are skipped."""
-    from cover.study.printed import to_terminal
+    from cover.study.printed import legend, to_terminal
     from cover.study.records import load_records
     from cover.study.spec import read_study
     from cover.study.table import make_table
 
     paths = [Path(name) if name.endswith(".toml") else Path("studies") / f"{name}.toml" for name in studies]
     read = [read_study(path) for path in paths]
+    if page:
+        from cover.study.page import check_places, write_report  # loads matplotlib
+
+        check_places(page, [path.stem for path in paths])
     if not report_only:
         _run(read, out, side_by_side)
     for path, study in zip(paths, read, strict=True):
         records = load_records(study.results)
-        console().print(to_terminal(make_table(study, records)))
+        table = make_table(study, records)
+        console().print(to_terminal(table))
+        console().print(legend(table), markup=False, highlight=False)
         if page:
-            from cover.study.page import write_report  # loads matplotlib
-
             write_report(study, path.stem, records, page)
 
 

@@ -15,16 +15,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cover.catalog.manifest import Manifest
-from cover.errors import RecipeError
-from cover.plan import plan
 from cover.progress import progress_bar
+from cover.study.checks import check_files, prepare
 from cover.study.planning import Planner
-from cover.study.records import Record
+from cover.study.records import Record, load_records
 from cover.study.runs import Runs
 from cover.study.slots import Slots
 from cover.study.spec import Study
-from cover.study.subsets import write_subset
 from cover.study.worker import begin
 from cover.whole_files import locked
 
@@ -38,11 +35,11 @@ def run_studies(studies: Sequence[Study], out: Path, devices: Sequence[str], con
     Raises CoverError, and KeyboardInterrupt; runs that were interrupted go on next time.
     """
     for study in studies:
-        check_manifests(study)
+        check_files(study)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / "study.lock", f"another cover study that works in {out}"):
         for study in studies:
-            prepare(Planner(study, {}, out))
+            prepare(Planner(study, load_records(study.results), out))
         _run(studies, out, devices, console)
 
 
@@ -53,7 +50,7 @@ def _run(studies: Sequence[Study], out: Path, devices: Sequence[str], console: C
         ThreadPoolExecutor(num_arms) as threads,
         Slots(devices, begin) as slots,
     ):
-        bar = progress.add_task("studies", total=num_runs(studies))
+        bar = progress.add_task("studies", total=num_runs(studies), completed=num_recorded(studies))
 
         def report(record: Record) -> None:
             console.print(describe(record), soft_wrap=True, highlight=False)
@@ -97,42 +94,25 @@ def num_runs(studies: Sequence[Study]) -> int:
     return len(runs)
 
 
+def num_recorded(studies: Sequence[Study]) -> int:
+    """How many of these runs are known."""
+    known: set[tuple[Path, str]] = set()
+    for study in studies:
+        planner = Planner(study, load_records(study.results))
+        known |= {(study.results, record.key) for arm in study.needed_arms() for record in planner.recorded(arm)}
+    return len(known)
+
+
 def describe(record: Record) -> str:
     """A run in a line."""
     settings = "".join(f", {key.rpartition('.')[2]} {value:g}" for key, value in record.settings.items())
     if record.failed:
         outcome = record.failed
     elif record.test:
-        scores = [(f"{name} {order}", score["top1"]) for name, by in record.test.items() for order, score in by.items()]
+        scores = [(name, order, score) for name, by_order in record.test.items() for order, score in by_order.items()]
         outcome = "test top-1 % " + ", ".join(
-            f"{name.removesuffix(' normal')} {100 * top1:.1f}" for name, top1 in scores
+            f"{name} {order} {100 * score['top1']:.1f}".replace(" normal", "") for name, order, score in scores
         )
     else:
         outcome = "validation top-1 % " + ", ".join(f"{name} {100 * top1:.1f}" for name, top1 in record.val.items())
     return f"{record.arm}, seed {record.seed}{settings}: {outcome} ({record.seconds:.0f} s)"
-
-
-def check_manifests(study: Study) -> None:
-    """See to it that all manifests can be opened that the study will read. Raises RecipeError and ManifestError."""
-    for arm in study.needed_arms():
-        for dataset in study.arms[arm].datasets:
-            for split in ("train", "val", "test") if dataset in study.orders_of(arm) else ("train", "val"):
-                if not (path := study.datasets[dataset].get(split)):
-                    raise RecipeError(f"datasets.{dataset} has no {split}, which arm {arm} takes; name a manifest")
-                Manifest.open(path)
-
-
-def prepare(planner: Planner) -> None:
-    """Write the manifests of shares of the training samples that the study's arms see, and check all recipes.
-
-    Raises the CoverError that a run would end with, as far as it can be known before one is trained.
-    """
-    study = planner.study
-    for arm in study.needed_arms():
-        share = study.share_of(arm)
-        for dataset in study.arms[arm].datasets if share < 1 else ():
-            whole = Path(study.datasets[dataset]["train"])
-            path = planner.subset_file(whole, share)
-            if not path.exists():
-                write_subset(Manifest.open(whole), share, path)
-        plan(planner.drafts(arm)[0])

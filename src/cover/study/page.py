@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cover.errors import CoverError
@@ -15,19 +15,33 @@ from cover.study.table import make_table
 from cover.whole_files import whole_file, write_whole
 
 
+def check_places(page: Path, names: Sequence[str]) -> None:
+    """See to it that a page has a place for each of the studies. Raises CoverError."""
+    for name in names:
+        _place(page, name)
+
+
 def write_report(study: Study, name: str, records: Mapping[str, Record], page: Path) -> None:
     """Fill in the study's place in the page, and write its figure, study/NAME.svg beside the page.
 
     Raises CoverError for a page that has no place for it, and where a file cannot be written.
     """
-    text = page.read_text(encoding="utf-8") if page.exists() else ""
-    start, end = f"<!-- study {name} -->\n", "<!-- end -->"
-    place = re.search(f"(?<={re.escape(start)})(?:(?!<!-- study ).)*?(?={end})", text, re.DOTALL)
-    if not place:
-        raise CoverError(f"{page} has no place for study {name!r}; put the lines {start.strip()} and {end} there")
-
+    text, place = _place(page, name)
     table = make_table(study, records)
     with whole_file(page.parent / "study" / f"{name}.svg") as unfinished:
         write_figure(table, unfinished)
     shown = f"**{study.title}.** {study.question}\n\n{to_markdown(table)}\n![{study.title}](study/{name}.svg)\n"
     write_whole(page, f"{text[: place.start()]}\n{shown}\n{text[place.end() :]}")
+
+
+def _place(page: Path, name: str) -> tuple[str, re.Match[str]]:
+    """The page's text, and where in it the study's table and figure go."""
+    start, end = f"<!-- study {name} -->\n", "<!-- end -->"
+    marks = f"put the lines {start.strip()} and {end} there"
+    if not page.is_file():
+        raise CoverError(f"{page} does not exist; write it, and {marks}")
+    text = page.read_text(encoding="utf-8")
+    place = re.search(f"(?<={re.escape(start)})(?:(?!<!-- study ).)*?(?={end})", text, re.DOTALL)
+    if not place:
+        raise CoverError(f"{page} has no place for study {name!r}; {marks}")
+    return text, place

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,14 @@ class Planner:
         """An arm's runs with the chosen settings, by seed. Raises LookupError as `chosen` does."""
         settings = self.chosen(arm)
         return {seed: self._run(arm, seed, settings) for seed in self.study.seeds_of(arm)}
+
+    def recorded(self, arm: str) -> list[Record]:
+        """What is known of an arm's runs."""
+        runs: list[PlannedRun] = []
+        with suppress(LookupError):
+            runs += self.candidates(arm)
+            runs += self.finals(arm).values()
+        return [self.records[run.key] for run in runs if run.key in self.records]
 
     def init_run(self, arm: str, seed: int) -> PlannedRun | None:
         """The run that an arm's run with that seed starts from. Raises LookupError as `chosen` does."""

@@ -31,12 +31,10 @@ def to_markdown(table: Table) -> str:
 
 
 def to_terminal(table: Table) -> rich_table.Table:
-    """The same for a terminal, with the study's title."""
+    """The same for a terminal, with the study's title, without the legend."""
     shown = rich_table.Table(
         title=escape(table.title),
         title_justify="left",
-        caption=escape(legend(table)),
-        caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cover.errors import CoverError
 from cover.sections import overlaid
 
 
@@ -22,7 +23,8 @@ class Record:
 
     key, share, init_key: of what was run (study/planning.py). settings: the tuned values. val: validation top-1 of the
     trained model, by dataset. test: by dataset and frame order, {"top1", "num_samples"}, and "pairs" of datasets that
-    have some. digests: of the training manifests. seconds: of training. failed: why it has no result, if so.
+    have some. digests, test_digests: of the training and test manifests, by dataset. seconds: of training. failed: why
+    it has no result, if so.
     """
 
     key: str
@@ -34,6 +36,7 @@ class Record:
     val: dict[str, float] = field(default_factory=dict)
     test: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+    test_digests: dict[str, str] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     device: str = ""
@@ -48,10 +51,13 @@ class Record:
 
 
 def load_records(path: Path) -> dict[str, Record]:
-    """All runs of a file, by key; none where there is no file yet."""
+    """All runs of a file, by key; none where there is no file yet. Raises CoverError for a line that was cut off."""
     values: dict[str, dict[str, Any]] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        found = json.loads(line)
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), start=1):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            raise CoverError(f"{path}, line {number}, is not a whole line of JSON; take it out") from None
         values[found["key"]] = overlaid(values.get(found["key"], {}), found)
     return {key: Record(**found) for key, found in values.items()}
 

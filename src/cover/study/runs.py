@@ -34,6 +34,7 @@ class Runs:
 
         Raises what a run ends with, and CancelledError.
         """
+        self.done.update(run.key for run in runs if run.key in self.records)
         while missing := [run for run in runs if self._missing(run, test=test) is not None]:
             for run in missing:
                 self._fetch_init(run, planner, priority)
@@ -42,7 +43,6 @@ class Runs:
                 jobs = [self._job(run, tests, planner, priority) for run, tests in lacking if tests is not None]
             for job in jobs:
                 job.result()
-        self.done.update(run.key for run in runs)
 
     def _missing(self, run: PlannedRun, *, test: bool) -> Tests | None:
         """The tests that a run lacks, {} if it is to be trained only; None where nothing is missing."""
@@ -81,4 +81,5 @@ class Runs:
     def _record(self, values: dict[str, Any]) -> None:
         append_record(self.results, values)
         self.records.update(load_records(self.results))
+        self.done.add(values["key"])
         self._report(self.records[values["key"]])

@@ -25,7 +25,8 @@ class Slots:
 
     Jobs that are being done are waited for; KeyboardInterrupt has SIGTERM sent to their processes.
 
-    initializer: called in each process with a queue that holds the devices' names.
+    initializer: called in each process, in which SIGINT is blocked until then, with a queue that holds the devices'
+    names.
     """
 
     def __init__(self, devices: Sequence[str], initializer: Callable[[Any], None]) -> None:
@@ -59,6 +60,7 @@ class Slots:
         return done
 
     def _serve(self, executor: ProcessPoolExecutor) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C while a process starts
         while True:
             priority, _, done, then, function, arguments = self._jobs.get()
             if priority == _LAST:

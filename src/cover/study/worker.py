@@ -14,7 +14,7 @@ from multiprocessing import SimpleQueue
 from pathlib import Path
 from typing import Any
 
-from cover.errors import TrainingError
+from cover.errors import CoverError, TrainingError
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult
 from cover.study.measure import PAIRS
@@ -32,8 +32,10 @@ class Interrupted(Exception):
 def begin(devices: SimpleQueue[str]) -> None:
     """Have this process see one GPU alone, before torch has looked for any; "" leaves things as they are.
 
-    It ends when its parent does, however that was ended.
+    It ends when its parent does, however that was ended, and leaves Ctrl-C to it: a terminal tells both of them.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if device := devices.get():
         os.environ["CUDA_VISIBLE_DEVICES"] = device
@@ -68,7 +70,9 @@ def work(run: PlannedRun, folder: Path, tests: Tests, recorded: bool) -> dict[st
                 values |= _train(run, folder)
             except TrainingError as error:
                 return values | _identity(run) | {"failed": str(error), "finished": date.today().isoformat()}
-        return values | ({"test": _test(folder, tests)} if tests else {})
+            except CoverError as error:
+                raise CoverError(f"arm {run.arm}, seed {run.seed}: {error}") from None
+        return values | (_test(folder, tests) if tests else {})
 
 
 def _train(run: PlannedRun, folder: Path) -> dict[str, Any]:
@@ -106,14 +110,16 @@ def _identity(run: PlannedRun) -> dict[str, Any]:
     }
 
 
-def _test(folder: Path, tests: Tests) -> dict[str, dict[str, dict[str, float]]]:
+def _test(folder: Path, tests: Tests) -> dict[str, Any]:
     from cover.trained import TrainedRun
 
     trained = TrainedRun.open(folder)
-    return {
-        name: {order: _scores(trained.evaluate(name, trained.manifest(name, "test"), order)) for order in orders}
+    manifests = {name: trained.manifest(name, "test") for name in tests}
+    scores = {
+        name: {order: _scores(trained.evaluate(name, manifests[name], order)) for order in orders}
         for name, orders in tests.items()
     }
+    return {"test": scores, "test_digests": {name: manifest.digest for name, manifest in manifests.items()}}
 
 
 def _scores(result: DatasetResult) -> dict[str, float]:

@@ -1,0 +1,60 @@
+"""What is seen to before the first run of a study is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cover.catalog.manifest import Manifest
+from cover.errors import CoverError, RecipeError
+from cover.models.sources import HUB
+from cover.plan import plan, training_manifests
+from cover.recipe import Recipe
+from cover.study.planning import Planner
+from cover.study.spec import Study
+from cover.study.subsets import write_subset
+
+
+def check_files(study: Study) -> None:
+    """See to it that all weights and manifests are there that the study will read. Raises CoverError."""
+    for arm in study.needed_arms():
+        if "/" in (init := study.init_of(arm)) and not init.startswith(HUB) and not Path(init).exists():
+            raise RecipeError(f"arm {arm}: init = {init!r} does not exist; put the weights there, or name an arm")
+        for dataset in study.arms[arm].datasets:
+            for split in ("train", "val", "test") if dataset in study.orders_of(arm) else ("train", "val"):
+                if not (path := study.datasets[dataset].get(split)):
+                    raise RecipeError(f"datasets.{dataset} has no {split}, which arm {arm} takes; name a manifest")
+                Manifest.open(path)
+
+
+def prepare(planner: Planner) -> None:
+    """Write the manifests of shares of the training samples that the study's arms see, and check all recipes.
+
+    Raises the CoverError that a run would end with, as far as it can be known before one is trained.
+    """
+    study = planner.study
+    for arm in study.needed_arms():
+        share = study.share_of(arm)
+        for dataset in study.arms[arm].datasets if share < 1 else ():
+            whole = Path(study.datasets[dataset]["train"])
+            path = planner.subset_file(whole, share)
+            write_subset(Manifest.open(whole), share, path)
+        draft = planner.drafts(arm)[0]
+        try:
+            plan(draft)
+        except CoverError as error:
+            raise CoverError(f"arm {arm}: {error}") from None
+        check_records(planner, arm, draft)
+
+
+def check_records(planner: Planner, arm: str, recipe: Recipe) -> None:
+    """See to it that what is known of an arm's runs is of the samples that its manifests have. Raises CoverError."""
+    trained = {name: manifest.digest for name, manifest in training_manifests(recipe).items()}
+    study = planner.study
+    tested = {name: Manifest.open(study.datasets[name]["test"]).digest for name in study.orders_of(arm)}
+    for record in planner.recorded(arm):
+        for split, known, digests in (("training", record.digests, trained), ("test", record.test_digests, tested)):
+            if others := [name for name in digests if known.get(name, digests[name]) != digests[name]]:
+                raise CoverError(
+                    f"the {split} samples of {others[0]} are not those of seed {record.seed} of arm {arm} in "
+                    f"{study.results}; restore the manifest, or give the study another version"
+                )
