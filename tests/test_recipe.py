@@ -134,7 +134,7 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
         (STANDARD + K400 + "[optimizer]\nlayer_decay = 0.0\n", "r.toml: optimizer.layer_decay = 0.0: input should be "),
         (K400, "r.toml: 'policy' is missing; it has no default"),
         (STANDARD, "r.toml: 'datasets' is missing; it has no default"),
-        (STANDARD + "[datasets]\n", "r.toml: datasets = {}: it takes at least one value"),
+        (STANDARD + "[datasets]\n", "r.toml: datasets = {}: it takes 1 or more"),
         (STANDARD + '[datasets.k400]\nval = "v"\n', "r.toml: 'datasets.k400.train' is missing; it has no default"),
         (STANDARD + K400 + SSV2, "r.toml: policy 'standard' trains one dataset, not 2; use policy = \"cotrain\""),
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from cover.catalog.exclusion import read_exclusions, without_excluded
@@ -122,9 +123,10 @@ def check_policy(recipe: Recipe, manifests: Manifests) -> None:
             )
         classes = {label for pair in recipe.datasets[name].reversal_pairs for label in pair}
         if unknown := sorted(classes - set(manifest.class_names)):
+            nearest = get_close_matches(unknown[0], manifest.class_names, n=3, cutoff=0)
             raise RecipeError(
                 f"datasets.{name}.reversal_pairs names {unknown[0]!r}, which is no class of {manifest.name}; "
-                f"its classes are {', '.join(manifest.class_names)}"
+                f"the nearest are {', '.join(map(repr, nearest))}"
             )
 
 

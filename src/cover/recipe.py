@@ -30,7 +30,7 @@ from cover.sections import Section, Share, checked, nested, overlaid, read_layer
 from cover.whole_files import write_whole
 
 Positive = Annotated[int, Field(gt=0)]
-OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 """TOML has no null: "" is none, too, for who lays something over a part that has one."""
 NotNegative = Annotated[float, Field(ge=0)]
 

@@ -17,8 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cover.errors import RecipeError
 
 Share = Annotated[float, Field(ge=0, le=1)]
-_RULES = {"tuple_type": "it is a list; write [ ] around its values", "too_short": "it takes at least one value"}
-"""By pydantic's name of a fault, where its own words are those of Python or JSON."""
 
 
 class Section(BaseModel):
@@ -55,9 +53,14 @@ def _explained(error: ValidationError, kind: type[BaseModel]) -> str:
     key = ".".join(map(str, fault["loc"]))
     if fault["type"] == "extra_forbidden":
         return f"unknown key {key!r}; {_known_keys(kind, fault['loc'])}"
+    if fault["type"] == "too_short":
+        return f"{key} = {fault['input']!r}: it takes {fault['ctx']['min_length']} or more"
+    if fault["type"] == "missing" and isinstance(fault["loc"][-1], int):
+        return f"{key.rpartition('.')[0]} takes more values than {fault['loc'][-1]}"
     if fault["type"] == "missing":
         return f"{key!r} is missing; it has no default"
-    message = _RULES.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+    is_no_list = fault["type"] == "tuple_type"
+    message = "it is a list; write [ ] around its values" if is_no_list else fault["msg"].removeprefix("Value error, ")
     shown = "" if not key else f"{key} = {fault['input']!r}: "
     return f"{shown}{message[:1].lower()}{message[1:]}"
 
@@ -86,7 +89,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _read_parts(path: Path, extends: object) -> list[dict[str, Any]]:
-    """What the recipe at `path` extends, in the order of the list."""
+    """What the file at `path` extends, in the order of the list."""
     names = [extends] if isinstance(extends, str) else extends
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise RecipeError(f'{path}: extends = {extends!r} is neither a file nor a list of files; write ["a.toml"]')

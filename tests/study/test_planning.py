@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.study.miniature import RATE, Known, study_of
 
-from cover.study.planning import Planner
+from cover.study.planning import NotYetKnown, Planner
 from cover.study.records import Record
 
 
@@ -66,7 +66,7 @@ def test_recipes_have_the_arms_datasets_and_policy_and_lie_below_the_folder() ->
     assert (scenes.recipe.policy, scenes.recipe.init, scenes.recipe.seed) == ("pretrain", None, 2)
     assert (both.recipe.policy, both.recipe.init) == ("cotrain", f"work/runs/{scenes.key}")
     assert both.init_key == scenes.key
-    assert both.recipe.datasets["moves"].train == Path("work/manifests/moves-train-v3-10-percent.arrow")
+    assert both.recipe.datasets["moves"].train == Path("work/manifests/moves-v3-10-percent.arrow")
     assert scenes.recipe.datasets["scenes"].train == Path("world/scenes-train.arrow")
     assert Planner(study, {}).finals("moves")[0].recipe.policy == "standard"
 
@@ -76,7 +76,7 @@ def test_settings_are_those_of_the_best_mean_validation() -> None:
     planner = Planner(study_of(tune={RATE: [0.1, 0.2, 0.3]}), known)
     candidates = planner.candidates("both")
     assert [(run.seed, run.recipe.optimizer.learning_rate) for run in candidates] == [(0, 0.1), (0, 0.2), (0, 0.3)]
-    with pytest.raises(LookupError):
+    with pytest.raises(NotYetKnown):
         planner.chosen("both")
     for run, scenes in zip(candidates, (0.6, 0.9, 0.8), strict=True):
         known[run.key] = Record(run.key, val={"scenes": scenes, "moves": 1 - scenes / 2})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -194,7 +195,7 @@ def test_results_of_other_samples_are_not_taken_for_these(cover: Cover, before: 
 
 def test_weights_from_elsewhere_are_a_start(cover: Cover) -> None:
     assert cover("study", "own").code == 0
-    start = next(iter(Path("runs/study/runs").iterdir()))
+    start = Path("runs/study/runs") / next(line["key"] for line in lines() if line.get("arm") == "start")
     text = STUDY.replace("[arms.jumps]", f'[arms.jumps]\ninit = "{start}"\ntune = {{}}')
     Path("studies/elsewhere.toml").write_text(text)
     answer = cover("study", "elsewhere")
@@ -205,22 +206,25 @@ def test_weights_from_elsewhere_are_a_start(cover: Cover) -> None:
     assert answer.code == 2 and "arm jumps: init = 'weights/none.npz' does not exist; put the weights" in answer.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_the_runs_of_a_stopped_study_save_themselves_and_end(folder: Path, number: signal.Signals) -> None:
-    """However the study itself is ended. It says so where it can."""
+    """However the study itself is ended, SIGINT being sent to all of its processes. It says so where it can."""
     out = folder / f"stopped-{number}"
     endless = STUDY.replace("max_steps = 2", "epochs = 1e6\nevaluate_every_epochs = 1e6\nlog_every = 1")
     (folder / "endless.toml").write_text(f'results = "{out.name}.jsonl"\n{endless}')
     command = [sys.executable, "-m", "cover.cli", "study", "endless.toml", "--out", str(out)]
-    study = psutil.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    study = psutil.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     while not list(out.glob("runs/*/metrics.jsonl")):
         assert study.poll() is None
         time.sleep(0.1)
     processes = study.children(recursive=True)
-    study.send_signal(number)
-    output, _ = study.communicate(timeout=60)
-    assert study.returncode == (128 + number if number == signal.SIGTERM else -number)
-    assert ("interrupted and saved" in output) == (number == signal.SIGTERM)
+    os.killpg(study.pid, number) if number == signal.SIGINT else study.send_signal(number)
+    output, errors = study.communicate(timeout=60)
+    assert study.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    assert ("interrupted and saved" in output) == (number != signal.SIGKILL)
+    assert number == signal.SIGKILL or "Traceback" not in errors
     assert not psutil.wait_procs(processes, timeout=60)[1]
     assert list(out.glob("runs/*/checkpoints/step-*"))
     assert not (folder / f"{out.name}.jsonl").exists()
@@ -244,9 +248,9 @@ def test_what_was_trained_and_not_recorded_is_recorded_whole(cover: Cover) -> No
     [
         (('test = "turns-test.arrow"', ""), "datasets.turns has no test, which arm turns takes"),
         (('val = "turns-val.arrow"', 'val = "turns"'), "turns is a folder, not a manifest"),
-        (("[recipe.data]", "[recipe]\nseed = 3\n[recipe.data]"), "a recipe says seed, which is for arms to say"),
+        (("[recipe.data]", "[recipe]\nseed = 3\n[recipe.data]"), "recipe says seed, which is for arms to say"),
         (("share = 0.5", "recipe.model.dept = 2"), "'Own clips', arm turns: unknown key 'model.dept'; known here: var"),
-        (("[0.01, 0.02]", "[0.01, -1]"), "'Own clips', arm jumps: optimizer.learning_rate = -1.0: input should be gr"),
+        (("[0.01, 0.02]", "[0.01, -1]"), "'Own clips', arm jumps: optimizer.learning_rate = -1: input should be great"),
         (("share = 0.5", 'recipe.datasets.turns.reversal_pairs = [["left", "up"]]'), "names 'up', which is no class"),
     ],
 )

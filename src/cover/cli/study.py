@@ -38,12 +38,11 @@ def study_(
     if not report_only:
         _run(read, out, side_by_side)
     for path, study in zip(paths, read, strict=True):
-        records = load_records(study.results)
-        table = make_table(study, records)
+        table = make_table(study, load_records(study.results))
         console().print(to_terminal(table))
         console().print(legend(table), markup=False, highlight=False)
         if page:
-            write_report(study, path.stem, records, page)
+            write_report(table, path.stem, page)
 
 
 def _run(studies: list[Study], out: Path, side_by_side: int) -> None:

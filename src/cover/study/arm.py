@@ -21,8 +21,9 @@ def each_once(values: Values) -> Values:
 
 Settings = dict[str, float]
 """Keys of a recipe, such as "optimizer.learning_rate", and their values."""
-Seeds = Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(each_once)]
-Tune = dict[str, Annotated[tuple[float, ...], Field(min_length=1), AfterValidator(each_once)]]
+Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(each_once)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(each_once)]
+Tune = dict[str, Annotated[tuple[int | float, ...], Field(min_length=1), AfterValidator(each_once)]]
 """The values to choose each setting from."""
 
 
@@ -39,7 +40,7 @@ class Arm(Section):
     """
 
     like: str | None = None
-    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
+    datasets: Names
     policy: Literal["pretrain", "standard", "cotrain", "probe"] | None = None
     init: str | None = None
     share: Annotated[Share, Field(gt=0)] | None = None

@@ -11,7 +11,6 @@ from cover.plan import plan, training_manifests
 from cover.recipe import Recipe
 from cover.study.planning import Planner
 from cover.study.spec import Study
-from cover.study.subsets import write_subset
 
 
 def check_files(study: Study) -> None:
@@ -26,28 +25,21 @@ def check_files(study: Study) -> None:
                 Manifest.open(path)
 
 
-def prepare(planner: Planner) -> None:
-    """Write the manifests of shares of the training samples that the study's arms see, and check all recipes.
+def check_runs(planner: Planner) -> None:
+    """See to it that every arm can be trained on its manifests, and that what is known of its runs is of those.
 
     Raises the CoverError that a run would end with, as far as it can be known before one is trained.
     """
-    study = planner.study
-    for arm in study.needed_arms():
-        share = study.share_of(arm)
-        for dataset in study.arms[arm].datasets if share < 1 else ():
-            whole = Path(study.datasets[dataset]["train"])
-            path = planner.subset_file(whole, share)
-            write_subset(Manifest.open(whole), share, path)
-        draft = planner.drafts(arm)[0]
+    for arm in planner.study.needed_arms():
+        draft, *_ = planner.drafts(arm)  # the others differ in numbers, which making a recipe has checked
         try:
             plan(draft)
         except CoverError as error:
             raise CoverError(f"arm {arm}: {error}") from None
-        check_records(planner, arm, draft)
+        _check_records(planner, arm, draft)
 
 
-def check_records(planner: Planner, arm: str, recipe: Recipe) -> None:
-    """See to it that what is known of an arm's runs is of the samples that its manifests have. Raises CoverError."""
+def _check_records(planner: Planner, arm: str, recipe: Recipe) -> None:
     trained = {name: manifest.digest for name, manifest in training_manifests(recipe).items()}
     study = planner.study
     tested = {name: Manifest.open(study.datasets[name]["test"]).digest for name in study.orders_of(arm)}
@@ -56,5 +48,5 @@ def check_records(planner: Planner, arm: str, recipe: Recipe) -> None:
             if others := [name for name in digests if known.get(name, digests[name]) != digests[name]]:
                 raise CoverError(
                     f"the {split} samples of {others[0]} are not those of seed {record.seed} of arm {arm} in "
-                    f"{study.results}; restore the manifest, or give the study another version"
+                    f"{study.results}; restore the manifest and data.exclude, or give the study another version"
                 )

@@ -16,12 +16,13 @@ from pathlib import Path
 from rich.console import Console
 
 from cover.progress import progress_bar
-from cover.study.checks import check_files, prepare
+from cover.study.checks import check_files, check_runs
 from cover.study.planning import Planner
 from cover.study.records import Record, load_records
 from cover.study.runs import Runs
 from cover.study.slots import Slots
 from cover.study.spec import Study
+from cover.study.subsets import write_subsets
 from cover.study.worker import begin
 from cover.whole_files import locked
 
@@ -39,7 +40,9 @@ def run_studies(studies: Sequence[Study], out: Path, devices: Sequence[str], con
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / "study.lock", f"another cover study that works in {out}"):
         for study in studies:
-            prepare(Planner(study, load_records(study.results), out))
+            planner = Planner(study, load_records(study.results), out)
+            write_subsets(planner)
+            check_runs(planner)
         _run(studies, out, devices, console)
 
 
@@ -50,11 +53,14 @@ def _run(studies: Sequence[Study], out: Path, devices: Sequence[str], console: C
         ThreadPoolExecutor(num_arms) as threads,
         Slots(devices, begin) as slots,
     ):
-        bar = progress.add_task("studies", total=num_runs(studies), completed=num_recorded(studies))
+        planners = [Planner(study, load_records(study.results), out) for study in studies]
+        known = {record.key for planner in planners for record in planner.all_recorded()}
+        bar = progress.add_task("studies", total=num_runs(studies), completed=len(known))
 
         def report(record: Record) -> None:
             console.print(describe(record), soft_wrap=True, highlight=False)
-            progress.update(bar, completed=sum(len(runs.done) for runs in files.values()))
+            known.add(record.key)
+            progress.update(bar, completed=len(known))
 
         files = {path: Runs(path, slots, report) for path in {study.results for study in studies}}
         settled: list[Future[None]] = []
@@ -92,15 +98,6 @@ def num_runs(studies: Sequence[Study]) -> int:
             runs |= {(study.results, arm, first, candidate) for candidate in range(num_candidates)}
             runs |= {(study.results, arm, seed, 0) for seed in others}
     return len(runs)
-
-
-def num_recorded(studies: Sequence[Study]) -> int:
-    """How many of these runs are known."""
-    known: set[tuple[Path, str]] = set()
-    for study in studies:
-        planner = Planner(study, load_records(study.results))
-        known |= {(study.results, record.key) for arm in study.needed_arms() for record in planner.recorded(arm)}
-    return len(known)
 
 
 def describe(record: Record) -> str:

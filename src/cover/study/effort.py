@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cover.study.arm import Settings
-from cover.study.planning import Planner
+from cover.study.planning import NotYetKnown, Planner
 from cover.study.records import Record
 
 
@@ -25,16 +26,11 @@ class Effort:
 
 def effort_of(planner: Planner) -> Effort:
     """Of the runs that are known by now."""
-    runs: dict[str, None] = {}
-    chosen: dict[str, Settings] = {}
-    for arm in planner.study.needed_arms():
-        try:
-            runs |= dict.fromkeys(run.key for run in planner.candidates(arm))
+    study, chosen = planner.study, dict[str, Settings]()
+    for arm in study.needed_arms():
+        with suppress(NotYetKnown):
             chosen[arm] = planner.chosen(arm)
-            runs |= dict.fromkeys(run.key for run in planner.finals(arm).values())
-        except LookupError:  # what it needs has no record yet
-            continue
-    records = [planner.records[key] for key in runs if key in planner.records]
+    records = planner.all_recorded()
     return Effort(
         num_runs=len(records),
         failed=tuple(record for record in records if record.failed),

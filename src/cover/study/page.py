@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cover.errors import CoverError
 from cover.study.figure import write_figure
 from cover.study.printed import to_markdown
-from cover.study.records import Record
-from cover.study.spec import Study
-from cover.study.table import make_table
+from cover.study.table import Table
 from cover.whole_files import whole_file, write_whole
 
 
@@ -21,16 +19,15 @@ def check_places(page: Path, names: Sequence[str]) -> None:
         _place(page, name)
 
 
-def write_report(study: Study, name: str, records: Mapping[str, Record], page: Path) -> None:
-    """Fill in the study's place in the page, and write its figure, study/NAME.svg beside the page.
+def write_report(table: Table, name: str, page: Path) -> None:
+    """Fill in a study's place in the page with its table, and write the figure, study/NAME.svg beside the page.
 
     Raises CoverError for a page that has no place for it, and where a file cannot be written.
     """
     text, place = _place(page, name)
-    table = make_table(study, records)
     with whole_file(page.parent / "study" / f"{name}.svg") as unfinished:
         write_figure(table, unfinished)
-    shown = f"**{study.title}.** {study.question}\n\n{to_markdown(table)}\n![{study.title}](study/{name}.svg)\n"
+    shown = f"**{table.title}.** {table.question}\n\n{to_markdown(table)}\n![{table.title}](study/{name}.svg)\n"
     write_whole(page, f"{text[: place.start()]}\n{shown}\n{text[place.end() :]}")
 
 

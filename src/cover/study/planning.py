@@ -25,13 +25,18 @@ ELSEWHERE: dict[str, Any] = {
 """What of a recipe says where something is, or how fast it goes, and not what is trained."""
 
 
+class NotYetKnown(Exception):
+    """The settings of an arm are still to be chosen."""
+
+
 @dataclass(frozen=True)
 class PlannedRun:
     """A run of an arm.
 
     key: of what is trained: what of the recipe is not a default, without paths, the share of the samples, and init_key:
-    the key of the run it starts from, or the name of weights from elsewhere. recipe: its init and its manifests lie
-    below the folder that the study works in. tests: frame orders to test it in, by dataset.
+    the key of the run it starts from, or the path of weights from elsewhere, whose content is not looked at. recipe:
+    an init that is a run, and manifests of shares, lie below the folder that the study works in. tests: frame orders
+    to test it in, by dataset.
     """
 
     key: str
@@ -67,7 +72,7 @@ class Planner:
     def candidates(self, arm: str) -> list[PlannedRun]:
         """The runs that an arm's settings are chosen by; none where there is no choice.
 
-        Raises LookupError as `chosen` does, of an arm that this one builds on.
+        Raises NotYetKnown as `chosen` does, of an arm that this one builds on.
         """
         grid = self.study.grid(arm)
         if self.study.arms[arm].tuned_as or len(grid) == 1:
@@ -75,29 +80,36 @@ class Planner:
         return [self._run(arm, self.study.seeds_of(arm)[0], settings) for settings in grid]
 
     def chosen(self, arm: str) -> Settings:
-        """The settings with the highest mean validation top-1. Raises LookupError while a candidate has no record."""
+        """The settings with the highest mean validation top-1. Raises NotYetKnown while a candidate has no record."""
         if other := self.study.arms[arm].tuned_as:
             return self.chosen(other)
         candidates = self.candidates(arm)
         if not candidates:
             return self.study.grid(arm)[0]
+        if any(run.key not in self.records for run in candidates):
+            raise NotYetKnown(arm)
         return max(candidates, key=lambda run: self.records[run.key].mean_val).settings
 
     def finals(self, arm: str) -> dict[int, PlannedRun]:
-        """An arm's runs with the chosen settings, by seed. Raises LookupError as `chosen` does."""
+        """An arm's runs with the chosen settings, by seed. Raises NotYetKnown as `chosen` does."""
         settings = self.chosen(arm)
         return {seed: self._run(arm, seed, settings) for seed in self.study.seeds_of(arm)}
 
     def recorded(self, arm: str) -> list[Record]:
-        """What is known of an arm's runs."""
-        runs: list[PlannedRun] = []
-        with suppress(LookupError):
-            runs += self.candidates(arm)
-            runs += self.finals(arm).values()
-        return [self.records[run.key] for run in runs if run.key in self.records]
+        """What is known of an arm's runs by now, each once."""
+        keys: dict[str, None] = {}
+        with suppress(NotYetKnown):
+            keys |= dict.fromkeys(run.key for run in self.candidates(arm))
+            keys |= dict.fromkeys(run.key for run in self.finals(arm).values())
+        return [self.records[key] for key in keys if key in self.records]
+
+    def all_recorded(self) -> list[Record]:
+        """What is known of the study's runs by now, each once."""
+        records = {record.key: record for arm in self.study.needed_arms() for record in self.recorded(arm)}
+        return list(records.values())
 
     def init_run(self, arm: str, seed: int) -> PlannedRun | None:
-        """The run that an arm's run with that seed starts from. Raises LookupError as `chosen` does."""
+        """The run that an arm's run with that seed starts from. Raises NotYetKnown as `chosen` does."""
         name = self.study.init_arm(arm)
         if not name:
             return None
@@ -130,7 +142,7 @@ class Planner:
         for name in spec.datasets:
             datasets[name] = overlaid(self.study.datasets[name], own.get(name, {}))
             if (share := self.study.share_of(arm)) < 1:
-                datasets[name]["train"] = self.subset_file(Path(datasets[name]["train"]), share)
+                datasets[name]["train"] = self.subset_file(name, share)
         values |= {"datasets": datasets, "seed": seed}
         values["policy"] = spec.policy or ("standard" if len(datasets) == 1 else "cotrain")
         if init:
@@ -141,6 +153,6 @@ class Planner:
         """Where a run lies."""
         return self.out / "runs" / key
 
-    def subset_file(self, manifest: Path, share: float) -> Path:
-        """Where the manifest of a share of another one's samples lies; another version of the datasets has its own."""
-        return self.out / "manifests" / f"{manifest.stem}-v{self.study.version}-{100 * share:g}-percent.arrow"
+    def subset_file(self, dataset: str, share: float) -> Path:
+        """Where the manifest of a share of a dataset's training samples lies; another version of them has its own."""
+        return self.out / "manifests" / f"{dataset}-v{self.study.version}-{100 * share:g}-percent.arrow"

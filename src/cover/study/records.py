@@ -56,9 +56,9 @@ def load_records(path: Path) -> dict[str, Record]:
     for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), start=1):
         try:
             found = json.loads(line)
-        except ValueError:
-            raise CoverError(f"{path}, line {number}, is not a whole line of JSON; take it out") from None
-        values[found["key"]] = overlaid(values.get(found["key"], {}), found)
+            values[found["key"]] = overlaid(values.get(found["key"], {}), found)
+        except (ValueError, TypeError, KeyError):
+            raise CoverError(f"{path}, line {number}, is not a whole line of a run; take it out") from None
     return {key: Record(**found) for key, found in values.items()}
 
 

@@ -24,7 +24,6 @@ class Runs:
     def __init__(self, results: Path, slots: Slots, report: Callable[[Record], None]) -> None:
         self.results = results
         self.records = load_records(results)
-        self.done: set[str] = set()
         self._slots, self._report = slots, report
         self._jobs: dict[str, Future[None]] = {}
         self._submitting = threading.Lock()
@@ -34,7 +33,6 @@ class Runs:
 
         Raises what a run ends with, and CancelledError.
         """
-        self.done.update(run.key for run in runs if run.key in self.records)
         while missing := [run for run in runs if self._missing(run, test=test) is not None]:
             for run in missing:
                 self._fetch_init(run, planner, priority)
@@ -81,5 +79,4 @@ class Runs:
     def _record(self, values: dict[str, Any]) -> None:
         append_record(self.results, values)
         self.records.update(load_records(self.results))
-        self.done.add(values["key"])
         self._report(self.records[values["key"]])

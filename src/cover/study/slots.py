@@ -25,8 +25,8 @@ class Slots:
 
     Jobs that are being done are waited for; KeyboardInterrupt has SIGTERM sent to their processes.
 
-    initializer: called in each process, in which SIGINT is blocked until then, with a queue that holds the devices'
-    names.
+    initializer: called in each process with a queue that holds the devices' names. Processes do not get SIGINT, which a
+    terminal sends to them, too.
     """
 
     def __init__(self, devices: Sequence[str], initializer: Callable[[Any], None]) -> None:
@@ -60,7 +60,7 @@ class Slots:
         return done
 
     def _serve(self, executor: ProcessPoolExecutor) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C while a process starts
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the process, which inherits this, is sent SIGTERM
         while True:
             priority, _, done, then, function, arguments = self._jobs.get()
             if priority == _LAST:
@@ -68,6 +68,8 @@ class Slots:
             done.set_running_or_notify_cancel()
             try:
                 self._processes.add(executor.submit(os.getpid).result())
+                if self._closed:  # the user stopped while the process started: nobody has sent it a signal
+                    raise CancelledError
                 done.set_result(then(executor.submit(function, *arguments).result()))
             except BaseException as error:
                 done.set_exception(error)
@@ -79,7 +81,7 @@ class Slots:
         self._closed = True
         while not self._jobs.empty():
             self._jobs.get_nowait()[2].cancel()
-        for process in self._processes if kind is KeyboardInterrupt else ():
+        for process in tuple(self._processes) if kind is KeyboardInterrupt else ():
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGTERM)
         for _thread in self._threads:

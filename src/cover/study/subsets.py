@@ -7,6 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from cover.catalog.manifest import Manifest, write_manifest
+from cover.study.planning import Planner
+
+
+def write_subsets(planner: Planner) -> None:
+    """Write the manifests of shares of the training samples that the study's arms see."""
+    study = planner.study
+    shares = {(dataset, study.share_of(arm)) for arm in study.needed_arms() for dataset in study.arms[arm].datasets}
+    for dataset, share in sorted(shares):
+        if share < 1:
+            write_subset(Manifest.open(study.datasets[dataset]["train"]), share, planner.subset_file(dataset, share))
 
 
 def write_subset(whole: Manifest, share: float, path: Path) -> Manifest:

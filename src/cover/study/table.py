@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cover.study.effort import Effort, effort_of
 from cover.study.measure import PAIRS, VALIDATION, Measure, measure_of
-from cover.study.planning import PlannedRun, Planner
+from cover.study.planning import NotYetKnown, PlannedRun, Planner
 from cover.study.records import Record
 from cover.study.spec import Row, Study
 from cover.study.statistics import SeedMean, mean, paired_difference
@@ -134,5 +134,5 @@ def _known_finals(planner: Planner, arm: str) -> dict[int, PlannedRun]:
     """By seed; none while the arm's settings, or those of one that it builds on, are not chosen yet."""
     try:
         return planner.finals(arm)
-    except LookupError:
+    except NotYetKnown:
         return {}

@@ -32,10 +32,8 @@ class Interrupted(Exception):
 def begin(devices: SimpleQueue[str]) -> None:
     """Have this process see one GPU alone, before torch has looked for any; "" leaves things as they are.
 
-    It ends when its parent does, however that was ended, and leaves Ctrl-C to it: a terminal tells both of them.
+    It ends when its parent does, however that was ended.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if device := devices.get():
         os.environ["CUDA_VISIBLE_DEVICES"] = device
@@ -65,14 +63,14 @@ def work(run: PlannedRun, folder: Path, tests: Tests, recorded: bool) -> dict[st
     values: dict[str, Any] = {"key": run.key}
     folder.mkdir(parents=True, exist_ok=True)
     with _output_to(folder / "log.txt"):
-        if not is_trained(folder) or not recorded:
-            try:
+        try:
+            if not is_trained(folder) or not recorded:
                 values |= _train(run, folder)
-            except TrainingError as error:
-                return values | _identity(run) | {"failed": str(error), "finished": date.today().isoformat()}
-            except CoverError as error:
-                raise CoverError(f"arm {run.arm}, seed {run.seed}: {error}") from None
-        return values | (_test(folder, tests) if tests else {})
+            return values | (_test(run, folder, tests) if tests else {})
+        except TrainingError as error:
+            return values | _identity(run) | {"failed": str(error), "finished": date.today().isoformat()}
+        except CoverError as error:
+            raise CoverError(f"arm {run.arm}, seed {run.seed}: {error}") from None
 
 
 def _train(run: PlannedRun, folder: Path) -> dict[str, Any]:
@@ -110,16 +108,18 @@ def _identity(run: PlannedRun) -> dict[str, Any]:
     }
 
 
-def _test(folder: Path, tests: Tests) -> dict[str, Any]:
+def _test(run: PlannedRun, folder: Path, tests: Tests) -> dict[str, Any]:
+    from cover.plan import open_manifests, training_manifests
     from cover.trained import TrainedRun
 
     trained = TrainedRun.open(folder)
-    manifests = {name: trained.manifest(name, "test") for name in tests}
+    # those of the study as it is now, which may have changed since the run was trained
+    manifests = open_manifests(run.recipe, "test", like=training_manifests(run.recipe))
     scores = {
         name: {order: _scores(trained.evaluate(name, manifests[name], order)) for order in orders}
         for name, orders in tests.items()
     }
-    return {"test": scores, "test_digests": {name: manifest.digest for name, manifest in manifests.items()}}
+    return {"test": scores, "test_digests": {name: manifests[name].digest for name in tests}}
 
 
 def _scores(result: DatasetResult) -> dict[str, float]:
