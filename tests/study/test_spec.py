@@ -55,6 +55,11 @@ def test_the_studies_of_the_repository_are_read(file: Path) -> None:
         ({"arms": {"both": {"recipe": {"datasets": {"mvoes": {}}}}}}, "arms.both.recipe.datasets names 'mvoes'"),
         ({"arms": {"both": {"recipe": {"datasets": {"moves": {"test": "x"}}}}}}, "recipe has another test for moves"),
         ({"tune": {"datasets.mvoes.loss_weight": [0.1]}}, "tune.datasets names 'mvoes', which is not there"),
+        ({"recipe": {"datasets": 3}}, "recipe.datasets = 3 is not made of tables"),
+        (
+            {"arms": {"both": {"recipe": {"datasets": {"moves": 3}}}}},
+            "both.recipe.datasets = .* is not made of tables",
+        ),
         ({"tune": {"seed": [1]}}, "tune says seed, which is for arms to say"),
         ({"seeds": [0, -1]}, "seeds.1 = -1: input should be greater than or equal to 0"),
         (

@@ -27,9 +27,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from cover.evaluation.orders import FrameOrder
-from cover.sections import Section, Share, checked, nested, read_layers
+from cover.sections import Section, Share, checked, read_layers
 from cover.study.arm import Arm, Names, Seeds, Settings, Tune, dotted_tune, each_once, whole_arms
 from cover.study.measure import PAIRS, VALIDATION, measure_of
+from cover.study.rules import arm_named, check_study
 
 
 class Row(Section):
@@ -73,70 +74,9 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Study:
-        self._check_recipe(self.recipe, "recipe")
-        for key in self.tune:
-            self._check_recipe(nested(key, ()), "tune")
-        self._known("init", self._arm_named(self.init), self.arms)
-        for column in self.columns:
-            dataset, measure = measure_of(column)
-            self._known("columns", dataset, self.datasets)
-            if measure == PAIRS and not self.datasets[dataset].get("reversal_pairs"):
-                raise ValueError(
-                    f"column {column!r} is of classes that are each other reversed; name them: "
-                    f"datasets.{dataset}.reversal_pairs"
-                )
-        for name, arm in self.arms.items():
-            for dataset in arm.datasets:
-                self._known(f"arms.{name}.datasets", dataset, self.datasets)
-            self._known(f"arms.{name}.init", self._arm_named(arm.init or ""), self.arms)
-            self._known(f"arms.{name}.tuned_as", arm.tuned_as, self.arms)
-            if arm.tuned_as and arm.tune:
-                raise ValueError(f"arms.{name} has both tune and tuned_as; settings are chosen by one of them")
-            self._check_recipe(arm.recipe, f"arms.{name}.recipe")
-            for key in arm.tune or ():
-                self._check_recipe(nested(key, ()), f"arms.{name}.tune")
-        names = [row.name for row in self.rows]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"two rows have the name {twice[0]!r}; give them one each")
-        for row in self.rows:
-            self._check_row(row)
+        check_study(self)
         self.needed_arms()
         return self
-
-    def _check_recipe(self, recipe: dict[str, Any], where: str) -> None:
-        if own := {"policy", "seed", "init"} & recipe.keys():
-            raise ValueError(f"{where} says {min(own)}, which is for arms to say; they have policy, seeds and init")
-        for name, section in recipe.get("datasets", {}).items():
-            self._known(f"{where}.datasets", name, self.datasets)
-            if paths := {"train", "val", "test"} & section.keys():
-                raise ValueError(f"{where} has another {min(paths)} for {name}; give that a dataset of its own")
-
-    def _check_row(self, row: Row) -> None:
-        shown: dict[str, str] = {}
-        for arm in row.arms:
-            self._known(f"row {row.name!r}", arm, self.arms)
-            for dataset in self.arms[arm].datasets:
-                if shown.setdefault(dataset, arm) != arm:
-                    raise ValueError(
-                        f"row {row.name!r} has two arms that train on {dataset}, {shown[dataset]} and {arm}; "
-                        "give each a row"
-                    )
-        for other in row.against:
-            self._known(f"row {row.name!r}: against", other, [row.name for row in self.rows])
-        if row.name in row.against:
-            raise ValueError(f"row {row.name!r} is compared with itself; name another one: against")
-        if row.paper_difference and not row.against:
-            raise ValueError(f"row {row.name!r} has a paper_difference and no row to differ from; name it: against")
-        for key, columns in (("paper", row.paper), ("paper_difference", row.paper_difference)):
-            for column in columns:
-                self._known(f"row {row.name!r}: {key}", column, self.paper_columns)
-
-    @staticmethod
-    def _known(where: str, name: str | None, known: Any) -> None:
-        if name and name not in known:
-            raise ValueError(
-                f"{where} names {name!r}, which is not there; known are {', '.join(map(repr, known)) or 'none'}"
-            )
 
     def init_of(self, arm: str) -> str:
         """What an arm's weights start from: another arm, weights from elsewhere, or ""."""
@@ -145,12 +85,7 @@ class Study(Section):
 
     def init_arm(self, arm: str) -> str:
         """The arm that an arm's weights start from, or ""."""
-        return self._arm_named(self.init_of(arm))
-
-    @staticmethod
-    def _arm_named(init: str) -> str:
-        """An init that is no path."""
-        return "" if "/" in init else init
+        return arm_named(self.init_of(arm))
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:
         """The seeds of an arm."""
