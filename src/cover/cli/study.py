@@ -21,6 +21,7 @@ def study_(
     out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/study"),
     side_by_side: Annotated[int, typer.Option(min=1, help="Runs at a time on each GPU, or on the CPU.")] = 1,
     page: Annotated[Path | None, typer.Option(help="Markdown page to fill in, with marks as in docs/study.md.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and count the runs; run none.")] = False,
     report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing; show what is known.")] = False,
 ) -> None:
     """Train and test what studies compare, several seeds each, and show their tables; finished runs are skipped."""
@@ -35,6 +36,11 @@ def study_(
         from cover.study.page import check_places, write_report  # loads matplotlib
 
         check_places(page, [path.stem for path in paths])
+    if dry_run:
+        from cover.study.driver import describe_studies
+
+        describe_studies(read, out, console())
+        return
     if not report_only:
         _run(read, out, side_by_side)
     for path, study in zip(paths, read, strict=True):

@@ -9,8 +9,9 @@ An arm has a thread, which waits; the work is done in the processes. What has a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -35,6 +36,19 @@ def run_studies(studies: Sequence[Study], out: Path, devices: Sequence[str], con
 
     Raises CoverError, and KeyboardInterrupt; runs that were interrupted go on next time.
     """
+    with _checked(studies, out):
+        _run(studies, out, devices, console)
+
+
+def describe_studies(studies: Sequence[Study], out: Path, console: Console) -> None:
+    """Check studies as `run_studies` does, and print how many runs there are and are known. Raises CoverError."""
+    with _checked(studies, out):
+        console.print(f"{num_runs(studies)} runs, of which {len(known_runs(studies))} have results")
+
+
+@contextmanager
+def _checked(studies: Sequence[Study], out: Path) -> Iterator[None]:
+    """Have the folder alone, after whatever can be known to fail has been looked at."""
     for study in studies:
         check_files(study)
     out.mkdir(parents=True, exist_ok=True)
@@ -43,7 +57,7 @@ def run_studies(studies: Sequence[Study], out: Path, devices: Sequence[str], con
             planner = Planner(study, load_records(study.results), out)
             write_subsets(planner)
             check_runs(planner)
-        _run(studies, out, devices, console)
+        yield
 
 
 def _run(studies: Sequence[Study], out: Path, devices: Sequence[str], console: Console) -> None:
@@ -53,8 +67,7 @@ def _run(studies: Sequence[Study], out: Path, devices: Sequence[str], console: C
         ThreadPoolExecutor(num_arms) as threads,
         Slots(devices, begin) as slots,
     ):
-        planners = [Planner(study, load_records(study.results), out) for study in studies]
-        known = {record.key for planner in planners for record in planner.all_recorded()}
+        known = known_runs(studies)
         bar = progress.add_task("studies", total=num_runs(studies), completed=len(known))
 
         def report(record: Record) -> None:
@@ -98,6 +111,12 @@ def num_runs(studies: Sequence[Study]) -> int:
             runs |= {(study.results, arm, first, candidate) for candidate in range(num_candidates)}
             runs |= {(study.results, arm, seed, 0) for seed in others}
     return len(runs)
+
+
+def known_runs(studies: Sequence[Study]) -> set[str]:
+    """The keys of those that have a record."""
+    planners = [Planner(study, load_records(study.results)) for study in studies]
+    return {record.key for planner in planners for record in planner.all_recorded()}
 
 
 def describe(record: Record) -> str:
