@@ -8,7 +8,7 @@ from rich.console import Console
 
 from cover.errors import CheckpointError
 from cover.recipe import Recipe, read_recipe
-from cover.sections import dotted
+from cover.sections import flattened
 from cover.training.checkpoint import TrainingState, checkpoints, damage
 
 
@@ -58,7 +58,7 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
 def recipe_changes(recipe: Recipe, run: Path) -> list[str]:
     """What the recipe says that a run was not trained with so far, such as "seed = 5, which was 0"."""
     file = run / "recipe.toml"
-    before, now = (dotted(part.model_dump(mode="json")) for part in (read_recipe(file), recipe))
+    before, now = (flattened(part.model_dump(mode="json")) for part in (read_recipe(file), recipe))
     return [
         f"{key} = {now.get(key)}, which was {before.get(key)}"
         for key in sorted(before.keys() | now.keys())

@@ -106,12 +106,14 @@ def nested(key: str, value: object) -> dict[str, Any]:
     return {first: nested(rest, value) if rest else value}
 
 
-def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values in one table, whose keys have dots: {"a": {"b": 1}} → {"a.b": 1}."""
+def flattened(values: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
+    """The values in one table: {"a": {"b": 1}} → {"a.b": 1}."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        inner = {f"{key}.{name}": part for name, part in dotted(value).items()} if isinstance(value, Mapping) else {}
-        flat |= inner if isinstance(value, Mapping) else {key: value}
+        if isinstance(value, Mapping):
+            flat |= {f"{key}{separator}{name}": part for name, part in flattened(value, separator).items()}
+        else:
+            flat[key] = value
     return flat
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field
 
 from cover.errors import RecipeError
-from cover.sections import Section, Share, dotted, overlaid
+from cover.sections import Section, Share, flattened, overlaid
 
 Values = TypeVar("Values", bound=tuple[Any, ...])
 
@@ -52,7 +52,7 @@ class Arm(Section):
 
 def dotted_tune(values: dict[str, Any]) -> dict[str, Any]:
     """A study or an arm as TOML has it, with the dots in the keys of `tune` where they were not quoted."""
-    return values | {"tune": dotted(values["tune"])} if isinstance(values.get("tune"), dict) else values
+    return values | {"tune": flattened(values["tune"])} if isinstance(values.get("tune"), dict) else values
 
 
 def whole_arms(arms: dict[str, Any], source: str) -> dict[str, Any]:

@@ -36,38 +36,43 @@ def run_studies(studies: Sequence[Study], out: Path, devices: Sequence[str], con
 
     Raises CoverError, and KeyboardInterrupt; runs that were interrupted go on next time.
     """
-    with _checked(studies, out):
-        _run(studies, out, devices, console)
+    with _planned(studies, out) as planners:
+        _run(planners, devices, console)
 
 
 def describe_studies(studies: Sequence[Study], out: Path, console: Console) -> None:
     """Check studies as `run_studies` does, and print how many runs there are and are known. Raises CoverError."""
-    with _checked(studies, out):
-        console.print(f"{num_runs(studies)} runs, of which {len(known_runs(studies))} have results")
+    with _planned(studies, out) as planners:
+        console.print(f"{num_runs(studies)} runs, of which {len(known_runs(planners))} have results")
 
 
 @contextmanager
-def _checked(studies: Sequence[Study], out: Path) -> Iterator[None]:
-    """Have the folder alone, after whatever can be known to fail has been looked at."""
+def _planned(studies: Sequence[Study], out: Path) -> Iterator[list[Planner]]:
+    """A planner for each study, with the folder to oneself, after whatever can be known to fail has been looked at.
+
+    Those of the same file of results share its records.
+    """
     for study in studies:
         check_files(study)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / "study.lock", f"another cover study that works in {out}"):
-        for study in studies:
-            planner = Planner(study, load_records(study.results), out)
+        records = {path: load_records(path) for path in {study.results for study in studies}}
+        planners = [Planner(study, records[study.results], out) for study in studies]
+        for planner in planners:
             write_subsets(planner)
             check_runs(planner)
-        yield
+        yield planners
 
 
-def _run(studies: Sequence[Study], out: Path, devices: Sequence[str], console: Console) -> None:
+def _run(planners: Sequence[Planner], devices: Sequence[str], console: Console) -> None:
+    studies = [planner.study for planner in planners]
     num_arms = sum(len(study.needed_arms()) for study in studies)
     with (
         progress_bar("runs", console) as progress,
         ThreadPoolExecutor(num_arms) as threads,
         Slots(devices, begin) as slots,
     ):
-        known = known_runs(studies)
+        known = known_runs(planners)
         bar = progress.add_task("studies", total=num_runs(studies), completed=len(known))
 
         def report(record: Record) -> None:
@@ -75,11 +80,10 @@ def _run(studies: Sequence[Study], out: Path, devices: Sequence[str], console: C
             known.add(record.key)
             progress.update(bar, completed=len(known))
 
-        files = {path: Runs(path, slots, report) for path in {study.results for study in studies}}
+        files = {(path := planner.study.results): Runs(path, planner.records, slots, report) for planner in planners}
         settled: list[Future[None]] = []
-        for priority, study in enumerate(studies):
-            runs = files[study.results]
-            settled += start_arms(Planner(study, runs.records, out), runs, threads, priority)
+        for priority, planner in enumerate(planners):
+            settled += start_arms(planner, files[planner.study.results], threads, priority)
         for arm in as_completed(settled):
             arm.result()
         progress.update(bar, completed=num_runs(studies))
@@ -113,9 +117,8 @@ def num_runs(studies: Sequence[Study]) -> int:
     return len(runs)
 
 
-def known_runs(studies: Sequence[Study]) -> set[str]:
+def known_runs(planners: Sequence[Planner]) -> set[str]:
     """The keys of those that have a record."""
-    planners = [Planner(study, load_records(study.results)) for study in studies]
     return {record.key for planner in planners for record in planner.all_recorded()}
 
 

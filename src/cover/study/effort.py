@@ -26,8 +26,8 @@ class Effort:
 
 def effort_of(planner: Planner) -> Effort:
     """Of the runs that are known by now."""
-    study, chosen = planner.study, dict[str, Settings]()
-    for arm in study.needed_arms():
+    chosen: dict[str, Settings] = {}
+    for arm in planner.study.needed_arms():
         with suppress(NotYetKnown):
             chosen[arm] = planner.chosen(arm)
     records = planner.all_recorded()

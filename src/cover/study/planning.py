@@ -56,7 +56,7 @@ class Planner:
     out: folder that the study works in: OUT/runs/KEY, OUT/manifests.
     """
 
-    def __init__(self, study: Study, records: Mapping[str, Record], out: Path = Path()) -> None:
+    def __init__(self, study: Study, records: dict[str, Record], out: Path = Path()) -> None:
         self.study = study
         self.records = records
         self.out = out

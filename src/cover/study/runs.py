@@ -18,12 +18,15 @@ from cover.study.worker import Tests, is_trained, work
 class Runs:
     """All runs that go into one file of results.
 
-    records: what is known by now, by key. slots: where runs are done. report: is told of each record that comes in.
+    results: that file. records: what is known by now, by key; what comes in is added. slots: where runs are done.
+    report: is told of each record that comes in.
     """
 
-    def __init__(self, results: Path, slots: Slots, report: Callable[[Record], None]) -> None:
+    def __init__(
+        self, results: Path, records: dict[str, Record], slots: Slots, report: Callable[[Record], None]
+    ) -> None:
         self.results = results
-        self.records = load_records(results)
+        self.records = records
         self._slots, self._report = slots, report
         self._jobs: dict[str, Future[None]] = {}
         self._submitting = threading.Lock()

@@ -32,7 +32,7 @@ def write_subset(whole: Manifest, share: float, path: Path) -> Manifest:
         kept += rows[: max(round(share * len(rows)), 1)].tolist()
     return write_manifest(
         path,
-        [whole[row] for row in sorted(kept)],
+        whole.rows(sorted(kept)),
         name=whole.name,
         kind=whole.kind,
         split=whole.split,

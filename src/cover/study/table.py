@@ -64,7 +64,7 @@ class Table:
         return any(len(cell.values) > 1 for row in self.rows for cell in row.cells.values())
 
 
-def make_table(study: Study, records: Mapping[str, Record]) -> Table:
+def make_table(study: Study, records: dict[str, Record]) -> Table:
     """The table as far as the records fill it."""
     planner = Planner(study, records)
     shown = [arm for row in study.rows for arm in row.arms]

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import date
 from multiprocessing import SimpleQueue
 from pathlib import Path
@@ -109,17 +110,16 @@ def _identity(run: PlannedRun) -> dict[str, Any]:
 
 
 def _test(run: PlannedRun, folder: Path, tests: Tests) -> dict[str, Any]:
-    from cover.plan import open_manifests, training_manifests
     from cover.trained import TrainedRun
 
-    trained = TrainedRun.open(folder)
-    # those of the study as it is now, which may have changed since the run was trained
-    manifests = open_manifests(run.recipe, "test", like=training_manifests(run.recipe))
+    # with the paths that the study has now, which may not be those that the run was trained with
+    trained = replace(TrainedRun.open(folder), recipe=run.recipe)
+    manifests = {name: trained.manifest(name, "test") for name in tests}
     scores = {
         name: {order: _scores(trained.evaluate(name, manifests[name], order)) for order in orders}
         for name, orders in tests.items()
     }
-    return {"test": scores, "test_digests": {name: manifests[name].digest for name in tests}}
+    return {"test": scores, "test_digests": {name: manifest.digest for name, manifest in manifests.items()}}
 
 
 def _scores(result: DatasetResult) -> dict[str, float]:

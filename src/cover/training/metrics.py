@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from cover.clip import UNREADABLE, MixedBatch
+from cover.sections import flattened
 from cover.training.engine import Answers
 
 
@@ -92,12 +93,6 @@ class MetricsFile:
             file.write(json.dumps(values) + "\n")
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def flat_numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """Nested numbers as trackers want them: {"datasets/k400/loss": 1.2, …}."""
-    flat: dict[str, float] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}/")
-        elif isinstance(value, int | float):
-            flat[prefix + key] = value
-    return flat
+    return {key: value for key, value in flattened(values, "/").items() if isinstance(value, int | float)}

@@ -20,7 +20,7 @@ from cover.progress import progress_bar
 from cover.recipe import Recipe
 from cover.training.checkpoint import CheckpointWriter, TrainingState
 from cover.training.engine import Engine
-from cover.training.metrics import MetricsFile, Totals, flatten
+from cover.training.metrics import MetricsFile, Totals, flat_numbers
 from cover.training.optimizer import learning_rate
 from cover.training.signals import StopSignal, agreed
 from cover.training.speed import Speed
@@ -166,7 +166,7 @@ class Trainer:
     def _write(self, values: dict[str, object]) -> None:
         if self.is_main:
             self.metrics.write(values)
-            self.accelerator.log(flatten(values), step=self.state.step)
+            self.accelerator.log(flat_numbers(values), step=self.state.step)
 
     def _evaluate(self) -> bool:
         """Validate. Returns whether no validation before was better."""
