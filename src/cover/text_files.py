@@ -1,0 +1,57 @@
+"""Text and JSON files from anywhere, read within bounds: a pipe, an endless or a hostile file is an error at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 2**26
+"""Largest text file that is read, 64 MiB. The class names of ImageNet-21k take 1 MiB."""
+
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
+    """Read a regular file of UTF-8 text, without its byte order mark.
+
+    Raises:
+        OSError: The file does not exist or cannot be opened.
+        ValueError: It is a folder, pipe, socket or device, it is larger than `max_bytes`, or it is not UTF-8.
+    """
+    content = read_bytes(path, max_bytes=max_bytes)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        raise ValueError(f"it is {'UTF-16' if is_utf16 else 'not UTF-8'} text; save it as UTF-8") from None
+
+
+def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
+    """Read a JSON file. Raises OSError and ValueError as `read_text` does, and ValueError for text that is not JSON."""
+    text = read_text(path, max_bytes=max_bytes)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """Read a regular file. Raises OSError and ValueError as `read_text` does."""
+    # O_NONBLOCK keeps a pipe that nobody writes to from blocking the open; regular files ignore it.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        kind = stat.S_IFMT(os.fstat(file.fileno()).st_mode)
+        if kind in _KINDS:
+            raise ValueError(f"it is {_KINDS[kind]}, not a file")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"it is larger than {max_bytes:,} bytes")
+    return content
