@@ -109,11 +109,13 @@ class MixedBatch(Mapping[str, ClipBatch]):
         ranks (its expectation where a share is below one clip a batch). The loss divides by it, so that gradients do
         not depend on how a step is sliced.
     step: which step of the schedule this is.
+    repeats: how often each row comes in a step; a dataset that is in the step has at least as many clips.
     """
 
     clips: dict[str, ClipBatch]
     counts: dict[str, float]
     step: int
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         for name, batch in self.clips.items():

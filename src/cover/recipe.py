@@ -153,6 +153,8 @@ class TrainingSection(Section):
     compile: torch.compile the blocks instead of running our kernels. ema_decay: of the average of the weights that is
     evaluated and kept (EMA). keep_checkpoints: that many of the newest, and the best. trackers: beside metrics.jsonl
     and TensorBoard, by accelerate's names for them ("wandb", "mlflow", "trackio", …).
+    reduction: how the losses of a dataset's clips become one: their mean over its clips in the step ("dataset_mean") or
+    over the clips expected in a step ("expected_mean"), or their share of the mean over the batch ("pooled").
     label_smoothing: share of each target that goes to all classes alike.
     """
 
@@ -169,7 +171,7 @@ class TrainingSection(Section):
     keep_checkpoints: Positive = 2
     trackers: tuple[str, ...] = ()
     evaluate_every_epochs: Annotated[float, Field(gt=0)] = 1
-    reduction: Literal["dataset_mean", "pooled"] = "dataset_mean"
+    reduction: Literal["dataset_mean", "expected_mean", "pooled"] = "dataset_mean"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 

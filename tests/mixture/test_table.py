@@ -10,6 +10,7 @@ from rich.console import Console
 from cover.catalog.manifest import Manifest
 from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture
+from cover.mixture.schedule import Reduction
 from cover.mixture.table import mixture_rows, mixture_table, mixture_warnings
 
 
@@ -54,3 +55,19 @@ def test_heads_that_will_learn_nothing_are_named(video_manifest: Manifest, image
     assert weightless.startswith("datasets.moves.loss_weight = 0: its clips are decoded and its head learns nothing")
     assert absent.startswith("datasets.objects has 0.016 clips a batch, so 50 steps may hold none of it")
     assert mixture_warnings(rows, num_steps=100) == [weightless]
+
+
+@pytest.mark.parametrize(
+    ("reduction", "weight", "ratio"), [("dataset_mean", "1", "15.5"), ("expected_mean", "2", "31"), ("pooled", "", "")]
+)
+def test_a_clip_that_outweighs_others_is_warned_of(
+    video_manifest: Manifest, image_manifest: Manifest, reduction: Reduction, weight: str, ratio: str
+) -> None:
+    """Half a video and 15.5 images a batch."""
+    datasets = [Dataset(video_manifest, name="moves", rate=1), Dataset(image_manifest, name="objects", rate=31)]
+    rows = mixture_rows(Mixture(datasets, batch_size=16, image_size=32), reduction)
+    warnings = mixture_warnings(rows, num_steps=100)
+    assert [warning.partition(";")[0] for warning in warnings] == [
+        f"one clip of moves weighs {weight} in the loss, {ratio} times one of objects (0.0645)" for _ in warnings
+    ]
+    assert len(warnings) == (reduction != "pooled")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,8 +13,11 @@ from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
 from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture
+from cover.mixture.schedule import Reduction, Schedule
 from cover.models.create import create_model
+from cover.recipe import OptimizerSection
 from cover.training.loss import loss
+from cover.training.optimizer import create_optimizer
 
 HEADS = {"k400": 5, "imagenet": 4}
 
@@ -136,3 +139,53 @@ def test_gradients_do_not_depend_on_the_split_into_micro_batches(reduction: str)
     for name, gradient in whole.items():
         scale = gradient.abs().max().clamp_min(1e-8)
         assert (split[name] - gradient).abs().max() / scale <= 1e-5, name
+
+
+@pytest.mark.parametrize(
+    ("reduction", "repeats", "weight"),
+    [("dataset_mean", 1, 1.0), ("dataset_mean", 2, 0.5), ("expected_mean", 1, 32.0), ("pooled", 1, 1 / 32)],
+)
+def test_a_clip_of_a_rare_dataset_weighs_no_more_than_a_dataset(
+    reduction: Reduction, repeats: int, weight: float
+) -> None:
+    clips = {"k400": clip_batch("k400", 2, [1])}
+    batch = MixedBatch(clips, {"k400": 1 / 32, "imagenet": 32 - 1 / 32}, step=0, repeats=repeats)
+    logits = {"k400": torch.tensor([[2.0, 0.0, 0.0, 0.0, 0.0]])}
+    one = F.cross_entropy(logits["k400"], torch.tensor([1]))
+    torch.testing.assert_close(loss(logits, batch, reduction=reduction), weight * one)
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 5e-3), ("adamw", 1e-3)])
+@pytest.mark.parametrize(
+    ("num_videos", "num_images", "batch_size"), [(3, 3_000, 32), (10, 3_000, 32), (200, 240_000, 128)]
+)
+def test_a_few_videos_are_learned_beside_very_many_images(
+    num_videos: int, num_images: int, batch_size: int, optimizer: Literal["sgd", "adamw"], rate: float
+) -> None:
+    """With "expected_mean" the first of these diverges under SGD within 200 steps."""
+    torch.manual_seed(0)
+    schedule = Schedule({"videos": num_videos, "images": num_images}, batch_size=batch_size)
+    model = create_model(
+        depth=1, width=32, num_heads=1, patch_size=8, num_frames=2, image_size=16, heads={"videos": 2, "images": 4}
+    )
+    stepper = create_optimizer(model, OptimizerSection(name=optimizer, learning_rate=rate))
+    pictures = {
+        "videos": torch.randint(128, (2, 2, 3, 16, 16)),  # class, T, C, Y, X
+        "images": torch.randint(128, (4, 1, 3, 16, 16)),
+    }
+    for step in range(350):
+        samples = schedule.samples(step)
+        clips = {}
+        for name in {sample.dataset for sample in samples}:
+            indices = torch.tensor([sample.index for sample in samples if sample.dataset == name])
+            labels = indices % len(pictures[name])
+            frames = pictures[name][labels] + torch.randint(128, (len(labels), 1, 3, 16, 16))
+            frames = frames.transpose(0, 1).to(torch.uint8).contiguous()
+            clips[name] = ClipBatch(name, frames, labels, ("",) * len(labels), indices)
+        batch = MixedBatch(clips, schedule.counts(samples), step)
+        loss(model(batch), batch).backward()
+        stepper.step()
+        stepper.zero_grad()
+    with torch.inference_mode():
+        logits = model({"videos": (pictures["videos"] + 64).transpose(0, 1).to(torch.uint8)})["videos"]
+    assert F.cross_entropy(logits, torch.arange(2)) < 0.15

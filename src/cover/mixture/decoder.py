@@ -52,7 +52,8 @@ class MicroBatchDecoder(Dataset[Decoded]):
         faults: list[Fault] = []
         clips = {name: self._clips(name, samples, faults) for name, samples in by_dataset.items()}
         mixed = {name: self._mixed(clips[name], by_dataset[name]) for name in clips if self.mixings[name].is_on}
-        return Decoded(MixedBatch(clips | mixed, self.schedule.counts(step), micro_batch.step), faults)
+        counts, repeats = self.schedule.counts(step), self.schedule.repeats
+        return Decoded(MixedBatch(clips | mixed, counts, micro_batch.step, repeats), faults)
 
     def _clips(self, dataset: str, samples: Sequence[Sample], faults: list[Fault]) -> ClipBatch:
         """Frames and labels of one dataset. What cannot be decoded is zero, unlabelled, and goes into `faults`."""

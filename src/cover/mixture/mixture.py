@@ -160,7 +160,7 @@ class Mixture(Iterable[MixedBatch]):
                 ("",) * num_clips,
                 torch.zeros(num_clips, dtype=torch.int64),
             )
-        return MixedBatch(clips, self.schedule.counts(samples), self.step)
+        return MixedBatch(clips, self.schedule.counts(samples), self.step, self.schedule.repeats)
 
     @cached_property
     def _decoder(self) -> MicroBatchDecoder:

@@ -15,11 +15,14 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import chain
 from math import lcm
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from cover.errors import RecipeError
 from cover.mixture.apportion import BalancedSequence
 from cover.mixture.permutation import hash_63bit, permute
+
+Reduction = Literal["dataset_mean", "expected_mean", "pooled"]
+"""How the cross-entropies of a dataset's clips become its loss: see `loss_divisor`."""
 
 
 class Sample(NamedTuple):
@@ -95,10 +98,10 @@ class Schedule:
         return samples
 
     def counts(self, samples: Sequence[Sample]) -> dict[str, float]:
-        """What the loss of a step with these samples divides each dataset's sum by.
+        """Clips of each dataset in a step with these samples, as the loss counts them (`loss_divisor`).
 
-        The number of its samples; its expectation where the share is below one slot a batch, so that a sample weighs
-        the same whether or not it has company, or where the step has none of it.
+        The count is the expectation where a share is below one slot a batch, so that a clip weighs the same with and
+        without company, and where the step has no clip of the dataset.
         """
         present = Counter(sample.dataset for sample in samples)
         return {
@@ -130,6 +133,29 @@ def schedule(
 def clip_seed(seed: int, sample: Sample) -> int:
     """Seed of all randomness about a clip (frames, crop, flip, mixing, drop path), whatever batch it lands in."""
     return hash_63bit("clip", seed, sample.dataset, sample.epoch, sample.index)
+
+
+def loss_divisor(count: float, reduction: Reduction, *, pooled: float, repeats: int = 1) -> float:
+    """What the summed cross-entropy of a dataset is divided by.
+
+    "dataset_mean" takes the mean over the dataset's clips in the step. A dataset with a share below one clip a batch is
+    in few steps, and its clip has weight 1 in those. "expected_mean" divides by the expected count instead: over many
+    steps the dataset has its full weight, but one of its clips can outweigh all others and training can diverge.
+    "pooled" takes the mean over all clips of the step.
+
+    Args:
+        count: Clips of the dataset in the step, or their expectation where the share is below one clip a batch.
+        reduction: One of the three above.
+        pooled: Clips of all datasets in the step.
+        repeats: How often each row comes in the step.
+    """
+    match reduction:
+        case "dataset_mean":
+            return max(count, repeats)
+        case "expected_mean":
+            return count
+        case "pooled":
+            return pooled
 
 
 def slice_samples(samples: Sequence[Sample], num_frames: Mapping[str, int], num_slices: int) -> list[list[Sample]]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cover.mixture.mixture import Mixture
+from cover.mixture.schedule import Reduction, loss_divisor
+
+MAX_WEIGHT_RATIO = 4.0
+"""A clip that weighs more than this many times another one is worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class MixtureRow:
 
     num_clips: samples in the dataset. num_excluded: samples of its manifest that are left out. share: of the batch.
     clips_per_batch: expected.
-    sample_weight: what one sample's cross-entropy is multiplied by in the loss of a batch, on average.
+    sample_weight: what one sample's cross-entropy is multiplied by in the loss of a batch that it is in.
     epochs_per_epoch: clips of it in a training epoch (as many clips as all datasets have together) per clip it has.
     """
 
@@ -35,13 +38,13 @@ class MixtureRow:
     epochs_per_epoch: float
 
 
-def mixture_rows(mixture: Mixture, reduction: Literal["dataset_mean", "pooled"] = "dataset_mean") -> list[MixtureRow]:
-    """A row a dataset. reduction: of the loss; "dataset_mean" divides by a dataset's count, "pooled" by the batch."""
+def mixture_rows(mixture: Mixture, reduction: Reduction = "dataset_mean") -> list[MixtureRow]:
+    """A row a dataset. reduction: of the loss (`loss_divisor`)."""
     return [_row(mixture, name, reduction) for name in mixture.datasets]
 
 
 def mixture_warnings(rows: Sequence[MixtureRow], num_steps: int) -> list[str]:
-    """What makes a dataset useless to a run of so many steps, one line each."""
+    """What makes a dataset useless to a run of `num_steps` steps, or too strong in it, one line each."""
     weightless = [
         f"datasets.{row.dataset}.loss_weight = 0: its clips are decoded and its head learns nothing; leave it out, or "
         "give it a weight"
@@ -54,7 +57,23 @@ def mixture_warnings(rows: Sequence[MixtureRow], num_steps: int) -> list[str]:
         for row in rows
         if row.clips_per_batch * num_steps < 1
     ]
-    return weightless + absent
+    return weightless + absent + _unequal_weights(rows)
+
+
+def _unequal_weights(rows: Sequence[MixtureRow]) -> list[str]:
+    """A line for the dataset whose clips weigh most, where they weigh much more than those of another dataset."""
+    weighted = [row for row in rows if row.sample_weight > 0]
+    if len(weighted) < 2:
+        return []
+    lightest, heaviest = (pick(weighted, key=lambda row: row.sample_weight) for pick in (min, max))
+    ratio = heaviest.sample_weight / lightest.sample_weight
+    if ratio <= MAX_WEIGHT_RATIO:
+        return []
+    return [
+        f"one clip of {heaviest.dataset} weighs {heaviest.sample_weight:.3g} in the loss, {ratio:.3g} times one of "
+        f"{lightest.dataset} ({lightest.sample_weight:.3g}); if training becomes unstable or overfits "
+        f'{heaviest.dataset}, lower its loss_weight, change the rates, or set training.reduction = "pooled"'
+    ]
 
 
 def mixture_table(rows: Sequence[MixtureRow]) -> Table:
@@ -80,10 +99,10 @@ def mixture_table(rows: Sequence[MixtureRow]) -> Table:
     return table
 
 
-def _row(mixture: Mixture, name: str, reduction: str) -> MixtureRow:
-    dataset, reader = mixture.datasets[name], mixture.readers[name]
-    expected, sizes = mixture.schedule.expected[name], mixture.schedule.sizes
-    divisor = expected if reduction == "dataset_mean" else mixture.schedule.batch_size
+def _row(mixture: Mixture, name: str, reduction: Reduction) -> MixtureRow:
+    dataset, reader, schedule = mixture.datasets[name], mixture.readers[name], mixture.schedule
+    expected, sizes = schedule.expected[name], schedule.sizes
+    divisor = loss_divisor(expected, reduction, pooled=schedule.batch_size, repeats=schedule.repeats)
     return MixtureRow(
         dataset=name,
         kind=reader.manifest.kind,

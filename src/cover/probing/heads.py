@@ -45,7 +45,7 @@ def feature_batches(mixture: Mixture, features: Mapping[str, Features]) -> Gener
         for sample in samples[mixture.rank :: mixture.world_size]:
             by_dataset.setdefault(sample.dataset, []).append(sample)
         clips: dict[str, ClipBatch] = {name: _batch(name, features[name], own) for name, own in by_dataset.items()}
-        yield MixedBatch(clips, mixture.schedule.counts(samples), step)
+        yield MixedBatch(clips, mixture.schedule.counts(samples), step, mixture.schedule.repeats)
 
 
 def _batch(name: str, features: Features, samples: list[Sample]) -> FeatureBatch:

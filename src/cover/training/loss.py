@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from cover.clip import UNREADABLE, ClipBatch, MixedBatch
-
-Reduction = Literal["dataset_mean", "pooled"]
+from cover.mixture.schedule import Reduction, loss_divisor
 
 
 def dataset_losses(logits: Mapping[str, Tensor], batch: MixedBatch, label_smoothing: float = 0.0) -> dict[str, Tensor]:
@@ -45,19 +43,22 @@ def weighted_sum(
     weights: Mapping[str, float] | None = None,
     reduction: Reduction = "dataset_mean",
 ) -> Tensor:
-    """Σ_i w_i · mean cross-entropy of dataset i, as a scalar.
+    """Σ_i w_i · (mean cross-entropy of dataset i), as a scalar (paper, §3.3.2 with ℓ as a mean).
 
-    losses: from dataset_losses. weights: w_i, 1 where not given. reduction: "dataset_mean" divides each sum by its own
-    dataset's scheduled count (§3.3.2 with ℓ as a mean), "pooled" every sum by the count of the whole batch.
+    The divisors are those of the whole step (MixedBatch.counts), so the parts of a step add up to the loss of the step
+    however it is sliced into micro-batches and ranks.
 
-    The counts are those of the whole step (MixedBatch.counts), so the parts of a step simply add up, however it is
-    sliced into micro-batches and ranks.
+    Args:
+        losses: Summed cross-entropy of each dataset, from `dataset_losses`.
+        batch: The clips that these losses belong to.
+        weights: w_i; 1 for a dataset without one.
+        reduction: See `loss_divisor`.
     """
-    pooled = sum(batch.counts.values())
     total = next(iter(losses.values())).new_zeros(())
+    pooled = sum(batch.counts.values())
     for name, value in losses.items():
-        count = batch.counts[name] if reduction == "dataset_mean" else pooled
-        total = total + (1.0 if weights is None else weights.get(name, 1.0)) * value / count
+        divisor = loss_divisor(batch.counts[name], reduction, pooled=pooled, repeats=batch.repeats)
+        total = total + (1.0 if weights is None else weights.get(name, 1.0)) * value / divisor
     return total
 
 

@@ -65,8 +65,9 @@ class FiniteWatch:
         )
         num_clips = sum(gather_object([sum(len(sample_ids) for sample_ids, _ in clips)]))
         raise TrainingError(
-            f"step {step}: {_described(names, num_clips)}; lower optimizer.learning_rate or set "
-            "optimizer.clip_gradient_norm, and go on from the last checkpoint with --resume"
+            f"step {step}: {_described(names, num_clips)}; lower optimizer.learning_rate, set "
+            "optimizer.clip_gradient_norm, or bring the datasets' sample weights closer together (the mixture table "
+            "shows them), and continue from the last checkpoint with --resume"
         )
 
 
