@@ -14,7 +14,7 @@ import cover
 
 SOURCE = Path(cover.__file__).parent
 LEVELS = (
-    "errors progress text_files | whole_files sections | clip recipe | catalog | media | "
+    "errors progress text_files | whole_files sections | clip recipe | catalog | media run_folder | "
     "mixture models preparation | training | evaluation | inference probing | trained | answers plan | "
     "probe resuming serving | embed run | demo rehearsal study | cli"
 )

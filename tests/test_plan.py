@@ -61,9 +61,9 @@ def here(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_every_recipe_of_the_paper_can_be_planned(name: str) -> None:
     recipe = read_recipe(RECIPES[name])
     planned = plan(recipe)
-    (warning,) = planned.warnings
+    (warning,) = (text for text in planned.warnings if not text.startswith("one clip of "))
     assert warning.startswith(f"init = '{recipe.init}' does not exist; training starts from it: put it there")
-    assert recipe.init and (recipe.init.startswith("weights/") or recipe.init.removeprefix("runs/") in RECIPES)
+    assert recipe.init and (Path(recipe.init).parent.name == "weights" or Path(recipe.init).name in RECIPES)
     assert [row.dataset for row in planned.rows] == list(recipe.datasets)
     num_clips = sum(row.num_clips for row in planned.rows)
     assert planned.steps_per_epoch == num_clips / 128

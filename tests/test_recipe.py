@@ -58,14 +58,50 @@ def test_a_recipe_lies_on_its_base_and_overrides_lie_on_both(tmp_path: Path) -> 
     base = "[model]\ndepth = 3\nwidth = 48\n[optimizer]\ndrop_epochs = [1, 2, 3]\n[training]\nepochs = 5\n"
     (tmp_path / "base.toml").write_text(base)
     own = 'extends = "base.toml"\n' + STANDARD + K400 + "[model]\ndepth = 2\n[optimizer]\ndrop_epochs = [4]\n"
-    recipe = read(
-        tmp_path, own, "training.epochs=0.5", "datasets.k400.val=v.arrow", "init=runs/a b", "data.cache_frames = true"
-    )
+    recipe = read(tmp_path, own, "training.epochs=0.5", "data.cache_frames = true")
     assert (recipe.model.depth, recipe.model.width) == (2, 48)
     assert recipe.optimizer.drop_epochs == (4,)
     assert recipe.training.epochs == 0.5
-    assert (recipe.datasets["k400"].train, recipe.datasets["k400"].val) == (Path("k400.arrow"), Path("v.arrow"))
-    assert recipe.init == "runs/a b" and recipe.data.cache_frames
+    assert recipe.data.cache_frames
+
+
+def test_paths_start_from_the_file_that_has_them_and_overrides_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, here = tmp_path / "project", tmp_path / "here"
+    for folder in (project / "parts", here):
+        folder.mkdir(parents=True)
+    part = '[data]\ncache_frames = true\ncache_folder = "../frames"\nexclude = ["leaks.csv", "/all/leaks.csv"]\n'
+    (project / "parts" / "base.toml").write_text(part)
+    monkeypatch.chdir(here)
+    text = 'extends = "parts/base.toml"\ninit = "hf://owner/name"\n' + STANDARD + K400
+    recipe = read(project, text, "datasets.k400.val=v.arrow", "datasets.k400.test=~/t.arrow")
+    assert recipe.datasets["k400"].train == project / "k400.arrow"
+    assert recipe.datasets["k400"].val == here / "v.arrow"
+    assert recipe.datasets["k400"].test == Path.home() / "t.arrow"
+    assert recipe.data.cache_folder == project / "frames"
+    assert recipe.data.exclude == (project / "parts" / "leaks.csv", Path("/all/leaks.csv"))
+    assert recipe.init == "hf://owner/name"
+    assert read(project, STANDARD + K400, "init=runs/a b").init == str(here / "runs" / "a b")
+
+
+def test_paths_of_the_recipes_in_the_package_start_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = read_recipe(RECIPES / "paper" / "table2_k400.toml")
+    assert recipe.datasets["k400"].train == tmp_path / "manifests" / "k400-train.arrow"
+    assert recipe.init == str(tmp_path / "weights" / "vit_base_patch16_224_in21k.npz")
+
+
+def test_a_written_recipe_can_be_moved_together_with_its_data(tmp_path: Path) -> None:
+    (tmp_path / "old" / "runs" / "a").mkdir(parents=True)
+    recipe = read(tmp_path / "old", STANDARD + K400 + '[data]\nexclude = ["/all/leaks.csv"]\n')
+    recipe.write(tmp_path / "old" / "runs" / "a" / "recipe.toml")
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = read_recipe(tmp_path / "new" / "runs" / "a" / "recipe.toml")
+    assert moved.datasets["k400"].train == tmp_path / "new" / "k400.arrow"
+    assert moved.data.exclude == (Path("/all/leaks.csv"),)
 
 
 def test_two_levels_of_extends_are_refused(tmp_path: Path) -> None:
@@ -83,7 +119,7 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
     assert (recipe.model.depth, recipe.model.width) == (4, 48)
     assert list(recipe.datasets) == ["ssv2", "k400"]
     ssv2 = recipe.datasets["ssv2"]
-    assert (ssv2.train, ssv2.horizontal_flip, ssv2.loss_weight) == (Path("ssv2.arrow"), False, 0.5)
+    assert (ssv2.train, ssv2.horizontal_flip, ssv2.loss_weight) == (tmp_path / "parts" / "ssv2.arrow", False, 0.5)
 
 
 @pytest.mark.parametrize(

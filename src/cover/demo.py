@@ -69,21 +69,20 @@ def run_demo(preset: str, out: Path, console: Console) -> signal.Signals | None:
     Raises CoverError.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with contextlib.chdir(out):
-        stages = Stages(Path("stages.json"), console)
-        with stages("render and index"):
-            make_world(preset, Path("world"))
-        copy_recipes(preset, Path("recipes"))
-        for name in (PRETRAIN, *STANDARD, COTRAIN):
-            with stages(f"train {name}"):
-                recipe = read_recipe(Path("recipes") / f"{name}.toml")
-                if stopped := train(recipe, Path("runs") / name, console, resume=True):
-                    return stopped
-        runs = [Path("runs") / name for name in (*STANDARD, COTRAIN)]
-        with stages("evaluate"):
-            for run in runs:
-                evaluate_orders(run, COTRAIN_ORDERS if run.name == COTRAIN else STANDARD_ORDERS)
-        compare_runs(runs, Path("report.html"), console, stages=stages.seconds)
+    stages = Stages(out / "stages.json", console)
+    with stages("render and index"):
+        make_world(preset, out / "world")
+    copy_recipes(preset, out / "recipes")
+    for name in (PRETRAIN, *STANDARD, COTRAIN):
+        with stages(f"train {name}"):
+            recipe = read_recipe(out / "recipes" / f"{name}.toml")
+            if stopped := train(recipe, out / "runs" / name, console, resume=True):
+                return stopped
+    runs = [out / "runs" / name for name in (*STANDARD, COTRAIN)]
+    with stages("evaluate"):
+        for run in runs:
+            evaluate_orders(run, COTRAIN_ORDERS if run.name == COTRAIN else STANDARD_ORDERS)
+    compare_runs(runs, out / "report.html", console, stages=stages.seconds)
     console.print(f"report: {out / 'report.html'}", soft_wrap=True)
     return None
 

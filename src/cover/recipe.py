@@ -10,8 +10,9 @@
     train = "manifests/k400-train.arrow"
     val = "manifests/k400-val.arrow"
 
-Defaults are the paper's (§4.1); docs/paper.md lists what the paper leaves open. Paths are relative to the current
-folder, but for those of the parts that a recipe extends (sections.py).
+Defaults are the paper's (§4.1); docs/paper.md lists what the paper leaves open. Relative paths start from the folder of
+the file that has them. Those on the command line, and those in the recipes that come with this package, start from the
+current folder.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ import tomli_w
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from cover.errors import RecipeError
-from cover.sections import Section, Share, checked, nested, overlaid, read_layers
+from cover.sections import Section, Share, checked, map_paths, nested, overlaid, read_layers, with_base
 from cover.whole_files import write_whole
+
+PATH_KEYS = ("init", "data.cache_folder", "data.exclude", "datasets.*.train", "datasets.*.val", "datasets.*.test")
+"""Keys of a recipe that hold paths."""
+PACKAGED = Path(__file__).parent.resolve() / "recipes"
 
 Positive = Annotated[int, Field(gt=0)]
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
@@ -246,24 +251,40 @@ class Recipe(Section):
         return min(self.data.num_workers, os.cpu_count() or 1)
 
     def write(self, path: Path) -> None:
-        """Write the resolved recipe as TOML."""
-        write_whole(path, tomli_w.dumps(self.model_dump(mode="json", exclude_none=True)))
+        """Write the resolved recipe as TOML, its paths relative to the file, so that both can be moved together."""
+        folder = path.parent.resolve()
+        values = map_paths(
+            self.model_dump(mode="json", exclude_none=True), PATH_KEYS, lambda name: os.path.relpath(name, folder)
+        )
+        write_whole(path, tomli_w.dumps(values))
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe. overrides: "a.b=value" with TOML values (a bare word is a string).
+def read_recipe(path: Path, overrides: Sequence[str] = (), *, base: Path | None = None) -> Recipe:
+    """Read and check a recipe; its paths come out absolute.
 
-    Raises RecipeError naming the key, the value and the rule.
+    Args:
+        path: The TOML file.
+        overrides: Of the form "a.b=value", with TOML values; a bare word is a string. Paths in them start from the
+            current folder.
+        base: Folder that the paths in the file start from, if not the file's own.
+
+    Raises:
+        RecipeError: Names the key, the value and the rule.
     """
-    values = read_layers(path)
+    values = read_layers(path, PATH_KEYS, lambda file: base or _base(file))
     for override in overrides:
-        values = overlaid(values, _parse_override(override))
+        values = overlaid(values, with_base(_parse_override(override), PATH_KEYS, Path()))
     return parse_recipe(values, str(path))
 
 
 def parse_recipe(values: dict[str, Any], source: str) -> Recipe:
     """Check a recipe given as plain data. source: its name in messages. Raises RecipeError."""
     return checked(Recipe, values, source)
+
+
+def _base(file: Path) -> Path:
+    """The folder that the paths in a recipe start from. No data lie beside the recipes of this package."""
+    return Path() if file.resolve().is_relative_to(PACKAGED) else file.parent
 
 
 def _parse_override(override: str) -> dict[str, Any]:

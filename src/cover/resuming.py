@@ -7,12 +7,13 @@ from pathlib import Path
 from rich.console import Console
 
 from cover.errors import CheckpointError
-from cover.recipe import Recipe, read_recipe
+from cover.recipe import Recipe
+from cover.run_folder import RunFolder
 from cover.sections import flattened
 from cover.training.checkpoint import TrainingState, checkpoints, damage
 
 
-def starting_point(run: Path, resume: bool, console: Console) -> Path | None:
+def starting_point(run: Path, resume: bool, console: Console | None) -> Path | None:
     """The newest whole checkpoint of a run that goes on, None for one that begins; damaged ones are named.
 
     Raises CheckpointError when there is a run already and it is not to go on.
@@ -23,7 +24,8 @@ def starting_point(run: Path, resume: bool, console: Console) -> Path | None:
     for folder in folders:
         if (fault := damage(folder)) is None:
             return folder
-        console.print(f"{folder} is damaged ({fault}) and skipped", soft_wrap=True)
+        if console:
+            console.print(f"{folder} is damaged ({fault}) and skipped", soft_wrap=True)
     if folders:
         raise CheckpointError(f"{run} has no whole checkpoint to resume from; remove it, or choose another --out")
     return None
@@ -57,8 +59,7 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
 
 def recipe_changes(recipe: Recipe, run: Path) -> list[str]:
     """What the recipe says that a run was not trained with so far, such as "seed = 5, which was 0"."""
-    file = run / "recipe.toml"
-    before, now = (flattened(part.model_dump(mode="json")) for part in (read_recipe(file), recipe))
+    before, now = (flattened(part.model_dump(mode="json")) for part in (RunFolder(run).read_recipe(), recipe))
     return [
         f"{key} = {now.get(key)}, which was {before.get(key)}"
         for key in sorted(before.keys() | now.keys())

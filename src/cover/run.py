@@ -11,6 +11,7 @@ import signal
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -19,6 +20,7 @@ from accelerate.utils import ProjectConfiguration
 from rich.console import Console
 from torch import Tensor
 
+from cover.catalog.manifest import Manifest
 from cover.errors import DecodeError, RecipeError
 from cover.evaluation.evaluate import count_correct
 from cover.media.workers import workers_watched
@@ -43,12 +45,14 @@ from cover.probe import FEATURES, frozen_features
 from cover.probing.heads import HeadEngine, feature_batches, feature_validator
 from cover.recipe import Recipe
 from cover.resuming import recipe_changes, resumed_state, starting_point
+from cover.run_folder import RunFolder
 from cover.trained import evaluation_reader, predictor
 from cover.training.checkpoint import TrainingState, read_training
 from cover.training.engine import Engine
 from cover.training.memory import fewest_micro_batches
 from cover.training.metrics import Totals
 from cover.training.parallel import place
+from cover.training.run_lock import run_lock
 from cover.training.speed import Speed, matmul_peak_flops
 from cover.training.trainer import Trainer, Validate
 
@@ -56,26 +60,61 @@ from cover.training.trainer import Trainer, Validate
 def train(
     recipe: Recipe, run: Path, console: Console, *, resume: bool = False, allow_changed_data: bool = False
 ) -> signal.Signals | None:
-    """Train a recipe into a run folder. Returns the signal that interrupted it, its state being saved, or None.
+    """Train a recipe into a run folder.
 
-    resume: continue from the newest whole checkpoint in `run`, if there is one. allow_changed_data: resume although
-    manifests differ, with a new epoch of the mixture. Raises CoverError, before anything is written where it can.
+    Args:
+        recipe: What to train.
+        run: The folder, which is made.
+        console: Where the mixture, the progress and warnings are printed.
+        resume: Continue from the newest whole checkpoint in `run`, if there is one.
+        allow_changed_data: Resume although manifests differ, with a new epoch of the mixture.
+
+    Returns:
+        The signal that interrupted the training, after its state was saved; None at the end.
+
+    Raises:
+        CoverError: Before anything is written where it can be known then.
     """
     os.environ.setdefault("MKL_CBWR", "AUTO")  # or products on some CPUs depend on where in memory a matrix lies
-    checkpoint = starting_point(run, resume, console)
-    init = open_source(recipe.init) if recipe.init and not checkpoint else None
-    manifests = training_manifests(recipe)
-    check_policy(recipe, manifests)
-    validation = open_manifests(recipe, "val", like=manifests)
+    data = open_data(recipe)
     accelerator = start_accelerator(recipe, run)
+    with run_lock(run, accelerator):
+        return _train(recipe, RunFolder(run, allow_changed_data=allow_changed_data), data, accelerator, console, resume)
+
+
+class TrainingData(NamedTuple):
+    """The manifests of a recipe by dataset: training samples, without those that data.exclude lists, and the splits as
+    they are on disk."""
+
+    training: dict[str, Manifest]
+    splits: dict[str, dict[str, Manifest]]
+
+
+def open_data(recipe: Recipe) -> TrainingData:
+    """Open and check the manifests of a recipe; test manifests need not exist. Raises ManifestError, RecipeError."""
+    training = training_manifests(recipe)
+    check_policy(recipe, training)
+    whole = open_manifests(recipe, "train") if recipe.data.exclude else training
+    splits = {split: open_manifests(recipe, split, like=training) for split in ("val", "test")}
+    return TrainingData(training, {"train": whole} | splits)
+
+
+def _train(
+    recipe: Recipe, folder: RunFolder, data: TrainingData, accelerator: Accelerator, console: Console, resume: bool
+) -> signal.Signals | None:
+    run, manifests, validation = folder.path, data.training, data.splits["val"]
     shown = console if accelerator.is_main_process else None
+    checkpoint = starting_point(run, resume, shown)
+    if checkpoint:
+        folder.check_manifests({split: data.splits[split] for split in ("val", "test")})
+    init = open_source(recipe.init) if recipe.init and not checkpoint else None
     model = create(recipe, manifests, checkpoint, init, shown)
     digests = {name: manifest.digest for name, manifest in manifests.items()}
     state = TrainingState(optimizer=recipe.optimizer.name, digests=digests)
     tensors: dict[str, Tensor] = {}
     if checkpoint:
         saved, tensors = read_training(checkpoint)
-        state = resumed_state(saved, state, allow_changed_data)
+        state = resumed_state(saved, state, folder.allow_changed_data)
     steps_per_epoch, num_steps = training_length(recipe, manifests)
     if state.step >= num_steps:
         if shown:
@@ -93,7 +132,8 @@ def train(
         accelerator.scaler.load_state_dict(state.grad_scaler)
     if shown:
         for change in recipe_changes(recipe, run) if checkpoint else ():
-            shown.print(f"note: going on with {change}", soft_wrap=True, highlight=False, markup=False)
+            shown.print(f"note: continuing with {change}", soft_wrap=True, highlight=False, markup=False)
+        folder.write(recipe, data.splits)
         describe_run(recipe, run, mixture, num_steps, shown)
     accelerator.init_trackers("cover", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
     with ExitStack() as stack:
@@ -230,9 +270,7 @@ def create_mixture(
 
 
 def describe_run(recipe: Recipe, run: Path, mixture: Mixture, num_steps: int, console: Console) -> None:
-    """Write the resolved recipe and the mixture into the run folder, and print the mixture."""
-    run.mkdir(parents=True, exist_ok=True)
-    recipe.write(run / "recipe.toml")
+    """Write the mixture into the run folder, and print it."""
     rows = mixture_rows(mixture, reduction=recipe.training.reduction)
     (run / "mixture.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     console.print(mixture_table(rows))

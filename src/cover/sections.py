@@ -1,20 +1,22 @@
 """TOML files as sections: frozen, checked settings with defaults.
 
 `extends = "base.toml"`, or a list of such parts, fills in what a file does not say: the parts are laid over each other
-in their order, the file over all. Their paths are relative to the file; a part extends nothing.
+in their order, the file over all. Paths are relative to the file that has them; a part extends nothing.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cover.errors import RecipeError
+from cover.text_files import read_text
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -28,13 +30,54 @@ class Section(BaseModel):
 AnySection = TypeVar("AnySection", bound=Section)
 
 
-def read_layers(path: Path) -> dict[str, Any]:
-    """The contents of a TOML file laid over those of the parts it extends. Raises RecipeError."""
+def read_layers(
+    path: Path, path_keys: Sequence[str] = (), base: Callable[[Path], Path] = lambda file: file.parent
+) -> dict[str, Any]:
+    """Read a TOML file and lay it over the parts that it extends.
+
+    Args:
+        path: The TOML file.
+        path_keys: Keys whose values are paths, such as "data.exclude" and "datasets.*.train".
+        base: Gives the folder that the relative paths in a file start from.
+
+    Raises:
+        RecipeError: A file is missing or is not TOML, or a part extends something itself.
+    """
     own = _read_toml(path)
+    parts = [(path.parent / name, _read_part(path, name)) for name in _part_names(path, own.pop("extends", []))]
     values: dict[str, Any] = {}
-    for layer in [*_read_parts(path, own.pop("extends", [])), own]:
-        values = overlaid(values, layer)
+    for file, layer in [*parts, (path, own)]:
+        values = overlaid(values, with_base(layer, path_keys, base(file)))
     return values
+
+
+def with_base(values: dict[str, Any], path_keys: Sequence[str], base: Path) -> dict[str, Any]:
+    """The values with absolute paths under `path_keys`: relative ones start from the folder `base`."""
+
+    def absolute(value: str) -> str:
+        return os.path.normpath(base.resolve() / os.path.expanduser(value))
+
+    return map_paths(values, path_keys, absolute)
+
+
+def map_paths(values: dict[str, Any], path_keys: Sequence[str], change: Callable[[str], str]) -> dict[str, Any]:
+    """The values with each path under `path_keys` replaced by `change` of it; "" and addresses with :// stay."""
+    changed: Any = values
+    for key in path_keys:
+        changed = _map_at(changed, key.split("."), change)
+    return dict(changed)
+
+
+def _map_at(values: Any, parts: Sequence[str], change: Callable[[str], str]) -> Any:
+    if isinstance(values, list):
+        return [_map_at(value, parts, change) for value in values]
+    if not parts:
+        is_path = isinstance(values, str | Path) and str(values) and "://" not in str(values)
+        return change(str(values)) if is_path else values
+    if not isinstance(values, dict):
+        return values
+    names = values if parts[0] == "*" else {parts[0]} & values.keys()
+    return values | {name: _map_at(values[name], parts[1:], change) for name in names}
 
 
 def checked(kind: type[AnySection], values: dict[str, Any], source: str) -> AnySection:
@@ -81,23 +124,29 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such file; give the path of a TOML file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path} is not a readable TOML file: {error}") from None
+    except RecursionError:
+        raise RecipeError(f"{path} is not a readable TOML file: it is nested too deeply") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RecipeError(f"{path} is not a readable TOML file: {reason}") from None
 
 
-def _read_parts(path: Path, extends: object) -> list[dict[str, Any]]:
+def _part_names(path: Path, extends: object) -> list[str]:
     """What the file at `path` extends, in the order of the list."""
     names = [extends] if isinstance(extends, str) else extends
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise RecipeError(f'{path}: extends = {extends!r} is neither a file nor a list of files; write ["a.toml"]')
-    parts = [_read_toml(path.parent / name) for name in names]
-    for name, part in zip(names, parts, strict=True):
-        if "extends" in part:
-            raise RecipeError(f"{path}: extends {name!r}, which extends something itself; name that in {path.name} too")
-    return parts
+    return names
+
+
+def _read_part(path: Path, name: str) -> dict[str, Any]:
+    part = _read_toml(path.parent / name)
+    if "extends" in part:
+        raise RecipeError(f"{path}: extends {name!r}, which extends something itself; name that in {path.name} too")
+    return part
 
 
 def nested(key: str, value: object) -> dict[str, Any]:

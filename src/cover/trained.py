@@ -35,7 +35,8 @@ from cover.models.linear import keep_ready
 from cover.models.packing import pack
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import find_checkpoint, load_model
-from cover.recipe import Recipe, read_recipe
+from cover.recipe import Recipe
+from cover.run_folder import RECIPE_FILE, Moves, RunFolder
 from cover.whole_files import write_whole
 
 NUM_STRIPS = 3
@@ -44,43 +45,55 @@ NUM_STRIPS = 3
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run folder with the model of its best checkpoint, ready on a device."""
+    """A run with the model of its best checkpoint, ready on a device."""
 
-    folder: Path
+    source: RunFolder
     checkpoint: Path
     recipe: Recipe
     model: TimeSformer
     device: torch.device
 
     @classmethod
-    def open(cls, path: Path) -> TrainedRun:
-        """path: a run, or one of its checkpoints. Uses a GPU where there is one. Raises CheckpointError."""
+    def open(cls, path: Path, *, moves: Moves = (), allow_changed_data: bool = False) -> TrainedRun:
+        """Open a run on a GPU where there is one, on the CPU elsewhere.
+
+        Args:
+            path: A run, or one of its checkpoints.
+            moves: Folders of the run's data that lie elsewhere now: pairs (OLD, NEW).
+            allow_changed_data: Accept manifests with other samples than those that the run was trained with.
+
+        Raises:
+            CheckpointError: There is no run, or it is damaged.
+        """
         checkpoint = find_checkpoint(path)
-        folder = checkpoint.parent.parent
-        if not (folder / "recipe.toml").exists():
+        source = RunFolder(checkpoint.parent.parent, moves, allow_changed_data)
+        if not source.is_run:
             raise CheckpointError(
-                f"{path} is no run: {folder / 'recipe.toml'} is missing; give a folder that `cover train` has written"
+                f"{path} is no run: {source.path / RECIPE_FILE} is missing; give a folder that `cover train` has "
+                "written"
             )
+        recipe = source.read_recipe()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model(checkpoint).to(device)
         keep_ready(model)
-        return cls(folder, checkpoint, read_recipe(folder / "recipe.toml"), model, device)
+        return cls(source, checkpoint, recipe, model, device)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.source.path
 
     def manifest(self, dataset: str, split: str) -> Manifest:
-        """The manifest of a dataset's split. Raises CheckpointError where the recipe names none."""
-        if dataset not in self.recipe.datasets:
-            heads = ", ".join(self.recipe.datasets)
-            raise CheckpointError(f"{self.folder} has no dataset {dataset!r}; its datasets are {heads}")
-        path: Path | None = getattr(self.recipe.datasets[dataset], split)
-        if path is None:
-            raise CheckpointError(
-                f"{self.folder} has no {split} manifest of {dataset}; "
-                "choose another --split, or name one in its recipe.toml"
-            )
-        manifest = Manifest.open(path)
+        """Open the manifest of a dataset's split.
+
+        Raises:
+            CheckpointError: The recipe names none, it is missing, or it is not the one of the time of training.
+        """
+        manifest = self.source.open_manifest(self.recipe, dataset, split)
         if manifest.class_names != self.model.config.heads[dataset]:
             raise CheckpointError(
-                f"'{path}' has other classes than the head {dataset} of {self.checkpoint}; index it as in training"
+                f"{manifest.path} has other classes than the head {dataset} of {self.checkpoint}; index it as in "
+                "training"
             )
         return manifest
 

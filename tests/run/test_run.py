@@ -190,8 +190,8 @@ def test_a_run_that_goes_on_otherwise_says_so(recipe_of: MakeRecipe, tmp_path: P
     other = recipe_of("standard", ["jumps"], training={"epochs": 3, "reduction": "pooled"})
     assert not train(other, run, Console(file=output, width=100), resume=True)
     assert [line for line in output.getvalue().splitlines() if line.startswith("note: ")] == [
-        "note: going on with training.epochs = 3.0, which was 2.0",
-        "note: going on with training.reduction = pooled, which was dataset_mean",
+        "note: continuing with training.epochs = 3.0, which was 2.0",
+        "note: continuing with training.reduction = pooled, which was dataset_mean",
     ]
 
 

@@ -13,7 +13,7 @@ from cover.errors import RecipeError
 from cover.models.config import ModelConfig
 from cover.models.names import HEAD
 from cover.models.sources import Source, open_source
-from cover.recipe import read_recipe
+from cover.run_folder import RunFolder
 
 ORIGINS = {
     "cover": "cover",
@@ -117,11 +117,11 @@ def _run(source: Source) -> tuple[str, str]:
     """Origin and sampling, from the recipe of the run where the weights are one of its checkpoints."""
     path = source.path.resolve()
     checkpoint = path if path.is_dir() else path.parent
-    recipe_file = checkpoint.parent.parent / "recipe.toml"
-    if checkpoint.parent.name != "checkpoints" or not recipe_file.exists():
+    run = RunFolder(checkpoint.parent.parent)
+    if checkpoint.parent.name != "checkpoints" or not run.is_run:
         return ORIGINS[source.format], "not told by the file"
     try:
-        recipe = read_recipe(recipe_file)
+        recipe = run.read_recipe()
     except RecipeError:  # of another version of cover; the weights can be read all the same
         return ORIGINS["cover"], "its recipe.toml is of another version"
     start = f"started from {recipe.init}" if recipe.init else "started at random"

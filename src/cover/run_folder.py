@@ -1,0 +1,164 @@
+"""What a run folder says about its recipe and data, so that the run can be used from anywhere.
+
+RUN/recipe.toml       the resolved recipe; its paths are relative to RUN, so run and data can be moved together
+RUN/manifests.json    {dataset: {split: {path, digest, num_samples}}}, as they were when training started
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from cover.catalog.manifest import Manifest
+from cover.errors import CheckpointError, CoverError
+from cover.recipe import Recipe, read_recipe
+from cover.text_files import read_json
+from cover.whole_files import write_whole
+
+logger = logging.getLogger(__name__)
+
+RECIPE_FILE, MANIFESTS_FILE = "recipe.toml", "manifests.json"
+SPLITS = ("train", "val", "test")
+
+Moves = Sequence[tuple[Path, Path]]
+"""Pairs (OLD, NEW): what was below the folder OLD lies below NEW now."""
+
+
+@dataclass(frozen=True)
+class ManifestRecord:
+    """A manifest as it was when training started; path is absolute."""
+
+    path: str
+    digest: str
+    num_samples: int
+
+
+_Records = dict[str, dict[str, ManifestRecord]]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk.
+
+    Args:
+        path: The folder.
+        moves: Where data lie that have been moved since training.
+        allow_changed_data: Accept manifests with other samples than those that the run was trained with.
+    """
+
+    path: Path
+    moves: Moves = ()
+    allow_changed_data: bool = False
+
+    def write(self, recipe: Recipe, manifests: Mapping[str, Mapping[str, Manifest]]) -> None:
+        """Write the recipe, and what identifies its manifests. manifests: split → dataset → manifest."""
+        records: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in recipe.datasets}
+        for split, opened in manifests.items():
+            for name, manifest in opened.items():
+                values = {"path": str(manifest.path), "digest": manifest.digest, "num_samples": len(manifest)}
+                records[name][split] = values
+        recipe.write(self.path / RECIPE_FILE)
+        write_whole(self.path / MANIFESTS_FILE, json.dumps(records, indent=2) + "\n")
+
+    def read_recipe(self) -> Recipe:
+        """Read the recipe. Raises RecipeError where there is none, or a damaged one."""
+        return read_recipe(self.path / RECIPE_FILE, base=Path() if self.is_old else None)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether training has begun in the folder."""
+        return (self.path / RECIPE_FILE).exists()
+
+    @property
+    def is_old(self) -> bool:
+        """Whether an older version wrote the run; the paths in its recipe start from the folder it was trained in."""
+        return not (self.path / MANIFESTS_FILE).exists()
+
+    def open_manifest(self, recipe: Recipe, dataset: str, split: str) -> Manifest:
+        """Open a manifest of the run.
+
+        It is looked for relative to the run, then at its place of the time of training.
+
+        Raises:
+            CheckpointError: The recipe does not name it, or it has other samples than at the time of training.
+            ManifestError: It is missing or damaged.
+        """
+        if dataset not in recipe.datasets:
+            raise CheckpointError(
+                f"{self.path} has no dataset {dataset!r}; its datasets are {', '.join(recipe.datasets)}"
+            )
+        path: Path | None = getattr(recipe.datasets[dataset], split)
+        if path is None:
+            raise CheckpointError(
+                f"{self.path} has no {split} manifest of {dataset}; choose another --split, or name one in its "
+                "recipe.toml"
+            )
+        record = self._records().get(dataset, {}).get(split)
+        places = [self._moved(path), *([self._moved(Path(record.path))] if record else [])]
+        place = next((place for place in places if place.exists()), None)
+        if place is None:
+            tried = " nor ".join(map(str, dict.fromkeys(places)))
+            raise CheckpointError(
+                f"the {split} manifest of {dataset} is not at {tried}; if the data have moved, pass --data OLD=NEW"
+                f"{self._hint()}"
+            )
+        manifest = Manifest.open(place)
+        if record and not self.allow_changed_data:
+            self._check_digest(manifest, record, f"{split} manifest of {dataset}")
+        return manifest
+
+    def check_manifests(self, manifests: Mapping[str, Mapping[str, Manifest]]) -> None:
+        """Raise CheckpointError for a manifest that is not the one of the time of training, unless that is allowed.
+
+        manifests: split → dataset → manifest. Splits that the run has not seen yet are accepted.
+        """
+        records = {} if self.allow_changed_data else self._records()
+        for split, opened in manifests.items():
+            for name, manifest in opened.items():
+                if record := records.get(name, {}).get(split):
+                    self._check_digest(manifest, record, f"{split} manifest of {name}")
+
+    def _check_digest(self, manifest: Manifest, record: ManifestRecord, what: str) -> None:
+        if manifest.digest != record.digest:
+            raise CheckpointError(
+                f"{manifest.path} is not the {what} that {self.path} was trained with: its samples, labels or classes "
+                f"differ ({len(manifest):,} samples, {record.num_samples:,} then); restore that, or pass "
+                "--allow-changed-data"
+            )
+
+    def _records(self) -> _Records:
+        file = self.path / MANIFESTS_FILE
+        if not file.exists():
+            return {}
+        try:
+            return TypeAdapter(_Records).validate_python(read_json(file))
+        except (OSError, ValueError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            raise CheckpointError(f"{file} is damaged ({reason}); restore it from a copy of the run") from None
+
+    def _moved(self, path: Path) -> Path:
+        return next((new / path.relative_to(old) for old, new in self.moves if path.is_relative_to(old)), path)
+
+    def _hint(self) -> str:
+        if not self.is_old:
+            return ""
+        return (
+            f"; an older version trained {self.path}, and its paths start from the folder it was trained in: go there"
+        )
+
+
+def parse_moves(texts: Sequence[str]) -> Moves:
+    """The moves of --data OLD=NEW. Raises CoverError for a text that is not of this form."""
+    moves = []
+    for text in texts:
+        old, equals, new = text.partition("=")
+        if not (old and equals and new):
+            raise CoverError(f"--data {text!r} is not of the form OLD=NEW; write --data /old/folder=/new/folder")
+        moves.append((Path(old).absolute(), Path(new).absolute()))
+    return moves
