@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 
 from cover.errors import CheckpointError
-from cover.recipe import Recipe
+from cover.recipe import PATH_KEYS, Recipe
 from cover.run_folder import RunFolder
-from cover.sections import flattened
+from cover.sections import flattened, with_base
 from cover.training.checkpoint import TrainingState, checkpoints, damage
 
 
@@ -59,7 +59,10 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
 
 def recipe_changes(recipe: Recipe, run: Path) -> list[str]:
     """What the recipe says that a run was not trained with so far, such as "seed = 5, which was 0"."""
-    before, now = (flattened(part.model_dump(mode="json")) for part in (RunFolder(run).read_recipe(), recipe))
+    before, now = (
+        flattened(with_base(part.model_dump(mode="json"), PATH_KEYS, Path()))
+        for part in (RunFolder(run).read_recipe(), recipe)
+    )
     return [
         f"{key} = {now.get(key)}, which was {before.get(key)}"
         for key in sorted(before.keys() | now.keys())

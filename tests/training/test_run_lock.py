@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from accelerate import Accelerator
+
+from cover.errors import CheckpointError
+from cover.training.run_lock import run_lock
+
+HOLD = """
+import sys
+from pathlib import Path
+from accelerate import Accelerator
+from cover.training.run_lock import run_lock
+with run_lock(Path(sys.argv[1]), Accelerator(cpu=True)):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_training(run: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the run folder."""
+    command = [sys.executable, "-c", HOLD, str(run)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout and process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_second_training_is_refused_with_the_name_of_the_first_until_that_is_gone(tmp_path: Path) -> None:
+    run, accelerator = tmp_path / "run", Accelerator(cpu=True)
+    with another_training(run) as process:
+        with pytest.raises(CheckpointError) as caught, run_lock(run, accelerator):
+            pass
+        assert str(caught.value).startswith(
+            f"{run} is being trained by process {process.pid} on {socket.gethostname()}"
+        )
+        assert str(caught.value).endswith("; wait for it or stop it, or choose another --out")
+        process.kill()
+        process.wait()
+        assert (run / "train.lock").exists()
+        with run_lock(run, accelerator):
+            assert (run / "train.lock").read_text().startswith("process ")
+    assert not run.exists()
+
+
+def test_a_run_that_has_written_something_stays_and_the_lock_goes(tmp_path: Path) -> None:
+    with run_lock(tmp_path / "run", Accelerator(cpu=True)):
+        (tmp_path / "run" / "recipe.toml").write_text("")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.toml"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(CheckpointError, match=r"file/run cannot be written \(Not a directory\); choose another --out"),
+        run_lock(tmp_path / "file" / "run", Accelerator(cpu=True)),
+    ):
+        pass
