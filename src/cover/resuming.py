@@ -7,10 +7,11 @@ from pathlib import Path
 from rich.console import Console
 
 from cover.errors import CheckpointError
+from cover.models.integrity import damage
 from cover.recipe import PATH_KEYS, Recipe
 from cover.run_folder import RunFolder
 from cover.sections import flattened, with_base
-from cover.training.checkpoint import TrainingState, checkpoints, damage
+from cover.training.checkpoint import TrainingState, checkpoints
 
 
 def starting_point(run: Path, resume: bool, console: Console | None) -> Path | None:

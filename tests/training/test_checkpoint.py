@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import random
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import save_file
 
 from cover.errors import CheckpointError
 from cover.models.create import create_model
+from cover.models.integrity import damage, write_state
 from cover.models.weights import find_checkpoint, load_model
 from cover.recipe import Recipe, parse_recipe
-from cover.training.checkpoint import CheckpointWriter, TrainingState, checkpoints, damage, read_training
+from cover.training.checkpoint import CheckpointWriter, TrainingState, checkpoints, read_training
 from cover.training.engine import Engine
 
 
@@ -127,6 +134,70 @@ def test_damaged_checkpoints_are_recognised(tmp_path: Path) -> None:
         read_training(folder)
     (folder / "state.json").write_text(json.dumps({"step": 1})[:-1])
     assert damage(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors", "config.json", "state.json"])
+def test_one_flipped_bit_is_recognised(tmp_path: Path, name: str) -> None:
+    save(tmp_path, engine(), TrainingState(step=1, digests={"k400": "0f"}))
+    folder = find_checkpoint(tmp_path)
+    content = (folder / name).read_bytes()
+    for place in random.Random(0).sample(range(8 * len(content)), 25):
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        (folder / name).write_bytes(flipped)
+        assert damage(folder), place
+        if name in ("model.safetensors", "config.json"):
+            with pytest.raises(CheckpointError, match=r"step-1 is damaged \(.*\); take another checkpoint of the run"):
+                load_model(folder)
+    (folder / name).write_bytes(content)
+    assert damage(folder) is None
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors", "config.json", "state.json"])
+def test_a_file_of_another_step_is_recognised(tmp_path: Path, name: str) -> None:
+    for step in (1, 2):
+        made = engine(num_steps=step)
+        made.model.config = dataclasses.replace(made.model.config, drop_path_rate=step / 10)
+        save(tmp_path, made, TrainingState(step=step, best_top1=step / 10))
+    first, second = (tmp_path / "checkpoints" / f"step-{step}" for step in (1, 2))
+    shutil.copy(first / name, second / name)
+    assert damage(second) == ("state.json is of step 1" if name == "state.json" else f"{name} is not what was written")
+    for file in first.iterdir():
+        shutil.copy(file, second)
+    assert damage(second) == "state.json is of step 1"
+
+
+def test_a_checkpoint_of_an_older_version_is_known_by_sizes(tmp_path: Path) -> None:
+    save(tmp_path, engine(), TrainingState(step=1))
+    folder = find_checkpoint(tmp_path)
+    values = json.loads((folder / "state.json").read_text())
+    sizes = {name: file["num_bytes"] for name, file in values.pop("files").items()}
+    del values["digest"]
+    (folder / "state.json").write_text(json.dumps(values | {"sizes_bytes": sizes}))
+    assert damage(folder) is None
+    assert read_training(folder)[0] == TrainingState(step=1)
+    (folder / "model.safetensors").write_bytes(b"cut sh")
+    assert str(damage(folder)).startswith("model.safetensors has 6 of ")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"step": -1}, "Input should be greater than or equal to 0"),
+        ({"step": "1"}, "Input should be a valid integer"),
+        ({"digests": [1]}, "Input should be an object"),
+        ({"unknown": 1}, "unknown key 'unknown': another version of cover wrote it"),
+        ({"best_top1": None}, "Input should be a valid number"),
+        ({"best_top1": float("nan")}, "Out of range float values are not JSON compliant"),
+    ],
+)
+def test_a_state_of_wrong_values_is_one_line(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    folder = tmp_path / "step"
+    folder.mkdir()
+    save_file({}, folder / "training.safetensors")
+    write_state(folder, dataclasses.asdict(TrainingState()) | change)
+    with pytest.raises(CheckpointError, match=re.escape(f"step cannot be resumed ({reason}); start again without")):
+        read_training(folder)
 
 
 FILL_THE_DISK = f"""

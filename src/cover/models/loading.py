@@ -18,7 +18,7 @@ from cover.models.create import TemporalInit
 from cover.models.embeddings import Resize, resize_pos_embed, time_embed_for
 from cover.models.sources import Source, open_source
 from cover.models.timesformer import TimeSformer
-from cover.models.weights import normalise_as
+from cover.models.weights import check_files, normalise_as
 
 
 @dataclass
@@ -75,6 +75,8 @@ def load_weights(
     heads.
     """
     opened = source if isinstance(source, Source) else open_source(source)
+    if opened.format == "cover":
+        check_files(opened.path if opened.path.is_dir() else opened.path.parent)
     check_fits(opened, model.config)
     targets = model.state_dict()
     wanted = [name for name in targets if not (fresh_heads and name.startswith("heads."))]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cover.errors import CheckpointError, CoverError
 from cover.models.config import ModelConfig
+from cover.models.integrity import STATE_FILE, damage
 from cover.models.timesformer import TimeSformer
 
 CONFIG_FILE = "config.json"
@@ -77,8 +78,15 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read ({error}); take another checkpoint of the run") from None
 
 
+def check_files(folder: Path) -> None:
+    """Raise CheckpointError where the model's files in a checkpoint are not those that were written."""
+    if (folder / STATE_FILE).exists() and (fault := damage(folder, (CONFIG_FILE, WEIGHTS_FILE))):
+        raise CheckpointError(f"{folder} is damaged ({fault}); take another checkpoint of the run")
+
+
 def load_model(folder: Path) -> TimeSformer:
     """The model saved in a folder, in evaluation mode. Raises CheckpointError."""
+    check_files(folder)
     with torch.device("meta"):
         model = TimeSformer(read_config(folder))
     load_exactly(model, read_tensors(folder), folder)

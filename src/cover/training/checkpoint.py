@@ -4,8 +4,8 @@ RUN/latest                          name of the newest checkpoint
 RUN/best                            name of the one with the highest mean validation top-1
 RUN/checkpoints/step-1200/
     model.safetensors, config.json  the model: what evaluate and predict read
-    training.safetensors            what else training needs to go on (Engine.training_tensors, running totals)
-    state.json                      the rest: step, mixture, scores; and the size of each file, to know a damaged copy
+    training.safetensors            what else training needs to continue (Engine.training_tensors, running totals)
+    state.json                      the rest: step, mixture, scores; and the digest of each file (models/integrity.py)
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ import json
 import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cover.errors import CheckpointError
 from cover.models.config import ModelConfig
+from cover.models.integrity import read_state, write_state
 from cover.models.weights import BEST, LATEST, save_weights
 
-TRAINING_FILE, STATE_FILE = "training.safetensors", "state.json"
+TRAINING_FILE = "training.safetensors"
+Steps = Annotated[int, Field(ge=0)]
 
 
 @dataclass
@@ -38,9 +41,9 @@ class TrainingState:
     best_top1: highest mean validation top-1. seconds: wall time so far, validation included.
     """
 
-    step: int = 0
+    step: Steps = 0
     optimizer: str = ""
-    mixture_start: int = 0
+    mixture_start: Steps = 0
     digests: dict[str, str] = field(default_factory=dict)
     best_top1: float = -1.0
     seconds: float = 0.0
@@ -104,8 +107,7 @@ class CheckpointWriter:
         try:
             save_weights(config, weights, aside)
             save_file(training, aside / TRAINING_FILE)
-            sizes = {file.name: file.stat().st_size for file in aside.iterdir()}
-            (aside / STATE_FILE).write_text(json.dumps(state | {"sizes_bytes": sizes}, indent=2) + "\n")
+            write_state(aside, state)
             for path in (*aside.iterdir(), aside):
                 _sync(path)
             shutil.rmtree(folder, ignore_errors=True)  # a damaged one, or it would have been resumed from
@@ -133,26 +135,20 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(run.glob("checkpoints/step-*"), key=lambda folder: -int(folder.name.removeprefix("step-")))
 
 
-def damage(folder: Path) -> str | None:
-    """What is wrong with the files of a checkpoint, None if they are as they were written."""
-    try:
-        sizes = json.loads((folder / STATE_FILE).read_text())["sizes_bytes"]
-        for name, size in sizes.items():
-            if (present := (folder / name).stat().st_size) != size:
-                return f"{name} has {present:,} of {size:,} bytes"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
 def read_training(folder: Path) -> tuple[TrainingState, dict[str, Tensor]]:
     """The state and the training tensors of a checkpoint. Raises CheckpointError when they cannot be read."""
     try:
-        values = json.loads((folder / STATE_FILE).read_text())
-        del values["sizes_bytes"]
-        return TrainingState(**values), load_file(folder / TRAINING_FILE)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} cannot be resumed ({error}); start again without --resume") from None
+        values = read_state(folder)
+        for key in ("files", "sizes_bytes"):
+            values.pop(key, None)
+        if unknown := values.keys() - {known.name for known in fields(TrainingState)}:
+            raise ValueError(f"unknown key {min(unknown)!r}: another version of cover wrote it")
+        # JSON mode: as strict as can be, while a table is taken for a TrainingState.
+        state = TypeAdapter(TrainingState).validate_json(json.dumps(values, allow_nan=False), strict=True)
+        return state, load_file(folder / TRAINING_FILE)
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise CheckpointError(f"{folder} cannot be resumed ({reason}); start again without --resume") from None
 
 
 def _point(run: Path, pointer: str, name: str) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from cover.clip import MixedBatch
+from cover.errors import CheckpointError
 from cover.models.timesformer import TimeSformer
 from cover.recipe import Recipe
 from cover.training.average import WeightAverage
@@ -102,6 +103,11 @@ class Engine:
         parameters = dict(self.model.named_parameters())
         for key, value in tensors.items():
             kind, *states, name = key.split("/")
+            if kind in ("weights", "optimizer") and not _fits(value, parameters.get(name)):
+                raise CheckpointError(
+                    f"the checkpoint's {key} {list(value.shape)} fits no parameter of this model; resume with the "
+                    "recipe that it was trained with"
+                )
             if kind == "weights":
                 local(parameters[name].detach()).copy_(local(placed_like(value, parameters[name])))
             elif kind == "optimizer":  # a number, such as Adam's count of steps, stays on the host
@@ -117,3 +123,8 @@ class Engine:
 
     def _averaged(self) -> AbstractContextManager[None]:
         return self.average.in_place() if self.average else nullcontext()
+
+
+def _fits(value: Tensor, parameter: Tensor | None) -> bool:
+    """Whether a saved tensor is one of a parameter: of its shape, or a number such as Adam's count of steps."""
+    return parameter is not None and (not value.ndim or value.shape == parameter.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,16 +82,23 @@ class MetricsFile:
         """first_step: where the run (re)starts; lines of later steps, written before an interruption, are cut."""
         self.path = path
         if path.exists():
-            # Only the last line can be half written, and that one is of a later step.
-            lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+            lines = path.read_text(errors="replace").splitlines(keepends=True)
             aside = path.with_name(f".{path.name}.part")
-            aside.write_text("".join(line for line in lines if first_step and json.loads(line)["step"] <= first_step))
+            aside.write_text("".join(line for line in lines if first_step and _step_of(line) <= first_step))
             aside.replace(path)
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Append one line."""
         with self.path.open("a") as file:
             file.write(json.dumps(values) + "\n")
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of metrics.jsonl; infinite where the line is half written or damaged."""
+    try:
+        return int(json.loads(line)["step"]) if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return math.inf
 
 
 def flat_numbers(values: Mapping[str, Any]) -> dict[str, float]:
