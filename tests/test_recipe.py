@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -221,6 +222,31 @@ def test_files_that_are_no_recipes_are_named(tmp_path: Path) -> None:
     for path in (tmp_path, binary):
         with pytest.raises(RecipeError, match=f"{path.name} is not a readable TOML file"):
             read_recipe(path)
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_bytes(b"\xef\xbb\xbf[model]\r\ndepth = 3\r\n")
+    text = 'extends = "base.toml"\r\n' + (STANDARD + K400).replace("\n", "\r\n")
+    (tmp_path / "r.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    recipe = read_recipe(tmp_path / "r.toml")
+    assert (recipe.model.depth, recipe.datasets["k400"].train) == (3, tmp_path / "k400.arrow")
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        ("/dev/zero", "it is a device, not a file"),
+        ("pipe", "it is a pipe, not a file"),
+        ("utf16.toml", "it is UTF-16 text; save it as UTF-8"),
+        ("nested.toml", "it is nested too deeply"),
+    ],
+)
+def test_a_part_that_is_no_text_file_is_refused_at_once(tmp_path: Path, part: str, reason: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "utf16.toml").write_text(STANDARD, encoding="utf-16")
+    (tmp_path / "nested.toml").write_text("a = " + 100_000 * "[")
+    for text in (f'extends = "{part}"\n' + STANDARD + K400, f'extends = ["{part}"]\n'):
+        assert message(tmp_path, text) == f"{part} is not a readable TOML file: {reason}"
 
 
 def test_a_written_recipe_reads_back_the_same(tmp_path: Path) -> None:

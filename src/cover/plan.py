@@ -103,6 +103,11 @@ def open_manifests(recipe: Recipe, split: str, like: Manifests | None = None) ->
         path: Path | None = getattr(section, split)
         if path is None or (split == "test" and not path.exists()):
             continue
+        if not path.exists():
+            raise ManifestError(
+                f"datasets.{name}.{split}: {path} does not exist; write it with `cover index`, or fix the path (a "
+                "relative path starts from the folder of the recipe that has it)"
+            )
         opened[name] = Manifest.open(path)
         if like and opened[name].class_names != like[name].class_names:
             raise ManifestError(
