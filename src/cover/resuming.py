@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from rich.console import Console
+from rich.filesize import decimal
 
 from cover.errors import CheckpointError
 from cover.models.integrity import damage
@@ -14,19 +16,25 @@ from cover.sections import flattened, with_base
 from cover.training.checkpoint import TrainingState, checkpoints
 
 
-def starting_point(run: Path, resume: bool, console: Console | None) -> Path | None:
-    """The newest whole checkpoint of a run that goes on, None for one that begins; damaged ones are named.
+def starting_point(run: Path, resume: bool, console: Console) -> Path | None:
+    """The newest whole checkpoint of a run that continues; None for a run that begins. Damaged ones are named.
 
-    Raises CheckpointError when there is a run already and it is not to go on.
+    Raises:
+        CheckpointError: There is a run already and it is not to be resumed, or all of its checkpoints are damaged.
     """
     folders = checkpoints(run)
     if folders and not resume:
         raise CheckpointError(f"{run} holds a run already; continue it with --resume or choose another --out")
     for folder in folders:
-        if (fault := damage(folder)) is None:
+        started = time.monotonic()
+        fault = damage(folder)
+        line = f"{folder} is damaged ({fault}) and skipped"
+        if fault is None:
+            num_bytes = sum(file.stat().st_size for file in folder.iterdir())
+            line = f"continuing from {folder} ({decimal(num_bytes)} checked in {time.monotonic() - started:.2g} s)"
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        if fault is None:
             return folder
-        if console:
-            console.print(f"{folder} is damaged ({fault}) and skipped", soft_wrap=True)
     if folders:
         raise CheckpointError(f"{run} has no whole checkpoint to resume from; remove it, or choose another --out")
     return None

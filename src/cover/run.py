@@ -51,7 +51,7 @@ from cover.training.checkpoint import TrainingState, read_training
 from cover.training.engine import Engine
 from cover.training.memory import fewest_micro_batches
 from cover.training.metrics import Totals
-from cover.training.parallel import place
+from cover.training.parallel import from_main, place
 from cover.training.run_lock import run_lock
 from cover.training.speed import Speed, matmul_peak_flops
 from cover.training.trainer import Trainer, Validate
@@ -104,7 +104,7 @@ def _train(
 ) -> signal.Signals | None:
     run, manifests, validation = folder.path, data.training, data.splits["val"]
     shown = console if accelerator.is_main_process else None
-    checkpoint = starting_point(run, resume, shown)
+    checkpoint = from_main(lambda: starting_point(run, resume, console), accelerator)
     if checkpoint:
         folder.check_manifests({split: data.splits[split] for split in ("val", "test")})
     init = open_source(recipe.init) if recipe.init and not checkpoint else None

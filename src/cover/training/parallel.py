@@ -5,20 +5,25 @@ The models know nothing of this. Inside out: recomputed blocks, compiled blocks,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from cover.errors import CoverError
 from cover.models.timesformer import TimeSformer
 from cover.recipe import TrainingSection
+
+Value = TypeVar("Value")
 
 MAX_COMPILED_SHAPES = 64
 """Of one block. The counts of a mixture vary by one clip a dataset, which gives a handful."""
@@ -89,6 +94,22 @@ def gathered(model: nn.Module) -> Iterator[None]:
     finally:
         for module in shards:
             module.reshard()
+
+
+def from_main(compute: Callable[[], Value], accelerator: Accelerator) -> Value:
+    """What `compute` returns in the main process, in all of them. A CoverError of it is raised in all of them, too."""
+    outcome: list[Any] = [None]
+    if accelerator.is_main_process:
+        try:
+            outcome = [compute()]
+        except CoverError as error:
+            outcome = [error]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(outcome)
+    if isinstance(outcome[0], CoverError):
+        raise outcome[0]
+    value: Value = outcome[0]
+    return value
 
 
 def local(tensor: Tensor) -> Tensor:

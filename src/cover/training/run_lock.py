@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TextIO
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from cover.errors import CheckpointError
 from cover.text_files import read_text
+from cover.training.parallel import from_main
 
 logger = logging.getLogger(__name__)
 
@@ -33,23 +33,12 @@ def run_lock(run: Path, accelerator: Accelerator) -> Iterator[None]:
     Raises:
         CheckpointError: Another training holds the folder, or it cannot be written; in all processes.
     """
-    file: TextIO | None = None
-    fault: list[str | None] = [None]
-    if accelerator.is_main_process:
-        try:
-            file = _take(run / LOCK_FILE)
-        except BlockingIOError:
-            fault = [_in_use(run)]
-        except OSError as error:
-            fault = [f"{run} cannot be written ({error.strerror or error}); choose another --out"]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(fault)
-    if fault[0]:
-        raise CheckpointError(fault[0])
+    held: list[TextIO] = []
+    from_main(lambda: held.append(_take(run / LOCK_FILE)), accelerator)
     try:
         yield
     finally:
-        if file:
+        for file in held:
             Path(file.name).unlink(missing_ok=True)
             file.close()
             with suppress(OSError):  # a run that failed before it wrote anything leaves no folder
@@ -57,8 +46,25 @@ def run_lock(run: Path, accelerator: Accelerator) -> Iterator[None]:
 
 
 def _take(path: Path) -> TextIO:
-    """Lock a file, and write into it who has it. Raises BlockingIOError where another process has, and OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Lock a file of a run folder, and write into it who holds it. Raises CheckpointError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _locked(path)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M}\n")
+        file.flush()
+    except BlockingIOError:
+        raise CheckpointError(
+            f"{path.parent} is being trained by {_owner(path)}; wait for it or stop it, or choose another --out"
+        ) from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(f"{path.parent} cannot be written ({reason}); choose another --out") from None
+    return file
+
+
+def _locked(path: Path) -> TextIO:
+    """The file, made where it is not there, and locked. Raises BlockingIOError where another process has the lock."""
     while True:
         file = path.open("a+", encoding="utf-8")
         try:
@@ -70,16 +76,11 @@ def _take(path: Path) -> TextIO:
         except OSError as error:
             logger.warning("%s cannot be locked (%s); start no other training there", path.parent, error.strerror)
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            break
+            return file
         file.close()  # its owner has deleted it since it was opened
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M}\n")
-    file.flush()
-    return file
 
 
-def _in_use(run: Path) -> str:
+def _owner(path: Path) -> str:
     with suppress(OSError, ValueError):
-        owner = read_text(run / LOCK_FILE).strip()
-        return f"{run} is being trained by {owner}; wait for it or stop it, or choose another --out"
-    return f"{run} is being trained by another process; wait for it or stop it, or choose another --out"
+        return read_text(path).strip() or "another process"
+    return "another process"
