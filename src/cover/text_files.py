@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 MAX_BYTES = 2**26
 """Largest text file that is read, 64 MiB. The class names of ImageNet-21k take 1 MiB."""
@@ -46,12 +48,19 @@ def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
 
 def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     """Read a regular file. Raises OSError and ValueError as `read_text` does."""
+    with regular_file(path) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"it is larger than {max_bytes:,} bytes")
+    return content
+
+
+@contextmanager
+def regular_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file to read its bytes. Raises OSError, and ValueError for a folder, pipe, socket or device."""
     # O_NONBLOCK keeps a pipe that nobody writes to from blocking the open; regular files ignore it.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         kind = stat.S_IFMT(os.fstat(file.fileno()).st_mode)
         if kind in _KINDS:
             raise ValueError(f"it is {_KINDS[kind]}, not a file")
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise ValueError(f"it is larger than {max_bytes:,} bytes")
-    return content
+        yield file
