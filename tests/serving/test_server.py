@@ -21,7 +21,7 @@ from cover.errors import CoverError
 from cover.serving.server import listening
 
 FORM = "multipart/form-data; boundary=x"
-HEAD = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\nContent-Type: {FORM}\r\n\r\n".encode()
+HEAD = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nContent-Type: {FORM}\r\n\r\n".encode()
 
 
 def in_progress(client: httpx.Client) -> float:

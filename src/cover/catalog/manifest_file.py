@@ -88,7 +88,9 @@ def _mapped(path: Path) -> tuple[mmap.mmap, Stamp]:
             status = os.fstat(file.fileno())
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), Stamp(status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
-        raise ManifestError(f"{path} does not exist; write it with `cover index`, or correct the path") from None
+        raise ManifestError(
+            f"{path} does not exist; write it with `cover index`, or fix the path in the recipe"
+        ) from None
     except IsADirectoryError:
         raise ManifestError(f"{path} is a folder, not a manifest; `cover index` writes manifests of folders") from None
     except OSError as error:
