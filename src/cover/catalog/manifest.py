@@ -237,7 +237,7 @@ def write_manifest(
             "root": relative_root if root.is_relative_to(folder) else str(root),
             "relative_root": relative_root,
         },
-        name,
+        str(path),
     )
     table = _table(rows, name)
     check_unique(f"sample ids of {name}", table["sample_id"])

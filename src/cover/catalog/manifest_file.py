@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from cover.catalog.manifest_rules import SCHEMA, Metadata, check_rows, check_unique
 from cover.errors import ManifestError
-from cover.text_files import regular_file
+from cover.text_files import open_regular
 from cover.whole_files import whole_file
 
 _METADATA_KEY = b"cover"
@@ -83,19 +83,21 @@ def with_absent_columns(table: pa.Table) -> pa.Table:
 
 
 def _mapped(path: Path) -> tuple[mmap.mmap, Stamp]:
+    if os.path.isdir(path):
+        raise ManifestError(f"{path} is a folder, not a manifest; `cover index` writes manifests of folders")
     try:
-        with regular_file(path) as file:
+        with open_regular(path) as file:
             status = os.fstat(file.fileno())
+            if not status.st_size:
+                raise ValueError("it is empty")
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), Stamp(status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
         raise ManifestError(
             f"{path} does not exist; write it with `cover index`, or fix the path in the recipe"
         ) from None
-    except IsADirectoryError:
-        raise ManifestError(f"{path} is a folder, not a manifest; `cover index` writes manifests of folders") from None
     except OSError as error:
         raise ManifestError(f"{path} cannot be read ({error.strerror}); name a manifest") from None
-    except ValueError as error:  # what is no file, and an empty one
+    except ValueError as error:  # a pipe, say
         raise ManifestError(f"{path} is not a manifest ({error}); write one with `cover index`") from None
 
 
@@ -103,18 +105,18 @@ def _parsed(content: mmap.mmap, path: Path) -> tuple[pa.Table, Metadata]:
     try:
         reader = pa.ipc.open_file(pa.py_buffer(content))
         metadata = (reader.schema.metadata or {}).get(_METADATA_KEY)
-        has_our_columns = with_absent_columns(reader.schema.empty_table()).schema.equals(SCHEMA)
-        table = reader.read_all() if metadata and has_our_columns else None
-        if table is not None:
-            table.validate(full=True)
+        if not metadata:
+            raise ValueError("it has no metadata")
+        if not with_absent_columns(reader.schema.empty_table()).schema.equals(SCHEMA):
+            raise ManifestError(f"{path} has other columns than this version's manifests; write it anew: `cover index`")
+        table = with_absent_columns(reader.read_all())
+        table.validate(full=True)
+    except ManifestError:
+        raise
     except Exception as error:  # a file that is none of ours, or not whole, fails in any way there is
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:200]
         raise ManifestError(f"{path} is not a manifest ({reason}); write one with `cover index`") from error
-    if metadata is None:
-        raise ManifestError(f"{path} is not a manifest (it has no metadata); write one with `cover index`")
-    if table is None:
-        raise ManifestError(f"{path} has other columns than this version's manifests; write it anew: `cover index`")
-    return with_absent_columns(table), Metadata.from_json(metadata, str(path))
+    return table, Metadata.from_json(metadata, str(path))
 
 
 def _seal(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
@@ -54,22 +55,24 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {  # 1e9 seconds are 32 years
 }
 
 
-def _is_text(value: object) -> bool:
-    """Whether files and terminals can take it: no NUL character, no half of a surrogate pair."""
-    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
+def _is_name(value: object) -> bool:
+    """Whether terminals and lists can take it: no control characters, no halves of surrogate pairs."""
+    return isinstance(value, str) and not _NOT_IN_NAMES.search(value)
+
+
+def _is_folder(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value
 
 
 _METADATA_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "name": (lambda value: _is_text(value) and value != "", "a name in Unicode"),
+    "name": (lambda value: _is_name(value) and value != "", "a name without control characters"),
     "kind": (lambda value: value in get_args(Kind), "video or image"),
-    "split": (lambda value: _is_text(value) and value != "" and "/" not in value, "a name in Unicode without /"),
+    "split": (lambda value: _is_name(value) and value and "/" not in value, "a name without / and control characters"),
     "class_names": (lambda value: isinstance(value, list) and len(value) > 0, "a list of one or more names"),
-    "root": (lambda value: isinstance(value, str) and "\0" not in value, "the path of a folder"),
-    "relative_root": (
-        lambda value: value is None or (isinstance(value, str) and "\0" not in value),
-        "the path of a folder",
-    ),
+    "root": (_is_folder, "the path of a folder"),
+    "relative_root": (lambda value: value is None or _is_folder(value), "the path of a folder"),
 }
+_NOT_IN_NAMES = re.compile("[\0-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,12 @@ class Metadata:
         """Check the values. `source` stands for the manifest in messages. Raises ManifestError."""
         for key, (holds, rule) in _METADATA_RULES.items():
             if not holds(values.get(key)):
-                value = _brief(values[key]) if key in values else "missing"
-                raise ManifestError(f"the {key} of {source} is {value}; it is {rule}: correct it and index again")
+                value = f"= {ascii(values[key])[:80]}" if key in values else "is missing"
+                raise ManifestError(f"{source}: {key} {value}; it is {rule}: correct it and index again")
         class_names = values["class_names"]
         for name in class_names:
-            if not _is_text(name):
-                raise ManifestError(f"class name {_brief(name)} of {source} is no Unicode text; rename the class")
+            if not _is_name(name):
+                raise ManifestError(f"{source}: class {ascii(name)[:80]} has no name that can be shown; rename it")
         check_unique(f"class names of {source}", pa.chunked_array([class_names], pa.string()))
         return cls(**{key: values.get(key) for key in _METADATA_RULES} | {"class_names": tuple(class_names)})
 
@@ -148,9 +151,9 @@ def without_impossible(table: pa.Table, columns: Sequence[str], source: str) -> 
             continue
         is_wrong = pc.fill_null(_outside(table[column], low, high), False)
         if (row := pc.index(is_wrong, True).as_py()) >= 0:
-            message = "%s: %s values of %s, such as %s, are out of bounds (%s) and are left unknown"
+            message = "%s: %s of %s values of %s, such as %s, are out of bounds (%s) and are left unknown"
             count, example = pc.sum(is_wrong).as_py(), table[column][row].as_py()
-            logger.warning(message, source, f"{count:,}", column, example, bounds)
+            logger.warning(message, source, f"{count:,}", f"{len(table):,}", column, example, bounds)
             field = SCHEMA.field(column)
             values = pc.if_else(is_wrong, pa.scalar(None, field.type), table[column])
             table = table.set_column(SCHEMA.get_field_index(column), field, values)
@@ -181,4 +184,4 @@ def _refuse(is_wrong: pa.ChunkedArray, table: pa.Table, column: str, rule: str, 
 def _brief(value: object) -> str:
     """One printable line, of bounded length."""
     text = str(value)
-    return text if len(text) <= 80 and text.isprintable() else f"{ascii(text)[:80]}…"
+    return text if len(text) <= 80 and text.isprintable() else ascii(text)[:80]
