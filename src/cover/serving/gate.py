@@ -111,7 +111,8 @@ class Gate:
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._num_waiting += 1
         try:
-            await self._places.acquire()
+            with self._metrics.waiting.track_inprogress():
+                await self._places.acquire()
         finally:
             self._num_waiting -= 1
         began = time.monotonic()
