@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = ("dataset", "split", "sample_id", "reason", "match")
 _READ = list(COLUMNS[:3])
-_MAX_BYTES = 2**30
+_MAX_BYTES = 2**28
 
 
 def write_exclusions(path: Path, lines: Sequence[tuple[str, ...]]) -> None:

@@ -127,20 +127,21 @@ class Manifest:
         return Manifest(self._file, rows=self._rows, moves=self._moves | dict(moves))
 
     def _root(self) -> Path:
-        """The root that was stored if it exists, else the one at the same place relative to this manifest."""
+        """The stored root, or if it is gone, the folder at the same place relative to this manifest if there is one."""
         metadata, folder = self._file.metadata, self.path.parent
         stored = folder / metadata.root
-        found = stored
-        if metadata.relative_root is not None and not os.path.isdir(stored):
-            beside = folder / metadata.relative_root
-            found = beside.resolve() if os.path.isdir(beside) else stored
-        return self._moved(found if self._moved(stored) == stored else stored)
+        moved = self._moved(stored)
+        if moved != stored or metadata.relative_root is None or os.path.isdir(stored):
+            return moved
+        beside = folder / metadata.relative_root
+        return self._moved(beside.resolve()) if os.path.isdir(beside) else stored
 
     def _moved(self, path: Path) -> Path:
-        old = max(
-            (old for old in self._moves if path.is_relative_to(old)), key=lambda old: len(old.parts), default=None
-        )
-        return path if old is None else self._moves[old] / path.relative_to(old)
+        above = [old for old in self._moves if path.is_relative_to(old)]
+        if not above:
+            return path
+        innermost = max(above, key=lambda old: len(old.parts))
+        return self._moves[innermost] / path.relative_to(innermost)
 
     def _row(self, values: Mapping[str, Any]) -> ManifestRow:
         row = ManifestRow(**values, root=self.root)
@@ -218,12 +219,12 @@ def write_manifest(
 
     rows: rows, or columns: name → a value a row, of which nullable ones may be absent; a million rows are written some
     ten times as fast from columns.
-    root: folder that the rows' paths are relative to. A root inside the manifest's own folder is stored relative to
-    it, so that the two can move together.
+    root: folder that the rows' paths are relative to. It is stored relative to the manifest's own folder as well, so
+    that the two can move together.
 
     Raises ManifestError for no rows, a label outside `class_names`, a sample id or class name that occurs twice, a
-    missing value, one that is out of bounds or no Unicode, such as times before 0, and a name of a file that is not
-    UTF-8.
+    missing value, a value out of bounds such as a time before 0, names with control characters, and files whose names
+    are not UTF-8. Findings out of bounds are left unknown, with a warning.
     """
     path = Path(path).absolute()
     root, folder = Path(root).resolve(), path.parent.resolve()
@@ -248,7 +249,7 @@ def write_findings(manifest: Manifest, findings: Mapping[str, Sequence[Any]]) ->
     """Replace columns of `manifest`'s file by what a check of its media found, and open it anew; the digest stays.
 
     findings: any of FINDINGS → a value a row, in the rows' order; None is null. The other columns keep what they have.
-    The file is replaced whole or not at all, and who has the old one mapped goes on reading that.
+    The file is replaced whole or not at all; processes that have the old one mapped keep reading it.
 
     Raises ManifestError if the file has been replaced since `manifest` was opened.
     """
@@ -291,7 +292,7 @@ def _table(rows: Iterable[ManifestRow | Mapping[str, Any]] | Mapping[str, Sequen
         table = _from_columns(rows) if isinstance(rows, Mapping) else _from_rows(rows)
     except UnicodeEncodeError as error:
         raise ManifestError(f"{error.object!r} in {name} is not UTF-8; rename the file") from error
-    except (pa.ArrowException, OverflowError) as error:  # what is no number, or too large for its column
+    except (pa.ArrowException, OverflowError) as error:  # not a number, or too large for its column
         reason = " ".join(str(error).split())
         raise ManifestError(f"{name} has a value of the wrong kind ({reason}); correct it and index again") from error
     return table

@@ -23,7 +23,7 @@ from cover.text_files import open_regular
 from cover.whole_files import whole_file
 
 _METADATA_KEY = b"cover"
-_SEAL = b'{"sha256": "'  # JSON escapes quotes, so no name of a class looks like it
+_SEAL = b'{"sha256": "'  # class names cannot hold this, since JSON escapes their quotes
 _NO_DIGEST = b"0" * 64
 
 
@@ -50,7 +50,7 @@ class ManifestFile:
         is_sealed = _check_seal(content, path)
         table, metadata = _parsed(content, path)
         check_rows(table, len(metadata.class_names), str(path))
-        if not is_sealed:  # `write` has done it otherwise
+        if not is_sealed:  # ids of a sealed file were compared before it was written
             check_unique(f"sample ids of {path}", table["sample_id"])
         return cls(path, table, metadata, stamp)
 
@@ -113,7 +113,7 @@ def _parsed(content: mmap.mmap, path: Path) -> tuple[pa.Table, Metadata]:
         table.validate(full=True)
     except ManifestError:
         raise
-    except Exception as error:  # a file that is none of ours, or not whole, fails in any way there is
+    except Exception as error:  # Arrow has many ways to fail at a file that is hostile or not whole
         reason = " ".join(str(error).split())[:200]
         raise ManifestError(f"{path} is not a manifest ({reason}); write one with `cover index`") from error
     return table, Metadata.from_json(metadata, str(path))

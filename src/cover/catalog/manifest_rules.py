@@ -55,6 +55,9 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {  # 1e9 seconds are 32 years
 }
 
 
+_NOT_IN_NAMES = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
 def _is_name(value: object) -> bool:
     """Whether terminals and lists can take it: no control characters, no halves of surrogate pairs."""
     return isinstance(value, str) and not _NOT_IN_NAMES.search(value)
@@ -72,7 +75,6 @@ _METADATA_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "root": (_is_folder, "the path of a folder"),
     "relative_root": (lambda value: value is None or _is_folder(value), "the path of a folder"),
 }
-_NOT_IN_NAMES = re.compile("[\0-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ class Metadata:
         class_names = values["class_names"]
         for name in class_names:
             if not _is_name(name):
-                raise ManifestError(f"{source}: class {ascii(name)[:80]} has no name that can be shown; rename it")
+                raise ManifestError(
+                    f"{source}: class {ascii(name)[:80]} is no name without control characters; rename it"
+                )
         check_unique(f"class names of {source}", pa.chunked_array([class_names], pa.string()))
         return cls(**{key: values.get(key) for key in _METADATA_RULES} | {"class_names": tuple(class_names)})
 

@@ -24,7 +24,7 @@ def serve_command(
         list[str] | None, typer.Option(help="Another name it is reached by, such as a proxy's; may be repeated.")
     ] = None,
     queue: Annotated[int, typer.Option(min=1, help="Uploads in progress; further ones wait for their turn.")] = 32,
-    waiting: Annotated[int, typer.Option(min=0, help="That wait for their turn; further ones get 429.")] = 128,
+    waiting: Annotated[int, typer.Option(min=0, help="Uploads that wait for their turn; further ones get 429.")] = 128,
     processes: Annotated[int, typer.Option(min=1, help="That decode uploads.")] = 2,
     max_mebibytes: Annotated[int, typer.Option(min=1, help="Of an upload.")] = _LIMITS.max_bytes // MEBIBYTE,
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Of a video.")] = _LIMITS.max_seconds,

@@ -23,16 +23,18 @@ from cover.serving.metrics import Metrics
 OPEN_PATHS = {"/", "/page.css", "/page.js", "/healthz"}
 """What needs no token."""
 _NEWEST = 0.1
-"""Weight of the newest upload in the mean of the time that they take."""
+"""Weight of the newest upload in the mean time that an upload takes."""
 
 
 class Gate:
     """ASGI middleware: hosts, token, back-pressure, sizes, and metrics of what comes and goes.
 
-    hosts: that the server answers to.
-    token: that requests bring as `Authorization: Bearer` or `X-Token`; none is needed if it is None.
-    max_uploads, max_waiting: that are in progress at a time, and that wait for it, first come, first served. Nothing is
-        read of those that wait. Further ones are told to come again.
+    Args:
+        hosts: The names that the server answers to.
+        token: Requests bring it as `Authorization: Bearer` or `X-Token`; None needs no token.
+        max_uploads: Uploads in progress at a time.
+        max_waiting: Uploads that wait for a place, in the order in which they came. Nothing of them is read yet.
+            Further ones are told to come again.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         if scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}  # the server itself, which knows better, leaves out the body
+            scope = {**scope, "method": "GET"}  # uvicorn keeps the scope that it made, and sends no body
         began, status = time.monotonic(), 500
 
         async def send_and_note(message: Message) -> None:
@@ -101,7 +103,7 @@ class Gate:
         return None
 
     def _retry_after_seconds(self) -> int:
-        """When those that wait now will have had their turn, if uploads go on taking as long as the last ones."""
+        """Time until all that wait now have had their turn, at the pace of the last uploads; a minute at most."""
         return math.ceil(min((self._num_waiting + 1) * self._upload_seconds / self._max_uploads, 60))
 
     def _answer(self, refusal: Refusal) -> JSONResponse:

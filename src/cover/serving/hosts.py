@@ -1,8 +1,8 @@
 """Which names the server answers to, and which pages may post to it.
 
-A page of any site can have a browser send requests to addresses that only this machine reaches. It does so under the
-address itself, which the browser gives away by the header Origin; or it lets its own name point here after it was
-loaded (DNS rebinding), and then that name is in the header Host.
+A page of any site can make the browser that shows it send requests to this server, even one that listens at loopback.
+If it uses the server's address, the browser states the page's site in the header Origin. If the site lets its own name
+point to this server once the page is loaded (DNS rebinding), that name is in the header Host.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[\w.-]+)(:\d+)?", re.ASCII)
 class AllowedHosts:
     """The names of one server.
 
-    listening_at: The host it was told to listen at. Loopback names are allowed with it; if it is none of them, all
-        IP addresses are, since no site can let a name of its own pass for one.
-    others: Further names that it is reached by, such as that of a proxy. Pages of these may post, too.
+    Args:
+        listening_at: The host that the server listens at. Loopback names are allowed in any case. If this is another
+            one, all IP addresses are allowed, too: they are no names that a site could point to this server.
+        others: Further names, such as that of a proxy. Their pages may post, too.
     """
 
     def __init__(self, listening_at: str, others: Collection[str] = ()) -> None:
