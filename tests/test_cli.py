@@ -199,7 +199,10 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
             "train moves.toml --out new --set datasets.moves.train=absent.arrow",
             "absent.arrow does not exist; write it ",
         ),
-        ("train moves.toml --out new --set datasets.moves.train=photo.jpg", "photo.jpg is not a manifest; write one "),
+        (
+            "train moves.toml --out new --set datasets.moves.train=photo.jpg",
+            "photo.jpg is not a manifest (Not an ",
+        ),
         ("train moves.toml --out new --set model.image_size=30", "image_size 30 is not a multiple of patch_size 16; "),
         ("train moves.toml --out new --set model.num_heads=5", "width 48 is not a multiple of the 5 attention heads"),
         ("train moves.toml --out new --set init=photo.jpg", "photo.jpg (692 bytes) is no file of weights: "),
@@ -254,7 +257,7 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ("export runs/moves moves --to safetensors", "moves exists already; name a new folder"),
         (
             "check absent.arrow",
-            "absent.arrow does not exist; write it with `cover index`, or mend the path in the recipe",
+            "absent.arrow does not exist; write it with `cover index`, or fix the path in the recipe",
         ),
         ("check manifests/moves-train.arrow --shard 3/2", "--shard '3/2' is no part of the work; the third of eight "),
         ("check manifests/moves-train.arrow --shard 1/2 --merge", "--shard does a part, and --merge puts all parts "),

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import math
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,58 @@ def test_a_root_inside_the_manifests_folder_moves_with_it(tmp_path: Path) -> Non
     write(tmp_path / "here" / "clips.arrow", root=tmp_path / "here" / "media")
     shutil.move(tmp_path / "here", tmp_path / "there")
     assert Manifest.open(tmp_path / "there" / "clips.arrow").root == tmp_path / "there" / "media"
+
+
+def test_data_and_manifests_that_are_moved_together_find_each_other(tmp_path: Path) -> None:
+    (tmp_path / "here" / "clips").mkdir(parents=True)
+    path = write(tmp_path / "here" / "manifests" / "clips.arrow", root=tmp_path / "here" / "clips").path
+    assert Manifest.open(path).root == tmp_path / "here" / "clips"
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    copy = tmp_path / "there" / "manifests" / "clips.arrow"
+    assert Manifest.open(copy).root == tmp_path / "here" / "clips", "the old place goes before, while it is there"
+    shutil.rmtree(tmp_path / "here")
+    manifest = Manifest.open(copy)
+    assert manifest.root == tmp_path / "there" / "clips" == pickle.loads(pickle.dumps(manifest)).root
+    assert write_findings(manifest, {"readable": [True, True]}).root == manifest.root
+    shutil.rmtree(tmp_path / "there" / "clips")
+    assert Manifest.open(copy).root == tmp_path / "here" / "clips", "messages name the place that was meant"
+
+
+def test_paths_below_a_folder_that_has_moved_are_read_from_its_new_place(tmp_path: Path) -> None:
+    rows = [ManifestRow("a", "a.mp4", 0), ManifestRow("b", "/old/b.mp4", 0), ManifestRow("c", "/older/c.mp4", 0)]
+    manifest = write(tmp_path / "clips.arrow", rows, root="/old/clips")
+    moves = {Path("/old"): Path("/new"), Path("/old/clips/deep"): Path("/elsewhere")}
+    moved = manifest.without(["c"]).relocated(moves)
+    for same in (moved, pickle.loads(pickle.dumps(moved)), moved.without([])):
+        assert [row.file for row in same] == [Path("/new/clips/a.mp4"), Path("/new/b.mp4")]
+        assert same[1].file == same.rows([1])[0].file == Path("/new/b.mp4")
+        assert same.root == Path("/new/clips") and same.digest == manifest.without(["c"]).digest
+    assert [str(row.file) for row in manifest] == ["/old/clips/a.mp4", "/old/b.mp4", "/older/c.mp4"]
+    inner = write(tmp_path / "deep.arrow", rows, root="/old/clips/deep/x").relocated(moves)
+    assert inner.root == Path("/elsewhere/x"), "the innermost folder counts"
+
+
+def test_a_move_goes_before_what_lies_beside_the_manifest(tmp_path: Path) -> None:
+    (tmp_path / "here" / "clips").mkdir(parents=True)
+    write(tmp_path / "here" / "manifests" / "clips.arrow", root=tmp_path / "here" / "clips")
+    (tmp_path / "here").rename(tmp_path / "there")
+    manifest = Manifest.open(tmp_path / "there" / "manifests" / "clips.arrow")
+    assert manifest.relocated({tmp_path / "here": Path("/new")}).root == Path("/new/clips")
+    assert manifest.relocated({tmp_path / "there": Path("/new")}).root == Path("/new/clips")
+
+
+def test_what_files_cannot_be_is_left_unknown_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manifest = write(tmp_path / "clips.arrow", [replace(ROWS[0], num_frames=-1), ROWS[1]])
+    checked = write_findings(manifest, {"fps": [0.0, 25.0], "duration_seconds": [math.nan, math.inf]})
+    assert [(row.num_frames, row.fps, row.duration_seconds) for row in checked] == [
+        (None, None, None),
+        (30, 25.0, None),
+    ]
+    assert caplog.messages == [
+        "clips: 1 of 2 values of num_frames, such as -1, are out of bounds (0 to 2^40) and are left unknown",
+        "clips: 1 of 2 values of fps, such as 0.0, are out of bounds (above 0 and up to 1e9) and are left unknown",
+        "clips: 2 of 2 values of duration_seconds, such as nan, are out of bounds (0 to 1e9) and are left unknown",
+    ]
 
 
 def test_digest_tells_samples_and_labels_but_neither_root_nor_findings(tmp_path: Path) -> None:
@@ -110,6 +164,31 @@ def test_only_findings_are_taken_one_a_row(tmp_path: Path) -> None:
         ([], {}, "clips has no samples"),
         ([{"sample_id": "a", "label": 0}], {}, "a sample of clips has no path"),
         ([ManifestRow("a", "\udcff.mp4", 0)], {}, "is not UTF-8; rename the file"),
+        ([ManifestRow("a\0", "a.mp4", 0)], {}, r"sample_id 'a\\x00' of clips's sample .* has no NUL character"),
+        ([ManifestRow("a", "a.mp4", 0, start_seconds=math.nan)], {}, "start_seconds nan of clips's sample a is out of"),
+        (
+            [ManifestRow("a", "a.mp4", 0, start_seconds=3, end_seconds=2)],
+            {},
+            "end_seconds 2.0 of .* is before its star",
+        ),
+        (
+            [{"sample_id": "a", "path": "a", "label": 10**12}],
+            {},
+            r"clips has a value of the wrong kind \(Value 10000000",
+        ),
+        (
+            [{"sample_id": "a", "path": "a", "label": "x"}],
+            {},
+            r"clips has a value of the wrong kind \(Could not conver",
+        ),
+        (
+            ROWS,
+            {"class_names": ["run", "\udcff"]},
+            r"clips\.arrow: class '\\udcff' is no name without control characters; ren",
+        ),
+        (ROWS, {"class_names": ["run", "ju\nmp"]}, r"class 'ju\\nmp' is no name without control characters; rename it"),
+        (ROWS, {"name": ""}, r"clips\.arrow: name = ''; it is a name without control characters"),
+        (ROWS, {"split": "a/b"}, "split = 'a/b'; it is a name without / and control characters"),
     ],
 )
 def test_bad_rows_are_refused_in_one_line_and_nothing_is_written(

@@ -85,3 +85,13 @@ def test_nothing_is_left_of_a_file_that_was_not_finished(tmp_path: Path) -> None
             write(PREDICTIONS[0])
             raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
+
+
+def test_names_stand_in_csv_as_they_are(tmp_path: Path) -> None:
+    names = ["=1+1", "+x", "-x", "@x", 'a "b", c', "a\nb"]
+    with predictions_file(tmp_path / "out.csv") as write:
+        for name in names:
+            write(Prediction(Path(name), "image", {name: ((name, 1.0),)}))
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["file"], row["head"], row["class"]) for row in rows] == [(name, name, name) for name in names]

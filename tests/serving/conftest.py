@@ -18,6 +18,7 @@ from cover.catalog.folder import index_folder
 from cover.models.create import create_model
 from cover.models.weights import save_model
 from cover.serving.app import create_app
+from cover.serving.hosts import AllowedHosts
 from cover.serving.limits import Limits
 from cover.serving.metrics import Metrics
 from cover.serving.samples import samples_of
@@ -81,18 +82,26 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
 @pytest.fixture(scope="package")
 def make_app(run: Path, temporary_folder: Path) -> Iterator[MakeApp]:
-    """make_app(token=…, max_uploads=…) → the application, on one service."""
+    """make_app(token=…, max_uploads=…, max_waiting=…) → the application, on one service."""
     metrics = Metrics()
     trained = TrainedRun.open(run)
     with Service(trained, LIMITS, num_processes=1, on_batch=metrics.batch_clips.observe) as service:
         samples = samples_of(trained, pytest.fail)
 
-        def make_app(token: str | None = None, max_uploads: int = 8) -> FastAPI:
-            return create_app(service, samples, metrics, token=token, max_uploads=max_uploads)
+        def make_app(token: str | None = None, max_uploads: int = 8, max_waiting: int = 0) -> FastAPI:
+            return create_app(
+                service,
+                samples,
+                metrics,
+                hosts=AllowedHosts("127.0.0.1", ["proxy.example"]),
+                token=token,
+                max_uploads=max_uploads,
+                max_waiting=max_waiting,
+            )
 
         yield make_app
 
 
 @pytest.fixture(scope="package")
 def client(make_app: MakeApp) -> TestClient:
-    return TestClient(make_app(), raise_server_exceptions=False)
+    return TestClient(make_app(), base_url="http://localhost", raise_server_exceptions=False)

@@ -96,12 +96,65 @@ def test_wrong_requests_are_told_why(client: TestClient, image: bytes, path: str
     assert message in answer.json()["error"] and "\n" not in answer.text
 
 
-def test_forms_that_are_none_are_refused(client: TestClient, image: bytes) -> None:
-    assert client.post("/predict", content=image).status_code == 422
-    assert client.post("/predict", data={"file": "text"}).status_code == 422
-    headers = {"Content-Type": "multipart/form-data"}
-    assert client.post("/predict", content=image, headers=headers).status_code == 400
-    assert client.post("/predict", content=b"--x", headers={"Content-Type": "multipart/form-data; boundary=x"}).is_error
+FORM = "multipart/form-data; boundary=x"
+PART = b'--x\r\nContent-Disposition: form-data; name="file"%s\r\n\r\n%s\r\n--x--\r\n'
+
+
+NO_FILE = "there is no file in the field file of a form; send a whole file as `curl -F file=@FILE` does"
+BAD_FORMS: dict[str, tuple[bytes, str | None, int, str]] = {
+    "octets": (b"\x00\x01", None, 422, NO_FILE),
+    "video": (b"\x00\x01", "video/mp4", 422, NO_FILE),
+    "json": (b'{"file": "a"}', "application/json", 422, NO_FILE),
+    "urlencoded": (b"file=a", "application/x-www-form-urlencoded", 422, NO_FILE),
+    "field without a filename": (PART % (b"", b"text"), FORM, 422, NO_FILE),
+    "nothing chosen": (PART % (b'; filename=""', b""), FORM, 422, NO_FILE),
+    "begun": (b"--x", FORM, 422, NO_FILE),
+    "empty file": (PART % (b'; filename="a"', b""), FORM, 400, "the file is empty; send a video or an image"),
+    "no boundary": (PART % (b"", b""), "multipart/form-data", 400, "the form cannot be read (Missing boundary in"),
+    "other boundary": (PART % (b"", b""), f"{FORM}y", 400, "the form cannot be read (Invalid multipart data); send a"),
+    "no name": (b"--x\r\n\r\na\r\n--x--\r\n", FORM, 400, "the form cannot be read (The Content-Disposition header"),
+}
+
+
+@pytest.mark.parametrize(("content", "content_type", "status", "message"), BAD_FORMS.values(), ids=BAD_FORMS)
+def test_forms_that_are_none_are_refused(
+    client: TestClient, content: bytes, content_type: str | None, status: int, message: str
+) -> None:
+    answer = client.post("/predict", content=content, headers={"Content-Type": content_type} if content_type else {})
+    assert (answer.status_code, list(answer.json())) == (status, ["error"])
+    assert answer.json()["error"].startswith(message) and "\n" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/", "/page.css", "/healthz", "/heads", "/samples/0", "/metrics", "/nowhere"])
+def test_head_answers_as_get_does_without_a_body(client: TestClient, path: str) -> None:
+    get, head = client.get(path), client.head(path)
+    assert head.status_code == get.status_code and head.content == b""
+    if path != "/metrics":  # which count what was asked
+        assert {**head.headers} == {**get.headers}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "message"),
+    [
+        (
+            {"Host": "evil.example"},
+            421,
+            "this server does not answer to evil.example; start it with --allowed-host evil.",
+        ),
+        (
+            {"Origin": "http://evil.example"},
+            403,
+            "pages of http://evil.example may not post here; --allowed-host of `cov",
+        ),
+        ({"Origin": "http://localhost"}, 200, ""),
+        ({"Host": "proxy.example", "Origin": "https://proxy.example"}, 200, ""),
+    ],
+)
+def test_other_sites_cannot_use_the_server(
+    client: TestClient, image: bytes, headers: dict[str, str], status: int, message: str
+) -> None:
+    answer = client.post("/predict", files={"file": image}, headers=headers)
+    assert answer.status_code == status and answer.json().get("error", "").startswith(message)
 
 
 def test_what_is_beyond_the_limits_is_refused(client: TestClient, tmp_path: Path, write_video: WriteMedia) -> None:

@@ -21,12 +21,12 @@ from cover.errors import CoverError
 from cover.serving.server import listening
 
 FORM = "multipart/form-data; boundary=x"
-HEAD = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\nContent-Type: {FORM}\r\n\r\n".encode()
+HEAD = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nContent-Type: {FORM}\r\n\r\n".encode()
 
 
-def in_progress(client: httpx.Client) -> float:
+def uploads(client: httpx.Client, state: str) -> float:
     lines = client.get("/metrics").text.splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith("cover_uploads_in_progress "))
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"cover_uploads_{state} "))
 
 
 def wait_until(reached: Callable[[], bool]) -> None:
@@ -40,24 +40,39 @@ def test_a_full_server_says_when_to_come_again(make_app: Callable[..., FastAPI],
         slow = [socket.create_connection(address) for _ in range(2)]
         for connection in slow:
             connection.sendall(HEAD + b"--x")
-        wait_until(lambda: in_progress(client) == 2)
+        wait_until(lambda: uploads(client, "in_progress") == 2)
         answer = client.post("/predict", files={"file": b"a"})
         assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
         assert client.get("/healthz").status_code == 200
         for connection in slow:  # who goes away leaves the place to others
             connection.close()
-        wait_until(lambda: in_progress(client) == 0)
+        wait_until(lambda: uploads(client, "in_progress") == 0)
         assert client.post("/predict", files={"file": b"a"}).status_code == 415
+
+
+def test_who_goes_away_while_waiting_holds_nobody_up(make_app: Callable[..., FastAPI]) -> None:
+    with served(make_app(max_uploads=1, max_waiting=2)) as client, ThreadPoolExecutor(1) as pool:
+        address = client.base_url.host, client.base_url.port
+        first, second = (socket.create_connection(address) for _ in range(2))
+        for number, connection in enumerate((first, second)):
+            connection.sendall(HEAD + b"--x")
+            wait_until(lambda waiting=number: uploads(client, "waiting") == waiting)
+        third = pool.submit(client.post, "/predict", files={"file": b"a"})
+        wait_until(lambda: uploads(client, "waiting") == 2)
+        second.close()
+        first.close()
+        assert third.result().status_code == 415
 
 
 def test_many_clients_are_answered_or_told_to_wait(
     make_app: Callable[..., FastAPI], tmp_path: Path, write_video: Callable[..., Path]
 ) -> None:
     video = write_video(tmp_path / "a.mp4").read_bytes()
-    with served(make_app(max_uploads=4)) as client, ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda _: client.post("/predict", files={"file": video}), range(48)))
-    bodies = {answer.text for answer in answers if answer.status_code == 200}
-    assert {answer.status_code for answer in answers} <= {200, 429} and len(bodies) >= 1
+    for max_waiting, statuses in ((0, {200, 429}), (8, {200})):
+        with served(make_app(max_uploads=4, max_waiting=max_waiting)) as client, ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(lambda _: client.post("/predict", files={"file": video}), range(24)))
+        assert {answer.status_code for answer in answers} <= statuses
+        assert len({answer.text for answer in answers if answer.status_code == 200}) >= 1
 
 
 def test_a_token_is_asked_for_everywhere_but_at_the_door(make_app: Callable[..., FastAPI]) -> None:

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,10 +19,14 @@ import pyarrow.csv
 
 from cover.catalog.manifest import Manifest
 from cover.errors import ManifestError
+from cover.text_files import read_bytes
 from cover.whole_files import whole_file
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("dataset", "split", "sample_id", "reason", "match")
 _READ = list(COLUMNS[:3])
+_MAX_BYTES = 2**28
 
 
 def write_exclusions(path: Path, lines: Sequence[tuple[str, ...]]) -> None:
@@ -40,28 +46,41 @@ def read_exclusions(paths: Sequence[Path]) -> pa.Table:
 def without_excluded(manifest: Manifest, excluded: pa.Table) -> Manifest:
     """The manifest less what `excluded`, made by read_exclusions, says of its dataset and split.
 
-    Raises ManifestError when that is something, but the manifest has none of it: then the list was made for another
-    one, and leaving nothing out would go unnoticed.
+    Warns of listed samples that the manifest does not have. Raises ManifestError when it has none of them: then the
+    list was made for another one, and leaving nothing out would go unnoticed.
     """
     its_own = pc.and_(pc.equal(excluded["dataset"], manifest.name), pc.equal(excluded["split"], manifest.split))
-    sample_ids = excluded.filter(its_own)["sample_id"].to_pylist()
+    sample_ids = pc.unique(excluded.filter(its_own)["sample_id"])
     rest = manifest.without(sample_ids)
-    if len(sample_ids) and len(rest) == len(manifest):
+    num_unknown = len(sample_ids) - (len(manifest) - len(rest))
+    if num_unknown and len(rest) == len(manifest):
         raise ManifestError(
             f"{manifest.path} has none of the {len(sample_ids)} excluded samples of {manifest.name} "
             f"{manifest.split}, as {sample_ids[0]}; make the list anew: `cover check --leaks`"
         )
+    if num_unknown:
+        message = "%s of %s excluded samples of %s %s are not in %s; was the list made for another copy?"
+        logger.warning(message, num_unknown, len(sample_ids), manifest.name, manifest.split, manifest.path)
     return rest
 
 
 def _read(path: Path) -> pa.Table:
-    options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_READ, pa.string()), include_columns=_READ)
+    columns = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_READ, pa.string()), include_columns=_READ)
     try:
-        return pyarrow.csv.read_csv(path, convert_options=options)
+        content = read_bytes(path, max_bytes=_MAX_BYTES)
+        header = content.lstrip().partition(b"\n")[0].decode(errors="replace")
+        delimiter = next((mark for mark in ",;\t" if mark in header), ",")
+        lines = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+        table = pyarrow.csv.read_csv(io.BytesIO(content), parse_options=lines, convert_options=columns)
     except FileNotFoundError:
-        raise ManifestError(f"{path} does not exist; `cover check --leaks` writes it, or mend data.exclude") from None
-    except (pa.ArrowException, OSError, KeyError) as error:
+        raise ManifestError(
+            f"{path} does not exist; `cover check --leaks` writes it, or correct data.exclude"
+        ) from None
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ManifestError(
             f"{path} is not an exclusion list ({reason}); it is CSV with the columns {', '.join(_READ)}"
         ) from None
+    for place, column in enumerate(("dataset", "split")):
+        table = table.set_column(place, column, pc.utf8_trim_whitespace(table[column]))
+    return table

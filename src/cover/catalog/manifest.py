@@ -14,8 +14,9 @@ import hashlib
 import io
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,39 +27,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from cover.catalog.manifest_file import ManifestFile, Stamp, with_absent_columns
+from cover.catalog.manifest_rules import SCHEMA, Metadata, check_rows, check_unique, without_impossible
 from cover.catalog.suffixes import Kind
 from cover.errors import ManifestError
-from cover.whole_files import whole_file
-
-SCHEMA = pa.schema(
-    [
-        pa.field("sample_id", pa.string(), nullable=False),
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("offset", pa.int64()),
-        pa.field("length", pa.int64()),
-        pa.field("label", pa.int32(), nullable=False),
-        pa.field("start_seconds", pa.float64()),
-        pa.field("end_seconds", pa.float64()),
-        pa.field("num_frames", pa.int64()),
-        pa.field("fps", pa.float64()),
-        pa.field("duration_seconds", pa.float64()),
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-        pa.field("rotation", pa.int32()),
-        pa.field("source_id", pa.string()),
-        pa.field("source_start_seconds", pa.float64()),
-        pa.field("source_end_seconds", pa.float64()),
-        pa.field("readable", pa.bool_()),
-        pa.field("reason", pa.string()),
-    ]
-)
 
 # What a sample *is*.
 _IDENTITY = ["sample_id", "path", "offset", "length", "label", "start_seconds", "end_seconds"]
 
 FINDINGS = ("num_frames", "fps", "duration_seconds", "width", "height", "rotation", "readable", "reason")
 """The columns about a sample's file that a check of the files fills in or corrects; they are not part of the digest."""
-_METADATA_KEY = b"cover"
 
 
 @dataclass(frozen=True)
@@ -111,66 +89,87 @@ class Manifest:
     """
 
     def __init__(
-        self, path: Path, table: pa.Table, metadata: Mapping[str, Any], rows: npt.NDArray[np.int64] | None = None
+        self,
+        file: ManifestFile,
+        *,
+        rows: npt.NDArray[np.int64] | None = None,
+        moves: Mapping[Path, Path] | None = None,
     ) -> None:
-        """rows: of the table that are samples here, in their order; None is all of them."""
-        self.path = path
-        self._table = table
-        self._metadata = metadata
+        """rows: of the file that are samples here, in their order; None is all of them. moves: as in `relocated`."""
+        self._file = file
         self._rows = rows
-        self.name: str = metadata["name"]
-        self.kind: Kind = metadata["kind"]
-        self.split: str = metadata["split"]
-        self.class_names: tuple[str, ...] = tuple(metadata["class_names"])
-        self.root: Path = path.parent / metadata["root"]
+        self._moves = dict(moves or {})
+        self.path = file.path
+        self.name: str = file.metadata.name
+        self.kind: Kind = file.metadata.kind
+        self.split: str = file.metadata.split
+        self.class_names: tuple[str, ...] = file.metadata.class_names
+        self.root: Path = self._root()
 
     @classmethod
     def open(cls, path: str | Path) -> Manifest:
         """Map the file at `path` into memory. Raises ManifestError when it is missing, no manifest, or damaged."""
-        path = Path(path).absolute()
-        if path.is_dir():
-            raise ManifestError(f"{path} is a folder, not a manifest; `cover index` writes manifests of folders")
-        if not path.is_file():
-            raise ManifestError(f"{path} does not exist; write it with `cover index`, or mend the path in the recipe")
-        try:
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            metadata = json.loads(table.schema.metadata[_METADATA_KEY])
-        except (pa.ArrowException, OSError, TypeError, KeyError, ValueError) as error:
-            raise ManifestError(f"{path} is not a manifest; write one with `cover index`") from error
-        table = _with_absent_columns(table)
-        if not table.schema.equals(SCHEMA):
-            raise ManifestError(f"{path} has other columns than this version's manifests; write it anew: `cover index`")
-        _check_labels(table, metadata["name"], metadata["class_names"])
-        return cls(path, table, metadata)
+        return cls(ManifestFile.open(Path(path).absolute()))
 
     def without(self, sample_ids: Iterable[str]) -> Manifest:
         """A view of the same file less these samples, in 8 bytes a row; ids that it does not have change nothing."""
         excluded = pc.is_in(self.table["sample_id"], value_set=pa.array(sample_ids, pa.string()))
         kept = np.flatnonzero(~excluded.to_numpy())
-        return Manifest(self.path, self._table, self._metadata, kept if self._rows is None else self._rows[kept])
+        return Manifest(self._file, rows=kept if self._rows is None else self._rows[kept], moves=self._moves)
+
+    def relocated(self, moves: Mapping[Path, Path]) -> Manifest:
+        """A view of the same file whose media are read from other places.
+
+        Args:
+            moves: Old folder → new folder, both absolute. Paths below an old folder are read below the new one; of
+                several old folders the innermost counts.
+        """
+        return Manifest(self._file, rows=self._rows, moves=self._moves | dict(moves))
+
+    def _root(self) -> Path:
+        """The stored root, or if it is gone, the folder at the same place relative to this manifest if there is one."""
+        metadata, folder = self._file.metadata, self.path.parent
+        stored = folder / metadata.root
+        moved = self._moved(stored)
+        if moved != stored or metadata.relative_root is None or os.path.isdir(stored):
+            return moved
+        beside = folder / metadata.relative_root
+        return self._moved(beside.resolve()) if os.path.isdir(beside) else stored
+
+    def _moved(self, path: Path) -> Path:
+        above = [old for old in self._moves if path.is_relative_to(old)]
+        if not above:
+            return path
+        innermost = max(above, key=lambda old: len(old.parts))
+        return self._moves[innermost] / path.relative_to(innermost)
+
+    def _row(self, values: Mapping[str, Any]) -> ManifestRow:
+        row = ManifestRow(**values, root=self.root)
+        if self._moves and row.path.startswith("/"):
+            return replace(row, path=str(self._moved(Path(row.path))))
+        return row
 
     @property
     def table(self) -> pa.Table:
         """The samples as a pyarrow Table, for work on whole columns: the mapped file, but a copy of a view's rows."""
-        return self._table if self._rows is None else self._table.take(self._rows)
+        return self._file.table if self._rows is None else self._file.table.take(self._rows)
 
     @property
     def num_excluded(self) -> int:
         """Samples of the file that this view leaves out."""
-        return int(self._table.num_rows) - len(self)
+        return int(self._file.table.num_rows) - len(self)
 
     def __len__(self) -> int:
-        return int(self._table.num_rows) if self._rows is None else len(self._rows)
+        return int(self._file.table.num_rows) if self._rows is None else len(self._rows)
 
     def __getitem__(self, index: int) -> ManifestRow:
         row = int(self._rows_of_file([index])[0])
-        values = {name: self._table[name][row].as_py() for name in SCHEMA.names}
-        return ManifestRow(**values, root=self.root)
+        return self._row({name: self._file.table[name][row].as_py() for name in SCHEMA.names})
 
     def rows(self, indices: Sequence[int]) -> list[ManifestRow]:
         """Several rows at once, which is faster than one by one. Raises IndexError, as for a single one."""
-        table = self._table.take(self._rows_of_file(indices))
-        return [ManifestRow(**values, root=self.root) for values in table.to_pylist()]
+        table = self._file.table.take(self._rows_of_file(indices))
+        return [self._row(values) for values in table.to_pylist()]
 
     def _rows_of_file(self, indices: Sequence[int]) -> npt.NDArray[np.int64]:
         """Where rows of this view are in the file. Raises IndexError."""
@@ -181,7 +180,7 @@ class Manifest:
 
     def __iter__(self) -> Iterator[ManifestRow]:
         for batch in self.table.to_batches(max_chunksize=4096):
-            yield from (ManifestRow(**values, root=self.root) for values in batch.to_pylist())
+            yield from map(self._row, batch.to_pylist())
 
     @property
     def labels(self) -> npt.NDArray[np.int32]:
@@ -200,7 +199,7 @@ class Manifest:
         return hasher.sha256.hexdigest()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self.path, self._rows)
+        return _reopened, (self.path, self._file.stamp, self._rows, self._moves)
 
     def __repr__(self) -> str:
         return f"Manifest({self.name} {self.split}: {len(self)} {self.kind}s, {len(self.class_names)} classes)"
@@ -220,48 +219,58 @@ def write_manifest(
 
     rows: rows, or columns: name → a value a row, of which nullable ones may be absent; a million rows are written some
     ten times as fast from columns.
-    root: folder that the rows' paths are relative to. A root inside the manifest's own folder is stored relative to
-    it, so that the two can move together.
+    root: folder that the rows' paths are relative to. It is stored relative to the manifest's own folder as well, so
+    that the two can move together.
 
     Raises ManifestError for no rows, a label outside `class_names`, a sample id or class name that occurs twice, a
-    missing value, and a file name that is not UTF-8.
+    missing value, a value out of bounds such as a time before 0, names with control characters, and files whose names
+    are not UTF-8. Findings out of bounds are left unknown, with a warning.
     """
     path = Path(path).absolute()
+    root, folder = Path(root).resolve(), path.parent.resolve()
+    relative_root = os.path.relpath(root, folder)
+    metadata = Metadata.of(
+        {
+            "name": name,
+            "kind": kind,
+            "split": split,
+            "class_names": list(class_names),
+            "root": relative_root if root.is_relative_to(folder) else str(root),
+            "relative_root": relative_root,
+        },
+        str(path),
+    )
     table = _table(rows, name)
-    _check_labels(table, name, class_names)
-    _check_unique(f"sample ids of {name}", table["sample_id"])
-    _check_unique(f"class names of {name}", pa.chunked_array([list(class_names)], pa.string()))
-    root = Path(root).resolve()
-    folder = path.parent.resolve()
-    stored_root = str(root.relative_to(folder) if root.is_relative_to(folder) else root)
-    metadata = {"name": name, "kind": kind, "split": split, "class_names": list(class_names), "root": stored_root}
-    return _save(path, table.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()}))
+    check_unique(f"sample ids of {name}", table["sample_id"])
+    return _write(path, table, metadata)
 
 
 def write_findings(manifest: Manifest, findings: Mapping[str, Sequence[Any]]) -> Manifest:
     """Replace columns of `manifest`'s file by what a check of its media found, and open it anew; the digest stays.
 
     findings: any of FINDINGS → a value a row, in the rows' order; None is null. The other columns keep what they have.
-    The file is replaced whole or not at all, and who has the old one mapped goes on reading that.
+    The file is replaced whole or not at all; processes that have the old one mapped keep reading it.
+
+    Raises ManifestError if the file has been replaced since `manifest` was opened.
     """
     if others := findings.keys() - set(FINDINGS):
         raise ValueError(f"{', '.join(sorted(others))} is no finding; findings are {', '.join(FINDINGS)}")
+    ManifestFile.open_again(manifest.path, manifest._file.stamp)
     table = manifest.table
     for column, values in findings.items():
         field = SCHEMA.field(column)
         table = table.set_column(SCHEMA.get_field_index(column), field, pa.array(values, field.type))
-    return _save(manifest.path, table)
+    return _write(manifest.path, table, manifest._file.metadata)
 
 
-def _save(path: Path, table: pa.Table) -> Manifest:
-    with whole_file(path) as unfinished, pa.ipc.new_file(unfinished, table.schema) as writer:
-        writer.write_table(table)
-    return Manifest.open(path)
+def _write(path: Path, table: pa.Table, metadata: Metadata) -> Manifest:
+    table = without_impossible(table, FINDINGS, metadata.name)
+    check_rows(table, len(metadata.class_names), metadata.name)
+    return Manifest(ManifestFile.write(path, table, metadata))
 
 
-def _reopened(path: Path, rows: npt.NDArray[np.int64] | None) -> Manifest:
-    whole = Manifest.open(path)
-    return Manifest(path, whole._table, whole._metadata, rows)
+def _reopened(path: Path, stamp: Stamp, rows: npt.NDArray[np.int64] | None, moves: Mapping[Path, Path]) -> Manifest:
+    return Manifest(ManifestFile.open_again(path, stamp), rows=rows, moves=moves)
 
 
 class _HashingFile(io.RawIOBase):
@@ -283,11 +292,9 @@ def _table(rows: Iterable[ManifestRow | Mapping[str, Any]] | Mapping[str, Sequen
         table = _from_columns(rows) if isinstance(rows, Mapping) else _from_rows(rows)
     except UnicodeEncodeError as error:
         raise ManifestError(f"{error.object!r} in {name} is not UTF-8; rename the file") from error
-    if not len(table):
-        raise ManifestError(f"{name} has no samples; a manifest takes at least one")
-    for column in ("sample_id", "path", "label"):
-        if table[column].null_count:
-            raise ManifestError(f"a sample of {name} has no {column}; every sample takes one")
+    except (pa.ArrowException, OverflowError) as error:  # not a number, or too large for its column
+        reason = " ".join(str(error).split())
+        raise ManifestError(f"{name} has a value of the wrong kind ({reason}); correct it and index again") from error
     return table
 
 
@@ -301,31 +308,4 @@ def _from_rows(rows: Iterable[ManifestRow | Mapping[str, Any]]) -> pa.Table:
 
 def _from_columns(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
     fields = [field for field in SCHEMA if field.name in columns]
-    return _with_absent_columns(pa.table([pa.array(columns[f.name], f.type) for f in fields], schema=pa.schema(fields)))
-
-
-def _with_absent_columns(table: pa.Table) -> pa.Table:
-    """`table` with a column of nulls for each nullable column of SCHEMA that it lacks, as older manifests do."""
-    for place, field in enumerate(SCHEMA):
-        if field.nullable and field.name not in table.column_names:
-            table = table.add_column(min(place, table.num_columns), field, pa.nulls(len(table), field.type))
-    return table
-
-
-def _check_labels(table: pa.Table, name: str, class_names: Sequence[str]) -> None:
-    labels = table["label"].to_numpy()
-    outside = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
-    if len(outside):
-        row = int(outside[0])
-        raise ManifestError(
-            f"label {labels[row]} of {name}'s sample {table['sample_id'][row]} is outside its {len(class_names)} "
-            f"classes; labels are 0 to {len(class_names) - 1}: mend the label or the class list"
-        )
-
-
-def _check_unique(what: str, values: pa.ChunkedArray) -> None:
-    if pc.count_distinct(values).as_py() == len(values):
-        return
-    counts = values.value_counts()
-    twice = next(count["values"] for count in counts if count["counts"].as_py() > 1)
-    raise ManifestError(f"{twice} occurs more than once among the {what}; each must be there once")
+    return with_absent_columns(pa.table([pa.array(columns[f.name], f.type) for f in fields], schema=pa.schema(fields)))

@@ -35,7 +35,9 @@ def predict_command(
     frame_folders: Annotated[
         bool, typer.Option("--frame-folders", help="A folder that holds images is one video, of these frames.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="A .csv, .json, .jsonl or .parquet file to write.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A .csv, .json, .jsonl or .parquet file to write; CSV holds names as they are.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Print the top classes of every head for videos and images.
@@ -92,7 +94,9 @@ def timeline_command(
     head: Heads = None,
     top: Annotated[int, typer.Option(min=1, help="Classes of a head at a time.")] = 1,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least probability of a class.")] = 0.0,
-    out: Annotated[Path | None, typer.Option(help="A .csv, .json, .srt or .vtt file to write.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A .csv, .json, .srt or .vtt file to write; CSV holds names as they are.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="A .png, .svg or .pdf file to draw.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:

@@ -20,7 +20,11 @@ def serve_command(
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is every one of the machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 8000,
     token: Annotated[str | None, typer.Option(envvar="COVER_TOKEN", help="That requests must bring.")] = None,
-    queue: Annotated[int, typer.Option(min=1, help="Uploads in progress; further ones get 429.")] = 32,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="Another name it is reached by, such as a proxy's; may be repeated.")
+    ] = None,
+    queue: Annotated[int, typer.Option(min=1, help="Uploads in progress; further ones wait for their turn.")] = 32,
+    waiting: Annotated[int, typer.Option(min=0, help="Uploads that wait for their turn; further ones get 429.")] = 128,
     processes: Annotated[int, typer.Option(min=1, help="That decode uploads.")] = 2,
     max_mebibytes: Annotated[int, typer.Option(min=1, help="Of an upload.")] = _LIMITS.max_bytes // MEBIBYTE,
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Of a video.")] = _LIMITS.max_seconds,
@@ -32,6 +36,7 @@ def serve_command(
 ) -> None:
     """Answer for videos and images on a page and over HTTP, until Ctrl-C."""
     try:
+        from cover.serving.hosts import AllowedHosts
         from cover.serving.server import Settings, serve
     except ModuleNotFoundError as error:
         raise CoverError(f"{error.name} is not installed; pip install 'cover-video[serve]'") from error
@@ -45,4 +50,5 @@ def serve_command(
         decode_bytes=decode_mebibytes * MEBIBYTE,
     )
     report = partial(console().print, soft_wrap=True, markup=False, highlight=False)
-    serve(run, Settings(host, port, token, queue, processes, limits), report)
+    hosts = AllowedHosts(host, allowed_host or ())
+    serve(run, Settings(host, port, hosts, token, queue, waiting, processes, limits), report)

@@ -4,6 +4,9 @@
 .jsonl     the same, an object a line
 .csv       file, kind, head, rank, class, probability: a row a class
 .parquet   the same columns
+
+Names stand in CSV as they are, also where a spreadsheet would take them for formulas (=, +, -, @): an escaped name
+would not be the name of the file or class any more.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Timelines for people, players and programs.
 
-.csv     head, start_seconds, end_seconds, label, score: a row a segment
+.csv     head, start_seconds, end_seconds, label, score: a row a segment; names as they are, as in formats.py
 .json    {"file", "duration_seconds", "window_seconds", "stride_seconds", "heads": {head: [a segment, …]}}
 .srt     subtitles, a cue a segment
 .vtt     WebVTT, likewise

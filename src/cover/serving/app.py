@@ -24,14 +24,17 @@ from cover.serving.bodies import (
     TimelineBody,
 )
 from cover.serving.gate import Gate
+from cover.serving.hosts import AllowedHosts
 from cover.serving.limits import Refused
 from cover.serving.metrics import Metrics
 from cover.serving.samples import Sample
 from cover.serving.service import Service
 
 PAGE = Path(__file__).parent / "page"
-REFUSALS = {400: "not a form, or an empty file", 401: "no token, or a wrong one", 408: "too slow", 413: "too large"}
-REFUSALS |= {415: "no known format", 422: "not to be decoded, or a wrong value", 429: "too many; see Retry-After"}
+REFUSALS = {400: "not a form, or an empty file", 401: "no token, or a wrong one", 403: "a page of another site"}
+REFUSALS |= {408: "too slow", 413: "too large", 415: "no known format", 421: "another host's name"}
+REFUSALS |= {422: "not to be decoded, or a wrong value", 429: "too many; see Retry-After"}
+_HOW_TO_SEND = "send a whole file as `curl -F file=@FILE` does"
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": text} for status, text in REFUSALS.items()
 }
@@ -42,12 +45,25 @@ Top = Annotated[int, Query(ge=1, le=1000, description="Classes of each head.")]
 
 
 def create_app(
-    service: Service, samples: list[Sample], metrics: Metrics, *, token: str | None, max_uploads: int
+    service: Service,
+    samples: list[Sample],
+    metrics: Metrics,
+    *,
+    hosts: AllowedHosts,
+    token: str | None,
+    max_uploads: int,
+    max_waiting: int,
 ) -> FastAPI:
     """Arguments as in Gate. What a request may be refused for is one line of JSON, {"error": …}."""
     app = FastAPI(title="cover serve", version=__version__, docs_url=None, redoc_url=None, responses=_RESPONSES)
     app.add_middleware(
-        Gate, limits=service.limits, max_uploads=max_uploads, token=token, metrics=metrics
+        Gate,
+        limits=service.limits,
+        hosts=hosts,
+        token=token,
+        max_uploads=max_uploads,
+        max_waiting=max_waiting,
+        metrics=metrics,
     )  # outermost but for starlette's own, which answers what is a bug
     _add_answers(app, service)
     _add_facts(app, service, samples, metrics)
@@ -164,11 +180,16 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, raised: RequestValidationError) -> JSONResponse:
         first = raised.errors()[0]
+        if first["loc"] == ("body", "file"):
+            return error(422, f"there is no file in the field file of a form; {_HOW_TO_SEND}")
         return error(422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, raised: HTTPException) -> JSONResponse:
-        return error(raised.status_code, str(raised.detail), dict(raised.headers or {}))
+        reason = str(raised.detail)
+        if raised.status_code == 400:  # of starlette, which parses forms
+            reason = f"the form cannot be read ({reason.rstrip('.')}); {_HOW_TO_SEND}"
+        return error(raised.status_code, reason, dict(raised.headers or {}))
 
     @app.exception_handler(Exception)
     async def bug(_: Request, raised: Exception) -> JSONResponse:

@@ -6,6 +6,7 @@ All of it is settled before a body is read, or while it comes in, so that what i
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -15,33 +16,54 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cover.serving.hosts import AllowedHosts
 from cover.serving.limits import Limits, Refusal
 from cover.serving.metrics import Metrics
 
 OPEN_PATHS = {"/", "/page.css", "/page.js", "/healthz"}
 """What needs no token."""
-RETRY_AFTER_SECONDS = 1
+_NEWEST = 0.1
+"""Weight of the newest upload in the mean time that an upload takes."""
 
 
 class Gate:
-    """ASGI middleware: token, back-pressure, sizes, and metrics of what comes and goes.
+    """ASGI middleware: hosts, token, back-pressure, sizes, and metrics of what comes and goes.
 
-    token: that requests bring as `Authorization: Bearer` or `X-Token`; none is needed if it is None.
-    max_uploads: that are in progress at a time; further ones are told to come again.
+    Args:
+        hosts: The names that the server answers to.
+        token: Requests bring it as `Authorization: Bearer` or `X-Token`; None needs no token.
+        max_uploads: Uploads in progress at a time.
+        max_waiting: Uploads that wait for a place, in the order in which they came. Nothing of them is read yet.
+            Further ones are told to come again.
     """
 
-    def __init__(self, app: ASGIApp, *, limits: Limits, max_uploads: int, token: str | None, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limits: Limits,
+        hosts: AllowedHosts,
+        token: str | None,
+        max_uploads: int,
+        max_waiting: int,
+        metrics: Metrics,
+    ) -> None:
         self._app = app
         self._limits = limits
-        self._max_uploads = max_uploads
+        self._hosts = hosts
         self._token = token
+        self._max_uploads, self._max_waiting = max_uploads, max_waiting
+        self._places = asyncio.Semaphore(max_uploads)  # which wakes those that wait in their order
+        self._num_waiting = 0
+        self._upload_seconds = 1.0
         self._metrics = metrics
-        self._num_uploads = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # uvicorn keeps the scope that it made, and sends no body
         began, status = time.monotonic(), 500
 
         async def send_and_note(message: Message) -> None:
@@ -52,7 +74,7 @@ class Gate:
 
         try:
             if refusal := self._refusal(scope):
-                await _answer(refusal)(scope, receive, send_and_note)
+                await self._answer(refusal)(scope, receive, send_and_note)
             elif scope["method"] == "POST":
                 await self._upload(scope, receive, send_and_note)
             else:
@@ -64,27 +86,44 @@ class Gate:
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
+        if refusal := self._hosts.refusal(scope["method"], headers):
+            return refusal
         if self._token is not None and scope["path"] not in OPEN_PATHS:
             given = headers.get("x-token") or headers.get("authorization", "").removeprefix("Bearer ")
             if not secrets.compare_digest(given.encode(), self._token.encode()):
                 return Refusal(401, "this needs a token; send it as Authorization: Bearer TOKEN")
         if scope["method"] != "POST":
             return None
-        if self._num_uploads >= self._max_uploads:
-            return Refusal(429, f"{self._num_uploads} uploads are in progress; come again in {RETRY_AFTER_SECONDS} s")
+        if self._places.locked() and self._num_waiting >= self._max_waiting:
+            seconds = self._retry_after_seconds()
+            return Refusal(429, f"{self._max_uploads + self._num_waiting} uploads are ahead; come again in {seconds} s")
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._limits.max_bytes:
             return self._too_large()
         return None
 
+    def _retry_after_seconds(self) -> int:
+        """Time until all that wait now have had their turn, at the pace of the last uploads; a minute at most."""
+        return math.ceil(min((self._num_waiting + 1) * self._upload_seconds / self._max_uploads, 60))
+
+    def _answer(self, refusal: Refusal) -> JSONResponse:
+        headers = {429: {"Retry-After": str(self._retry_after_seconds())}, 401: {"WWW-Authenticate": "Bearer"}}
+        return JSONResponse({"error": refusal.reason}, refusal.status, headers.get(refusal.status))
+
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._num_uploads += 1
-        self._metrics.in_progress.inc()
+        self._num_waiting += 1
         try:
-            await self._app(scope, self._limited(receive), send)
+            with self._metrics.waiting.track_inprogress():
+                await self._places.acquire()
         finally:
-            self._num_uploads -= 1
-            self._metrics.in_progress.dec()
+            self._num_waiting -= 1
+        began = time.monotonic()
+        try:
+            with self._metrics.in_progress.track_inprogress():
+                await self._app(scope, self._limited(receive), send)
+        finally:
+            self._places.release()
+            self._upload_seconds += _NEWEST * (time.monotonic() - began - self._upload_seconds)
 
     def _limited(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
         """`receive`, as long as the body is not too large and not too slow."""
@@ -110,8 +149,3 @@ class Gate:
 
     def _too_large(self) -> Refusal:
         return Refusal(413, f"the upload has more than {self._limits.max_bytes:,} bytes; send a smaller file")
-
-
-def _answer(refusal: Refusal) -> JSONResponse:
-    headers = {429: {"Retry-After": str(RETRY_AFTER_SECONDS)}, 401: {"WWW-Authenticate": "Bearer"}}
-    return JSONResponse({"error": refusal.reason}, refusal.status, headers.get(refusal.status))

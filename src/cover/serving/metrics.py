@@ -14,6 +14,7 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self.requests = Counter("cover_requests", "Requests answered.", ["path", "status"], registry=registry)
         self.seconds = Histogram("cover_request_seconds", "From head to end of an answer.", ["path"], registry=registry)
+        self.waiting = Gauge("cover_uploads_waiting", "Uploads that wait for their turn.", registry=registry)
         self.in_progress = Gauge("cover_uploads_in_progress", "Uploads not answered yet.", registry=registry)
         self.batch_clips = Histogram("cover_batch_clips", "Clips a forward pass.", buckets=_CLIPS, registry=registry)
 

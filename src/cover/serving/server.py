@@ -14,6 +14,7 @@ import uvicorn
 
 from cover.errors import CoverError
 from cover.serving.app import create_app
+from cover.serving.hosts import AllowedHosts
 from cover.serving.limits import Limits
 from cover.serving.metrics import Metrics
 from cover.serving.samples import samples_of
@@ -23,12 +24,14 @@ from cover.trained import TrainedRun
 
 @dataclass(frozen=True)
 class Settings:
-    """Of a server. port: 0 is any that is free. token, max_uploads: as in Gate. num_processes: that decode."""
+    """Of a server. port: 0 is any that is free. hosts, token, max_…: as in Gate. num_processes: that decode."""
 
     host: str
     port: int
+    hosts: AllowedHosts
     token: str | None
     max_uploads: int
+    max_waiting: int
     num_processes: int
     limits: Limits
 
@@ -53,9 +56,23 @@ def serve(run: Path, settings: Settings, report: Callable[[str], None]) -> None:
         ) as service,
     ):
         samples = samples_of(service.trained, report)
-        app = create_app(service, samples, metrics, token=settings.token, max_uploads=settings.max_uploads)
+        app = create_app(
+            service,
+            samples,
+            metrics,
+            hosts=settings.hosts,
+            token=settings.token,
+            max_uploads=settings.max_uploads,
+            max_waiting=settings.max_waiting,
+        )
         report(f"serving {run} at http://{_shown(settings.host)}:{listener.getsockname()[1]}; Ctrl-C ends it")
-        config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=10)
+        config = uvicorn.Config(
+            app,
+            http="h11",  # which refuses heads that are too large or have two hosts
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=10,
+        )
         uvicorn.Server(config).run([listener])
 
 
