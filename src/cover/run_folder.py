@@ -7,27 +7,22 @@ RUN/manifests.json    {dataset: {split: {path, digest, num_samples}}}, as they w
 from __future__ import annotations
 
 import json
-import logging
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from cover.catalog.manifest import Manifest
+from cover.catalog.manifest import Manifest, Moves, moved_path
 from cover.errors import CheckpointError, CoverError
 from cover.recipe import Recipe, read_recipe
 from cover.text_files import read_json
 from cover.whole_files import write_whole
 
-logger = logging.getLogger(__name__)
-
 RECIPE_FILE, MANIFESTS_FILE = "recipe.toml", "manifests.json"
 SPLITS = ("train", "val", "test")
-
-Moves = Sequence[tuple[Path, Path]]
-"""Pairs (OLD, NEW): what was below the folder OLD lies below NEW now."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ class RunFolder:
     """
 
     path: Path
-    moves: Moves = ()
+    moves: Moves = field(default_factory=dict)
     allow_changed_data: bool = False
 
     def write(self, recipe: Recipe, manifests: Mapping[str, Mapping[str, Manifest]]) -> None:
@@ -100,7 +95,8 @@ class RunFolder:
                 "recipe.toml"
             )
         record = self._records().get(dataset, {}).get(split)
-        places = [self._moved(path), *([self._moved(Path(record.path))] if record else [])]
+        recorded = [Path(record.path)] if record else []
+        places = [moved_path(place.absolute(), self.moves) for place in (path, *recorded)]
         place = next((place for place in places if place.exists()), None)
         if place is None:
             tried = " nor ".join(map(str, dict.fromkeys(places)))
@@ -108,7 +104,7 @@ class RunFolder:
                 f"the {split} manifest of {dataset} is not at {tried}; if the data have moved, pass --data OLD=NEW"
                 f"{self._hint()}"
             )
-        manifest = Manifest.open(place)
+        manifest = Manifest.open(place).relocated(self.moves)
         if record and not self.allow_changed_data:
             self._check_digest(manifest, record, f"{split} manifest of {dataset}")
         return manifest
@@ -142,9 +138,6 @@ class RunFolder:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise CheckpointError(f"{file} is damaged ({reason}); restore it from a copy of the run") from None
 
-    def _moved(self, path: Path) -> Path:
-        return next((new / path.relative_to(old) for old, new in self.moves if path.is_relative_to(old)), path)
-
     def _hint(self) -> str:
         if not self.is_old:
             return ""
@@ -155,10 +148,10 @@ class RunFolder:
 
 def parse_moves(texts: Sequence[str]) -> Moves:
     """The moves of --data OLD=NEW. Raises CoverError for a text that is not of this form."""
-    moves = []
+    moves = {}
     for text in texts:
         old, equals, new = text.partition("=")
         if not (old and equals and new):
             raise CoverError(f"--data {text!r} is not of the form OLD=NEW; write --data /old/folder=/new/folder")
-        moves.append((Path(old).absolute(), Path(new).absolute()))
+        moves[Path(os.path.abspath(old))] = Path(os.path.abspath(new))
     return moves

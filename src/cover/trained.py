@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from cover.catalog.manifest import Manifest
+from cover.catalog.manifest import Manifest, Moves
 from cover.errors import CheckpointError
 from cover.evaluation.classes import RunPair
 from cover.evaluation.comparison import compare
@@ -36,7 +36,7 @@ from cover.models.packing import pack
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import find_checkpoint, load_model
 from cover.recipe import Recipe
-from cover.run_folder import RECIPE_FILE, Moves, RunFolder
+from cover.run_folder import RECIPE_FILE, RunFolder
 from cover.whole_files import write_whole
 
 NUM_STRIPS = 3
@@ -54,19 +54,19 @@ class TrainedRun:
     device: torch.device
 
     @classmethod
-    def open(cls, path: Path, *, moves: Moves = (), allow_changed_data: bool = False) -> TrainedRun:
+    def open(cls, path: Path, *, moves: Moves | None = None, allow_changed_data: bool = False) -> TrainedRun:
         """Open a run on a GPU where there is one, on the CPU elsewhere.
 
         Args:
             path: A run, or one of its checkpoints.
-            moves: Folders of the run's data that lie elsewhere now: pairs (OLD, NEW).
+            moves: Old folder → new folder, for data that have moved since training.
             allow_changed_data: Accept manifests with other samples than those that the run was trained with.
 
         Raises:
             CheckpointError: There is no run, or it is damaged.
         """
         checkpoint = find_checkpoint(path)
-        source = RunFolder(checkpoint.parent.parent, moves, allow_changed_data)
+        source = RunFolder(checkpoint.parent.parent, moves or {}, allow_changed_data)
         if not source.is_run:
             raise CheckpointError(
                 f"{path} is no run: {source.path / RECIPE_FILE} is missing; give a folder that `cover train` has "

@@ -39,6 +39,19 @@ FINDINGS = ("num_frames", "fps", "duration_seconds", "width", "height", "rotatio
 """The columns about a sample's file that a check of the files fills in or corrects; they are not part of the digest."""
 
 
+Moves = Mapping[Path, Path]
+"""Old folder → new folder, both absolute: what was below an old folder lies below the new one now."""
+
+
+def moved_path(path: Path, moves: Moves) -> Path:
+    """Where an absolute path lies after the moves; of several old folders above it the innermost counts."""
+    above = [old for old in moves if path.is_relative_to(old)]
+    if not above:
+        return path
+    innermost = max(above, key=lambda old: len(old.parts))
+    return moves[innermost] / path.relative_to(innermost)
+
+
 @dataclass(frozen=True)
 class ManifestRow:
     """One sample. Null columns are None.
@@ -93,7 +106,7 @@ class Manifest:
         file: ManifestFile,
         *,
         rows: npt.NDArray[np.int64] | None = None,
-        moves: Mapping[Path, Path] | None = None,
+        moves: Moves | None = None,
     ) -> None:
         """rows: of the file that are samples here, in their order; None is all of them. moves: as in `relocated`."""
         self._file = file
@@ -117,36 +130,24 @@ class Manifest:
         kept = np.flatnonzero(~excluded.to_numpy())
         return Manifest(self._file, rows=kept if self._rows is None else self._rows[kept], moves=self._moves)
 
-    def relocated(self, moves: Mapping[Path, Path]) -> Manifest:
-        """A view of the same file whose media are read from other places.
-
-        Args:
-            moves: Old folder → new folder, both absolute. Paths below an old folder are read below the new one; of
-                several old folders the innermost counts.
-        """
+    def relocated(self, moves: Moves) -> Manifest:
+        """A view of the same file whose media are read from other places."""
         return Manifest(self._file, rows=self._rows, moves=self._moves | dict(moves))
 
     def _root(self) -> Path:
         """The stored root, or if it is gone, the folder at the same place relative to this manifest if there is one."""
         metadata, folder = self._file.metadata, self.path.parent
         stored = folder / metadata.root
-        moved = self._moved(stored)
+        moved = moved_path(stored, self._moves)
         if moved != stored or metadata.relative_root is None or os.path.isdir(stored):
             return moved
         beside = folder / metadata.relative_root
-        return self._moved(beside.resolve()) if os.path.isdir(beside) else stored
-
-    def _moved(self, path: Path) -> Path:
-        above = [old for old in self._moves if path.is_relative_to(old)]
-        if not above:
-            return path
-        innermost = max(above, key=lambda old: len(old.parts))
-        return self._moves[innermost] / path.relative_to(innermost)
+        return moved_path(beside.resolve(), self._moves) if os.path.isdir(beside) else stored
 
     def _row(self, values: Mapping[str, Any]) -> ManifestRow:
         row = ManifestRow(**values, root=self.root)
         if self._moves and row.path.startswith("/"):
-            return replace(row, path=str(self._moved(Path(row.path))))
+            return replace(row, path=str(moved_path(Path(row.path), self._moves)))
         return row
 
     @property
@@ -269,7 +270,7 @@ def _write(path: Path, table: pa.Table, metadata: Metadata) -> Manifest:
     return Manifest(ManifestFile.write(path, table, metadata))
 
 
-def _reopened(path: Path, stamp: Stamp, rows: npt.NDArray[np.int64] | None, moves: Mapping[Path, Path]) -> Manifest:
+def _reopened(path: Path, stamp: Stamp, rows: npt.NDArray[np.int64] | None, moves: Moves) -> Manifest:
     return Manifest(ManifestFile.open_again(path, stamp), rows=rows, moves=moves)
 
 
