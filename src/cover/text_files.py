@@ -11,6 +11,9 @@ from typing import Any
 MAX_BYTES = 2**26
 """Largest text file that is read, 64 MiB. The class names of ImageNet-21k take 1 MiB."""
 
+_CHUNK_BYTES = 2**20
+"""Read at a time: asked for max_bytes at once, Python sets as much memory aside for the smallest file."""
+
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -51,7 +54,9 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
         kind = stat.S_IFMT(os.fstat(file.fileno()).st_mode)
         if kind in _KINDS:
             raise ValueError(f"it is {_KINDS[kind]}, not a file")
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise ValueError(f"it is larger than {max_bytes:,} bytes")
-    return content
+        content = bytearray()
+        while chunk := file.read(_CHUNK_BYTES):
+            content += chunk
+            if len(content) > max_bytes:
+                raise ValueError(f"it is larger than {max_bytes:,} bytes")
+    return bytes(content)
