@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -48,6 +46,7 @@ def test_every_sample_counts_once_whatever_the_batches(video_manifest: Manifest)
         assert result.top1 == pytest.approx(0.5)  # all rise, half of them are of class 0
         assert predicted(result) == [0] * 6
         assert (result.chance, result.views, result.split, result.num_frames) == (0.5, "1x3", "train", 4)
+        assert (result.image_size_px, result.manifest_digest) == (32, video_manifest.digest)
 
 
 def test_reversal_turns_pair_accuracy_round(video_manifest: Manifest) -> None:
