@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.run.tiny import quiet
 from tests.terminal import Cover, terminal
 
 from cover.catalog.folder import index_folder
@@ -16,7 +17,6 @@ from cover.evaluation.record import load_records
 from cover.recipe import parse_recipe
 from cover.run import train
 from cover.trained import TrainedRun
-from tests.run.tiny import quiet
 
 WriteMedia = Callable[..., Path]
 
@@ -28,7 +28,7 @@ SPLITS = {
 }
 SETTINGS: dict[str, Any] = {
     "policy": "cotrain",
-    "model": {"variant": "timesformer_tiny", "depth": 1, "width": 32, "num_heads": 2, "num_frames": 2, "image_size": 32},
+    "model": {"variant": "timesformer_tiny", "depth": 1, "width": 32, "num_heads": 2, "image_size": 32},
     "data": {"batch_size": 4, "num_workers": 0},
     "training": {"max_steps": 2, "save_every": 1, "evaluate_every_epochs": 100},
 }

@@ -83,6 +83,7 @@ def test_files_of_older_versions_are_read(tmp_path: Path) -> None:
     assert oldest.confusion == ((1, 1), (0, 1)) and oldest.checkpoint == "step-20"
     older = read(tmp_path, OLD | {"predictions": PREDICTIONS})
     assert older.predictions == Predictions(("in/0", "in/1", "out/0"), (0, 0, 1), (0, 1, 1), (0.9, 0.6, 1.0))
+    assert older.confusion is None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -86,8 +86,8 @@ class DatasetResult(EvaluationKey):
         over the num_pair_samples clips whose class is in a pair; chance is 1/2. None without pairs.
     finished: when, in UTC, as "2025-01-31T12:00:00+00:00"; "" in files of older versions.
     predictions: None in files of a version that did not keep them; these have `confusion` instead.
-    confusion: [true class][predicted class] counts. Only read: it grows with the square of the number of classes, and
-        `predictions` say the same.
+    confusion: [true class][predicted class] counts, where there are no predictions, which say the same. It grows with
+        the square of the number of classes, so it is only read.
     """
 
     kind: Kind
@@ -132,7 +132,7 @@ def read_result(file: Path) -> DatasetResult:
     try:
         result = _RESULT.validate_json(read_text(file, max_bytes=MAX_RESULT_BYTES), strict=True)
         _check(result)
-        return result
+        return replace(result, confusion=None) if result.predictions else result
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         reason = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
