@@ -80,7 +80,7 @@ class TrainedRun:
     def manifest(self, dataset: str, split: str) -> Manifest:
         """The manifest of a dataset's split. Raises CheckpointError where the recipe names none."""
         if split not in self.splits(dataset):
-            raise CheckpointError(f"{self.folder} has no {split} manifest {self._choose_another({dataset})}")
+            raise CheckpointError(f"{self.folder} has no {split} manifest {self._choose_another([dataset])}")
         path: Path = getattr(self.recipe.datasets[dataset], split)
         manifest = Manifest.open(path)
         if manifest.class_names != self.model.config.heads[dataset]:
@@ -98,8 +98,9 @@ class TrainedRun:
         present = [name for name in splits if split in splits[name]]
         if not present:
             raise CheckpointError(f"{self.folder} has no {split} manifest {self._choose_another(splits)}")
-        for name in splits.keys() - present:
-            logger.warning("%s is left out: it has no %s manifest, only %s", name, split, ", ".join(splits[name]))
+        for name in splits:
+            if name not in present:
+                logger.warning("%s is left out: it has no %s manifest, only %s", name, split, ", ".join(splits[name]))
         return {name: self.manifest(name, split) for name in present}
 
     def _choose_another(self, datasets: Iterable[str]) -> str:

@@ -185,7 +185,7 @@ def test_what_is_not_measured_alike_is_marked_everywhere(
 def test_names_of_any_length_and_with_markup_are_shown_as_they_are(
     make_run: MakeRun, make_result: MakeResult, tmp_path: Path
 ) -> None:
-    names = ('<script>alert(1)</script> & "quotes" {{ 7 * 7 }}', "[/] [red]" + 300 * "W")
+    names = ('<script>alert(1)</script> & "quotes" {{ 7 * 7 }}', "$\\frac{$ [/] [red]" + 300 * "W")
     dataset, run = "[bold]<b>moves</b>", "r" * 200
     results = [replace(make_result(dataset, top1), class_names=names) for top1 in (0.6, 0.5)]
     runs = [

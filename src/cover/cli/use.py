@@ -41,8 +41,8 @@ def evaluate(
 ) -> None:
     """Evaluate every head on its dataset; results are kept in RUN/evaluation.
 
-    Datasets without the split are left out. Exit code 0: all others were evaluated; 1: of some no sample could be
-    decoded; 2: a mistake in the call.
+    Datasets without the split are left out. Exit code 0: all others were evaluated; 1: some of them have no sample that
+    can be decoded; 2: none has, or the call is mistaken.
     """
     from cover.evaluation.terminal import results_table
     from cover.trained import TrainedRun

@@ -93,8 +93,8 @@ def confusion_figure(result: DatasetResult) -> str | None:
         return None
     num_rows, num_columns = shares.shape
     columns = names + [OTHERS] * (num_columns - num_rows)
-    size = 1.1 + _inches(columns) + (0.3 if num_rows <= MAX_NUMBERED_CLASSES else 0.19) * num_rows
     with mpl.rc_context(STYLE | {"axes.grid": False, "font.size": 8 if num_rows <= 24 else 6.5}):
+        size = 1.1 + _inches(columns) + (0.3 if num_rows <= MAX_NUMBERED_CLASSES else 0.19) * num_rows
         figure = Figure(figsize=(size + 0.9, size), layout="constrained")
         axes = figure.add_subplot()
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
@@ -117,8 +117,9 @@ def _confusion_shares(result: DatasetResult) -> tuple[list[str], Any]:
 
 
 def _inches(names: Sequence[str]) -> float:
-    """Length of the longest name beside an axis. A figure that has no room for it and the axes loses the axes."""
-    return max((TextPath((0, 0), name, size=STYLE["font.size"]).get_extents().width / 72 for name in names), default=0)
+    """Length of the longest name beside an axis, in the current style. A figure without room for it has no axes."""
+    size = mpl.rcParams["font.size"]
+    return max((TextPath((0, 0), name, size=size).get_extents().width / 72 for name in names), default=0)
 
 
 def _write_numbers(axes: Axes, shares: Any) -> None:

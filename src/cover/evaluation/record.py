@@ -60,10 +60,6 @@ class RunRecord:
         """Clips × crops by the recipe, "1x3"."""
         return f"{self.recipe.evaluation.num_clips}x{self.recipe.evaluation.num_crops}"
 
-    @property
-    def num_results(self) -> int:
-        return len(self.results)
-
     def result(self, dataset: str, split: str, order: FrameOrder = "normal") -> DatasetResult | None:
         """The evaluation to show: in normal order the one of the run's checkpoint with the recipe's views.
 
@@ -90,8 +86,9 @@ def load_records(runs: Sequence[Path]) -> list[RunRecord]:
     """
     given: dict[Path, Path] = {}
     for run in runs:
-        if given.setdefault(run.resolve(), run) is not run:
+        if run.resolve() in given:
             logger.warning("%s is given more than once; it is shown once", run)
+        given.setdefault(run.resolve(), run)
     names = [_name(run) for run in given]
     return [
         _load_record(run, name if names.count(name) == 1 else str(run))
