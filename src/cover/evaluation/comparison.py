@@ -23,7 +23,7 @@ class PolicyRow:
 
     standard: result of the run with policy "standard" trained on this dataset (the first such), named standard_run.
     others: run name -> result, for all other runs evaluated on it.
-    differences: what the numbers are not to be compared without, by run.
+    differences: settings in which the results are not alike, by run.
     """
 
     dataset: str
@@ -65,7 +65,7 @@ class PolicyRow:
 class OrderRow:
     """One run on one video dataset in several frame orders, `normal` among them.
 
-    differences: what the numbers are not to be compared without, by frame order.
+    differences: settings in which the results are not alike, by frame order.
     """
 
     dataset: str
@@ -119,7 +119,7 @@ class Comparison:
 
     @property
     def differences(self) -> list[Difference]:
-        """All that the numbers are not to be compared without."""
+        """The differences of all rows."""
         rows: list[PolicyRow | OrderRow] = [*self.policy_rows, *self.order_rows]
         return [difference for row in rows for difference in row.differences]
 

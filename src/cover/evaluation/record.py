@@ -28,7 +28,7 @@ class RunRecord:
     """The readable files of one run.
 
     path: the run, or one of its checkpoints, as the user named it. folder: of the run.
-    checkpoint: by folder name, the one that was named, or the one that uses of the run take.
+    checkpoint: folder name of the checkpoint that the user named, otherwise of the run's best one.
     recipe: the resolved recipe; recipe_text as written.
     mixture: one mapping a dataset, the rows of the table printed at start.
     training, validation: lines of metrics.jsonl.

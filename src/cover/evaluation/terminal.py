@@ -20,7 +20,7 @@ from cover.evaluation.result import DatasetResult
 
 NONE = "–"
 MARK = "*"
-"""Behind a number that is not to be compared without reading what is below the tables."""
+"""Stands behind a number that a line below the tables qualifies."""
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
