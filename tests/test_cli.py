@@ -227,12 +227,12 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ("evaluate moves", "moves holds no checkpoint; give the folder of a run that `cover train` has written"),
         ("evaluate runs/moves --reverse --shuffle", "--reverse, --shuffle and --single-frame exclude each other; "),
         ("evaluate runs/moves --dataset moves2", "runs/moves has no dataset 'moves2'; its datasets are moves"),
-        ("evaluate runs/moves --split val", "runs/moves has no val manifest of moves; choose another --split"),
+        ("evaluate runs/moves --split val", "runs/moves has no val manifest (moves has train, test); choose "),
         (
             "compare runs/moves moves",
             "moves holds no recipe.toml; give the folder of a run that `cover train` has written",
         ),
-        ("compare unevaluated --out new/a.html", "unevaluated has no results, nor any other run that is named; "),
+        ("compare unevaluated --out new/a.html", "unevaluated has no results in normal frame order; `cover evaluate`"),
         (
             "predict plain photo.jpg",
             "plain is no run: recipe.toml is missing; give a folder that `cover train` has ",

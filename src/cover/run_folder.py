@@ -76,24 +76,15 @@ class RunFolder:
         return not (self.path / MANIFESTS_FILE).exists()
 
     def open_manifest(self, recipe: Recipe, dataset: str, split: str) -> Manifest:
-        """Open a manifest of the run.
+        """Open a manifest that the recipe names.
 
         It is looked for relative to the run, then at its place of the time of training.
 
         Raises:
-            CheckpointError: The recipe does not name it, or it has other samples than at the time of training.
-            ManifestError: It is missing or damaged.
+            CheckpointError: It is missing, or it has other samples than at the time of training.
+            ManifestError: It is damaged.
         """
-        if dataset not in recipe.datasets:
-            raise CheckpointError(
-                f"{self.path} has no dataset {dataset!r}; its datasets are {', '.join(recipe.datasets)}"
-            )
-        path: Path | None = getattr(recipe.datasets[dataset], split)
-        if path is None:
-            raise CheckpointError(
-                f"{self.path} has no {split} manifest of {dataset}; choose another --split, or name one in its "
-                "recipe.toml"
-            )
+        path: Path = getattr(recipe.datasets[dataset], split)
         record = self._records().get(dataset, {}).get(split)
         recorded = [Path(record.path)] if record else []
         places = [moved_path(place.absolute(), self.moves) for place in (path, *recorded)]

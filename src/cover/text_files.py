@@ -11,6 +11,9 @@ from typing import Any, BinaryIO
 MAX_BYTES = 2**26
 """Largest text file that is read, 64 MiB. The class names of ImageNet-21k take 1 MiB."""
 
+_CHUNK_BYTES = 2**20
+"""Read at a time: asked for max_bytes at once, Python sets as much memory aside for the smallest file."""
+
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -46,11 +49,13 @@ def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
 
 def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     """Read a regular file. Raises OSError and ValueError as `read_text` does."""
+    content = bytearray()
     with open_regular(path) as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise ValueError(f"it is larger than {max_bytes:,} bytes")
-    return content
+        while chunk := file.read(_CHUNK_BYTES):
+            content += chunk
+            if len(content) > max_bytes:
+                raise ValueError(f"it is larger than {max_bytes:,} bytes")
+    return bytes(content)
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +20,10 @@ from cover.errors import CheckpointError
 from cover.evaluation.classes import RunPair
 from cover.evaluation.comparison import compare
 from cover.evaluation.comparison_json import comparison_json
-from cover.evaluation.evaluate import Predict, evaluate_dataset
+from cover.evaluation.evaluate import Predict, evaluate_dataset, evaluation_key
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.record import load_records
-from cover.evaluation.result import DatasetResult, result_file
+from cover.evaluation.result import DatasetResult
 from cover.evaluation.strips import Strip, frames_of, sample_strips
 from cover.evaluation.terminal import print_comparison
 from cover.inference.explain import Explanation, FileClip, explain_clip, label_of, read_file_clip
@@ -36,8 +37,10 @@ from cover.models.packing import pack
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import find_checkpoint, load_model
 from cover.recipe import Recipe
-from cover.run_folder import RECIPE_FILE, RunFolder
+from cover.run_folder import RECIPE_FILE, SPLITS, RunFolder
 from cover.whole_files import write_whole
+
+logger = logging.getLogger(__name__)
 
 NUM_STRIPS = 3
 """Sample clips of each dataset in a comparison."""
@@ -83,12 +86,21 @@ class TrainedRun:
         """The run folder."""
         return self.source.path
 
+    def splits(self, dataset: str) -> list[str]:
+        """The splits of a dataset that the recipe names. Raises CheckpointError for an unknown dataset."""
+        if dataset not in self.recipe.datasets:
+            heads = ", ".join(self.recipe.datasets)
+            raise CheckpointError(f"{self.folder} has no dataset {dataset!r}; its datasets are {heads}")
+        return [split for split in SPLITS if getattr(self.recipe.datasets[dataset], split)]
+
     def manifest(self, dataset: str, split: str) -> Manifest:
         """Open the manifest of a dataset's split.
 
         Raises:
             CheckpointError: The recipe names none, it is missing, or it is not the one of the time of training.
         """
+        if split not in self.splits(dataset):
+            raise CheckpointError(f"{self.folder} has no {split} manifest {self._choose_another([dataset])}")
         manifest = self.source.open_manifest(self.recipe, dataset, split)
         if manifest.class_names != self.model.config.heads[dataset]:
             raise CheckpointError(
@@ -96,6 +108,24 @@ class TrainedRun:
                 "training"
             )
         return manifest
+
+    def manifests(self, split: str, datasets: Sequence[str] = ()) -> dict[str, Manifest]:
+        """The manifests of a split, of `datasets` or of all. Datasets without one are left out and named in the log.
+
+        Raises CheckpointError for an unknown dataset, and where none of them has the split.
+        """
+        splits = {name: self.splits(name) for name in datasets or self.recipe.datasets}
+        present = [name for name in splits if split in splits[name]]
+        if not present:
+            raise CheckpointError(f"{self.folder} has no {split} manifest {self._choose_another(splits)}")
+        for name in splits:
+            if name not in present:
+                logger.warning("%s is left out: it has no %s manifest, only %s", name, split, ", ".join(splits[name]))
+        return {name: self.manifest(name, split) for name in present}
+
+    def _choose_another(self, datasets: Iterable[str]) -> str:
+        have = "; ".join(f"{name} has {', '.join(self.splits(name))}" for name in datasets)
+        return f"({have}); choose another --split, or name one in its recipe.toml"
 
     def evaluate(
         self,
@@ -133,9 +163,17 @@ class TrainedRun:
         return result
 
     def has_result(self, dataset: str, manifest: Manifest, order: FrameOrder) -> bool:
-        """Whether this checkpoint was evaluated so already."""
-        file = result_file(self.folder, dataset, manifest.split, order)
-        return file.exists() and DatasetResult.from_json(file.read_text()).checkpoint == self.checkpoint.name
+        """Whether this checkpoint was evaluated on these very samples in that order, with the recipe's views."""
+        views = self.recipe.evaluation
+        key = evaluation_key(
+            self.reader(dataset, manifest),
+            name=dataset,
+            num_clips=views.num_clips,
+            num_crops=views.num_crops,
+            order=order,
+            checkpoint=self.checkpoint.name,
+        )
+        return key.file(self.folder).exists()
 
     def class_names(self, heads: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
         """Of each of `heads`, or of every head, in label order. Raises CheckpointError for an unknown head."""
@@ -277,13 +315,12 @@ def compare_runs(
 
     comparison = compare(load_records(runs))
     if not comparison.policy_rows:
-        raise CheckpointError(
-            f"{runs[0]} has no results, nor any other run that is named; `cover evaluate` writes them"
-        )
+        others = ", nor any other run that is named" if len(comparison.records) > 1 else ""
+        raise CheckpointError(f"{runs[0]} has no results in normal frame order{others}; `cover evaluate` writes them")
     strips: dict[str, list[Strip]] = {}
     frames: dict[str, dict[str, NDArray[np.uint8]]] = {row.dataset: {} for row in comparison.policy_rows}
     for record in comparison.records:
-        run = TrainedRun.open(record.folder)
+        run = TrainedRun.open(record.path)
         strips[record.name] = run.strips("test", NUM_STRIPS)
         for pair in comparison.pairs_with(record.name):
             frames[pair.dataset] |= run.example_frames(pair)

@@ -20,6 +20,11 @@ def _result(
     pair_accuracy: float | None = None,
     num_samples: int = 100,
     predictions: bool = True,
+    views: str = "1x3",
+    checkpoint: str = "step-20",
+    image_size_px: int | None = 64,
+    manifest_digest: str | None = "3f2a9c01" * 8,
+    finished: str = "2025-01-31T12:00:00+00:00",
 ) -> DatasetResult:
     num_right = round(top1 * num_samples / 2)
     num_wrong = num_samples // 2 - num_right
@@ -29,7 +34,7 @@ def _result(
         kind="video",
         split=split,
         order=order,
-        views="1x3",
+        views=views,
         num_frames=8,
         num_samples=num_samples,
         num_unreadable=0,
@@ -39,9 +44,12 @@ def _result(
         pair_accuracy=pair_accuracy,
         num_pair_samples=num_samples if pair_accuracy is not None else 0,
         seconds=1.5,
-        checkpoint="step-20",
+        checkpoint=checkpoint,
+        image_size_px=image_size_px,
+        manifest_digest=manifest_digest,
+        finished=finished,
         class_names=("in < $1", "out > $2"),
-        confusion=confusion,
+        confusion=None if predictions else confusion,
         unreadable={},
         predictions=_predictions(confusion) if predictions else None,
     )
@@ -72,7 +80,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         run = tmp_path / name
         run.mkdir()
         model = 'variant = "timesformer_tiny"\nnum_frames = 8\nimage_size = 64\n'
-        tables = "".join(f'[datasets.{dataset}]\ntrain = "{dataset}.arrow"\n' for dataset in datasets)
+        tables = "".join(f'[datasets.{json.dumps(dataset)}]\ntrain = "train.arrow"\n' for dataset in datasets)
         (run / "recipe.toml").write_text(f'policy = "{policy}"\n[model]\n{model}{tables}')
         (run / "mixture.json").write_text(json.dumps([{"dataset": name, "num_clips": 1200} for name in datasets]))
         losses = {dataset: {"loss": 2.0, "top1": 0.3, "clips": 4, "unreadable": 0} for dataset in datasets}
@@ -82,6 +90,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         ]
         lines.append({"step": 20, "epoch": 2.0, "val": {dataset: {"top1": 0.4} for dataset in datasets}})
         (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (run / "best").write_text("step-20\n")
         for result in results:
             result.save(run)
         return run

@@ -34,3 +34,8 @@ def test_a_model_as_right_as_it_is_sure_has_no_error() -> None:
     assert len(calibration.bins) == 15
     assert calibration.expected_error == pytest.approx(0)
     assert calibration.overconfidence == pytest.approx(0)
+
+
+def test_one_class_is_always_sure_and_right() -> None:
+    calibration = calibrate(predictions((1.0, True), (1.0, True)))
+    assert (calibration.expected_error, calibration.overconfidence, calibration.bins[-1].num_samples) == (0, 0, 2)

@@ -75,5 +75,5 @@ def test_results_that_cannot_be_set_side_by_side_make_no_pair(make_result: MakeR
     result = make_result()
     assert pair_runs("a", result, "b", replace(result, predictions=None)) is None
     assert pair_runs("a", result, "b", replace(result, class_names=("other", "names"))) is None
-    elsewhere = Predictions(("another/0",), (0,), (0,), (0.8,))
-    assert pair_runs("a", result, "b", replace(result, predictions=elsewhere)) is None
+    for other in (Predictions(("another/0",), (0,), (0,), (0.8,)), Predictions(("0/0",), (1,), (0,), (0.8,))):
+        assert pair_runs("a", result, "b", replace(result, predictions=other)) is None, "of other samples, or labels"

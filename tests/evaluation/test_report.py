@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
+from torch.nn.functional import one_hot
 
 from cover.errors import CheckpointError
 from cover.evaluation.comparison import Comparison, compare
@@ -20,6 +23,7 @@ from cover.evaluation.record import load_records
 from cover.evaluation.report import write_report
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.strips import Strip
+from cover.evaluation.tally import Tally
 from cover.evaluation.terminal import print_comparison, results_table
 
 MakeRun = Callable[..., Path]
@@ -130,10 +134,6 @@ def test_a_result_of_an_older_version_is_shown_and_asked_for_again(
         make_run("std", "standard", ["moves"], [make_result("moves", 0.6, predictions=False)]),
         make_run("co", "cotrain", ["moves"], [make_result("moves", 0.5)]),
     ]
-    old = runs[0] / "evaluation" / "moves-test-normal.json"
-    values = json.loads(old.read_text())
-    del values["predictions"]
-    old.write_text(json.dumps(values))
     comparison = report(runs, tmp_path / "report.html")
     assert comparison.policy_rows[0].pairs == []
     text = " ".join(TextOf((tmp_path / "report.html").read_text()).words)
@@ -156,6 +156,51 @@ def test_json_says_what_the_page_says(runs: list[Path]) -> None:
     assert values["runs"]["co"]["datasets"] == ["moves", "objects"]
 
 
+def test_what_is_not_measured_alike_is_marked_everywhere(
+    make_run: MakeRun, make_result: MakeResult, tmp_path: Path
+) -> None:
+    runs = [
+        make_run("std", "standard", ["moves"], [make_result("moves", 0.6)]),
+        make_run("co", "cotrain", ["moves"], [make_result("moves", 0.5, views="4x1", manifest_digest="ffff0000")]),
+        make_run("new", "cotrain", ["moves"], []),
+    ]
+    comparison = report(runs, tmp_path / "report.html")
+    views, manifest = "moves, views: std 1x3, co 4x1 instead of 1x3", "moves, manifest: std 3f2a9c01, co ffff0000"
+    missing = "new has no results to show; `cover evaluate"
+    console = Console(width=100, record=True, file=StringIO())
+    print_comparison(comparison, console)
+    page = " ".join(TextOf((tmp_path / "report.html").read_text()).words)
+    for text, mark in ((console.export_text(), "50.0*"), (page, "50.0 *")):
+        assert mark in text and f"* not measured alike: {views}" in text
+        assert f"* not measured alike: {manifest}" in text and missing in text
+    values = json.loads(comparison_json(comparison))
+    assert values["datasets"]["moves"]["differences"] == [
+        {"setting": "views", "values": {"std": "1x3", "co": "4x1 instead of 1x3"}},
+        {"setting": "manifest", "values": {"std": "3f2a9c01", "co": "ffff0000"}},
+    ]
+    assert values["runs"]["new"]["has_results"] is False and values["runs"]["co"]["has_results"] is True
+    assert values["datasets"]["moves"]["results"]["co"]["manifest_digest"] == "ffff0000"
+
+
+def test_names_of_any_length_and_with_markup_are_shown_as_they_are(
+    make_run: MakeRun, make_result: MakeResult, tmp_path: Path
+) -> None:
+    names = ('<script>alert(1)</script> & "quotes" {{ 7 * 7 }}', "$\\frac{$ [/] [red]" + 300 * "W")
+    dataset, run = "[bold]<b>moves</b>", "r" * 200
+    results = [replace(make_result(dataset, top1), class_names=names) for top1 in (0.6, 0.5)]
+    runs = [
+        make_run(name, "cotrain", [dataset], [result]) for name, result in zip((run, "[red]"), results, strict=True)
+    ]
+    comparison = report(runs, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page and "<b>moves" not in page
+    text = " ".join(TextOf(page).words)
+    assert " ".join(names[0].split()) in text and names[1] in text and dataset in text
+    console = Console(width=400, record=True, file=StringIO())
+    print_comparison(comparison, console)
+    assert dataset in (shown := console.export_text()) and "[red]" in shown
+
+
 def test_hundreds_of_classes_stay_readable(make_run: MakeRun, make_result: MakeResult, tmp_path: Path) -> None:
     names = tuple(f"class {number} with a name as long as those of Something-Something are" for number in range(300))
     confusion = np.diag(np.full(300, 3)) + 2 * np.eye(300, k=1, dtype=int)
@@ -166,3 +211,37 @@ def test_hundreds_of_classes_stay_readable(make_run: MakeRun, make_result: MakeR
     page = (tmp_path / "report.html").read_text()
     assert "the matrix shows those of the most frequent confusions" in page
     assert len(page) < 500_000
+
+
+def test_thousands_of_classes_take_no_table_of_all_against_all(
+    make_run: MakeRun, make_result: MakeResult, tmp_path: Path
+) -> None:
+    """One such table of 10,000 classes takes 763 MiB, and several times that in JSON."""
+    num_classes, num_samples = 10_000, 500
+    names = tuple(f"n{number:08d}" for number in range(num_classes))
+    labels = torch.arange(num_samples) * 10
+    ids = [str(number) for number in range(num_samples)]
+    runs = []
+    tracemalloc.start()
+    for run, num_right in (("a", 125), ("b", 375)):
+        tally = Tally(torch.full((num_classes,), -1))
+        for start in range(0, num_samples, 50):
+            batch = slice(start, start + 50)
+            wrong = torch.arange(start, start + 50) >= num_right
+            logits = one_hot(labels[batch] + wrong, num_classes).float()
+            tally.update(ids[batch], logits, labels[batch])
+        result = replace(make_result(), class_names=names, **tally.measured())
+        runs.append(make_run(run, "cotrain", ["moves"], [result]))
+    comparison = compare(load_records(runs))
+    values = json.loads(comparison_json(comparison))["datasets"]["moves"]
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [result.top1 for result in comparison.policy_rows[0].by_run.values()] == [0.25, 0.75]
+    assert len(values["class_changes"][0]["classes"]) == num_samples
+    assert values["results"]["a"]["most_confused"][0] == {
+        "true_class": "n00001250", "predicted_class": "n00001251", "count": 1, "num_samples": 1
+    }  # fmt: skip
+    assert len(values["results"]["a"]["most_confused"]) == 100
+    assert peak_bytes < 2**24
+    write_report(comparison, tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size < 2**20

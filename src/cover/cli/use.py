@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cover.cli.app import Run, Split, app, console
-from cover.errors import CoverError
+from cover.errors import CoverError, DecodeError
 
 if TYPE_CHECKING:
     from cover.evaluation.orders import FrameOrder
+    from cover.evaluation.result import DatasetResult
 
 
 class ExportFormat(StrEnum):
@@ -36,7 +39,11 @@ def evaluate(
     num_crops: Annotated[int | None, typer.Option(min=1, help="Views in space. Default: the recipe's.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Evaluate every head on its dataset; results are kept in RUN/evaluation."""
+    """Evaluate every head on its dataset; results are kept in RUN/evaluation.
+
+    Datasets without the split are left out. Exit code 0: all others were evaluated; 1: some of them have no sample that
+    can be decoded; 2: none has, or the call is mistaken.
+    """
     from cover.evaluation.terminal import results_table
     from cover.trained import TrainedRun
 
@@ -44,20 +51,30 @@ def evaluate(
         raise CoverError("--reverse, --shuffle and --single-frame exclude each other; give one")
     order: FrameOrder = "reversed" if reverse else "shuffled" if shuffle else "single" if single_frame else "normal"
     trained = TrainedRun.open(run)
-    manifests = {name: trained.manifest(name, split.value) for name in dataset or trained.recipe.datasets}
-    results = [
-        trained.evaluate(name, manifest, order, num_clips=num_clips, num_crops=num_crops)
-        for name, manifest in manifests.items()
-    ]
-    if json:
-        print("[" + ",\n".join(result.to_json() for result in results) + "]")
-    else:
-        console().print(results_table(results))
+    manifests = trained.manifests(split.value, dataset or ())
+    results: list[DatasetResult] = []
+    num_undecodable = 0
+    try:
+        for name, manifest in manifests.items():
+            try:
+                results.append(trained.evaluate(name, manifest, order, num_clips=num_clips, num_crops=num_crops))
+            except DecodeError as error:
+                num_undecodable += 1
+                print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"stopped; {len(results)} of {len(manifests)} datasets were evaluated", file=sys.stderr)
+        raise typer.Exit(128 + signal.SIGINT) from None
+    finally:  # what is finished is kept in the run, so it is shown whatever ended the others
+        if results and json:
+            print("[" + ",\n".join(result.to_json() for result in results) + "]")
+        elif results:
+            console().print(results_table(results))
+    raise typer.Exit((1 if results else 2) if num_undecodable else 0)
 
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Evaluated runs.")],
+    runs: Annotated[list[Path], typer.Argument(help="Evaluated runs, or single checkpoints of theirs.")],
     out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("report.html"),
     json: Annotated[Path | None, typer.Option(help="Write the comparison as JSON, too.")] = None,
 ) -> None:
@@ -65,7 +82,7 @@ def compare(
     from cover.trained import compare_runs
 
     compare_runs(runs, out, console(), json_out=json)
-    console().print(f"report: {out}", soft_wrap=True)
+    console().print(f"report: {out}", soft_wrap=True, markup=False)
 
 
 @app.command()

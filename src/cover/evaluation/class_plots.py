@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 from cover.evaluation.calibration import Calibration
 from cover.evaluation.classes import RunPair
-from cover.evaluation.confusion import confused_labels
+from cover.evaluation.confusion import confused_labels, confusion_shares, count_pairs
 from cover.evaluation.formats import percent
-from cover.evaluation.plots import CHANCE_COLOR, STYLE, data_uri
+from cover.evaluation.plots import CHANCE_COLOR, STYLE, data_uri, short
 from cover.evaluation.result import DatasetResult
 
 MAX_LABELLED_CLASSES = 40
 """More classes than these are not named one by one; of a confusion matrix the most confused are shown."""
 MAX_CONFUSED_CLASSES = 30
+MAX_BARS = 500
+"""Bars of single classes: more are finer than the page shows, so of more classes every n-th has one."""
 MAX_NUMBERED_CLASSES = 16
 PANELS_A_ROW = 4
 OTHERS = "(all others)"
-MAX_NAME_LENGTH = 36
-"""Letters of a class name beside a figure."""
 
 
 def changes_figure(pair: RunPair, colors: Mapping[str, str]) -> str:
     """Top-1 of the second run minus that of the first, a bar a class, in the colour of the run that is better."""
-    values = [100 * (change.second_top1 - change.first_top1) for change in pair.changes]
+    shown = np.linspace(0, len(pair.changes) - 1, min(len(pair.changes), MAX_BARS)).round().astype(int)
+    changes = [pair.changes[place] for place in shown]
+    values = [100 * (change.second_top1 - change.first_top1) for change in changes]
     labelled = len(values) <= MAX_LABELLED_CLASSES
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(min(2.4 + 0.26 * len(values), 7.6), 3.4 if labelled else 2.2), layout="constrained")
+        names = [short(change.class_name) for change in changes] if labelled else []
+        height = 2.2 + _inches(names)
+        figure = Figure(figsize=(min(2.4 + 0.26 * len(values), 7.6), height), layout="constrained")
         axes = figure.add_subplot()
         axes.grid(axis="x", visible=False)
         better = [colors[pair.second_run if value > 0 else pair.first_run] for value in values]
@@ -40,10 +45,9 @@ def changes_figure(pair: RunPair, colors: Mapping[str, str]) -> str:
         axes.axhline(0, color=CHANCE_COLOR, lw=0.8)
         axes.set_xlim(-0.6, len(values) - 0.4)
         axes.set_ylabel("Δ top-1 (points)")
-        names = [_short(change.class_name) for change in pair.changes]
-        axes.set_xticks(range(len(values)) if labelled else [], names if labelled else [], rotation=90)
+        axes.set_xticks(range(len(names)), names, rotation=90)
         if not labelled:
-            axes.set_xlabel(f"{len(values)} classes, the most helped first")
+            axes.set_xlabel(f"{len(pair.changes):,} classes, the most helped first")
         return data_uri(figure)
 
 
@@ -60,7 +64,7 @@ def reliability_figure(calibrations: Mapping[str, Calibration], colors: Mapping[
             edges, width = _bin_places(calibration)
             counts = np.array([each.num_samples for each in calibration.bins])
             share_axes.bar(edges, 100 * counts / counts.sum(), width, color=CHANCE_COLOR, align="edge")
-            top1_axes.set(title=f"{run}\nECE {percent(calibration.expected_error)} %", ylabel="top-1 (%)")
+            top1_axes.set(title=f"{short(run)}\nECE {percent(calibration.expected_error)} %", ylabel="top-1 (%)")
             share_axes.set(xlabel="probability (%)", ylabel="samples (%)")
         return data_uri(figure)
 
@@ -88,13 +92,14 @@ def confusion_figure(result: DatasetResult) -> str | None:
     if not names:
         return None
     num_rows, num_columns = shares.shape
-    size = 1.6 + (0.3 if num_rows <= MAX_NUMBERED_CLASSES else 0.19) * num_rows
+    columns = names + [OTHERS] * (num_columns - num_rows)
     with mpl.rc_context(STYLE | {"axes.grid": False, "font.size": 8 if num_rows <= 24 else 6.5}):
+        size = 1.1 + _inches(columns) + (0.3 if num_rows <= MAX_NUMBERED_CLASSES else 0.19) * num_rows
         figure = Figure(figsize=(size + 0.9, size), layout="constrained")
         axes = figure.add_subplot()
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
         axes.set(xlabel="predicted class", ylabel="true class")
-        axes.set_xticks(range(num_columns), names + [OTHERS] * (num_columns - num_rows), rotation=90)
+        axes.set_xticks(range(num_columns), columns, rotation=90)
         axes.set_yticks(range(num_rows), names)
         if num_rows <= MAX_NUMBERED_CLASSES:
             _write_numbers(axes, shares)
@@ -104,18 +109,17 @@ def confusion_figure(result: DatasetResult) -> str | None:
 
 def _confusion_shares(result: DatasetResult) -> tuple[list[str], Any]:
     """Names of the rows, and their percentages [rows, columns]; of many classes with a column more, for all others."""
-    counts = np.array(result.confusion, dtype=float)
-    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    if len(counts) <= MAX_LABELLED_CLASSES:
-        return [_short(name) for name in result.class_names], shares
-    chosen = confused_labels(result, MAX_CONFUSED_CLASSES)
-    among = shares[np.ix_(chosen, chosen)]
-    others = (shares[chosen].sum(1) - among.sum(1))[:, None]
-    return [_short(result.class_names[label]) for label in chosen], np.concatenate([among, others], axis=1)
+    pairs, num_classes = count_pairs(result), len(result.class_names)
+    shows_all = num_classes <= MAX_LABELLED_CLASSES
+    chosen = list(range(num_classes)) if shows_all else confused_labels(pairs, MAX_CONFUSED_CLASSES)
+    shares = 100 * confusion_shares(pairs, chosen)
+    return [short(result.class_names[label]) for label in chosen], shares[:, :-1] if shows_all else shares
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "…"
+def _inches(names: Sequence[str]) -> float:
+    """Length of the longest name beside an axis, in the current style. A figure without room for it has no axes."""
+    size = mpl.rcParams["font.size"]
+    return max((TextPath((0, 0), name, size=size).get_extents().width / 72 for name in names), default=0)
 
 
 def _write_numbers(axes: Axes, shares: Any) -> None:

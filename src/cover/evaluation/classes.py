@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from cover.evaluation.intervals import Estimate, difference, share
-from cover.evaluation.result import DatasetResult
+from cover.evaluation.result import DatasetResult, Predictions
 
 NUM_EXAMPLES = 4
 """Samples to look at, of as many classes."""
@@ -59,7 +60,8 @@ class Disagreement:
 class RunPair:
     """Two runs on one dataset.
 
-    changes: the classes, from the one that the second run is better at by most to the one it is worse at by most.
+    changes: the classes that have samples, from the one at which the second run is better by most to the one at which
+        it is worse by most.
     disagreements: of each class; first those about which the runs are surest, by the sum of their probabilities.
     """
 
@@ -94,55 +96,68 @@ class RunPair:
 
 
 def pair_runs(first_run: str, first: DatasetResult, second_run: str, second: DatasetResult) -> RunPair | None:
-    """Compare two results on the same split. None where one keeps no predictions, or they have other classes or no
-    sample in common."""
+    """Compare two results on the same split, over the samples of one id and label. None where one keeps no predictions,
+    or they have other classes or no sample in common."""
     if first.predictions is None or second.predictions is None or first.class_names != second.class_names:
         return None
     shared = _Shared(first, second)
     if not shared.sample_ids:
         return None
-    labels = np.unique(shared.labels).tolist()
-    changes = [shared.change(label) for label in labels]
+    changes = shared.changes()
     changes.sort(key=lambda change: change.first_top1 - change.second_top1)
-    disagreements = {first.class_names[label]: shared.disagreements(label) for label in labels}
-    return RunPair(first.dataset, first.split, first_run, second_run, changes, disagreements)
+    return RunPair(first.dataset, first.split, first_run, second_run, changes, shared.disagreements())
 
 
 class _Shared:
-    """The S samples that two results have in common. labels: [S]. predicted, probabilities, right: [2, S]."""
+    """The S samples that two results have in common: those of one id and one label. labels: [S]. predicted,
+    probabilities, right: [2, S]."""
 
     def __init__(self, first: DatasetResult, second: DatasetResult) -> None:
         assert first.predictions is not None and second.predictions is not None
         self.class_names = first.class_names
-        numbers = {sample_id: number for number, sample_id in enumerate(second.predictions.sample_ids)}
-        self.sample_ids = [sample_id for sample_id in first.predictions.sample_ids if sample_id in numbers]
-        in_first = np.array([id in numbers for id in first.predictions.sample_ids], bool)
-        in_second = np.array([numbers[sample_id] for sample_id in self.sample_ids], int)
+        rows = {sample: row for row, sample in enumerate(_samples(second.predictions))}
+        places = [(row, rows[sample]) for row, sample in enumerate(_samples(first.predictions)) if sample in rows]
+        in_first, in_second = np.array(places, int).reshape(-1, 2).T
+        self.sample_ids = [first.predictions.sample_ids[row] for row in in_first]
         self.labels = np.array(first.predictions.labels)[in_first]
         both = ((first.predictions, in_first), (second.predictions, in_second))
         self.predicted = np.stack([np.array(one.predicted)[chosen] for one, chosen in both])
         self.probabilities = np.stack([np.array(one.probabilities)[chosen] for one, chosen in both])
         self.right = self.predicted == self.labels
 
-    def change(self, label: int) -> ClassChange:
-        first, second = self.right[:, self.labels == label]
-        return ClassChange(
-            class_name=self.class_names[label],
-            num_samples=len(first),
-            first_top1=float(first.mean()),
-            second_top1=float(second.mean()),
-            only_first=int((first & ~second).sum()),
-            only_second=int((second & ~first).sum()),
+    def changes(self) -> list[ClassChange]:
+        """Of each class that has samples, in label order."""
+        first, second = self.right
+        sizes, *rights = (
+            np.bincount(self.labels[chosen], minlength=len(self.class_names))
+            for chosen in (slice(None), first, second, first & ~second, second & ~first)
         )
+        return [
+            ClassChange(self.class_names[label], size, in_first / size, in_second / size, only_first, only_second)
+            for label, (size, in_first, in_second, only_first, only_second) in enumerate(
+                zip(sizes.tolist(), *(counts.tolist() for counts in rights), strict=True)
+            )
+            if size
+        ]
 
-    def disagreements(self, label: int) -> list[Disagreement]:
-        differing = np.flatnonzero((self.labels == label) & (self.right[0] != self.right[1]))
+    def disagreements(self) -> dict[str, list[Disagreement]]:
+        """By class; first those about which the runs are surest."""
+        differing = np.flatnonzero(self.right[0] != self.right[1])
         surest_first = np.argsort(-self.probabilities[:, differing].sum(0), kind="stable")
-        return [self._disagreement(sample) for sample in differing[surest_first]]
+        found: dict[str, list[Disagreement]] = {self.class_names[label]: [] for label in np.unique(self.labels)}
+        for sample in differing[surest_first].tolist():
+            disagreement = self._disagreement(sample)
+            found[disagreement.true_class].append(disagreement)
+        return found
 
-    def _disagreement(self, sample: np.intp) -> Disagreement:
+    def _disagreement(self, sample: int) -> Disagreement:
         first, second = (
             Answer(self.class_names[predicted], float(probability))
             for predicted, probability in zip(self.predicted[:, sample], self.probabilities[:, sample], strict=True)
         )
         return Disagreement(self.sample_ids[sample], self.class_names[self.labels[sample]], first, second)
+
+
+def _samples(predictions: Predictions) -> Iterator[tuple[str, int]]:
+    """Id and label of each sample."""
+    return zip(predictions.sample_ids, predictions.labels, strict=True)

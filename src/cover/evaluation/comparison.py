@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cover.evaluation.classes import RunPair, pair_runs
+from cover.evaluation.differences import Difference, Wanted, find_differences
 from cover.evaluation.intervals import Estimate, difference
 from cover.evaluation.orders import FRAME_ORDERS, FrameOrder
 from cover.evaluation.record import RunRecord
@@ -22,12 +23,18 @@ class PolicyRow:
 
     standard: result of the run with policy "standard" trained on this dataset (the first such), named standard_run.
     others: run name -> result, for all other runs evaluated on it.
+    differences: settings in which the results are not alike, by run.
     """
 
     dataset: str
     standard_run: str | None
     standard: DatasetResult | None
     others: dict[str, DatasetResult]
+    differences: list[Difference]
+
+    def is_marked(self, run: str) -> bool:
+        """Whether the differences concern a run's result."""
+        return any(run in difference.values for difference in self.differences)
 
     @property
     def by_run(self) -> dict[str, DatasetResult]:
@@ -56,11 +63,19 @@ class PolicyRow:
 
 @dataclass(frozen=True)
 class OrderRow:
-    """One run on one video dataset in several frame orders, `normal` among them."""
+    """One run on one video dataset in several frame orders, `normal` among them.
+
+    differences: settings in which the results are not alike, by frame order.
+    """
 
     dataset: str
     run: str
     results: dict[FrameOrder, DatasetResult]
+    differences: list[Difference]
+
+    def is_marked(self, order: FrameOrder) -> bool:
+        """Whether the differences concern the result in a frame order."""
+        return any(order in difference.values for difference in self.differences)
 
     @property
     def normal(self) -> DatasetResult:
@@ -85,6 +100,28 @@ class Comparison:
     @property
     def other_runs(self) -> list[str]:
         return [record.name for record in self.records if any(record.name in row.others for row in self.policy_rows)]
+
+    @property
+    def without_results(self) -> list[RunRecord]:
+        """Runs that were given, and of which nothing is shown: they were not evaluated, or on other splits."""
+        shown = {run for row in self.policy_rows for run in row.by_run}
+        return [record for record in self.records if record.name not in shown]
+
+    @property
+    def missing(self) -> list[str]:
+        """A sentence about each run of which nothing is shown."""
+        sentences = []
+        for record in self.without_results:
+            found = sorted({f"{result.dataset} {result.split} {result.order}" for result in record.results})
+            only = f" (it has {', '.join(found)})" if found else ""
+            sentences.append(f"{record.name} has no results to show{only}; `cover evaluate {record.path}` writes them")
+        return sentences
+
+    @property
+    def differences(self) -> list[Difference]:
+        """The differences of all rows."""
+        rows: list[PolicyRow | OrderRow] = [*self.policy_rows, *self.order_rows]
+        return [difference for row in rows for difference in row.differences]
 
     def pairs_with(self, second_run: str) -> list[RunPair]:
         """That run against the first one of each dataset."""
@@ -113,12 +150,19 @@ def _evaluated(records: Sequence[RunRecord]) -> dict[str, str]:
 
 def _policy_row(records: Sequence[RunRecord], dataset: str, split: str) -> PolicyRow:
     results = {record.name: result for record in records if (result := record.result(dataset, split))}
+    wanted = {record.name: Wanted(record.checkpoint, record.views) for record in records}
+    differences = find_differences(dataset, results, wanted)
     standard_runs = [r.name for r in records if r.policy == "standard" and dataset in r.datasets and r.name in results]
     standard_run = standard_runs[0] if standard_runs else None
     standard = results.pop(standard_run) if standard_run else None
-    return PolicyRow(dataset, standard_run, standard, results)
+    return PolicyRow(dataset, standard_run, standard, results, differences)
 
 
 def _order_row(record: RunRecord, dataset: str, split: str) -> OrderRow | None:
     results = {order: result for order in FRAME_ORDERS if (result := record.result(dataset, split, order))}
-    return OrderRow(dataset, record.name, results) if "normal" in results and len(results) > 1 else None
+    if "normal" not in results or len(results) == 1:
+        return None
+    wanted = Wanted(results["normal"].checkpoint, results["normal"].views)
+    by_order = {str(order): result for order, result in results.items()}
+    differences = find_differences(f"{dataset} of {record.name}", by_order, dict.fromkeys(by_order, wanted))
+    return OrderRow(dataset, record.name, results, differences)

@@ -8,8 +8,9 @@ from typing import Any
 
 from cover.evaluation.calibration import calibrate
 from cover.evaluation.classes import RunPair
-from cover.evaluation.comparison import Comparison, PolicyRow
+from cover.evaluation.comparison import Comparison, OrderRow, PolicyRow
 from cover.evaluation.confusion import most_confused
+from cover.evaluation.differences import Difference
 from cover.evaluation.intervals import Estimate
 from cover.evaluation.record import RunRecord
 from cover.evaluation.result import DatasetResult
@@ -18,46 +19,64 @@ NUM_CONFUSIONS = 100
 
 
 def comparison_json(comparison: Comparison) -> str:
-    """{"runs": {run: …}, "datasets": {dataset: {"split", "results": {run: …}, "class_changes": […]}}}.
+    """{"runs": {run: …}, "datasets": {dataset: {"split", "differences", "results": {run: …}, "class_changes"}}}.
 
     Every share is a fraction, and every interval a 95 % one. "results" have the accuracies in each frame order, and of
     the normal order calibration and the most frequent confusions; "class_changes" have every class of two runs, and the
-    samples that one gets right and the other wrong. null: not known.
+    samples that one gets right and the other wrong. "differences": in which settings results differ that stand side by
+    side. null: not known.
     """
     values = {
-        "runs": {record.name: _run(record) for record in comparison.records},
+        "runs": {record.name: _run(record, comparison) for record in comparison.records},
         "datasets": {row.dataset: _dataset(row, comparison) for row in comparison.policy_rows},
     }
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
-def _run(record: RunRecord) -> dict[str, Any]:
-    return {"folder": str(record.folder), "policy": record.policy, "datasets": record.datasets}
+def _run(record: RunRecord, comparison: Comparison) -> dict[str, Any]:
+    return {
+        "folder": str(record.folder),
+        "policy": record.policy,
+        "datasets": record.datasets,
+        "checkpoint": record.checkpoint,
+        "views": record.views,
+        "has_results": record not in comparison.without_results,
+    }
 
 
 def _dataset(row: PolicyRow, comparison: Comparison) -> dict[str, Any]:
-    split = next(iter(row.by_run.values())).split
-    records = {record.name: record for record in comparison.records}
+    orders = {order_row.run: order_row for order_row in comparison.order_rows if order_row.dataset == row.dataset}
     return {
-        "split": split,
+        "split": next(iter(row.by_run.values())).split,
         "standard_run": row.standard_run,
-        "results": {run: _result(result, records[run]) for run, result in row.by_run.items()},
+        "differences": [_difference(difference) for difference in row.differences],
+        "results": {run: _result(result, orders.get(run)) for run, result in row.by_run.items()},
         "class_changes": [_pair(pair) for pair in row.pairs],
     }
 
 
-def _result(result: DatasetResult, record: RunRecord) -> dict[str, Any]:
-    in_order = [each for each in record.results if (each.dataset, each.split) == (result.dataset, result.split)]
+def _difference(difference: Difference) -> dict[str, Any]:
+    return {"setting": difference.setting, "values": difference.values}
+
+
+def _result(result: DatasetResult, orders: OrderRow | None) -> dict[str, Any]:
+    in_order = orders.results if orders else {result.order: result}
     return {
         "num_samples": result.num_samples,
         "num_unreadable": result.num_unreadable,
         "num_classes": len(result.class_names),
         "chance": result.chance,
         "views": result.views,
+        "num_frames": result.num_frames,
+        "image_size_px": result.image_size_px,
         "checkpoint": result.checkpoint,
-        "top1": {each.order: _estimate(each.top1_estimate) for each in in_order},
-        "top5": {each.order: each.top5 for each in in_order},
-        "pair_accuracy": {each.order: each.pair_estimate and _estimate(each.pair_estimate) for each in in_order},
+        "manifest_digest": result.manifest_digest,
+        "order_differences": [_difference(difference) for difference in orders.differences] if orders else [],
+        "top1": {order: _estimate(each.top1_estimate) for order, each in in_order.items()},
+        "top5": {order: each.top5 for order, each in in_order.items()},
+        "pair_accuracy": {
+            order: each.pair_estimate and _estimate(each.pair_estimate) for order, each in in_order.items()
+        },
         "calibration": asdict(calibrate(result.predictions)) if result.predictions else None,
         "most_confused": [asdict(confusion) for confusion in most_confused(result, NUM_CONFUSIONS)],
     }

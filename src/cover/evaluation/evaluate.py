@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from torch import Tensor, from_numpy
 
 from cover.errors import DecodeError
 from cover.evaluation.orders import FrameOrder
-from cover.evaluation.result import DatasetResult
+from cover.evaluation.result import DatasetResult, EvaluationKey
 from cover.evaluation.tally import Tally, pair_partners
 from cover.evaluation.views import SampleViews, ViewBatch, view_batches
 from cover.media.reader import ClipReader
@@ -39,9 +40,13 @@ def evaluate_dataset(
     reversal_pairs: pairs of class names of which one, played backwards, is the other.
     checkpoint: name of the weights, noted in the result.
 
-    Raises RecipeError for a pair of unknown classes, DecodeError when no sample can be decoded.
+    Raises RecipeError for a pair of unknown classes, DecodeError when no sample can be decoded, CheckpointError for
+    logits that are not finite.
     """
     manifest = reader.manifest
+    key = evaluation_key(
+        reader, name=name, num_clips=num_clips, num_crops=num_crops, order=order, checkpoint=checkpoint
+    )
     tally = Tally(pair_partners(manifest.class_names, reversal_pairs))
     samples = SampleViews(reader, num_clips, num_crops, order)
     batches = view_batches(samples, batch_size=batch_size, num_workers=num_workers)
@@ -58,19 +63,32 @@ def evaluate_dataset(
             f"check the first: {next(iter(unreadable.values()), 'the manifest is empty')}"
         )
     return DatasetResult(
-        dataset=name,
+        **vars(key),
         kind=manifest.kind,
+        num_unreadable=len(unreadable),
+        chance=1 / len(manifest.class_names),
+        seconds=time.perf_counter() - start,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        class_names=manifest.class_names,
+        unreadable=unreadable,
+        **tally.measured(),
+    )
+
+
+def evaluation_key(
+    reader: ClipReader, *, name: str, num_clips: int, num_crops: int, order: FrameOrder, checkpoint: str
+) -> EvaluationKey:
+    """What `evaluate_dataset` with these arguments measures."""
+    manifest = reader.manifest
+    return EvaluationKey(
+        dataset=name,
         split=manifest.split,
         order=order,
         views=f"{num_clips}x{num_crops}",
         num_frames=1 if manifest.kind == "image" else reader.num_frames,
-        num_unreadable=len(unreadable),
-        chance=1 / len(manifest.class_names),
-        seconds=time.perf_counter() - start,
+        image_size_px=reader.crop_px,
         checkpoint=checkpoint,
-        class_names=manifest.class_names,
-        unreadable=unreadable,
-        **tally.measured(),
+        manifest_digest=manifest.digest,
     )
 
 

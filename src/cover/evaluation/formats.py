@@ -10,6 +10,11 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f}"
 
 
+def chance(fraction: float) -> str:
+    """As `percent`; small ones to one figure, so that a chance is never 0: 1 / 21841 -> "0.005"."""
+    return percent(fraction) if fraction >= 0.0005 else f"{100 * fraction:.1g}"
+
+
 def percent_range(estimate: Estimate) -> str:
     """The 95 % interval: "59.3–65.4"."""
     return f"{percent(estimate.lower)}–{percent(estimate.upper)}"

@@ -22,7 +22,8 @@ def share(value: float, num_samples: int) -> Estimate:
     z2 = Z_95**2
     centre = (value + z2 / (2 * num_samples)) / (1 + z2 / num_samples)
     half_width = Z_95 / (1 + z2 / num_samples) * sqrt(value * (1 - value) / num_samples + z2 / (4 * num_samples**2))
-    return Estimate(value, centre - half_width, centre + half_width)
+    # Rounding must not carry an end past 0 or 1, which the formula gives exactly for a share of none or all.
+    return Estimate(value, max(centre - half_width, 0.0), min(centre + half_width, 1.0))
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:

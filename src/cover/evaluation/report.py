@@ -18,6 +18,9 @@ from cover.evaluation.sections import DatasetSection, dataset_section
 from cover.evaluation.strips import Strip
 from cover.whole_files import write_whole
 
+MAX_ROWS = 40
+"""Rows of a table that are shown without a click."""
+
 
 def write_report(
     comparison: Comparison,
@@ -41,6 +44,7 @@ def write_report(
         colors=colors,
         orders=FRAME_ORDERS,
         max_labelled_classes=MAX_LABELLED_CLASSES,
+        max_rows=MAX_ROWS,
         accuracy_figure=accuracy_figure(comparison, colors) if comparison.policy_rows else None,
         curves={dataset: curves_figure(records, dataset, colors) for dataset in trained_on},
         sections=_sections(comparison, colors, strips or {}, frames or {}),
@@ -71,6 +75,6 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("count", "duration", "percent", "percent_range", "points", "points_range"):
+    for name in ("chance", "count", "duration", "percent", "percent_range", "points", "points_range"):
         environment.filters[name] = getattr(formats, name)
     return environment.get_template("report.html.j2")

@@ -2,63 +2,108 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+from pydantic import FailFast, Field, TypeAdapter, ValidationError
+
+from cover.catalog.suffixes import Kind
+from cover.errors import CheckpointError
 from cover.evaluation.intervals import Estimate, share
 from cover.evaluation.orders import FrameOrder
+from cover.sections import Share
+from cover.text_files import read_text
 from cover.whole_files import write_whole
+
+MAX_RESULT_BYTES = 2**30
+"""Largest result file that is read; a result of a million samples takes about 80 MiB."""
+MAX_NAME_BYTES = 80
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+Column = Annotated[tuple[Count, ...], FailFast()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationKey:
+    """Everything that a result depends on. Results that differ in any of it are kept in files of their own.
+
+    views: clips × crops of a sample, "1x3"; the logits of a sample's views are averaged.
+    num_frames, image_size_px: of the clips as the model sees them.
+    checkpoint: which weights of the run, by folder name.
+    manifest_digest: of the samples, as `Manifest.digest`.
+
+    Older versions kept neither image_size_px nor manifest_digest; None means unknown.
+    """
+
+    dataset: str
+    split: str
+    order: FrameOrder
+    views: Annotated[str, Field(pattern=r"^\d{1,9}x\d{1,9}$")]
+    num_frames: Positive
+    checkpoint: str
+    image_size_px: Positive | None = None
+    manifest_digest: str | None = None
+
+    def file(self, run: Path) -> Path:
+        """Where a run keeps the result: RUN/evaluation/DATASET-SPLIT-ORDER-VIEWS-FRAMESxSIZE-CHECKPOINT-HASH.json.
+
+        The names in it are shortened to what every file system accepts. The hash of the whole key keeps two results
+        apart whose names come out the same, or which differ in their manifest alone.
+        """
+        key = tuple(getattr(self, field.name) for field in fields(EvaluationKey))
+        digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:8]
+        size = f"{self.num_frames}x{self.image_size_px}"
+        parts = (_plain(self.dataset), self.split, self.order, self.views, size, _plain(self.checkpoint), digest)
+        return run / "evaluation" / f"{'-'.join(parts)}.json"
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was said of each counted sample, in manifest order.
+    """The prediction for each counted sample, in manifest order.
 
-    labels, predicted: of the true class and of the most probable one. probabilities: of the latter, the softmax of the
-    logits averaged over views.
+    labels, predicted: labels of the true class and of the most probable one. probabilities: of the latter, from the
+    softmax of the logits averaged over views.
     """
 
-    sample_ids: tuple[str, ...]
-    labels: tuple[int, ...]
-    predicted: tuple[int, ...]
-    probabilities: tuple[float, ...]
+    sample_ids: Annotated[tuple[str, ...], FailFast()]
+    labels: Column
+    predicted: Column
+    probabilities: Annotated[tuple[Share, ...], FailFast()]
 
 
-@dataclass(frozen=True)
-class DatasetResult:
+@dataclass(frozen=True, kw_only=True)
+class DatasetResult(EvaluationKey):
     """One dataset's evaluation in one frame order. Accuracies and chance are fractions.
 
-    views: clips x crops a sample, "1x3"; the logits of a sample's views are averaged.
     num_samples: samples counted; the num_unreadable others are in no accuracy, and `unreadable` gives why, by id.
     top5: None for fewer than 6 classes.
     pair_accuracy: of a clip's own class and that class reversed in time, how often the own one has the larger logit,
         over the num_pair_samples clips whose class is in a pair; chance is 1/2. None without pairs.
-    confusion: [true class][predicted class] counts.
-    checkpoint: which weights of the run, by folder name.
-    predictions: None in files of a version that did not keep them.
+    finished: when, in UTC, as "2025-01-31T12:00:00+00:00"; "" in files of older versions.
+    predictions: None in files of a version that did not keep them; these have `confusion` instead.
+    confusion: [true class][predicted class] counts, where there are no predictions, which say the same. It grows with
+        the square of the number of classes, so it is only read.
     """
 
-    dataset: str
-    kind: str
-    split: str
-    order: FrameOrder
-    views: str
-    num_frames: int
-    num_samples: int
-    num_unreadable: int
-    chance: float
-    top1: float
-    top5: float | None
-    pair_accuracy: float | None
-    num_pair_samples: int
+    kind: Kind
+    num_samples: Positive
+    num_unreadable: Count
+    chance: Share
+    top1: Share
+    top5: Share | None
+    pair_accuracy: Share | None
+    num_pair_samples: Count
     seconds: float
-    checkpoint: str
-    class_names: tuple[str, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    class_names: Annotated[tuple[str, ...], Field(min_length=1), FailFast()]
     unreadable: dict[str, str]
+    finished: str = ""
     predictions: Predictions | None = None
+    confusion: tuple[Column, ...] | None = None
 
     @property
     def top1_estimate(self) -> Estimate:
@@ -69,24 +114,49 @@ class DatasetResult:
         return None if self.pair_accuracy is None else share(self.pair_accuracy, self.num_pair_samples)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> DatasetResult:
-        values: dict[str, Any] = json.loads(text)
-        values["class_names"] = tuple(values["class_names"])
-        values["confusion"] = tuple(tuple(row) for row in values["confusion"])
-        if predictions := values.get("predictions"):
-            values["predictions"] = Predictions(**{name: tuple(column) for name, column in predictions.items()})
-        return cls(**values)
+        values = _RESULT.dump_python(self, mode="json", exclude={"confusion"} if self.predictions else None)
+        return json.dumps(values)
 
     def save(self, run: Path) -> Path:
-        """Write RUN/evaluation/<dataset>-<split>-<order>.json, whole or not at all, and return its path."""
-        path = result_file(run, self.dataset, self.split, self.order)
+        """Write the result into the run folder, whole or not at all, and return its path. Raises CoverError."""
+        path = self.file(run)
         write_whole(path, self.to_json())
         return path
 
 
-def result_file(run: Path, dataset: str, split: str, order: FrameOrder) -> Path:
-    """Where a run keeps the result of a dataset's split in that frame order."""
-    return run / "evaluation" / f"{dataset}-{split}-{order}.json"
+_RESULT = TypeAdapter(DatasetResult)
+
+
+def read_result(file: Path) -> DatasetResult:
+    """Read a result, of this version or an older one. Raises CheckpointError where it is damaged or no result."""
+    try:
+        result = _RESULT.validate_json(read_text(file, max_bytes=MAX_RESULT_BYTES), strict=True)
+        _check(result)
+        return replace(result, confusion=None) if result.predictions else result
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        reason = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValueError as error:
+        reason = str(error)
+    raise CheckpointError(f"{file} is damaged ({reason}); delete it, and evaluate the run again")
+
+
+def _check(result: DatasetResult) -> None:
+    """Raise ValueError where columns of a result contradict each other."""
+    num_classes = len(result.class_names)
+    if predictions := result.predictions:
+        if set(map(len, vars(predictions).values())) != {result.num_samples}:
+            raise ValueError(f"predictions are not those of {result.num_samples} samples")
+        if max(max(predictions.labels), max(predictions.predicted)) >= num_classes:
+            raise ValueError(f"predictions name a label beyond its {num_classes} classes")
+    elif result.confusion is None or {len(result.confusion), *map(len, result.confusion)} != {num_classes}:
+        raise ValueError(f"it has neither predictions nor the confusion of its {num_classes} classes")
+    if result.pair_accuracy is not None and not result.num_pair_samples:
+        raise ValueError("pair_accuracy is that of no sample")
+
+
+def _plain(name: str) -> str:
+    """A name as part of a file name."""
+    return re.sub(r"[^\w-]+", "_", name).encode()[:MAX_NAME_BYTES].decode(errors="ignore")

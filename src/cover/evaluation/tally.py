@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
-from cover.errors import RecipeError
+from cover.errors import CheckpointError, RecipeError
 from cover.evaluation.result import Predictions
 
 PROBABILITY_DIGITS = 6
@@ -21,7 +21,6 @@ class Measured(TypedDict):
     num_samples: int
     top1: float
     top5: float | None
-    confusion: tuple[tuple[int, ...], ...]
     num_pair_samples: int
     pair_accuracy: float | None
     predictions: Predictions
@@ -30,24 +29,18 @@ class Measured(TypedDict):
 class Tally:
     """Sample ids, logits [B,classes] and labels [B] in; accuracies and predictions out.
 
+    What it keeps grows with the samples alone, not with the classes.
+
     partners: int64 [classes], see pair_partners.
     """
 
     def __init__(self, partners: Tensor) -> None:
-        # With SciPy and transformers installed, this takes seconds, and most who import this module count nothing.
-        from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
-
-        num_classes = len(partners)
         self.partners = partners
-        # One process evaluates; by default compute() would wait for all the others.
-        alone: dict[str, Any] = {"num_classes": num_classes, "sync_on_compute": False}
-        self.top1 = MulticlassAccuracy(average="micro", **alone)
-        self.top5 = MulticlassAccuracy(average="micro", top_k=5, **alone) if num_classes >= 6 else None
-        self.confusion = MulticlassConfusionMatrix(**alone)
         self.sample_ids: list[str] = []
         self.labels: list[int] = []
         self.predicted: list[int] = []
         self.probabilities: list[float] = []
+        self.num_top1 = self.num_top5 = 0
         self.num_pair_samples = 0
         self.num_pairs_right = 0.0
 
@@ -56,10 +49,16 @@ class Tally:
         return len(self.sample_ids)
 
     def update(self, sample_ids: Sequence[str], logits: Tensor, labels: Tensor) -> None:
-        """Count one batch."""
-        for metric in filter(None, (self.top1, self.top5, self.confusion)):
-            metric.update(logits, labels)
-        probabilities, predicted = logits.softmax(-1).max(-1)
+        """Count one batch. Raises CheckpointError for logits that are not finite: no accuracy comes of them."""
+        if not (finite := logits.isfinite().all(-1)).all():
+            raise CheckpointError(
+                f"the model answers sample {sample_ids[int(finite.int().argmin())]} with numbers that are not finite; "
+                'take another checkpoint, or training.precision = "fp32" in the run\'s recipe.toml'
+            )
+        predicted, ranks = logits.argmax(-1), _ranks(logits, labels)
+        probabilities = logits.softmax(-1).gather(1, predicted[:, None])[:, 0]
+        self.num_top1 += int((ranks == 0).sum())
+        self.num_top5 += int((ranks < 5).sum())
         self.sample_ids += sample_ids
         self.labels += labels.tolist()
         self.predicted += predicted.tolist()
@@ -74,15 +73,22 @@ class Tally:
         """The accuracies over everything counted, which must be at least one sample."""
         return Measured(
             num_samples=self.num_samples,
-            top1=float(self.top1.compute()),
-            top5=None if self.top5 is None else float(self.top5.compute()),
-            confusion=tuple(map(tuple, self.confusion.compute().tolist())),
+            top1=self.num_top1 / self.num_samples,
+            top5=self.num_top5 / self.num_samples if len(self.partners) >= 6 else None,
             num_pair_samples=self.num_pair_samples,
             pair_accuracy=self.num_pairs_right / self.num_pair_samples if self.num_pair_samples else None,
             predictions=Predictions(
                 tuple(self.sample_ids), tuple(self.labels), tuple(self.predicted), tuple(self.probabilities)
             ),
         )
+
+
+def _ranks(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many classes of [B,classes] come before the true one, int64 [B]. Of equal logits the smaller label comes
+    first, as in argmax, so a model that always says the same has no better a top-5 than chance."""
+    own = logits.gather(1, labels[:, None])
+    earlier = torch.arange(logits.shape[1]) < labels[:, None]
+    return ((logits > own) | ((logits == own) & earlier)).sum(1)
 
 
 def pair_partners(class_names: Sequence[str], reversal_pairs: Sequence[tuple[str, str]]) -> Tensor:

@@ -1,47 +1,57 @@
-"""Evaluations and comparisons as tables for a terminal of 100 columns."""
+"""Evaluations and comparisons as tables for a terminal of 100 columns.
+
+Names from outside are put into `Text`, which shows them as they are: a bracket is no markup.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from cover.evaluation.comparison import Comparison, OrderRow
-from cover.evaluation.formats import percent, percent_range, points
+from cover.evaluation.comparison import Comparison, OrderRow, PolicyRow
+from cover.evaluation.formats import chance, percent, percent_range, points
 from cover.evaluation.intervals import Estimate
-from cover.evaluation.orders import FRAME_ORDERS
+from cover.evaluation.orders import FRAME_ORDERS, FrameOrder
 from cover.evaluation.result import DatasetResult
 
 NONE = "–"
+MARK = "*"
+"""Stands behind a number that a line below the tables qualifies."""
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print the policy table, and the tables of frame orders where clips were evaluated in several."""
+    """Print the policy table, the tables of frame orders where clips were evaluated in several, and remarks."""
     if comparison.policy_rows:
         console.print(policy_table(comparison))
     if comparison.order_rows:
         console.print(order_table(comparison.order_rows))
     if pair_rows := [row for row in comparison.order_rows if row.normal.num_pair_samples]:
         console.print(pair_table(pair_rows))
+    for difference in comparison.differences:
+        console.print(Text(f"{MARK} not measured alike: {difference}"), soft_wrap=True)
+    for sentence in comparison.missing:
+        console.print(Text(sentence), soft_wrap=True)
 
 
-def results_table(results: Iterable[DatasetResult]) -> Table:
+def results_table(results: Sequence[DatasetResult]) -> Table:
     """What one run's evaluation measured, a row a dataset and frame order."""
     numbers = ("samples", "failed", "chance", "top-1", "95 %", "top-5", "pair")
-    title = "Accuracy in % (pair: chance 50); failed: could not be decoded"
+    checkpoint = _distinct(result.checkpoint for result in results)
+    title = f"{checkpoint}: accuracy in % (pair: chance 50); failed: could not be decoded"
     table = _table(title, ("dataset", "split", "order", "views"), numbers)
     for result in results:
         table.add_row(
-            escape(result.dataset),
+            Text(result.dataset),
             result.split,
             result.order,
             result.views,
             str(result.num_samples),
             str(result.num_unreadable),
-            percent(result.chance),
+            chance(result.chance),
             percent(result.top1),
             percent_range(result.top1_estimate),
             _percent(result.top5),
@@ -52,7 +62,7 @@ def results_table(results: Iterable[DatasetResult]) -> Table:
 
 def policy_table(comparison: Comparison) -> Table:
     """Top-1 per dataset under the standard policy and every other run, with the differences."""
-    run_headings = [heading for run in comparison.other_runs for heading in (escape(run), "Δ")]
+    run_headings = [heading for run in comparison.other_runs for heading in (run, "Δ")]
     table = _table(
         "Training policies: top-1 in % and its 95 % interval, Δ in points",
         ("dataset", "split"),
@@ -60,11 +70,12 @@ def policy_table(comparison: Comparison) -> Table:
     )
     for row in comparison.policy_rows:
         results = row.by_run.values()
-        cells = [escape(row.dataset), _distinct(result.split for result in results)]
-        cells += [_distinct(str(result.num_samples) for result in results)]
-        cells += [_distinct(percent(result.chance) for result in results), _top1(row.standard)]
+        cells = [Text(row.dataset), Text(_distinct(result.split for result in results))]
+        cells += [Text(_distinct(str(result.num_samples) for result in results))]
+        cells += [Text(_distinct(chance(result.chance) for result in results))]
+        cells += [_top1(row, row.standard_run)]
         for run in comparison.other_runs:
-            cells += [_top1(row.others.get(run)), _points(row.delta(run))]
+            cells += [_top1(row, run), Text(_points(row.delta(run)))]
         table.add_row(*cells)
     return table
 
@@ -77,9 +88,9 @@ def order_table(rows: Sequence[OrderRow]) -> Table:
         ("samples", "chance", *FRAME_ORDERS, "Δ"),
     )
     for row in rows:
-        accuracies = [_percent(row.results[order].top1 if order in row.results else None) for order in FRAME_ORDERS]
-        counts = (str(row.normal.num_samples), percent(row.normal.chance))
-        table.add_row(escape(row.dataset), escape(row.run), *counts, *accuracies, _points(row.delta))
+        accuracies = {order: _percent(result.top1) for order, result in row.results.items()}
+        counts = (str(row.normal.num_samples), chance(row.normal.chance))
+        table.add_row(Text(row.dataset), Text(row.run), *counts, *_by_order(row, accuracies), _points(row.delta))
     return table
 
 
@@ -91,24 +102,33 @@ def pair_table(rows: Sequence[OrderRow]) -> Table:
         ("samples", "chance", *FRAME_ORDERS),
     )
     for row in rows:
-        accuracies = [
-            _percent(row.results[order].pair_accuracy if order in row.results else None) for order in FRAME_ORDERS
-        ]
-        table.add_row(escape(row.dataset), escape(row.run), str(row.normal.num_pair_samples), percent(0.5), *accuracies)
+        accuracies = {order: _percent(result.pair_accuracy) for order, result in row.results.items()}
+        counts = (str(row.normal.num_pair_samples), percent(0.5))
+        table.add_row(Text(row.dataset), Text(row.run), *counts, *_by_order(row, accuracies))
     return table
 
 
 def _table(title: str, text_headings: Sequence[str], number_headings: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in text_headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(Text(heading), overflow="fold")
     for heading in number_headings:
-        table.add_column(heading, justify="right")
+        table.add_column(Text(heading), justify="right")
     return table
 
 
-def _top1(result: DatasetResult | None) -> str:
-    return f"{percent(result.top1)} [dim]{percent_range(result.top1_estimate)}[/]" if result else NONE
+def _top1(row: PolicyRow, run: str | None) -> Text:
+    if run is None or run not in row.by_run:
+        return Text(NONE)
+    estimate = row.by_run[run].top1_estimate
+    mark = MARK if row.is_marked(run) else ""
+    return Text.assemble(f"{percent(estimate.value)}{mark} ", (percent_range(estimate), "dim"))
+
+
+def _by_order(row: OrderRow, cells: Mapping[FrameOrder, str]) -> list[str]:
+    """The cells in the order of the columns, those that the row's differences concern marked."""
+    marked = {order: f"{cell}{MARK if row.is_marked(order) else ''}" for order, cell in cells.items()}
+    return [marked.get(order, NONE) for order in FRAME_ORDERS]
 
 
 def _percent(fraction: float | None) -> str:

@@ -1,0 +1,162 @@
+"""`cover evaluate` and `cover compare` of a run on several datasets: what is left out, what is kept, what is shown."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.run.tiny import quiet
+from tests.terminal import Cover, terminal
+
+from cover.catalog.folder import index_folder
+from cover.evaluation.record import load_records
+from cover.recipe import parse_recipe
+from cover.run import train
+from cover.trained import TrainedRun
+
+WriteMedia = Callable[..., Path]
+
+SPLITS = {
+    "signs": ("train", "val", "test"),  # as usual
+    "plates": ("train", "val"),  # has no test split
+    "spoilt": ("train", "test"),  # no test image can be read
+    "single": ("train", "test"),  # has one class
+}
+SETTINGS: dict[str, Any] = {
+    "policy": "cotrain",
+    "model": {"variant": "timesformer_tiny", "depth": 1, "width": 32, "num_heads": 2, "image_size": 32},
+    "data": {"batch_size": 4, "num_workers": 0},
+    "training": {"max_steps": 2, "save_every": 1, "evaluate_every_epochs": 100},
+}
+
+
+@pytest.fixture
+def cover(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cover:
+    return terminal(capsys, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, write_image: WriteMedia) -> Path:
+    """A folder with the datasets above and a run on them, runs/first, with the checkpoints step-1 and step-2."""
+    root = tmp_path_factory.mktemp("work")
+    for name, splits in SPLITS.items():
+        for split in splits:
+            for number in range(4):
+                class_name = "in" if number % 2 or name == "single" else "out"
+                write_image(root / name / split / class_name / f"{number}.png", number)
+        index_folder(root / name, kind="image", out=root / "manifests", name=name)
+    for file in (root / "spoilt" / "test").rglob("*.png"):
+        file.write_bytes(b"no image")
+    datasets = {
+        name: {split: str(root / "manifests" / f"{name}-{split}.arrow") for split in splits}
+        for name, splits in SPLITS.items()
+    }
+    train(parse_recipe(SETTINGS | {"datasets": datasets}, "a recipe"), root / "runs" / "first", quiet())
+    return root
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the run, not evaluated; the current folder is that of the copy."""
+    shutil.copytree(trained / "runs" / "first", tmp_path / "first")
+    monkeypatch.chdir(tmp_path)
+    return Path("first")
+
+
+def results_of(run: Path) -> dict[tuple[str, str, str, str], float]:
+    (record,) = load_records([run])
+    return {(each.dataset, each.split, each.views, each.checkpoint): each.top1 for each in record.results}
+
+
+def test_what_cannot_be_evaluated_is_named_and_the_others_are_evaluated(
+    run: Path, cover: Cover, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = cover("evaluate", "first")
+    assert answer.code == 1
+    assert caplog.messages == ["plates is left out: it has no test manifest, only train, val"]
+    (line,) = answer.err.splitlines()
+    assert line.startswith("error: spoilt: none of its 4 test samples can be decoded; check the first: ")
+    assert "step-2: accuracy in %" in answer.out and "1x3" in answer.out
+    assert [row.split()[0] for row in answer.out.splitlines() if " test " in row] == ["signs", "single"]
+    assert results_of(run).keys() == {("signs", "test", "1x3", "step-2"), ("single", "test", "1x3", "step-2")}
+    assert results_of(run)["single", "test", "1x3", "step-2"] == 1.0
+    (record,) = load_records([run])
+    assert [result.chance for result in record.results] == [0.5, 1.0]
+    assert cover("compare", "first").code == 0 and Path("report.html").exists()
+
+
+def test_a_split_that_no_dataset_has_is_refused_and_those_that_exist_are_named(run: Path, cover: Cover) -> None:
+    answer = cover("evaluate", "first", "--dataset", "spoilt", "--dataset", "single", "--split", "val")
+    assert answer == (
+        2,
+        "",
+        "error: first has no val manifest (spoilt has train, test; single has train, test); choose another --split, or "
+        "name one in its recipe.toml\n",
+    )
+    answer = cover("evaluate", "first", "--dataset", "absent")
+    assert answer.code == 2 and "first has no dataset 'absent'; its datasets are signs, plates" in answer.err
+
+
+def test_nothing_that_can_be_decoded_is_a_mistake(run: Path, cover: Cover) -> None:
+    answer = cover("evaluate", "first", "--dataset", "spoilt", "--json")
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+
+
+def test_an_interrupted_evaluation_keeps_and_shows_what_is_finished(
+    run: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = TrainedRun.evaluate
+
+    def interrupted(self: TrainedRun, dataset: str, *arguments: Any, **options: Any) -> Any:
+        if dataset == "single":
+            raise KeyboardInterrupt
+        return evaluate(self, dataset, *arguments, **options)
+
+    monkeypatch.setattr(TrainedRun, "evaluate", interrupted)
+    answer = cover("evaluate", "first", "--dataset", "signs", "--dataset", "single", "--json")
+    assert (answer.code, answer.err) == (130, "stopped; 1 of 2 datasets were evaluated\n")
+    assert [result["dataset"] for result in json.loads(answer.out)] == ["signs"]
+    assert results_of(run).keys() == {("signs", "test", "1x3", "step-2")}
+
+
+def test_other_views_and_checkpoints_overwrite_nothing_and_stand_for_nothing(run: Path, cover: Cover) -> None:
+    for arguments in (["first"], ["first", "--num-clips", "4"], ["first/checkpoints/step-1"]):
+        assert cover("evaluate", *arguments, "--dataset", "signs").code == 0
+    assert results_of(run).keys() == {
+        ("signs", "test", "1x3", "step-2"),
+        ("signs", "test", "4x3", "step-2"),
+        ("signs", "test", "1x3", "step-1"),
+    }
+    assert cover("compare", "first", "first/checkpoints/step-1", "--json", "compared.json").code == 0
+    signs = json.loads(Path("compared.json").read_text())["datasets"]["signs"]
+    assert signs["differences"] == []
+    shown = {name: (result["checkpoint"], result["views"]) for name, result in signs["results"].items()}
+    assert shown == {"first": ("step-2", "1x3"), "first/step-1": ("step-1", "1x3")}
+
+
+def test_runs_without_results_are_named(run: Path, cover: Cover) -> None:
+    shutil.copytree(run, "second")
+    answer = cover("compare", "first", "second")
+    assert answer.code == 2
+    assert "first has no results in normal frame order, nor any other run that is named; `cover evalu" in answer.err
+    cover("evaluate", "first", "--dataset", "signs")
+    answer = cover("compare", "first", "second")
+    assert answer.code == 0
+    assert "second has no results to show; `cover evaluate second` writes them\n" in answer.out
+
+
+def test_a_result_is_known_by_its_samples_and_views(run: Path, write_image: WriteMedia) -> None:
+    opened = TrainedRun.open(run)
+    manifest = opened.manifest("signs", "test")
+    assert not opened.has_result("signs", manifest, "normal")
+    opened.evaluate("signs", manifest, "normal", num_clips=4)
+    assert not opened.has_result("signs", manifest, "normal")
+    opened.evaluate("signs", manifest, "normal")
+    assert opened.has_result("signs", manifest, "normal")
+    assert not opened.has_result("signs", manifest, "reversed")
+    assert not opened.has_result("signs", manifest.without([manifest[0].sample_id]), "normal")
+    assert not TrainedRun.open(run / "checkpoints" / "step-1").has_result("signs", manifest, "normal")
