@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from cover.catalog.exclusion import read_exclusions, without_excluded
-from cover.catalog.manifest import Manifest
+from cover.catalog.manifest import Manifest, Moves, moved_path
 from cover.errors import ManifestError, RecipeError
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
@@ -47,15 +47,15 @@ class Plan:
     warnings: tuple[str, ...]
 
 
-def plan(recipe: Recipe) -> Plan:
+def plan(recipe: Recipe, moves: Moves | None = None) -> Plan:
     """Check a recipe against its manifests and the weights it starts from, and say what it amounts to.
 
     Nothing is written, no clip is decoded, and no weight is read or allocated. Raises the CoverError that training
-    would end with, but for weights and test manifests that do not exist (yet): these are warnings.
+    would end with. Weights and test manifests that do not exist (yet) are warnings. moves: as in `open_manifests`.
     """
-    manifests = training_manifests(recipe)
+    manifests = training_manifests(recipe, moves)
     check_policy(recipe, manifests)
-    open_manifests(recipe, "val", like=manifests)
+    open_manifests(recipe, "val", like=manifests, moves=moves)
     config = model_config(recipe, manifests)
     data = recipe.data
     mixture = Mixture(
@@ -82,25 +82,35 @@ def plan(recipe: Recipe) -> Plan:
         warnings=(
             *mixture_warnings(rows, num_steps),
             *_missing_weights(recipe, config),
-            *_missing_tests(recipe, manifests),
+            *_missing_tests(recipe, manifests, moves),
         ),
     )
 
 
-def training_manifests(recipe: Recipe) -> dict[str, Manifest]:
-    """The training manifests without the samples that `data.exclude` lists. Raises ManifestError."""
-    excluded = read_exclusions(recipe.data.exclude)
-    return {name: without_excluded(whole, excluded) for name, whole in open_manifests(recipe, "train").items()}
+def training_manifests(recipe: Recipe, moves: Moves | None = None) -> dict[str, Manifest]:
+    """The training manifests without the samples that `data.exclude` lists. Arguments as in `open_manifests`."""
+    excluded, whole = read_exclusions(recipe.data.exclude), open_manifests(recipe, "train", moves=moves)
+    return {name: without_excluded(manifest, excluded) for name, manifest in whole.items()}
 
 
-def open_manifests(recipe: Recipe, split: str, like: Manifests | None = None) -> dict[str, Manifest]:
+def open_manifests(
+    recipe: Recipe, split: str, *, like: Manifests | None = None, moves: Moves | None = None
+) -> dict[str, Manifest]:
     """The manifests of one split, of the datasets that have it. Test manifests may not exist yet.
 
-    like: manifests whose class names they must share. Raises ManifestError.
+    Args:
+        recipe: Names the manifests.
+        split: "train", "val" or "test".
+        like: Manifests whose class names they must share.
+        moves: Old folder → new folder, for manifests and media that lie elsewhere now.
+
+    Raises:
+        ManifestError: One is missing or damaged, or has other classes.
     """
     opened = {}
     for name, section in recipe.datasets.items():
         path: Path | None = getattr(section, split)
+        path = path and moved_path(path.absolute(), moves or {})
         if path is None or (split == "test" and not path.exists()):
             continue
         if not path.exists():
@@ -108,7 +118,7 @@ def open_manifests(recipe: Recipe, split: str, like: Manifests | None = None) ->
                 f"datasets.{name}.{split}: {path} does not exist; write it with `cover index`, or fix the path (a "
                 "relative path starts from the folder of the recipe that has it)"
             )
-        opened[name] = Manifest.open(path)
+        opened[name] = Manifest.open(path).relocated(moves or {})
         if like and opened[name].class_names != like[name].class_names:
             raise ManifestError(
                 f"datasets.{name}.{split} = '{path}' has other classes than its training manifest; "
@@ -206,8 +216,8 @@ def _missing_weights(recipe: Recipe, config: ModelConfig) -> list[str]:
     return []
 
 
-def _missing_tests(recipe: Recipe, manifests: Manifests) -> list[str]:
+def _missing_tests(recipe: Recipe, manifests: Manifests, moves: Moves | None) -> list[str]:
+    present = open_manifests(recipe, "test", like=manifests, moves=moves)
     paths = {name: section.test for name, section in recipe.datasets.items()}
-    missing = [f"datasets.{name}.test = '{path}'" for name, path in paths.items() if path and not path.exists()]
-    open_manifests(recipe, "test", like=manifests)
+    missing = [f"datasets.{name}.test = '{path}'" for name, path in paths.items() if path and name not in present]
     return [f"{what} does not exist; `cover evaluate` reads it" for what in missing]

@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from cover.catalog.manifest import Moves
 from cover.mixture.mixture import Mixture
 from cover.mixture.table import mixture_table
 from cover.models.create import build
@@ -24,13 +25,13 @@ KEPT_BYTES_A_VALUE = {"bf16": 55, "fp16": 55, "fp32": 110}
 bf16 as measured for Base at 8 × 224 (docs/log.md), the others by the sizes of their numbers."""
 
 
-def rehearse(recipe: Recipe, console: Console) -> None:
+def rehearse(recipe: Recipe, console: Console, moves: Moves | None = None) -> None:
     """Print what training a recipe amounts to. Nothing is written. Raises the CoverError that training would."""
-    planned = plan(recipe)
+    planned = plan(recipe, moves)
     console.print(mixture_table(planned.rows))
     console.print(plan_table(planned))
     if torch.cuda.is_available() and recipe.policy != "probe":
-        seconds, memory = measured(planned)
+        seconds, memory = measured(planned, moves)
         hours = planned.num_steps * seconds / 3600
         console.print(f"measured on this GPU: {seconds:.3g} s a step, {memory / 2**30:.1f} GiB, {hours:.3g} h in all")
     for warning in planned.warnings:
@@ -54,12 +55,12 @@ def plan_table(planned: Plan) -> Table:
     return table
 
 
-def measured(planned: Plan) -> tuple[float, int]:
+def measured(planned: Plan, moves: Moves | None = None) -> tuple[float, int]:
     """Seconds of a step on black clips without waiting for data, and bytes of the GPU that it takes at most."""
     recipe = planned.recipe
     accelerator = start_accelerator(recipe, None)
     mixture = Mixture(
-        mixture_datasets(recipe, training_manifests(recipe)),
+        mixture_datasets(recipe, training_manifests(recipe, moves)),
         batch_size=recipe.data.batch_size,
         image_size=recipe.model.image_size,
         short_side_px=recipe.data.short_side,

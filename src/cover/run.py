@@ -20,7 +20,7 @@ from accelerate.utils import ProjectConfiguration
 from rich.console import Console
 from torch import Tensor
 
-from cover.catalog.manifest import Manifest
+from cover.catalog.manifest import Manifest, Moves
 from cover.errors import DecodeError, RecipeError
 from cover.evaluation.evaluate import count_correct
 from cover.media.workers import workers_watched
@@ -58,7 +58,13 @@ from cover.training.trainer import Trainer, Validate
 
 
 def train(
-    recipe: Recipe, run: Path, console: Console, *, resume: bool = False, allow_changed_data: bool = False
+    recipe: Recipe,
+    run: Path,
+    console: Console,
+    *,
+    resume: bool = False,
+    allow_changed_data: bool = False,
+    moves: Moves | None = None,
 ) -> signal.Signals | None:
     """Train a recipe into a run folder.
 
@@ -68,6 +74,7 @@ def train(
         console: Where the mixture, the progress and warnings are printed.
         resume: Continue from the newest whole checkpoint in `run`, if there is one.
         allow_changed_data: Resume although manifests differ, with a new epoch of the mixture.
+        moves: Old folder → new folder, for manifests and media that lie elsewhere than the recipe says.
 
     Returns:
         The signal that interrupted the training, after its state was saved; None at the end.
@@ -76,7 +83,7 @@ def train(
         CoverError: Before anything is written where it can be known then.
     """
     os.environ.setdefault("MKL_CBWR", "AUTO")  # or products on some CPUs depend on where in memory a matrix lies
-    data = open_data(recipe)
+    data = open_data(recipe, moves)
     accelerator = start_accelerator(recipe, run)
     with run_lock(run, accelerator):
         return _train(recipe, RunFolder(run, allow_changed_data=allow_changed_data), data, accelerator, console, resume)
@@ -90,12 +97,12 @@ class TrainingData(NamedTuple):
     splits: dict[str, dict[str, Manifest]]
 
 
-def open_data(recipe: Recipe) -> TrainingData:
+def open_data(recipe: Recipe, moves: Moves | None = None) -> TrainingData:
     """Open and check the manifests of a recipe; test manifests need not exist. Raises ManifestError, RecipeError."""
-    training = training_manifests(recipe)
+    training = training_manifests(recipe, moves)
     check_policy(recipe, training)
-    whole = open_manifests(recipe, "train") if recipe.data.exclude else training
-    splits = {split: open_manifests(recipe, split, like=training) for split in ("val", "test")}
+    whole = open_manifests(recipe, "train", moves=moves) if recipe.data.exclude else training
+    splits = {split: open_manifests(recipe, split, like=training, moves=moves) for split in ("val", "test")}
     return TrainingData(training, {"train": whole} | splits)
 
 

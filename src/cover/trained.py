@@ -306,10 +306,18 @@ def compare_runs(
     *,
     stages: Mapping[str, float] | None = None,
     json_out: Path | None = None,
+    moves: Moves | None = None,
+    allow_changed_data: bool = False,
 ) -> None:
     """Write the page that compares runs, with clips of their splits, and print its tables.
 
-    stages: wall time in seconds of what led here, by name. json_out: where to write the same as JSON.
+    Args:
+        runs: Runs, or single checkpoints of theirs.
+        out: The page.
+        console: Where the tables are printed.
+        stages: Wall time in seconds of what led here, by name.
+        json_out: Where to write the same as JSON.
+        moves, allow_changed_data: As in `TrainedRun.open`.
     """
     from cover.evaluation.report import write_report  # loads matplotlib, which nothing else here needs
 
@@ -320,7 +328,7 @@ def compare_runs(
     strips: dict[str, list[Strip]] = {}
     frames: dict[str, dict[str, NDArray[np.uint8]]] = {row.dataset: {} for row in comparison.policy_rows}
     for record in comparison.records:
-        run = TrainedRun.open(record.path)
+        run = TrainedRun.open(record.path, moves=moves, allow_changed_data=allow_changed_data)
         strips[record.name] = run.strips("test", NUM_STRIPS)
         for pair in comparison.pairs_with(record.name):
             frames[pair.dataset] |= run.example_frames(pair)

@@ -31,6 +31,13 @@ class Split(StrEnum):
 
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 Run = Annotated[Path, typer.Argument(help="A run, or one of its checkpoints.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="OLD=NEW", help="Data that were below OLD lie below NEW now; may be repeated."),
+]
+AllowChangedData = Annotated[
+    bool, typer.Option("--allow-changed-data", help="Accept manifests with other samples than in training.")
+]
 
 
 def console() -> Console:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cover.cli.app import Run, app, console
+from cover.cli.app import Data, Run, app, console
 from cover.errors import CoverError
 from cover.serving.limits import MEBIBYTE, Limits
 
@@ -33,8 +33,11 @@ def serve_command(
     decode_seconds: Annotated[float, typer.Option(min=0.1, help="For it to be decoded.")] = _LIMITS.decode_seconds,
     decode_mebibytes: Annotated[int, typer.Option(min=64, help="Memory that decoding may take.")] = _LIMITS.decode_bytes
     // MEBIBYTE,
+    data: Data = None,
 ) -> None:
     """Answer for videos and images on a page and over HTTP, until Ctrl-C."""
+    from cover.run_folder import parse_moves
+
     try:
         from cover.serving.hosts import AllowedHosts
         from cover.serving.server import Settings, serve
@@ -51,4 +54,4 @@ def serve_command(
     )
     report = partial(console().print, soft_wrap=True, markup=False, highlight=False)
     hosts = AllowedHosts(host, allowed_host or ())
-    serve(run, Settings(host, port, hosts, token, queue, waiting, processes, limits), report)
+    serve(run, Settings(host, port, hosts, token, queue, waiting, processes, limits), report, parse_moves(data or ()))

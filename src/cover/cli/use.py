@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cover.cli.app import Run, Split, app, console
+from cover.cli.app import AllowChangedData, Data, Run, Split, app, console
 from cover.errors import CoverError, DecodeError
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def evaluate(
     single_frame: Annotated[bool, typer.Option("--single-frame", help="Control: one frame, repeated.")] = False,
     num_clips: Annotated[int | None, typer.Option(min=1, help="Views in time. Default: the recipe's.")] = None,
     num_crops: Annotated[int | None, typer.Option(min=1, help="Views in space. Default: the recipe's.")] = None,
+    data: Data = None,
+    allow_changed_data: AllowChangedData = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Evaluate every head on its dataset; results are kept in RUN/evaluation.
@@ -45,12 +47,13 @@ def evaluate(
     can be decoded; 2: none has, or the call is mistaken.
     """
     from cover.evaluation.terminal import results_table
+    from cover.run_folder import parse_moves
     from cover.trained import TrainedRun
 
     if reverse + shuffle + single_frame > 1:
         raise CoverError("--reverse, --shuffle and --single-frame exclude each other; give one")
     order: FrameOrder = "reversed" if reverse else "shuffled" if shuffle else "single" if single_frame else "normal"
-    trained = TrainedRun.open(run)
+    trained = TrainedRun.open(run, moves=parse_moves(data or ()), allow_changed_data=allow_changed_data)
     manifests = trained.manifests(split.value, dataset or ())
     results: list[DatasetResult] = []
     num_undecodable = 0
@@ -77,11 +80,15 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Evaluated runs, or single checkpoints of theirs.")],
     out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("report.html"),
     json: Annotated[Path | None, typer.Option(help="Write the comparison as JSON, too.")] = None,
+    data: Data = None,
+    allow_changed_data: AllowChangedData = False,
 ) -> None:
     """Compare runs: one HTML page and tables of policies, frame orders, classes, calibration and confusions."""
+    from cover.run_folder import parse_moves
     from cover.trained import compare_runs
 
-    compare_runs(runs, out, console(), json_out=json)
+    moves = parse_moves(data or ())
+    compare_runs(runs, out, console(), json_out=json, moves=moves, allow_changed_data=allow_changed_data)
     console().print(f"report: {out}", soft_wrap=True, markup=False)
 
 

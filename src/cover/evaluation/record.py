@@ -13,7 +13,8 @@ from cover.errors import CheckpointError
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult, read_result
 from cover.models.weights import CONFIG_FILE, find_checkpoint
-from cover.recipe import Recipe, read_recipe
+from cover.recipe import Recipe
+from cover.run_folder import RECIPE_FILE, RunFolder
 from cover.text_files import read_text
 
 logger = logging.getLogger(__name__)
@@ -102,13 +103,13 @@ def _name(run: Path) -> str:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    return (path / CONFIG_FILE).exists() and not (path / "recipe.toml").exists()
+    return (path / CONFIG_FILE).exists() and not RunFolder(path).is_run
 
 
 def _load_record(path: Path, name: str) -> RunRecord:
     folder = path.absolute().parent.parent if _is_checkpoint(path) else path
-    recipe_file = folder / "recipe.toml"
-    if not recipe_file.is_file():
+    run = RunFolder(folder)
+    if not run.is_run:
         raise CheckpointError(f"{path} holds no recipe.toml; give the folder of a run that `cover train` has written")
     checkpoint = find_checkpoint(path).name
     lines = _parsed(folder / "metrics.jsonl", _metrics_lines)
@@ -118,8 +119,8 @@ def _load_record(path: Path, name: str) -> RunRecord:
         path=path,
         folder=folder,
         checkpoint=checkpoint,
-        recipe=read_recipe(recipe_file),
-        recipe_text=read_text(recipe_file),
+        recipe=run.read_recipe(),
+        recipe_text=read_text(folder / RECIPE_FILE),
         mixture=_parsed(folder / "mixture.json", _mixture_rows),
         training=[line for line in lines if "datasets" in line],
         validation=[line for line in lines if "val" in line],

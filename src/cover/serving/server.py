@@ -12,6 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
+from cover.catalog.manifest import Moves
 from cover.errors import CoverError
 from cover.serving.app import create_app
 from cover.serving.hosts import AllowedHosts
@@ -36,10 +37,18 @@ class Settings:
     limits: Limits
 
 
-def serve(run: Path, settings: Settings, report: Callable[[str], None]) -> None:
-    """Answer until Ctrl-C or SIGTERM; `report` is told the address, and what else is worth a line.
+def serve(run: Path, settings: Settings, report: Callable[[str], None], moves: Moves | None = None) -> None:
+    """Answer until Ctrl-C or SIGTERM.
 
-    Raises CheckpointError for no run, CoverError for an address that cannot be had.
+    Args:
+        run: A run, or one of its checkpoints.
+        settings: Of the server.
+        report: Takes the address and whatever else is worth a line.
+        moves: Old folder → new folder, for data that have moved since training: the page shows samples of them.
+
+    Raises:
+        CheckpointError: There is no run.
+        CoverError: The address cannot be had.
     """
     metrics = Metrics()
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # bad forms are answered, not logged
@@ -49,7 +58,7 @@ def serve(run: Path, settings: Settings, report: Callable[[str], None]) -> None:
         suppress(KeyboardInterrupt),
         listening(settings.host, settings.port) as listener,
         Service(
-            TrainedRun.open(run),
+            TrainedRun.open(run, moves=moves),
             settings.limits,
             num_processes=settings.num_processes,
             on_batch=metrics.batch_clips.observe,
