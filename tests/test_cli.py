@@ -96,6 +96,35 @@ def test_from_a_folder_to_a_comparison(trained: Path, cover: Cover, monkeypatch:
     assert cover("train", "moves.toml", "--resume").code == 0
 
 
+def test_a_run_is_evaluated_from_another_folder_and_after_moves(
+    trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Another dataset of the same name lies where a path relative to the current folder would lead."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    shutil.copytree(trained / "moves" / "test", "moves/test")
+    shutil.rmtree("moves/test/in")
+    shutil.copytree("moves/test/out", "moves/test/in")
+    cover("index", "folder", "moves", "--kind", "video")
+    (result,) = json.loads(cover("evaluate", trained / "runs" / "moves", "--json").out)
+
+    together = tmp_path / "together"
+    shutil.copytree(trained, together)
+    records = together / "runs" / "moves" / "manifests.json"
+    records.write_text(records.read_text().replace(str(trained), "/gone"))  # as if it had been moved
+    (again,) = json.loads(cover("evaluate", together / "runs" / "moves", "--json").out)
+    assert again["predictions"] == result["predictions"] and again["manifest_digest"] == result["manifest_digest"]
+
+    (together / "manifests").rename(tmp_path / "disk")
+    run = together / "runs" / "moves"
+    assert "pass --data OLD=NEW" in cover("evaluate", run).err
+    moved = cover("evaluate", run, "--data", f"{together / 'manifests'}={tmp_path / 'disk'}", "--json")
+    assert json.loads(moved.out)[0]["predictions"] == result["predictions"]
+    others = ("--data", f"{together / 'manifests'}={tmp_path / 'elsewhere' / 'manifests'}")
+    assert "is not the test manifest of moves that" in cover("evaluate", run, *others).err
+    assert cover("evaluate", run, *others, "--allow-changed-data").code == 0
+
+
 def test_files_are_predicted_in_bulk(trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
     Path("list.txt").write_text("photo.jpg\nmoves.toml\nabsent.mp4\n")
