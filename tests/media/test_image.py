@@ -29,29 +29,11 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str, suffix: str) -> None:
     assert np.abs(frames.astype(int) - RED).max() <= 12
 
 
-def test_grey_of_one_eight_and_sixteen_bits(tmp_path: Path) -> None:
-    Image.new("1", (8, 8), 1).save(tmp_path / "1.png")
-    Image.new("L", (8, 8), 77).save(tmp_path / "8.png")
-    Image.fromarray(np.full((8, 8), 77 * 256 + 5, np.uint16)).save(tmp_path / "16.png")
-    assert [int(decode_image(tmp_path / f"{bits}.png").max()) for bits in (1, 8, 16)] == [255, 77, 77]
-
-
 def test_transparent_parts_are_white(tmp_path: Path) -> None:
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "a.png")
     assert decode_image(tmp_path / "a.png").min() == 255
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "palette.gif")
     assert decode_image(tmp_path / "palette.gif").min() == 255
-
-
-@pytest.mark.parametrize(("orientation", "quarter_turns"), [(1, 0), (6, -1), (3, 2), (8, 1)])
-def test_exif_orientation_is_applied(
-    tmp_path: Path, write_image: Callable[..., Path], orientation: int, quarter_turns: int
-) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    plain = decode_image(write_image(tmp_path / "plain.jpg", 9, width_px=96, quality=95))
-    turned = decode_image(write_image(tmp_path / "turned.jpg", 9, width_px=96, quality=95, exif=exif))
-    assert np.array_equal(turned, np.rot90(plain, quarter_turns, axes=(1, 2)))
 
 
 def test_what_gives_no_image_is_a_decode_error_of_one_line(tmp_path: Path, write_image: Callable[..., Path]) -> None:
@@ -60,7 +42,7 @@ def test_what_gives_no_image_is_a_decode_error_of_one_line(tmp_path: Path, write
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("hello")
     Image.new("1", (9000, 9000)).save(tmp_path / "bomb.png")
-    reasons = {"cut": "truncated", "empty": "cannot identify", "text": "cannot identify", "nowhere": "is not a file"}
+    reasons = {"cut": "truncated", "empty": "it is empty", "text": "it is not an image", "nowhere": "is not a file"}
     for name, reason in reasons.items():
         with pytest.raises(DecodeError, match=reason) as caught:
             decode_image(tmp_path / f"{name}.jpg")
@@ -137,5 +119,5 @@ def test_decompression_bombs_are_refused_by_their_header(tmp_path: Path, width_p
 def test_only_formats_of_datasets_are_decoded(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.eps")
     (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
-    with pytest.raises(DecodeError, match=r"a.jpg cannot be decoded \(cannot identify"):
+    with pytest.raises(DecodeError, match=r"a.jpg cannot be decoded \(it is not an image\)"):
         decode_image(tmp_path / "a.jpg")

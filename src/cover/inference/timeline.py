@@ -69,7 +69,7 @@ def find_timeline(
     Raises CoverError for an image or a folder, and DecodeError, naming the file, when it gives no frames.
     """
     if frames is None:
-        if file.is_dir() or (file.is_file() and media_kind(file) == "image"):
+        if file.is_dir() or media_kind(file) == "image":
             raise CoverError(
                 f"{file} is no video file, of which a timeline is made; images and folders are for `cover predict`"
             )

@@ -26,12 +26,12 @@ from cover.catalog.suffixes import Kind
 from cover.errors import DecodeError
 from cover.inference.views import Views, media_kind
 from cover.inference.windows import WindowFormat
+from cover.media.content import content_of
 from cover.media.decode import probe_row
 from cover.media.image import open_image
 from cover.media.info import MediaInfo
 from cover.media.source import Source
 from cover.media.stream import FrameStream
-from cover.media.webp import is_webp
 from cover.preparation.workers import Lost, Worker
 from cover.serving.limits import Limits, Refusal, Refused
 
@@ -124,7 +124,7 @@ def _decode(job: Job, limits: Limits) -> Decoded:
 
 def _check_container(path: Path) -> None:
     """Raises Refused for a file that FFmpeg takes for something else than a video."""
-    if is_webp(Source.of(path)):  # animated: Pillow's
+    if content_of(path).type == "animation":  # Pillow's
         return
     try:
         av.open(str(path), options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS}).close()
