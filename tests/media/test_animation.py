@@ -16,7 +16,7 @@ from PIL import Image
 from cover.catalog.manifest import ManifestRow
 from cover.errors import DecodeError
 from cover.media.content import content_of
-from cover.media.decode import decode_clip, probe_row
+from cover.media.decode import decode_clip, probe_row, stream_frames
 
 DrawNumber = Callable[[int, int, int], Any]
 NumbersOf = Callable[[Any], list[int]]
@@ -60,6 +60,18 @@ def test_delays_too_short_for_browsers_count_as_they_show_them(
 ) -> None:
     row = write_animation(tmp_path / name, draw_number, [0, 10, 100, 100], **EXACT[name])
     assert numbers_of(decode_clip(row, "video", 4)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_the_frames_at_even_steps_are_those_of_the_same_times(
+    tmp_path: Path, draw_number: DrawNumber, numbers_of: NumbersOf, name: str
+) -> None:
+    row = write_animation(tmp_path / name, draw_number, [100, 50, 250, 20, 180, 400], **EXACT[name])
+    stream = stream_frames(row.file, step_seconds=0.05, short_side_px=32)
+    assert stream.duration_seconds == 1.0
+    assert np.array_equal(list(stream), decode_clip(row, "video", 20, short_side_px=32))
+    assert numbers_of(list(stream_frames(row.file, step_seconds=0.3))) == [2, 4, 5]
+    assert numbers_of(list(stream_frames(row.file, step_seconds=5.0))) == [5]
 
 
 def test_segments_and_still_images(tmp_path: Path, draw_number: DrawNumber, numbers_of: NumbersOf) -> None:

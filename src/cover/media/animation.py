@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +51,7 @@ def decode_animation(
         DecodeError: The file gives no frame, or takes too much work; the message names it.
     """
     with _open(source, content) as image:
-        chosen = _chosen(content, sampling)
+        chosen = _shown_at(content, sampling.times_seconds(content.ends_ms[-1] / 1000))
         pictures = dict(_pictures(image, sorted(set(chosen)), short_side_px))
         return np.stack([pictures[index] for index in chosen])
 
@@ -58,8 +60,33 @@ def decode_shown_pictures(source: Source, content: Content, sampling: Sampling) 
     """The frames of `decode_animation`, each once, and the milliseconds at which they begin and stop being shown."""
     with _open(source, content) as image:
         begins_ms = (0, *content.ends_ms)
-        pictures = _pictures(image, sorted(set(_chosen(content, sampling))), None)
+        chosen = _shown_at(content, sampling.times_seconds(content.ends_ms[-1] / 1000))
+        pictures = _pictures(image, sorted(set(chosen)), None)
         return [(picture, begins_ms[index], content.ends_ms[index]) for index, picture in pictures]
+
+
+class AnimationStream:
+    """The frames of an animation at even steps of time, as FrameStream gives those of a video.
+
+    Attributes:
+        duration_seconds: Of the whole animation.
+    """
+
+    def __init__(
+        self, source: Source, content: Content, *, step_seconds: float, short_side_px: int | None = None
+    ) -> None:
+        self._source, self._content, self._short_side_px = source, content, short_side_px
+        self.duration_seconds = content.ends_ms[-1] / 1000
+        num_steps = max(math.ceil(self.duration_seconds / step_seconds - 0.5 - 1e-9), 1)
+        self._times = [(step + 0.5) * step_seconds for step in range(num_steps)]
+
+    def __iter__(self) -> Iterator[Picture]:
+        chosen = _shown_at(self._content, self._times)
+        with _open(self._source, self._content) as image:
+            pictures = _pictures(image, sorted(set(chosen)), self._short_side_px)
+            for (_, picture), (_, steps) in zip(pictures, groupby(chosen), strict=True):
+                for _ in steps:
+                    yield picture
 
 
 @contextmanager
@@ -70,10 +97,9 @@ def _open(source: Source, content: Content) -> Iterator[Image.Image]:
         yield image
 
 
-def _chosen(content: Content, sampling: Sampling) -> list[int]:
-    """Numbers of the frames shown at the times. A millionth is added against rounding into the frame before."""
-    ends_ms = content.ends_ms
-    return [bisect_right(ends_ms[:-1], 1000 * time + 1e-6) for time in sampling.times_seconds(ends_ms[-1] / 1000)]
+def _shown_at(content: Content, times_seconds: Iterable[float]) -> list[int]:
+    """Numbers of the frames shown at the times. A millionth keeps one from being rounded into the frame before."""
+    return [bisect_right(content.ends_ms[:-1], 1000 * time + 1e-6) for time in times_seconds]
 
 
 def _pictures(image: Image.Image, indices: Sequence[int], short_side_px: int | None) -> Iterator[tuple[int, Picture]]:

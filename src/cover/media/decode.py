@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
 from cover.catalog.manifest import ManifestRow
 from cover.catalog.suffixes import Kind
 from cover.errors import DecodeError
-from cover.media.animation import decode_animation, probe_animation
+from cover.media.animation import AnimationStream, decode_animation, probe_animation
 from cover.media.augment import scale_down
 from cover.media.content import Content, content_of
 from cover.media.faults import decoding
@@ -17,6 +19,7 @@ from cover.media.image import decode_image, probe_image
 from cover.media.info import MediaInfo
 from cover.media.sampling import Sampling
 from cover.media.source import Source
+from cover.media.stream import FrameStream
 from cover.media.video import decode_video, probe_video
 
 
@@ -76,6 +79,26 @@ def probe_row(row: ManifestRow, kind: Kind) -> MediaInfo:
         return probe_frame_folder(row.file, fps=row.fps)
     content = _moving(source)
     return probe_video(source) if content.type == "video" else probe_animation(source, content)
+
+
+def stream_frames(
+    file: Path, *, step_seconds: float, short_side_px: int | None = None
+) -> FrameStream | AnimationStream:
+    """The frames of a video or animation at even steps of time, from its beginning to its end.
+
+    Args:
+        file: Its path.
+        step_seconds: From one frame to the next; the first is shown at half of it.
+        short_side_px: What a longer short side is scaled down to.
+
+    Raises:
+        DecodeError: It is missing, or a picture without frames; iterating raises it where no frame can be decoded.
+    """
+    source = Source.of(file)
+    content = _moving(source)
+    if content.type == "video":
+        return FrameStream(file, step_seconds=step_seconds, short_side_px=short_side_px)
+    return AnimationStream(source, content, step_seconds=step_seconds, short_side_px=short_side_px)
 
 
 def _moving(source: Source) -> Content:
