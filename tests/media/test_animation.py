@@ -171,8 +171,8 @@ def test_the_number_and_the_size_of_frames_are_limited_before_any_is_decoded(
     refused = {
         make(10_001): "it has more than 10,000 frames, which is the most that are decoded",
         make(2, 5000, 4000): "its frames have 5000×4000 pixels; animations may have 16,777,216",
-        make(600, 2000, 2000): "its 600 frames of 2000×2000 pixels take too long to decode; at most 2,147,483,648 "
-        "pixels are",
+        make(600, 2000, 2000): "its 600 frames of 2000×2000 pixels take too long; at most 2,147,483,648 pixels "
+        "of a file are decoded",
     }
     for content, reason in refused.items():
         row.file.write_bytes(content)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,38 @@ def test_decompression_bombs_are_refused_by_their_header(tmp_path: Path, width_p
     for read in (decode_image, probe_image):
         with pytest.raises(DecodeError, match=r"a.png cannot be decoded \(.*(pixels)"):
             read(tmp_path / "a.png")
+
+
+def test_a_progressive_jpeg_of_ten_thousand_scans_is_refused(tmp_path: Path) -> None:
+    Image.new("L", (2000, 2000), 77).save(tmp_path / "a.jpg", progressive=True)
+    assert decode_image(tmp_path / "a.jpg").max() == 77
+    content = (tmp_path / "a.jpg").read_bytes()
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    (tmp_path / "a.jpg").write_bytes(content[:-2] + 10_000 * scan + content[-2:])
+    for read in (decode_image, probe_image):
+        with pytest.raises(DecodeError, match=r"its 10,00\d scans of 2000×2000 pixels take too long"):
+            read(tmp_path / "a.jpg")
+
+
+def test_tags_and_texts_that_claim_gigabytes_take_no_memory(tmp_path: Path) -> None:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000), 9))
+    (tmp_path / "a.png").write_bytes(content[:33] + text + content[33:])
+    with pytest.raises(DecodeError, match="too large"):
+        decode_image(tmp_path / "a.png")
+    tags = b"".join(struct.pack("<HHII", 1000 + number, 1, 1_000_000, 8) for number in range(10_000))
+    exif = b"II*\0\x08\0\0\0" + struct.pack("<H", 10_000) + tags + bytes(1_000_000)
+    Image.new("L", (8, 8)).save(tmp_path / "a.webp", exif=exif)
+    tracemalloc.start()
+    try:
+        assert decode_image(tmp_path / "a.webp").shape == (1, 8, 8, 3)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_only_formats_of_datasets_are_decoded(tmp_path: Path) -> None:

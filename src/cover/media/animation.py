@@ -52,17 +52,24 @@ def decode_animation(
     """
     with _open(source, content) as image:
         chosen = _shown_at(content, sampling.times_seconds(content.ends_ms[-1] / 1000))
-        pictures = dict(_pictures(image, sorted(set(chosen)), short_side_px))
-        return np.stack([pictures[index] for index in chosen])
+        frames = np.empty(0, np.uint8)
+        for index, picture in _pictures(image, sorted(set(chosen)), short_side_px):
+            if not frames.size:
+                frames = np.empty((len(chosen), *picture.shape), np.uint8)
+            frames[np.equal(chosen, index)] = picture
+        return frames
 
 
-def decode_shown_pictures(source: Source, content: Content, sampling: Sampling) -> list[tuple[Picture, int, int]]:
-    """The frames of `decode_animation`, each once, and the milliseconds at which they begin and stop being shown."""
+def decode_shown_pictures(source: Source, content: Content, sampling: Sampling) -> Iterator[tuple[Picture, int, int]]:
+    """The frames of `decode_animation`, each once, and the milliseconds at which they begin and stop being shown.
+
+    They come one by one, since many large ones take much memory.
+    """
     with _open(source, content) as image:
         begins_ms = (0, *content.ends_ms)
         chosen = _shown_at(content, sampling.times_seconds(content.ends_ms[-1] / 1000))
-        pictures = _pictures(image, sorted(set(chosen)), None)
-        return [(picture, begins_ms[index], content.ends_ms[index]) for index, picture in pictures]
+        for index, picture in _pictures(image, sorted(set(chosen)), None):
+            yield picture, begins_ms[index], content.ends_ms[index]
 
 
 class AnimationStream:

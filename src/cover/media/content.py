@@ -15,8 +15,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from cover.catalog.suffixes import Kind
 from cover.errors import DecodeError
@@ -97,28 +98,34 @@ def content_of(source: Source | str | Path) -> Content:
 
 @lru_cache(maxsize=64)  # the kind of a file, facts about it and its frames are asked for one after the other
 def _judge(source: Source, modified_ns: int, num_bytes: int) -> Content:
-    head = _head(source)
-    if not head:
-        raise DecodeError(EMPTY)
-    format = image_format(head)
-    if format is None:
-        return Content("video", video_format(head) or "")
-    if format not in _MAY_MOVE:
-        return Content("image", format)
+    is_member = source.length is not None
+    with _head_of_member(source) if is_member else source.open() as file:
+        head = file.read(HEAD_BYTES)
+        if not head:
+            raise DecodeError(EMPTY)
+        format = image_format(head)
+        if format is None:
+            return Content("video", video_format(head) or "")
+        if format not in _MAY_MOVE:
+            return Content("image", format)
+        if not is_member:
+            return _judge_frames(format, file)
     with source.open() as file:
-        if format in ("AVIF", "HEIF") and is_track_file(file):
-            return Content("video", "MP4 or QuickTime")
-        ends_ms = frame_ends_ms(file, format)
-    return Content("animation" if len(ends_ms) > 1 else "image", format, ends_ms)
+        return _judge_frames(format, file)
 
 
-def _head(source: Source) -> bytes:
-    if source.length is None:
-        with source.open() as file:
-            return file.read(HEAD_BYTES)
-    with source.path.open("rb") as shard:  # of which opening the source would read the whole member
+def _head_of_member(source: Source) -> BinaryIO:
+    """The first bytes of a member of a tar, which `Source.open` would read as a whole."""
+    with source.path.open("rb") as shard:
         shard.seek(source.offset or 0)
-        return shard.read(min(HEAD_BYTES, source.length))
+        return BytesIO(shard.read(min(HEAD_BYTES, source.length or 0)))
+
+
+def _judge_frames(format: str, file: BinaryIO) -> Content:
+    if format in ("AVIF", "HEIF") and is_track_file(file):
+        return Content("video", "MP4 or QuickTime")
+    ends_ms = frame_ends_ms(file, format)
+    return Content("animation" if len(ends_ms) > 1 else "image", format, ends_ms)
 
 
 def usual_name(format: str) -> str:

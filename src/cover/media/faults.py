@@ -44,6 +44,6 @@ def check_work(what: str, number: int, width_px: int, height_px: int) -> None:
     """Raises DecodeError for a file whose frames or scans (`what`) have more than MAX_WORK_PX between them."""
     if number * width_px * height_px > MAX_WORK_PX:
         raise DecodeError(
-            f"its {number:,} {what} of {width_px}×{height_px} pixels take too long to decode; "
-            f"at most {MAX_WORK_PX:,} pixels are"
+            f"its {number:,} {what} of {width_px}×{height_px} pixels take too long; "
+            f"at most {MAX_WORK_PX:,} pixels of a file are decoded"
         )

@@ -50,7 +50,7 @@ def frame_ends_ms(file: BinaryIO, format: str) -> tuple[int, ...]:
     end, ends_ms = Fraction(0), []
     for delay in delays:
         end += delay if delay > shortest else Fraction(1, 10)
-        ends_ms.append(round(1000 * end))
+        ends_ms.append(max(round(1000 * end), 1))
     return tuple(ends_ms)
 
 
