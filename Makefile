@@ -33,5 +33,5 @@ lint: $(installed)
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,leaks,onnx,search,serve,test,dev]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,heif,leaks,onnx,search,serve,test,dev]'
 	touch $@

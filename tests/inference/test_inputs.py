@@ -41,6 +41,21 @@ def test_lists_are_taken_as_they_stand(here: Path, monkeypatch: pytest.MonkeyPat
     assert found("a/2.mp4", "-") == ["a/2.mp4", "absent.mp4", "b/4.mp4"]
 
 
+def test_lists_of_windows_are_read(here: Path) -> None:
+    (here / "list.txt").write_bytes(b"\xef\xbb\xbfb/4.mp4\r\n\r\na/2.mp4\r\n")
+    assert found("@list.txt") == ["b/4.mp4", "a/2.mp4"]
+
+
+def test_thumbnails_are_left_out_and_links_do_not_lead_in_circles(here: Path) -> None:
+    for name in ("a/._1.JPG", "a/@eaDir/1.JPG/SYNOPHOTO_THUMB_M.jpg", "a/Thumbs.db"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).touch()
+    (here / "a/deep/up").symlink_to(here / "a")
+    (here / "a/other").symlink_to(here / "b")
+    (here / "b/back").symlink_to(here / "a")
+    assert found("a") == ["a/1.JPG", "a/2.mp4", "a/deep/3.webm", "a/other/4.mp4"]
+
+
 def test_a_name_with_the_signs_of_a_pattern_is_a_file_if_there_is_one(here: Path) -> None:
     for name in ("c[1].mp4", "c1.mp4"):
         (here / name).touch()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cover.errors import DecodeError
 from cover.inference.predict import Prediction, predict_files
-from cover.inference.views import Views, media_kind
+from cover.inference.views import Views
 
 WriteMedia = Callable[..., Path]
 CLASS_NAMES = {"letters": ["a", "b", "c"], "signs": ["[x]", "y"]}
@@ -98,15 +98,6 @@ def test_a_folder_of_frames_and_an_animated_webp_are_videos(write_image: WriteMe
     predictions = predict(heads, [tmp_path / "frames", tmp_path / "moving.webp"])
     assert [prediction.kind for prediction in predictions] == ["video", "video"]
     assert heads.shapes == [(4, 12, 3, 32, 32)]
-
-
-def test_a_suffix_that_tells_nothing_leaves_it_to_the_content(write_image: WriteMedia, tmp_path: Path) -> None:
-    still = write_image(tmp_path / "still.gif")
-    moving = tmp_path / "moving.gif"
-    frames = [Image.new("L", (32, 32), shade) for shade in (0, 128, 255)]
-    frames[0].save(moving, save_all=True, append_images=frames[1:])
-    nameless = still.rename(tmp_path / "nameless")
-    assert [media_kind(path) for path in (nameless, moving, tmp_path / "absent")] == ["image", "video", "video"]
 
 
 def test_reading_images_in_threads_leaves_the_filters_of_warnings_alone(

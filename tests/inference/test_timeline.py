@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from cover.errors import DecodeError
+from cover.errors import CoverError, DecodeError
 from cover.inference.timeline import Timeline, find_timeline
 from cover.inference.windows import WindowFormat
 
@@ -123,6 +124,19 @@ def test_a_video_shorter_than_a_window(write_video: WriteVideo, numbers_of: Numb
     (run, first) = timeline_of(write_video(tmp_path / "short.mp4", num_frames=5), numbers_of).segments
     assert (run.label, first.label) == ("run", "first")
     assert (run.start_seconds, run.end_seconds) == (0.0, pytest.approx(0.2))
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.avif"])
+def test_an_animation_has_a_timeline_and_a_picture_none(
+    draw_number: Callable[..., Any], numbers_of: NumbersOf, tmp_path: Path, name: str
+) -> None:
+    first, *others = [Image.fromarray(draw_number(number, 64, 64)) for number in range(50)]
+    first.save(tmp_path / name, save_all=True, append_images=others, duration=1000 // FPS)
+    (run, half) = timeline_of(tmp_path / name, numbers_of).segments
+    assert (run.label, half.label) == ("run", "first") and (run.start_seconds, run.end_seconds) == (0.0, 2.0)
+    first.save(tmp_path / "still", "PNG")
+    with pytest.raises(CoverError, match="still is no video file, of which a timeline is made"):
+        timeline_of(tmp_path / "still", numbers_of)
 
 
 def test_what_cannot_be_decoded_is_named(numbers_of: NumbersOf, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from cover.media.info import MediaInfo
 WriteVideo = Callable[..., Path]
 WriteImage = Callable[..., Path]
 NumbersOf = Callable[[Any], list[int]]
+KINDS: tuple[Kind, ...] = ("video", "image")
 
 
 def row_of(path: Path, **columns: Any) -> ManifestRow:
@@ -158,6 +159,30 @@ def test_only_the_chosen_frames_are_opened_and_take_the_size_of_the_first(
     assert frames.shape == (4, 64, 96, 3) and numbers_of(frames) == [1, 4, 7, 10]
     with pytest.raises(DecodeError, match=r"img_1.jpg cannot be decoded"):
         decode_clip(row_of(frame_folder), "video", 12)
+
+
+def test_files_beside_the_frames_are_no_frames(frame_folder: Path, write_image: WriteImage) -> None:
+    frames = decode_clip(row_of(frame_folder), "video", 12)
+    write_image(frame_folder / "._img_1.jpg", 99)
+    write_image(frame_folder / "@eaDir" / "img_1.jpg" / "SYNOPHOTO_THUMB_M.jpg", 99)
+    write_image(frame_folder / "img_0.jpg" / "inside.jpg", 99)
+    (frame_folder / "Thumbs.db").write_bytes(b"thumbs")
+    assert np.array_equal(decode_clip(row_of(frame_folder), "video", 12), frames)
+    assert probe_row(row_of(frame_folder), "video") == MediaInfo(12, None, None, 96, 64)
+
+
+def test_a_frame_that_is_no_picture_is_named(frame_folder: Path, write_video: WriteVideo) -> None:
+    write_video(frame_folder / "a.mp4").rename(frame_folder / "img_1.jpg")
+    with pytest.raises(DecodeError, match=r"img_1.jpg cannot be decoded \(its content is a video: MP4 or QuickTime\)"):
+        decode_clip(row_of(frame_folder), "video", 12)
+
+
+def test_a_link_to_nothing_is_a_decode_error(tmp_path: Path) -> None:
+    (tmp_path / "frames").symlink_to(tmp_path / "gone")
+    for kind in KINDS:
+        with pytest.raises(DecodeError, match="frames is ") as caught:
+            probe_row(row_of(tmp_path / "frames"), kind)
+        assert caught.value.reason == "no such file"
 
 
 def test_a_folder_without_images_is_a_decode_error(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ IMAGES: dict[str, dict[str, Any]] = {
     },
     "a.png": {},
     "a.webp": {},
+    "a.avif": {},
     "a.gif": {},
     "a.bmp": {},
     "a.tif": {"compression": "tiff_lzw"},
@@ -68,10 +69,12 @@ def whole_files(
 ) -> list[tuple[Path, Kind]]:
     folder = tmp_path_factory.mktemp("whole")
     images = [Image.fromarray(draw_number(number, 64, 48)) for number in range(10)]
-    images[0].save(folder / "animation.webp", save_all=True, append_images=images[1:], duration=80)
+    animations = [folder / name for name in ("animation.webp", "animation.png", "animation.avif")]
+    for path in animations:
+        images[0].save(path, save_all=True, append_images=images[1:], duration=80)
     videos = [write_video(folder / name, num_frames=30, **made_with) for name, made_with in VIDEOS.items()]
     stills = [write_image(folder / "images" / name, 7, **options) for name, options in IMAGES.items()]
-    return [(path, "video") for path in [*videos, folder / "animation.webp"]] + [(path, "image") for path in stills]
+    return [(path, "video") for path in [*videos, *animations]] + [(path, "image") for path in stills]
 
 
 def damaged(content: bytes, other: bytes, rng: np.random.Generator) -> bytes:

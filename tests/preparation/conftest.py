@@ -13,7 +13,7 @@ from cover.catalog.manifest import Manifest
 
 BROKEN = {
     "jump/cut.mp4": "Invalid data found when processing input",
-    "jump/empty.mp4": "Invalid data found when processing input",
+    "jump/empty.mp4": "it is empty",
     "run/gone.mp4": "no such file",
 }
 

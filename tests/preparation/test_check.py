@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def test_findings_are_written_into_the_manifest(hanging_manifest: Manifest, brok
 def test_images_too(image_manifest: Manifest) -> None:
     image_manifest[2].file.write_bytes(b"no image")
     checked = check(image_manifest, num_frames=4).run(POOL)
-    assert verdicts(checked) == {image_manifest[2].sample_id: "cannot identify image file"}
+    assert verdicts(checked) == {image_manifest[2].sample_id: "it is not an image"}
     assert (checked[0].width, checked[0].num_frames) == (64, 1)
 
 
@@ -130,7 +131,8 @@ def test_an_interrupted_check_goes_on_where_it_was(
     assert verdicts(check(hanging_manifest, num_frames=4).run(POOL)) == broken
 
 
-def test_reasons_are_counted_by_kind(broken_manifest: Manifest, broken: dict[str, str]) -> None:
+def test_reasons_are_counted_by_kind(broken_manifest: Manifest) -> None:
+    shutil.copy(broken_manifest.root / "jump/cut.mp4", broken_manifest.root / "jump/empty.mp4")
     rows = unreadable_rows(check(broken_manifest, num_frames=4).run(POOL))
     counts = [(count.reason, count.count) for count in count_reasons(rows)]
     assert counts[0] == ("Invalid data found when processing input", 2)

@@ -97,7 +97,7 @@ def test_images(tmp_path: Path, image_manifest: Manifest, write_image: WriteMedi
     files[3].write_bytes(b"no image")
     packed = pack(image_manifest, tmp_path / "packed", FORMAT).run(POOL)
     assert [(row.width, row.height) for row in packed] == [(48, 144), (30, 20), (48, 72), (None, None), (48, 48)]
-    assert [row.reason for row in packed if not row.readable] == ["cannot identify image file"]
+    assert [row.reason for row in packed if not row.readable] == ["it is not an image"]
     for row, number in zip(packed, (7, 8, 9, None, 4), strict=True):
         if number is not None:
             with Image.open(row.file) as image:

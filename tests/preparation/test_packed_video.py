@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from cover.catalog.manifest import ManifestRow
+from cover.media.decode import decode_sampled
 from cover.media.sampling import Sampling
 from cover.media.video import decode_video, probe_video
 from cover.preparation.packed_video import shorten, write_short_clip
@@ -84,6 +85,20 @@ def test_a_variable_frame_rate(tmp_path: Path, write_video: WriteMedia, numbers_
     video = write_video(tmp_path / "a.mkv", num_frames=7, times_ms=times_ms)
     copy = pack(video)
     assert numbers_of(decode_video(copy, Sampling(16))) == numbers_of(decode_video(video, Sampling(16)))
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.avif"])
+def test_a_short_animation_keeps_all_frames_with_their_times(
+    tmp_path: Path, draw_number: Callable[..., Any], numbers_of: NumbersOf, name: str
+) -> None:
+    delays_ms = [100, 50, 250, 20, 180, 400]
+    first, *others = [Image.fromarray(draw_number(number, 64, 64)) for number in range(6)]
+    first.save(tmp_path / name, save_all=True, append_images=others, duration=delays_ms)
+    for segment in ({}, {"start_seconds": 0.1, "end_seconds": 0.6}):
+        copy = pack(tmp_path / name, **segment)
+        assert probe_video(copy).num_frames == (4 if segment else 6)
+        before = decode_sampled(ManifestRow("a", str(tmp_path / name), 0), Sampling(20, **segment))
+        assert numbers_of(decode_video(copy, Sampling(20))) == numbers_of(before)
 
 
 def test_any_player_can_begin_at_any_frame(tmp_path: Path, write_video: WriteMedia, numbers_of: NumbersOf) -> None:

@@ -1,7 +1,7 @@
 """What a user names → the videos and images that are meant.
 
 a.mp4            a file
-clips            every video and image below a folder; hidden ones are left out, links are followed
+clips            every video and image below a folder, but no hidden ones and no thumbnails; links are followed
 'clips/*.mp4'    a pattern that no shell has expanded; ** stands for any folders
 @list.txt        a list, a path a line
 -                such a list on standard input
@@ -13,12 +13,12 @@ import glob
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from cover.catalog.suffixes import MEDIA_SUFFIXES, is_frame, suffix_of
 from cover.errors import CoverError
+from cover.text_files import read_text
 
 _MEDIA = MEDIA_SUFFIXES["video"] | MEDIA_SUFFIXES["image"]
 STDIN = "-"
@@ -63,11 +63,11 @@ class Inputs:
 
     def _listed(self, name: str) -> Iterator[Path]:
         try:
-            with nullcontext(sys.stdin) if name == STDIN else open(name[1:]) as lines:
-                for line in lines:
-                    if path := line.rstrip("\r\n"):
-                        yield from self._files(Path(path))
-        except (OSError, UnicodeDecodeError) as error:
+            lines = sys.stdin if name == STDIN else read_text(Path(name[1:])).split("\n")
+            for line in lines:
+                if path := line.rstrip("\r\n"):
+                    yield from self._files(Path(path))
+        except (OSError, ValueError) as error:
             raise CoverError(f"{name} cannot be read ({error}); a list is text, with a path a line") from error
 
     def _files(self, path: Path) -> Iterator[Path]:
@@ -75,9 +75,23 @@ class Inputs:
             yield path
             return
         for folder, folders, names in os.walk(path, followlinks=True):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            media = sorted(name for name in names if suffix_of(name) in _MEDIA and not name.startswith("."))
+            folders[:] = sorted(name for name in folders if not _is_aside(name) and not _leads_up(folder, name))
+            media = sorted(name for name in names if suffix_of(name) in _MEDIA and not _is_aside(name))
             if self.frame_folders and any(map(is_frame, media)):
                 yield Path(folder)
                 media = [name for name in media if not is_frame(name)]
             yield from (Path(folder, name) for name in media)
+
+
+def _is_aside(name: str) -> bool:
+    """Whether a name is hidden, or that of a folder with thumbnails as Synology's disks make them."""
+    return name.startswith(".") or name == "@eaDir"
+
+
+def _leads_up(folder: str, name: str) -> bool:
+    """Whether a folder is a link to one that it lies in, where everything would be found again without end."""
+    path = Path(folder, name)
+    if not path.is_symlink():
+        return False
+    above = {parent.resolve() for parent in path.parents}
+    return path.resolve() in above | set(path.parent.resolve().parents)

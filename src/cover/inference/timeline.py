@@ -22,7 +22,7 @@ from cover.inference.predict import PredictHeads
 from cover.inference.segments import Segment, find_segments
 from cover.inference.views import media_kind
 from cover.inference.windows import Window, WindowFormat, sliding_windows
-from cover.media.stream import FrameStream
+from cover.media.decode import stream_frames
 from cover.progress import track
 
 
@@ -39,7 +39,7 @@ class Timeline:
 
 
 class Frames(Protocol):
-    """What a FrameStream is: uint8 [Y,X,3] of each step of a video, and its duration, which may change on the way."""
+    """What `stream_frames` gives: uint8 [Y,X,3] of each step, and the duration, which may change on the way."""
 
     @property
     def duration_seconds(self) -> float | None: ...
@@ -69,11 +69,11 @@ def find_timeline(
     Raises CoverError for an image or a folder, and DecodeError, naming the file, when it gives no frames.
     """
     if frames is None:
-        if file.is_dir() or (file.is_file() and media_kind(file) == "image"):
+        if file.is_dir() or media_kind(file) == "image":
             raise CoverError(
                 f"{file} is no video file, of which a timeline is made; images and folders are for `cover predict`"
             )
-        frames = FrameStream(file, step_seconds=window.step_seconds, short_side_px=window.crop_px)
+        frames = stream_frames(file, step_seconds=window.step_seconds, short_side_px=window.crop_px)
     windows = sliding_windows(map(window.cut, frames), window.num_frames, window.stride)
     batches = iter(lambda: list(islice(windows, batch_size)), [])
     tracked = track(one_ahead(batches), file.name[:44], _num_batches(frames, window, batch_size), unit="batches")

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from cover.catalog.manifest import ManifestRow
-from cover.catalog.suffixes import MEDIA_SUFFIXES, Kind
+from cover.catalog.suffixes import Kind
 from cover.media.augment import crop, evaluation_boxes
+from cover.media.content import content_of
 from cover.media.decode import decode_clip
 
 
@@ -51,12 +51,9 @@ class Views:
 
 
 def media_kind(path: Path) -> Kind:
-    """By suffix; a file whose suffix may mean both, or neither, is an image if Pillow finds one picture in it."""
-    may_be_video, may_be_image = (path.suffix.lower() in MEDIA_SUFFIXES[kind] for kind in ("video", "image"))
-    if may_be_video != may_be_image:
-        return "video" if may_be_video else "image"
-    try:
-        with Image.open(path) as image:
-            return "video" if getattr(image, "is_animated", False) else "image"
-    except OSError:
-        return "video"  # whose decoder says what is wrong with it, if anything
+    """What a file is for a model, by its content; a folder is a video, of its frames.
+
+    Raises:
+        DecodeError: The file is missing or empty; the message names it.
+    """
+    return "video" if path.is_dir() else content_of(path).kind

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
 from cover.catalog.manifest import ManifestRow
 from cover.catalog.suffixes import Kind
 from cover.errors import DecodeError
+from cover.media.animation import AnimationStream, decode_animation, probe_animation
 from cover.media.augment import scale_down
+from cover.media.content import Content, content_of
+from cover.media.faults import decoding
 from cover.media.frame_folder import decode_frame_folder, probe_frame_folder
 from cover.media.image import decode_image, probe_image
 from cover.media.info import MediaInfo
 from cover.media.sampling import Sampling
 from cover.media.source import Source
+from cover.media.stream import FrameStream
 from cover.media.video import decode_video, probe_video
-from cover.media.webp import decode_webp, is_webp, probe_webp
 
 
 def decode_clip(
@@ -49,16 +54,16 @@ def decode_clip(
 def decode_sampled(row: ManifestRow, sampling: Sampling, *, short_side_px: int | None = None) -> npt.NDArray[np.uint8]:
     """uint8 [T,Y,X,3] of a video, whatever it is kept as; the segment is the sampling's, not the row's.
 
-    Raises DecodeError, naming the file.
+    Raises DecodeError, naming the file, also for a picture that does not move.
     """
-    source = Source.of(row)
     if row.file.is_dir():
         frames = decode_frame_folder(row.file, sampling, fps=row.fps, short_side_px=short_side_px)
-    elif is_webp(source):
-        frames = decode_webp(source, sampling)
-    else:
+        return frames if short_side_px is None else scale_down(frames, short_side_px)
+    source = Source.of(row)
+    content = _moving(source)
+    if content.type == "video":
         return decode_video(source, sampling, short_side_px=short_side_px)
-    return frames if short_side_px is None else scale_down(frames, short_side_px)
+    return decode_animation(source, content, sampling, short_side_px=short_side_px)
 
 
 def probe_row(row: ManifestRow, kind: Kind) -> MediaInfo:
@@ -72,4 +77,34 @@ def probe_row(row: ManifestRow, kind: Kind) -> MediaInfo:
         return probe_image(source)
     if row.file.is_dir():
         return probe_frame_folder(row.file, fps=row.fps)
-    return probe_webp(source) if is_webp(source) else probe_video(source)
+    content = _moving(source)
+    return probe_video(source) if content.type == "video" else probe_animation(source, content)
+
+
+def stream_frames(
+    file: Path, *, step_seconds: float, short_side_px: int | None = None
+) -> FrameStream | AnimationStream:
+    """The frames of a video or animation at even steps of time, from its beginning to its end.
+
+    Args:
+        file: Its path.
+        step_seconds: From one frame to the next; the first is shown at half of it.
+        short_side_px: What a longer short side is scaled down to.
+
+    Raises:
+        DecodeError: It is missing, or a picture without frames; iterating raises it where no frame can be decoded.
+    """
+    source = Source.of(file)
+    content = _moving(source)
+    if content.type == "video":
+        return FrameStream(file, step_seconds=step_seconds, short_side_px=short_side_px)
+    return AnimationStream(source, content, step_seconds=step_seconds, short_side_px=short_side_px)
+
+
+def _moving(source: Source) -> Content:
+    """What a sample of a dataset of videos is. Raises DecodeError for a picture without frames."""
+    content = content_of(source)
+    if content.type == "image" and not content.ends_ms:
+        with decoding(source):
+            raise DecodeError(f"its content is a still picture: {content.name}")
+    return content

@@ -12,6 +12,12 @@ from cover.media.source import Source
 MAX_FRAME_PX = 2**26
 """Pixels of the largest frame that is decoded, twice those of 8K video; more is taken for a decompression bomb."""
 
+MAX_WORK_PX = 2**31
+"""Pixels that are decoded for one file, over all frames of an animation or all scans of a progressive JPEG.
+
+They take some seconds. A file of a megabyte can ask for a thousand times as many, and a decoder cannot be interrupted.
+"""
+
 
 @contextmanager
 def decoding(source: Source | Path) -> Iterator[None]:
@@ -32,3 +38,12 @@ def check_frame_size(width_px: int, height_px: int) -> None:
     """Raises DecodeError for a frame without pixels or with more than MAX_FRAME_PX."""
     if not 0 < width_px * height_px <= MAX_FRAME_PX:
         raise DecodeError(f"its frames have {width_px}×{height_px} pixels; 1 to {MAX_FRAME_PX} are decoded")
+
+
+def check_work(what: str, number: int, width_px: int, height_px: int) -> None:
+    """Raises DecodeError for a file whose frames or scans (`what`) have more than MAX_WORK_PX between them."""
+    if number * width_px * height_px > MAX_WORK_PX:
+        raise DecodeError(
+            f"its {number:,} {what} of {width_px}×{height_px} pixels take too long; "
+            f"at most {MAX_WORK_PX:,} pixels of a file are decoded"
+        )

@@ -11,16 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cover.catalog.suffixes import MEDIA_SUFFIXES
+from cover.catalog.suffixes import is_frame
 from cover.errors import DecodeError
 from cover.media.faults import decoding
 from cover.media.image import decode_image, probe_image
 from cover.media.info import MediaInfo
 from cover.media.sampling import Sampling
 from cover.media.source import Source
-
-_NO_FRAMES = (".", "flow", "x_", "y_")
-"""How the names of hidden files begin, and those of optical flow, which tools write beside the frames."""
 
 
 def probe_frame_folder(folder: Path, *, fps: float | None) -> MediaInfo:
@@ -51,12 +48,13 @@ def decode_frame_folder(
 
 
 def _list_images(folder: Path) -> list[str]:
-    """Names in the order of the numbers in them."""
-    names = [
-        name
-        for name in os.listdir(folder)
-        if os.path.splitext(name)[1].lower() in MEDIA_SUFFIXES["image"] and not name.startswith(_NO_FRAMES)
-    ]
+    """Names in the order of the numbers in them. Hidden files, thumbnails' folders and optical flow are left out."""
+    with os.scandir(folder) as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if is_frame(entry.name) and not entry.name.startswith(".") and not entry.is_dir()
+        ]
     if not names:
         raise DecodeError("there are no images in this folder")
     return sorted(names, key=_by_numbers)

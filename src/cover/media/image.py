@@ -5,54 +5,110 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
-from cover.media.faults import check_frame_size, decoding
+from cover.errors import DecodeError
+from cover.media.content import EMPTY, HEAD_BYTES, image_format, usual_name, video_format
+from cover.media.faults import check_frame_size, check_work, decoding
+from cover.media.heif import is_cut_short
 from cover.media.info import MediaInfo
+from cover.media.rgb import as_rgb
 from cover.media.source import Source
 
-_FORMATS = ["AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"]
+_FORMATS = {"AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"}
 """What is decoded, in Pillow's names. It knows many more, and a damaged file must not wake Ghostscript."""
 
 _ORIENTATION = 0x0112
-"""EXIF's tag; values from 5 on turn the image on its side."""
+_NEW_SUBFILE_TYPE = 254
+_TRANSPOSED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture upright, by EXIF's orientation."""
 
 
 def probe_image(source: Source | str | Path) -> MediaInfo:
-    """Facts from an image's header. Raises DecodeError, naming the file, when it has none."""
+    """Read the facts about an image from its header.
+
+    Raises:
+        DecodeError: The file is no image; the message names it.
+    """
     with open_image(Source.of(source)) as image:
-        width_px, height_px = image.size
-        if image.getexif().get(_ORIENTATION, 1) >= 5:
-            width_px, height_px = height_px, width_px
-        return MediaInfo(1, None, None, width_px, height_px)
+        return MediaInfo(1, None, None, *upright_size(image))
 
 
 def decode_image(source: Source | str | Path, *, short_side_px: int | None = None) -> npt.NDArray[np.uint8]:
-    """uint8 [1,Y,X,3], RGB, turned upright by its EXIF orientation; of an animation the first frame.
+    """Decode an image; of an animation, the first frame.
 
-    Transparent parts lie on white, as a page shows them; 16-bit grey keeps its upper 8 bits.
-    short_side_px: a JPEG may come scaled down by 2, 4 or 8, as long as its short side is no less.
+    Args:
+        source: A file, or a member of a shard. Its content counts, not its name.
+        short_side_px: A JPEG may come scaled down by 2, 4 or 8, as long as its short side is no less than this.
 
-    Raises DecodeError, naming the file, for everything that gives no image.
+    Returns:
+        uint8 [1,Y,X,3], RGB as in `as_rgb`, upright.
+
+    Raises:
+        DecodeError: The file gives no image; the message names it.
     """
     with open_image(Source.of(source)) as image:
-        if short_side_px is not None:
+        if short_side_px is not None and image.format in ("JPEG", "MPO"):
             image.draft(None, (short_side_px, short_side_px))
-        ImageOps.exif_transpose(image, in_place=True)
-        return np.asarray(as_rgb(image))[None]
+        return np.asarray(upright_rgb(image))[None]
 
 
 @contextmanager
 def open_image(source: Source) -> Iterator[Image.Image]:
-    """An image or animation, of which the header is read. What goes wrong here or in the block is a DecodeError."""
-    with decoding(source), source.open() as file, _no_warnings(), Image.open(file, formats=_FORMATS) as image:
+    """Open an image or animation and read its header. What goes wrong here or in the block is a DecodeError."""
+    with decoding(source), source.open() as file, _no_warnings(), _open(file) as image:
         check_frame_size(*image.size)
+        if image.info.get("progressive"):
+            file.seek(0)
+            check_work("scans", file.read().count(b"\xff\xda"), *image.size)
         yield image
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    head = file.read(HEAD_BYTES)
+    if not head:
+        raise DecodeError(EMPTY)
+    format = image_format(head)
+    if format is None:
+        container = video_format(head)
+        raise DecodeError(f"its content is a video: {container}" if container else "it is not an image")
+    name = usual_name(format)
+    if format not in _FORMATS:
+        raise DecodeError(f"its content is {name}, which is not read; save it as PNG or JPEG")
+    file.seek(0)
+    try:
+        image = _open_heic(file) if format == "HEIF" else Image.open(file, formats=[format])
+    except (UnidentifiedImageError, SyntaxError) as error:
+        raise DecodeError(f"its {name} data are damaged, or of a kind that is not read") from error
+    if format == "TIFF" and image.tag_v2.get(_NEW_SUBFILE_TYPE, 0) & 1:  # type: ignore[attr-defined]
+        raise DecodeError("its first picture is a small preview, as in raw files of cameras; save it as PNG or JPEG")
+    return image
+
+
+def _open_heic(file: BinaryIO) -> Image.Image:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise DecodeError('its content is HEIC, which pillow-heif reads; pip install "cover-video[heif]"') from error
+    if is_cut_short(file):
+        raise DecodeError("it is cut short")
+    file.seek(0)
+    image: Image.Image = HeifImageFile(file)
+    return image
 
 
 _lock = threading.Lock()
@@ -80,14 +136,27 @@ def _no_warnings() -> Iterator[None]:
                 _silenced.close()
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
-    """`image` in mode RGB, on white where it is transparent."""
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return image
-    if image.mode.startswith("I"):
-        # Pillow's own conversion clips to 255, which turns 16-bit images white.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """The picture as it is shown: in mode RGB, turned and mirrored by its EXIF orientation."""
+    image.load()  # a PNG may tell its orientation behind its pixels, and Pillow turns a TIFF as it is loaded
+    orientation, rgb = _orientation(image), as_rgb(image)
+    return rgb.transpose(_TRANSPOSED[orientation]) if orientation in _TRANSPOSED else rgb
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of the picture as it is shown."""
+    if image.format in ("PNG", "TIFF"):
+        image.load()
+    width_px, height_px = image.size
+    return (height_px, width_px) if _orientation(image) >= 5 else (width_px, height_px)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's or XMP's, 1 to 8; 1 where there is none or it cannot be read. HEIC comes upright from its decoder."""
+    if image.format == "HEIF":
+        return 1
+    with suppress(Exception):  # a picture is shown whatever is wrong with the remarks about it
+        value = image.getexif().get(_ORIENTATION, 1)
+        number = value[0] if isinstance(value, bytes) else int(value)
+        return number if number in _TRANSPOSED else 1
+    return 1

@@ -29,13 +29,14 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from cover.catalog.manifest import ManifestRow
+from cover.media.animation import decode_shown_pictures
+from cover.media.content import content_of
 from cover.media.decode import decode_sampled, probe_row
 from cover.media.info import MediaInfo
 from cover.media.pixels import make_pictures
 from cover.media.sampling import Sampling
 from cover.media.source import Source
 from cover.media.video import ShownFrame, decode_shown_frames
-from cover.media.webp import is_webp
 
 _ENCODER_OPTIONS = {"qmin": "2", "qmax": "2"}
 _TIMES_A_FRAME = 16
@@ -118,8 +119,8 @@ def shorten(row: ManifestRow, num_frames: int, short_side_px: int) -> ShortClip:
     """
     info = probe_row(row, "video")
     shrink = Shrinker(short_side_px)
-    if row.file.is_dir() or is_webp(Source.of(row)):
-        return _shorten_pictures(row, info, num_frames, shrink)
+    if row.file.is_dir():
+        return _shorten_folder(row, info, num_frames, shrink)
     start = row.start_seconds or 0.0
     seconds = (row.end_seconds or info.duration_seconds or 0.0) - start
     if info.fps and seconds * info.fps <= num_frames:
@@ -132,19 +133,25 @@ def shorten(row: ManifestRow, num_frames: int, short_side_px: int) -> ShortClip:
     return _evenly([one.frame for one in shown], seconds, shrink)
 
 
-def _shorten_pictures(row: ManifestRow, info: MediaInfo, num_frames: int, shrink: Shrinker) -> ShortClip:
-    """Of a folder of frames, which are evenly spread, or an animated WebP."""
+def _shorten_folder(row: ManifestRow, info: MediaInfo, num_frames: int, shrink: Shrinker) -> ShortClip:
+    """Of a folder of frames, which are evenly spread."""
     fps = info.fps or _FPS_OF_FOLDERS
     seconds = (row.end_seconds or (info.num_frames or 1) / fps) - (row.start_seconds or 0.0)
-    count = min(num_frames, max(round(seconds * fps), 1)) if row.file.is_dir() else num_frames
+    count = min(num_frames, max(round(seconds * fps), 1))
     pixels = decode_sampled(row, Beginnings(count, row.start_seconds, row.end_seconds))
     return _evenly([shrink(VideoFrame.from_ndarray(frame)) for frame in pixels], seconds, shrink)
 
 
 def _shown_frames(row: ManifestRow, num_parts: int, shrink: Shrinker) -> list[ShownFrame]:
     """The frames shown at the beginnings of so many parts, each once."""
-    sampling = Beginnings(num_parts, row.start_seconds, row.end_seconds)
-    return decode_shown_frames(Source.of(row), sampling, shrink)
+    source, sampling = Source.of(row), Beginnings(num_parts, row.start_seconds, row.end_seconds)
+    content = content_of(source)
+    if content.type == "video":
+        return decode_shown_frames(source, sampling, shrink)
+    return [
+        ShownFrame(shrink(VideoFrame.from_ndarray(picture)), Fraction(begin_ms, 1000), end_ms)
+        for picture, begin_ms, end_ms in decode_shown_pictures(source, content, sampling)
+    ]
 
 
 def _evenly(frames: Sequence[VideoFrame], seconds: float, shrink: Shrinker) -> ShortClip:

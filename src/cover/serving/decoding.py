@@ -26,12 +26,11 @@ from cover.catalog.suffixes import Kind
 from cover.errors import DecodeError
 from cover.inference.views import Views, media_kind
 from cover.inference.windows import WindowFormat
-from cover.media.decode import probe_row
+from cover.media.content import content_of
+from cover.media.decode import probe_row, stream_frames
 from cover.media.image import open_image
 from cover.media.info import MediaInfo
 from cover.media.source import Source
-from cover.media.stream import FrameStream
-from cover.media.webp import is_webp
 from cover.preparation.workers import Lost, Worker
 from cover.serving.limits import Limits, Refusal, Refused
 
@@ -124,7 +123,7 @@ def _decode(job: Job, limits: Limits) -> Decoded:
 
 def _check_container(path: Path) -> None:
     """Raises Refused for a file that FFmpeg takes for something else than a video."""
-    if is_webp(Source.of(path)):  # animated: Pillow's
+    if content_of(path).type == "animation":  # Pillow's
         return
     try:
         av.open(str(path), options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS}).close()
@@ -154,7 +153,7 @@ def _check(info: MediaInfo, limits: Limits) -> None:
 
 def _all_frames(path: Path, window: WindowFormat, limits: Limits) -> npt.NDArray[np.uint8]:
     """One each step; no more than the limit of time allows, whatever the header says."""
-    stream = FrameStream(path, step_seconds=window.step_seconds, short_side_px=window.crop_px)
+    stream = stream_frames(path, step_seconds=window.step_seconds, short_side_px=window.crop_px)
     max_frames = int(limits.max_seconds / window.step_seconds) + 1
     frames = [window.cut(frame).permute(1, 2, 0).numpy() for frame in islice(stream, max_frames)]
     return np.stack(frames)

@@ -1,0 +1,130 @@
+"""Animations (GIF, WebP, APNG, AVIF) as videos, through Pillow: FFmpeg reads no animated WebP, and no alpha of AVIF."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cover.media.augment import scale_down
+from cover.media.content import Content
+from cover.media.faults import check_work
+from cover.media.frame_ends import check_canvas
+from cover.media.image import open_image, upright_rgb, upright_size
+from cover.media.info import MediaInfo
+from cover.media.sampling import Sampling
+from cover.media.source import Source
+
+Picture = npt.NDArray[np.uint8]
+
+
+def probe_animation(source: Source, content: Content) -> MediaInfo:
+    """Read the facts about an animation from its headers. Raises DecodeError, naming the file."""
+    with _open(source, content) as image:
+        num_frames, seconds = len(content.ends_ms), content.ends_ms[-1] / 1000
+        return MediaInfo(num_frames, num_frames / seconds, seconds, *upright_size(image))
+
+
+def decode_animation(
+    source: Source, content: Content, sampling: Sampling, *, short_side_px: int | None = None
+) -> Picture:
+    """Decode the frames of an animation that are shown at the chosen times.
+
+    A file that is damaged after some frames repeats the last good one, as videos do.
+
+    Args:
+        source: The file.
+        content: What it was judged to be, which says when its frames are shown.
+        sampling: The times.
+        short_side_px: What a longer short side is scaled down to.
+
+    Returns:
+        uint8 [T,Y,X,3], RGB and upright, on white where transparent.
+
+    Raises:
+        DecodeError: The file gives no frame, or takes too much work; the message names it.
+    """
+    with _open(source, content) as image:
+        chosen = _shown_at(content, sampling.times_seconds(content.ends_ms[-1] / 1000))
+        frames = np.empty(0, np.uint8)
+        for index, picture in _pictures(image, sorted(set(chosen)), short_side_px):
+            if not frames.size:
+                frames = np.empty((len(chosen), *picture.shape), np.uint8)
+            frames[np.equal(chosen, index)] = picture
+        return frames
+
+
+def decode_shown_pictures(source: Source, content: Content, sampling: Sampling) -> Iterator[tuple[Picture, int, int]]:
+    """The frames of `decode_animation`, each once, and the milliseconds at which they begin and stop being shown.
+
+    They come one by one, since many large ones take much memory.
+    """
+    with _open(source, content) as image:
+        begins_ms = (0, *content.ends_ms)
+        chosen = _shown_at(content, sampling.times_seconds(content.ends_ms[-1] / 1000))
+        for index, picture in _pictures(image, sorted(set(chosen)), None):
+            yield picture, begins_ms[index], content.ends_ms[index]
+
+
+class AnimationStream:
+    """The frames of an animation at even steps of time, as FrameStream gives those of a video.
+
+    Attributes:
+        duration_seconds: Of the whole animation.
+    """
+
+    def __init__(
+        self, source: Source, content: Content, *, step_seconds: float, short_side_px: int | None = None
+    ) -> None:
+        self._source, self._content, self._short_side_px = source, content, short_side_px
+        self.duration_seconds = content.ends_ms[-1] / 1000
+        num_steps = max(math.ceil(self.duration_seconds / step_seconds - 0.5 - 1e-9), 1)
+        self._times = [(step + 0.5) * step_seconds for step in range(num_steps)]
+
+    def __iter__(self) -> Iterator[Picture]:
+        chosen = _shown_at(self._content, self._times)
+        with _open(self._source, self._content) as image:
+            pictures = _pictures(image, sorted(set(chosen)), self._short_side_px)
+            for (_, picture), (_, steps) in zip(pictures, groupby(chosen), strict=True):
+                for _ in steps:
+                    yield picture
+
+
+@contextmanager
+def _open(source: Source, content: Content) -> Iterator[Image.Image]:
+    with open_image(source) as image:
+        check_canvas(*image.size)
+        check_work("frames", len(content.ends_ms), *image.size)
+        yield image
+
+
+def _shown_at(content: Content, times_seconds: Iterable[float]) -> list[int]:
+    """Numbers of the frames shown at the times. A millionth keeps one from being rounded into the frame before."""
+    return [bisect_right(content.ends_ms[:-1], 1000 * time + 1e-6) for time in times_seconds]
+
+
+def _pictures(image: Image.Image, indices: Sequence[int], short_side_px: int | None) -> Iterator[tuple[int, Picture]]:
+    """(number, uint8 [Y,X,3]) of the frames with these ascending numbers, all of one size."""
+    size = upright_size(image)
+    first = int(getattr(image, "default_image", False))  # which an APNG may have before its frames
+    picture: Picture | None = None
+    is_whole = True
+    for index in indices:
+        if is_whole:
+            try:
+                image.seek(first + index)
+                frame = np.asarray(upright_rgb(image).crop((0, 0, *size)))
+            except Exception:
+                if picture is None:
+                    raise
+                is_whole = False
+            else:
+                picture = frame if short_side_px is None else scale_down(frame[None], short_side_px)[0]
+        assert picture is not None
+        yield index, picture

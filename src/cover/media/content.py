@@ -1,0 +1,147 @@
+"""What a file is, judged by its first bytes and never by its name. Every command asks here.
+
+    image        one picture: JPEG, PNG, HEIC, …             read by image.py
+    animation    pictures in a row: GIF, WebP, APNG, AVIF    read by animation.py
+    video        everything else, which FFmpeg may know      read by video.py
+
+A dataset of videos takes videos and animations, and also a GIF or WebP of a single frame. It refuses any other picture:
+FFmpeg would show a photo as a video of one frame, and of a HEIC photo only the tile at the top left. A dataset of
+images takes images and the first frames of animations, and refuses videos.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from cover.catalog.suffixes import Kind
+from cover.errors import DecodeError
+from cover.media.faults import decoding
+from cover.media.frame_ends import frame_ends_ms
+from cover.media.heif import heif_format, is_track_file
+from cover.media.source import Source
+
+EMPTY = "it is empty"
+HEAD_BYTES = 512
+"""Longer than all signatures, and than the list of brands at the beginning of an MP4 or HEIC file."""
+
+_IMAGES = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "GIF": rb"GIF8[79]a",
+    "WEBP": rb"RIFF....WEBP",
+    "TIFF": rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0",
+    "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+    "JPEG2000": rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
+    "PPM": rb"P([1-6f]|0CMYK)\s",
+    # Nothing here reads the rest, and FFmpeg would take them for videos.
+    "JPEG XL": rb"\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a",
+    "Photoshop": rb"8BPS\0",
+    "Canon raw": rb"....ftypcrx ",
+    "ICO": rb"\0\0\x01\0[^\0]\0...\0",
+    "ICNS": rb"icns",
+}
+_VIDEOS = {
+    "MP4 or QuickTime": rb"....(ftyp|moov|mdat|wide|free|skip|pnot)",
+    "Matroska or WebM": rb"\x1aE\xdf\xa3",
+    "AVI": rb"RIFF....AVI ",
+    "FLV": rb"FLV\x01",
+    "Ogg": rb"OggS",
+    "Windows Media": rb"0&\xb2u\x8ef\xcf\x11",
+    "MPEG": rb"\0\0\x01[\xb3\xba]|G.{187}G|....G.{191}G",
+}
+_MAY_MOVE = {"AVIF", "GIF", "HEIF", "PNG", "WEBP"}
+_USUAL_NAMES = {"HEIF": "HEIC", "JPEG2000": "JPEG 2000", "WEBP": "WebP"}
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file is.
+
+    Attributes:
+        type: One of the three in the module's docstring.
+        format: Of a picture, as Pillow calls it; of a video, its container, or "" where only FFmpeg can tell.
+        ends_ms: When each frame of an animation, or of a GIF or WebP with a single frame, stops being shown.
+    """
+
+    type: Literal["image", "animation", "video"]
+    format: str
+    ends_ms: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """What a model is shown of it, if that is not settled by a dataset."""
+        return "image" if self.type == "image" else "video"
+
+    @property
+    def name(self) -> str:
+        """Its format, as people call it."""
+        return usual_name(self.format)
+
+
+def content_of(source: Source | str | Path) -> Content:
+    """Judge a file, or a member of a shard.
+
+    Raises:
+        DecodeError: It is missing or empty, or an animation of more frames than are decoded.
+    """
+    source = Source.of(source)
+    with decoding(source):
+        state = source.path.stat()
+        return _judge(source, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=64)  # the kind of a file, facts about it and its frames are asked for one after the other
+def _judge(source: Source, modified_ns: int, num_bytes: int) -> Content:
+    is_member = source.length is not None
+    with _head_of_member(source) if is_member else source.open() as file:
+        head = file.read(HEAD_BYTES)
+        if not head:
+            raise DecodeError(EMPTY)
+        format = image_format(head)
+        if format is None:
+            return Content("video", video_format(head) or "")
+        if format not in _MAY_MOVE:
+            return Content("image", format)
+        if not is_member:
+            return _judge_frames(format, file)
+    with source.open() as file:
+        return _judge_frames(format, file)
+
+
+def _head_of_member(source: Source) -> BinaryIO:
+    """The first bytes of a member of a tar, which `Source.open` would read as a whole."""
+    with source.path.open("rb") as shard:
+        shard.seek(source.offset or 0)
+        return BytesIO(shard.read(min(HEAD_BYTES, source.length or 0)))
+
+
+def _judge_frames(format: str, file: BinaryIO) -> Content:
+    if format in ("AVIF", "HEIF") and is_track_file(file):
+        return Content("video", "MP4 or QuickTime")
+    ends_ms = frame_ends_ms(file, format)
+    return Content("animation" if len(ends_ms) > 1 else "image", format, ends_ms)
+
+
+def usual_name(format: str) -> str:
+    """What people call a format of Pillow's."""
+    return _USUAL_NAMES.get(format, format)
+
+
+def image_format(head: bytes) -> str | None:
+    """The format of a picture or animation, by the first bytes of its file; None if they are of neither."""
+    return _matching(_IMAGES, head) or heif_format(head)
+
+
+def video_format(head: bytes) -> str | None:
+    """The container of a video, by the first bytes of its file; None where they do not tell."""
+    return _matching(_VIDEOS, head)
+
+
+def _matching(signatures: Mapping[str, bytes], head: bytes) -> str | None:
+    return next((name for name, pattern in signatures.items() if re.match(pattern, head, re.DOTALL)), None)
