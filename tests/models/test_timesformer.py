@@ -111,7 +111,7 @@ def test_class_copies_of_a_clip_stay_equal_to_the_bit_with_drop_path(attention: 
     seen: list[Tensor] = []
 
     def see(_module: Block, _inputs: object, out: tuple[Tokens, Residual]) -> None:
-        tokens, _ = plain_add_normalise(*out, packed.groups)
+        tokens, _ = plain_add_normalise(*out, packed.groups, 1e-6)
         seen.append(tokens.exact[:, 0])
 
     for block in model.blocks[:-1]:
@@ -169,7 +169,7 @@ def test_a_clip_for_a_head_that_does_not_exist_is_named() -> None:
     [
         ({"image_size": 100}, "image_size 100 is not a multiple of patch_size 16; take 96"),
         ({"num_heads": 5}, "width 48 is not a multiple of the 5 attention heads"),
-        ({"heads": {"k.400": 3}}, "dataset name 'k.400' holds other signs"),
+        ({"heads": {"k.400": 3}}, "dataset name 'k.400': a name has letters, digits, '_' and '-' only; call it 'k_400'"),
     ],
 )
 def test_impossible_models_are_refused(settings: dict[str, object], message: str) -> None:
