@@ -169,7 +169,10 @@ def test_a_clip_for_a_head_that_does_not_exist_is_named() -> None:
     [
         ({"image_size": 100}, "image_size 100 is not a multiple of patch_size 16; take 96"),
         ({"num_heads": 5}, "width 48 is not a multiple of the 5 attention heads"),
-        ({"heads": {"k.400": 3}}, "dataset name 'k.400': a name has letters, digits, '_' and '-' only; call it 'k_400'"),
+        (
+            {"heads": {"k.400": 3}},
+            "dataset name 'k.400': a name has letters, digits, '_' and '-' only; call it 'k_400'",
+        ),
     ],
 )
 def test_impossible_models_are_refused(settings: dict[str, object], message: str) -> None:

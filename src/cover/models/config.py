@@ -118,7 +118,9 @@ def check_dataset_name(name: object) -> None:
     The name becomes part of the names of tensors ("heads.NAME.weight"), of files, and of curves in TensorBoard.
     """
     if not isinstance(name, str) or len(name.encode(errors="replace")) > MAX_NAME_BYTES:
-        raise CoverError(f"dataset name {reprlib.repr(name)}: a name is text of at most {MAX_NAME_BYTES} bytes; rename it")
+        raise CoverError(
+            f"dataset name {reprlib.repr(name)}: a name is text of at most {MAX_NAME_BYTES} bytes; rename it"
+        )
     composed = unicodedata.normalize("NFC", name)
     if name != composed or not re.fullmatch(r"[\w-]+", name):
         other = re.sub(r"[^\w-]+", "_", composed).strip("_") or "my_dataset"

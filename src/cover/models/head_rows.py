@@ -87,4 +87,3 @@ def take_rows(rows: HeadRows, old: Tensor, fresh: Tensor) -> Tensor:
     new = fresh.detach().clone()
     new[targets] = old.detach()[origins].to(fresh)
     return new
-

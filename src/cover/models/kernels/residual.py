@@ -72,9 +72,7 @@ class Residual(NamedTuple):
     slots: Slots
 
 
-def add_normalise(
-    tokens: Tokens, residual: Residual, groups: tuple[Group, ...], eps: float
-) -> tuple[Tokens, Tensor]:
+def add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...], eps: float) -> tuple[Tokens, Tensor]:
     """The tokens with the residual added, and these normalised to mean 0 and variance 1 over D.
 
     eps: added to the variance, as in a LayerNorm.
