@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,8 +14,10 @@ from cover.models.config import variant_config
 from cover.models.create import create_model, num_parameters
 from cover.models.kernels.residual import Residual, Tokens, plain_add_normalise
 from cover.models.linear import Linear, keep_ready
+from cover.models.loading import load_weights
 from cover.models.packing import Group, pack, unpack
 from cover.models.timesformer import TimeSformer
+from cover.models.weights import load_model, save_model
 
 SMALL = {"width": 48, "num_heads": 3, "depth": 3}
 
@@ -162,6 +166,16 @@ def test_every_head_answers_a_mixed_batch_and_gets_a_gradient() -> None:
 def test_a_clip_for_a_head_that_does_not_exist_is_named() -> None:
     with pytest.raises(CoverError, match="no head for dataset 'ucf101'; this model's heads are k400, ssv2, imagenet"):
         small_model()({"ucf101": clips(4, 1)})
+
+
+@pytest.mark.parametrize("name", ["train", "type", "forward", "keys", "pop", "training", "_modules", "0", "ünï"])
+def test_a_dataset_may_be_called_like_an_attribute(name: str, tmp_path: Path) -> None:
+    model = small_model(heads={name: 3, "k400": 2}).train().eval()
+    assert {f"heads.{name}.weight", f"heads.{name}.bias", "heads.k400.bias"} < model.state_dict().keys()
+    save_model(model, tmp_path)
+    assert torch.equal(load_model(tmp_path).predict(frames := clips(4, 2))[name], model.predict(frames)[name])
+    report = load_weights(small_model(heads={name: 3}), tmp_path)
+    assert f"heads.{name}.weight" in report.loaded
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def open_source(source: str | Path) -> Source:
     config, not_stated = _architecture(path, folder, model)
     shapes = _shapes(config)
     others = [other for other in models if other is not model]
-    source = Source(
+    opened = Source(
         path=path,
         format=model.format,
         config=config,
@@ -116,8 +116,8 @@ def open_source(source: str | Path) -> Source:
         taken=model.key,
         others=tuple(other.key for other in others if other.is_complete),
     )
-    _check(source)
-    return source
+    _check(opened)
+    return opened
 
 
 def _architecture(path: Path, folder: Path, model: Candidate) -> tuple[ModelConfig, frozenset[str]]:

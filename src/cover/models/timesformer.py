@@ -23,12 +23,21 @@ from cover.models.packing import PackedClips, clip_means, pack, spread
 
 
 class Heads(nn.ModuleDict):
-    """One module a dataset, which may also be called like an attribute of a module: "train", "type", "keys"."""
+    """One module a dataset, which may also be called like an attribute of a module: "train", "type", "keys".
+
+    nn.ModuleDict refuses such names. Here `heads["train"]` is the head and `heads.train` the method.
+    """
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
-        """Register a head. nn.ModuleDict refuses such names; here `heads["train"]` is the head, `heads.train` the
-        method."""
-        self._modules[name] = module
+        """Register a head."""
+        self._modules[name] = module  # type: ignore[assignment]
+
+    def train(self, mode: bool = True) -> Heads:
+        """Switch between training and evaluation, also where a head is called "training"."""
+        self.__dict__["training"] = mode
+        for head in self.values():
+            head.train(mode)
+        return self
 
 
 class TimeSformer(nn.Module, HubModel):
