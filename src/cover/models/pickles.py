@@ -3,6 +3,7 @@ refuses everything else, so that no file can run code."""
 
 from __future__ import annotations
 
+import mmap
 import re
 import warnings
 import zipfile
@@ -24,7 +25,7 @@ def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
 
     Raises CheckpointError for a pickle that holds more than tensors and plain values.
     """
-    _check_size(path)
+    _check_bounds(path)
     found: dict[str, dict[str, Tensor]] = {}
     pending: list[tuple[tuple[str, ...], Any]] = [((), _load(path))]
     seen: set[int] = set()  # a dictionary may hold itself
@@ -32,22 +33,23 @@ def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
         if not isinstance(value, dict) or id(value) in seen or len(keys) > MAX_DEPTH:
             continue
         seen.add(id(value))
-        if tensors := {str(name): part for name, part in value.items() if isinstance(part, Tensor)}:
+        named = {str(name): part for name, part in value.items() if isinstance(name, str | int)}
+        if tensors := {name: part for name, part in named.items() if isinstance(part, Tensor)}:
             found[".".join(keys)] = tensors
-        pending += [((*keys, str(name)), part) for name, part in value.items() if isinstance(part, dict)]
+        pending += [((*keys, name), part) for name, part in named.items() if isinstance(part, dict)]
     return found
 
 
 def _load(path: Path) -> object:
     # Only torch's zip archives can be mapped, and it takes a path, but not an open file, called .safetensors for what
     # the name says.
-    mmap = zipfile.is_zipfile(path) and path.suffix != ".safetensors"
+    mapped = zipfile.is_zipfile(path) and path.suffix != ".safetensors"
     # Training code keeps its command line beside the weights: a Namespace, which is a dictionary by another name.
     plain = torch.serialization.safe_globals([Namespace])
     try:
         # A damaged or hostile file is refused below, so torch need not warn of it.
         with warnings.catch_warnings(action="ignore"), plain, path.open("rb") as file:
-            return torch.load(path if mmap else file, map_location="cpu", weights_only=True, mmap=mmap)
+            return torch.load(path if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         if "Unsupported" not in str(error) and "weights_only" not in str(error).lower():
             raise
@@ -59,9 +61,16 @@ def _load(path: Path) -> object:
         ) from None
 
 
-def _check_size(path: Path) -> None:
-    """Raise ValueError for an archive that unpacks to more than it holds; torch.save compresses nothing."""
+def _check_bounds(path: Path) -> None:
+    """Raise ValueError for a file that would fill the memory with what it does not hold.
+
+    torch.save compresses nothing. Of what the restricted unpickler builds, only a bytearray is as long as it is told to
+    be; no state dict has one.
+    """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
                 raise ValueError("it unpacks to more bytes than it holds")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b"\nbytearray\n") >= 0:
+            raise ValueError("it holds a bytearray, which no state dict does")

@@ -28,6 +28,8 @@ WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 """What a folder's weights are called; with ".index.json" behind it, a list of the files they are spread over."""
 MAX_HEADER_BYTES = 2**16
 """Of an array in a .npz file; numpy writes 128."""
+MAX_NAME_LENGTH = 255
+"""Of a tensor, and of a file; messages show them."""
 SAFETENSORS_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -77,7 +79,10 @@ def _open_file(path: Path) -> dict[str, TensorFile]:
     if not os.path.isfile(path):
         raise CheckpointError(f"{path} is a pipe, a device or a folder, not a file; give a file of weights")
     try:
-        return _opener(path)(path)
+        files = _opener(path)(path)
+        if any(len(name) > MAX_NAME_LENGTH for file in files.values() for name in file.shapes):
+            raise ValueError("it has a tensor whose name is longer than any")
+        return files
     except CheckpointError:
         raise
     except OSError as error:
@@ -196,7 +201,8 @@ def _read_index(index: Path) -> dict[str, str]:
         if not isinstance(homes, dict):
             raise ValueError("it has no weight_map")
         for home in homes.values():
-            if not isinstance(home, str) or home == ".." or Path(home).name != home or "\0" in home:
+            is_name = isinstance(home, str) and Path(home).name == home and len(home) <= MAX_NAME_LENGTH
+            if not is_name or home == ".." or "\0" in home:
                 raise ValueError(f"{str(home)[:50]!r} is not the name of a file beside it")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{index} is damaged ({brief(error)}); copy or download it again") from None
