@@ -91,7 +91,7 @@ def info_table(info: Info) -> Table:
     config = info.config
     table = Table(show_header=False, title=Text(info.path), title_justify="left")
     num_heads = "heads not stated" if "num_heads" in info.not_stated else f"{config.num_heads} heads"
-    usual = " (not stated; usual there)" if {"mean", "std"} & {*info.not_stated} else ""
+    usual = ", usual, not stated" if {"mean", "std"} & {*info.not_stated} else ""
     frames = "1 frame" if config.num_frames == 1 else f"{config.num_frames} frames"
     rows = {
         "format": info.format,

@@ -47,7 +47,7 @@ class LoadReport:
 
     def __str__(self) -> str:
         parts = [f"{len(names)} {outcome}" for outcome, names in self.outcomes().items()]
-        return "; ".join([f"{self.format}, tensors: " + ", ".join(parts), *self.notes])
+        return "\n".join([f"{self.format}, tensors: " + ", ".join(parts), *self.notes])
 
 
 def report_table(report: LoadReport) -> Table:
@@ -57,8 +57,6 @@ def report_table(report: LoadReport) -> Table:
         short = dict.fromkeys(re.sub(r"\.\d+\.|_\d+/", lambda match: re.sub(r"\d+", "*", match[0]), n) for n in names)
         modules = dict.fromkeys(re.sub(r"[./](weight|bias|kernel|scale)$", "", name) for name in short)
         table.add_row(outcome, str(len(names)), Text(", ".join(modules)))
-    for note in report.notes:
-        table.add_row("note", "", Text(note))
     return table
 
 
@@ -158,7 +156,8 @@ def _notes(source: Source, config: ModelConfig, rows: Mapping[str, HeadRows]) ->
     if "num_heads" in source.not_stated:
         notes.append(f"attention heads: not stated by the file; taken from the model ({config.num_heads})")
     if source.not_stated & {"mean", "std"}:
-        notes.append(f"normalisation: not stated by the file; that of {ORIGINS[source.format]} is taken")
+        usual = f"mean {source.config.mean[0]:g} and std {source.config.std[0]:g}, usual for {ORIGINS[source.format]}"
+        notes.append(f"normalisation: not stated by the file; taken are {usual}")
     return notes + [f"head {name}: {found}" for name, found in rows.items() if not found.unchanged]
 
 
