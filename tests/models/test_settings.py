@@ -97,6 +97,7 @@ def change(folder: Path, file: str = "config.json", **settings: Any) -> None:
         ({"hidden_act": "quick_gelu"}, "hidden_act = 'quick_gelu': input should be 'gelu'"),
         ({"hidden_act": "gelu_new"}, "hidden_act = 'gelu_new': input should be 'gelu'"),
         ({"qkv_bias": False}, "qkv_bias = False: input should be True"),
+        ({"image_size": [16, 64]}, r"image_size.* frames and patches are square here"),
         ({"num_channels": 4}, "num_channels = 4: input should be 3"),
         ({"quantization_config": {"bits": 8}}, "quantization_config = .*: input should be null"),
         ({"model_type": "deit"}, "model_type = 'deit': input should be 'vit', "),
@@ -130,6 +131,8 @@ def test_settings_of_transformers_that_make_another_function_are_refused(
     [
         ({"architecture": "vit_base_patch16_clip_quickgelu_224"}, "is not one of timm's plain ViTs"),
         ({"architecture": "vit_base_patch16_siglip_224"}, "is not one of timm's plain ViTs"),
+        ({"model_args": {"img_size": [16, 64]}}, "frames and patches are square here"),
+        ({"pretrained_cfg": {"input_size": [3, 16, 64]}}, "frames and patches are square here"),
         ({"model_args": {"act_layer": "quick_gelu"}}, "unknown key 'model_args.act_layer'"),
         ({"model_args": {"global_pool": "avg"}}, "model_args.global_pool = 'avg': input should be 'token' or ''"),
         ({"global_pool": "avg"}, "global_pool = 'avg': input should be 'token' or ''"),
@@ -165,6 +168,12 @@ def test_an_image_processor_that_we_cannot_follow_is_refused(
     change(folder, "preprocessor_config.json", **settings)
     with pytest.raises(CheckpointError, match=message):
         open_source(folder)
+
+
+def test_a_size_may_be_given_as_rows_and_columns(tmp_path: Path) -> None:
+    folder = foreign.save_transformers_vit(create_vit(), tmp_path / "vit")
+    change(folder, image_size=[32, 32])
+    assert open_source(folder).config.image_size_px == 32
 
 
 def test_an_image_processor_that_does_not_normalise_is_followed(tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ def test_archives_of_other_kinds_are_told_apart(member: str, what: str, tmp_path
         ("adapter_config.json", "a LoRA adapter, not a model; merge it into its base model"),
         (".metadata", "one of torch's distributed checkpoints; convert it"),
         ("model.fp16.safetensors", "no model.safetensors or pytorch_model.bin, but model.fp16.safetensors; name the"),
+        ("model-00002-of-00003.safetensors", "model-00002-of-00003.safetensors, but not the index of the shards"),
         ("notes.txt", "no weights (model.safetensors or pytorch_model.bin); give a run, or name the file itself"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,6 +85,8 @@ def describe_folder(folder: Path, expected: Sequence[str]) -> str:
         if name in names:
             return what
     weights = [name for name in names if name.endswith(WEIGHTS_SUFFIXES)]
+    if shards := [name for name in weights if re.search(r"-\d+-of-\d+\.", name)]:
+        return f"{shards[0]}, but not the index of the shards ({expected[0]}.index.json); download it too"
     if weights:
         shown = ", ".join(weights[:4]) + (", …" if len(weights) > 4 else "")
         return f"no {' or '.join(expected)}, but {shown}; name the file that you mean"

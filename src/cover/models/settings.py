@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from cover.errors import CheckpointError, RecipeError
 from cover.models.config import Attention
@@ -20,7 +20,16 @@ from cover.models.weights import CONFIG_FILE
 from cover.sections import AnySection, Section, checked
 from cover.text_files import read_json
 
+
+def _check_square(sizes: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    if isinstance(sizes, tuple) and len({*sizes[-2:]}) > 1:
+        raise ValueError("frames and patches are square here")
+    return sizes
+
+
 Size = Annotated[int, Field(ge=1, le=2**16)]
+Square = Annotated[int | tuple[int, ...], AfterValidator(_check_square)]
+"""One side in pixels, (rows, columns), or (channels, rows, columns)."""
 Colours = tuple[float, float, float]
 PREPROCESSOR_FILE = "preprocessor_config.json"
 
@@ -65,6 +74,7 @@ class _Transformers(Section, extra="ignore"):
     num_attention_heads: Size | None = None
     num_frames: Size | None = None
     num_channels: Literal[3] = 3
+    image_size: Square | None = None
     attention_type: Literal["divided_space_time", "joint_space_time", "space_only"] | None = None
     hidden_act: Literal["gelu"] = "gelu"
     qkv_bias: Literal[True] = True
@@ -86,6 +96,7 @@ class _Preprocessor(Section, extra="ignore"):
 class _TimmInput(Section, extra="ignore"):
     mean: Colours | None = None
     std: Colours | None = None
+    input_size: Square | None = None
 
 
 class _TimmArguments(Section):
@@ -95,8 +106,8 @@ class _TimmArguments(Section):
     depth: Size | None = None
     embed_dim: Size | None = None
     global_pool: Literal["token", ""] = "token"
-    img_size: Any = None
-    patch_size: Any = None
+    img_size: Square | None = None
+    patch_size: Square | None = None
     num_classes: Any = None
     in_chans: Literal[3] = 3
     mlp_ratio: Any = None
