@@ -53,6 +53,16 @@ def test_attention_heads_of_any_width_are_read(format: str, num_heads: int, tmp_
         load_weights(create_model(depth=DEPTH, width=WIDTH, num_heads=2, image_size=32, heads={}), path)
 
 
+def test_an_npz_whose_blocks_have_different_heads_is_refused(tmp_path: Path) -> None:
+    arrays = foreign.jax_arrays(create_vit(num_attention_heads=2))
+    name = "Transformer/encoderblock_1/MultiHeadDotProductAttention_1/key/kernel"
+    np.savez(tmp_path / "vit.npz", **arrays | {name: arrays[name].reshape(WIDTH, 4, -1)})
+    with pytest.raises(
+        CheckpointError, match=r"fits no model \(its blocks have 2 and 4 attention heads\); take another"
+    ):
+        open_source(tmp_path / "vit.npz")
+
+
 def test_info_shows_what_a_file_does_not_state(tmp_path: Path) -> None:
     torch.save(foreign.timm_state(create_vit(num_attention_heads=4)), tmp_path / "vit.pth")
     info = describe(tmp_path / "vit.pth")

@@ -89,9 +89,9 @@ def test_files_are_recognised_by_content_and_truncated_ones_refused(kind: str, t
         (
             "a.pth",
             b"\0" * 10,
-            "no file of weights (10 bytes): neither safetensors, nor PyTorch, nor .npz, whatever its",
+            "no file of weights: neither safetensors, nor PyTorch, nor .npz; copy",
         ),
-        ("a.pth", b"0123456789", "no file of weights (10 bytes): neither"),
+        ("a.pth", b"0123456789", "no file of weights: neither"),
         ("a.pth", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, not the file itself; run `git"),
         ("a.pth", b"\n<!DOCTYPE html><html>", "a page (HTML or XML), not a file of weights; the download failed"),
         ("a.pth", b'{"error": 404}', "a JSON file, not a file of weights"),
@@ -105,7 +105,7 @@ def test_files_are_recognised_by_content_and_truncated_ones_refused(kind: str, t
 def test_what_is_no_file_of_weights_is_told_so(name: str, data: bytes, what: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(data)
-    assert refusal(path).startswith(f"{path} is {what}")
+    assert refusal(path).startswith(f"{path} ({len(data)} bytes) is {what}")
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def shared_rows(source: Source, config: ModelConfig) -> dict[str, HeadRows]:
     Classes that the source only numbers are no names: such a head is taken whole, or not at all.
     """
     rows = {}
-    for dataset in config.heads.keys() & source.config.heads.keys():
+    for dataset in (name for name in config.heads if name in source.config.heads):
         found = match_rows(source.config.heads[dataset], config.heads[dataset])
         if found.unchanged or (found.kept + found.moved and "heads" not in source.not_stated):
             rows[dataset] = found

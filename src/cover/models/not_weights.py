@@ -54,10 +54,7 @@ def describe_file(start: bytes, path: Path) -> str:
         return "a tar archive; unpack it and give the file inside"
     if path.suffix.lower() in SUFFIXES:
         return SUFFIXES[path.suffix.lower()]
-    return (
-        f"no file of weights ({path.stat().st_size} bytes): neither safetensors, nor PyTorch, nor .npz, whatever its "
-        f"name says; {AGAIN}"
-    )
+    return f"no file of weights: neither safetensors, nor PyTorch, nor .npz; {AGAIN}"
 
 
 def describe_zip(names: Sequence[str]) -> str | None:

@@ -189,8 +189,9 @@ def _check(source: Source) -> None:
             check_numbers(source.path, part, view.file.types[part])
     if view.doubled:
         raise CheckpointError(f"{source.path} has {min(view.doubled)} with and without a prefix; take another")
+    left = {*source.unused}
     for tidied, name in view.names.items():
-        if name in source.unused and not view.naming.may_be_idle(tidied):
+        if name in left and not view.naming.may_be_idle(tidied):
             raise CheckpointError(
                 f"{source.path} looks like {source.format}, but {name} has no place in a TimeSformer; what can be read "
                 f"is {READABLE}"

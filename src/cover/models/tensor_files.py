@@ -112,7 +112,7 @@ def _opener(path: Path) -> Callable[[Path], dict[str, TensorFile]]:
         return _open_safetensors
     if start[:1] == b"\x80":
         return _open_pickle
-    raise CheckpointError(f"{path} is {describe_file(start, path)}")
+    raise CheckpointError(f"{path} ({path.stat().st_size:,} bytes) is {describe_file(start, path)}")
 
 
 def _open_pickle(path: Path) -> dict[str, TensorFile]:

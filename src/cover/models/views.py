@@ -10,14 +10,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from cover.errors import CheckpointError
+from cover.errors import CheckpointError, CoverError
 from cover.models.names import (
-    ANCHOR,
     JAX_VIT,
     PUBLISHED,
     TRANSFORMERS_TIMESFORMER,
@@ -34,6 +34,8 @@ NAMINGS: tuple[tuple[str, Naming], ...] = (
     ("transformers-vit", TRANSFORMERS_VIT_IN_MEMORY),
     ("jax-vit", JAX_VIT),
 )
+MAX_MODELS = 16
+"""Of one code base that are looked for in one dictionary of a file."""
 AVERAGED = re.compile(r"(?<![a-z])(ema|teacher|averaged?|swa)(?![a-z])", re.IGNORECASE)
 """In the key of a model: its weights are an average over the training, which is what its authors evaluate."""
 
@@ -78,9 +80,18 @@ class View:
         return joined
 
     def num_heads(self) -> int | None:
-        """Attention heads, where the shapes tell: JAX keeps a query kernel as [in, heads, channels of a head]."""
-        query = self.file.shapes[self.parts(ANCHOR)[0]]
-        return query[1] if self.naming.channels_last and len(query) == 3 else None
+        """Attention heads, where the shapes tell: JAX keeps query, key and value as [in, heads, channels of a head].
+
+        Raises CoverError where they differ among the blocks.
+        """
+        if not self.naming.channels_last:
+            return None
+        blocks = takewhile(bool, (self.parts(f"blocks.{index}.attn.qkv.weight") for index in count()))
+        kernels = [self.file.shapes[part] for parts in blocks for part in parts]
+        num_heads = {kernel[1] for kernel in kernels if len(kernel) == 3}
+        if len(num_heads) > 1:
+            raise CoverError(f"its blocks have {' and '.join(map(str, sorted(num_heads)))} attention heads")
+        return num_heads.pop() if num_heads else None
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,7 @@ def find_candidates(files: Mapping[str, TensorFile]) -> list[Candidate]:
     found = []
     for container, file in files.items():
         for format, naming in NAMINGS:
-            for root in naming.roots(map(naming.tidied, file.shapes)):
+            for root in naming.roots(map(naming.tidied, file.shapes))[:MAX_MODELS]:
                 view = View(file, naming, root)
                 key = ".".join(filter(None, (container, root.strip("./"))))
                 found.append(Candidate(key, _refined(format, container, view), view))
