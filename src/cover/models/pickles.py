@@ -64,8 +64,8 @@ def _load(path: Path) -> object:
 def _check_bounds(path: Path) -> None:
     """Raise ValueError for a file that would fill the memory with what it does not hold.
 
-    torch.save compresses nothing. Of what the restricted unpickler builds, only a bytearray is as long as it is told to
-    be; no state dict has one.
+    torch.save compresses nothing. The restricted unpickler also builds bytearrays, of any length that a file names; no
+    state dict has one.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:

@@ -148,6 +148,6 @@ def choose(path: Path, models: Sequence[Candidate], key: str | None) -> Candidat
     exact = [model for model in models if model.key == key]
     meant = exact or [model for model in models if f".{key}." in f".{model.key}."]
     if len(meant) != 1:
-        choices = ", ".join(f"'{path}#{model.key}'" for model in models)
+        choices = ", ".join(f"'{path}#{model.key}'" for model in models[:MAX_MODELS])
         raise CheckpointError(f"{path} has {'no' if not meant else 'several'} weights under {key!r}; take {choices}")
     return meant[0]

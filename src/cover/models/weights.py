@@ -91,9 +91,9 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def _names(head: str, names: object) -> tuple[str, ...]:
-    """Class names as `save_model` has written them; no two are equal, as in a manifest."""
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
-        raise CoverError(f"the classes of head {head[:50]!r} are not a list of different names")
+    """Class names as `save_model` has written them. Two may be equal: ImageNet has a crane twice."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CoverError(f"the classes of head {head[:50]!r} are not a list of names")
     return tuple(names)
 
 
@@ -135,9 +135,9 @@ def load_model(folder: Path) -> TimeSformer:
     with torch.device("meta"):
         model = TimeSformer(read_config(folder))
     tensors = read_tensors(folder)
+    load_exactly(model, tensors, folder)
     for name, tensor in tensors.items():
         check_finite(folder, name, tensor)
-    load_exactly(model, tensors, folder)
     normalise_as(model, model.config)
     return model.eval()
 
