@@ -234,7 +234,7 @@ def test_an_unreadable_clip_is_left_out_and_too_many_are_refused(
     assert (row["clips"], row["unreadable"]) == (10 * (NUM_TRAIN - 1), 10)
 
 
-def test_fine_tuning_starts_from_every_tensor_of_the_backbone_and_a_fresh_head(
+def test_fine_tuning_starts_from_every_tensor_of_the_backbone_and_the_rows_of_the_same_classes(
     recipe_of: MakeRecipe, source: Path, tmp_path: Path
 ) -> None:
     console, run = quiet(), tmp_path / "runs" / "fine"
@@ -246,9 +246,10 @@ def test_fine_tuning_starts_from_every_tensor_of_the_backbone_and_a_fresh_head(
     assert all(torch.equal(started[name], given[name]) for name in backbone)
     assert isinstance(console.file, StringIO)
     printed = console.file.getvalue()
-    assert f"{len(backbone)} loaded, 2 fresh, 4 unused" in printed
-    assert "│ fresh  │ 2       │ heads.turns " in printed
-    assert "│ unused │ 4       │ heads.jumps, heads.turns " in printed
+    assert f"{len(backbone)} loaded, 2 matched, 2 unused" in printed
+    assert "head turns: rows: 2 kept, 1 fresh\n" in printed
+    assert "│ matched │ 2       │ heads.turns " in printed
+    assert "│ unused  │ 2       │ heads.jumps " in printed
 
 
 @pytest.mark.parametrize(("policy", "fresh_heads"), [("standard", False), ("standard", True), ("probe", False)])

@@ -20,7 +20,7 @@ from cover.models.config import ModelConfig, variant_config
 from cover.models.create import num_parameters
 from cover.models.info import multiply_adds
 from cover.models.loading import check_fits
-from cover.models.sources import HUB, open_source
+from cover.models.sources import HUB, open_source, split_key
 from cover.recipe import Recipe
 
 Manifests = Mapping[str, Manifest]
@@ -208,9 +208,10 @@ def _one_head(config: ModelConfig, name: str, num_frames: int) -> ModelConfig:
 def _missing_weights(recipe: Recipe, config: ModelConfig) -> list[str]:
     if not recipe.init:
         return []
-    if recipe.init.startswith(HUB):
+    where, _ = split_key(recipe.init)
+    if where.startswith(HUB):
         return [f"init = '{recipe.init}' is downloaded when training starts; it was not looked at"]
-    if not Path(recipe.init).exists():
+    if not Path(where).exists():
         return [f"init = '{recipe.init}' does not exist; training starts from it: put it there, or set init"]
     check_fits(open_source(recipe.init), config)
     return []

@@ -193,8 +193,8 @@ class Recipe(Section):
 
     policy: docs/architecture.md lists them; "probe" trains heads alone, on the frozen features of `init`.
     init: what the weights start from: a run, a file or folder of another code base, or "hf://owner/name"
-    (models/sources.py lists the formats). fresh_heads: start every head anew, even one that `init` has for the same
-    dataset and classes; a probe always does.
+    (models/sources.py lists the formats). Of a file with several models, "#key" chooses one: "dino.pth#student".
+    fresh_heads: start every head anew, even one that `init` has for the same dataset; a probe always does.
     """
 
     policy: Literal["pretrain", "standard", "cotrain", "probe"]

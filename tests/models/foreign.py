@@ -72,6 +72,7 @@ def save_timm(vit: ViTForImageClassification, folder: Path) -> Path:
     """A folder as timm keeps it on the hub, but with PyTorch's file."""
     folder.mkdir()
     config = {"architecture": "vit_base_patch16_224", "num_classes": len(LABELS), "label_names": LABELS}
+    config |= {"model_args": {"num_heads": vit.config.num_attention_heads, "embed_dim": WIDTH, "depth": DEPTH}}
     config |= {"pretrained_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.2]}}
     (folder / "config.json").write_text(json.dumps(config))
     torch.save(timm_state(vit), folder / "pytorch_model.bin")
@@ -81,7 +82,8 @@ def save_timm(vit: ViTForImageClassification, folder: Path) -> Path:
 def jax_arrays(vit: ViTForImageClassification) -> dict[str, np.ndarray[Any, Any]]:
     """The weights as the original ViT and AugReg have them in .npz files."""
     state = {name: tensor.numpy() for name, tensor in timm_state(vit).items()}
-    split = (WIDTH, NUM_HEADS, WIDTH // NUM_HEADS)
+    num_heads = vit.config.num_attention_heads
+    split = (WIDTH, num_heads, WIDTH // num_heads)
     arrays = {
         "cls": state["cls_token"],
         "embedding/kernel": state["patch_embed.proj.weight"].transpose(2, 3, 1, 0),

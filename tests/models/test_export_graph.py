@@ -20,7 +20,7 @@ from cover.inference.views import Views
 from cover.models import export_graph
 from cover.models.create import create_model
 from cover.models.export_graph import export_onnx, export_torch
-from cover.models.graph import check_graph, fit
+from cover.models.graph import check_graph, fit, trace
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import normalise_as
 
@@ -172,6 +172,11 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
     with pytest.raises(CoverError, match=re.escape("onnxscript is not installed; pip install 'cover-video[onnx]'")):
         export_onnx(fit(model), tmp_path / "exported")
     assert not list(tmp_path.iterdir())
+
+
+def test_heads_called_like_attributes_can_be_traced() -> None:
+    fitted = fit(make_model(heads={"train": 2, "keys": 3}))
+    check_graph(fitted, trace(fitted).module())
 
 
 def test_a_graph_with_other_logits_is_refused() -> None:

@@ -51,12 +51,49 @@ def test_a_random_temporal_start_keeps_its_own_attention(tmp_path: Path) -> None
     assert model.time_embed.any()
 
 
-def test_heads_are_taken_only_with_the_same_classes(tmp_path: Path) -> None:
-    save_model(small(heads={"k400": ["run", "jump"], "ssv2": ["push", "pull"]}), tmp_path)
-    report = load_weights(small(heads={"k400": ["run", "jump"], "ssv2": ["pull", "push"]}), tmp_path)
+def test_a_head_takes_its_rows_by_class_name(tmp_path: Path) -> None:
+    source = small(heads={"k400": ["run", "jump"], "ssv2": ["push", "pull", "lift"], "mit": ["bow"]})
+    torch.nn.init.normal_(source.heads["ssv2"].bias)
+    save_model(source, tmp_path)
+    model = small(heads={"k400": ["run", "jump"], "ssv2": ["pull", "drop", "lift"], "mit": ["sing"]})
+    fresh = model.heads["ssv2"].weight[1].clone()
+    report = load_weights(model, tmp_path)
+    old, new = source.heads["ssv2"], model.heads["ssv2"]
+    assert torch.equal(new.weight, torch.stack([old.weight[1], fresh, old.weight[2]]))
+    assert new.bias.tolist() == [old.bias[1].item(), 0, old.bias[2].item()]
     assert "heads.k400.weight" in report.loaded
-    assert "heads.ssv2.weight" in report.fresh
-    assert report.unused == ["heads.ssv2.bias", "heads.ssv2.weight"]
+    assert report.matched == ["heads.ssv2.weight", "heads.ssv2.bias"]
+    assert "heads.mit.weight" in report.fresh
+    assert report.unused == ["heads.mit.bias", "heads.mit.weight"]
+    assert report.notes == ["head ssv2: rows: 1 kept, 1 moved, 1 fresh, 1 dropped"]
+
+
+def test_fresh_heads_take_no_rows(tmp_path: Path) -> None:
+    save_model(small(heads={"k400": ["jump", "run"]}), tmp_path)
+    report = load_weights(small(), tmp_path, fresh_heads=True)
+    assert "heads.k400.weight" in report.fresh and not report.notes
+
+
+def test_numbered_classes_of_a_source_are_no_names(tmp_path: Path) -> None:
+    """Digits are classes, too; rows 0 and 1 of a ViT without class names are not those of the digits 0 and 1."""
+    np.savez(tmp_path / "vit.npz", **foreign.jax_arrays(foreign.create_vit()))
+    sizes = {"width": 128, "num_heads": 2}
+    other = load_weights(small(**sizes, heads={"head": ["1", "0"]}), tmp_path / "vit.npz")
+    assert "heads.head.weight" in other.fresh
+    same = load_weights(small(**sizes, heads={"head": 3}), tmp_path / "vit.npz")
+    assert "heads.head.weight" in same.loaded
+
+
+def test_heads_that_a_file_does_not_state_are_the_models_and_the_report_says_so(tmp_path: Path) -> None:
+    torch.save(foreign.timm_state(vit := foreign.create_vit(num_attention_heads=4)), tmp_path / "vit.pth")
+    model = small(width=128, num_heads=4, heads={"head": 3}, num_frames=1).eval()
+    report = load_weights(model, tmp_path / "vit.pth")
+    assert "attention heads: not stated by the file; taken from the model (4)" in report.notes
+    assert "normalisation: not stated by the file; taken are mean 0.5 and std 0.5, usual for timm, ViT" in report.notes
+    assert str(report).count("not stated by the file") == 2
+    frames = torch.randn(1, 2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model({"head": frames})["head"], vit(frames[0]).logits, rtol=0, atol=1e-5)
 
 
 def test_embeddings_are_resized_smoothly_or_as_published(tmp_path: Path) -> None:
@@ -113,7 +150,7 @@ def test_quantised_weights_and_a_file_cut_after_opening_are_refused(tmp_path: Pa
     arrays = foreign.jax_arrays(foreign.create_vit())
     model = small(width=128, num_heads=2)
     np.savez(tmp_path / "vit.npz", **arrays | {"Transformer/encoder_norm/bias": np.zeros(128, np.int8)})
-    with pytest.raises(CheckpointError, match=r"norm.bias holds torch.int8; take weights that are not quantised"):
+    with pytest.raises(CheckpointError, match=r"encoder_norm/bias holds int8, and what can be read is float64"):
         load_weights(model, tmp_path / "vit.npz")
     np.savez(tmp_path / "vit.npz", **arrays)
     data = bytearray((tmp_path / "vit.npz").read_bytes())

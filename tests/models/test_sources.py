@@ -31,6 +31,11 @@ def save_half_precision(vit: ViTForImageClassification, folder: Path) -> Path:
     return folder
 
 
+def save_in_memory(vit: ViTForImageClassification, path: Path) -> Path:
+    torch.save(vit.state_dict(), path)
+    return path
+
+
 def save_bare_timm(vit: ViTForImageClassification, path: Path) -> Path:
     torch.save({f"module.{name}": tensor for name, tensor in foreign.timm_state(vit).items()}, path)
     return path
@@ -42,6 +47,7 @@ VIT_FORMATS = {
     "half": (save_half_precision, "transformers-vit", LABELS, SAVED),
     "timm": (foreign.save_timm, "timm-vit", LABELS, SAVED),
     "bare timm": (save_bare_timm, "timm-vit", NUMBERS, HALF),
+    "memory": (save_in_memory, "transformers-vit", NUMBERS, HALF),
     "jax": (lambda vit, path: foreign.save_jax(vit, path.with_suffix(".npz")), "jax-vit", NUMBERS, HALF),
     "old jax": (
         lambda vit, path: foreign.save_jax(vit, path.with_suffix(".npz"), "opt/target/"),
@@ -139,9 +145,20 @@ def having(name: str, *shape: int) -> Callable[[dict[str, torch.Tensor]], None]:
     ("change", "message"),
     [
         (having("blocks.0.ls1.gamma", WIDTH), "looks like timm-vit, but blocks.0.ls1.gamma has no place in a"),
+        (having("norm_pre.weight", WIDTH), "looks like timm-vit, but norm_pre.weight has no place in a TimeSformer"),
+        (having("fc_norm.weight", WIDTH), "but fc_norm.weight has no place in a"),
+        (having("dist_token", 1, 1, WIDTH), "but dist_token has no place in a"),
+        (having("rel_pos_bias.table", 9, 2), "but rel_pos_bias.table has no place in a"),
+        (having("attn_pool.q.weight", WIDTH, WIDTH), "but attn_pool.q.weight has no place in a"),
+        (having("patch_embed.norm.weight", WIDTH), "but patch_embed.norm.weight has no place in a"),
+        (having("blocks.0.attn.q_norm.weight", 64), "but blocks.0.attn.q_norm.weight has no place in a"),
+        (having("blocks.3.attn.qkv.weight", 3, 3), "but blocks.3.attn.qkv.weight has no place in a"),
+        (without("blocks.1.attn.qkv.bias"), "blocks.1.attn.qkv.bias is absent instead of"),
+        (having("pos_embed", 1, 4, WIDTH), r"pos_embed is \[1, 4, 128\] instead of \[1, 2, 128\]"),
+        (having("blocks.0.attn.qkv.lora_A.weight", 4, WIDTH), "blocks.0.attn.qkv.lora_A.weight has no place in a"),
         (having("reg_token", 1, 4, WIDTH), "looks like timm-vit, but reg_token has no place in a TimeSformer"),
         (without("norm.weight"), r"of depth 2 and width 128, but norm.weight is absent instead of \[128\]"),
-        (without("pos_embed"), r"its shapes fit no model \(pos_embed is absent\)"),
+        (without("pos_embed"), r"fits no model \(pos_embed is absent\)"),
         (having("patch_embed.proj.weight", WIDTH, 3, 2, 16, 16), r"\(patch_embed.proj.weight is \[128, 3, 2, 16, 16\]"),
         (having("blocks.1.mlp.fc1.weight", 256, WIDTH), r"fc1.weight is \[256, 128\] instead of \[512, 128\]"),
         (having("pos_embed", 1, 6, WIDTH), r"pos_embed is \[1, 6, 128\] instead of \[1, 5, 128\]"),
@@ -158,6 +175,52 @@ def test_what_is_no_timesformer_or_plain_vit_is_refused(
     with pytest.raises(CheckpointError, match=message) as caught:
         open_source(tmp_path / "vit.pth")
     assert "\n" not in str(caught.value)
+
+
+def test_the_parts_of_an_adapter_are_called_so(tmp_path: Path) -> None:
+    torch.save({"base_model.model.blocks.0.attn.qkv.lora_A.weight": torch.zeros(4, 64)}, tmp_path / "adapter.pth")
+    with pytest.raises(CheckpointError, match="looks like a LoRA adapter, which is merged into its base model first"):
+        open_source(tmp_path / "adapter.pth")
+
+
+@pytest.mark.parametrize("head", ["head.norm.weight", "head.0.weight", "pre_logits.fc.weight"])
+def test_a_classifier_of_more_than_one_layer_is_no_head(head: str, tmp_path: Path) -> None:
+    torch.save(foreign.timm_state(create_vit()) | {head: torch.zeros(2)}, tmp_path / "vit.pth")
+    source = open_source(tmp_path / "vit.pth")
+    assert source.config.heads == {}
+    assert source.unused == tuple(sorted(["head.bias", "head.weight", head]))
+
+
+def test_a_state_dict_of_ours_without_its_configuration_is_refused(tmp_path: Path) -> None:
+    """Its classes, its normalisation and its attention heads stand in config.json only."""
+    model = create_model("timesformer_tiny", depth=1, width=48, image_size=32, heads={"k400": 3})
+    torch.save(model.state_dict(), tmp_path / "ours.pth")
+    with pytest.raises(CheckpointError, match=r"heads\.k400\.weight has no place in a TimeSformer"):
+        open_source(tmp_path / "ours.pth")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda tensor: tensor.to(torch.float8_e4m3fn), lambda tensor: tensor.to(torch.int8)]
+)
+def test_quantised_weights_are_refused_before_they_are_read(
+    change: Callable[[torch.Tensor], torch.Tensor], tmp_path: Path
+) -> None:
+    state = foreign.timm_state(create_vit())
+    state["norm.bias"] = change(state["norm.bias"])
+    torch.save(state, tmp_path / "vit.pth")
+    with pytest.raises(
+        CheckpointError, match=r"norm\.bias holds (float8_e4m3fn|int8), and what can be read is float64"
+    ):
+        open_source(tmp_path / "vit.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_longer_and_shorter_numbers_are_converted(dtype: torch.dtype, tmp_path: Path) -> None:
+    state = {name: tensor.to(dtype) for name, tensor in foreign.timm_state(create_vit()).items()}
+    torch.save(state, tmp_path / "vit.pth")
+    model = create_model(depth=2, width=WIDTH, num_heads=2, image_size=32, num_frames=4, heads={"head": 3})
+    load_weights(model, tmp_path / "vit.pth")
+    assert torch.equal(model.blocks[1].mlp.fc1.weight, state["blocks.1.mlp.fc1.weight"].float())
 
 
 def test_a_jax_array_without_the_right_dimensions_is_refused(tmp_path: Path) -> None:

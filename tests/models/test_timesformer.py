@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,8 +14,10 @@ from cover.models.config import variant_config
 from cover.models.create import create_model, num_parameters
 from cover.models.kernels.residual import Residual, Tokens, plain_add_normalise
 from cover.models.linear import Linear, keep_ready
+from cover.models.loading import load_weights
 from cover.models.packing import Group, pack, unpack
 from cover.models.timesformer import TimeSformer
+from cover.models.weights import load_model, save_model
 
 SMALL = {"width": 48, "num_heads": 3, "depth": 3}
 
@@ -111,7 +115,7 @@ def test_class_copies_of_a_clip_stay_equal_to_the_bit_with_drop_path(attention: 
     seen: list[Tensor] = []
 
     def see(_module: Block, _inputs: object, out: tuple[Tokens, Residual]) -> None:
-        tokens, _ = plain_add_normalise(*out, packed.groups)
+        tokens, _ = plain_add_normalise(*out, packed.groups, 1e-6)
         seen.append(tokens.exact[:, 0])
 
     for block in model.blocks[:-1]:
@@ -164,12 +168,25 @@ def test_a_clip_for_a_head_that_does_not_exist_is_named() -> None:
         small_model()({"ucf101": clips(4, 1)})
 
 
+@pytest.mark.parametrize("name", ["train", "type", "forward", "keys", "pop", "training", "_modules", "0", "ünï"])
+def test_a_dataset_may_be_called_like_an_attribute(name: str, tmp_path: Path) -> None:
+    model = small_model(heads={name: 3, "k400": 2}).train().eval()
+    assert {f"heads.{name}.weight", f"heads.{name}.bias", "heads.k400.bias"} < model.state_dict().keys()
+    save_model(model, tmp_path)
+    assert torch.equal(load_model(tmp_path).predict(frames := clips(4, 2))[name], model.predict(frames)[name])
+    report = load_weights(small_model(heads={name: 3}), tmp_path)
+    assert f"heads.{name}.weight" in report.loaded
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"image_size": 100}, "image_size 100 is not a multiple of patch_size 16; take 96"),
         ({"num_heads": 5}, "width 48 is not a multiple of the 5 attention heads"),
-        ({"heads": {"k.400": 3}}, "dataset name 'k.400' holds other signs"),
+        (
+            {"heads": {"k.400": 3}},
+            "dataset name 'k.400': a name has letters, digits, '_' and '-' only; call it 'k_400'",
+        ),
     ],
 )
 def test_impossible_models_are_refused(settings: dict[str, object], message: str) -> None:

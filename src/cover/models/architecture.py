@@ -2,94 +2,86 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
 from itertools import count
 from math import isqrt
-from pathlib import Path
-from typing import Any
 
 from cover.errors import CheckpointError, CoverError
 from cover.models.config import Attention, ModelConfig, class_names
 from cover.models.names import HEAD
+from cover.models.settings import Settings
+from cover.models.views import View
 
-Shape = tuple[int, ...]
-HEAD_WIDTH = 64
-"""Channels of an attention head in every published model; a file without settings does not say it."""
 PUBLISHED_MEAN_STD = (0.45,) * 3, (0.225,) * 3
 VIT_MEAN_STD = (0.5,) * 3, (0.5,) * 3
+ANY_NUM_HEADS = 1
+"""Stands in a configuration whose source does not state the number of attention heads; every width has it."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is no such file. Raises CheckpointError when it is damaged."""
-    try:
-        values = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); copy or download it again") from None
-    return values if isinstance(values, dict) else {}
-
-
-def read_architecture(
-    format: str, shape: Callable[[str], Shape | None], folder: Path, *, has_head: bool
-) -> ModelConfig:
+def read_architecture(format: str, view: View, settings: Settings) -> tuple[ModelConfig, frozenset[str]]:
     """The model that foreign weights belong to.
 
-    shape: the shape of a tensor by our name, None where there is none. folder: where config.json and
-    preprocessor_config.json of transformers and timm are, if anywhere. has_head: whether the classifier, if there is
-    one, reads the features directly. Raises CoverError for shapes that belong to no model.
+    Args:
+        format: The code base.
+        view: The tensors.
+        settings: What stands beside them.
+
+    Returns:
+        The configuration, and those of its fields that the source does not state: "num_heads", whose value means
+        nothing then; "mean" and "std", which are the usual ones of the format; "heads", whose classes are numbers.
+
+    Raises:
+        CoverError: The shapes belong to no model.
+        CheckpointError: The settings belong to other weights.
     """
-    settings = read_json(folder / "config.json")
-    width, _, patch_size_px, _ = _axes(shape, "patch_embed.proj.weight", 4)
-    _, num_tokens, _ = _axes(shape, "pos_embed", 3)
-    num_frames = _axes(shape, "time_embed", 3)[1] if shape("time_embed") else settings.get("num_frames", 1)
-    mean, std = _normalisation(format, folder, settings)
-    head = shape(f"heads.{HEAD}.weight") if has_head else None
-    return ModelConfig(
-        depth=next(index for index in count() if not shape(f"blocks.{index}.norm1.weight")),
+    width, _, patch_size_px, _ = _axes(view, "patch_embed.proj.weight", 4)
+    _, num_tokens, _ = _axes(view, "pos_embed", 3)
+    depth = next(index for index in count() if not view.shape(f"blocks.{index}.norm1.weight"))
+    attention = _attention(view)
+    for name, have in {"depth": depth, "width": width, "attention": attention}.items():
+        if (said := getattr(settings, name)) not in (None, have):
+            raise CheckpointError(
+                f"{settings.path} states {name} {said}, the tensors beside it have {have}; give them their own "
+                'config.json (in timm\'s, "model_args" with num_heads, depth and embed_dim says what is unusual)'
+            )
+    num_frames = _axes(view, "time_embed", 3)[1] if view.shape("time_embed") else settings.num_frames or 1
+    num_heads = view.num_heads() or settings.num_heads
+    mean, std = PUBLISHED_MEAN_STD if format.endswith("timesformer") else VIT_MEAN_STD
+    num_classes = _num_classes(view)
+    labels = settings.labels if settings.labels and len(settings.labels) == num_classes else None
+    config = ModelConfig(
+        depth=depth,
         width=width,
-        num_heads=settings.get("num_attention_heads") or max(1, width // HEAD_WIDTH),
+        num_heads=num_heads or ANY_NUM_HEADS,
         num_frames=num_frames,
         image_size_px=isqrt(num_tokens - 1) * patch_size_px,
         patch_size_px=patch_size_px,
-        attention=_attention(shape),
-        heads={HEAD: _labels(settings, head[0])} if head else {},
-        mean=mean,
-        std=std,
+        attention=attention,
+        heads={HEAD: labels or class_names(num_classes)} if num_classes else {},
+        mean=settings.mean or mean,
+        std=settings.std or std,
+        layer_norm_eps=settings.layer_norm_eps or 1e-6,
     )
+    stated = {"num_heads": num_heads, "mean": settings.mean, "std": settings.std, "heads": labels or not num_classes}
+    return config, frozenset(name for name, value in stated.items() if not value)
 
 
-def _axes(shape: Callable[[str], Shape | None], name: str, num_axes: int) -> Shape:
-    sizes = shape(name) or ()
+def _axes(view: View, name: str, num_axes: int) -> tuple[int, ...]:
+    sizes = view.shape(name) or ()
     if len(sizes) != num_axes or not all(sizes):
         raise CoverError(f"{name} is {list(sizes) or 'absent'}")
     return sizes
 
 
-def _attention(shape: Callable[[str], Shape | None]) -> Attention:
-    if shape("blocks.0.temporal_fc.weight"):
+def _attention(view: View) -> Attention:
+    if view.shape("blocks.0.temporal_fc.weight"):
         return "divided"
-    return "joint" if shape("time_embed") else "space_only"
+    return "joint" if view.shape("time_embed") else "space_only"
 
 
-def _labels(settings: Mapping[str, Any], num_classes: int) -> tuple[str, ...]:
-    """Class names as transformers (id2label) or timm (label_names) keep them, numbers where they are not told."""
-    numbered = settings.get("id2label") or {}
-    labels = [numbered.get(str(index)) for index in range(num_classes)]
-    if all(isinstance(label, str) for label in labels) and labels != [f"LABEL_{i}" for i in range(num_classes)]:
-        return tuple(map(str, labels))
-    named = settings.get("label_names") or []
-    return tuple(map(str, named)) if len(named) == num_classes else class_names(num_classes)
-
-
-def _normalisation(
-    format: str, folder: Path, settings: Mapping[str, Any]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the input: those saved beside the weights, else the format's usual ones."""
-    mean, std = PUBLISHED_MEAN_STD if format.endswith("timesformer") else VIT_MEAN_STD
-    if format.startswith("transformers"):
-        saved = read_json(folder / "preprocessor_config.json")
-        mean, std = saved.get("image_mean", mean), saved.get("image_std", std)
-    elif format == "timm-vit":
-        described = settings.get("pretrained_cfg") or settings
-        mean, std = described.get("mean", mean), described.get("std", std)
-    return tuple(mean), tuple(std)
+def _num_classes(view: View) -> int:
+    """Rows of the classifier, 0 where there is none, or where it does not read the features directly."""
+    names = [view.naming.theirs(f"heads.{HEAD}.{kind}")[0] for kind in ("weight", "bias")]
+    module = names[0].removesuffix("weight")
+    others = [name for name in view.names if name.startswith((module, "pre_logits")) and name not in names]
+    weight = view.shape(f"heads.{HEAD}.weight")
+    return weight[0] if weight and view.shape(f"heads.{HEAD}.bias") == weight[:1] and not others else 0

@@ -23,7 +23,7 @@ from cover.models.attention import JointAttention, SpatialAttention, TemporalAtt
 from cover.models.config import ModelConfig
 from cover.models.kernels.backend import compute_dtype
 from cover.models.kernels.mlp import mlp
-from cover.models.kernels.residual import LAYER_NORM_EPS, Residual, Slots, Tokens, add_normalise
+from cover.models.kernels.residual import Residual, Slots, Tokens, add_normalise
 from cover.models.linear import Linear, after_norm, in_dtype
 from cover.models.packing import Group, clip_means, first_frames
 
@@ -61,13 +61,13 @@ class Block(nn.Module):
         super().__init__()
         width, num_heads = config.width, config.num_heads
         self.temporal, self.joint = config.attention == "divided", config.attention == "joint"
-        self.norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.norm1 = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.attn = (JointAttention if self.joint else SpatialAttention)(width, num_heads)
         if self.temporal:
-            self.temporal_norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+            self.temporal_norm1 = nn.LayerNorm(width, eps=config.layer_norm_eps)
             self.temporal_attn = TemporalAttention(width, num_heads)
             self.temporal_fc = Linear(width, width)
-        self.norm2 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.norm2 = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.mlp = Mlp(width)
 
     def forward(
@@ -76,18 +76,18 @@ class Block(nn.Module):
         """Tokens and the residual that is still to be added to them."""
         if self.temporal:
             tokens, residual = self._temporal(tokens, residual, groups, scales)
-        tokens, normed_FND = add_normalise(tokens, residual, groups)
+        tokens, normed_FND = add_normalise(tokens, residual, groups, self.norm1.eps)
         values_FND = self.attn(normed_FND, self.norm1, groups)
         slots: Slots = "clips" if self.temporal else "all"
         residual = Residual(values_FND, self.attn.proj.bias, scales.attention, slots)
-        tokens, normed_FND = add_normalise(tokens, residual, groups)
+        tokens, normed_FND = add_normalise(tokens, residual, groups, self.norm2.eps)
         # A copy of the bias: FSDP takes a block's own parameters away before the next block adds them.
         return tokens, Residual(self.mlp(normed_FND, self.norm2), self.mlp.fc2.bias.clone(), scales.mlp, "all")
 
     def _temporal(
         self, tokens: Tokens, residual: Residual, groups: tuple[Group, ...], scales: BranchScales
     ) -> tuple[Tokens, Residual]:
-        tokens, normed_FND = add_normalise(tokens, residual, groups)
+        tokens, normed_FND = add_normalise(tokens, residual, groups, self.temporal_norm1.eps)
         values_FND, bias = self.temporal_attn(normed_FND, self.temporal_norm1, self.temporal_fc, groups)
         return tokens, Residual(values_FND, bias, scales.temporal, "patches")
 
@@ -101,13 +101,13 @@ class LastBlock(Block):
         """Class tokens [B, D], one a clip; [F, D], one a frame, where frames know nothing of each other."""
         if self.temporal:
             tokens, residual = self._temporal(tokens, residual, groups, scales)
-        tokens, normed_FND = add_normalise(tokens, residual, groups)
+        tokens, normed_FND = add_normalise(tokens, residual, groups, self.norm1.eps)
         values_FD: Tensor = self.attn.of_class_token(normed_FND, self.norm1, groups)
         tokens = tokens.map(lambda part: part[:, :1])
         if self.temporal or self.joint:
             values_FD, tokens = clip_means(values_FD, groups), tokens.map(lambda part: first_frames(part, groups))
             scales = BranchScales(*(None if scale is None else first_frames(scale, groups) for scale in scales))
         residual = Residual(values_FD[:, None], self.attn.proj.bias, scales.attention, "all")
-        tokens, normed_F1D = add_normalise(tokens, residual, groups)
+        tokens, normed_F1D = add_normalise(tokens, residual, groups, self.norm2.eps)
         values_FD = self.mlp(normed_F1D, self.norm2)[:, 0] + self.mlp.fc2.bias
         return tokens.exact[:, 0] + (values_FD if scales.mlp is None else values_FD * scales.mlp[:, None])

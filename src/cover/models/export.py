@@ -13,12 +13,11 @@ from safetensors.torch import save_file
 
 from cover.errors import CheckpointError, CoverError
 from cover.models.config import ModelConfig
-from cover.models.kernels.residual import LAYER_NORM_EPS
 from cover.models.names import transformers_name
+from cover.models.settings import PREPROCESSOR_FILE
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import CONFIG_FILE, WEIGHTS_FILE, save_model
 
-PREPROCESSOR_FILE = "preprocessor_config.json"
 BILINEAR = 2
 """Pillow's number of the filter with which clips are resized in media/augment.py."""
 
@@ -69,7 +68,7 @@ def transformers_config(config: ModelConfig, head: str) -> dict[str, Any]:
         "num_attention_heads": config.num_heads,
         "intermediate_size": 4 * config.width,
         "hidden_act": "gelu",
-        "layer_norm_eps": LAYER_NORM_EPS,
+        "layer_norm_eps": config.layer_norm_eps,
         "qkv_bias": True,
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,

@@ -79,15 +79,21 @@ class _Graph(nn.Module):
 
     def __init__(self, model: TimeSformer) -> None:
         super().__init__()
-        self.model = model
+        # Heads in a list: torch.export looks modules up as attributes, which a head called "train" is not.
+        self.names, self.heads = tuple(model.heads), nn.ModuleList(model.heads.values())
+        with torch.device("meta"):
+            self.backbone = TimeSformer(replace(model.config, heads={}))
+        tensors = {name: part for name, part in model.state_dict().items() if not name.startswith("heads.")}
+        load_exactly(self.backbone, tensors, Path("the model"))
+        normalise_as(self.backbone, model.config)
 
     def forward(self, frames: Tensor) -> dict[str, Tensor]:
         # As model.predict, but without its random seeds, which mean nothing in evaluation mode.
         num_clips, num_frames = frames.shape[:2]
         no_seeds = torch.zeros(0, dtype=torch.int64)
         packed = PackedClips(frames.transpose(0, 1).flatten(0, 1), (Group(num_frames, num_clips),), {}, no_seeds)
-        features_BD = self.model.features(packed)
-        return {name: head(features_BD) for name, head in self.model.heads.items()}
+        features_BD = self.backbone.features(packed)
+        return {name: head(features_BD) for name, head in zip(self.names, self.heads, strict=True)}
 
 
 def trace(fitted: TimeSformer) -> ExportedProgram:
@@ -95,7 +101,7 @@ def trace(fitted: TimeSformer) -> ExportedProgram:
     example = _random_clips(fitted.config, num_clips=2)
     any_batch = {INPUT: {0: Dim("batch", min=1)}}
     # Strict, because without it len() of a tensor is taken for a constant.
-    return torch.export.export(_Graph(fitted), (example,), dynamic_shapes=any_batch, strict=True)
+    return torch.export.export(_Graph(fitted).eval(), (example,), dynamic_shapes=any_batch, strict=True)
 
 
 def check_graph(fitted: TimeSformer, answer: Answer) -> None:

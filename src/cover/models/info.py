@@ -8,21 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from cover.errors import RecipeError
 from cover.models.config import ModelConfig
 from cover.models.names import HEAD
-from cover.models.sources import Source, open_source
+from cover.models.sources import ORIGINS, Source, open_source
 from cover.run_folder import RunFolder
 
-ORIGINS = {
-    "cover": "cover",
-    "timesformer": "the published TimeSformer's code",
-    "transformers-timesformer": "transformers, TimeSformer",
-    "transformers-vit": "transformers, ViT",
-    "timm-vit": "timm, ViT",
-    "jax-vit": "the original ViT's code (JAX)",
-}
 SHOWN_CLASSES = 4
 SHOWN_NAMES = 6
 
@@ -33,7 +26,8 @@ class Info:
 
     origin: where the weights come from. multiply_adds: of one view (num_frames frames of image_size_px) through the
     model and all its heads. sampling: how frames and views are taken, as far as the file tells. unused: the file's
-    tensors that have no place in a TimeSformer.
+    tensors that have no place in a TimeSformer. not_stated: fields of config that the file says nothing about; the
+    number of attention heads is null then. choice: of a file with several models, which this one is.
     """
 
     path: str
@@ -44,10 +38,15 @@ class Info:
     multiply_adds: int
     sampling: str
     unused: tuple[str, ...]
+    not_stated: tuple[str, ...] = ()
+    choice: str | None = None
 
     def to_json(self) -> str:
         """The same as JSON, with every class name."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        values = asdict(self)
+        if "num_heads" in self.not_stated:
+            values["config"]["num_heads"] = None
+        return json.dumps(values, indent=2, ensure_ascii=False)
 
 
 def describe(path: str | Path) -> Info:
@@ -63,6 +62,8 @@ def describe(path: str | Path) -> Info:
         multiply_adds=multiply_adds(source.config),
         sampling=sampling,
         unused=source.unused,
+        not_stated=tuple(sorted(source.not_stated)),
+        choice=source.choice if source.others else None,
     )
 
 
@@ -88,28 +89,35 @@ def multiply_adds(config: ModelConfig) -> int:
 def info_table(info: Info) -> Table:
     """The same for a terminal."""
     config = info.config
-    table = Table(show_header=False, title=info.path, title_justify="left")
-    table.add_row("format", info.format)
-    table.add_row("weights from", info.origin)
-    table.add_row(
-        "architecture",
-        f"{config.attention} attention, {config.depth} blocks, width {config.width}, {config.num_heads} heads, "
-        f"patches of {config.patch_size_px} px",
-    )
-    table.add_row("parameters", f"{info.num_parameters:,}")
-    table.add_row("cost of a view", f"{info.multiply_adds / 1e9:,.1f} G multiply-adds (GFLOPs, as papers count them)")
+    table = Table(show_header=False, title=Text(info.path), title_justify="left")
+    num_heads = "heads not stated" if "num_heads" in info.not_stated else f"{config.num_heads} heads"
+    usual = ", usual, not stated" if {"mean", "std"} & {*info.not_stated} else ""
     frames = "1 frame" if config.num_frames == 1 else f"{config.num_frames} frames"
-    table.add_row("input", f"{frames} of {config.image_size_px} × {config.image_size_px} px")
-    table.add_row("normalisation", f"mean {_numbers(config.mean)}, std {_numbers(config.std)} of RGB in 0..1")
-    table.add_row("sampling", info.sampling)
+    rows = {
+        "format": info.format,
+        "weights from": info.origin,
+        "architecture": (
+            f"{config.attention} attention, {config.depth} blocks, width {config.width}, {num_heads}, "
+            f"patches of {config.patch_size_px} px"
+        ),
+        "parameters": f"{info.num_parameters:,}",
+        "cost of a view": f"{info.multiply_adds / 1e9:,.1f} G multiply-adds (GFLOPs, as papers count them)",
+        "input": f"{frames} of {config.image_size_px} × {config.image_size_px} px",
+        "normalisation": f"mean {_numbers(config.mean)}, std {_numbers(config.std)} of RGB in 0..1{usual}",
+        "sampling": info.sampling,
+    }
     for name, names in config.heads.items():
-        table.add_row(
-            "head" if name == HEAD else f"head {name}", f"{len(names):,} classes: {_first(names, SHOWN_CLASSES)}"
-        )
+        label = "head" if name == HEAD else f"head {name}"
+        classes = "their names not stated" if "heads" in info.not_stated else _first(names, SHOWN_CLASSES)
+        rows[label] = f"{len(names):,} classes: {classes}"
     if not config.heads:
-        table.add_row("heads", "none")
+        rows["heads"] = "none"
+    if info.choice:
+        rows["model"] = info.choice
     if info.unused:
-        table.add_row("unused", f"{len(info.unused)} tensors: {_first(info.unused, SHOWN_NAMES)}")
+        rows["unused"] = f"{len(info.unused)} tensors: {_first(info.unused, SHOWN_NAMES)}"
+    for label, value in rows.items():
+        table.add_row(Text(label), Text(value))
     return table
 
 
@@ -119,7 +127,7 @@ def _run(source: Source) -> tuple[str, str]:
     checkpoint = path if path.is_dir() else path.parent
     run = RunFolder(checkpoint.parent.parent)
     if checkpoint.parent.name != "checkpoints" or not run.is_run:
-        return ORIGINS[source.format], "not told by the file"
+        return ORIGINS[source.format], "not stated by the file"
     try:
         recipe = run.read_recipe()
     except RecipeError:  # of another version of cover; the weights can be read all the same

@@ -4,46 +4,50 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from cover.errors import CheckpointError
 from cover.models.config import ModelConfig
 from cover.models.create import TemporalInit
 from cover.models.embeddings import Resize, resize_pos_embed, time_embed_for
-from cover.models.sources import Source, open_source
+from cover.models.head_rows import HeadRows, match_rows, take_rows
+from cover.models.sources import ORIGINS, Source, open_source
 from cover.models.timesformer import TimeSformer
-from cover.models.weights import check_files, normalise_as
+from cover.models.weights import check_files, check_finite, normalise_as
 
 
 @dataclass
 class LoadReport:
     """What became of every parameter when weights were loaded into another model.
 
-    loaded as they are, copied from spatial to temporal layers, resized, fresh (not from the source), and unused names
-    of the source.
+    loaded as they are, copied from spatial to temporal layers, resized, matched (heads whose rows were taken by class
+    name), fresh (not from the source), and unused names of the source. notes: what else a user has to know, a line
+    each: what the source does not state, which of its models was taken, which rows of a head.
     """
 
     format: str
     loaded: list[str] = field(default_factory=list)
     copied: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
+    matched: list[str] = field(default_factory=list)
     fresh: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def outcomes(self) -> dict[str, list[str]]:
         """The names by what became of them, without what never happened."""
-        lists = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "format"}
+        lists = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("format", "notes")}
         return {outcome: names for outcome, names in lists.items() if names}
 
     def __str__(self) -> str:
         parts = [f"{len(names)} {outcome}" for outcome, names in self.outcomes().items()]
-        return f"{self.format}, tensors: " + ", ".join(parts)
+        return "\n".join([f"{self.format}, tensors: " + ", ".join(parts), *self.notes])
 
 
 def report_table(report: LoadReport) -> Table:
@@ -52,7 +56,7 @@ def report_table(report: LoadReport) -> Table:
     for outcome, names in report.outcomes().items():
         short = dict.fromkeys(re.sub(r"\.\d+\.|_\d+/", lambda match: re.sub(r"\d+", "*", match[0]), n) for n in names)
         modules = dict.fromkeys(re.sub(r"[./](weight|bias|kernel|scale)$", "", name) for name in short)
-        table.add_row(outcome, str(len(names)), ", ".join(modules))
+        table.add_row(outcome, str(len(names)), Text(", ".join(modules)))
     return table
 
 
@@ -66,27 +70,31 @@ def load_weights(
 ) -> LoadReport:
     """Start a model from the weights in a file, folder or run of any format that open_source knows.
 
-    The model takes over the source's input normalisation. Position and time embeddings are resized to the model's:
-    "smooth" bicubically in 2-D and linearly, "published" to the nearest in 1-D, as the published code does. Heads are
-    taken where name and classes agree, or never (fresh_heads). A source without temporal layers seeds them: with
+    The model takes over the source's input normalisation and the epsilon of its layer norms. Position and time
+    embeddings are resized to the model's: "smooth" bicubically in 2-D and linearly, "published" to the nearest in 1-D,
+    as the published code does. A head is taken from that of the same dataset, each class with its row wherever it
+    stands in the lists (models/head_rows.py), or never (fresh_heads). A source without temporal layers seeds them: with
     temporal_init "zero", as published, temporal norm and attention start as the spatial ones, temporal_fc and the time
     embedding at zero; with "random" only the norm is copied. Nothing is changed when CheckpointError is raised: for
     damaged or unknown sources, NaN or infinite weights, and another depth, width, patch size or number of attention
-    heads.
+    heads. A source that does not state its number of heads is taken to have the model's.
     """
     opened = source if isinstance(source, Source) else open_source(source)
     if opened.format == "cover":
         check_files(opened.path if opened.path.is_dir() else opened.path.parent)
     check_fits(opened, model.config)
+    rows = {} if fresh_heads else shared_rows(opened, model.config)
     targets = model.state_dict()
-    wanted = [name for name in targets if not (fresh_heads and name.startswith("heads."))]
-    origins = {name: origin for name in wanted if (origin := _origin(name, opened, model.config, temporal_init))}
-    _check_finite(opened, sorted(set(origins.values())))
-    report = LoadReport(opened.format)
+    origins = {name: found for name in targets if (found := _origin(name, opened, rows, temporal_init))}
+    for origin in sorted(set(origins.values())):
+        check_finite(opened.path, origin, opened.tensor(origin))
+    report = LoadReport(opened.format, notes=_notes(opened, model.config, rows))
     for name, target in targets.items():
-        _outcome(report, name, origins.get(name), opened, target).append(name)
+        changed = rows.get(_dataset(name))
+        _outcome(report, name, origins.get(name), opened, target, changed).append(name)
         if name in origins:
-            target.copy_(_resized(name, opened.tensor(origins[name]), target, resize))
+            tensor = opened.tensor(origins[name])
+            target.copy_(take_rows(changed, tensor, target) if changed else _resized(name, tensor, target, resize))
         elif temporal_init == "zero" and re.search(r"temporal_fc|time_embed", name):
             target.zero_()
     left = opened.shapes.keys() - set(origins.values())
@@ -95,22 +103,43 @@ def load_weights(
     return report
 
 
-def _origin(name: str, source: Source, config: ModelConfig, temporal_init: TemporalInit) -> str | None:
+def shared_rows(source: Source, config: ModelConfig) -> dict[str, HeadRows]:
+    """The rows of the model's heads that the source has, for the datasets that share a class with it.
+
+    Classes that the source only numbers are no names: such a head is taken whole, or not at all.
+    """
+    rows = {}
+    for dataset in (name for name in config.heads if name in source.config.heads):
+        found = match_rows(source.config.heads[dataset], config.heads[dataset])
+        if found.unchanged or (found.kept + found.moved and "heads" not in source.not_stated):
+            rows[dataset] = found
+    return rows
+
+
+def _dataset(name: str) -> str:
+    """The dataset of a head's tensor, "" for other tensors."""
+    return name.removeprefix("heads.").rpartition(".")[0] if name.startswith("heads.") else ""
+
+
+def _origin(name: str, source: Source, rows: Mapping[str, HeadRows], temporal_init: TemporalInit) -> str | None:
     """The source's tensor (in our naming) that a tensor of the model starts from."""
-    if name.startswith("heads."):
-        dataset = name.split(".")[1]
-        return name if source.config.heads.get(dataset) == config.heads[dataset] else None
+    if dataset := _dataset(name):
+        return name if dataset in rows else None
     if name in source.shapes:
         return name
     spatial = re.sub(r"\.temporal_(attn|norm1)\.", r".\1.", name)
     return spatial if spatial in source.shapes and (temporal_init == "zero" or "norm" in name) else None
 
 
-def _outcome(report: LoadReport, name: str, origin: str | None, source: Source, target: Tensor) -> list[str]:
+def _outcome(
+    report: LoadReport, name: str, origin: str | None, source: Source, target: Tensor, rows: HeadRows | None
+) -> list[str]:
     if origin is None:
         return report.fresh
     if origin != name:
         return report.copied
+    if rows and not rows.unchanged:
+        return report.matched
     return report.loaded if source.shapes[name] == tuple(target.shape) else report.resized
 
 
@@ -123,22 +152,22 @@ def _resized(name: str, tensor: Tensor, target: Tensor, resize: Resize) -> Tenso
     return time_embed_for(tensor.float(), target.shape[1], resize)
 
 
+def _notes(source: Source, config: ModelConfig, rows: Mapping[str, HeadRows]) -> list[str]:
+    """What a user has to know beside the names of tensors."""
+    notes = [f"model: {source.choice}"] if source.others else []
+    if "num_heads" in source.not_stated:
+        notes.append(f"attention heads: not stated by the file; taken from the model ({config.num_heads})")
+    if source.not_stated & {"mean", "std"}:
+        usual = f"mean {source.config.mean[0]:g} and std {source.config.std[0]:g}, usual for {ORIGINS[source.format]}"
+        notes.append(f"normalisation: not stated by the file; taken are {usual}")
+    return notes + [f"head {name}: {found}" for name, found in rows.items() if not found.unchanged]
+
+
 def check_fits(source: Source, config: ModelConfig) -> None:
     """Raise CheckpointError where the blocks of a source and of a model are of another size."""
     for name in ("depth", "width", "num_heads", "patch_size_px"):
         have, want = getattr(source.config, name), getattr(config, name)
-        if have != want:
+        if have != want and name not in source.not_stated:
             raise CheckpointError(
                 f"{source.path} ({source.format}) has {name} {have}, this model has {want}; make them equal"
             )
-
-
-def _check_finite(source: Source, names: Sequence[str]) -> None:
-    for name in names:
-        if not all(_is_finite(rows) for rows in source.tensor(name).chunk(16)):
-            raise CheckpointError(f"{source.path}: {name} has values that are NaN or infinite; take another copy of it")
-
-
-def _is_finite(rows: Tensor) -> bool:
-    """NaN wins minimum and maximum. `isfinite` on all of a tensor would need the memory of another."""
-    return bool(torch.stack(rows.aminmax()).isfinite().all())

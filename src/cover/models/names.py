@@ -7,13 +7,17 @@ here, "head.weight" there. Of a source with one nameless head, ours is called "h
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 HEAD = "head"
 """Name of the head of a source that does not name it."""
+ANCHOR = "blocks.0.attn.qkv.weight"
+"""The tensor by whose name a code base is recognised."""
+WRAPPERS = re.compile(r"(?<![^./])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module|module)\.")
+"""What torch.compile, FSDP, checkpointing, Lightning and DDP put into a name, anywhere in it."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,9 @@ class Naming:
 
     modules, block_modules: our modules → theirs, outside and inside the blocks, where they differ; the weights of
     several modules, separated by spaces, are joined to one of ours. block: the prefix of block i. tidy: regular
-    expressions and replacements that free a file's names of what varies between files. channels_last: weights are
-    stored as JAX does.
+    expressions and replacements that free a file's names of what varies between files, beside WRAPPERS. channels_last:
+    weights are stored as JAX does. idle: a regular expression for the names of modules that take no part in the
+    features, which may be left unused; every other tensor is vital.
     """
 
     modules: Mapping[str, str] = field(default_factory=dict)
@@ -31,12 +36,27 @@ class Naming:
     block: str = "blocks.{}."
     tidy: Mapping[str, str] = field(default_factory=dict)
     channels_last: bool = False
+    idle: str = ""
 
     def tidied(self, name: str) -> str:
         """A file's name in the form that `theirs` gives."""
+        name = WRAPPERS.sub("", name)
         for pattern, replacement in self.tidy.items():
             name = re.sub(pattern, replacement, name)
         return name
+
+    def roots(self, tidied: Iterable[str]) -> list[str]:
+        """What stands before the names of each model among these: "" for the names alone, "backbone.", …"""
+        names = dict.fromkeys(tidied)
+        first, *others = self.theirs(ANCHOR)
+        roots = [name.removesuffix(first) for name in names if name.endswith(first)]
+        return [
+            root for root in roots if root[-1:] in ("", ".", "/") and all(root + other in names for other in others)
+        ]
+
+    def may_be_idle(self, tidied: str) -> bool:
+        """Whether the tensor of this name takes no part in the features."""
+        return bool(self.idle and re.match(rf"({self.idle})(\W|$)", tidied))
 
     def theirs(self, name: str) -> list[str]:
         """Their names of the tensors which, joined along the first dimension, are the one that we call `name`."""
@@ -64,8 +84,11 @@ def _channels_first(name: str, part: Tensor) -> Tensor:
     return part.T if part.ndim == 2 else part
 
 
+_IDLE = r"mask_token|decoder\w*|n_averaged|logit_(scale|bias)"
+"""Parts of pre-training: of masked autoencoders, of averages, of contrastive losses."""
+
 OURS = Naming()
-PUBLISHED = Naming(modules={f"heads.{HEAD}": "head"}, tidy={r"^((module|model)\.)+": ""})
+PUBLISHED = Naming(modules={f"heads.{HEAD}": "head"}, idle=rf"head|pre_logits|{_IDLE}")
 
 _TRANSFORMERS = {
     "cls_token": "embeddings.cls_token",
@@ -87,18 +110,34 @@ _TRANSFORMERS_BLOCK = {
     "mlp.fc1": "intermediate.dense",
     "mlp.fc2": "output.dense",
 }
+_TRANSFORMERS_IDLE = rf"classifier|pooler|embeddings\.mask_token|{_IDLE}"
 TRANSFORMERS_TIMESFORMER = Naming(
     modules=_TRANSFORMERS,
     block_modules=_TRANSFORMERS_BLOCK,
     block="encoder.layer.{}.",
-    tidy={r"^timesformer\.": ""},
+    tidy={r"(?<![^.])timesformer\.": ""},
+    idle=_TRANSFORMERS_IDLE,
 )
 _QKV = " ".join(f"attention.attention.{name}" for name in ("query", "key", "value"))
 TRANSFORMERS_VIT = Naming(
     modules=_TRANSFORMERS,
     block_modules=_TRANSFORMERS_BLOCK | {"attn.qkv": _QKV},
     block="encoder.layer.{}.",
-    tidy={r"^vit\.": ""},
+    tidy={r"(?<![^.])vit\.": ""},
+    idle=_TRANSFORMERS_IDLE,
+)
+# Since version 5, transformers has other names in memory than in its files; torch.save writes these.
+TRANSFORMERS_VIT_IN_MEMORY = Naming(
+    modules=_TRANSFORMERS,
+    block_modules={
+        "norm1": "layernorm_before",
+        "attn.qkv": "attention.q_proj attention.k_proj attention.v_proj",
+        "attn.proj": "attention.o_proj",
+        "norm2": "layernorm_after",
+    },
+    block="layers.{}.",
+    tidy={r"(?<![^.])vit\.": ""},
+    idle=_TRANSFORMERS_IDLE,
 )
 
 JAX_VIT = Naming(
@@ -119,7 +158,6 @@ JAX_VIT = Naming(
     },
     block="Transformer/encoderblock_{}/",
     tidy={
-        r"^(opt/target|params)/": "",
         r"/(kernel|scale)$": ".weight",
         r"/bias$": ".bias",
         # Submodules are numbered 0, 1, 2, 3 in order of use by one release of the code, by kind in another.
@@ -128,6 +166,7 @@ JAX_VIT = Naming(
         r"/LayerNorm_1\.": "/LayerNorm_2.",
     },
     channels_last=True,
+    idle=r"head|pre_logits",
 )
 
 

@@ -1,18 +1,18 @@
 """Files of tensors, whatever their kind, as names with shapes; a tensor is read when it is asked for.
 
 No file can run code here: safetensors and .npz are plain data, and pickles (.pyth, .pt, .bin) go through torch's
-restricted unpickler (`weights_only=True`), which refuses everything but tensors and plain values.
+restricted unpickler (pickles.py). No file makes this process read a pipe, leave its folder, or unpack more than it
+holds.
 """
 
 from __future__ import annotations
 
-import json
-import warnings
+import io
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,135 +20,190 @@ from safetensors import safe_open
 from torch import Tensor
 
 from cover.errors import CheckpointError
+from cover.models.not_weights import describe_file, describe_folder, describe_zip
+from cover.models.pickles import read_state_dicts
+from cover.text_files import read_json
 
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 """What a folder's weights are called; with ".index.json" behind it, a list of the files they are spread over."""
-WRAPPERS = ("model_state", "state_dict", "model")
-"""Keys under which training code keeps the state dict in a file of more things."""
+MAX_HEADER_BYTES = 2**16
+"""Of an array in a .npz file; numpy writes 128."""
+MAX_NAME_LENGTH = 255
+"""Of a tensor, and of a file; messages show them."""
+SAFETENSORS_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """Tensors by name. wrapper: the key of WRAPPERS that they were found under, "" for none."""
+    """Tensors by name: their shapes, the types of their numbers, and how one is read.
+
+    types: torch's names of floating-point types ("float32"), the file's own names of others.
+    """
 
     shapes: Mapping[str, tuple[int, ...]]
+    types: Mapping[str, str]
     read: Callable[[str], Tensor]
-    wrapper: str = ""
 
 
-def open_tensors(path: Path) -> TensorFile:
-    """The tensors of a file, or of a folder with WEIGHTS_FILES. Raises CheckpointError where there are none."""
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist; give a file or folder of weights, or a run")
-    if not path.is_dir():
+def open_tensors(path: Path) -> dict[str, TensorFile]:
+    """Open a file, or a folder with WEIGHTS_FILES.
+
+    Returns:
+        The tensors by the key that they are kept under: "" in most files; in checkpoints of training code it may be
+        "state_dict", or "teacher" and "student".
+
+    Raises:
+        CheckpointError: There are no tensors, the file is damaged, or it is something else.
+    """
+    if not os.path.isdir(path):
         return _open_file(path)
     for name in WEIGHTS_FILES:
-        if (path / name).exists():
+        if os.path.exists(path / name):
             return _open_file(path / name)
-        if (path / f"{name}.index.json").exists():
-            return _open_shards(path / f"{name}.index.json")
-    raise CheckpointError(
-        f"{path} holds no weights ({' or '.join(WEIGHTS_FILES)}); give a run, or name the file itself"
-    )
+        if os.path.exists(path / f"{name}.index.json"):
+            return {"": _open_shards(path / f"{name}.index.json")}
+    raise CheckpointError(f"{path} holds {describe_folder(path, WEIGHTS_FILES)}")
 
 
-def _open_file(path: Path) -> TensorFile:
+def open_one_file(path: Path) -> TensorFile:
+    """Open a file that has its tensors at the top. Raises CheckpointError as `open_tensors` does."""
+    files = _open_file(path)
+    if [*files] != [""]:
+        raise CheckpointError(f"{path} is a checkpoint of other code, under another name; copy or download it again")
+    return files[""]
+
+
+def _open_file(path: Path) -> dict[str, TensorFile]:
+    if not os.path.exists(path):
+        raise CheckpointError(f"{path} does not exist; give a file or folder of weights, or a run")
+    if not os.path.isfile(path):
+        raise CheckpointError(f"{path} is a pipe, a device or a folder, not a file; give a file of weights")
     try:
-        return _opener(path)(path)
+        files = _opener(path)(path)
+        if any(len(name) > MAX_NAME_LENGTH for file in files.values() for name in file.shapes):
+            raise ValueError("it has a tensor whose name is longer than any")
+        return files
     except CheckpointError:
         raise
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({brief(error)}); copy or download it again") from None
     except Exception as error:  # a damaged pickle, zip or header fails in any way there is
         raise CheckpointError(f"{path} is damaged or cut short ({brief(error)}); copy or download it again") from None
 
 
 def brief(error: Exception) -> str:
     """The first line of what an error of another library says, or else its kind."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
 
 
-def _opener(path: Path) -> Callable[[Path], TensorFile]:
+def _opener(path: Path) -> Callable[[Path], dict[str, TensorFile]]:
     """How to open a file, by its first bytes."""
     with path.open("rb") as file:
-        start = file.read(9)
+        start = file.read(512)
     if start[:2] == b"PK":
         with zipfile.ZipFile(path) as archive:
-            is_npz = all(name.endswith(".npy") for name in archive.namelist())
-        return _open_npz if is_npz else _open_pickle
-    if start[8:] == b"{":
+            names = archive.namelist()
+        if all(name.endswith(".npy") for name in names):
+            return _open_npz
+        if other := describe_zip(names):
+            raise CheckpointError(f"{path} is {other}")
+        return _open_pickle
+    if start[8:9] == b"{":
         return _open_safetensors
     if start[:1] == b"\x80":
         return _open_pickle
-    raise CheckpointError(
-        f"{path} ({path.stat().st_size} bytes) is no file of weights: neither safetensors, nor PyTorch, nor .npz; "
-        "copy or download it again"
-    )
+    raise CheckpointError(f"{path} ({path.stat().st_size:,} bytes) is {describe_file(start, path)}")
 
 
-def _open_safetensors(path: Path) -> TensorFile:
+def _open_pickle(path: Path) -> dict[str, TensorFile]:
+    return {
+        key: TensorFile(
+            {name: tuple(tensor.shape) for name, tensor in tensors.items()},
+            {name: _type_of(tensor) for name, tensor in tensors.items()},
+            tensors.__getitem__,
+        )
+        for key, tensors in read_state_dicts(path).items()
+    }
+
+
+def _type_of(tensor: Tensor) -> str:
+    name = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_meta:
+        return f"{name} without its data"
+    return name if tensor.layout == torch.strided else f"{name} as a sparse tensor"
+
+
+def _open_safetensors(path: Path) -> dict[str, TensorFile]:
     file = safe_open(path, framework="pt")
-    return TensorFile({name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, file.get_tensor)  # noqa: SIM118
+    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    types = {name: part.get_dtype() for name, part in slices.items()}
+    return {
+        "": TensorFile(
+            {name: tuple(part.get_shape()) for name, part in slices.items()},
+            {name: SAFETENSORS_TYPES.get(type, type) for name, type in types.items()},
+            file.get_tensor,
+        )
+    }
 
 
-def _open_pickle(path: Path) -> TensorFile:
-    try:
-        # A damaged or hostile file is refused below, so torch need not warn of it. Only its zip archives can be mapped,
-        # and it takes a path, but not an open file, called .safetensors for what the name says.
-        mmap = zipfile.is_zipfile(path) and path.suffix != ".safetensors"
-        with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
-            loaded = torch.load(path if mmap else file, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:
-        if "Unsupported" not in str(error) and "weights_only" not in str(error).lower():
-            raise
-        raise CheckpointError(
-            f"{path} holds more than tensors, and reading the rest could run code, so it is not read; "
-            "if you trust it, load it yourself and save its state_dict() with safetensors"
-        ) from None
-    state, wrapper = loaded, ""
-    for key in WRAPPERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            state, wrapper = loaded[key], key
-            break
-    tensors = {str(name): value for name, value in _items(state) if isinstance(value, Tensor)}
-    return TensorFile({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__, wrapper)
-
-
-def _items(state: object) -> list[tuple[Any, Any]]:
-    return list(state.items()) if isinstance(state, dict) else []
-
-
-def _open_npz(path: Path) -> TensorFile:
-    shapes = {}
+def _open_npz(path: Path) -> dict[str, TensorFile]:
+    shapes, types = {}, {}
     with zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
             with archive.open(member) as file:
-                version = np.lib.format.read_magic(file)
-                read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-                shape, _, dtype = read_header[version[0]](file)
+                shape, _, dtype = _read_header(file.read(MAX_HEADER_BYTES))
             if dtype.hasobject:
                 raise CheckpointError(
                     f"{path} holds Python objects ({member}), and reading them could run code, so it is not read; "
                     "save its arrays as plain numbers"
                 )
-            shapes[member.removesuffix(".npy")] = tuple(shape)
+            name = member.removesuffix(".npy")
+            shapes[name], types[name] = shape, dtype.name
 
     def read(name: str) -> Tensor:
         with np.load(path, allow_pickle=False) as arrays:
-            return torch.from_numpy(arrays[name])
+            array = arrays[name]
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
 
-    return TensorFile(shapes, read)
+    return {"": TensorFile(shapes, types, read)}
+
+
+def _read_header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Shape, order and type of the array that begins with these bytes; ValueError where the header is longer."""
+    file = io.BytesIO(start)
+    is_first = np.lib.format.read_magic(file) == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
+    shape, is_fortran, dtype = read(file)
+    return tuple(shape), is_fortran, dtype
 
 
 def _open_shards(index: Path) -> TensorFile:
-    try:
-        homes: dict[str, str] = json.loads(index.read_text())["weight_map"]
-        names = sorted(set(homes.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} is damaged ({error!r}); copy or download it again") from None
-    for name in names:
-        if not (index.parent / name).exists():
+    homes = _read_index(index)
+    for name in sorted(set(homes.values())):
+        if not os.path.isfile(index.parent / name):
             raise CheckpointError(f"{index.parent / name} is missing, {index.name} lists it; copy or download it too")
-    files = {name: _open_file(index.parent / name) for name in names}
-    shapes = {name: shape for file in files.values() for name, shape in file.shapes.items()}
-    if missing := sorted(homes.keys() - shapes.keys()):
-        raise CheckpointError(f"{index.parent / homes[missing[0]]} lacks {missing[0]}; copy or download it again")
-    return TensorFile(shapes, lambda name: files[homes[name]].read(name))
+    files = {name: open_one_file(index.parent / name) for name in sorted(set(homes.values()))}
+    for name, home in homes.items():
+        if name not in files[home].shapes:
+            raise CheckpointError(f"{index.parent / home} lacks {name}; copy or download it again")
+    return TensorFile(
+        {name: files[home].shapes[name] for name, home in homes.items()},
+        {name: files[home].types[name] for name, home in homes.items()},
+        lambda name: files[homes[name]].read(name),
+    )
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    """The file that each tensor is in. A shard lies beside its index, so its name has no folders."""
+    try:
+        values = read_json(index)
+        homes = values.get("weight_map") if isinstance(values, dict) else None
+        if not isinstance(homes, dict):
+            raise ValueError("it has no weight_map")
+        for home in homes.values():
+            is_name = isinstance(home, str) and Path(home).name == home and len(home) <= MAX_NAME_LENGTH
+            if not is_name or home == ".." or "\0" in home:
+                raise ValueError(f"{str(home)[:50]!r} is not the name of a file beside it")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{index} is damaged ({brief(error)}); copy or download it again") from None
+    return homes

@@ -18,8 +18,26 @@ from cover.models.config import ModelConfig
 from cover.models.drop_path import drop_path_scales
 from cover.models.embeddings import PatchEmbed, resize_pos_embed, time_embed_for
 from cover.models.hub import HubModel
-from cover.models.kernels.residual import LAYER_NORM_EPS, Residual, Tokens, join
+from cover.models.kernels.residual import Residual, Tokens, join
 from cover.models.packing import PackedClips, clip_means, pack, spread
+
+
+class Heads(nn.ModuleDict):
+    """One module a dataset, which may also be called like an attribute of a module: "train", "type", "keys".
+
+    nn.ModuleDict refuses such names. Here `heads["train"]` is the head and `heads.train` the method.
+    """
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Register a head."""
+        self._modules[name] = module  # type: ignore[assignment]
+
+    def train(self, mode: bool = True) -> Heads:
+        """Switch between training and evaluation, also where a head is called "training"."""
+        self.__dict__["training"] = mode
+        for head in self.values():
+            head.train(mode)
+        return self
 
 
 class TimeSformer(nn.Module, HubModel):
@@ -44,10 +62,10 @@ class TimeSformer(nn.Module, HubModel):
         if config.attention != "space_only":
             self.time_embed = nn.Parameter(torch.zeros(1, config.num_frames, width))
         self.blocks = nn.ModuleList([*(Block(config) for _ in range(config.depth - 1)), LastBlock(config)])
-        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.heads = nn.ModuleDict({name: nn.Linear(width, len(names)) for name, names in config.heads.items()})
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.heads = Heads({name: nn.Linear(width, len(names)) for name, names in config.heads.items()})
         for name in ("mean", "std"):
-            values = torch.tensor(getattr(config, name)).view(-1, 1, 1)
+            values = torch.tensor(getattr(config, name), dtype=torch.float32).view(-1, 1, 1)
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, batch: Mapping[str, ClipBatch] | Mapping[str, Tensor]) -> dict[str, Tensor]:

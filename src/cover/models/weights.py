@@ -4,36 +4,56 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from cover.errors import CheckpointError, CoverError
 from cover.models.config import ModelConfig
 from cover.models.integrity import STATE_FILE, damage
+from cover.models.tensor_files import brief
 from cover.models.timesformer import TimeSformer
+from cover.text_files import read_json, read_text
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 MODEL_TYPE = "cover-timesformer"
 LATEST, BEST = "latest", "best"
 """Files of a run folder that name its newest checkpoint, and the one with the highest mean validation top-1."""
+MAX_POINTER_BYTES = 1024
+FLOAT_TYPES = ("float64", "float32", "float16", "bfloat16")
+"""Types of weights that are read."""
 
 
 def find_checkpoint(path: Path, pointer: str = BEST) -> Path:
     """The checkpoint folder for a path that is one itself, or a run: its best, or its latest where there is no best.
 
-    Raises CheckpointError when there is none.
+    Raises CheckpointError when there is none, or when the file that names it does not name a checkpoint of the run.
     """
-    if (path / CONFIG_FILE).exists():
+    if os.path.lexists(path / CONFIG_FILE):
         return path
     for candidate in (pointer, LATEST):
-        if (path / candidate).exists():
-            return path / "checkpoints" / (path / candidate).read_text().strip()
+        if os.path.lexists(path / candidate):
+            return path / "checkpoints" / _read_pointer(path, candidate)
     raise CheckpointError(f"{path} holds no checkpoint; give the folder of a run that `cover train` has written")
+
+
+def _read_pointer(run: Path, pointer: str) -> str:
+    """The name of a folder in RUN/checkpoints, and nowhere else."""
+    try:
+        name = read_text(run / pointer, max_bytes=MAX_POINTER_BYTES).strip()
+        if name == ".." or Path(name).name != name or not (run / "checkpoints" / name / CONFIG_FILE).is_file():
+            raise ValueError(f"{name[:50]!r} is no checkpoint in {run / 'checkpoints'}")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(
+            f"{run / pointer} does not name a checkpoint ({reason}); write the name of one into it, such as step-100"
+        ) from None
+    return name
 
 
 def save_model(model: TimeSformer, folder: Path) -> None:
@@ -50,32 +70,65 @@ def save_weights(config: ModelConfig, tensors: dict[str, Tensor], folder: Path) 
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The configuration saved in a folder. Raises CheckpointError when it is missing or not ours."""
+    """The configuration saved in a folder. Raises CheckpointError when it is missing, damaged or not ours."""
     path = folder / CONFIG_FILE
     try:
-        values = json.loads(path.read_text())
+        values = read_json(path)
+        json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair is a string that cannot be printed
     except FileNotFoundError:
         raise CheckpointError(f"{folder} holds no {CONFIG_FILE}; give a run folder or one of its checkpoints") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); take another checkpoint of the run") from None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path} cannot be read ({reason}); take another checkpoint of the run") from None
     if not isinstance(values, dict) or values.pop("model_type", None) != MODEL_TYPE:
         raise CheckpointError(f"{path} is not the configuration of a cover model; give a folder that cover has written")
     try:
-        values["heads"] = {name: tuple(names) for name, names in values["heads"].items()}
+        values["heads"] = {name: _names(name, names) for name, names in dict(values["heads"]).items()}
         for name in ("mean", "std"):
-            values[name] = tuple(values[name])
+            values[name] = tuple(values[name]) if isinstance(values[name], list) else values[name]
         return ModelConfig(**values)
-    except (CoverError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); take another checkpoint of the run") from None
+    except (CoverError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({brief(error)}); take another checkpoint of the run") from None
+
+
+def _names(head: str, names: object) -> tuple[str, ...]:
+    """Class names as `save_model` has written them. Two may be equal: ImageNet has a crane twice."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CoverError(f"the classes of head {head[:50]!r} are not a list of names")
+    return tuple(names)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """The weights saved in a folder. Raises CheckpointError when the file is missing or damaged."""
+    """The weights saved in a folder, as float32. Raises CheckpointError when the file is missing or damaged, or holds
+    other numbers than weights."""
     path = folder / WEIGHTS_FILE
     try:
-        return load_file(path)
+        if not path.is_file():
+            raise OSError("no such file")
+        tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); take another checkpoint of the run") from None
+        raise CheckpointError(f"{path} cannot be read ({brief(error)}); take another checkpoint of the run") from None
+    for name, tensor in tensors.items():
+        check_numbers(path, name, str(tensor.dtype).removeprefix("torch."))
+    return {name: tensor.float() for name, tensor in tensors.items()}
+
+
+def check_numbers(path: Path, name: str, type: str) -> None:
+    """Raise CheckpointError unless a tensor's numbers are of a type that weights have; it is converted to float32."""
+    if type not in FLOAT_TYPES:
+        raise CheckpointError(
+            f"{path}: {name} holds {type}, and what can be read is {', '.join(FLOAT_TYPES)}; take the weights as they "
+            "were before they were quantised or converted"
+        )
+
+
+def check_finite(path: Path, name: str, tensor: Tensor) -> None:
+    """Raise CheckpointError for NaN and infinity.
+
+    NaN wins minimum and maximum; `isfinite` on all of a tensor would need the memory of another.
+    """
+    if not all(torch.stack(rows.aminmax()).isfinite().all() for rows in tensor.chunk(16)):
+        raise CheckpointError(f"{path}: {name} has values that are NaN or infinite; take another copy of it")
 
 
 def check_files(folder: Path) -> None:
@@ -89,17 +142,25 @@ def load_model(folder: Path) -> TimeSformer:
     check_files(folder)
     with torch.device("meta"):
         model = TimeSformer(read_config(folder))
-    load_exactly(model, read_tensors(folder), folder)
+    tensors = read_tensors(folder)
+    load_exactly(model, tensors, folder)
+    for name, tensor in tensors.items():
+        check_finite(folder, name, tensor)
     normalise_as(model, model.config)
     return model.eval()
 
 
 def normalise_as(model: TimeSformer, config: ModelConfig) -> None:
-    """Let a model take over the input normalisation of the weights that it was given."""
-    device = model.pos_embed.device
-    model.config = dataclasses.replace(model.config, mean=config.mean, std=config.std)
-    model.mean = torch.tensor(config.mean, device=device).view(-1, 1, 1)
-    model.std = torch.tensor(config.std, device=device).view(-1, 1, 1)
+    """Let a model normalise as the weights that it was given expect: its input, and in its layer norms."""
+    model.config = dataclasses.replace(
+        model.config, mean=config.mean, std=config.std, layer_norm_eps=config.layer_norm_eps
+    )
+    for name in ("mean", "std"):
+        values = torch.tensor(getattr(config, name), dtype=torch.float32, device=model.pos_embed.device)
+        setattr(model, name, values.view(-1, 1, 1))
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = config.layer_norm_eps
 
 
 def load_exactly(model: TimeSformer, tensors: dict[str, Tensor], source: Path) -> None:

@@ -19,7 +19,6 @@ from cover.models.kernels.backend import cdiv, compute_dtype, has_kernel, jit, p
 from cover.models.kernels.sums import column_sums
 from cover.models.packing import Group, unpack
 
-LAYER_NORM_EPS = 1e-6
 BLOCK_ROWS, ROWS_PER_PROGRAM = 4, 64
 
 Slots = Literal["all", "patches", "clips"]
@@ -73,8 +72,10 @@ class Residual(NamedTuple):
     slots: Slots
 
 
-def add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...]) -> tuple[Tokens, Tensor]:
+def add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...], eps: float) -> tuple[Tokens, Tensor]:
     """The tokens with the residual added, and these normalised to mean 0 and variance 1 over D.
+
+    eps: added to the variance, as in a LayerNorm.
 
     The kernel gives the tokens' gradients under "clips" with those of a clip's class copies replaced by their mean.
     The copies are equal by construction, so that only the sum of their gradients has a meaning. It takes the class
@@ -82,13 +83,15 @@ def add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...])
     Under "clips" it averages `values` in place.
     """
     if not has_kernel(tokens.values):
-        return plain_add_normalise(tokens, residual, groups)
+        return plain_add_normalise(tokens, residual, groups, eps)
     dtype = compute_dtype(tokens.values)
-    values, rest, normed = AddNormalise.apply(*tokens, *residual, groups, dtype)
+    values, rest, normed = AddNormalise.apply(*tokens, *residual, groups, eps, dtype)
     return Tokens(values, rest), normed
 
 
-def plain_add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...]) -> tuple[Tokens, Tensor]:
+def plain_add_normalise(
+    tokens: Tokens, residual: Residual, groups: tuple[Group, ...], eps: float
+) -> tuple[Tokens, Tensor]:
     """`add_normalise` in torch's own operations, one pass over the tokens each."""
     tokens_FND, values_FND = tokens.exact, residual.values + residual.bias
     if residual.scale is not None:
@@ -99,7 +102,7 @@ def plain_add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group,
         tokens_FND = tokens_FND + average_class_token(values_FND, groups)
     else:
         tokens_FND = tokens_FND + values_FND
-    return Tokens(tokens_FND), F.layer_norm(tokens_FND, tokens_FND.shape[-1:], eps=LAYER_NORM_EPS)
+    return Tokens(tokens_FND), F.layer_norm(tokens_FND, tokens_FND.shape[-1:], eps=eps)
 
 
 def average_class_token(values_FND: Tensor, groups: tuple[Group, ...]) -> Tensor:
@@ -128,6 +131,7 @@ class AddNormalise(Function):
         scale: Tensor | None,
         slots: Slots,
         groups: tuple[Group, ...],
+        eps: float,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         tokens, values = tokens.contiguous(), values.contiguous()
@@ -140,7 +144,7 @@ class AddNormalise(Function):
         added_rest = None if rest is None else torch.empty_like(tokens)
         rstd = torch.empty(num_rows, dtype=torch.float32, device=tokens.device)
         _forward[(cdiv(num_rows, BLOCK_ROWS),)](
-            tokens, rest, values, bias, scale, added, added_rest, normed, rstd, num_rows, num_slots, LAYER_NORM_EPS,
+            tokens, rest, values, bias, scale, added, added_rest, normed, rstd, num_rows, num_slots, eps,
             WIDTH=width, BLOCK=power_of_two(width), ROWS=BLOCK_ROWS,
             PATCHES=slots == "patches", SCALED=scale is not None, SPLIT=rest is not None,
         )  # fmt: skip
@@ -178,7 +182,7 @@ class AddNormalise(Function):
             average_class_token_(gradient, ctx.groups)
             if separate:
                 average_class_token_(values_gradient, ctx.groups)
-        return gradient, None, values_gradient, column_sums(bias_parts, torch.float32), None, None, None, None
+        return gradient, None, values_gradient, column_sums(bias_parts, torch.float32), *(None,) * 5
 
 
 @jit("num_rows", "scale")

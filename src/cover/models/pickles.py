@@ -1,0 +1,76 @@
+"""State dicts in files of torch.save, through torch's restricted unpickler: it builds tensors and plain values, and
+refuses everything else, so that no file can run code."""
+
+from __future__ import annotations
+
+import mmap
+import re
+import warnings
+import zipfile
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cover.errors import CheckpointError
+
+MAX_DEPTH = 8
+"""Of dictionaries in dictionaries that are looked into."""
+
+
+def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
+    """The dictionaries in a pickle that hold tensors, by the keys that lead to each: "", "state_dict", "model.ema".
+
+    Raises CheckpointError for a pickle that holds more than tensors and plain values.
+    """
+    _check_bounds(path)
+    found: dict[str, dict[str, Tensor]] = {}
+    pending: list[tuple[tuple[str, ...], Any]] = [((), _load(path))]
+    seen: set[int] = set()  # a dictionary may hold itself
+    for keys, value in pending:
+        if not isinstance(value, dict) or id(value) in seen or len(keys) > MAX_DEPTH:
+            continue
+        seen.add(id(value))
+        named = {str(name): part for name, part in value.items() if isinstance(name, str | int)}
+        if tensors := {name: part for name, part in named.items() if isinstance(part, Tensor)}:
+            found[".".join(keys)] = tensors
+        pending += [((*keys, name), part) for name, part in named.items() if isinstance(part, dict)]
+    return found
+
+
+def _load(path: Path) -> object:
+    # Only torch's zip archives can be mapped, and it takes a path, but not an open file, called .safetensors for what
+    # the name says.
+    mapped = zipfile.is_zipfile(path) and path.suffix != ".safetensors"
+    # Training code keeps its command line beside the weights: a Namespace, which is a dictionary by another name.
+    plain = torch.serialization.safe_globals([Namespace])
+    try:
+        # A damaged or hostile file is refused below, so torch need not warn of it.
+        with warnings.catch_warnings(action="ignore"), plain, path.open("rb") as file:
+            return torch.load(path if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:
+        if "Unsupported" not in str(error) and "weights_only" not in str(error).lower():
+            raise
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f" ({named[1]})" if named else ""
+        raise CheckpointError(
+            f"{path} holds more than tensors{what}, and reading the rest could run code, so it is not read; "
+            "if you trust it, load it yourself and save its state_dict() with safetensors"
+        ) from None
+
+
+def _check_bounds(path: Path) -> None:
+    """Raise ValueError for a file that would fill the memory with what it does not hold.
+
+    torch.save compresses nothing. The restricted unpickler also builds bytearrays, of any length that a file names; no
+    state dict has one.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                raise ValueError("it unpacks to more bytes than it holds")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b"\nbytearray\n") >= 0:
+            raise ValueError("it holds a bytearray, which no state dict does")
