@@ -1,14 +1,19 @@
-"""A run that goes on: from which checkpoint, with which state, and what is other than before."""
+"""A run that continues: from which checkpoint, with which state, and what differs from before."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.filesize import decimal
+from torch import Tensor
 
 from cover.errors import CheckpointError
+from cover.models.config import ModelConfig
+from cover.models.head_rows import HeadRows, match_rows, take_rows
 from cover.models.integrity import damage
 from cover.recipe import PATH_KEYS, Recipe
 from cover.run_folder import RunFolder
@@ -41,10 +46,15 @@ def starting_point(run: Path, resume: bool, console: Console) -> Path | None:
 
 
 def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data: bool) -> TrainingState:
-    """The state to go on from.
+    """The state to continue from; where data changed, the mixture starts a new epoch.
 
-    state: as saved. fresh: as the recipe would begin. Raises CheckpointError for another optimizer, and naming a
-    dataset whose samples are not those of before, unless that is allowed; the mixture starts a new epoch then.
+    Args:
+        state: As saved.
+        fresh: As the recipe would begin.
+        allow_changed_data: Accept other training samples than before.
+
+    Raises:
+        CheckpointError: The optimizer is another one, or the samples of a dataset are, unless that is allowed.
     """
     if state.optimizer != fresh.optimizer:
         raise CheckpointError(
@@ -64,6 +74,39 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
         state.mixture_start = state.step
     state.digests = digests
     return state
+
+
+def changed_heads(saved: ModelConfig, config: ModelConfig) -> dict[str, HeadRows]:
+    """The heads whose classes are not those of the checkpoint, and where their rows come from: each class has its own.
+
+    saved: of the checkpoint. config: of the recipe's model.
+    """
+    rows = {
+        name: match_rows(saved.heads[name], classes) for name, classes in config.heads.items() if name in saved.heads
+    }
+    return {name: found for name, found in rows.items() if not found.unchanged}
+
+
+def with_rows(
+    tensors: Mapping[str, Tensor], rows: Mapping[str, HeadRows], weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors of a checkpoint with the rows of changed heads in the places of their classes.
+
+    Args:
+        tensors: Weights by name, or what `Engine.training_tensors` gives.
+        rows: From `changed_heads`.
+        weights: Of the model. New classes keep the weights that they have there; their optimizer's state is zero.
+    """
+
+    def follow(key: str, tensor: Tensor) -> Tensor:
+        *kind, name = key.split("/")
+        head = name.split(".")[1] if name.startswith("heads.") else ""
+        if head not in rows or not tensor.ndim:
+            return tensor
+        fresh = torch.zeros_like(weights[name]) if "optimizer" in kind else weights[name]
+        return take_rows(rows[head], tensor, fresh)
+
+    return {key: follow(key, tensor) for key, tensor in tensors.items()}
 
 
 def recipe_changes(recipe: Recipe, run: Path) -> list[str]:

@@ -27,6 +27,7 @@ from cover.media.workers import workers_watched
 from cover.mixture.mixture import Mixture
 from cover.mixture.table import mixture_rows, mixture_table, mixture_warnings
 from cover.models.create import build
+from cover.models.head_rows import HeadRows
 from cover.models.loading import load_weights, report_table
 from cover.models.sources import Source, open_source
 from cover.models.timesformer import TimeSformer
@@ -44,7 +45,7 @@ from cover.plan import (
 from cover.probe import FEATURES, frozen_features
 from cover.probing.heads import HeadEngine, feature_batches, feature_validator
 from cover.recipe import Recipe
-from cover.resuming import recipe_changes, resumed_state, starting_point
+from cover.resuming import changed_heads, recipe_changes, resumed_state, starting_point, with_rows
 from cover.run_folder import RunFolder
 from cover.trained import evaluation_reader, predictor
 from cover.training.checkpoint import TrainingState, read_training
@@ -114,14 +115,19 @@ def _train(
     checkpoint = from_main(lambda: starting_point(run, resume, console), accelerator)
     if checkpoint:
         folder.check_manifests({split: data.splits[split] for split in ("val", "test")})
-    init = open_source(recipe.init) if recipe.init and not checkpoint else None
-    model = create(recipe, manifests, checkpoint, init, shown)
     digests = {name: manifest.digest for name, manifest in manifests.items()}
     state = TrainingState(optimizer=recipe.optimizer.name, digests=digests)
     tensors: dict[str, Tensor] = {}
     if checkpoint:
         saved, tensors = read_training(checkpoint)
         state = resumed_state(saved, state, folder.allow_changed_data)
+    init = open_source(recipe.init) if recipe.init and not checkpoint else None
+    model = create(recipe, manifests, init, shown)
+    if checkpoint:
+        rows = restore_model(model, checkpoint, shown)
+        tensors = with_rows(tensors, rows, model.state_dict())
+        if rows:
+            state.best_top1 = -1.0  # scores over other classes say nothing about these
     steps_per_epoch, num_steps = training_length(recipe, manifests)
     if state.step >= num_steps:
         if shown:
@@ -235,22 +241,29 @@ def start_accelerator(recipe: Recipe, run: Path | None) -> Accelerator:
     return accelerator
 
 
-def create(
-    recipe: Recipe, manifests: Manifests, checkpoint: Path | None, init: Source | None, console: Console | None
-) -> TimeSformer:
-    """The model at the start of a run: from its checkpoint, from `init`, or fresh."""
+def create(recipe: Recipe, manifests: Manifests, init: Source | None, console: Console | None) -> TimeSformer:
+    """The model at the start of a run: from `init`, or fresh."""
     torch.manual_seed(recipe.seed)
     temporal_init = recipe.model.temporal_init
     model = build(model_config(recipe, manifests), temporal_init)
-    if checkpoint:
-        load_exactly(model, read_tensors(checkpoint), checkpoint)
-        normalise_as(model, read_config(checkpoint))
-    elif init:
+    if init:
         fresh_heads = recipe.fresh_heads or recipe.policy == "probe"
         report = load_weights(model, init, temporal_init=temporal_init, fresh_heads=fresh_heads)
         if console:
             console.print(f"weights from {recipe.init}: {report}", report_table(report), sep="\n")
     return model
+
+
+def restore_model(model: TimeSformer, checkpoint: Path, console: Console | None) -> dict[str, HeadRows]:
+    """Put the weights of a checkpoint into a fresh model. Returns the heads whose classes changed."""
+    saved = read_config(checkpoint)
+    rows = changed_heads(saved, model.config)
+    load_exactly(model, with_rows(read_tensors(checkpoint), rows, model.state_dict()), checkpoint)
+    normalise_as(model, saved)
+    for name, found in rows.items():
+        if console:
+            console.print(f"head {name} has other classes than before; {found}", markup=False, highlight=False)
+    return rows
 
 
 def create_mixture(

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 from tests.run.tiny import IMAGES, SECTIONS, STEPS_PER_EPOCH, VIDEOS, MakeRecipe, WriteMedia, lines_of, quiet
 
 from cover.catalog.exclusion import write_exclusions
@@ -156,6 +157,34 @@ def test_changed_data_are_refused_by_name_unless_allowed(
     state = json.loads((run / "checkpoints" / "step-3" / "state.json").read_text())
     assert (state["step"], state["mixture_start"]) == (3, 1)
     assert not train(recipe(4), run, quiet(), resume=True)
+
+
+def test_renamed_classes_keep_no_weights_of_others(data: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    """ "left" becomes "up" and comes last; with a rate of 0 the resumed step changes no weight."""
+
+    def recipe(max_steps: int, rate: float) -> Recipe:
+        return recipe_of(
+            "standard",
+            ["jumps"],
+            root=tmp_path,
+            optimizer={"learning_rate": rate},
+            training={"max_steps": max_steps, "ema_decay": 0.5},
+        )
+
+    shutil.copytree(data / "jumps" / "train", tmp_path / "jumps")
+    index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
+    run, console = tmp_path / "run", quiet()
+    assert not train(recipe(2, 0.05), run, quiet())
+    (tmp_path / "jumps" / "left").rename(tmp_path / "jumps" / "up")
+    index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
+    assert "pass --allow-changed-data" in refusal(CheckpointError, recipe(3, 0.0), run, resume=True)
+    assert not train(recipe(3, 0.0), run, console, resume=True, allow_changed_data=True)
+    assert "head jumps has other classes than before; rows: 1 moved, 1 fresh, 1 dropped" in printed(console)
+    before, after = (
+        load_file(run / "checkpoints" / f"step-{step}" / "training.safetensors")["weights/heads.jumps.weight"]
+        for step in (2, 3)
+    )
+    assert torch.equal(after[0], before[1]) and not torch.isin(before[0], after[1]).any()
 
 
 def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecipe, tmp_path: Path) -> None:
