@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 MAX_BYTES = 2**26
 """Largest text file that is read, 64 MiB. The class names of ImageNet-21k take 1 MiB."""
@@ -46,12 +46,22 @@ def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
 
 def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     """Read a regular file. Raises OSError and ValueError as `read_text` does."""
-    # O_NONBLOCK keeps a pipe that nobody writes to from blocking the open; regular files ignore it.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        kind = stat.S_IFMT(os.fstat(file.fileno()).st_mode)
-        if kind in _KINDS:
-            raise ValueError(f"it is {_KINDS[kind]}, not a file")
+    with open_regular(path) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise ValueError(f"it is larger than {max_bytes:,} bytes")
     return content
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading, and nothing that blocks or never ends.
+
+    Raises:
+        OSError: The file does not exist or cannot be opened.
+        ValueError: It is a folder, pipe, socket or device.
+    """
+    kind = stat.S_IFMT(path.stat().st_mode)  # before the open, which some devices answer with an action
+    if kind in _KINDS:
+        raise ValueError(f"it is {_KINDS[kind]}, not a file")
+    # A pipe that took the file's place in the meantime does not block the open either.
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))

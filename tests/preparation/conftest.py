@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,11 +33,20 @@ def broken_manifest(tmp_path: Path, write_video: Callable[..., Path]) -> Manifes
 
 @pytest.fixture
 def hanging_manifest(tmp_path: Path, broken: dict[str, str], write_video: Callable[..., Path]) -> Manifest:
-    """The same, and at its end a pipe, the opening of which blocks for ever; `broken` has it, with a limit of 2 s."""
+    """The same, a pipe, and at its end a file that takes several times 2 s, which is the limit of `broken`."""
     root = _write_clips(tmp_path / "clips", write_video)
     os.mkfifo(root / "run/pipe.mp4")
-    broken["run/pipe.mp4"] = "timed out after 2 s"
+    _write_slow(root / "run/slow.mp4")
+    broken["run/pipe.mp4"], broken["run/slow.mp4"] = "it is a pipe, not a file", "timed out after 2 s"
     return _index(root)
+
+
+def _write_slow(path: Path, num_frames: int = 8000, side_px: int = 2000) -> None:
+    """A GIF of 180 kB: each frame changes one pixel, and costs as much as all of the canvas."""
+    palette, one_pixel = bytes(3) + b"\xff" * 3, b"\x02\x02\x44\x01\x00"
+    frame = b"\x21\xf9\x04\x04\x04\x00\x00\x00\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + one_pixel
+    header = b"GIF89a" + struct.pack("<HHBBB", side_px, side_px, 0x80, 0, 0) + palette
+    path.write_bytes(header + frame * num_frames + b";")
 
 
 def _write_clips(root: Path, write_video: Callable[..., Path]) -> Path:
