@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
 from cover.media.demux import MAX_FRAMES, OpenVideo
+from cover.media.structure import MATROSKA
 
 MAX_REORDERED = 16
 """The most frames that H.264 and HEVC allow to be decoded before one that is shown before them."""
@@ -110,7 +111,7 @@ class JoinedPackets:
                 end_byte = max(end_byte, (packet.pos or 0) + packet.size)
                 if packet.stream is stream and (packet.size or packet.pts is not None):  # without PyAV's last ones
                     yield packet
-        if is_loose:
+        if is_loose or (self.is_joined and self._video.container_name == MATROSKA):
             self._check_rest(end_byte)
 
     def _check_rest(self, end_byte: int) -> None:

@@ -10,6 +10,7 @@ from av.video.frame import VideoFrame
 from cover.errors import DecodeError
 from cover.media.continuity import JoinedPackets
 from cover.media.demux import OpenVideo
+from cover.media.pixels import keep_orientation
 from cover.media.structure import AVI
 
 
@@ -30,7 +31,7 @@ def frames_one_by_one(video: OpenVideo, times: Sequence[int]) -> Iterator[VideoF
 
 def all_frames(video: OpenVideo) -> Iterator[VideoFrame]:
     """Every frame of a freshly opened file that decodes, in the order shown."""
-    decoded = _decode(video)
+    decoded = keep_orientation(_decode(video))
     return _avi_frames(decoded, video.start_pts) if video.container_name == AVI else decoded
 
 

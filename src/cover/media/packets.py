@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from cover.media.continuity import MAX_REORDERED, Continuity
 from cover.media.demux import OpenVideo
+from cover.media.pixels import keep_orientation
 from cover.media.structure import MATROSKA, MP4
 
 INDEXED = MP4, MATROSKA
@@ -120,7 +121,7 @@ class _Stretch:
         chosen = _shown_at(self._times, self._packets)
         awaited = deque(_pts(self._packets[index]) for index in chosen)
         for needed in _needed_for(chosen, self._packets):
-            for frame in self._decode(needed, set(awaited)):
+            for frame in keep_orientation(self._decode(needed, set(awaited))):
                 if frame.pts == self._packets[needed.start].pts and not frame.key_frame:
                     raise Unreliable
                 while awaited and frame.pts == awaited[0]:

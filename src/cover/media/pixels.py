@@ -51,7 +51,7 @@ class Orientation(NamedTuple):
         """The one of the frame's display matrix, or the nearest: frames are not turned by other angles."""
         data = cast("Buffer | None", frame.side_data.get("DISPLAYMATRIX"))
         if data is None:
-            return cls()
+            return cast("Orientation | None", frame.opaque) or cls()
         a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
         return cls(*_DISPLAY_MATRICES[max(_DISPLAY_MATRICES, key=lambda matrix: np.dot(matrix, (a, b, c, d)))])
 
@@ -73,6 +73,21 @@ class Orientation(NamedTuple):
     def apply(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """[Y,X,C] as decoded → as shown."""
         return np.rot90(pixels[:, ::-1] if self.is_mirrored else pixels, self.quarter_turns)
+
+
+def keep_orientation(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+    """The same frames, in the order shown. Those after a keyframe that is turned are turned like it.
+
+    In H.264 and HEVC, a keyframe can say so for all that follow; FFmpeg notes it only for the keyframe itself.
+    """
+    turned: Orientation | None = None
+    for frame in frames:
+        if frame.key_frame:
+            orientation = Orientation.of(frame)
+            turned = None if orientation == Orientation() else orientation
+        if turned:
+            frame.opaque = Orientation(*turned)  # one for each: PyAV forgets what a frame holds once it is freed
+        yield frame
 
 
 class Picture(NamedTuple):
