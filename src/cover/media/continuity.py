@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from heapq import heappush, heappushpop
 from typing import cast
 
+import av
 from av.format import Flags
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -48,8 +49,9 @@ class Continuity:
 
     def __init__(self, video: OpenVideo) -> None:
         self._max_pause = _MAX_PAUSE_SECONDS / video.time_base if video.container.format.flags & _CLOCK_JUMPS else None
-        self._first_pts: int | None = None
         self._newest: list[int] = []  # a heap of the latest times
+        self._last_pts = 0
+        self._is_after_keyframe = False
         self.end_pts = 0
 
     def breaks_at(self, packet: Packet[VideoStream]) -> bool:
@@ -57,18 +59,20 @@ class Continuity:
         pts = packet.pts
         if pts is None:
             return False
-        if self._first_pts is None:
-            self._first_pts = self.end_pts = pts
-        elif self._goes_back(pts, packet.is_keyframe) or self._leaps(pts):
+        if self._newest and (self._goes_back(pts, packet.is_keyframe) or self._leaps(pts)):
             return True
-        self.end_pts = max(self.end_pts, pts + max(packet.duration or 0, 1))
+        is_first = not self._newest
+        self._last_pts = pts if is_first else max(self._last_pts, pts)
+        self.end_pts = max(pts if is_first else self.end_pts, pts + max(packet.duration or 0, 1))
+        self._is_after_keyframe = packet.is_keyframe
         (heappush if len(self._newest) <= MAX_REORDERED else heappushpop)(self._newest, pts)
         return False
 
     def _goes_back(self, pts: int, is_keyframe: bool) -> bool:
-        """Behind more frames than can be reordered, or to the beginning, before which no keyframe is shown."""
-        is_behind = len(self._newest) > MAX_REORDERED and pts < self._newest[0]
-        return is_behind or (is_keyframe and pts <= cast("int", self._first_pts))
+        """Behind more frames than can be reordered; or a keyframe behind any frame before it, unless the file calls
+        every frame a keyframe."""
+        is_far_behind = len(self._newest) > MAX_REORDERED and pts < self._newest[0]
+        return is_far_behind or (is_keyframe and not self._is_after_keyframe and pts <= self._last_pts)
 
     def _leaps(self, pts: int) -> bool:
         return self._max_pause is not None and pts - self.end_pts > self._max_pause
@@ -104,9 +108,9 @@ class JoinedPackets:
         container, stream, end_byte = self._video.container, self._video.stream, 0
         is_loose = self._video.container_name in _LOOSE
         # PyAV's demux loses a packet's memory when it is dropped half-way without being closed.
-        demuxed = container.demux() if is_loose else container.demux(stream)
-        # Where a stream began that was not there at first, it also ends in an IndexError.
-        with suppress(IndexError), closing(cast("Generator[Packet[VideoStream]]", demuxed)) as packets:
+        demuxed = cast("Generator[Packet[VideoStream]]", container.demux() if is_loose else container.demux(stream))
+        # Zeros at the end are answered by "try again", and a stream that was not there at first by an IndexError.
+        with suppress(IndexError, av.BlockingIOError), closing(demuxed) as packets:
             for packet in packets:
                 end_byte = max(end_byte, (packet.pos or 0) + packet.size)
                 if packet.stream is stream and (packet.size or packet.pts is not None):  # without PyAV's last ones
