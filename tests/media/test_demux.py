@@ -180,7 +180,7 @@ def test_tracks_that_lie_in_another_file_are_refused(tmp_path: Path, write_video
     for kind, content in references:
         video = tmp_path / "a.mp4"
         video.write_bytes(with_reference(private.read_bytes(), kind, content, flags))
-        assert_refused(video, f"a track of it lies in another file, '.*{private}', and only the file itself is read")
+        assert_refused(video, "a track of it lies in another file; only what is in the file itself is read")
 
 
 def test_encrypted_tracks_are_refused(tmp_path: Path, write_video: WriteVideo) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
-from typing import BinaryIO
 
 import av
 from av.container import InputContainer
@@ -110,24 +108,18 @@ def _open(media: FFmpegInput) -> InputContainer:
 
 @contextmanager
 def open_live(address: str, *, format: str | None, timeout_seconds: float) -> Iterator[OpenVideo]:
-    """A stream from the network, a device, a pipe or a file. Raises DecodeError and whatever FFmpeg raises.
+    """A stream from the network, a pipe or a device. Raises DecodeError and whatever FFmpeg raises.
 
     format: FFmpeg's name of it, for devices. timeout_seconds: for connecting, and for the next packet.
-
-    What the user names is opened, and what that refers to in the network, but no other file.
     """
-    options = {"format_whitelist": _REMOTE_FORMATS, "protocol_whitelist": _NETWORK, **_LIVE_OPTIONS}
-    with ExitStack() as stack:
-        opened: str | BinaryIO = address
-        if Path(address).is_file():
-            media = stack.enter_context(Source.of(address).for_ffmpeg())
-            opened = media.address
-            options |= {**media.options, "protocol_whitelist": f"fd,{_NETWORK}"}
-        elif "://" not in address or address.startswith("file:"):
-            options |= {"format_whitelist": format or _LIVE_FORMATS, "protocol_whitelist": "file,pipe"}
-        container = av.open(opened, "r", format=format, container_options=options, timeout=timeout_seconds)
+    is_remote = "://" in address and not address.startswith("file:")
+    options = _LIVE_OPTIONS | {
+        "format_whitelist": _REMOTE_FORMATS if is_remote else format or _LIVE_FORMATS,
+        "protocol_whitelist": _NETWORK if is_remote else "file,pipe",
+    }
+    with av.open(address, "r", format=format, container_options=options, timeout=timeout_seconds) as container:
         # By slices: threads that have a frame each would hold as many back.
-        yield _opened(stack.enter_context(container), num_threads=0, thread_type="SLICE")
+        yield _opened(container, num_threads=0, thread_type="SLICE")
 
 
 def _opened(container: InputContainer, num_threads: int, thread_type: str = "AUTO") -> OpenVideo:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Condition, Event, Thread
 from types import TracebackType
@@ -24,9 +24,11 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 
 from cover.errors import DecodeError
-from cover.media.demux import OpenVideo, open_live
+from cover.media.demux import OpenVideo, open_live, open_video
+from cover.media.faults import decoding
 from cover.media.one_by_one import all_frames
 from cover.media.pixels import make_pictures
+from cover.media.source import Source
 
 Frame = npt.NDArray[np.uint8]
 
@@ -126,10 +128,10 @@ class LiveStream:
             try:
                 self._read()
             except (av.FFmpegError, DecodeError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
+                reason = error.reason if isinstance(error, DecodeError) else str(error.strerror)
                 if not self._num_connections:
                     raise DecodeError(
-                        f"{self._name} cannot be opened ({reason}); mend the address, or see what serves it"
+                        f"{self._name} cannot be opened ({reason}); fix the address, or check what serves it"
                     ) from error
             if self._is_file or self._source.startswith("pipe:"):
                 return
@@ -140,8 +142,7 @@ class LiveStream:
             wait_seconds = min(2 * wait_seconds, 30.0)
 
     def _read(self) -> None:
-        address, form = self._address()
-        with open_live(address, format=form, timeout_seconds=_TIMEOUT_SECONDS) as video:
+        with self._opened() as video:
             stream = video.stream
             with self._changed:
                 self._newest.clear()
@@ -154,13 +155,19 @@ class LiveStream:
                         self._num_taken += 1
                         self._changed.notify_all()
 
-    def _address(self) -> tuple[str, str | None]:
-        """What FFmpeg is to open, and its name of the format where that does not show."""
-        if not self._source.isdecimal():
-            return self._source, None
-        if sys.platform != "linux":
-            raise DecodeError("cameras go by number on Linux only")
-        return f"/dev/video{self._source}", "v4l2"
+    @contextmanager
+    def _opened(self) -> Iterator[OpenVideo]:
+        address, form = self._source, None
+        if self._is_file:
+            with decoding(Path(address)), open_video(Source.of(address), num_threads=0) as video:
+                yield video
+            return
+        if address.isdecimal():
+            if sys.platform != "linux":
+                raise DecodeError("cameras go by number on Linux only")
+            address, form = f"/dev/video{address}", "v4l2"
+        with open_live(address, format=form, timeout_seconds=_TIMEOUT_SECONDS) as video:
+            yield video
 
     def _sampled(self, video: OpenVideo) -> Generator[VideoFrame]:
         """The first frame that arrives in each step."""

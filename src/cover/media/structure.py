@@ -9,7 +9,6 @@ A track of an MP4 file can also lie in another file, which the header names, or 
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -85,12 +84,10 @@ def _check_box(read_at: ReadAt, box: Part) -> None:
 
 
 def _check_reference(read_at: ReadAt, entry: Part) -> None:
-    flags, content = read_at(entry.start, 4), read_at(entry.start + 4, min(entry.end - entry.start - 4, 1000))
     # The last flag says that the data is in this file. FFmpeg follows aliases in spite of it.
-    is_here = flags[3:] == b"\1" and entry.name != b"alis"
-    if content and not is_here:
-        name = max(re.findall(rb"[ -~]+", content), key=len, default=b"").decode()
-        raise DecodeError(f"a track of it lies in another file, {name!r}, and only the file itself is read")
+    is_here = read_at(entry.start, 4)[3:] == b"\1" and entry.name != b"alis"
+    if entry.end - entry.start > 4 and not is_here:
+        raise DecodeError("a track of it lies in another file; only what is in the file itself is read")
 
 
 def _entries(read_at: ReadAt, box: Part) -> Iterator[Part]:
