@@ -141,7 +141,7 @@ def test_texts_that_name_another_file_are_refused(
     for name in (str(private), f"file://{private}", private.name):
         playlist = tmp_path / f"a.{suffix}"
         playlist.write_text(PLAYLISTS[kind].replace("FILE", name))
-        assert_refused(playlist, "it is a text, such as a playlist; only files that hold the frames themselves")
+        assert_refused(playlist, "it is a text, such as a playlist, and no media file")
 
 
 def test_a_name_is_no_pattern(tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf) -> None:

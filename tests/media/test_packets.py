@@ -10,11 +10,14 @@ import av
 import numpy as np
 import pytest
 
+from cover.media import packets
 from cover.media.demux import open_video
 from cover.media.one_by_one import frames_one_by_one
 from cover.media.packets import Unreliable, frames_by_packets
 from cover.media.pixels import make_pictures
+from cover.media.sampling import Sampling
 from cover.media.source import Source
+from cover.media.video import decode_video
 
 WriteVideo = Callable[..., Path]
 NumbersOf = Callable[[Any], list[int]]
@@ -117,3 +120,13 @@ def test_a_file_that_breaks_its_promises_is_unreliable(tmp_path: Path, write_vid
     damage(video, [17])
     with pytest.raises((Unreliable, av.FFmpegError)):
         quick_frames(video, [begins_of(video)[17]])
+
+
+def test_without_keyframes_not_all_of_a_long_video_is_held(
+    tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = write_video(tmp_path / "a.mp4", num_frames=60, keyframe_interval=60)
+    monkeypatch.setattr(packets, "_MAX_STRETCH", 40)
+    with pytest.raises(Unreliable):
+        quick_frames(video, [begins_of(video)[50]])
+    assert numbers_of(decode_video(video, Sampling(3))) == [10, 30, 50]

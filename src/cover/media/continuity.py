@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
 from cover.media.demux import MAX_FRAMES, OpenVideo
-from cover.media.structure import MATROSKA
+from cover.media.structure import AVI, MATROSKA
 
 MAX_REORDERED = 16
 """The most frames that H.264 and HEVC allow to be decoded before one that is shown before them."""
@@ -49,6 +49,7 @@ class Continuity:
 
     def __init__(self, video: OpenVideo) -> None:
         self._max_pause = _MAX_PAUSE_SECONDS / video.time_base if video.container.format.flags & _CLOCK_JUMPS else None
+        self._is_counted = video.container_name == AVI  # without times of showing; FFmpeg counts on by itself
         self._newest: list[int] = []  # a heap of the latest times
         self._last_pts = 0
         self._is_after_keyframe = False
@@ -57,7 +58,7 @@ class Continuity:
     def breaks_at(self, packet: Packet[VideoStream]) -> bool:
         """Whether `packet` does not belong to the timeline of those before it."""
         pts = packet.pts
-        if pts is None:
+        if pts is None or self._is_counted:
             return False
         if self._newest and (self._goes_back(pts, packet.is_keyframe) or self._leaps(pts)):
             return True
@@ -91,9 +92,10 @@ class JoinedPackets:
         self.is_joined = False
 
     def __iter__(self) -> Iterator[Packet[VideoStream]]:
-        timeline, shift = Continuity(self._video), 0
-        for number, packet in enumerate(self._demux(), start=1):
-            self._check_count(number)
+        timeline, shift, limit = Continuity(self._video), 0, self._max_frames()
+        for number, packet in enumerate(self._demux()):
+            if number == limit:
+                raise DecodeError(f"it has more than {limit:,} frames, the most that are read of such a file")
             if timeline.breaks_at(packet):
                 shift += timeline.end_pts - cast("int", packet.pts)
                 self.is_joined, timeline = True, Continuity(self._video)
@@ -107,15 +109,17 @@ class JoinedPackets:
         """Those of the stream. Of formats in which streams may come and go, all are read, to know that none is left."""
         container, stream, end_byte = self._video.container, self._video.stream, 0
         is_loose = self._video.container_name in _LOOSE
+        is_checked = is_loose or self._video.container_name == MATROSKA
         # PyAV's demux loses a packet's memory when it is dropped half-way without being closed.
         demuxed = cast("Generator[Packet[VideoStream]]", container.demux() if is_loose else container.demux(stream))
         # Zeros at the end are answered by "try again", and a stream that was not there at first by an IndexError.
         with suppress(IndexError, av.BlockingIOError), closing(demuxed) as packets:
             for packet in packets:
-                end_byte = max(end_byte, (packet.pos or 0) + packet.size)
+                if is_checked:
+                    end_byte = max(end_byte, (packet.pos or 0) + packet.size)
                 if packet.stream is stream and (packet.size or packet.pts is not None):  # without PyAV's last ones
                     yield packet
-        if is_loose or (self.is_joined and self._video.container_name == MATROSKA):
+        if is_loose or (self.is_joined and is_checked):
             self._check_rest(end_byte)
 
     def _check_rest(self, end_byte: int) -> None:
@@ -124,9 +128,10 @@ class JoinedPackets:
         if read_at is not None and size - end_byte > size // 16 and any(read_at(end_byte + 2**10, 2**12)):
             raise DecodeError(f"only {end_byte:,} of its {size:,} bytes can be read as one video; the rest is another")
 
-    def _check_count(self, number: int) -> None:
-        video, limit = self._video, MAX_FRAMES
+    def _max_frames(self) -> int | None:
+        video = self._video
+        if video.read_at is None:  # live
+            return None
         if video.container_name == "gif":
-            limit = min(_MAX_GIF_FRAMES, _MAX_GIF_PX // (video.stream.width * video.stream.height))
-        if number > limit:
-            raise DecodeError(f"it has more than {limit:,} frames, the most that are read of such a file")
+            return min(_MAX_GIF_FRAMES, _MAX_GIF_PX // (video.stream.width * video.stream.height))
+        return MAX_FRAMES

@@ -98,7 +98,7 @@ def _open(media: FFmpegInput) -> InputContainer:
         return av.open(media.address, "r", metadata_errors="replace", container_options=options)
     except (av.ArgumentError, av.InvalidDataError) as error:
         if re.fullmatch(rb"[\t\n\f\r -~\x80-\xff]+", media.read_at(0, 512)):
-            reason = "it is a text, such as a playlist; only files that hold the frames themselves are decoded"
+            reason = "it is a text, such as a playlist, and no media file"
         elif isinstance(error, av.ArgumentError):
             reason = "its format is none of those that are decoded"
         else:
