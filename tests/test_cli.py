@@ -243,7 +243,7 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ("predict runs/moves photo.jpg --out new/a.csv --json", "--out writes a file, whose suffix may be .json, and "),
         ("timeline runs/moves", "there is no VIDEO; give a file, or a stream with --live"),
         ("timeline runs/moves photo.jpg --live 0", "--live prints the first class of each head; it goes without VIDEO"),
-        ("timeline runs/moves moves.toml --plot new/a.png", "moves.toml cannot be decoded (Invalid data found "),
+        ("timeline runs/moves moves.toml --plot new/a.png", "moves.toml cannot be decoded (it is a text, such as "),
         ("timeline runs/moves absent.mp4 --out new/a.txt", "new/a.txt has none of the suffixes .csv, .json, .srt, "),
         ("timeline runs/moves photo.jpg --out new/a.csv", "photo.jpg is no video file, of which a timeline is made; "),
         ("timeline runs/moves moves --out new/a.csv", "moves is no video file, of which a timeline is made; "),

@@ -117,6 +117,14 @@ def test_a_gif_that_is_cut_short_repeats_its_last_whole_frame(
     assert numbers_of(decode_clip(row, "video", 4)) == [0, 1, 2, 2]
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp"])
+def test_an_animation_behind_another_is_named(tmp_path: Path, draw_number: DrawNumber, name: str) -> None:
+    row = write_animation(tmp_path / name, draw_number, [100, 100])
+    row.file.write_bytes(2 * row.file.read_bytes())
+    with pytest.raises(DecodeError, match="another animation follows its end; split the file"):
+        decode_clip(row, "video", 2)
+
+
 def test_a_damaged_animation_is_a_decode_error(tmp_path: Path, draw_number: DrawNumber) -> None:
     row = write_animation(tmp_path / "a.webp", draw_number, [100] * 10)
     content = row.file.read_bytes()

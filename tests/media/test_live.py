@@ -85,3 +85,22 @@ def test_a_stream_that_was_never_there_is_an_error_without_its_password(tmp_path
         ):
             next(stream.windows(stride=1))
         assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["http", "file"])
+def test_a_playlist_opens_no_file_of_this_machine(
+    tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf, address: str
+) -> None:
+    video = write_video(tmp_path / "private.ts", num_frames=10)
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{video}\n#EXT-X-ENDLIST\n".encode()
+    (tmp_path / "a.m3u8").write_bytes(playlist)
+    answer = b"HTTP/1.0 200 OK\r\nContent-Type: application/vnd.apple.mpegurl\r\n\r\n" + playlist
+    with served(*[answer] * (address == "http")) as server:
+        source = str(tmp_path / "a.m3u8")
+        if address == "http":
+            source = f"http://{server.partition('@secret@')[2]}/a.m3u8"
+        with (
+            LiveStream(source, num_frames=1, step_seconds=0.1) as stream,
+            pytest.raises(DecodeError, match=r"a\.m3u8 cannot be opened"),
+        ):
+            next(stream.windows(stride=1))

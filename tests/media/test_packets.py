@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from av.container import InputContainer
 
+from cover.media import packets
+from cover.media.demux import open_video
 from cover.media.one_by_one import frames_one_by_one
 from cover.media.packets import Unreliable, frames_by_packets
 from cover.media.pixels import make_pictures
+from cover.media.sampling import Sampling
+from cover.media.source import Source
+from cover.media.video import decode_video
 
 WriteVideo = Callable[..., Path]
 NumbersOf = Callable[[Any], list[int]]
@@ -42,31 +45,23 @@ MADE_WITH: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        yield container, stream
-
-
 def rgb_of(frames: Iterator[av.VideoFrame]) -> Any:
     return np.stack([picture.rgb for picture in make_pictures(frames)])
 
 
 def quick_frames(path: Path, times: Sequence[int]) -> Any:
-    with opened(path) as (container, stream):
-        return rgb_of(frames_by_packets(container, stream, times))
+    with open_video(Source(path)) as video:
+        return rgb_of(frames_by_packets(video, times))
 
 
 def begins_of(path: Path) -> list[int]:
-    with opened(path) as (container, stream):
-        return sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
+    with open_video(Source(path)) as video:
+        return sorted(packet.pts for packet in video.container.demux(video.stream) if packet.pts is not None)
 
 
 def sure_frames(path: Path, times: Sequence[int]) -> Any:
-    with opened(path) as (container, stream):
-        return rgb_of(frames_one_by_one(container, stream, times))
+    with open_video(Source(path)) as video:
+        return rgb_of(frames_one_by_one(video, times))
 
 
 @pytest.mark.parametrize(("suffix", "made_with"), MADE_WITH)
@@ -98,8 +93,8 @@ def damage(video: Path, numbers: Sequence[int]) -> None:
     """Overwrite the packets of some frames."""
     begins = begins_of(video)
     content = bytearray(video.read_bytes())
-    with opened(video) as (container, stream):
-        for packet in container.demux(stream):
+    with open_video(Source(video)) as opened:
+        for packet in opened.container.demux(opened.stream):
             if packet.pts in [begins[number] for number in numbers]:
                 content[packet.pos + 5 : packet.pos + packet.size] = b"\xff" * (packet.size - 5)
     video.write_bytes(content)
@@ -125,3 +120,13 @@ def test_a_file_that_breaks_its_promises_is_unreliable(tmp_path: Path, write_vid
     damage(video, [17])
     with pytest.raises((Unreliable, av.FFmpegError)):
         quick_frames(video, [begins_of(video)[17]])
+
+
+def test_without_keyframes_not_all_of_a_long_video_is_held(
+    tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = write_video(tmp_path / "a.mp4", num_frames=60, keyframe_interval=60)
+    monkeypatch.setattr(packets, "_MAX_STRETCH", 40)
+    with pytest.raises(Unreliable):
+        quick_frames(video, [begins_of(video)[50]])
+    assert numbers_of(decode_video(video, Sampling(3))) == [10, 30, 50]

@@ -193,7 +193,9 @@ def test_a_pointer_names_a_checkpoint_of_its_run_only(content: str, run: Path) -
     assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize(("make", "what"), [(os.mkfifo, "it is a pipe, not a file"), (os.mkdir, "it is a folder, not a file")])
+@pytest.mark.parametrize(
+    ("make", "what"), [(os.mkfifo, "it is a pipe, not a file"), (os.mkdir, "it is a folder, not a file")]
+)
 def test_a_pointer_that_is_no_file_is_named(make: Any, what: str, run: Path) -> None:
     make(run / "latest")
     with pytest.raises(CheckpointError, match=rf"latest does not name a checkpoint \({what}\)"):

@@ -32,11 +32,22 @@ def broken_manifest(tmp_path: Path, write_video: Callable[..., Path]) -> Manifes
 
 @pytest.fixture
 def hanging_manifest(tmp_path: Path, broken: dict[str, str], write_video: Callable[..., Path]) -> Manifest:
-    """The same, and at its end a pipe, the opening of which blocks for ever; `broken` has it, with a limit of 2 s."""
+    """The same, a pipe, and at its end a file that takes several times 2 s, which is the limit of `broken`."""
     root = _write_clips(tmp_path / "clips", write_video)
     os.mkfifo(root / "run/pipe.mp4")
-    broken["run/pipe.mp4"] = "timed out after 2 s"
+    _write_slow(root / "run/slow.mp4")
+    broken["run/pipe.mp4"], broken["run/slow.mp4"] = "it is a pipe, not a file", "timed out after 2 s"
     return _index(root)
+
+
+def _write_slow(path: Path, num_frames: int = 100, side_px: int = 4096) -> None:
+    """Y4M of black frames that take no room on the disk, and a tenth of a second each to decode."""
+    with path.open("wb") as file:
+        file.write(f"YUV4MPEG2 W{side_px} H{side_px} F25:1 C420jpeg\n".encode())
+        for _ in range(num_frames):
+            file.write(b"FRAME\n")
+            file.seek(side_px * side_px * 3 // 2, 1)
+        file.truncate()
 
 
 def _write_clips(root: Path, write_video: Callable[..., Path]) -> Path:

@@ -112,7 +112,7 @@ def test_an_interrupted_check_goes_on_where_it_was(
     printed = tmp_path / "printed"
     with printed.open("w") as file, subprocess.Popen(command, stderr=file, process_group=0) as running:
         while not journal.exists() or len(journal.read_text().splitlines()) < 5:
-            assert running.poll() is None, "the pipe should have blocked it"
+            assert running.poll() is None, "the slow file should have held it"
             time.sleep(0.02)
         if stop == signal.SIGINT:
             os.killpg(running.pid, stop)  # as a terminal does
@@ -123,11 +123,11 @@ def test_an_interrupted_check_goes_on_where_it_was(
     found = [json.loads(line)["row"] for line in journal.read_text().splitlines() if '"row"' in line]
     assert len(found) >= 3 and Manifest.open(hanging_manifest.path)[0].readable is None
     with journal.open("a") as file:
-        file.write('{"row": 11, "readable": fal')  # as a kill in the middle of a line leaves it
-    (hanging_manifest.root / "run/pipe.mp4").unlink()
+        file.write('{"row": 12, "readable": fal')  # as a kill in the middle of a line leaves it
+    (hanging_manifest.root / "run/slow.mp4").unlink()
     for row_number in found:
         hanging_manifest[row_number].file.unlink(missing_ok=True)  # so that looking again would be seen
-    broken["run/pipe.mp4"] = "no such file"
+    broken["run/slow.mp4"] = "no such file"
     assert verdicts(check(hanging_manifest, num_frames=4).run(POOL)) == broken
 
 

@@ -139,12 +139,12 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, hanging_manifest: Man
     journal = out / "clips-train.pack.jsonl"
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
         while not journal.exists() or len(journal.read_text().splitlines()) < 5:
-            assert running.poll() is None, "the pipe should have blocked it"
+            assert running.poll() is None, "the slow file should have held it"
             time.sleep(0.02)
         running.send_signal(signal.SIGKILL)
     done = {file: file.stat().st_mtime_ns for file in out.rglob("[!.]*.mp4")}
     assert done and not (out / "clips-train.arrow").exists()
-    (hanging_manifest.root / "run/pipe.mp4").unlink()
+    (hanging_manifest.root / "run/slow.mp4").unlink()
     packed = pack(hanging_manifest, out, FORMAT).run(POOL)
     files = [row.file for row in packed if row.readable]
     assert len(files) == 8 and sorted(out.rglob("[!.]*.mp4")) == sorted(files)

@@ -324,7 +324,7 @@ def test_an_undecodable_file_is_named_counted_and_too_many_stop_the_training(
     data: Path, recipe_of: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(data / "jumps" / "train", tmp_path / "jumps")
-    (tmp_path / "jumps" / "left" / "1.mp4").write_bytes(b"no video")
+    (tmp_path / "jumps" / "left" / "1.mp4").write_bytes(b"no video\0")
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
 
     def recipe(share: float) -> Recipe:

@@ -25,6 +25,7 @@ from cover.media.faults import decoding
 from cover.media.frame_ends import frame_ends_ms
 from cover.media.heif import heif_format, is_track_file
 from cover.media.source import Source
+from cover.text_files import open_regular
 
 EMPTY = "it is empty"
 HEAD_BYTES = 512
@@ -116,7 +117,7 @@ def _judge(source: Source, modified_ns: int, num_bytes: int) -> Content:
 
 def _head_of_member(source: Source) -> BinaryIO:
     """The first bytes of a member of a tar, which `Source.open` would read as a whole."""
-    with source.path.open("rb") as shard:
+    with open_regular(source.path) as shard:
         shard.seek(source.offset or 0)
         return BytesIO(shard.read(min(HEAD_BYTES, source.length or 0)))
 

@@ -19,19 +19,26 @@ They take some seconds. A file of a megabyte can ask for a thousand times as man
 """
 
 
+class UnknownFormat(DecodeError):
+    """A file that opens neither as a video nor as an image."""
+
+
 @contextmanager
 def decoding(source: Source | Path) -> Iterator[None]:
     """Turn whatever goes wrong in the block into a DecodeError that names `source`; at once if it does not exist."""
     path = source if isinstance(source, Path) else source.path
-    if not path.exists():
-        raise DecodeError(f"{path} is not a file or a folder; mend the path, or restore the file", "no such file")
     try:
+        path.stat()
         yield
+    except FileNotFoundError as error:
+        what = "a link to nothing" if path.is_symlink() else "not a file or a folder"
+        raise DecodeError(f"{path} is {what}; fix the path, or restore the file", "no such file") from error
     # Parsers of damaged media raise nearly anything: struct.error, SyntaxError, KeyError, FFmpeg's own.
     except Exception as error:
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = " ".join(text.split()).partition(" <")[0]  # Pillow shows its file object
-        raise DecodeError(f"{source} cannot be decoded ({reason}); replace the file", reason) from error
+        kind = type(error) if isinstance(error, DecodeError) else DecodeError
+        raise kind(f"{source} cannot be decoded ({reason}); replace the file", reason) from error
 
 
 def check_frame_size(width_px: int, height_px: int) -> None:

@@ -60,6 +60,7 @@ def _gif_delays(file: BinaryIO) -> Iterator[Fraction]:
     delay = Fraction(0)
     while block := file.read(1):
         if block == b";":
+            _check_end(file, b"GIF8")
             return
         if block == b"!":
             is_control = file.read(1) == b"\xf9"
@@ -79,6 +80,12 @@ def _gif_delays(file: BinaryIO) -> Iterator[Fraction]:
             _skip_sub_blocks(file)
 
 
+def _check_end(file: BinaryIO, signature: bytes) -> None:
+    """Refuse a file with a second animation behind the first, which viewers pass over."""
+    if file.read(len(signature)) == signature:
+        raise DecodeError("another animation follows its end; split the file")
+
+
 def _skip_colours(file: BinaryIO, flags: bytes) -> None:
     if flags and flags[0] & 0x80:
         file.seek(3 * 2 ** ((flags[0] & 7) + 1), 1)
@@ -94,6 +101,9 @@ def _webp_delays(file: BinaryIO) -> Iterator[Fraction]:
     is_still = True
     while len(header := file.read(8)) == 8:
         name, size = struct.unpack("<4sI", header)
+        if name == b"RIFF":  # no chunk of a WebP is called so
+            file.seek(-len(header), 1)
+            _check_end(file, b"RIFF")
         if name == b"ANMF":
             is_still = False
             frame = file.read(16)
@@ -110,6 +120,9 @@ def _apng_delays(file: BinaryIO) -> Iterator[Fraction]:
     num_frames = 0
     while len(header := file.read(8)) == 8:
         size, name = struct.unpack(">I4s", header)
+        if name == b"IEND":
+            file.seek(size + 4, 1)
+            _check_end(file, b"\x89PNG")
         if name == b"IEND" or (name == b"IDAT" and not num_frames):
             return
         content = file.read(min(size, 26)) if name in (b"acTL", b"fcTL") else b""

@@ -11,8 +11,9 @@ class MediaInfo:
 
     num_frames: 1 for an image.
     fps: average frame rate.
-    width_px, height_px: as shown, that is after rotation.
-    rotation: degrees counter-clockwise by which decoded frames are turned to be shown: 0, 90, 180 or 270.
+    width_px, height_px: as shown: upright, with square pixels.
+    rotation: degrees counter-clockwise by which decoded frames are turned to be shown: 0, 90, 180 or 270, and 360 more
+        if they are mirrored left to right before they are turned.
     """
 
     num_frames: int | None

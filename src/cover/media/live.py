@@ -12,7 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Condition, Event, Thread
 from types import TracebackType
@@ -21,22 +21,19 @@ from typing import NamedTuple
 import av
 import numpy as np
 import numpy.typing as npt
-from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
+from cover.media.demux import OpenVideo, open_live, open_video
+from cover.media.faults import decoding
 from cover.media.one_by_one import all_frames
 from cover.media.pixels import make_pictures
-from cover.media.video import best_video_stream
+from cover.media.source import Source
 
 Frame = npt.NDArray[np.uint8]
 
 _TIMEOUT_SECONDS = 10.0
 """For connecting, and for the next packet; then the connection is taken for lost."""
-
-_OPTIONS = {"rtsp_transport": "tcp"}
-"""FFmpeg's; other sources pass over it. By UDP, lost packets would damage frames."""
 
 
 class LiveWindow(NamedTuple):
@@ -131,10 +128,10 @@ class LiveStream:
             try:
                 self._read()
             except (av.FFmpegError, DecodeError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
+                reason = error.reason if isinstance(error, DecodeError) else str(error.strerror)
                 if not self._num_connections:
                     raise DecodeError(
-                        f"{self._name} cannot be opened ({reason}); mend the address, or see what serves it"
+                        f"{self._name} cannot be opened ({reason}); fix the address, or check what serves it"
                     ) from error
             if self._is_file or self._source.startswith("pipe:"):
                 return
@@ -145,38 +142,44 @@ class LiveStream:
             wait_seconds = min(2 * wait_seconds, 30.0)
 
     def _read(self) -> None:
-        address, form = self._address()
-        with av.open(address, "r", format=form, options=_OPTIONS, timeout=_TIMEOUT_SECONDS) as container:
-            stream = best_video_stream(container)
+        with self._opened() as video:
+            stream = video.stream
             with self._changed:
                 self._newest.clear()
                 self._num_connections += 1
             self._report(f"{self._name}: {stream.width}×{stream.height}, {stream.codec_context.name}")
-            with closing(self._sampled(container, stream)) as frames:
-                for picture in make_pictures(frames, self._short_side_px):
+            with closing(self._sampled(video)) as frames:
+                for picture in make_pictures(frames, self._short_side_px, video.pixel_aspect):
                     with self._changed:
                         self._newest.append(picture.rgb)
                         self._num_taken += 1
                         self._changed.notify_all()
 
-    def _address(self) -> tuple[str, str | None]:
-        """What FFmpeg is to open, and its name of the format where that does not show."""
-        if not self._source.isdecimal():
-            return self._source, None
-        if sys.platform != "linux":
-            raise DecodeError("cameras go by number on Linux only")
-        return f"/dev/video{self._source}", "v4l2"
+    @contextmanager
+    def _opened(self) -> Iterator[OpenVideo]:
+        address, form = self._source, None
+        if self._is_file:
+            with decoding(Path(address)), open_video(Source.of(address), num_threads=0) as video:
+                yield video
+            return
+        if address.isdecimal():
+            if sys.platform != "linux":
+                raise DecodeError("cameras go by number on Linux only")
+            address, form = f"/dev/video{address}", "v4l2"
+        with open_live(address, format=form, timeout_seconds=_TIMEOUT_SECONDS) as video:
+            yield video
 
-    def _sampled(self, container: InputContainer, stream: VideoStream) -> Generator[VideoFrame]:
+    def _sampled(self, video: OpenVideo) -> Generator[VideoFrame]:
         """The first frame that arrives in each step."""
         started, step = time.monotonic(), 0
         first_seconds: float | None = None
-        for frame in all_frames(container, stream):
+        for frame in all_frames(video):
             seconds = time.monotonic() - started
-            if self._is_file and frame.time is not None:
-                first_seconds = frame.time if first_seconds is None else first_seconds
-                self._closing.wait(max(frame.time - first_seconds - seconds, 0))
-                seconds = max(seconds, frame.time - first_seconds)
+            if self._is_file and frame.pts is not None:
+                shown_seconds = float(frame.pts * video.time_base)
+                first_seconds = shown_seconds if first_seconds is None else first_seconds
+                self._closing.wait(max(shown_seconds - first_seconds - seconds, 0))
+                seconds = max(seconds, shown_seconds - first_seconds)
             if self._closing.is_set():
                 return
             if seconds >= step * self._step_seconds:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
-from typing import cast
+from collections.abc import Iterator, Sequence
 
 import av
-from av.container import InputContainer
-from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
+from cover.media.continuity import JoinedPackets
+from cover.media.demux import OpenVideo
+from cover.media.pixels import keep_orientation
+from cover.media.structure import AVI
 
 
-def frames_one_by_one(container: InputContainer, stream: VideoStream, times: Sequence[int]) -> Iterator[VideoFrame]:
+def frames_one_by_one(video: OpenVideo, times: Sequence[int]) -> Iterator[VideoFrame]:
     """The frame shown at each of the ascending `times` (in the stream's unit) of a freshly opened file.
 
     Raises DecodeError if not one frame decodes.
     """
-    decoded = all_frames(container, stream)
+    decoded = all_frames(video)
     shown, coming = next(decoded, None), next(decoded, None)
     if shown is None:
         raise DecodeError("no frame of it can be decoded")
@@ -30,28 +29,27 @@ def frames_one_by_one(container: InputContainer, stream: VideoStream, times: Seq
         yield shown
 
 
-def all_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+def all_frames(video: OpenVideo) -> Iterator[VideoFrame]:
     """Every frame of a freshly opened file that decodes, in the order shown."""
-    decoded = _decode(container, stream)
-    return _avi_frames(decoded, stream.start_time or 0) if container.format.name == "avi" else decoded
+    decoded = keep_orientation(_decode(video))
+    return _avi_frames(decoded, video.start_pts) if video.container_name == AVI else decoded
 
 
-def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+def _decode(video: OpenVideo) -> Iterator[VideoFrame]:
     """Frames in the order shown. Damaged packets are left out, and the file ends where it cannot be read further."""
-    # PyAV's demux loses a packet's memory when it is dropped half-way without being closed.
-    with closing(cast("Generator[Packet[VideoStream]]", container.demux(stream))) as packets:
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError:
-                packet = None
-            try:
-                frames = stream.decode(packet)
-            except av.FFmpegError:
-                frames = []
-            yield from frames
-            if packet is None:
-                return
+    packets = iter(JoinedPackets(video))
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            packet = None
+        try:
+            frames = video.decoder.decode(packet)
+        except av.FFmpegError:
+            frames = []
+        yield from frames
+        if packet is None:
+            return
 
 
 def _avi_frames(frames: Iterator[VideoFrame], pts: int) -> Iterator[VideoFrame]:

@@ -16,28 +16,32 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import cast
 
-from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-MP4, MATROSKA = INDEXED = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
-"""FFmpeg's names of the containers for this. Elsewhere packets may have no times, or guesses after a leap."""
+from cover.media.continuity import MAX_REORDERED, Continuity
+from cover.media.demux import OpenVideo
+from cover.media.pixels import keep_orientation
+from cover.media.structure import MATROSKA, MP4
 
-_MAX_REORDERED = 16
-"""The most frames that H.264 and HEVC allow to be decoded before one that is shown before them."""
+INDEXED = MP4, MATROSKA
+"""The containers for this. Elsewhere packets may have no times, or guesses after a leap."""
+
+_MAX_STRETCH = 2**15
+"""Most packets that are held at a time: nine minutes at 60 a second without a keyframe that they could begin with."""
 
 
 class Unreliable(Exception):
     """What the packets of a file say and what they decode to do not agree."""
 
 
-def frames_by_packets(container: InputContainer, stream: VideoStream, times: Sequence[int]) -> Iterator[VideoFrame]:
+def frames_by_packets(video: OpenVideo, times: Sequence[int]) -> Iterator[VideoFrame]:
     """The frame shown at each of the ascending `times` (in the stream's unit) of a freshly opened file.
 
     Its container is one of INDEXED. Raises Unreliable or an FFmpegError, perhaps after some frames.
     """
-    with closing(_Stretch(container, stream)) as stretch:
+    with closing(_Stretch(video)) as stretch:
         for time in times:
             if stretch.ends_before_keyframe_of(time):
                 yield from stretch.frames()
@@ -49,14 +53,15 @@ def frames_by_packets(container: InputContainer, stream: VideoStream, times: Seq
 class _Stretch:
     """Packets in decoding order, none left out between them, and the times that are to be found among them."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        self._container = container
-        self._stream = stream
+    def __init__(self, video: OpenVideo) -> None:
+        self._video = video
+        self._container, self._stream, self._decoder = video.container, video.stream, video.decoder
         self._begin()
 
     def _begin(self) -> None:
         # PyAV's demux loses a packet's memory when it is dropped half-way without being closed.
         self._demuxed = cast("Generator[Packet[VideoStream]]", self._container.demux(self._stream))
+        self._timeline = Continuity(self._video)
         self._packets: list[Packet[VideoStream]] = []
         self._times: list[int] = []
         self._is_over = False
@@ -90,12 +95,14 @@ class _Stretch:
         packet = next(self._demuxed)
         if packet.size == 0 and packet.pts is None:  # PyAV's last
             self._is_over = True
+        elif self._timeline.breaks_at(packet) or len(self._packets) == _MAX_STRETCH:
+            raise Unreliable
         else:
             self._packets.append(packet)
 
     def _is_beyond(self, time: int) -> bool:
-        newest = self._packets[-_MAX_REORDERED - 1 :]
-        return len(newest) > _MAX_REORDERED and all(_pts(packet) > time for packet in newest)
+        newest = self._packets[-MAX_REORDERED - 1 :]
+        return len(newest) > MAX_REORDERED and all(_pts(packet) > time for packet in newest)
 
     def ends_before_keyframe_of(self, time: int) -> bool:
         """Whether packets lie between the last one read and the keyframe with which decoding for `time` begins."""
@@ -103,7 +110,7 @@ class _Stretch:
             return False
         if not self._packets:
             # Nothing is lost yet, and Matroska's index is read only when the first leap is asked for.
-            return time > (self._stream.start_time or 0)
+            return time > self._video.start_pts
         entries = self._stream.index_entries
         keyframe = entries.search_timestamp(time)
         newest = self._packets[-1]
@@ -114,7 +121,7 @@ class _Stretch:
         chosen = _shown_at(self._times, self._packets)
         awaited = deque(_pts(self._packets[index]) for index in chosen)
         for needed in _needed_for(chosen, self._packets):
-            for frame in self._decode(needed, set(awaited)):
+            for frame in keep_orientation(self._decode(needed, set(awaited))):
                 if frame.pts == self._packets[needed.start].pts and not frame.key_frame:
                     raise Unreliable
                 while awaited and frame.pts == awaited[0]:
@@ -124,7 +131,7 @@ class _Stretch:
             raise Unreliable
 
     def _decode(self, needed: range, awaited: set[int]) -> Iterator[VideoFrame]:
-        codec = self._stream.codec_context
+        codec = self._decoder
         codec.flush_buffers()
         for packet in self._packets[needed.start : needed.stop]:
             # In H.264, no other frame can depend on those that are marked so. HEVC's mark holds within a layer only.

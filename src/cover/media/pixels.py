@@ -1,18 +1,93 @@
-"""Decoded video frames → upright RGB pictures of the size that is wanted."""
+"""Decoded video frames → RGB pictures as players show them: upright, not mirrored, with square pixels.
+
+decoded          stretched to square pixels, and       mirrored and turned, as the
+720 × 576   →    scaled to the size that is wanted  →  display matrix has it
+                 (one resize)
+"""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from itertools import groupby
 from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+from av.buffer import Buffer
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from cover.media.faults import check_frame_size
+
 # The filter of Pillow's BILINEAR, which cuts the crops: it averages over all pixels that become one.
 _SCALING = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
+
+_SQUARE = Fraction(1)
+
+
+_DISPLAY_MATRICES = {
+    (1, 0, 0, 1): (False, 0),
+    (0, -1, 1, 0): (False, 1),
+    (-1, 0, 0, -1): (False, 2),
+    (0, 1, -1, 0): (False, 3),
+    (-1, 0, 0, 1): (True, 0),
+    (0, 1, 1, 0): (True, 1),
+    (1, 0, 0, -1): (True, 2),
+    (0, -1, -1, 0): (True, 3),
+}
+"""The linear part (a, b, c, d) of a display matrix, x' = ax + cy and y' = bx + dy with y downwards → Orientation."""
+
+
+class Orientation(NamedTuple):
+    """How a decoded frame becomes the shown one: mirrored left to right, then turned counter-clockwise by quarters."""
+
+    is_mirrored: bool = False
+    quarter_turns: int = 0
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> Orientation:
+        """The one of the frame's display matrix, or the nearest: frames are not turned by other angles."""
+        data = cast("Buffer | None", frame.side_data.get("DISPLAYMATRIX"))
+        if data is None:
+            return cast("Orientation | None", frame.opaque) or cls()
+        a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
+        return cls(*_DISPLAY_MATRICES[max(_DISPLAY_MATRICES, key=lambda matrix: np.dot(matrix, (a, b, c, d)))])
+
+    @property
+    def display_matrix(self) -> list[int]:
+        """All nine numbers, as files store them."""
+        a, b, c, d = next(matrix for matrix, value in _DISPLAY_MATRICES.items() if value == self)
+        return [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
+
+    @property
+    def degrees(self) -> int:
+        """The turn, 0 to 270, and 360 more if the frame is mirrored before."""
+        return 90 * self.quarter_turns + 360 * self.is_mirrored
+
+    def turned(self, width_px: int, height_px: int) -> tuple[int, int]:
+        """The size of a shown frame as decoded, or the other way round."""
+        return (height_px, width_px) if self.quarter_turns % 2 else (width_px, height_px)
+
+    def apply(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """[Y,X,C] as decoded → as shown."""
+        return np.rot90(pixels[:, ::-1] if self.is_mirrored else pixels, self.quarter_turns)
+
+
+def keep_orientation(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+    """The same frames, in the order shown. Those after a keyframe that is turned are turned like it.
+
+    In H.264 and HEVC, a keyframe can say so for all that follow; FFmpeg notes it only for the keyframe itself.
+    """
+    turned: Orientation | None = None
+    for frame in frames:
+        if frame.key_frame:
+            orientation = Orientation.of(frame)
+            turned = None if orientation == Orientation() else orientation
+        if turned:
+            frame.opaque = Orientation(*turned)  # one for each: PyAV forgets what a frame holds once it is freed
+        yield frame
 
 
 class Picture(NamedTuple):
@@ -26,8 +101,12 @@ class Picture(NamedTuple):
     end: int
 
 
-def make_pictures(frames: Iterable[VideoFrame], short_side_px: int | None = None) -> Iterator[Picture]:
+def make_pictures(
+    frames: Iterable[VideoFrame], short_side_px: int | None = None, pixel_aspect: Fraction = _SQUARE
+) -> Iterator[Picture]:
     """One picture a frame, as they come, all of the size of the first, its short side brought down to `short_side_px`.
+
+    pixel_aspect: width of a decoded pixel divided by its height.
 
     Colours are converted by the matrix and range that a frame is tagged with (BT.601 and limited where it is not), and
     scaled in the same step. Transparent parts lie on white. Of large frames, only the newest are held.
@@ -35,10 +114,22 @@ def make_pictures(frames: Iterable[VideoFrame], short_side_px: int | None = None
     reformatter = VideoReformatter()
     size: tuple[int, int] | None = None
     for frame, repeats in groupby(frames):
-        size = size or scaled_size(frame.width, frame.height, short_side_px)
-        upright = np.rot90(_to_rgb(frame, size, reformatter), quarter_turns(frame))
+        orientation = Orientation.of(frame)
+        if size is None:
+            size = orientation.turned(*scaled_size(*square_size(frame, pixel_aspect), short_side_px))
+        upright = orientation.apply(_to_rgb(frame, orientation.turned(*size), reformatter))
         picture = Picture(upright, (frame.pts or 0) + (frame.duration or 0))
         yield from (picture for _ in repeats)
+
+
+def square_size(frame: VideoFrame, pixel_aspect: Fraction) -> tuple[int, int]:
+    """(width, height) of a decoded frame once its pixels are square; its height stays, as headers of MP4 have it.
+
+    Raises DecodeError for a size that is not decoded.
+    """
+    width_px, height_px = round(frame.width * pixel_aspect), frame.height
+    check_frame_size(width_px, height_px)
+    return width_px, height_px
 
 
 def scaled_size(width_px: int, height_px: int, short_side_px: int | None) -> tuple[int, int]:
@@ -47,11 +138,6 @@ def scaled_size(width_px: int, height_px: int, short_side_px: int | None) -> tup
     if short_side_px is None or short <= short_side_px:
         return width_px, height_px
     return round(width_px * short_side_px / short), round(height_px * short_side_px / short)
-
-
-def quarter_turns(frame: VideoFrame) -> int:
-    """By which a decoded frame is turned counter-clockwise to be shown, 0 to 3."""
-    return round(frame.rotation / 90) % 4
 
 
 def _to_rgb(frame: VideoFrame, size: tuple[int, int], reformatter: VideoReformatter) -> npt.NDArray[np.uint8]:

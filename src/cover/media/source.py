@@ -12,16 +12,28 @@ A folder of frames has no source; each of its images has one (frame_folder.py).
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import pyarrow.parquet as pq
 
 from cover.catalog.manifest import ManifestRow
 from cover.errors import DecodeError
+from cover.text_files import open_regular
+
+
+class FFmpegInput(NamedTuple):
+    """What FFmpeg opens, and with which options. read_at: offset, length → bytes, leaving FFmpeg's own place alone."""
+
+    address: str | BinaryIO
+    options: Mapping[str, str]
+    read_at: Callable[[int, int], bytes]
 
 
 @dataclass(frozen=True)
@@ -42,23 +54,41 @@ class Source:
         return cls(Path(sample))
 
     def open(self) -> BinaryIO:
-        """The bytes of the sample, read-only; of a shard, no others are held."""
+        """The bytes of the sample, read-only; of a shard, no others are held.
+
+        Raises OSError, and ValueError for what is no regular file: a pipe would block for ever, a device never end.
+        """
         if self.offset is None:
-            return self.path.open("rb")
+            return open_regular(self.path)
         if self.length is None:
-            return io.BytesIO(_parquet_cell(self.path, self.path.stat().st_mtime_ns, self.offset))
-        with self.path.open("rb") as shard:
+            return io.BytesIO(_parquet_cell(self.path, self.offset))
+        with open_regular(self.path) as shard:
             shard.seek(self.offset)
             return io.BytesIO(shard.read(self.length))
 
-    def for_ffmpeg(self) -> str | BinaryIO:
-        """What FFmpeg opens: a path, a window of a shard in its own words (protocol `subfile`), or bytes in memory."""
-        path = self.path.absolute()
-        if self.offset is None:
-            return str(path)
-        if self.length is None:
-            return self.open()
-        return f"subfile,,start,{self.offset},end,{self.offset + self.length},,:{path}"
+    @contextmanager
+    def for_ffmpeg(self) -> Iterator[FFmpegInput]:
+        """An open file or a window of one, by its descriptor, or bytes in memory.
+
+        FFmpeg never sees a name, which it could take for an address or a pattern of names. It may open nothing else by
+        itself, whatever a playlist or a reference to another file asks for.
+        """
+        options = {"protocol_whitelist": "fd,subfile"}
+        if self.offset is not None and self.length is None:
+            cell = _parquet_cell(self.path, self.offset)
+            yield FFmpegInput(io.BytesIO(cell), options, lambda offset, length: cell[offset : offset + length])
+            return
+        with open_regular(self.path) as file:
+            descriptor = file.fileno()
+            start, end = self.offset or 0, os.fstat(descriptor).st_size
+            if self.length is not None:
+                end = min(end, start + self.length)
+
+            def read_at(offset: int, length: int) -> bytes:
+                return os.pread(descriptor, max(min(length, end - start - offset), 0), start + offset)
+
+            window = "" if self.length is None else f"subfile,,start,{start},end,{end},,:"
+            yield FFmpegInput(f"{window}fd:", options | {"fd": str(descriptor)}, read_at)
 
     def __str__(self) -> str:
         if self.offset is None:
@@ -66,9 +96,14 @@ class Source:
         return f"{self.path} {'row' if self.length is None else 'at byte'} {self.offset}"
 
 
-@lru_cache(maxsize=1)  # a video is opened more than once
-def _parquet_cell(path: Path, modified_ns: int, row: int) -> bytes:
+def _parquet_cell(path: Path, row: int) -> bytes:
     """The image or video in a row. Raises DecodeError if there is no such row, or nothing in it."""
+    with open_regular(path) as file:
+        return _read_cell(path, os.fstat(file.fileno()).st_mtime_ns, row)
+
+
+@lru_cache(maxsize=1)  # a video is opened more than once
+def _read_cell(path: Path, modified_ns: int, row: int) -> bytes:
     layout = _ParquetLayout.of(path, modified_ns)
     group = next((group for group, end in enumerate(layout.group_ends) if row < end), None)
     if group is None:

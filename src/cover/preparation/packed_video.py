@@ -33,7 +33,7 @@ from cover.media.animation import decode_shown_pictures
 from cover.media.content import content_of
 from cover.media.decode import decode_sampled, probe_row
 from cover.media.info import MediaInfo
-from cover.media.pixels import make_pictures
+from cover.media.pixels import Orientation, make_pictures, square_size
 from cover.media.sampling import Sampling
 from cover.media.source import Source
 from cover.media.video import ShownFrame, decode_shown_frames
@@ -53,7 +53,7 @@ _FPS_OF_FOLDERS = 25.0
 class Shrinker:
     """Brings frames to the format of copies, all to the size of the first.
 
-    Attributes tell of the first: matrix, of its colours, in FFmpeg's numbers; rotation, in degrees.
+    Attributes tell of the first: matrix, of its colours, in FFmpeg's numbers; orientation, in which copies are shown.
     """
 
     def __init__(self, short_side_px: int) -> None:
@@ -61,13 +61,15 @@ class Shrinker:
         self._reformatter = VideoReformatter()
         self._size: tuple[int, int] | None = None
 
-    def __call__(self, frame: VideoFrame) -> VideoFrame:
+    def __call__(self, frame: VideoFrame, pixel_aspect: Fraction = Fraction(1)) -> VideoFrame:
+        """pixel_aspect: width of a pixel of `frame` divided by its height; those of copies are square."""
         if any(component.is_alpha for component in frame.format.components):
-            frame = VideoFrame.from_ndarray(np.ascontiguousarray(next(make_pictures([frame])).rgb))
+            picture = next(make_pictures([frame], pixel_aspect=pixel_aspect))
+            frame, pixel_aspect = VideoFrame.from_ndarray(np.ascontiguousarray(picture.rgb)), Fraction(1)
         if self._size is None:
-            self._size = _even_size(frame.width, frame.height, self._short_side_px)
+            self._size = _even_size(*square_size(frame, pixel_aspect), self._short_side_px)
             self.matrix = _matrix(frame)
-            self.rotation = frame.rotation
+            self.orientation = Orientation.of(frame)
         return self._reformatter.reformat(
             frame, *self._size, "yuv420p", dst_colorspace=self.matrix, dst_color_range=ColorRange.MPEG, threads=1
         )
@@ -90,7 +92,7 @@ def _matrix(frame: VideoFrame) -> int:
 class ShortClip:
     """Small frames, and when each begins and the last one ends to be shown, in units of `time_base` seconds.
 
-    matrix, rotation: as in Shrinker.
+    matrix, orientation: as in Shrinker.
     """
 
     frames: Sequence[VideoFrame]
@@ -98,7 +100,7 @@ class ShortClip:
     end: int
     time_base: Fraction
     matrix: int
-    rotation: int
+    orientation: Orientation
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def _evenly(frames: Sequence[VideoFrame], seconds: float, shrink: Shrinker) -> S
     # Whole ticks a frame, so that times which are fractions of the length fall on the edges of frames.
     ticks = max(round(seconds / len(frames) / _TICK), 1)
     begins = [ticks * index for index in range(len(frames))]
-    return ShortClip(frames, begins, ticks * len(frames), _TICK, shrink.matrix, shrink.rotation)
+    return ShortClip(frames, begins, ticks * len(frames), _TICK, shrink.matrix, shrink.orientation)
 
 
 def _with_own_times(shown: Sequence[ShownFrame], start: float, seconds: float, shrink: Shrinker) -> ShortClip:
@@ -167,7 +169,7 @@ def _with_own_times(shown: Sequence[ShownFrame], start: float, seconds: float, s
     tick = Fraction(1, unit * math.ceil(_TICK.denominator / unit))
     begins = [max(math.ceil((one.begins_seconds - start) / tick - 1e-6), 0) for one in shown]
     end = max(round(seconds / tick), begins[-1] + 1)
-    return ShortClip([one.frame for one in shown], begins, end, tick, shrink.matrix, shrink.rotation)
+    return ShortClip([one.frame for one in shown], begins, end, tick, shrink.matrix, shrink.orientation)
 
 
 def write_short_clip(path: Path, clip: ShortClip) -> None:
@@ -192,8 +194,8 @@ def _add_stream(container: OutputContainer, clip: ShortClip) -> VideoStream:
     assert isinstance(stream, VideoStream)
     stream.width, stream.height, stream.pix_fmt = clip.frames[0].width, clip.frames[0].height, "yuv420p"
     stream.gop_size, stream.time_base = 0, clip.time_base
-    if clip.rotation:
-        stream.set_display_rotation(clip.rotation)
+    if clip.orientation != Orientation():
+        stream.set_display_matrix(clip.orientation.display_matrix)
     codec = stream.codec_context
     codec.thread_count = 1
     codec.colorspace, codec.color_range = clip.matrix, ColorRange.MPEG

@@ -17,7 +17,6 @@ from pathlib import Path
 from queue import Queue
 from typing import NamedTuple
 
-import av
 import numpy as np
 import numpy.typing as npt
 
@@ -26,16 +25,13 @@ from cover.catalog.suffixes import Kind
 from cover.errors import DecodeError
 from cover.inference.views import Views, media_kind
 from cover.inference.windows import WindowFormat
-from cover.media.content import content_of
 from cover.media.decode import probe_row, stream_frames
+from cover.media.faults import UnknownFormat
 from cover.media.image import open_image
 from cover.media.info import MediaInfo
 from cover.media.source import Source
 from cover.preparation.workers import Lost, Worker
 from cover.serving.limits import Limits, Refusal, Refused
-
-CONTAINERS = "asf,avi,flv,gif,image2,matroska,webm,mov,mp4,mpeg,mpegts,mpegvideo,ogg,webp_pipe"
-"""FFmpeg's names of what is opened: no playlists, which are text that names other files."""
 
 _UNKNOWN = "this opens neither as a video nor as an image; send a whole file, for example MP4, WebM, JPEG or PNG"
 
@@ -98,6 +94,8 @@ def decode_upload(job: Job, limits: Limits) -> Decoded | Refusal:
         return _decode(job, limits)
     except Refused as error:
         return error.refusal
+    except UnknownFormat:
+        return Refusal(415, _UNKNOWN)
     except DecodeError as error:
         return Refusal(422, f"it cannot be decoded ({error.reason}); send a whole file")
     except Exception as error:  # for want of memory, say: nothing that a file does is an error of the server
@@ -108,8 +106,6 @@ def _decode(job: Job, limits: Limits) -> Decoded:
     if not job.path.stat().st_size:
         raise Refused(400, "the file is empty; send a video or an image")
     kind = media_kind(job.path)
-    if kind == "video":
-        _check_container(job.path)
     info = _probe(job.path, kind)
     _check(info, limits)
     if isinstance(job.wanted, Views):
@@ -119,16 +115,6 @@ def _decode(job: Job, limits: Limits) -> Decoded:
     else:
         raise Refused(422, "an image has no timeline; send a video")
     return Decoded(kind, info.duration_seconds, frames)
-
-
-def _check_container(path: Path) -> None:
-    """Raises Refused for a file that FFmpeg takes for something else than a video."""
-    if content_of(path).type == "animation":  # Pillow's
-        return
-    try:
-        av.open(str(path), options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS}).close()
-    except (av.FFmpegError, ValueError) as error:
-        raise Refused(415, _UNKNOWN) from error
 
 
 def _probe(path: Path, kind: Kind) -> MediaInfo:

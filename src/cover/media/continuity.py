@@ -1,0 +1,137 @@
+"""One timeline for a video whose timestamps begin anew on the way.
+
+    packets of two joined files    0   1   2   3 | 0   1   2   3
+    shown at                       0   1   2   3   4   5   6   7
+
+People and recorders join files byte by byte (`cat a.ts b.ts`), and the clocks of broadcasts run over every 26 hours.
+Players show frame after frame, and so do we.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
+from heapq import heappush, heappushpop
+from typing import cast
+
+import av
+from av.format import Flags
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from cover.errors import DecodeError
+from cover.media.demux import MAX_FRAMES, OpenVideo
+from cover.media.structure import AVI, MATROSKA
+
+MAX_REORDERED = 16
+"""The most frames that H.264 and HEVC allow to be decoded before one that is shown before them."""
+
+_MAX_PAUSE_SECONDS = 10
+"""In broadcast formats, a longer pause is a jump of the clock, as FFmpeg's own tools take it. In other formats a frame
+may be shown for as long as the file says: a slide of a lecture, for example."""
+
+_CLOCK_JUMPS = cast("int", Flags.ts_discont.value)
+"""FFmpeg's mark of such formats: MPEG-TS and -PS, and Ogg."""
+
+_MAX_GIF_FRAMES, _MAX_GIF_PX = 2**14, 2**35
+"""Of a whole GIF: about ten seconds of work. A few bytes of it can claim a frame, which costs the whole canvas."""
+
+
+_LOOSE = {"flv", "mpegts"}
+"""Formats in which FFmpeg may pass over a second file that follows the first: it starts streams of its own."""
+
+
+class Continuity:
+    """Takes the packets of a video in decoding order, and tells where its timestamps begin anew.
+
+    end_pts: when the last frame so far ceases to be shown.
+    """
+
+    def __init__(self, video: OpenVideo) -> None:
+        self._max_pause = _MAX_PAUSE_SECONDS / video.time_base if video.container.format.flags & _CLOCK_JUMPS else None
+        self._is_counted = video.container_name == AVI  # without times of showing; FFmpeg counts on by itself
+        self._newest: list[int] = []  # a heap of the latest times
+        self._last_pts = 0
+        self._is_after_keyframe = False
+        self.end_pts = 0
+
+    def breaks_at(self, packet: Packet[VideoStream]) -> bool:
+        """Whether `packet` does not belong to the timeline of those before it."""
+        pts = packet.pts
+        if pts is None or self._is_counted:
+            return False
+        if self._newest and (self._goes_back(pts, packet.is_keyframe) or self._leaps(pts)):
+            return True
+        is_first = not self._newest
+        self._last_pts = pts if is_first else max(self._last_pts, pts)
+        self.end_pts = max(pts if is_first else self.end_pts, pts + max(packet.duration or 0, 1))
+        self._is_after_keyframe = packet.is_keyframe
+        (heappush if len(self._newest) <= MAX_REORDERED else heappushpop)(self._newest, pts)
+        return False
+
+    def _goes_back(self, pts: int, is_keyframe: bool) -> bool:
+        """Behind more frames than can be reordered; or a keyframe behind any frame before it, unless the file calls
+        every frame a keyframe."""
+        is_far_behind = len(self._newest) > MAX_REORDERED and pts < self._newest[0]
+        return is_far_behind or (is_keyframe and not self._is_after_keyframe and pts <= self._last_pts)
+
+    def _leaps(self, pts: int) -> bool:
+        return self._max_pause is not None and pts - self.end_pts > self._max_pause
+
+
+class JoinedPackets:
+    """The packets of a freshly opened video, in decoding order, on one timeline.
+
+    is_joined: whether timestamps have begun anew so far.
+
+    Raises DecodeError for more frames than are read and for a part that cannot be read, and whatever FFmpeg raises.
+    """
+
+    def __init__(self, video: OpenVideo) -> None:
+        self._video = video
+        self.is_joined = False
+
+    def __iter__(self) -> Iterator[Packet[VideoStream]]:
+        timeline, shift, limit = Continuity(self._video), 0, self._max_frames()
+        for number, packet in enumerate(self._demux()):
+            if number == limit:
+                raise DecodeError(f"it has more than {limit:,} frames, the most that are read of such a file")
+            if timeline.breaks_at(packet):
+                shift += timeline.end_pts - cast("int", packet.pts)
+                self.is_joined, timeline = True, Continuity(self._video)
+                timeline.breaks_at(packet)
+            if shift:
+                packet.pts = None if packet.pts is None else packet.pts + shift
+                packet.dts = None if packet.dts is None else packet.dts + shift
+            yield packet
+
+    def _demux(self) -> Iterator[Packet[VideoStream]]:
+        """Those of the stream. Of formats in which streams may come and go, all are read, to know that none is left."""
+        container, stream, end_byte = self._video.container, self._video.stream, 0
+        is_loose = self._video.container_name in _LOOSE
+        is_checked = is_loose or self._video.container_name == MATROSKA
+        # PyAV's demux loses a packet's memory when it is dropped half-way without being closed.
+        demuxed = cast("Generator[Packet[VideoStream]]", container.demux() if is_loose else container.demux(stream))
+        # Zeros at the end are answered by "try again", and a stream that was not there at first by an IndexError.
+        with suppress(IndexError, av.BlockingIOError), closing(demuxed) as packets:
+            for packet in packets:
+                if is_checked:
+                    end_byte = max(end_byte, (packet.pos or 0) + packet.size)
+                if packet.stream is stream and (packet.size or packet.pts is not None):  # without PyAV's last ones
+                    yield packet
+        if is_loose or (self.is_joined and is_checked):
+            self._check_rest(end_byte)
+
+    def _check_rest(self, end_byte: int) -> None:
+        """Raises DecodeError if something lies behind the last packet; cameras that lose power leave zeros there."""
+        size, read_at = self._video.container.size, self._video.read_at
+        if read_at is not None and size - end_byte > size // 16 and any(read_at(end_byte + 2**10, 2**12)):
+            raise DecodeError(f"only {end_byte:,} of its {size:,} bytes can be read as one video; the rest is another")
+
+    def _max_frames(self) -> int | None:
+        video = self._video
+        if video.read_at is None:  # live
+            return None
+        if video.container_name == "gif":
+            return min(_MAX_GIF_FRAMES, _MAX_GIF_PX // (video.stream.width * video.stream.height))
+        return MAX_FRAMES

@@ -1,0 +1,159 @@
+"""Videos whose timestamps begin anew: all of them is seen, frame after frame, or the file is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cover.catalog.manifest import ManifestRow
+from cover.errors import DecodeError
+from cover.media.sampling import Sampling
+from cover.media.stream import FrameStream
+from cover.media.video import decode_video, probe_video
+from cover.preparation.packed_video import shorten, write_short_clip
+
+WriteVideo = Callable[..., Path]
+NumbersOf = Callable[[Any], list[int]]
+
+NO_B_FRAMES = {"codec_options": {"bf": "0"}}
+JOINED_BY_FFMPEG: list[tuple[str, dict[str, Any]]] = [
+    ("ts", {}),
+    ("ts", NO_B_FRAMES),
+    ("mpg", {"codec": "mpeg2video", "codec_options": {"bf": "2"}}),
+    ("webm", {"codec": "libvpx"}),
+    ("webm", {"codec": "libvpx-vp9"}),
+    ("mkv", {}),
+    ("avi", {"codec": "mpeg4"}),
+]
+FRAGMENTS = {"container_options": {"movflags": "frag_keyframe+empty_moov+default_base_moof"}}
+
+
+def join(path: Path, *parts: Path) -> Path:
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def write_part(write_video: WriteVideo, path: Path, first_number: int = 0, **made_with: Any) -> Path:
+    """Four seconds at 10 frames a second."""
+    return write_video(path, **{"num_frames": 40, "fps": 10, "first_number": first_number} | made_with)
+
+
+def streamed(path: Path, step_seconds: float) -> Any:
+    return np.stack(list(FrameStream(path, step_seconds=step_seconds)))
+
+
+def assert_shows(video: Path, wanted: list[int], seconds: float, num_frames: int, numbers_of: NumbersOf) -> None:
+    """By decoding, in the timeline, in a packed copy, and by what a check finds."""
+    assert numbers_of(decode_video(video, Sampling(len(wanted)))) == wanted
+    assert numbers_of(streamed(video, seconds / len(wanted))) == wanted
+    info = probe_video(video)
+    assert (info.num_frames, info.duration_seconds) == (num_frames, pytest.approx(seconds))
+    copy = video.with_name("copy.mp4")
+    write_short_clip(copy, shorten(ManifestRow("a", video.name, 0, root=video.parent), 256, 320))
+    assert numbers_of(decode_video(copy, Sampling(len(wanted)))) == wanted
+
+
+@pytest.mark.parametrize(("suffix", "made_with"), JOINED_BY_FFMPEG)
+def test_joined_files_are_one_video(
+    tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf, suffix: str, made_with: dict[str, Any]
+) -> None:
+    first, second = (write_part(write_video, tmp_path / f"{n}.{suffix}", n, **made_with) for n in (0, 100))
+    video = join(tmp_path / f"joined.{suffix}", first, second)
+    assert_shows(video, [5, 15, 25, 35, 105, 115, 125, 135], 8.0, 80, numbers_of)
+    segment = Sampling(4, start_seconds=4.4, end_seconds=4.8)
+    assert numbers_of(decode_video(video, segment)) == [104, 105, 106, 107]
+
+
+@pytest.mark.parametrize(("offset", "order"), [("3600", (0, 1)), ("3600", (1, 0)), ("95441", (1, 0))])
+def test_clocks_of_broadcasts_may_leap_and_run_over(
+    tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf, offset: str, order: tuple[int, int]
+) -> None:
+    """They have 33 bits, at 90,000 a second: 95,443.7 s."""
+    parts = [
+        write_part(write_video, tmp_path / "0.ts", 0),
+        write_part(write_video, tmp_path / "1.ts", 100, container_options={"output_ts_offset": offset}),
+    ]
+    video = join(tmp_path / "joined.ts", *(parts[index] for index in order))
+    shown = {0: [5, 15, 25, 35], 1: [105, 115, 125, 135]}
+    assert_shows(video, [*shown[order[0]], *shown[order[1]]], 8.0, 80, numbers_of)
+    assert_shows(parts[1], [105, 115, 125, 135], 4.0, 40, numbers_of)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_elsewhere_a_frame_is_shown_for_as_long_as_the_file_says(
+    tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf, suffix: str
+) -> None:
+    times_ms = [0, 100, 60_000, 60_100]
+    slides = write_video(tmp_path / f"a.{suffix}", num_frames=4, times_ms=times_ms)
+    assert numbers_of(decode_video(slides, Sampling(5, end_seconds=100.0))) == [1, 1, 1, 3, 3]
+    assert numbers_of(streamed(slides, 20.0))[:3] == [1, 1, 1]
+
+
+def test_a_part_that_begins_between_keyframes(tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf) -> None:
+    first, second = (write_part(write_video, tmp_path / f"{n}.ts", n) for n in (0, 100))
+    late = tmp_path / "late.ts"
+    late.write_bytes(second.read_bytes()[188 * 60 :])  # packets of MPEG-TS have 188 bytes
+    numbers = numbers_of(streamed(join(tmp_path / "joined.ts", first, late), 0.1))
+    assert len(numbers) == 60
+    assert numbers[:36] == list(range(36)) and numbers[-16:] == list(range(124, 140))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "made_with", "reason"),
+    [
+        ("mp4", {}, "it is several files, one behind the other"),
+        ("mp4", FRAGMENTS, "it is several files, one behind the other"),
+        ("wmv", {"codec": "wmv2"}, "it is several files, one behind the other"),
+        ("flv", {}, r"only [\d,]+ of its [\d,]+ bytes can be read as one video"),
+    ],
+)
+def test_files_whose_second_part_cannot_be_seen_are_refused(
+    tmp_path: Path, write_video: WriteVideo, suffix: str, made_with: dict[str, Any], reason: str
+) -> None:
+    first, second = (write_part(write_video, tmp_path / f"{n}.{suffix}", n, **made_with) for n in (0, 100))
+    video = join(tmp_path / f"joined.{suffix}", first, second)
+    for read in (lambda: decode_video(video, Sampling(8)), lambda: probe_video(video), lambda: streamed(video, 1.0)):
+        with pytest.raises(DecodeError, match=reason):
+            read()
+
+
+def test_a_broadcast_that_goes_on_under_other_numbers(
+    tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf
+) -> None:
+    options = {"mpegts_start_pid": "300"}
+    first = write_part(write_video, tmp_path / "0.ts")
+    second = write_part(write_video, tmp_path / "1.ts", 100, container_options=options)
+    video = join(tmp_path / "joined.ts", first, second)
+    assert numbers_of(decode_video(video, Sampling(8))) == [5, 15, 25, 35, 105, 115, 125, 135]
+    other = write_part(
+        write_video, tmp_path / "2.ts", 100, container_options=options | {"mpegts_pmt_start_pid": "5000"}
+    )
+    with pytest.raises(DecodeError, match=r"only [\d,]+ of its [\d,]+ bytes can be read as one video; the rest is"):
+        decode_video(join(tmp_path / "another.ts", first, other), Sampling(8))
+
+
+def test_zeros_behind_a_video_are_no_second_one(tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf) -> None:
+    video = write_part(write_video, tmp_path / "a.ts")
+    video.write_bytes(video.read_bytes() + bytes(100_000))
+    assert numbers_of(decode_video(video, Sampling(4))) == [5, 15, 25, 35]
+
+
+def test_matroska_of_three_files_is_refused(tmp_path: Path, write_video: WriteVideo) -> None:
+    parts = [write_part(write_video, tmp_path / f"{n}.mkv", n) for n in (0, 100, 200)]
+    with pytest.raises(DecodeError, match=r"only [\d,]+ of its [\d,]+ bytes can be read as one video"):
+        decode_video(join(tmp_path / "joined.mkv", *parts), Sampling(8))
+
+
+def test_fragments_that_repeat_the_header_are_one_video(
+    tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf
+) -> None:
+    video = write_part(write_video, tmp_path / "a.mp4", **FRAGMENTS)
+    content = video.read_bytes()
+    moov, moof = content.index(b"moov") - 4, content.index(b"moof") - 4
+    second = content.index(b"moof", moof + 8) - 4
+    video.write_bytes(content[:second] + content[moov:moof] + content[second:])
+    assert numbers_of(decode_video(video, Sampling(8))) == [2, 7, 12, 17, 22, 27, 32, 37]
