@@ -231,13 +231,6 @@ def test_files_that_claim_more_frames_than_are_read(
     assert_refused(write_video(tmp_path / "a.mp4", num_frames=30), "it lists 30 frames; at most 29 are read")
 
 
-def test_a_gif_of_a_hundred_thousand_frames_is_refused(tmp_path: Path) -> None:
-    frame = b"\x21\xf9\x04\x04\x04\x00\x00\x00\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
-    header = b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0x80, 0, 0) + bytes(3) + b"\xff" * 3
-    (tmp_path / "a.gif").write_bytes(header + 100_000 * frame + b";")
-    assert_refused(tmp_path / "a.gif", "it has more than 16,384 frames, the most that are read of such a file")
-
-
 def test_a_picture_that_stands_still_for_days_has_no_timeline(
     tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf
 ) -> None:

@@ -56,7 +56,6 @@ def expected(num_video_frames: int, num_frames: int) -> list[int]:
         ("a.3gp", {"codec": "h263", "width_px": 128, "height_px": 96}),
         ("a.ts", {}),
         ("a.mpg", {"codec": "mpeg2video"}),
-        ("a.gif", {"codec": "gif", "pixel_format": "rgb8"}),
     ],
 )
 def test_every_frame_is_the_one_shown(

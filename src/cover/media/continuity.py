@@ -33,10 +33,6 @@ may be shown for as long as the file says: a slide of a lecture, for example."""
 _CLOCK_JUMPS = cast("int", Flags.ts_discont.value)
 """FFmpeg's mark of such formats: MPEG-TS and -PS, and Ogg."""
 
-_MAX_GIF_FRAMES, _MAX_GIF_PX = 2**14, 2**35
-"""Of a whole GIF: about ten seconds of work. A few bytes of it can claim a frame, which costs the whole canvas."""
-
-
 _LOOSE = {"flv", "mpegts"}
 """Formats in which FFmpeg may pass over a second file that follows the first: it starts streams of its own."""
 
@@ -92,7 +88,8 @@ class JoinedPackets:
         self.is_joined = False
 
     def __iter__(self) -> Iterator[Packet[VideoStream]]:
-        timeline, shift, limit = Continuity(self._video), 0, self._max_frames()
+        timeline, shift = Continuity(self._video), 0
+        limit = None if self._video.read_at is None else MAX_FRAMES  # none for what is live
         for number, packet in enumerate(self._demux()):
             if number == limit:
                 raise DecodeError(f"it has more than {limit:,} frames, the most that are read of such a file")
@@ -127,11 +124,3 @@ class JoinedPackets:
         size, read_at = self._video.container.size, self._video.read_at
         if read_at is not None and size - end_byte > size // 16 and any(read_at(end_byte + 2**10, 2**12)):
             raise DecodeError(f"only {end_byte:,} of its {size:,} bytes can be read as one video; the rest is another")
-
-    def _max_frames(self) -> int | None:
-        video = self._video
-        if video.read_at is None:  # live
-            return None
-        if video.container_name == "gif":
-            return min(_MAX_GIF_FRAMES, _MAX_GIF_PX // (video.stream.width * video.stream.height))
-        return MAX_FRAMES

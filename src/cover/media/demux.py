@@ -21,7 +21,7 @@ from cover.media.structure import AVI, MP4, ReadAt, check_tracks, is_joined
 from cover.media.video_stream import best_video_stream, decoder_of
 
 FORMATS = (
-    "asf,avi,dv,flv,gif,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,ogg,rm,yuv4mpegpipe,"
+    "asf,avi,dv,flv,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,ogg,rm,yuv4mpegpipe,"
     "aac,aiff,flac,mp3,wav"  # so that the message can say that they have no video
 )
 """FFmpeg's names of what is opened: files that hold their own frames. Playlists and pictures are not among them."""

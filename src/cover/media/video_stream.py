@@ -12,7 +12,7 @@ from cover.errors import DecodeError
 from cover.media.structure import MP4
 
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-_PICTURE_CODECS = {"bmp", "gif", "mjpeg", "png", "tiff", "webp"}
+_PICTURE_CODECS = {"bmp", "mjpeg", "png", "tiff", "webp"}
 _DECODERS_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders of these drop the transparency of WebM."""
 
