@@ -103,10 +103,10 @@ def test_folders_of_frames_tars_and_absolute_paths(
     ("text", "message"),
     [
         ("", "list.txt is empty"),
-        ("a.mp4\n", r"list.txt:1: 1 fields without a header; lines are `path label`"),
+        ("a.mp4\n", r"list.txt:1: 1 fields without a header, such as a.mp4; lines are `path label`"),
         ("a.mp4 0\n\nc d.mp4 1\n", r"list.txt:3: 3 fields in 'c d.mp4 1'; the first line has 2"),
-        ("video,label\na.mp4,0\n", r"list.txt:1: columns video, label; exactly one must be called path"),
-        ("a.mp4 0\nb.mp4 -1\n", r"list.txt:2: label '-1' is outside the 1 classes"),
+        ("title,label\na.mp4,0\n", r"list.txt:1: columns title, label; exactly one must be called path"),
+        ("a.mp4 0\nb.mp4 -1\n", r"list.txt:2: label '-1' is negative; labels are class names or numbers from 0: delete"),
         (
             "my run/a.mp4 0\n",
             r"list.txt:1: num_frames is 'run/a.mp4'; it takes a number or nothing; put paths with separators in quotes",
@@ -115,8 +115,8 @@ def test_folders_of_frames_tars_and_absolute_paths(
             "path,label,start_seconds,end_seconds\na.mp4,0,5,2\n",
             r"list.txt:2: the segment begins at 5 s and ends at 2 s",
         ),
-        ("x.mp4 0\ny.mp4 0\n", r"none of the 2 files of .*list.txt is in .*media, as x.mp4"),
-        ("a.mp4 0\na.mp4 1\n", r"a.mp4 occurs more than once among the sample ids"),
+        ("x.mp4 0\ny.mp4 0\n", r"none of the 2 files of .*list.txt is in .*media, such as x.mp4; give the folder"),
+        ("a.mp4 0\n./a.mp4 1\n", r"list.txt:2: ./a.mp4 is 1, and in .*list.txt:1 0; a sample has one label: keep one"),
         ("path,label,split\na.mp4,0,test\n", "lists nothing of split train"),
     ],
 )
