@@ -106,7 +106,10 @@ def test_folders_of_frames_tars_and_absolute_paths(
         ("a.mp4\n", r"list.txt:1: 1 fields without a header, such as a.mp4; lines are `path label`"),
         ("a.mp4 0\n\nc d.mp4 1\n", r"list.txt:3: 3 fields in 'c d.mp4 1'; the first line has 2"),
         ("title,label\na.mp4,0\n", r"list.txt:1: columns title, label; exactly one must be called path"),
-        ("a.mp4 0\nb.mp4 -1\n", r"list.txt:2: label '-1' is negative; labels are class names or numbers from 0: delete"),
+        (
+            "a.mp4 0\nb.mp4 -1\n",
+            r"list.txt:2: label '-1' is negative; labels are class names or numbers from 0: delete",
+        ),
         (
             "my run/a.mp4 0\n",
             r"list.txt:1: num_frames is 'run/a.mp4'; it takes a number or nothing; put paths with separators in quotes",

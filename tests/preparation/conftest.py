@@ -34,9 +34,12 @@ def broken_manifest(tmp_path: Path, write_video: Callable[..., Path]) -> Manifes
 def hanging_manifest(tmp_path: Path, broken: dict[str, str], write_video: Callable[..., Path]) -> Manifest:
     """The same, and at its end a pipe, the opening of which blocks for ever; `broken` has it, with a limit of 2 s."""
     root = _write_clips(tmp_path / "clips", write_video)
-    os.mkfifo(root / "run/pipe.mp4")
+    (root / "run/pipe.mp4").touch()
+    manifest = _index(root)
+    (root / "run/pipe.mp4").unlink()
+    os.mkfifo(root / "run/pipe.mp4")  # indexing would leave it out
     broken["run/pipe.mp4"] = "timed out after 2 s"
-    return _index(root)
+    return manifest
 
 
 def _write_clips(root: Path, write_video: Callable[..., Path]) -> Path:
