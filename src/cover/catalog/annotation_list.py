@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -43,12 +44,17 @@ class Entry:
     """One line of a list.
 
     place: FILE:LINE, for messages.
-    may_be_header: whether it is the first line, and none of its fields looks like the path of a file.
+    is_first: whether it is the first line, above which there is no header.
     """
 
     place: str
     values: Mapping[str, str]
-    may_be_header: bool = False
+    is_first: bool = False
+
+    @property
+    def has_path(self) -> bool:
+        """Whether a field looks like the path of a file, which no header has."""
+        return any(map(_is_path, self.values.values()))
 
     def number(self, column: str, parse: Callable[[str], Value]) -> Value | None:
         """The number in a column, None where it is empty. Raises ManifestError for anything else."""
@@ -58,18 +64,28 @@ class Entry:
         try:
             return parse(text)
         except ValueError:
+            remedy = "correct it, and put paths with separators in quotes"
+            if self.is_first and not self.has_path:
+                remedy = "call the columns of a header path and label"
             raise ManifestError(
-                f"{self.place}: {column} is '{shown(text)}'; it takes a number or nothing; put paths with separators "
-                "in quotes, and if this line is a header, call its columns path and label"
+                f"{self.place}: {column} is '{shown(text)}'; it takes a number from 0 or nothing: {remedy}"
             ) from None
 
 
 def whole_number(text: str) -> int:
-    """16 for "16" and "16.0". Raises ValueError."""
+    """16 for "16" and "16.0". Raises ValueError for anything else but numbers from 0."""
     number = float(text)
-    if not number.is_integer():
+    if number < 0 or not number.is_integer():
         raise ValueError
     return int(number)
+
+
+def seconds(text: str) -> float:
+    """A time. Raises ValueError for what is none: negative, infinite or NaN."""
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError
+    return number
 
 
 def read_list(file: Path) -> Iterator[Entry]:
@@ -86,7 +102,10 @@ def read_list(file: Path) -> Iterator[Entry]:
     delimiter = _delimiter([line for _, line in filled[:20]])
     header: list[str] | None = None
     for number, line in filled:
-        fields = _fields(line, delimiter, f"{file}:{number}")
+        try:
+            fields = _fields(line, delimiter)
+        except csv.Error as error:
+            raise ManifestError(f"{file}:{number}: '{shown(line)}' cannot be read ({error}); correct it") from error
         is_first = header is None
         if header is None:
             header, is_header = _header(f"{file}:{number}", fields)
@@ -98,23 +117,31 @@ def read_list(file: Path) -> Iterator[Entry]:
                 "put paths with separators in quotes"
             )
         values = dict(zip(header, fields, strict=True))
-        yield Entry(f"{file}:{number}", values, is_first and not any(map(_is_path, fields)))
+        yield Entry(f"{file}:{number}", values, is_first)
 
 
 def _delimiter(lines: Sequence[str]) -> str:
-    """The first of tab, semicolon, comma and blank that divides all lines into the same number of fields."""
+    """The first of tab, semicolon, comma and blank that divides all lines into the same number of fields.
+
+    One that sets off the names of media files comes before others.
+    """
+    possible: list[tuple[bool, int, str]] = []
     for delimiter in "\t;, ":
-        counts = {len(_fields(line, delimiter, "")) for line in lines}
-        if counts != {1} and len(counts) == 1:
-            return delimiter
-    return next(delimiter for delimiter in "\t;, " if delimiter in f"{lines[0]} ")
+        divided = [_divided(line, delimiter) for line in lines]
+        if len({len(fields) for fields in divided}) == 1 < len(divided[0]):
+            possible.append((not any(map(_has_media_suffix, divided[-1])), len(possible), delimiter))
+    return min(possible)[2] if possible else next(sign for sign in "\t;, " if sign in f"{lines[0]} ")
 
 
-def _fields(line: str, delimiter: str, place: str) -> list[str]:
+def _divided(line: str, delimiter: str) -> list[str]:
     try:
-        return [field.strip() for field in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
-    except csv.Error as error:
-        raise ManifestError(f"{place}: '{shown(line)}' cannot be read ({error}); correct the line") from error
+        return _fields(line, delimiter)
+    except csv.Error:
+        return [line]
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    return [field.strip() for field in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
 
 
 def _header(place: str, fields: list[str]) -> tuple[list[str], bool]:
@@ -133,7 +160,11 @@ def _header(place: str, fields: list[str]) -> tuple[list[str], bool]:
 
 
 def _is_path(field: str) -> bool:
-    return "/" in field or any(suffix_of(field) in suffixes for suffixes in MEDIA_SUFFIXES.values())
+    return "/" in field or "\\" in field or _has_media_suffix(field)
+
+
+def _has_media_suffix(field: str) -> bool:
+    return any(suffix_of(field) in suffixes for suffixes in MEDIA_SUFFIXES.values())
 
 
 def _named(place: str, words: Sequence[str]) -> list[str]:

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cover.catalog.annotation_list import Entry, read_list, whole_number
+from cover.catalog.annotation_list import Entry, read_list, seconds, whole_number
 from cover.catalog.class_list import classes_of, listed_classes, number_of
 from cover.catalog.class_names import composed
 from cover.catalog.finder import PathFinder
@@ -112,8 +112,9 @@ def _placed(found: Sequence[tuple[_Listed, Place]]) -> Placed:
     )
 
 
-def _find(listed: Sequence[_Listed], finder: PathFinder, file: str) -> list[Place | None]:
-    """The place of each sample. One that is not there as listed is taken under a similar name no other line has."""
+def _find(listed: list[_Listed], finder: PathFinder, file: str) -> list[Place | None]:
+    """The place of each sample. One that is not there as listed is taken under a similar name that no other line has;
+    backslashes in its id become slashes."""
     places = [
         finder.find(row.path, num_frames=row.num_frames)
         for row in track(listed, f"Looking for the files of {file}"[:44])
@@ -126,6 +127,7 @@ def _find(listed: Sequence[_Listed], finder: PathFinder, file: str) -> list[Plac
         place = finder.find_alike(row.path, num_frames=row.num_frames)
         if place is not None and place[1:4] not in taken:
             places[number] = place
+            listed[number] = replace(row, sample_id=row.sample_id.replace("\\", "/"))
             alike.append(f"{row.path} as {place.name}")
     if alike:
         message = "%s: %s files are found under names with another suffix, slash or form of Unicode, such as %s"
@@ -135,9 +137,10 @@ def _find(listed: Sequence[_Listed], finder: PathFinder, file: str) -> list[Plac
 
 def _refuse_header(listed: Sequence[_Listed], places: Sequence[Place | None]) -> None:
     """Where only the first line names no file, and has a label of its own, it is a header in unknown words."""
-    first = listed[0]
-    is_alone = all(row.label != first.label for row in listed[1:])
-    if first.entry.may_be_header and places[0] is None and is_alone and any(places):
+    first, *others = listed
+    is_missing = places[0] is None and any(places)
+    is_alone = all(row.label != first.label and row.entry.has_path for row in others)
+    if first.entry.is_first and not first.entry.has_path and is_missing and is_alone:
         raise ManifestError(
             f"{first.entry.place}: there is no file {shown(first.path)}, so this looks like a header; call its columns "
             "path and label, or delete the line"
@@ -189,7 +192,7 @@ def _is_of(entry: Entry, split: str) -> bool:
 
 def _listed(entry: Entry, label: int) -> _Listed:
     path = entry.values["path"]
-    start, end = entry.number("start_seconds", float), entry.number("end_seconds", float)
+    start, end = entry.number("start_seconds", seconds), entry.number("end_seconds", seconds)
     if start is not None and end is not None and not start < end:
         raise ManifestError(f"{entry.place}: the segment begins at {start:g} s and ends at {end:g} s; correct the line")
     segment = "" if start is None and end is None else f"@{start or 0:g}-{'' if end is None else format(end, 'g')}"

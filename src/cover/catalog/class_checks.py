@@ -57,8 +57,8 @@ def _refuse_split_names(class_names: Sequence[str], name: str) -> None:
     state_splits = len(class_names) > 1 and all(map(split_in, class_names))
     if are_splits or state_splits:
         raise ManifestError(
-            f"the classes of {name} are called as splits ({examples(class_names)}); class folders lie inside split "
-            "folders that are called train, val or test: ROOT/train/class/file"
+            f"the classes of {name} are called as splits ({examples(class_names)}); classes lie inside split folders, "
+            "which are called train, val or test: ROOT/train/class/file"
         )
 
 

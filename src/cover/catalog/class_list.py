@@ -75,7 +75,7 @@ def listed_classes(class_names: Sequence[str], labels: Iterable[str], source: st
     names = [composed(name) for name in class_names]
     by_name = {name: label for label, name in enumerate(names)}
     numbers = {label: number for label in set(labels) - by_name.keys() if (number := number_of(label)) is not None}
-    if numbers and min(numbers.values()) == 1 and max(numbers.values()) < len(names):
+    if numbers and min(numbers.values()) == 1 and max(numbers.values()) < len(names) and names[0] != "0":
         message = "%s: labels are 1 to %d, so none is class 0, %s; if they count from 1, number the class list: `1 %s`"
         logger.warning(message, source, max(numbers.values()), shown(names[0]), shown(names[0]))
     return Classes(names, by_name | {label: number for label, number in numbers.items() if 0 <= number < len(names)})

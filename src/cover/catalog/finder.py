@@ -81,6 +81,8 @@ class PathFinder:
             return place
         found = self._by_key().get(_key(path), [])
         same = [place for place in found if composed(place.name) == composed(path)] or found
+        if len(same) > 1:
+            self.notices.add("listed paths fit several files and are left out", path)
         return same[0] if len(same) == 1 else None
 
     def _by_key(self) -> dict[str, list[Place]]:
@@ -93,26 +95,31 @@ class PathFinder:
 
     def _as_on_disk(self, folder: str) -> str:
         """`folder` as it is spelled on disk, which may be in another form of Unicode."""
-        if folder.isascii() or folder in self._folders or os.path.isdir(self._root / folder):
+        if folder.isascii():
             return folder
-        above, name = os.path.split(folder)
-        above = self._as_on_disk(above)
-        same = [other for other in self._listing.list(above)[1] if composed(other) == composed(name)]
-        return join(above, same[0] if len(same) == 1 else name)
+        on_disk = "/" if os.path.isabs(folder) else ""
+        for name in folder.strip("/").split("/"):
+            path = os.path.join(on_disk, name)
+            if not name.isascii() and not os.path.isdir(self._root / path):
+                same = [other for other in self._listing.list(on_disk)[1] if composed(other) == composed(name)]
+                path = os.path.join(on_disk, same[0]) if len(same) == 1 else path
+            on_disk = path
+        return on_disk
 
     def _list_folder(self, folder: str) -> None:
-        if folder in self._listed:
-            return
-        self._listed.add(folder)
-        files, folders = self._listing.list(folder)
-        self._folders.update(join(folder, name) for name in folders)
-        for path in (join(folder, name) for name in files):
-            self._places[path] = Place(path, path)
-            if suffix_of(path) == ".tar":
-                members = tar_members(self._root, path, self._kind, self.notices)
-                self._places.update((place.name, place) for place in members)
-        if folder and not os.path.isabs(folder):
-            self._list_folder(os.path.dirname(folder))
+        """List a folder and, as tars there may hold what it seems to hold, those above it inside the root."""
+        while folder not in self._listed:
+            self._listed.add(folder)
+            files, folders = self._listing.list(folder)
+            self._folders.update(join(folder, name) for name in folders)
+            for path in (join(folder, name) for name in files):
+                self._places[path] = Place(path, path)
+                if suffix_of(path) == ".tar":
+                    members = tar_members(self._root, path, self._kind, self.notices)
+                    self._places.update((place.name, place) for place in members)
+            if os.path.isabs(folder):
+                return
+            folder = os.path.dirname(folder)
 
 
 def _key(path: str) -> str:

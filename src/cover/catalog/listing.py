@@ -63,12 +63,13 @@ class Folders:
             self._reached.add(real)
         files: list[str] = []
         folders: list[str] = []
-        for entry, is_folder in self._entries(below):
+        # Sorted, so that of two links to one file the same one stands for it on each system.
+        for entry, is_folder in sorted(self._entries(below), key=lambda found: found[0].name):
             if entry.is_symlink() and self._is_elsewhere(entry.path, real, is_folder):
                 self._notices.add("links to what is indexed in another place are left out", join(below, entry.name))
             else:
                 (folders if is_folder else files).append(entry.name)
-        return sorted(files), sorted(folders)
+        return files, folders
 
     def _entries(self, below: str) -> Iterator[tuple[os.DirEntry[str], bool]]:
         """(entry, whether it is a folder) of all that may be listed, links included."""

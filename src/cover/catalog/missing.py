@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cover.catalog.notices import shown
+from cover.errors import CoverError
 from cover.whole_files import write_whole
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,10 @@ def list_missing(
     """
     file = Path(out) / f"{name}-{split}.missing.txt"
     if not missing:
-        file.unlink(missing_ok=True)
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise CoverError(f"{file} cannot be removed ({error.strerror}); remove what is there") from error
         return
     write_whole(file, "".join(f"{sample_id}\t{class_name}\n" for sample_id, class_name in missing))
     share = 100 * len(missing) / num_listed

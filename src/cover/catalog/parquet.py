@@ -50,7 +50,7 @@ def index_parquet(shards: Sequence[Path], *, root: Path, kind: Kind, out: str | 
     that are not of one dataset, and when no row has a label.
     """
     _check_set(shards)
-    column = label_column(shards[0])
+    column = label_column(shards[0])  # its name and type
     places: dict[str, list[Place]] = {}
     labels: dict[str, list[str]] = {}
     num_unlabelled = 0
@@ -66,7 +66,7 @@ def index_parquet(shards: Sequence[Path], *, root: Path, kind: Kind, out: str | 
         raise ManifestError(f"no row of the {len(shards)} Parquet shards in {root} has a label; fetch a labelled split")
     if num_unlabelled:
         logger.warning("%s: %s rows have no label (null or -1) and are left out", root, f"{num_unlabelled:,}")
-    names, label_of = _classes({label for split in labels.values() for label in split}, shards[0], column, name)
+    names, label_of = _classes({label for split in labels.values() for label in split}, shards[0], column.name, name)
     placed = {split: Placed(places[split], [label_of[label] for label in labels[split]]) for split in labels}
     return write_placed(placed, names, root=root, kind=kind, out=out, name=name)
 
@@ -97,7 +97,7 @@ def _classes(labels: set[str], shard: Path, column: str, source: str) -> Classes
     named = names_in_metadata(shard, column)
     if named is None:
         return classes_of(labels, source)
-    label_of = {str(label): label for label in range(len(named))} | {name: label for label, name in enumerate(named)}
+    label_of = {name: label for label, name in enumerate(named)} | {str(label): label for label in range(len(named))}
     if outside := sorted(labels - label_of.keys()):
         raise ManifestError(
             f"{shard}: label {shown(outside[0])} is outside the {len(named)} classes that its metadata names; "

@@ -36,24 +36,33 @@ def _open(shard: Path) -> pq.ParquetFile:
         raise ManifestError(f"{shard} is no readable Parquet file ({_reason(error)}); fetch it again") from error
 
 
-def label_column(shard: Path) -> str:
-    columns = _open(shard).schema_arrow.names
+def label_column(shard: Path) -> pa.Field:
+    """The column of the labels. Raises ManifestError if there is none."""
+    schema = _open(shard).schema_arrow
+    columns = schema.names
     found = [column for wanted in _LABEL_COLUMNS for column in columns if column.lower() == wanted]
     if len(found) > 1:
         logger.warning("%s: columns %s could all be labels; %s is taken", shard.parent, examples(found), found[0])
     if not found:
         raise ManifestError(
-            f"{shard} has no readable column `label` (it has {examples(columns)}); name the column of the labels so"
+            f"{shard} has no readable column `label` (it has {examples(columns)}); call that of the labels `label`"
         )
-    return str(found[0])
+    return schema.field(found[0])
 
 
-def read_labels(shard: Path, column: str, kind: Kind) -> list[str | None]:
-    """The label of each row, None without one."""
-    file = _open(shard)
-    if column not in file.schema_arrow.names:
+def read_labels(shard: Path, field: pa.Field, kind: Kind) -> list[str | None]:
+    """The label of each row, None without one.
+
+    Raises:
+        ManifestError: The shard has no such column of numbers or names, has several labels a row, or holds no media of
+            this kind.
+    """
+    file, column = _open(shard), field.name
+    schema = file.schema_arrow
+    if column not in schema.names or _is_text(schema.field(column).type) != _is_text(field.type):
         raise ManifestError(
-            f"{shard} has no readable column `{column}`, which other shards have; index one configuration of a dataset"
+            f"{shard} has no readable column `{column}` of {'names' if _is_text(field.type) else 'numbers'}, as other "
+            "shards have; index one configuration of a dataset"
         )
     _check_media(shard, file, kind)
     try:
@@ -65,6 +74,12 @@ def read_labels(shard: Path, column: str, kind: Kind) -> list[str | None]:
     except TypeError:
         return [_text(_single(value, shard, column)) for value in values]
     return [texts[value] for value in values]
+
+
+def _is_text(type: pa.DataType) -> bool:
+    while isinstance(type, pa.DictionaryType | pa.ListType | pa.LargeListType):
+        type = type.value_type
+    return bool(pa.types.is_string(type) or pa.types.is_large_string(type))
 
 
 def _single(value: Any, shard: Path, column: str) -> Any:

@@ -22,6 +22,7 @@ from cover.catalog.shards import LABEL_SUFFIXES, key_of, labelled
 from cover.catalog.suffixes import MEDIA_SUFFIXES, SPLIT_NAMES, Kind, split_in, suffix_of
 
 _MAX_LABEL_BYTES = 2**20
+_MAX_DEPTH = 8
 _BLOCK = tarfile.BLOCKSIZE
 
 
@@ -53,20 +54,27 @@ class _Tar:
         self._label_suffixes = LABEL_SUFFIXES if with_labels else ()
         self.texts: dict[str, dict[str, str]] = {}
 
-    def places(self, name: str, start: int, end: int) -> Iterator[Place]:
-        """Members of the tar between two bytes of the file, which would be called `name` if it lay in a folder."""
+    def places(self, name: str, start: int, end: int, depth: int = 0) -> Iterator[Place]:
+        """Members of the tar between two bytes of the file, which would be called `name` if it lay in a folder.
+
+        depth: how many tars it lies in.
+        """
         linked: dict[str, list[str]] = {}  # name of a member → names of the hard links to it
         try:
+            if depth > _MAX_DEPTH:
+                raise tarfile.ReadError(f"it lies in {depth} others")
             for member in _members(self._file, start, end):
-                yield from self._in_member(member, name, linked)
+                yield from self._in_member(member, name, linked, depth)
             if linked:
                 yield from self._linked(name, start, end, linked)
-        except (tarfile.TarError, ValueError) as error:  # ValueError: numbers in headers that are out of bounds
+        except (tarfile.TarError, ValueError, OverflowError) as error:  # the latter by impossible sizes in headers
             self._notices.add(
                 "tars are damaged or compressed, and what follows in them is left out", f"{name} ({error})"
             )
 
-    def _in_member(self, member: tarfile.TarInfo, name: str, linked: dict[str, list[str]]) -> Iterator[Place]:
+    def _in_member(
+        self, member: tarfile.TarInfo, name: str, linked: dict[str, list[str]], depth: int
+    ) -> Iterator[Place]:
         parts = _parts(member.name)
         suffix = suffix_of(member.name)
         is_wanted = suffix in self._suffixes or suffix in self._label_suffixes or suffix == ".tar"
@@ -84,7 +92,7 @@ class _Tar:
         elif suffix in self._suffixes:
             yield Place(member_name, self._path, member.offset_data, member.size)
         elif suffix == ".tar":
-            yield from self.places(member_name, member.offset_data, member.offset_data + member.size)
+            yield from self.places(member_name, member.offset_data, member.offset_data + member.size, depth + 1)
         elif member.size <= _MAX_LABEL_BYTES:
             self._keep_text(member, member_name)
 
