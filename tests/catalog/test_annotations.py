@@ -112,7 +112,7 @@ def test_folders_of_frames_tars_and_absolute_paths(
         ),
         (
             "my run/a.mp4 0\n",
-            r"list.txt:1: num_frames is 'run/a.mp4'; it takes a number from 0 or nothing: correct it, and put paths with separators in quotes",
+            r"list.txt:1: num_frames is 'run/a.mp4'; it takes a number from 0 or nothing: correct it, and put",
         ),
         (
             "path,label,start_seconds,end_seconds\na.mp4,0,5,2\n",
