@@ -68,7 +68,7 @@ def check_folders(found: Scan, classes: Collection[str], names: Sequence[str], h
         message = "%s: %d classes are called as folders of derived pictures are (%s); are they meant as classes?"
         logger.warning(message, found.root, len(derived), examples(derived))
     if empty := _empty_class_folders(found, classes, has_splits):
-        message = "%s: %d folders hold no %s and are no classes, such as %s"
+        message = "%s: %d folders hold no %ss and are no classes, such as %s"
         texts = [f"{folder} ({_suffixes(suffixes)})" for folder, suffixes in sorted(empty.items())]
         logger.warning(message, found.root, len(empty), found.kind, examples(texts))
 
