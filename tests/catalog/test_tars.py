@@ -68,7 +68,8 @@ def test_links_are_counted(tmp_path: Path) -> None:
     notices = Notices()
     assert read(tmp_path, notices) == {}
     assert str(notices) == (
-        "1 symbolic links and devices in tars are left out, 2 hard links in tars to what is not in them are left out"
+        "1 symbolic links, devices and links to labels in tars are left out, "
+        "2 hard links in tars to what is not in them are left out"
     )
 
 

@@ -53,27 +53,27 @@ def labelled(
         tar: Path of the tar.
         notices: Counts samples without a label, and members that are no samples of their own.
     """
-    samples: dict[str, list[Place]] = {}
+    samples: dict[str, dict[str, Place]] = {}  # key → name → the last member of this name, as unpacking leaves it
     for place in places:
-        samples.setdefault(key_of(place.name), []).append(place)
+        samples.setdefault(key_of(place.name), {})[place.name] = place
     found = {key: _label(texts[key]) for key in samples if key in texts}
     if not any(found.values()):
         is_shard = _is_called_as_shard(tar)
-        for place in (place for members in samples.values() for place in members):
+        for place in (place for members in samples.values() for place in members.values()):
             if is_shard and place.name.rpartition("/")[0] == tar.removesuffix(".tar"):
                 notices.add(_UNLABELLED, place.name)
             else:
                 yield place
         return
     for key, members in samples.items():
-        members.sort(key=_rank)
-        for other in members[1:]:
+        sample, *others = sorted(members.values(), key=_rank)
+        for other in others:
             notices.add("members of shards that belong to another sample (masks, views) are left out", other.name)
         match found.get(key):
             case Label(text, number):
-                yield members[0]._replace(label=text, label_number=number)
+                yield sample._replace(label=text, label_number=number)
             case reason:
-                notices.add(reason or _UNLABELLED, members[0].name)
+                notices.add(reason or _UNLABELLED, sample.name)
 
 
 def key_of(name: str) -> str:

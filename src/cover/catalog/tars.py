@@ -86,7 +86,7 @@ class _Tar:
         elif member.islnk() and suffix in self._suffixes:
             linked.setdefault("/".join(_parts(member.linkname)), []).append(member_name)
         elif not member.isreg():
-            self._notices.add("symbolic links and devices in tars are left out", member_name)
+            self._notices.add("symbolic links, devices and links to labels in tars are left out", member_name)
         elif member.issparse():
             self._notices.add("sparse members of tars are left out; unpack these tars", member_name)
         elif suffix in self._suffixes:
