@@ -33,8 +33,8 @@ def test_an_ordinary_dataset_is_indexed_without_a_word(tmp_path: Path, caplog: p
         (["0", "1", "2"], {"train": [1, 2]}, "1 of 3 classes have no samples, such as 0; do the labels count from 1?"),
         (["a", "b"], {"train": [0, 0], "val": [0, 1]}, "x: 1 of 2 classes are in val and not in train, such as b"),
         (["a", "b"], {"train": [0, 1], "test": [1]}, "x: 1 of 2 classes are in train and not in test, such as a"),
-        (["car", "train"], {"train": [0, 1]}, "x: 1 classes are called as splits are (train); are they meant as class"),
-        (["A", "a"], {"train": [0, 1]}, "x: 1 times classes differ only in case, such as 'A' and 'a'"),
+        (["car", "train"], {"train": [0, 1]}, "x: 1 classes are named like splits (train); are they meant as class"),
+        (["A", "a"], {"train": [0, 1]}, "x: 1 pairs of classes differ only in case, such as 'A' and 'a'"),
         (
             [str(number) for number in range(100)],
             {"train": list(range(100))},
@@ -65,8 +65,12 @@ def test_what_is_odd_is_said_in_one_line(
         (["play guitar", "play_guitar"], {"train": [0], "val": [1]}, "differ only in spaces, underscores"),
         (["caf\u00e9", "cafe\u0301"], {"train": [0, 1]}, "differ only in spaces, underscores, case or Unicode form"),
         (["Run", "jump", "run"], {"train": [0, 1], "val": [2, 1]}, "'Run' and 'run'; give each class one name in all"),
-        (["train", "val"], {"train": [0, 1]}, r"classes of x are called as splits \(train, val\); classes lie inside"),
-        (["k400_train", "val-256"], {"train": [0, 1]}, r"are called as splits \(k400_train, val-256\)"),
+        (
+            ["train", "val"],
+            {"train": [0, 1]},
+            r"classes of x are named like splits \(train, val\); put class folders into",
+        ),
+        (["k400_train", "val-256"], {"train": [0, 1]}, r"are named like splits \(k400_train, val-256\)"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_and_nothing_written(
@@ -95,4 +99,4 @@ def test_of_two_files_of_one_name_the_last_is_taken(tmp_path: Path, caplog: pyte
             {"train": Placed(places, [0, 1, 0])}, ["a", "b"], root=tmp_path, kind="video", out=tmp_path, name="x"
         )
     assert [(row.sample_id, row.path) for row in manifest] == [("run/b.mp4", "1.tar"), ("run/a.mp4", "2.tar")]
-    assert "x train: 1 samples are there twice, as files or in tars, such as run/a.mp4" in caplog.text
+    assert "x train: 1 samples occur twice, as files or in tars, such as run/a.mp4" in caplog.text

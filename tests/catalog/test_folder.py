@@ -161,8 +161,8 @@ def test_damaged_and_compressed_archives_are_named(
         (("run/train/1.mp4", "run/val/2.mp4", "jump/3.mp4"), r"such as run/train, run/val; .*: move them above"),
         (("run/train/1.mp4", "jump/train/3.mp4"), r"such as jump/train, run/train; .*: move them above"),
         (("train/a/val/1.mp4", "train/a/test/2.mp4", "train/b/3.mp4"), r"below others, such as a/test, a/val; "),
-        (("train/train/run/1.mp4",), r"the classes of x are called as splits \(train\)"),
-        (("train/1.mp4", "test/2.mp4"), r"the classes of x are called as splits \(test, train\)"),
+        (("train/train/run/1.mp4",), r"the classes of x are named like splits \(train\)"),
+        (("train/1.mp4", "test/2.mp4"), r"the classes of x are named like splits \(test, train\)"),
         (("run/1.foo", "jump/2.foo"), r"holds no video files in class folders \(2 .foo\)"),
     ],
 )
@@ -177,7 +177,7 @@ def test_split_folders_on_the_wrong_level_are_refused(tmp_path: Path, files: tup
     [
         (
             ("a/1.mp4", "b/test/2.mp4"),
-            "1 folders in class folders are called as splits are, such as b/test",
+            "1 folders in class folders are named like splits, such as b/test",
             ("a", "b"),
         ),
         (("a/1.mp4", "b/2.foo", "c/3.mp4", "d/e/"), "no classes, such as b (1 .foo), d (empty)", ("a", "c")),
@@ -185,7 +185,7 @@ def test_split_folders_on_the_wrong_level_are_refused(tmp_path: Path, files: tup
         (("a/1.mp4", "b/2.mp4", "b/masks/2.mp4"), "1 samples in folders of thumbnails, previews or m", ("a", "b")),
         (("a/1.mp4", "b/2.mp4", "b/previews/1.jpg"), "1 samples in folders of thumbnails, previews or", ("a", "b")),
         (("train/a/1.mp4", "train/b/1.mp4", "masks/a/1.mp4"), "samples in folders of thumbnails, previews", ("a", "b")),
-        (("masks/1.mp4", "faces/2.mp4"), "1 classes are called as folders of derived pictures are", ("faces", "masks")),
+        (("masks/1.mp4", "faces/2.mp4"), "1 classes are named like folders of derived pictures", ("faces", "masks")),
     ],
 )
 def test_folders_that_may_not_be_meant_are_named(

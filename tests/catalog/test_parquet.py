@@ -83,7 +83,7 @@ def test_unreadable_metadata_and_missing_shards_are_said(tmp_path: Path, caplog:
     shard(tmp_path / "x/train-00000-of-00003.parquet", [1, 0], metadata="not json")
     with caplog.at_level(logging.WARNING):
         assert classes(index(tmp_path / "x")) == ["1", "0"]
-    assert "1 of 3 shards of train are there" in caplog.text
+    assert "1 of 3 shards of train are present" in caplog.text
     assert "the metadata of `label` cannot be read, so classes are called by their labels" in caplog.text
 
 
@@ -127,7 +127,7 @@ def _pointer(root: Path) -> None:
         ),
         (_two_folders, r"has Parquet files in 2 folders \(a, b\); index one"),
         (_two_sets, r"has several sets of shards for train \(a-train-…-of-00001, b-train-…-of-00001\); keep one"),
-        (_two_exports, r"2b.parquet is there twice, by its number; keep one export"),
+        (_two_exports, r"2b.parquet has the number of another shard; keep one export"),
         (_two_types, r"00001-of-00002.parquet has no readable column `label` of numbers, as other shards have"),
         (
             _pointer,

@@ -52,13 +52,13 @@ def check_classes(
 
 
 def _refuse_split_names(class_names: Sequence[str], name: str) -> None:
-    """Where all classes are called as splits, they are."""
+    """Classes that are all named like splits are splits."""
     are_splits = all(class_name.lower() in SPLIT_NAMES for class_name in class_names)
     state_splits = len(class_names) > 1 and all(map(split_in, class_names))
     if are_splits or state_splits:
         raise ManifestError(
-            f"the classes of {name} are called as splits ({examples(class_names)}); classes lie inside split folders, "
-            "which are called train, val or test: ROOT/train/class/file"
+            f"the classes of {name} are named like splits ({examples(class_names)}); put class folders into split "
+            "folders named train, val or test: ROOT/train/class/file"
         )
 
 
@@ -77,7 +77,7 @@ def _compare_names(class_names: Sequence[str], counts: Counts, name: str) -> Non
             "give each class one name in all splits"
         )
     if pairs:
-        logger.warning("%s: %d times classes differ only in case, such as %s", name, len(pairs), examples(pairs))
+        logger.warning("%s: %d pairs of classes differ only in case, such as %s", name, len(pairs), examples(pairs))
 
 
 def _differ_in_case(group: Sequence[int], class_names: Sequence[str], counts: Counts) -> bool:
@@ -93,7 +93,7 @@ def _about_names(class_names: Sequence[str]) -> Iterator[str]:
     if len(class_names) == 1:
         yield f"all samples are of one class, {shown(class_names[0])}; if not, look at the folders or labels"
     if splits := [class_name for class_name in class_names if class_name.lower() in SPLIT_NAMES]:
-        yield f"{len(splits)} classes are called as splits are ({examples(splits)}); are they meant as classes?"
+        yield f"{len(splits)} classes are named like splits ({examples(splits)}); are they meant as classes?"
 
 
 def _about_counts(class_names: Sequence[str], counts: Counts) -> Iterator[str]:

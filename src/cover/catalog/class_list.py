@@ -105,15 +105,15 @@ def read_class_list(file: Path) -> list[str]:
     """
     if file.suffix.lower() == ".json":
         raise ManifestError(f"{file} is JSON; a class list is text with a name a line, in label order")
-    lines = [composed(line) for line in read_text_lines(file)]
+    lines = [composed(line.strip('"')) for line in read_text_lines(file)]
     while lines and not lines[-1]:
         lines.pop()
-    if not lines:
-        raise ManifestError(f"{file} is empty; a class list has a name a line, in label order")
     if len(lines) > 4 and not any(lines[1::2]):
         raise ManifestError(f"{file}: every second line is blank; line n names class n: save it without blank lines")
     names = _numbered(lines) or dict(enumerate(lines))
     named = {number: name.strip('"') for number, name in names.items() if name.strip('"')}
+    if not named:
+        raise ManifestError(f"{file} is empty; a class list has a name a line, in label order")
     unnamed = [str(number) for number in range(max(named) + 1) if number not in named]
     if unnamed:
         message = "%s names %d classes up to number %d; the others, such as %s, are called by their numbers"

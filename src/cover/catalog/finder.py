@@ -56,6 +56,7 @@ class PathFinder:
         self._listed: set[str] = set()
         self._alike: dict[str, list[Place]] = {}
         self._num_alike = 0
+        self._spelled: dict[str, str] = {}  # folders as listed → as on disk
 
     def find(self, path: str, *, num_frames: int | None = None) -> Place | None:
         """The file, folder of frames, or member of a tar beside or above it, at `path`; None if there is nothing.
@@ -76,7 +77,10 @@ class PathFinder:
         """As `find`, for a path with Windows' slashes, another form of Unicode than on disk, or without or with
         another suffix. None if there are several such files."""
         path = os.path.normpath(path.replace("\\", "/"))
-        path = join(self._as_on_disk(os.path.dirname(path)), os.path.basename(path))
+        folder, name = os.path.split(path)
+        if folder not in self._spelled:
+            self._spelled[folder] = self._as_on_disk(folder)
+        path = join(self._spelled[folder], name)
         if place := self.find(path, num_frames=num_frames):
             return place
         found = self._by_key().get(_key(path), [])

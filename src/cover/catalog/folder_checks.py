@@ -65,7 +65,7 @@ def check_folders(found: Scan, classes: Collection[str], names: Sequence[str], h
         return
     _check_splits_below(found.root, names, has_splits)
     if derived := sorted(class_name for class_name in classes if class_name.lower() in DERIVED_FOLDERS):
-        message = "%s: %d classes are called as folders of derived pictures are (%s); are they meant as classes?"
+        message = "%s: %d classes are named like folders of derived pictures (%s); are they meant as classes?"
         logger.warning(message, found.root, len(derived), examples(derived))
     if empty := _empty_class_folders(found, classes, has_splits):
         message = "%s: %d folders hold no %ss and are no classes, such as %s"
@@ -90,7 +90,7 @@ def _check_splits_below(root: Path, names: Sequence[str], has_splits: bool) -> N
             f"{root} has split folders below others, such as {examples(split_folders)}; expected "
             f"ROOT/split/class/file: {remedy}"
         )
-    message = "%s: %d folders in class folders are called as splits are, such as %s; their files count as the class's"
+    message = "%s: %d folders in class folders are named like splits, such as %s; their files count as the class's"
     logger.warning(message, root, len(split_folders), examples(split_folders))
 
 

@@ -79,7 +79,7 @@ def _check_set(shards: Sequence[Path]) -> None:
             split = split_in(shard.stem) or "train"
             numbers = sets.setdefault(split, {}).setdefault((found["of"], int(found["total"])), set())
             if int(found["number"]) in numbers:
-                raise ManifestError(f"{shard} is there twice, by its number; keep one export of the dataset")
+                raise ManifestError(f"{shard} has the number of another shard; keep one export of the dataset")
             numbers.add(int(found["number"]))
     for split, versions in sets.items():
         if len(versions) > 1:
@@ -89,7 +89,7 @@ def _check_set(shards: Sequence[Path]) -> None:
             )
         ((_, total), numbers) = next(iter(versions.items()))
         if len(numbers) < total:
-            logger.warning("%s: %d of %d shards of %s are there", shards[0].parent, len(numbers), total, split)
+            logger.warning("%s: %d of %d shards of %s are present", shards[0].parent, len(numbers), total, split)
 
 
 def _classes(labels: set[str], shard: Path, column: str, source: str) -> Classes:

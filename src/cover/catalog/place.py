@@ -91,6 +91,6 @@ def _columns(placed: Placed, source: str) -> dict[str, Sequence[Any]]:
         return columns
     rows = sorted(last.values())
     repeated = (columns["sample_id"][row] for row in sorted(set(range(len(places))) - set(rows)))
-    message = "%s: %s samples are there twice, as files or in tars, such as %s; the last of each is taken"
+    message = "%s: %s samples occur twice, as files or in tars, such as %s; the last of each is taken"
     logger.warning(message, source, f"{len(places) - len(rows):,}", examples(repeated))
     return {column: [values[row] for row in rows] for column, values in columns.items()}

@@ -58,7 +58,7 @@ def labelled(
         samples.setdefault(key_of(place.name), {})[place.name] = place
     found = {key: _label(texts[key]) for key in samples if key in texts}
     if not any(found.values()):
-        is_shard = _is_called_as_shard(tar)
+        is_shard = _is_named_like_shard(tar)
         for place in (place for members in samples.values() for place in members.values()):
             if is_shard and place.name.rpartition("/")[0] == tar.removesuffix(".tar"):
                 notices.add(_UNLABELLED, place.name)
@@ -89,8 +89,8 @@ def _rank(place: Place) -> tuple[bool, bool]:
     return name.count(".") > 1, not is_film_or_photo
 
 
-def _is_called_as_shard(tar: str) -> bool:
-    """Whether a tar is called as one part of a dataset, train-0001.tar or 00012.tar, and not as a class."""
+def _is_named_like_shard(tar: str) -> bool:
+    """Whether a tar has the name of a part of a dataset, train-0001.tar or 00012.tar, and not of a class."""
     stem = tar.removesuffix(".tar").rpartition("/")[2]
     return split_in(stem) is not None or _NUMBERED.search(stem) is not None
 
