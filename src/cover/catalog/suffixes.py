@@ -12,10 +12,10 @@ Kind = Literal["video", "image"]
 # GIF, WebP and APNG are both: in a dataset of videos they are animations, in one of images their first frame counts.
 MEDIA_SUFFIXES: dict[str, frozenset[str]] = {
     "video": frozenset(
-        {".3g2", ".3gp", ".apng", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".ivf", ".m1v", ".m2t"}
-        | {".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mod", ".mov", ".mp4", ".mp4v", ".mpe", ".mpeg"}
-        | {".mpg", ".mpv", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".trp", ".ts"}
-        | {".vob", ".vro", ".webm", ".webp", ".wmv", ".wtv", ".xvid", ".y4m"}
+        {".3g2", ".3gp", ".apng", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m1v", ".m2t", ".m2ts"}
+        | {".m2v", ".m4v", ".mkv", ".mod", ".mov", ".mp4", ".mp4v", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf"}
+        | {".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".trp", ".ts", ".vob", ".vro", ".webm", ".webp", ".wmv"}
+        | {".xvid", ".y4m"}
     ),
     "image": frozenset(
         {".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf"}
