@@ -26,18 +26,8 @@ MEDIA_SUFFIXES: dict[str, frozenset[str]] = {
 _ALL_SUFFIXES = MEDIA_SUFFIXES["video"] | MEDIA_SUFFIXES["image"]
 
 DERIVED_FOLDERS = frozenset(
-    {
-        "mask",
-        "masks",
-        "preview",
-        "previews",
-        "segmentation",
-        "segmentations",
-        "thumb",
-        "thumbnail",
-        "thumbnails",
-        "thumbs",
-    }
+    {"mask", "masks", "preview", "previews", "segmentation", "segmentations"}
+    | {"thumb", "thumbnail", "thumbnails", "thumbs"}
 )
 """Names, in lower case, of folders inside class folders that hold what was derived from the samples beside them."""
 
