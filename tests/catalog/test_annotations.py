@@ -40,6 +40,10 @@ def index(tmp_path: Path, text: str, *, split: str = "train", class_names: list[
         "a.mp4 300 0\nb.mp4 250 2\n",
         "path,label\na.mp4,0\nb.mp4,2\n",
         "\ufefflabel,path,remark\n0,a.mp4,\n2,b.mp4,\n",
+        "\ufeffpath;label\r\na.mp4;0\r\nb.mp4;2\r\n",
+        "video,class\na.mp4,0\nb.mp4,2\n",
+        "filename class_id\na.mp4 0\nb.mp4 2\n",
+        "Image Path\tframes\tCategory\na.mp4\t16.0\t0\nb.mp4\t8\t2.0\n",
     ],
 )
 def test_lists_as_they_exist(tmp_path: Path, text: str) -> None:
@@ -47,6 +51,76 @@ def test_lists_as_they_exist(tmp_path: Path, text: str) -> None:
     assert [(row.path, row.label) for row in manifest] == [("a.mp4", 0), ("b.mp4", 2)]
     assert manifest.class_names == ("0", "1", "2")
     assert manifest.path == tmp_path / "sport-train.arrow"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a.mp4;run, fast\nb.mp4;jump, high\n", ["run, fast", "jump, high"]),
+        ("a.mp4,run; fast\nb.mp4,jump; high\n", ["run; fast", "jump; high"]),
+        ("a.mp4 action\nb.mp4 label_1\n", ["action", "label_1"]),
+        ("a.mp4 caf\u00e9\nb.mp4 cafe\u0301\n", ["caf\u00e9", "caf\u00e9"]),
+        ("a.mp4 20240116\nb.mp4 20240115\n", ["20240116", "20240115"]),
+        ("a.mp4 007\nb.mp4 010\n", ["7", "10"]),
+    ],
+)
+def test_labels_as_they_are_meant(tmp_path: Path, text: str, names: list[str]) -> None:
+    manifest = index(tmp_path, text)
+    assert [manifest.class_names[row.label] for row in manifest] == names
+
+
+def test_times_in_other_words_are_taken_and_unclear_ones_refused(tmp_path: Path) -> None:
+    (row,) = index(tmp_path, "video,class,time_start,time_end\na.mp4,run,0.5,2\n")
+    assert (row.sample_id, row.start_seconds, row.end_seconds) == ("a.mp4@0.5-2", 0.5, 2.0)
+    with pytest.raises(
+        ManifestError, match=r"list.txt:1: column start may be a time in seconds or a frame; call times"
+    ):
+        index(tmp_path, "path,label,start,end\na.mp4,run,0,16\n")
+
+
+def test_files_are_found_by_windows_paths_other_suffixes_and_forms_of_unicode(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("run/x.mp4", "cafe\u0301/deep/e\u0301.mp4", "two.mp4", "two.avi", "r\u00e9.mp4", "re\u0301.mp4"):
+        (tmp_path / "media" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "media" / name).touch()
+    listed = ["run\\x.mp4", "caf\u00e9/deep/\u00e9.mp4", "b", "a.avi", "two", "r\u00e9.mp4", "re\u0301.mp4"]
+    with caplog.at_level(logging.WARNING):
+        manifest = index(tmp_path, "".join(f"{path} {number % 2}\n" for number, path in enumerate(listed)))
+    assert [(row.sample_id, row.path, row.label) for row in manifest] == [
+        ("run/x.mp4", "run/x.mp4", 0),
+        ("caf\u00e9/deep/\u00e9.mp4", "cafe\u0301/deep/e\u0301.mp4", 1),
+        ("b", "b.mp4", 0),
+        ("a.avi", "a.mp4", 1),
+        ("r\u00e9.mp4", "r\u00e9.mp4", 1),
+        ("re\u0301.mp4", "re\u0301.mp4", 0),
+    ]
+    assert (
+        "list.txt: 4 files are found under names with another suffix, slash or form of Unicode, such as" in caplog.text
+    )
+    assert "media: 1 listed paths fit several files and are left out, such as two" in caplog.text
+    assert (tmp_path / "sport-train.missing.txt").read_text() == "two\t0\n"
+    assert [row.path for row in index(tmp_path, "a.avi run\na.mp4 jump\n")] == ["a.mp4"], "another line has that file"
+
+
+def test_a_line_that_repeats_is_taken_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        manifest = index(tmp_path, "a.mp4 0\n./b.mp4 1\na.mp4 0\nb.mp4 1\n")
+    assert [row.sample_id for row in manifest] == ["a.mp4", "./b.mp4"]
+    assert "sport train: 2 lines repeat a sample, such as a.mp4, b.mp4, which is taken once" in caplog.text
+
+
+def test_labels_that_count_from_1_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        index(tmp_path, "a.mp4 1\nb.mp4 2\n", class_names=["run", "jump", "swim"])
+    assert (
+        "labels are 1 to 2, so none is class 0, run; if they count from 1, number the class list: `1 run`"
+        in caplog.text
+    )
+    with pytest.raises(
+        ManifestError, match=r"list.txt:2: label '3' is outside the 3 classes; .*`1 NAME` names class 1"
+    ):
+        index(tmp_path, "a.mp4 1\nb.mp4 3\n", class_names=["run", "jump", "swim"])
 
 
 def test_numbers_of_frames_and_quoted_paths(tmp_path: Path) -> None:
@@ -103,27 +177,74 @@ def test_folders_of_frames_tars_and_absolute_paths(
     ("text", "message"),
     [
         ("", "list.txt is empty"),
-        ("a.mp4\n", r"list.txt:1: 1 fields without a header; lines are `path label`"),
+        ("a.mp4\n", r"list.txt:1: 1 fields without a header, such as a.mp4; lines are `path label`"),
         ("a.mp4 0\n\nc d.mp4 1\n", r"list.txt:3: 3 fields in 'c d.mp4 1'; the first line has 2"),
-        ("video,label\na.mp4,0\n", r"list.txt:1: columns video, label; exactly one must be called path"),
-        ("a.mp4 0\nb.mp4 -1\n", r"list.txt:2: label '-1' is outside the 1 classes"),
+        ("title,label\na.mp4,0\n", r"list.txt:1: columns title, label; exactly one must be called path"),
+        (
+            "a.mp4 0\nb.mp4 -1\n",
+            r"list.txt:2: label '-1' is negative; labels are class names or numbers from 0: delete",
+        ),
         (
             "my run/a.mp4 0\n",
-            r"list.txt:1: num_frames is 'run/a.mp4'; it takes a number or nothing; put paths with separators in quotes",
+            r"list.txt:1: num_frames is 'run/a.mp4'; it takes a number from 0 or nothing: correct it, and put",
         ),
         (
             "path,label,start_seconds,end_seconds\na.mp4,0,5,2\n",
             r"list.txt:2: the segment begins at 5 s and ends at 2 s",
         ),
-        ("x.mp4 0\ny.mp4 0\n", r"none of the 2 files of .*list.txt is in .*media, as x.mp4"),
-        ("a.mp4 0\na.mp4 1\n", r"a.mp4 occurs more than once among the sample ids"),
+        ("x.mp4 0\ny.mp4 0\n", r"none of the 2 files of .*list.txt is in .*media, such as x.mp4; give the folder"),
+        ("a.mp4 0\n./a.mp4 1\n", r"list.txt:2: ./a.mp4 is 1, and in .*list.txt:1 0; a sample has one label: keep one"),
         ("path,label,split\na.mp4,0,test\n", "lists nothing of split train"),
+        ("nom,classe\na.mp4,run\nb.mp4,jump\n", r"list.txt:1: there is no file nom, so this looks like a header"),
+        (
+            "nom images classe\na.mp4 3 0\n",
+            r"list.txt:1: num_frames is 'images'; .*: call the columns of a header path",
+        ),
+        (
+            "video,class_id,class_name\na.mp4,0,run\n",
+            r"columns video, class_id, class_name; exactly one must be called l",
+        ),
+        (
+            "label,youtube_id,time_start\nrun,a,0\n",
+            r"must be called path; lists of Kinetics are for `cover index kinetic",
+        ),
+        ("path,label\na.mp4,\n", r"list.txt:2: the label is empty; every line takes one"),
+        (
+            "path,label,num_frames\na.mp4,0,16.5\n",
+            r"list.txt:2: num_frames is '16.5'; it takes a number from 0 or nothi",
+        ),
+        ("path,label,start_seconds\na.mp4,0,inf\n", r"list.txt:2: start_seconds is 'inf'; it takes a number from 0"),
+        ("a.mp4 7\nb.mp4 007\n", r"list.txt: labels 007 and 7 are the same number; write each class in one way"),
+        ("a\0.mp4 0\n", r"list.txt is not text: it has NUL bytes; save it as UTF-8 text"),
+        (
+            "a.mp4" + " x" * 100_000 + "\n",
+            r"list.txt:1: 100001 fields without a header, such as a.mp4, x, x; lines are",
+        ),
+        (
+            "path,label" + ",x" * 100_000 + "\na.mp4,0\n",
+            r"list.txt:2: 2 fields in 'a.mp4,0'; the first line has 100002",
+        ),
+        (
+            'a.mp4,"' + "x" * 200_000 + '"\n',
+            r"list.txt:1: 'a.mp4,\"xxx.*' cannot be read \(field larger than field limit",
+        ),
     ],
 )
 def test_bad_lists_are_refused_by_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ManifestError, match=message) as caught:
         index(tmp_path, text)
     assert "\n" not in str(caught.value)
+
+
+def test_lists_that_are_no_utf_8_text_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    for content, reason in (
+        ("a.mp4 0\n".encode("utf-16"), "it is UTF-16 text; save it as UTF-8"),
+        ("caf\u00e9.mp4 0\n".encode("latin-1"), "it is not UTF-8 text; save it as UTF-8"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(ManifestError, match=rf"list.txt cannot be read: {reason}"):
+            index_annotations(file, kind="video", root=tmp_path, out=tmp_path, name="x", split="train")
 
 
 def test_a_label_outside_given_classes_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cover.catalog.class_names import class_name, names_of
+from cover.catalog.class_names import class_name, composed, reading_key
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,11 @@ def test_published_names_come_out_as_they_are_published(text: str, name: str) ->
     assert class_name(name) == name
 
 
-def test_labels_without_a_class_list_are_names_or_numbers() -> None:
-    assert names_of(["run", "jump", "run"]) == ["jump", "run"]
-    assert names_of(["3", "1"]) == ["0", "1", "2", "3"]
-    assert names_of(["3", "jump"]) == ["3", "jump"]
+def test_names_in_both_forms_of_unicode_are_one() -> None:
+    assert composed("cafe\u0301") == class_name("cafe\u0301") == "caf\u00e9"
+
+
+def test_names_that_people_read_as_the_same() -> None:
+    names = ["Play_guitar", "play  guitar ", "play\u00a0guitar", "pla\u200by guitar", "PLAY GUITAR"]
+    assert {reading_key(name) for name in names} == {"play guitar"}
+    assert reading_key("playguitar") != "play guitar"

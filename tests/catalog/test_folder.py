@@ -8,7 +8,7 @@ import pytest
 
 from cover.catalog.folder import index_folder
 from cover.catalog.manifest import Manifest
-from cover.errors import ManifestError
+from cover.errors import CoverError, ManifestError
 
 Put = Callable[[Path, Mapping[str, int]], Path]
 Shown = Callable[[Manifest], dict[str, int]]
@@ -144,6 +144,80 @@ def test_damaged_and_compressed_archives_are_named(
     (root / "walk.tar.gz").write_bytes(b"")
     with caplog.at_level(logging.WARNING):
         assert set(labels(index(root)["train"]).values()) == {"run", "jump"}
-    assert "jump.tar is damaged or compressed (c.mp4 is cut short); copy it again, or unpack it" in caplog.text
-    assert "swim.tar is damaged or compressed" in caplog.text
+    assert (
+        "x: 2 tars are damaged or compressed, and what follows in them is left out, "
+        "such as jump.tar (c.mp4 is cut short), swim.tar (invalid header)"
+    ) in caplog.text
     assert "holds 1 compressed archives, which are not looked into; unpack them" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            ("x/train/run/1.mp4", "x/val/run/2.mp4"),
+            r"split folders below others, such as x/train, x/val; .*: index .*/x$",
+        ),
+        (("run/train/1.mp4", "run/val/2.mp4", "jump/3.mp4"), r"such as run/train, run/val; .*: move them above"),
+        (("run/train/1.mp4", "jump/train/3.mp4"), r"such as jump/train, run/train; .*: move them above"),
+        (("train/a/val/1.mp4", "train/a/test/2.mp4", "train/b/3.mp4"), r"below others, such as a/test, a/val; "),
+        (("train/train/run/1.mp4",), r"the classes of x are named like splits \(train\)"),
+        (("train/1.mp4", "test/2.mp4"), r"the classes of x are named like splits \(test, train\)"),
+        (("run/1.foo", "jump/2.foo"), r"holds no video files in class folders \(2 .foo\)"),
+    ],
+)
+def test_split_folders_on_the_wrong_level_are_refused(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ManifestError, match=message) as caught:
+        index(make_files(tmp_path / "x", *files))
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "message", "classes"),
+    [
+        (
+            ("a/1.mp4", "b/test/2.mp4"),
+            "1 folders in class folders are named like splits, such as b/test",
+            ("a", "b"),
+        ),
+        (("a/1.mp4", "b/2.foo", "c/3.mp4", "d/e/"), "no classes, such as b (1 .foo), d (empty)", ("a", "c")),
+        (("train/a/1.mp4", "train/b/2.mp4", "test/3.mp4"), "1 files in split folders and in no class", ("a", "b")),
+        (("a/1.mp4", "b/2.mp4", "b/masks/2.mp4"), "1 samples in folders of thumbnails, previews or m", ("a", "b")),
+        (("a/1.mp4", "b/2.mp4", "b/previews/1.jpg"), "1 samples in folders of thumbnails, previews or", ("a", "b")),
+        (("train/a/1.mp4", "train/b/1.mp4", "masks/a/1.mp4"), "samples in folders of thumbnails, previews", ("a", "b")),
+        (("masks/1.mp4", "faces/2.mp4"), "1 classes are named like folders of derived pictures", ("faces", "masks")),
+    ],
+)
+def test_folders_that_may_not_be_meant_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, files: tuple[str, ...], message: str, classes: tuple[str, ...]
+) -> None:
+    root = make_files(tmp_path / "x", *(file for file in files if not file.endswith("/")))
+    for folder in (file for file in files if file.endswith("/")):
+        (root / folder).mkdir(parents=True)
+    with caplog.at_level(logging.WARNING):
+        assert index(root)["train"].class_names == classes
+    assert message in caplog.text
+
+
+def test_names_in_both_forms_of_unicode_are_one_class(tmp_path: Path) -> None:
+    root = make_files(
+        tmp_path / "x", "train/caf\u00e9/1.mp4", "train/run/2.mp4", "val/cafe\u0301/3.mp4", "val/run/4.mp4"
+    )
+    manifests = index(root)
+    assert manifests["val"].class_names == ("caf\u00e9", "run")
+    assert labels(manifests["val"]) == {"val/cafe\u0301/3.mp4": "caf\u00e9", "val/run/4.mp4": "run"}
+    assert all(row.file.is_file() for manifest in manifests.values() for row in manifest)
+
+
+def test_suffixes_that_the_decoders_read(tmp_path: Path) -> None:
+    names = [f"run/a{suffix}" for suffix in (".divx", ".3g2", ".asf", ".mxf", ".y4m", ".MOV", ".m2v", ".apng")]
+    assert len(index(make_files(tmp_path / "x", *names, "jump/a.mpv"))["train"]) == 9
+    images = make_files(tmp_path / "i", *(f"cat/a{suffix}" for suffix in (".avif", ".HEIC", ".heif", ".jfif", ".jpe")))
+    (manifest,) = index_folder(images, kind="image", out=tmp_path / "out")
+    assert len(manifest) == 5
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(CoverError, match=r"out/x-train.arrow cannot be written \(File exists\); name another place"):
+        index(make_files(tmp_path / "x", "a/1.mp4", "b/2.mp4"))

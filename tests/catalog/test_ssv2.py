@@ -73,7 +73,7 @@ def test_mistakes_are_refused_in_one_line(tmp_path: Path, put: Put, caplog: pyte
         index(root)
     annotate(root)
     (root / "train.json").write_text("[")
-    with pytest.raises(ManifestError, match=r"train.json is not JSON .*fetch it anew"):
+    with pytest.raises(ManifestError, match=r"train.json is not JSON .*fetch it again"):
         index(root)
     annotate(root)
     (root / "validation.json").write_text(json.dumps([{"id": "78687", "template": "Eating [something]"}]))

@@ -34,10 +34,13 @@ def broken_manifest(tmp_path: Path, write_video: Callable[..., Path]) -> Manifes
 def hanging_manifest(tmp_path: Path, broken: dict[str, str], write_video: Callable[..., Path]) -> Manifest:
     """The same, a pipe, and at its end a file that takes several times 2 s, which is the limit of `broken`."""
     root = _write_clips(tmp_path / "clips", write_video)
-    os.mkfifo(root / "run/pipe.mp4")
+    (root / "run/pipe.mp4").touch()
     _write_slow(root / "run/slow.mp4")
+    manifest = _index(root)
+    (root / "run/pipe.mp4").unlink()
+    os.mkfifo(root / "run/pipe.mp4")  # indexing would leave it out
     broken["run/pipe.mp4"], broken["run/slow.mp4"] = "it is a pipe, not a file", "timed out after 2 s"
-    return _index(root)
+    return manifest
 
 
 def _write_slow(path: Path, num_frames: int = 100, side_px: int = 4096) -> None:

@@ -76,7 +76,6 @@ def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
     picture = np.full((32, 32, 4), 255, np.uint8)
     picture[:, :16] = (0, 128, 0, 0)
     Image.fromarray(picture).save(tmp_path / "a.gif")
-    assert decode_video(tmp_path / "a.gif", Sampling(1)).min() == 255
     assert decode_video(pack(tmp_path / "a.gif"), Sampling(1)).min() > 250
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from cover.catalog.notices import shown
 from cover.errors import ManifestError
+from cover.text_files import read_text
+
+_MAX_BYTES = 2**31
+"""Of an annotation list. One of fourteen million lines has 1 GB."""
 
 
 class AnnotationFiles:
@@ -26,7 +32,7 @@ class AnnotationFiles:
 
     def find(self, *patterns: str) -> Path | None:
         """The first file of a name that matches one of `patterns`, in their order."""
-        found = (file for pattern in patterns for folder in self.folders for file in sorted(folder.glob(pattern)))
+        found = (file for pattern in patterns for folder in self.folders for file in _matching(folder, pattern))
         return next(found, None)
 
     def need(self, *patterns: str) -> Path:
@@ -41,16 +47,37 @@ class AnnotationFiles:
 
     def find_all(self, *patterns: str) -> list[Path]:
         """All files of a name that matches one of `patterns`, sorted."""
-        return sorted({file for pattern in patterns for folder in self.folders for file in folder.glob(pattern)})
+        return sorted({file for pattern in patterns for folder in self.folders for file in _matching(folder, pattern)})
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    return sorted(file for file in folder.glob(pattern) if not file.name.startswith("."))
+
+
+def read_text_lines(file: Path) -> list[str]:
+    """The lines of a text file, stripped, blank ones included. Raises ManifestError for what is no UTF-8 text."""
+    try:
+        text = read_text(file, max_bytes=_MAX_BYTES)
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if "\0" in text:
+        raise ManifestError(f"{file} is not text: it has NUL bytes; save it as UTF-8 text")
+    return [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
 
 
 def read_lines(file: Path) -> list[str]:
-    """The lines of a text file that are not blank, stripped. Raises ManifestError when it is not UTF-8."""
+    """The lines of a text file that are not blank, stripped. Raises ManifestError for what is no UTF-8 text."""
+    return [line for line in read_text_lines(file) if line]
+
+
+@contextmanager
+def as_published(file: Path) -> Iterator[None]:
+    """Raise ManifestError, naming an annotation file, where its content in the block is not as it is published."""
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise ManifestError(f"{file} is not UTF-8 text; save it as such") from None
-    return [line for line in lines if line]
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ManifestError(f"{file} is not in the form in which it is published ({reason}); fetch it again") from error
 
 
 def read_table(file: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
@@ -58,7 +85,9 @@ def read_table(file: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
 
     Raises ManifestError, naming the line, for one that has fewer.
     """
-    for number, fields in enumerate(csv.reader(read_lines(file)), start=1):
-        if len(fields) < len(columns):
-            raise ManifestError(f"{file}:{number}: {','.join(fields)!r} has no {columns[len(fields)]}; fetch it anew")
-        yield dict(zip(columns, fields, strict=False))
+    with as_published(file):
+        for number, fields in enumerate(csv.reader(read_lines(file)), start=1):
+            if len(fields) < len(columns):
+                text = shown(",".join(fields))
+                raise ManifestError(f"{file}:{number}: '{text}' has no {columns[len(fields)]}; fetch it again")
+            yield dict(zip(columns, fields, strict=False))

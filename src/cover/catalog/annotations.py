@@ -4,55 +4,47 @@ run/a.mp4 0       run/a 300 0       path,label,start_seconds,end_seconds,split
 jump/b.mp4 1      jump/b 250 1      run/a.mp4,running,2.0,12.0,train
 
 Lines are `path label` or `path num_frames label`, or have the columns that a
-header names. They are separated by tabs, commas or spaces, whichever the
-first line has, in this order; paths with separators are put in quotes. A path
-is that of a file, of a folder of frames, or of what a tar beside it or in a
-folder above would unpack to.
+header names, in these words or usual others (video, class, time_start). Tabs,
+semicolons, commas or spaces separate them; paths with separators are put in
+quotes. A path is that of a file, of a folder of frames, or of what a tar
+beside it or in a folder above would unpack to. It is found as well if only
+its suffix, its slashes or its form of Unicode differ from what is on disk.
 """
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
-from cover.catalog.class_names import is_number, names_of
+from cover.catalog.annotation_list import Entry, read_list, seconds, whole_number
+from cover.catalog.class_list import classes_of, listed_classes, number_of
+from cover.catalog.class_names import composed
 from cover.catalog.finder import PathFinder
-from cover.catalog.manifest import Manifest, ManifestRow, write_manifest
+from cover.catalog.manifest import Manifest
 from cover.catalog.missing import list_missing
-from cover.catalog.place import Place
+from cover.catalog.notices import examples, shown
+from cover.catalog.place import Place, Placed, write_placed
 from cover.catalog.suffixes import SPLIT_NAMES, Kind
 from cover.errors import ManifestError
 from cover.progress import track
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("path", "label", "start_seconds", "end_seconds", "num_frames", "split", "source_id")
-_WITHOUT_HEADER = {2: ["path", "label"], 3: ["path", "num_frames", "label"]}
-
-Value = TypeVar("Value", int, float)
-
 
 @dataclass(frozen=True)
-class _Entry:
-    """One line of a list, and where it stands for messages."""
+class _Listed:
+    """One sample as a list has it."""
 
-    place: str
-    values: dict[str, str]
-
-    def number(self, column: str, parse: Callable[[str], Value]) -> Value | None:
-        text = self.values.get(column, "")
-        if not text:
-            return None
-        try:
-            return parse(text)
-        except ValueError:
-            raise ManifestError(
-                f"{self.place}: {column} is {text!r}; it takes a number or nothing; put paths with separators in quotes"
-            ) from None
+    entry: Entry
+    sample_id: str
+    path: str
+    label: int
+    start_seconds: float | None
+    end_seconds: float | None
+    num_frames: int | None
+    source_id: str | None
 
 
 def index_annotations(
@@ -72,112 +64,145 @@ def index_annotations(
     into `class_names`. Without `class_names` they are what the whole list has: the names, sorted, or 0 to the largest
     number. Listed files that do not exist are left out, counted in the log, and listed in OUT/NAME-SPLIT.missing.txt.
 
-    Raises ManifestError, naming file and line, for what cannot be read so, and when no listed file exists.
+    Raises ManifestError, naming file and line, for what cannot be read so, for a sample with several labels, and when
+    no listed file exists.
     """
-    entries = list(_entries(Path(file)))
-    names = names_of(entry.values["label"] for entry in entries) if class_names is None else list(class_names)
-    label_of = {class_name: label for label, class_name in enumerate(names)}
-    chosen = [entry for entry in entries if _is_of(entry, split)]
-    if not chosen:
-        raise ManifestError(f"{file} lists nothing of split {split}; name a split that its split column has")
-    rows = [_row(entry, label_of) for entry in chosen]
-    finder = PathFinder(Path(root), kind)
-    places = [
-        finder.find(row.path, num_frames=row.num_frames) for row in track(rows, f"Looking for the files of {file}"[:44])
+    entries = list(read_list(Path(file)))
+    texts = [_label_text(entry) for entry in entries]
+    names, label_of = classes_of(texts, str(file)) if class_names is None else listed_classes(class_names, texts, file)
+    for entry, text in zip(entries, texts, strict=True):
+        if text not in label_of:
+            raise ManifestError(
+                f"{entry.place}: label '{shown(text)}' is outside the {len(names)} classes; labels are class names or "
+                f"0 to {len(names) - 1}: correct the line or the class list, in which `1 NAME` names class 1"
+            )
+    listed = [
+        _listed(entry, label_of[text]) for entry, text in zip(entries, texts, strict=True) if _is_of(entry, split)
     ]
-    missing = [row for row, place in zip(rows, places, strict=True) if place is None]
-    if len(missing) == len(rows):
+    if not listed:
+        raise ManifestError(f"{file} lists nothing of split {split}; name a split that its split column has")
+    finder = PathFinder(Path(root), kind)
+    places = _find(listed, finder, str(file))
+    _refuse_header(listed, places)
+    samples = _once(listed, places, names, f"{name} {split}")
+    found = [(sample, place) for sample, place in samples if place is not None]
+    missing = [sample for sample, place in samples if place is None]
+    if not found:
         raise ManifestError(
-            f"none of the {len(rows)} files of {file} is in {root}, as {missing[0].path}; mend the root"
+            f"none of the {len(missing)} files of {file} is in {root}, such as {shown(missing[0].path)}; give the "
+            "folder that the paths start from with --root"
         )
-    list_missing([(row.sample_id, names[row.label]) for row in missing], len(rows), out=out, name=name, split=split)
-    return write_manifest(
-        Path(out) / f"{name}-{split}.arrow",
-        (_at(row, place) for row, place in zip(rows, places, strict=True) if place is not None),
-        name=name,
-        kind=kind,
-        split=split,
-        class_names=names,
-        root=root,
+    finder.notices.warn(Path(root))
+    (manifest,) = write_placed({split: _placed(found)}, names, root=root, kind=kind, out=out, name=name)
+    list_missing([(row.sample_id, names[row.label]) for row in missing], len(samples), out=out, name=name, split=split)
+    return manifest
+
+
+def _placed(found: Sequence[tuple[_Listed, Place]]) -> Placed:
+    return Placed(
+        [place for _, place in found],
+        [row.label for row, _ in found],
+        {
+            "sample_id": [row.sample_id for row, _ in found],
+            "start_seconds": [row.start_seconds for row, _ in found],
+            "end_seconds": [row.end_seconds for row, _ in found],
+            "num_frames": [row.num_frames if place.num_frames is None else place.num_frames for row, place in found],
+            "source_id": [row.source_id for row, _ in found],
+        },
     )
 
 
-def _at(row: ManifestRow, place: Place) -> ManifestRow:
-    num_frames = row.num_frames if place.num_frames is None else place.num_frames
-    return replace(row, path=place.path, offset=place.offset, length=place.length, num_frames=num_frames)
+def _find(listed: list[_Listed], finder: PathFinder, file: str) -> list[Place | None]:
+    """The place of each sample. One that is not there as listed is taken under a similar name that no other line has;
+    backslashes in its id become slashes."""
+    places = [
+        finder.find(row.path, num_frames=row.num_frames)
+        for row in track(listed, f"Looking for the files of {file}"[:44])
+    ]
+    taken = {place[1:4] for place in places if place is not None}
+    alike = []
+    for number, row in enumerate(listed):
+        if places[number] is not None:
+            continue
+        place = finder.find_alike(row.path, num_frames=row.num_frames)
+        if place is not None and place[1:4] not in taken:
+            places[number] = place
+            listed[number] = replace(row, sample_id=row.sample_id.replace("\\", "/"))
+            alike.append(f"{row.path} as {place.name}")
+    if alike:
+        message = "%s: %s files are found under names with another suffix, slash or form of Unicode, such as %s"
+        logger.warning(message, file, f"{len(alike):,}", examples(alike))
+    return places
 
 
-def _entries(file: Path) -> Iterator[_Entry]:
-    if not file.is_file():
-        raise ManifestError(f"{file} does not exist; give the annotation list")
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise ManifestError(f"{file} is not UTF-8 text; save it as such") from None
-    filled = [(number, line) for number, line in enumerate(lines, start=1) if line]
-    if not filled:
-        raise ManifestError(f"{file} is empty; it takes a line a sample: `path label`")
-    first = filled[0][1]
-    delimiter = "\t" if "\t" in first else "," if "," in first else " "
-    header: list[str] | None = None
-    for number, line in filled:
-        fields = [field.strip() for field in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
-        if header is None:
-            header, is_header = _header(f"{file}:{number}", fields)
-            if is_header:
-                continue
-        if len(fields) != len(header):
-            raise ManifestError(
-                f"{file}:{number}: {len(fields)} fields in {line!r}; the first line has {len(header)}: "
-                "put paths with separators in quotes"
-            )
-        yield _Entry(f"{file}:{number}", dict(zip(header, fields, strict=True)))
-
-
-def _header(place: str, fields: list[str]) -> tuple[list[str], bool]:
-    """Names of the columns, and whether the first line was itself the header."""
-    named = [field.lower() for field in fields]
-    if "path" in named or "label" in named:
-        for column in ("path", "label"):
-            if named.count(column) != 1:
-                raise ManifestError(f"{place}: columns {', '.join(named)}; exactly one must be called {column}")
-        ignored = [column for column in named if column not in COLUMNS]
-        if ignored:
-            logger.warning("%s: columns %s are ignored; used are %s", place, ", ".join(ignored), ", ".join(COLUMNS))
-        return named, True
-    if len(fields) not in _WITHOUT_HEADER:
+def _refuse_header(listed: Sequence[_Listed], places: Sequence[Place | None]) -> None:
+    """Where only the first line names no file, and has a label of its own, it is a header in unknown words."""
+    first, *others = listed
+    is_missing = places[0] is None and any(places)
+    is_alone = all(row.label != first.label and row.entry.has_path for row in others)
+    if first.entry.is_first and not first.entry.has_path and is_missing and is_alone:
         raise ManifestError(
-            f"{place}: {len(fields)} fields without a header; lines are `path label` or `path num_frames label`, "
-            f"or the first line names the columns: {', '.join(COLUMNS)}"
+            f"{first.entry.place}: there is no file {shown(first.path)}, so this looks like a header; call its columns "
+            "path and label, or delete the line"
         )
-    return _WITHOUT_HEADER[len(fields)], False
 
 
-def _is_of(entry: _Entry, split: str) -> bool:
+def _once(
+    listed: Sequence[_Listed], places: Sequence[Place | None], names: Sequence[str], source: str
+) -> list[tuple[_Listed, Place | None]]:
+    """Each sample once. Raises ManifestError for one that has several labels."""
+    first: dict[Hashable, tuple[_Listed, Place | None]] = {}
+    repeated = []
+    for row, place in zip(listed, places, strict=True):
+        address = row.path if place is None else place[1:4]
+        before, _ = first.setdefault((address, row.start_seconds, row.end_seconds), (row, place))
+        if before.label != row.label:
+            raise ManifestError(
+                f"{row.entry.place}: {shown(row.path)} is {shown(names[row.label])}, and in {before.entry.place} "
+                f"{shown(names[before.label])}; a sample has one label: keep one of the lines"
+            )
+        if before is not row:
+            repeated.append(row.sample_id)
+    if repeated:
+        message = "%s: %s lines repeat a sample, such as %s, which is taken once"
+        logger.warning(message, source, f"{len(repeated):,}", examples(repeated))
+    return list(first.values())
+
+
+def _label_text(entry: Entry) -> str:
+    """The label of a line. Raises ManifestError, naming the line, if it has none or no path."""
+    for column in ("path", "label"):
+        if not entry.values[column]:
+            raise ManifestError(f"{entry.place}: the {column} is empty; every line takes one: delete it or fill it in")
+    text = composed(entry.values["label"])
+    if (number_of(text) or 0) < 0:
+        raise ManifestError(
+            f"{entry.place}: label '{text}' is negative; labels are class names or numbers from 0: delete lines "
+            "without a label"
+        )
+    return text
+
+
+def _is_of(entry: Entry, split: str) -> bool:
     if "split" not in entry.values:
         return True
     value = entry.values["split"].lower()
     return SPLIT_NAMES.get(value, value) == split
 
 
-def _row(entry: _Entry, label_of: dict[str, int]) -> ManifestRow:
-    path, label = entry.values["path"], entry.values["label"]
-    number = int(label) if is_number(label) else -1
-    if label not in label_of and not 0 <= number < len(label_of):
-        raise ManifestError(
-            f"{entry.place}: label {label!r} is outside the {len(label_of)} classes; labels are class names or "
-            f"0 to {len(label_of) - 1}: mend the line or the class list"
-        )
-    start, end = entry.number("start_seconds", float), entry.number("end_seconds", float)
+def _listed(entry: Entry, label: int) -> _Listed:
+    path = entry.values["path"]
+    start, end = entry.number("start_seconds", seconds), entry.number("end_seconds", seconds)
     if start is not None and end is not None and not start < end:
-        raise ManifestError(f"{entry.place}: the segment begins at {start:g} s and ends at {end:g} s; mend the line")
+        raise ManifestError(f"{entry.place}: the segment begins at {start:g} s and ends at {end:g} s; correct the line")
     segment = "" if start is None and end is None else f"@{start or 0:g}-{'' if end is None else format(end, 'g')}"
-    return ManifestRow(
+    return _Listed(
+        entry,
         path + segment,
         path,
-        label_of.get(label, number),
-        start_seconds=start,
-        end_seconds=end,
-        num_frames=entry.number("num_frames", int),
-        source_id=entry.values.get("source_id") or None,
+        label,
+        start,
+        end,
+        entry.number("num_frames", whole_number),
+        entry.values.get("source_id") or None,
     )

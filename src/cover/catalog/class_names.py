@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import unicodedata
 
 
 def class_name(text: str) -> str:
@@ -12,23 +12,20 @@ def class_name(text: str) -> str:
     all other signs stay, so that names like "massaging person's head" and "passing American football (in game)" come
     out as they are published. Only layouts of known datasets do this; `folder` and `csv` keep the names they find.
     """
-    return " ".join(text.replace("_", " ").split()).strip('" ')
+    return " ".join(composed(text).replace("_", " ").split()).strip('" ')
+
+
+def composed(text: str) -> str:
+    """`text` in Unicode's composed form (NFC); macOS writes names of files in the decomposed one (NFD)."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def folder_key(text: str) -> str:
     """What is compared where a folder may be named after a class or split: its letters and digits, in lower case."""
-    return "".join(filter(str.isalnum, text)).lower()
+    return "".join(filter(str.isalnum, composed(text))).lower()
 
 
-def names_of(labels: Iterable[str]) -> list[str]:
-    """The class names, in label order, of labels that come without a class list: as they are, sorted; numbers from 0
-    to the largest one. Empty for a negative number alone."""
-    distinct = set(labels)
-    if all(is_number(label) for label in distinct):
-        return [str(label) for label in range(max(map(int, distinct)) + 1)]
-    return sorted(distinct)
-
-
-def is_number(label: str) -> bool:
-    """Whether a label is an integer."""
-    return label.removeprefix("-").isdecimal()
+def reading_key(text: str) -> str:
+    """Equal for names that people read as the same: case, underscores, blanks and invisible signs do not count."""
+    visible = (sign for sign in composed(text) if unicodedata.category(sign) != "Cf")
+    return composed(" ".join("".join(visible).replace("_", " ").split()).casefold())

@@ -6,100 +6,100 @@ ROOT/jump/c/img_00001.jpg, …     ROOT/test-0001.tar with jump/d.mp4 in it
 
 A folder of images is a video, with --kind video. Uncompressed tars count as
 what they would unpack to: ROOT/run.tar is a class folder. In WebDataset
-shards the class stands beside a sample, in a .cls, .json or .txt of its name.
+shards the class stands beside a sample, in a .cls, .label, .json or .txt of
+its name. ROOT/train-00000-of-00002.parquet, … are read if there is no other.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from cover.catalog.class_names import names_of
-from cover.catalog.finder import scan
+from cover.catalog.class_list import Classes, classes_of
+from cover.catalog.class_names import composed
+from cover.catalog.folder_checks import check_folders, has_split_folders, report
 from cover.catalog.manifest import Manifest
-from cover.catalog.place import Place, write_placed
-from cover.catalog.suffixes import SPLIT_NAMES, Kind, split_of, suffix_of
-from cover.errors import ManifestError
+from cover.catalog.parquet import find_shards, index_parquet
+from cover.catalog.place import Place, Placed, write_placed
+from cover.catalog.scan import Scan
+from cover.catalog.suffixes import DERIVED_FOLDERS, SPLIT_NAMES, Kind, split_of, suffix_of
 
-logger = logging.getLogger(__name__)
+
+class _Sample(NamedTuple):
+    split: str
+    class_name: str
+    place: Place
 
 
 def index_folder(root: str | Path, *, kind: Kind, out: str | Path, name: str | None = None) -> list[Manifest]:
     """Write OUT/NAME-SPLIT.arrow for the media of ROOT/class/… or ROOT/split/class/….
 
     Split folders are called train, val, valid, validation or test; without them everything is `train`. Class names
-    are the folder names as they are, sorted, over all splits together, so that labels agree between splits. Files in
-    folders below a class belong to it. Samples with a label beside them in a shard have that as their class, and the
-    split that the shard's path states; labels that are all numbers stand for themselves. Hidden files and other
-    suffixes are left out; the latter are counted in the log.
+    are the folder names in Unicode's composed form, sorted, over all splits together, so that labels agree between
+    splits. Files in folders below a class belong to it, except thumbnails, previews and masks. Samples with a label
+    beside them in a shard have that as their class, and the split that the shard's path states; labels that are all
+    numbers stand for themselves. What is left out is counted in the log.
 
-    Raises ManifestError when ROOT does not exist, holds no media in class folders, or mixes the two layouts.
+    Raises ManifestError when ROOT does not exist, holds no media in class folders, mixes the two layouts, or has
+    split folders below its classes.
     """
     root = Path(root)
     name = name or root.resolve().name
-    samples: dict[str, list[tuple[str, Place]]] = {}
-    for split, class_name, place in _classed(root, kind):
-        samples.setdefault(split, []).append((class_name, place))
-    pairs = [pair for split in samples.values() for pair in split]
-    has_labels = any(place.label is not None for _, place in pairs)
-    found = {class_name for class_name, _ in pairs}
-    class_names = names_of(found) if has_labels else sorted(found)
-    label_of = {class_name: label for label, class_name in enumerate(class_names)}
-    return [
-        write_placed(
-            [place for _, place in pairs],
-            [label_of[class_name] for class_name, _ in pairs],
-            root=root,
-            kind=kind,
-            out=out,
-            name=name,
-            split=split,
-            class_names=class_names,
+    found = Scan(root, kind, with_labels=True)
+    places = sorted(found, key=lambda place: place.name.split("/"))
+    in_folders = [place for place in places if place.label is None]
+    has_splits = has_split_folders(root, [place.name for place in in_folders])
+    labelled = _labelled(place for place in places if place.label is not None)
+    samples = [*labelled, *_classed(in_folders, has_splits, found)]
+    if not samples and (shards := find_shards(root)):
+        return index_parquet(shards, root=root, kind=kind, out=out, name=name)
+    report(found, len(samples))
+    class_folders = {sample.class_name for sample in samples[len(labelled) :]}
+    check_folders(found, class_folders, [sample.place.name for sample in samples[len(labelled) :]], has_splits)
+    class_names = sorted({sample.class_name for sample in samples})
+    names, label_of = classes_of(class_names, name) if labelled else Classes.of(class_names)
+    placed = {
+        split: Placed(
+            [sample.place for sample in samples if sample.split == split],
+            [label_of[sample.class_name] for sample in samples if sample.split == split],
         )
-        for split, pairs in samples.items()
+        for split in dict.fromkeys(sample.split for sample in samples)
+    }
+    return write_placed(placed, names, root=root, kind=kind, out=out, name=name)
+
+
+def _labelled(places: Iterable[Place]) -> list[_Sample]:
+    """The samples that shards have labels for. Classes of one name and several numbers carry their numbers."""
+    samples = [(place, composed(place.label or "")) for place in places]
+    numbers: dict[str, set[str | None]] = {}
+    for place, label in samples:
+        numbers.setdefault(label, set()).add(place.label_number)
+    return [
+        _Sample(
+            split_of(place.name.rpartition("/")[0]),
+            label if len(numbers[label]) == 1 else f"{label} ({place.label_number})",
+            place,
+        )
+        for place, label in samples
     ]
 
 
-def _classed(root: Path, kind: Kind) -> list[tuple[str, str, Place]]:
-    """(split, class, place) of each sample, in the order of their names."""
-    others = Counter[str]()
-    places = list(scan(root, kind, with_labels=True, others=others))
-    places.sort(key=lambda place: place.name.split("/"))
-    in_folders = [place for place in places if place.label is None and "/" in place.name]
-    in_shards = [place for place in places if place.label is not None]
+def _classed(places: Sequence[Place], has_splits: bool, found: Scan) -> list[_Sample]:
+    """The samples in class folders. Those that are in none, or in one of thumbnails, are counted as left out."""
+    samples = []
     for place in places:
-        if place.label is None and "/" not in place.name:
-            others[suffix_of(place.name) if place.num_frames is None else "folders of images"] += 1
-    _report(root, kind, len(in_folders) + len(in_shards), others)
-    has_splits = _has_splits(root, in_folders)
-    classed = [(split_of(place.name.rpartition("/")[0]), str(place.label), place) for place in in_shards]
-    for place in in_folders:
-        first, second = place.name.split("/")[:2]
-        classed.append((SPLIT_NAMES[first.lower()], second, place) if has_splits else ("train", first, place))
-    return classed
-
-
-def _report(root: Path, kind: Kind, num_samples: int, others: Counter[str]) -> None:
-    seen = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
-    if not num_samples:
-        raise ManifestError(
-            f"{root} holds no {kind} files in class folders ({seen or 'it is empty'}); "
-            "expected ROOT/class/file or ROOT/split/class/file"
-        )
-    if others:
-        logger.warning("%s: %d files are no %ss of a class and were left out (%s)", root, others.total(), kind, seen)
-
-
-def _has_splits(root: Path, places: Sequence[Place]) -> bool:
-    """Whether the folders of `root` are splits. A folder `train` that holds files itself is a class of trains."""
-    parts = [place.name.split("/", 2) for place in places]
-    splits = {first for first, *rest in parts if first.lower() in SPLIT_NAMES and len(rest) > 1}
-    others = {first for first, *_ in parts} - splits
-    if splits and others:
-        raise ManifestError(
-            f"{root} holds the split {min(splits)} beside {min(others)}; either every folder is a split "
-            f"({', '.join(SPLIT_NAMES)}) of class folders or every folder is a class: move the others elsewhere"
-        )
-    return bool(splits)
+        *folders, file = place.name.split("/")
+        is_loose = len(folders) < 1 + has_splits
+        inside = folders[1 + has_splits :] + ([] if place.num_frames is None else [file])
+        if not {folder.lower() for folder in inside + folders[:has_splits]}.isdisjoint(DERIVED_FOLDERS):
+            found.notices.add("samples in folders of thumbnails, previews or masks are left out", place.name)
+        elif is_loose and folders:
+            found.notices.add("files in split folders and in no class folder are left out", place.name)
+        elif is_loose:
+            found.others[suffix_of(file) if place.num_frames is None else "folders of images"] += 1
+        elif has_splits:
+            samples.append(_Sample(SPLIT_NAMES[folders[0].lower()], composed(folders[1]), place))
+        else:
+            samples.append(_Sample("train", composed(folders[0]), place))
+    return samples

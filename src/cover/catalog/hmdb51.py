@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cover.catalog.annotation_files import AnnotationFiles, read_lines
+from cover.catalog.annotation_files import AnnotationFiles, as_published, read_lines
 from cover.catalog.class_names import class_name
 from cover.catalog.manifest import Manifest
 from cover.catalog.splits import Sample, write_splits
@@ -43,9 +43,10 @@ def index_hmdb51(
     lists = {file.name.removesuffix(ending): file for file in files.find_all(f"*{ending}")}
     samples: dict[str, list[Sample]] = {split: [] for split in _SPLITS.values()}
     for label, file in lists.items():
-        for video, mark in (line.rsplit(maxsplit=1) for line in read_lines(file)):
-            if mark in _SPLITS:
-                samples[_SPLITS[mark]].append(_sample(video, label))
+        with as_published(file):
+            for video, mark in (line.rsplit(maxsplit=1) for line in read_lines(file)):
+                if mark in _SPLITS:
+                    samples[_SPLITS[mark]].append(_sample(video, label))
     classes = {label: class_name(label) for label in sorted(lists)}
     name = name or f"hmdb51-split{split_number}"
     return write_splits(samples, classes, root=root, kind="video", out=out, name=name)

@@ -22,11 +22,11 @@ import csv
 import logging
 from pathlib import Path
 
-from cover.catalog.annotation_files import AnnotationFiles, read_lines
-from cover.catalog.finder import scan
+from cover.catalog.annotation_files import AnnotationFiles, as_published, read_lines
 from cover.catalog.manifest import Manifest
 from cover.catalog.parquet import find_shards, index_parquet
 from cover.catalog.place import Place
+from cover.catalog.scan import scan
 from cover.catalog.splits import Sample, write_places
 from cover.catalog.suffixes import split_of, stem_of
 from cover.catalog.synsets import named_classes, read_devkit_wnids, read_words, wnid_of
@@ -51,7 +51,7 @@ def index_imagenet1k(
     Raises ManifestError when no image has a label.
     """
     if shards := find_shards(Path(root)):
-        return index_parquet(shards, root=Path(root), out=out, name=name)
+        return index_parquet(shards, root=Path(root), kind="image", out=out, name=name)
     files = AnnotationFiles(root, annotations, _DEVKIT, "annotations")
     truth = _validation_truth(files)
     samples: dict[str, list[Sample]] = {"train": [], "val": []}
@@ -86,13 +86,15 @@ def index_imagenet1k(
 def _validation_truth(files: AnnotationFiles) -> dict[str, str]:
     """Name of a validation image, without suffix → wnid, from the first source there is; empty without one."""
     if solution := files.find("LOC_val_solution.csv"):
-        rows = csv.DictReader(read_lines(solution))
-        return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
+        with as_published(solution):
+            rows = csv.DictReader(read_lines(solution))
+            return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
     if labels := files.find("imagenet_2012_validation_synset_labels.txt"):
         return _numbered(read_lines(labels))
     if numbers := files.find("ILSVRC2012_validation_ground_truth.txt"):
         wnids = read_devkit_wnids(files.need("meta.mat"))
-        return _numbered([wnids[int(number) - 1] for number in read_lines(numbers)])
+        with as_published(numbers):
+            return _numbered([wnids[int(number) - 1] for number in read_lines(numbers)])
     return {}
 
 

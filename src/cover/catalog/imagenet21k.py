@@ -12,9 +12,9 @@ import logging
 from pathlib import Path
 
 from cover.catalog.annotation_files import AnnotationFiles
-from cover.catalog.finder import scan
 from cover.catalog.manifest import Manifest
-from cover.catalog.place import write_placed
+from cover.catalog.place import Placed, write_placed
+from cover.catalog.scan import scan
 from cover.catalog.synsets import named_classes, read_words, wnid_of
 from cover.errors import ManifestError
 
@@ -43,10 +43,5 @@ def index_imagenet21k(
         logger.warning("%s: %d images have no WordNet id and are left out", root, len(labelled) - len(places))
     classes = named_classes(wnids, read_words(words_file) if words_file else {})
     label_of = {wnid: label for label, wnid in enumerate(classes)}
-    labels = [label_of[wnid] for wnid in wnids]
-    class_names = list(classes.values())
-    return [
-        write_placed(
-            places, labels, root=root, kind="image", out=out, name=name, split="train", class_names=class_names
-        )
-    ]
+    placed = {"train": Placed(places, [label_of[wnid] for wnid in wnids])}
+    return write_placed(placed, list(classes.values()), root=root, kind="image", out=out, name=name)

@@ -16,7 +16,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from cover.catalog.annotation_files import AnnotationFiles, read_lines
+from cover.catalog.annotation_files import AnnotationFiles, as_published, read_lines
 from cover.catalog.class_names import class_name
 from cover.catalog.manifest import Manifest
 from cover.catalog.splits import Sample, write_splits
@@ -56,6 +56,11 @@ def index_kinetics(
 
 def _samples(file: Path) -> Iterator[tuple[str, Sample]]:
     """(split, sample) of each line; nothing of a file that is another kind of list."""
+    with as_published(file):
+        yield from _rows(file)
+
+
+def _rows(file: Path) -> Iterator[tuple[str, Sample]]:
     reader = csv.DictReader(read_lines(file))
     if not set(reader.fieldnames or ()) >= _COLUMNS:
         return

@@ -6,6 +6,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from cover.catalog.notices import shown
+from cover.errors import CoverError
+from cover.whole_files import write_whole
+
 logger = logging.getLogger(__name__)
 
 
@@ -13,16 +17,18 @@ def list_missing(
     missing: Sequence[tuple[str, str]], num_listed: int, *, out: str | Path, name: str, split: str
 ) -> None:
     """Write OUT/NAME-SPLIT.missing.txt, a line for each of `missing`: sample id, tab, class name; and count them in
-    the log. Where nothing is missing, an older file goes.
+    the log. Where nothing is missing, an older file goes. Raises CoverError where no file can be written.
 
     num_listed: how many samples the annotation lists.
     """
     file = Path(out) / f"{name}-{split}.missing.txt"
     if not missing:
-        file.unlink(missing_ok=True)
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise CoverError(f"{file} cannot be removed ({error.strerror}); remove what is there") from error
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(f"{sample_id}\t{class_name}\n" for sample_id, class_name in missing), encoding="utf-8")
+    write_whole(file, "".join(f"{sample_id}\t{class_name}\n" for sample_id, class_name in missing))
     share = 100 * len(missing) / num_listed
     message = "%s %s: %s of %s listed samples are missing (%.1f %%), such as %s; they are listed in %s"
-    logger.warning(message, name, split, f"{len(missing):,}", f"{num_listed:,}", share, missing[0][0], file)
+    logger.warning(message, name, split, f"{len(missing):,}", f"{num_listed:,}", share, shown(missing[0][0]), file)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from cover.catalog.annotation_files import AnnotationFiles, read_table
+from cover.catalog.annotation_files import AnnotationFiles, as_published, read_table
 from cover.catalog.class_names import class_name
 from cover.catalog.manifest import Manifest
 from cover.catalog.splits import Sample, write_splits
@@ -36,8 +36,10 @@ def index_moments(
     Raises ManifestError for a missing or damaged file, and when no video is found.
     """
     files = AnnotationFiles(root, annotations, "annotations")
-    categories = read_table(files.need("moments_categories.txt"), ("label", "number"))
-    labels = [row["label"] for row in sorted(categories, key=lambda row: int(row["number"]))]
+    class_list = files.need("moments_categories.txt")
+    with as_published(class_list):
+        categories = list(read_table(class_list, ("label", "number")))
+        labels = [row["label"] for row in sorted(categories, key=lambda row: int(row["number"]))]
     lists = {"train": files.need("trainingSet.csv"), "val": files.need("validationSet.csv")}
     samples = {
         split: [_sample(split, row["file"], row["label"]) for row in read_table(file, ("file", "label"))]

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from cover.catalog.finder import StemFinder
 from cover.catalog.manifest import Manifest
 from cover.catalog.missing import list_missing
-from cover.catalog.place import Place, write_placed
+from cover.catalog.notices import examples
+from cover.catalog.place import Place, Placed, write_placed
 from cover.catalog.suffixes import Kind
 from cover.errors import ManifestError
 
@@ -81,46 +82,52 @@ def write_places(
                 f"{unknown.label!r}, the class of {name}'s {unknown.sample_id}, is not among its {len(classes)} "
                 "classes; fetch the annotation files anew, all of one version"
             )
-    manifests = (
-        _write_split(listed, places[split], classes, root=root, kind=kind, out=out, name=name, split=split)
-        for split, listed in samples.items()
-    )
-    return [manifest for manifest in manifests if manifest is not None]
-
-
-def _write_split(
-    samples: Sequence[Sample],
-    places: Sequence[Place | None],
-    classes: Mapping[str, str],
-    *,
-    root: str | Path,
-    kind: Kind,
-    out: str | Path,
-    name: str,
-    split: str,
-) -> Manifest | None:
-    once = {sample.sample_id: (sample, place) for sample, place in zip(samples, places, strict=True)}
-    if len(once) < len(samples):
-        logger.warning("%s %s: %d lines repeat a sample", name, split, len(samples) - len(once))
-    missing = [(sample.sample_id, classes[sample.label]) for sample, place in once.values() if place is None]
-    list_missing(missing, len(once), out=out, name=name, split=split)
-    found = [(sample, place) for sample, place in once.values() if place is not None]
-    if not found:
-        return None
+    once = {split: _once(listed, places[split], f"{name} {split}") for split, listed in samples.items()}
+    found = {split: [pair for pair in pairs if pair[1] is not None] for split, pairs in once.items()}
     label_of = {key: label for label, key in enumerate(classes)}
-    return write_placed(
-        [place for _, place in found],
+    manifests = write_placed(
+        {split: _placed(pairs, label_of) for split, pairs in found.items() if pairs},
+        list(classes.values()),
+        root=root,
+        kind=kind,
+        out=out,
+        name=name,
+    )
+    for split, pairs in once.items():
+        missing = [(sample.sample_id, classes[sample.label]) for sample, place in pairs if place is None]
+        list_missing(missing, len(pairs), out=out, name=name, split=split)
+    return manifests
+
+
+def _once(samples: Sequence[Sample], places: Sequence[Place | None], source: str) -> list[tuple[Sample, Place | None]]:
+    """Each sample once, the last one where it is listed several times; says so, and what shares a file."""
+    once: dict[str, tuple[Sample, Place | None]] = {}
+    relabelled = []
+    for sample, place in zip(samples, places, strict=True):
+        before, _ = once.get(sample.sample_id, (sample, None))
+        if before.label != sample.label:
+            relabelled.append(f"{sample.sample_id} ({before.label}, {sample.label})")
+        once[sample.sample_id] = sample, place
+    if len(once) < len(samples):
+        logger.warning("%s: %d lines repeat a sample", source, len(samples) - len(once))
+    if relabelled:
+        message = "%s: %d lines give a sample another label, which it takes, such as %s"
+        logger.warning(message, source, len(relabelled), examples(relabelled))
+    found = [(sample, place) for sample, place in once.values() if place is not None]
+    if shared := len(found) - len({place[1:4] for _, place in found}):
+        message = "%s: %d samples have the same file as another; if files are whole recordings, use `cover index csv`"
+        logger.warning(message, source, shared)
+    return list(once.values())
+
+
+def _placed(found: Sequence[tuple[Sample, Place | None]], label_of: Mapping[str, int]) -> Placed:
+    return Placed(
+        [place for _, place in found if place is not None],
         [label_of[sample.label] for sample, _ in found],
-        columns={
+        {
             "sample_id": [sample.sample_id for sample, _ in found],
             "source_id": [sample.source_id for sample, _ in found],
             "source_start_seconds": [sample.source_start_seconds for sample, _ in found],
             "source_end_seconds": [sample.source_end_seconds for sample, _ in found],
         },
-        root=root,
-        kind=kind,
-        out=out,
-        name=name,
-        split=split,
-        class_names=list(classes.values()),
     )

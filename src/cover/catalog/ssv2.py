@@ -12,15 +12,15 @@ their frames will do as well: frames/1/img_00001.jpg, …
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from cover.catalog.annotation_files import AnnotationFiles, read_lines
+from cover.catalog.annotation_files import AnnotationFiles, as_published, read_lines
 from cover.catalog.class_names import class_name
 from cover.catalog.manifest import Manifest
 from cover.catalog.splits import Sample, write_splits
 from cover.errors import ManifestError
+from cover.text_files import read_json
 
 
 def index_ssv2(
@@ -34,15 +34,19 @@ def index_ssv2(
     Raises ManifestError for a missing or damaged file, and when no video is found.
     """
     files = AnnotationFiles(root, annotations, "labels", "annotations")
-    numbers = _json(files.need("labels.json", "*-labels.json"))
-    classes = {_key(text): class_name(text) for text in sorted(numbers, key=lambda text: int(numbers[text]))}
+    labels = files.need("labels.json", "*-labels.json")
+    with as_published(labels):
+        numbers = _json(labels)
+        classes = {_key(text): class_name(text) for text in sorted(numbers, key=lambda text: int(numbers[text]))}
     samples: dict[str, list[Sample]] = {}
     for split, stem in (("train", "train"), ("val", "validation")):
         if file := files.find(f"{stem}.json", f"*-{stem}.json"):
-            samples[split] = [_sample(str(entry["id"]), entry["template"]) for entry in _json(file)]
+            with as_published(file):
+                samples[split] = [_sample(str(entry["id"]), entry["template"]) for entry in _json(file)]
     if file := files.find("*test-answers.csv"):
-        answers = (line.split(";", 1) for line in read_lines(file))
-        samples["test"] = [_sample(video_id, label) for video_id, label in answers]
+        with as_published(file):
+            answers = (line.split(";", 1) for line in read_lines(file))
+            samples["test"] = [_sample(video_id, label) for video_id, label in answers]
     if not samples:
         files.need("train.json", "*-train.json")
     return write_splits(samples, classes, root=root, kind="video", out=out, name=name)
@@ -59,6 +63,6 @@ def _key(template: str) -> str:
 
 def _json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ManifestError(f"{file} is not JSON ({error}); fetch it anew") from error
+        return read_json(file)
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{file} is not JSON ({error}); fetch it again") from error

@@ -9,16 +9,27 @@ from typing import Literal
 
 Kind = Literal["video", "image"]
 
-# GIF and WebP are both: in a dataset of videos they are animations, in one of images their first frame counts.
+# GIF, WebP and APNG are both: in a dataset of videos they are animations, in one of images their first frame counts.
 MEDIA_SUFFIXES: dict[str, frozenset[str]] = {
     "video": frozenset(
-        {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
-        | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".webp", ".wmv"}
+        {".3g2", ".3gp", ".apng", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m1v", ".m2t", ".m2ts"}
+        | {".m2v", ".m4v", ".mkv", ".mod", ".mov", ".mp4", ".mp4v", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf"}
+        | {".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".trp", ".ts", ".vob", ".vro", ".webm", ".webp", ".wmv"}
+        | {".xvid", ".y4m"}
     ),
-    "image": frozenset({".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}),
+    "image": frozenset(
+        {".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf"}
+        | {".jpg", ".jpx", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+    ),
 }
 
 _ALL_SUFFIXES = MEDIA_SUFFIXES["video"] | MEDIA_SUFFIXES["image"]
+
+DERIVED_FOLDERS = frozenset(
+    {"mask", "masks", "preview", "previews", "segmentation", "segmentations"}
+    | {"thumb", "thumbnail", "thumbnails", "thumbs"}
+)
+"""Names, in lower case, of folders inside class folders that hold what was derived from the samples beside them."""
 
 SPLIT_NAMES = {
     "train": "train",

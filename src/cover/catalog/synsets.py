@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cover.catalog.annotation_files import read_lines
+from cover.catalog.annotation_files import as_published, read_lines
 from cover.catalog.place import Place
 from cover.catalog.suffixes import stem_of
 from cover.errors import ManifestError
@@ -25,7 +25,8 @@ def wnid_of(place: Place) -> str | None:
 
 def read_words(file: Path) -> dict[str, str]:
     """wnid → its words, of lines such as `n01440764 tench, Tinca tinca`."""
-    return {wnid: words.strip() for wnid, words in (line.split(maxsplit=1) for line in read_lines(file))}
+    with as_published(file):
+        return {wnid: words.strip() for wnid, words in (line.split(maxsplit=1) for line in read_lines(file))}
 
 
 def named_classes(wnids: Iterable[str], words: Mapping[str, str]) -> dict[str, str]:

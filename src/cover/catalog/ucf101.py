@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cover.catalog.annotation_files import AnnotationFiles, read_lines
+from cover.catalog.annotation_files import AnnotationFiles, as_published, read_lines
 from cover.catalog.class_names import class_name
 from cover.catalog.manifest import Manifest
 from cover.catalog.splits import Sample, write_splits
@@ -37,8 +37,10 @@ def index_ucf101(
     Raises ManifestError for a missing file, and when no video is found.
     """
     files = AnnotationFiles(root, annotations, "ucfTrainTestlist", "annotations")
-    numbered = (line.split() for line in read_lines(files.need("classInd.txt")))
-    classes = {label: class_name(label) for _, label in sorted(numbered, key=lambda fields: int(fields[0]))}
+    class_list = files.need("classInd.txt")
+    with as_published(class_list):
+        numbered = [line.split() for line in read_lines(class_list)]
+        classes = {label: class_name(label) for _, label in sorted(numbered, key=lambda fields: int(fields[0]))}
     samples = {
         split: [_sample(line.split()[0]) for line in read_lines(files.need(f"{split}list{split_number:02d}.txt"))]
         for split in ("train", "test")

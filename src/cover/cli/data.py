@@ -146,14 +146,14 @@ def csv(
     file: Annotated[Path, typer.Argument(help="The annotation list.")],
     kind: Annotated[Kind, typer.Option(help="What the listed files are.")],
     root: Annotated[Path | None, typer.Option(help="Folder the paths are relative to. Default: FILE's.")] = None,
-    class_names: Annotated[Path | None, typer.Option(help="A file with a class name a line, in label order.")] = None,
+    class_names: Annotated[Path | None, typer.Option(help="A file with a class name a line, line 1 names 0.")] = None,
     out: Out = MANIFESTS,
     name: Annotated[str | None, typer.Option(help="Default: FILE's name.")] = None,
     split: Annotated[Split, typer.Option(help="The split that FILE lists.")] = Split.train,
 ) -> None:
     """Any annotation list: `path label`, `path num_frames label`, or named columns."""
-    from cover.catalog.annotation_files import read_lines
     from cover.catalog.annotations import index_annotations
+    from cover.catalog.class_list import read_class_list
 
     manifest = index_annotations(
         file,
@@ -162,7 +162,7 @@ def csv(
         out=out,
         name=name or file.stem,
         split=split.value,
-        class_names=read_lines(class_names) if class_names else None,
+        class_names=read_class_list(class_names) if class_names else None,
     )
     _print([manifest])
 

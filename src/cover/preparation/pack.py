@@ -10,6 +10,7 @@ that cannot be packed stay in the manifest as unreadable.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,16 +23,15 @@ import av
 from PIL import Image
 
 from cover.catalog.manifest import FINDINGS, Manifest, ManifestRow, write_manifest
-from cover.catalog.suffixes import Kind
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip, probe_row
 from cover.media.pixels import scaled_size
 from cover.media.source import Source
 from cover.preparation.journal import Finding, Journals
+from cover.preparation.packed_names import PackedNames
 from cover.preparation.packed_video import shorten, write_short_clip
 from cover.preparation.survey import Survey
 
-_SUFFIXES = {"video": (".mp4",), "image": (".jpg", ".jpeg")}
 _JPEG_QUALITY = 95
 
 
@@ -46,20 +46,35 @@ class PackFormat:
 def pack(manifest: Manifest, out: Path, format: PackFormat) -> Survey:
     """The survey that writes OUT/NAME.arrow and the files beside it. What is unreadable by a check is not tried.
 
-    Raises CoverError when OUT is the manifest's own folder.
+    Raises CoverError when OUT is the manifest's own folder, or copies would lie among the files that they are made of.
     """
     packed = out.absolute() / manifest.path.name
     if packed.parent.resolve() == manifest.path.parent.resolve():
         raise CoverError(f"{out} holds {manifest.path.name} itself, which a packed one would replace; choose another")
+    _check_apart(manifest, packed.with_suffix(""))
+    names = PackedNames(manifest.table["sample_id"].to_pylist(), manifest.kind)
     journals = Journals(packed.with_suffix(".pack"), {"digest": manifest.digest, **vars(format)})
     return Survey(
         manifest,
         f"packing {manifest.name} {manifest.split}",
-        look=partial(_pack_row, manifest, packed, format),
+        look=partial(_pack_row, manifest, packed, names, format),
         readable=[None] * len(manifest),
         journals=journals,
-        finish=partial(_write_manifest, manifest, packed),
+        finish=partial(_write_manifest, manifest, packed, names),
     )
+
+
+def _check_apart(manifest: Manifest, copies: Path) -> None:
+    folders = {os.path.dirname(path) for path in manifest.table["path"].to_pylist()}
+    if within := [folder for folder in sorted(folders) if _is_within(manifest.root / folder, copies)]:
+        raise CoverError(
+            f"{manifest.root / within[0]} holds files of {manifest.path}, and copies would be written to {copies}; "
+            "choose another --out"
+        )
+
+
+def _is_within(folder: Path, other: Path) -> bool:
+    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(other))
 
 
 def num_bytes(manifest: Manifest, found: Mapping[int, Finding]) -> tuple[int, int]:
@@ -74,11 +89,11 @@ def num_bytes(manifest: Manifest, found: Mapping[int, Finding]) -> tuple[int, in
     return sum(before.values()), after
 
 
-def _pack_row(manifest: Manifest, packed: Path, format: PackFormat, row_number: int) -> Finding:
+def _pack_row(manifest: Manifest, packed: Path, names: PackedNames, format: PackFormat, row_number: int) -> Finding:
     row = manifest[row_number]
     if row.readable is False:
         return Finding(False, row.reason)
-    copy = _copy_of(row, manifest.kind, packed)
+    copy = _copy_of(row, names, packed)
     try:
         with _in_place_of(copy.file) as unfinished:
             if manifest.kind == "image":
@@ -95,13 +110,9 @@ def _pack_row(manifest: Manifest, packed: Path, format: PackFormat, row_number: 
     return replace(Finding.of(info), num_bytes=(_num_bytes(row), _num_bytes(copy)))
 
 
-def _copy_of(row: ManifestRow, kind: Kind, packed: Path) -> ManifestRow:
-    """The same sample as a file of its own, under a name that is told from its id."""
-    name = row.sample_id.replace("..", "%2E%2E").lstrip("/")
-    first, *others = _SUFFIXES[kind]
-    if not name.lower().endswith((first, *others)):
-        name += first
-    path = f"{packed.stem}/{name}"
+def _copy_of(row: ManifestRow, names: PackedNames, packed: Path) -> ManifestRow:
+    """The same sample as a file of its own."""
+    path = f"{packed.stem}/{names.name_of(row.sample_id)}"
     copy = replace(row, path=path, offset=None, length=None, start_seconds=None, end_seconds=None, root=packed.parent)
     is_cut = row.start_seconds is not None or row.end_seconds is not None
     return replace(copy, **_origin(row)) if is_cut else copy
@@ -129,7 +140,9 @@ def _write_image(path: Path, row: ManifestRow, short_side_px: int) -> None:
 def _in_place_of(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Named after the process: that of a run that was killed may still be at the same file when the next one begins.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    # A digest instead of the name, to which nothing can be added if it is as long as the file system allows.
+    digest = hashlib.sha256(path.name.encode()).hexdigest()[:32]
+    unfinished = path.with_name(f".{digest}.{os.getpid()}")
     try:
         yield unfinished
         unfinished.replace(path)
@@ -144,11 +157,11 @@ def _num_bytes(row: ManifestRow) -> int:
         return file.seek(0, os.SEEK_END)
 
 
-def _write_manifest(manifest: Manifest, packed: Path, found: Mapping[int, Finding]) -> Manifest:
+def _write_manifest(manifest: Manifest, packed: Path, names: PackedNames, found: Mapping[int, Finding]) -> Manifest:
     def rows() -> Iterator[dict[str, Any]]:
         for number, row in enumerate(manifest):
             findings = {name: getattr(found[number], name) for name in FINDINGS}
-            yield vars(_copy_of(row, manifest.kind, packed)) | findings
+            yield vars(_copy_of(row, names, packed)) | findings
 
     return write_manifest(
         packed,

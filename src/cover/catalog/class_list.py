@@ -1,0 +1,134 @@
+"""Which classes a dataset has, in label order: from a class list, or from the labels of its samples."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cover.catalog.annotation_files import read_text_lines
+from cover.catalog.class_names import composed
+from cover.catalog.notices import examples, shown
+from cover.errors import ManifestError
+
+logger = logging.getLogger(__name__)
+
+_NUMBER = re.compile(r"(-?\d{1,18})(?:\.0+)?")
+_NUMBERED = re.compile(r"(\d{1,9})(?:\s*[,;:\t]\s*|[.)]?\s+)(\S.*)")
+_NUMBER_BEHIND = re.compile(r"(.*\S)(?:\s*[,;:\t]\s*|\s+)(\d{1,9})")
+_DENSE = 1000  # up to here, numbers that leave gaps are still label numbers and not ids
+
+
+class Classes(NamedTuple):
+    """The classes that labels stand for: names in label order, and the text of a label → its number."""
+
+    names: list[str]
+    label_of: Mapping[str, int]
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> Classes:
+        """Labels are the names."""
+        return cls(list(names), {name: label for label, name in enumerate(names)})
+
+
+def number_of(label: str) -> int | None:
+    """The number that a label is, 7 for "7", "007" and "7.0"; None for a name."""
+    found = _NUMBER.fullmatch(label)
+    return int(found[1]) if found else None
+
+
+def classes_of(labels: Iterable[str], source: str) -> Classes:
+    """The classes of labels that come without a class list.
+
+    Names are sorted. If all labels are numbers, the classes are 0 to the largest one. If these are so far apart that
+    they must be ids, they are names, sorted as numbers, which a warning says.
+
+    Raises:
+        ManifestError: A number is negative or is written in two ways, such as 7 and 007.
+    """
+    distinct = sorted(set(labels))
+    numbers = {label: number for label in distinct if (number := number_of(label)) is not None}
+    if not numbers or len(numbers) < len(distinct):
+        if numbers:
+            message = "%s: labels are numbers and names, %d and %d, such as %s and %s; all are taken as names"
+            others = [label for label in distinct if label not in numbers]
+            logger.warning(message, source, len(numbers), len(others), shown(next(iter(numbers))), shown(others[0]))
+        return Classes.of(distinct)
+    written = _written_once(numbers, source)
+    if (smallest := min(written)) < 0:
+        raise ManifestError(f"{source}: label {smallest} is negative; labels are 0 and up: leave out what has no label")
+    if (largest := max(written)) < _DENSE or largest < 10 * len(written):
+        return Classes([str(number) for number in range(largest + 1)], numbers)
+    message = "%s: labels are %d numbers up to %d, so they are taken as names of %d classes, not as label numbers"
+    logger.warning(message, source, len(written), largest, len(written))
+    place = {number: label for label, number in enumerate(sorted(written))}
+    return Classes([written[number] for number in sorted(written)], {label: place[numbers[label]] for label in numbers})
+
+
+def listed_classes(class_names: Sequence[str], labels: Iterable[str], source: str | Path) -> Classes:
+    """The classes of a class list. Of `labels`, those that are neither names in it nor numbers into it have no number.
+
+    Warns of numbers that seem to count from 1.
+    """
+    names = [composed(name) for name in class_names]
+    by_name = {name: label for label, name in enumerate(names)}
+    numbers = {label: number for label in set(labels) - by_name.keys() if (number := number_of(label)) is not None}
+    if numbers and min(numbers.values()) == 1 and max(numbers.values()) < len(names) and names[0] != "0":
+        message = "%s: labels are 1 to %d, so none is class 0, %s; if they count from 1, number the class list: `1 %s`"
+        logger.warning(message, source, max(numbers.values()), shown(names[0]), shown(names[0]))
+    return Classes(names, by_name | {label: number for label, number in numbers.items() if 0 <= number < len(names)})
+
+
+def _written_once(numbers: Mapping[str, int], source: str) -> dict[int, str]:
+    """number → how it is written. Raises ManifestError for a number that is written with and without zeros."""
+    written: dict[int, str] = {}
+    for label, number in numbers.items():
+        text = label.partition(".")[0]
+        if written.setdefault(number, text) != text:
+            raise ManifestError(
+                f"{source}: labels {written[number]} and {text} are the same number; write each class in one way"
+            )
+    return written
+
+
+def read_class_list(file: Path) -> list[str]:
+    """The names of classes in label order: line n names class n, counted from 0, unless the lines have numbers.
+
+    Numbers before or behind the names count (`0 run`, `1,jump`, `swim 2`), so that `1 run` names class 1. A class that
+    no line names, because it is blank or its number is left out, is called by its number. A first line that is not
+    numbered as all others are is a header.
+
+    Raises:
+        ManifestError: It cannot be read, or every second line is blank.
+    """
+    if file.suffix.lower() == ".json":
+        raise ManifestError(f"{file} is JSON; a class list is text with a name a line, in label order")
+    lines = [composed(line.strip('"')) for line in read_text_lines(file)]
+    while lines and not lines[-1]:
+        lines.pop()
+    if len(lines) > 4 and not any(lines[1::2]):
+        raise ManifestError(f"{file}: every second line is blank; line n names class n: save it without blank lines")
+    names = _numbered(lines) or dict(enumerate(lines))
+    named = {number: name.strip('"') for number, name in names.items() if name.strip('"')}
+    if not named:
+        raise ManifestError(f"{file} is empty; a class list has a name a line, in label order")
+    unnamed = [str(number) for number in range(max(named) + 1) if number not in named]
+    if unnamed:
+        message = "%s names %d classes up to number %d; the others, such as %s, are called by their numbers"
+        logger.warning(message, file, len(named), max(named), examples(unnamed))
+    return [named.get(number, str(number)) for number in range(max(named) + 1)]
+
+
+def _numbered(lines: Sequence[str]) -> dict[int, str] | None:
+    """number → name, of lines that state the numbers of the classes. "100 metres" and "200 metres" do not."""
+    filled = [line for line in lines if line]
+    for pattern, number_group, name_group in ((_NUMBERED, 1, 2), (_NUMBER_BEHIND, 2, 1)):
+        for part in (filled, filled[1:]):  # without a header, and with one
+            found = [match for line in part if (match := pattern.fullmatch(line))]
+            names = {int(match[number_group]): match[name_group] for match in found}
+            is_complete = 0 < len(part) == len(found) == len(names) == len(set(names.values()))
+            if is_complete and min(names) <= 1 and max(names) <= 2 * len(names):
+                return names
+    return None
