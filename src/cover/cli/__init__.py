@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from cover.cli import (  # noqa: F401  (importing adds their commands)
     data,
     demo,
@@ -16,14 +14,4 @@ from cover.cli import (  # noqa: F401  (importing adds their commands)
     training,
     use,
 )
-from cover.cli.app import app
-from cover.errors import CoverError
-
-
-def main() -> None:
-    """Run the command line; a CoverError is one line and exit code 2."""
-    try:
-        app()
-    except CoverError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+from cover.cli.app import run as main  # noqa: F401

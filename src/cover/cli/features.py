@@ -36,13 +36,13 @@ def embed(
     paths = list(Inputs(files or ()))
     table = embed_clips(TrainedRun.open(run), paths, manifests)
     if not isinstance(table, FeatureTable):
-        console().print("interrupted and saved; the same command goes on from here")
+        console().print("interrupted and saved; the same command continues from here")
         raise typer.Exit(128 + table)
     table.save(out)
     num_unreadable = len(paths) + sum(map(len, manifests)) - len(table.ids)
     left_out = f", {num_unreadable:,} unreadable left out" if num_unreadable else ""
     clips, width = table.features.shape
-    console().print(f"{out}: {clips:,} clips, {width} features each{left_out}", highlight=False, soft_wrap=True)
+    console().print(f"{out}: {clips:,} clips, {width} features each{left_out}", soft_wrap=True)
     raise typer.Exit(num_unreadable > 0)
 
 

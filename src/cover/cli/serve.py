@@ -44,5 +44,5 @@ def serve_command(
         decode_seconds=decode_seconds,
         decode_bytes=decode_mebibytes * MEBIBYTE,
     )
-    report = partial(console().print, soft_wrap=True, markup=False, highlight=False)
+    report = partial(console().print, soft_wrap=True)
     serve(run, Settings(host, port, token, queue, processes, limits), report)

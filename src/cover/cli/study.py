@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,7 +44,7 @@ def study_(
     for path, study in zip(paths, read, strict=True):
         table = make_table(study, load_records(study.results))
         console().print(to_terminal(table))
-        console().print(legend(table), markup=False, highlight=False)
+        console().print(legend(table))
         if page:
             write_report(table, path.stem, page)
 
@@ -57,16 +55,8 @@ def _run(studies: list[Study], out: Path, side_by_side: int) -> None:
     from cover.study.driver import run_studies
 
     gpus = [str(number) for number in range(torch.cuda.device_count())]
-    before = signal.signal(signal.SIGTERM, _stop)
     try:
         run_studies(studies, out, (gpus or [""]) * side_by_side, console())
-    except KeyboardInterrupt as stop:
-        console().print("interrupted and saved; the same command goes on from here")
-        raise typer.Exit(128 + (stop.args[0] if stop.args else signal.SIGINT)) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    """What Ctrl-C does."""
-    raise KeyboardInterrupt(number)
+    except KeyboardInterrupt:
+        console().print("interrupted and saved; the same command continues from here")
+        raise

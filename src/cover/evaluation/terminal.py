@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from cover.evaluation.comparison import Comparison, OrderRow
@@ -35,7 +34,7 @@ def results_table(results: Iterable[DatasetResult]) -> Table:
     table = _table(title, ("dataset", "split", "order", "views"), numbers)
     for result in results:
         table.add_row(
-            escape(result.dataset),
+            result.dataset,
             result.split,
             result.order,
             result.views,
@@ -52,7 +51,7 @@ def results_table(results: Iterable[DatasetResult]) -> Table:
 
 def policy_table(comparison: Comparison) -> Table:
     """Top-1 per dataset under the standard policy and every other run, with the differences."""
-    run_headings = [heading for run in comparison.other_runs for heading in (escape(run), "Δ")]
+    run_headings = [heading for run in comparison.other_runs for heading in (run, "Δ")]
     table = _table(
         "Training policies: top-1 in % and its 95 % interval, Δ in points",
         ("dataset", "split"),
@@ -60,7 +59,7 @@ def policy_table(comparison: Comparison) -> Table:
     )
     for row in comparison.policy_rows:
         results = row.by_run.values()
-        cells = [escape(row.dataset), _distinct(result.split for result in results)]
+        cells = [row.dataset, _distinct(result.split for result in results)]
         cells += [_distinct(str(result.num_samples) for result in results)]
         cells += [_distinct(percent(result.chance) for result in results), _top1(row.standard)]
         for run in comparison.other_runs:
@@ -79,7 +78,7 @@ def order_table(rows: Sequence[OrderRow]) -> Table:
     for row in rows:
         accuracies = [_percent(row.results[order].top1 if order in row.results else None) for order in FRAME_ORDERS]
         counts = (str(row.normal.num_samples), percent(row.normal.chance))
-        table.add_row(escape(row.dataset), escape(row.run), *counts, *accuracies, _points(row.delta))
+        table.add_row(row.dataset, row.run, *counts, *accuracies, _points(row.delta))
     return table
 
 
@@ -94,7 +93,7 @@ def pair_table(rows: Sequence[OrderRow]) -> Table:
         accuracies = [
             _percent(row.results[order].pair_accuracy if order in row.results else None) for order in FRAME_ORDERS
         ]
-        table.add_row(escape(row.dataset), escape(row.run), str(row.normal.num_pair_samples), percent(0.5), *accuracies)
+        table.add_row(row.dataset, row.run, str(row.normal.num_pair_samples), percent(0.5), *accuracies)
     return table
 
 

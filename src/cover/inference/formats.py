@@ -19,7 +19,6 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from cover.inference.files import for_suffix
@@ -43,12 +42,12 @@ _ROWS_A_GROUP = 65536
 
 def prediction_table(prediction: Prediction) -> Table:
     """One row a head: its classes with their probabilities in percent."""
-    table = Table(title=escape(f"{prediction.file} ({prediction.kind})"), title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=f"{prediction.file} ({prediction.kind})", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("head")
     table.add_column("classes, most probable first (%)")
     for name, ranked in prediction.heads.items():
         classes = ", ".join(f"{class_name} {100 * probability:.1f}" for class_name, probability in ranked)
-        table.add_row(escape(name), escape(classes))
+        table.add_row(name, classes)
     return table
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Column, Table
 
 from cover.inference.files import for_suffix
@@ -31,11 +30,11 @@ def timeline_table(timeline: Timeline) -> Table:
     """A row a segment."""
     title = f"{timeline.file} ({clock(timeline.duration_seconds)})"
     start, end, score = (Column(name, justify="right") for name in ("from", "to", "probability (%)"))
-    table = Table("head", start, end, "class", score, title=escape(title), title_justify="left", box=SIMPLE_HEAD)
+    table = Table("head", start, end, "class", score, title=title, title_justify="left", box=SIMPLE_HEAD)
     for head in timeline.heads:
         for segment in (segment for segment in timeline.segments if segment.head == head):
             times = clock(segment.start_seconds), clock(segment.end_seconds)
-            table.add_row(escape(head), *times, escape(segment.label), f"{100 * segment.score:.1f}")
+            table.add_row(head, *times, segment.label, f"{100 * segment.score:.1f}")
         table.add_section()
     return table
 

@@ -18,7 +18,6 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from cover.catalog.manifest import Manifest
@@ -26,7 +25,7 @@ from cover.errors import DecodeError
 from cover.media.augment import scale_down
 from cover.media.decode import decode_clip
 from cover.media.workers import end_workers, workers_watched
-from cover.progress import progress_bar
+from cover.progress import Terminal, progress_bar
 
 Frames = npt.NDArray[np.uint8]
 
@@ -140,7 +139,7 @@ def _timed(batches: Iterator[list[_Outcome]], name: str, num_clips: int) -> Iter
             yield batch
     seconds = time.monotonic() - started
     report = f"decoded {num_clips:,} clips of {name} in {seconds:,.0f} s ({num_clips / seconds:,.0f} clips/s)"
-    Console(stderr=True).print(report, soft_wrap=True, highlight=False, markup=False)
+    Terminal(stderr=True).print(report, soft_wrap=True)
 
 
 def _unchanged(batch: list[_Outcome]) -> list[_Outcome]:

@@ -76,7 +76,7 @@ def _run(planners: Sequence[Planner], devices: Sequence[str], console: Console) 
         bar = progress.add_task("studies", total=num_runs(studies), completed=len(known))
 
         def report(record: Record) -> None:
-            console.print(describe(record), soft_wrap=True, highlight=False)
+            console.print(describe(record), soft_wrap=True)
             known.add(record.key)
             progress.update(bar, completed=len(known))
 

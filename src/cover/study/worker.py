@@ -76,14 +76,14 @@ def work(run: PlannedRun, folder: Path, tests: Tests, recorded: bool) -> dict[st
 
 def _train(run: PlannedRun, folder: Path) -> dict[str, Any]:
     import torch
-    from rich.console import Console
 
     from cover.evaluation.record import load_records
     from cover.plan import training_manifests
+    from cover.progress import Terminal
     from cover.run import train
 
     started = time.monotonic()
-    if train(run.recipe, folder, Console(width=100), resume=True):
+    if train(run.recipe, folder, Terminal(width=100), resume=True):
         raise Interrupted
     left = load_records([folder])[0]
     seconds = max(time.monotonic() - started, *(line["seconds"] for line in left.training[-1:]))
