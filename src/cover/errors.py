@@ -43,10 +43,10 @@ class TrainingError(CoverError):
 
 def system_reason(error: BaseException) -> str:
     """What the operating system says is wrong, in one line, with a remedy where there is an obvious one."""
-    number = getattr(error, "errno", None)
+    number: int = getattr(error, "errno", None) or 0
     reason = os.strerror(number) if number in errno.errorcode else str(error) or type(error).__name__
-    remedy = _REMEDIES.get(number) if number else None
-    return " ".join(reason.split()) + (f"; {remedy}" if remedy else "")
+    remedy = _REMEDIES.get(number, "")
+    return " ".join(reason.split()) + (remedy and f"; {remedy}")
 
 
 _REMEDIES = {

@@ -16,16 +16,15 @@ from safetensors import SafetensorError
 from cover.errors import CoverError, system_reason
 from cover.progress import Terminal
 
+ELSEWHERE = "name another place"
+"""What a user can do about a file that cannot be written, besides making room."""
 _NAME_LENGTH = 40
 """Characters of a file's name that the unfinished one beside it keeps, so that the system allows its name, too."""
 
 
 @contextmanager
-def writing(path: Path, remedy: str = "name another place") -> Iterator[None]:
-    """Raise CoverError, naming `path`, where the block cannot write: a full disk, no permission, a name too long.
-
-    remedy: what the user can do besides making room.
-    """
+def writing(path: Path, remedy: str = ELSEWHERE) -> Iterator[None]:
+    """Raise CoverError, naming `path`, where the block cannot write: a full disk, no permission, a name too long."""
     try:
         yield
     except ConnectionError:  # nobody reads what is printed meanwhile
@@ -73,7 +72,7 @@ def append_line(file: FileIO, line: str) -> None:
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
     """A folder beside `folder` to fill, which becomes `folder` when the block ends well, and is deleted if not.
 
     What a killed process has left there is deleted, so no two processes may fill it at once.
@@ -81,7 +80,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
         CoverError: The folder cannot be written.
     """
-    with writing(folder):
+    with writing(folder, remedy):
         place = Path(os.path.realpath(folder))
         unfinished = place.with_name(f".{place.name[:_NAME_LENGTH]}.part")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -93,7 +92,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def fill_once(folder: Path, fill: Callable[[Path], None], *, waiting_for: str) -> None:
+def fill_once(folder: Path, fill: Callable[[Path], None], *, waiting_for: str, remedy: str = ELSEWHERE) -> None:
     """Have `fill` fill a folder, unless that has been done; of several processes one does it, and the others wait.
 
     waiting_for: what those who wait say on the error stream.
@@ -103,20 +102,20 @@ def fill_once(folder: Path, fill: Callable[[Path], None], *, waiting_for: str) -
     """
     if folder.is_dir():
         return
-    with locked(folder.with_name(f"{folder.name}.lock"), waiting_for):
+    with locked(folder.with_name(f"{folder.name}.lock"), waiting_for, remedy):
         if not folder.is_dir():
-            with whole_folder(folder) as unfinished:
+            with whole_folder(folder, remedy) as unfinished:
                 fill(unfinished)
 
 
 @contextmanager
-def locked(path: Path, waiting_for: str) -> Iterator[None]:
+def locked(path: Path, waiting_for: str, remedy: str = ELSEWHERE) -> Iterator[None]:
     """Hold the lock of a file, which the system releases with the process. The file stays.
 
     Raises:
         CoverError: The file cannot be written.
     """
-    with writing(path):
+    with writing(path, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
     with file:

@@ -14,4 +14,6 @@ from cover.cli import (  # noqa: F401  (importing adds their commands)
     training,
     use,
 )
-from cover.cli.app import run as main  # noqa: F401
+from cover.cli.app import main
+
+__all__ = ["main"]

@@ -88,8 +88,8 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt(number)
 
 
-def run() -> None:
-    """Do what the command line says, and exit. What a user can fix is one line and exit code 2; bugs have a traceback."""
+def main() -> None:
+    """Do what the command line says. What a user can fix ends in one line and exit code 2, a bug in a traceback."""
     _open_standard_streams()
     try:
         try:
@@ -115,7 +115,7 @@ def _open_standard_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, mode))
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
         elif mode == "w" and isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
