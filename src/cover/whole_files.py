@@ -34,7 +34,7 @@ def writing(path: Path, remedy: str = ELSEWHERE) -> Iterator[None]:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
     """A path beside `path` to write to, which becomes `path` when the block ends well, and is deleted if not.
 
     Folders above it are made. A link stays, and the file it leads to is replaced.
@@ -42,7 +42,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         CoverError: The file cannot be written.
     """
-    with writing(path):
+    with writing(path, remedy):
         place = Path(os.path.realpath(path))
         if place.exists() and not place.is_file():
             raise OSError(f"it is {'a folder' if place.is_dir() else 'a device or a pipe'}")
@@ -62,8 +62,20 @@ def write_whole(path: Path, text: str) -> None:
         unfinished.write_text(text, encoding="utf-8")
 
 
-def append_line(file: FileIO, line: str) -> None:
-    """Add a line to an unbuffered file, all of it or nothing. Raises OSError."""
+def append_line(path: Path, line: str, remedy: str = ELSEWHERE) -> None:
+    """Add a line to a file, all of it or nothing; make the file and the folders above it where there are none.
+
+    Raises:
+        CoverError: The file cannot be written.
+    """
+    with writing(path, remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab", buffering=0) as file:
+            add_line(file, line)
+
+
+def add_line(file: FileIO, line: str) -> None:
+    """Add a line to an open file that is not buffered, all of it or nothing. Raises OSError."""
     content = f"{line}\n".encode()
     written = file.write(content)
     if written < len(content):

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from cover.whole_files import write_whole
+
 logger = logging.getLogger(__name__)
 
 
@@ -21,8 +23,7 @@ def list_missing(
     if not missing:
         file.unlink(missing_ok=True)
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(f"{sample_id}\t{class_name}\n" for sample_id, class_name in missing), encoding="utf-8")
+    write_whole(file, "".join(f"{sample_id}\t{class_name}\n" for sample_id, class_name in missing))
     share = 100 * len(missing) / num_listed
     message = "%s %s: %s of %s listed samples are missing (%.1f %%), such as %s; they are listed in %s"
     logger.warning(message, name, split, f"{len(missing):,}", f"{num_listed:,}", share, missing[0][0], file)

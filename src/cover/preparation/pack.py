@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from cover.media.source import Source
 from cover.preparation.journal import Finding, Journals
 from cover.preparation.packed_video import shorten, write_short_clip
 from cover.preparation.survey import Survey
+from cover.whole_files import whole_file
 
 _SUFFIXES = {"video": (".mp4",), "image": (".jpg", ".jpeg")}
 _JPEG_QUALITY = 95
@@ -80,7 +80,7 @@ def _pack_row(manifest: Manifest, packed: Path, format: PackFormat, row_number: 
         return Finding(False, row.reason)
     copy = _copy_of(row, manifest.kind, packed)
     try:
-        with _in_place_of(copy.file) as unfinished:
+        with whole_file(copy.file, "then the same command continues") as unfinished:
             if manifest.kind == "image":
                 _write_image(unfinished, row, format.short_side_px)
             else:
@@ -88,8 +88,6 @@ def _pack_row(manifest: Manifest, packed: Path, format: PackFormat, row_number: 
             info = probe_row(replace(copy, path=str(unfinished)), manifest.kind)
     except DecodeError as error:
         return Finding(False, error.reason)
-    except OSError as error:
-        raise CoverError(f"{copy.file} cannot be written ({error.strerror}); then the same command goes on") from error
     except av.FFmpegError as error:
         return Finding(False, f"it cannot be encoded ({error.strerror})")
     return replace(Finding.of(info), num_bytes=(_num_bytes(row), _num_bytes(copy)))
@@ -123,18 +121,6 @@ def _write_image(path: Path, row: ManifestRow, short_side_px: int) -> None:
     image.resize(scaled_size(*image.size, short_side_px), Image.Resampling.BICUBIC).save(
         path, "jpeg", quality=_JPEG_QUALITY
     )
-
-
-@contextmanager
-def _in_place_of(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Named after the process: that of a run that was killed may still be at the same file when the next one begins.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _num_bytes(row: ManifestRow) -> int:

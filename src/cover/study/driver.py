@@ -54,7 +54,6 @@ def _planned(studies: Sequence[Study], out: Path) -> Iterator[list[Planner]]:
     """
     for study in studies:
         check_files(study)
-    out.mkdir(parents=True, exist_ok=True)
     with locked(out / "study.lock", f"another cover study that works in {out}"):
         records = {path: load_records(path) for path in {study.results for study in studies}}
         planners = [Planner(study, records[study.results], out) for study in studies]

@@ -14,6 +14,7 @@ from torch import Tensor
 from cover.clip import UNREADABLE, MixedBatch
 from cover.sections import flattened
 from cover.training.engine import Answers
+from cover.whole_files import append_line, write_whole
 
 
 class Totals:
@@ -83,14 +84,12 @@ class MetricsFile:
         if path.exists():
             # Only the last line can be half written, and that one is of a later step.
             lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-            aside = path.with_name(f".{path.name}.part")
-            aside.write_text("".join(line for line in lines if first_step and json.loads(line)["step"] <= first_step))
-            aside.replace(path)
+            kept = [line for line in lines if first_step and json.loads(line)["step"] <= first_step]
+            write_whole(path, "".join(kept))
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Append one line."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
+        append_line(self.path, json.dumps(values), "then continue with --resume")
 
 
 def flat_numbers(values: Mapping[str, Any]) -> dict[str, float]:
