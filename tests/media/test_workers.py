@@ -47,8 +47,8 @@ def test_batches_come_in_order_and_as_they_were_made(num_workers: int) -> None:
                 assert batch[name].dtype == value.dtype
 
 
-def test_a_batch_takes_no_shared_memory_of_the_container(tmp_path: Path) -> None:
-    """A batch of 8 MB, where /dev/shm has not even 1 MB for files."""
+@pytest.mark.skipif(not Path("/dev/shm").exists(), reason="there is no shared memory with a limit")
+def test_a_batch_takes_no_shared_memory_of_the_container() -> None:
     before = set(os.listdir("/dev/shm"))
     for batch in in_workers(lambda _: empty_frames(8, 1000, 1000), range(2), num_workers=1):
         assert batch.shape == (8, 1000, 1000)
