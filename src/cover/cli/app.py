@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -31,7 +30,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            with _signals_caught():
+            with _interruptible():
                 return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
@@ -70,22 +69,16 @@ def console() -> Terminal:
 
 
 @contextmanager
-def _signals_caught() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the block as Ctrl-C does, so that it can save and clear away; a second one kills.
+def _interruptible() -> Iterator[None]:
+    """Have SIGINT end the block, also where a shell ignores it, as for jobs that a script starts in the background.
 
-    Also where a shell has had SIGINT ignored, as it does for the jobs that a script starts in the background.
+    SIGTERM stays as it is: it ends a process at once, also inside a library. Commands that save on it say so.
     """
-    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)
-    raise KeyboardInterrupt(number)
+        signal.signal(signal.SIGINT, previous)
 
 
 def main() -> None:

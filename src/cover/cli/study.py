@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -55,8 +57,16 @@ def _run(studies: list[Study], out: Path, side_by_side: int) -> None:
     from cover.study.driver import run_studies
 
     gpus = [str(number) for number in range(torch.cuda.device_count())]
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         run_studies(studies, out, (gpus or [""]) * side_by_side, console())
     except KeyboardInterrupt:
         console().print("interrupted and saved; the same command continues from here")
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """What Ctrl-C does."""
+    raise KeyboardInterrupt(number)
