@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from cover.errors import CoverError
 from cover.training.launch import check_launch, overruling, prepare_environment, processes_connected
@@ -101,23 +102,31 @@ def test_the_environment_is_left_without_them(
         monkeypatch.delenv(name)
     for name, value in (LAUNCHER_SETS | {"ACCELERATE_USE_FSDP": "true", "WORLD_SIZE": "1", "PMI_SIZE": "1"}).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "none of them")
     with caplog.at_level(logging.WARNING):
         prepare_environment("bf16")
     assert caplog.messages == [
-        "CUDA_VISIBLE_DEVICES=none of them shows torch no GPU; training on the CPU",
         "ignored: ACCELERATE_USE_FSDP=true; the recipe's [training] says how to train",
     ]
     assert "PMI_SIZE" not in os.environ and "WORLD_SIZE" not in os.environ
     assert [name for name in os.environ if name.startswith("ACCELERATE_")] == ["ACCELERATE_LOG_LEVEL"]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch looks at the variable once, and has found a GPU")
+@pytest.mark.parametrize(("value", "lines"), [("", 0), ("-1", 0), ("GPU-none", 1)])
+def test_a_gpu_that_was_asked_for_and_is_not_there_is_missed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str, lines: int
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    prepare_environment("bf16")
+    assert caplog.messages == ["CUDA_VISIBLE_DEVICES=GPU-none shows torch no GPU; training on the CPU"] * lines
+
+
 def test_an_address_that_leads_nowhere_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (LAUNCHED | {"MASTER_ADDR": "host.invalid"}).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(CoverError, match=r"^RANK=1 cannot reach the others of WORLD_SIZE=2 at host\.invalid:29500 \("):
-        with processes_connected():
-            pytest.fail("nobody needs to try that")
+    expected = r"^RANK=1 cannot reach the others of WORLD_SIZE=2 at host\.invalid:29500 \("
+    with pytest.raises(CoverError, match=expected), processes_connected():
+        pytest.fail("nobody needs to try that")
 
 
 PROGRAM = """

@@ -64,9 +64,8 @@ def processes_connected() -> Iterator[None]:
         return
     others = f"others of WORLD_SIZE={os.environ['WORLD_SIZE']} at {host}:{port}"
     remedy = f"start them all with the first one's address and a free port, or unset {', '.join(RANKS)}"
-    waiting = threading.Timer(
-        _PATIENCE_SECONDS, logger.warning, ["RANK=%s still waits for the %s; %s", rank, others, remedy]
-    )
+    line = f"RANK={rank} still waits for the {others}; {remedy}"
+    waiting = threading.Timer(_PATIENCE_SECONDS, logger.warning, ["%s", line])
     waiting.daemon = True
     waiting.start()
     try:
