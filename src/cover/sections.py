@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cover.errors import RecipeError
+from cover.text_files import read_text
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -81,10 +82,12 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such file; give the path of a TOML file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except RecursionError:
+        raise RecipeError(f"{path} is not a readable TOML file: it is nested too deeply") from None
+    except (OSError, ValueError) as error:
         raise RecipeError(f"{path} is not a readable TOML file: {error}") from None
 
 

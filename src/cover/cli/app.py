@@ -109,7 +109,11 @@ def _open_standard_streams() -> None:
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
-        elif mode == "w" and isinstance(stream, TextIOWrapper):
+        elif not isinstance(stream, TextIOWrapper):
+            continue
+        elif mode == "r":  # lists of files, whose names need not be UTF-8
+            stream.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
+        else:
             stream.reconfigure(errors="backslashreplace")
 
 

@@ -57,12 +57,14 @@ def search(
     """Find the clips that are nearest to others, by the cosine similarity of their features."""
     from cover.inference.feature_table import FeatureTable
     from cover.inference.search import check_faiss, nearest, neighbours_json, neighbours_table
+    from cover.text_files import printable
 
     check_faiss()
     table = FeatureTable.open(features)
     rows = {name: row for row, name in enumerate(table.ids)}
-    known = {query: table.features[rows[query]] for query in queries if query in rows}
-    others = [Path(query) for query in queries if query not in rows]
+    names = {query: printable(query) for query in queries}
+    known = {name: table.features[rows[name]] for name in names.values() if name in rows}
+    others = [Path(query) for query, name in names.items() if name not in rows]
     if others and run is None:
         raise CoverError(f"{others[0]} is no id in {features}; name the run that computed it with --run")
     if others and run:
@@ -70,7 +72,7 @@ def search(
         from cover.trained import TrainedRun
 
         known |= embed_queries(TrainedRun.open(run), table, others)
-    found = nearest(table, {query: known[query] for query in map(str, queries)}, top)
+    found = nearest(table, {name: known[name] for name in names.values()}, top)
     if json:
         print(neighbours_json(found))
     for query, neighbours in [] if json else found.items():

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from cover.inference.files import for_suffix
 from cover.inference.predict import Prediction
+from cover.text_files import printable
 from cover.whole_files import whole_file
 
 Write = Callable[[Prediction], None]
@@ -42,7 +43,7 @@ _ROWS_A_GROUP = 65536
 
 def prediction_table(prediction: Prediction) -> Table:
     """One row a head: its classes with their probabilities in percent."""
-    table = Table(title=f"{prediction.file} ({prediction.kind})", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=f"{printable(prediction.file)} ({prediction.kind})", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("head")
     table.add_column("classes, most probable first (%)")
     for name, ranked in prediction.heads.items():
@@ -124,7 +125,7 @@ _FORMATS: dict[str, Callable[[Path], AbstractContextManager[Write]]] = {
 
 def _as_object(prediction: Prediction) -> dict[str, Any]:
     return {
-        "file": str(prediction.file),
+        "file": printable(prediction.file),
         "kind": prediction.kind,
         "heads": {
             name: [{"class": class_name, "probability": probability} for class_name, probability in ranked]
@@ -136,7 +137,7 @@ def _as_object(prediction: Prediction) -> dict[str, Any]:
 def _as_rows(prediction: Prediction) -> list[dict[str, Any]]:
     return [
         {
-            "file": str(prediction.file),
+            "file": printable(prediction.file),
             "kind": prediction.kind,
             "head": head,
             "rank": rank,

@@ -13,12 +13,12 @@ import glob
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from cover.catalog.suffixes import MEDIA_SUFFIXES, is_frame, suffix_of
 from cover.errors import CoverError
+from cover.text_files import read_text
 
 _MEDIA = MEDIA_SUFFIXES["video"] | MEDIA_SUFFIXES["image"]
 STDIN = "-"
@@ -63,11 +63,12 @@ class Inputs:
 
     def _listed(self, name: str) -> Iterator[Path]:
         try:
-            with nullcontext(sys.stdin) if name == STDIN else open(name[1:]) as lines:
-                for line in lines:
-                    if path := line.rstrip("\r\n"):
-                        yield from self._files(Path(path))
-        except (OSError, UnicodeDecodeError) as error:
+            # The names of files need not be UTF-8.
+            listed = sys.stdin if name == STDIN else read_text(Path(name[1:]), errors="surrogateescape").split("\n")
+            for line in listed:
+                if path := line.rstrip("\r\n"):
+                    yield from self._files(Path(path))
+        except (OSError, ValueError) as error:
             raise CoverError(f"{name} cannot be read ({error}); a list is text, with a path a line") from error
 
     def _files(self, path: Path) -> Iterator[Path]:
