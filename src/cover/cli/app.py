@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
@@ -84,6 +85,7 @@ def _interruptible() -> Iterator[None]:
 def main() -> None:
     """Do what the command line says. What a user can fix ends in one line and exit code 2, a bug in a traceback."""
     _open_standard_streams()
+    threading.excepthook = _tell_of_thread
     try:
         try:
             app()
@@ -126,6 +128,12 @@ def _flush() -> None:
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             raise
+
+
+def _tell_of_thread(failed: threading.ExceptHookArgs) -> None:
+    """Show bugs in threads. What the system refuses them, the main thread hears of and tells in one line."""
+    if not issubclass(failed.exc_type, OSError):
+        threading.__excepthook__(failed)
 
 
 def _fail(message: str) -> NoReturn:

@@ -16,6 +16,9 @@ from cover.sections import flattened
 from cover.training.engine import Answers
 from cover.whole_files import append_line, write_whole
 
+CONTINUE = "then continue with --resume"
+"""What to do once a run can be written again."""
+
 
 class Totals:
     """Sums over steps and processes: the loss, and each dataset's loss, correct answers, clips and unreadable clips.
@@ -89,7 +92,7 @@ class MetricsFile:
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Append one line."""
-        append_line(self.path, json.dumps(values), "then continue with --resume")
+        append_line(self.path, json.dumps(values), CONTINUE)
 
 
 def flat_numbers(values: Mapping[str, Any]) -> dict[str, float]:
