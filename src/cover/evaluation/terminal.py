@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cover.evaluation.comparison import Comparison, OrderRow
 from cover.evaluation.formats import percent, percent_range, points
@@ -59,7 +60,7 @@ def policy_table(comparison: Comparison) -> Table:
     )
     for row in comparison.policy_rows:
         results = row.by_run.values()
-        cells = [row.dataset, _distinct(result.split for result in results)]
+        cells: list[str | Text] = [row.dataset, _distinct(result.split for result in results)]
         cells += [_distinct(str(result.num_samples) for result in results)]
         cells += [_distinct(percent(result.chance) for result in results), _top1(row.standard)]
         for run in comparison.other_runs:
@@ -106,8 +107,10 @@ def _table(title: str, text_headings: Sequence[str], number_headings: Sequence[s
     return table
 
 
-def _top1(result: DatasetResult | None) -> str:
-    return f"{percent(result.top1)} [dim]{percent_range(result.top1_estimate)}[/]" if result else NONE
+def _top1(result: DatasetResult | None) -> Text:
+    if result is None:
+        return Text(NONE)
+    return Text.assemble(percent(result.top1), " ", (percent_range(result.top1_estimate), "dim"))
 
 
 def _percent(fraction: float | None) -> str:
