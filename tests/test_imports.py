@@ -54,7 +54,7 @@ def test_imports_point_upwards_only() -> None:
 
 
 CATALOG = "; ".join(f"import cover.catalog.{file.stem}" for file in (SOURCE / "catalog").glob("[!_]*.py"))
-HELP = "import cover.cli; cover.cli.app.app(['--help'], standalone_mode=False)"
+HELP = "import cover.cli; cover.cli.app(['--help'], standalone_mode=False)"
 PREDICT = "import cover.cli, cover.inference.predict, cover.trained"
 TRAINING_AND_REPORTS = {"accelerate", "jinja2", "matplotlib", "tensorboard", "torchmetrics", "transformers"}
 

@@ -14,6 +14,10 @@ from cover.cli import (  # noqa: F401  (importing adds their commands)
     training,
     use,
 )
-from cover.cli.app import main
+from cover.cli.app import app
+from cover.cli.process import run
 
-__all__ = ["main"]
+
+def main() -> None:
+    """Run the command line; a CoverError is one line and exit code 2."""
+    run(app)
