@@ -19,7 +19,8 @@ import torch
 from cover.catalog.manifest import ManifestRow
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
-from cover.media.workers import empty_frames, in_workers, workers_watched
+from cover.media.parcels import empty_frames
+from cover.media.workers import in_workers, workers_watched
 
 
 def batch_of(number: int) -> dict[str, Any]:

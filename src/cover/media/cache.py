@@ -23,8 +23,8 @@ import numpy as np
 
 from cover.catalog.manifest import Manifest
 from cover.errors import DecodeError
+from cover.media.parcels import memory_file
 from cover.media.storing import Frames, StoredClips, decode_into
-from cover.media.workers import memory_file
 from cover.whole_files import fill_once
 
 CLIPS_PER_PROCESS = 128

@@ -1,49 +1,37 @@
-"""Processes that decode beside the model, and batches that come out of them in memory that no container limits.
+"""Processes that decode beside the model; whatever keeps them from it is one line.
 
-    keys ──▶ worker 0 ── work(key) ── a nameless file with the tensors ──▶ mapped by the main process
+    keys ──▶ worker 0 ── work(key) ── Parcel ──▶ batch
          ──▶ worker 1 ── …
 
-torch's DataLoader starts the processes and keeps the batches in order. By itself it hands tensors over in /dev/shm, of
-which Docker gives a container 64 MB; a batch that finds no room there is lost in a thread of the worker, and the main
-process waits for it forever. So tensors travel in nameless files (memfd), which only the machine's memory limits, and
-whatever fails on the way comes out as an error.
+torch's DataLoader starts the processes and keeps the batches in order.
 """
 
 from __future__ import annotations
 
-import errno
-import math
-import mmap
 import multiprocessing
 import os
-import pickle
 import signal
 import socket
-import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from io import BytesIO
 from itertools import chain
 from multiprocessing.util import Finalize
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data._utils import signal_handling
 
 from cover.errors import CoverError, system_reason
+from cover.media.parcels import Parcel
 
 Key = TypeVar("Key")
 Batch = TypeVar("Batch")
 
-_ALIGNMENT = 64
-_FILE = "_memory_file"
-"""Attribute of a tensor that lies in a file."""
 _END = object()
-_FILES_OF_WORKER, _FILES_OF_LOADER = 4, 8
+_FILES_OF_WORKER, _FILES_OF_LOADER = 6, 8
 _LOCKS_OF_WORKER, _LOCKS_OF_LOADER = 4, 8
-"""What torch's loader opens and makes for each worker and for all together, or slightly more."""
+"""What is opened and made for each worker, and for all of them together, or slightly more."""
 
 
 class WorkerError(CoverError):
@@ -71,10 +59,10 @@ def in_workers(
         return
     with ExitStack() as stack:
         with _failures("processes that decode clips cannot be started"):
+            _check_room(num_workers)
             pairs = [socket.socketpair() for _ in range(num_workers)]
             for side in chain.from_iterable(pairs):
                 stack.enter_context(side)
-            _check_room(num_workers)
             with signals_held_back():
                 batches = iter(_loader(_Work(work, pairs), keys, num_workers, ahead, pin_memory))
         # Python waits for processes at its end, where an error may keep this generator from being closed before.
@@ -82,7 +70,7 @@ def in_workers(
         while True:
             with _failures("a process that decodes clips failed"):
                 answer: Any = next(batches, _END)
-                if isinstance(answer, _Parcel):
+                if isinstance(answer, Parcel):
                     answer = answer.open()
             if answer is _END:
                 return
@@ -162,114 +150,21 @@ def signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
-def empty_frames(*shape: int) -> Tensor:
-    """A uint8 tensor to write frames to: in a worker of `in_workers`, it reaches the main process without a copy."""
-    num_bytes = math.prod(shape)
-    if not num_bytes or not get_worker_info():
-        return torch.empty(shape, dtype=torch.uint8)
-    file = memory_file()
-    file.truncate(num_bytes)
-    frames = torch.frombuffer(mmap.mmap(file.fileno(), num_bytes), dtype=torch.uint8).reshape(shape)
-    setattr(frames, _FILE, file)
-    return frames
-
-
-def memory_file() -> BinaryIO:
-    """A file that needs neither a disk nor /dev/shm, which is small in containers; where there is none, a temporary
-    one."""
-    return open(os.memfd_create("frames"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
-
-
 class _Work(Dataset[Any]):
     """The life of a worker, as a map-style dataset: a key in, a parcel out, or the error that there is instead."""
 
     def __init__(self, work: Callable[[Any], Any], channels: list[tuple[socket.socket, socket.socket]]) -> None:
         self._work, self._channels = work, channels
 
-    def __getitem__(self, key: Any) -> _Parcel | CoverError:
+    def __getitem__(self, key: Any) -> Parcel | CoverError:
         worker = get_worker_info()
         assert worker is not None
         try:
-            return _Parcel(self._work(key), *self._channels[worker.id])
+            return Parcel(self._work(key), *self._channels[worker.id])
         except CoverError as error:
             return error  # not raised: torch would bring the main process a text with a traceback in its place
         except (OSError, MemoryError) as error:
             return WorkerError(f"a process that decodes clips failed ({system_reason(error)})")
-
-
-class _Parcel:
-    """A batch on its way: pickled, while the files with its tensors follow through a socket.
-
-    theirs, ours: ends of the worker's socket, in the main process and in this one; parcels of a worker are opened in
-    the order in which they were made.
-    """
-
-    def __init__(self, batch: Any, theirs: socket.socket, ours: socket.socket) -> None:
-        content = BytesIO()
-        pickler = _Pickler(content)
-        pickler.dump(batch)
-        self._content, self._num_files, self._channel = content.getvalue(), len(pickler.files), theirs.fileno()
-        if pickler.files:
-            socket.send_fds(ours, [b"."], [file.fileno() for file in pickler.files])
-
-    def open(self) -> Any:
-        """The batch, in the main process."""
-        files: list[int] = []
-        if self._num_files:
-            channel = socket.socket(fileno=self._channel)
-            _, files, *_ = socket.recv_fds(channel, 1, self._num_files)
-            channel.detach()
-        try:
-            if len(files) < self._num_files:  # the system drops those that there is no number left for
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            return _Unpickler(BytesIO(self._content), [mmap.mmap(file, 0) for file in files]).load()
-        finally:
-            for file in files:
-                os.close(file)
-
-    def pin_memory(self) -> Any:
-        """The batch in page-locked memory; torch's DataLoader calls this."""
-        return self.open().pin_memory()
-
-
-_Place = tuple[int, int, torch.dtype, torch.Size]
-"""Where the numbers of a tensor lie: in which file, from which byte on."""
-
-
-class _Pickler(pickle.Pickler):
-    """Writes tensors into files: those of `empty_frames` are in one already, and others are put into one together."""
-
-    def __init__(self, content: BytesIO) -> None:
-        super().__init__(content, pickle.HIGHEST_PROTOCOL)
-        self.files: list[BinaryIO] = []
-        self._together: int | None = None
-
-    def persistent_id(self, value: Any) -> _Place | None:
-        if not isinstance(value, Tensor) or not value.numel():
-            return None
-        if file := getattr(value, _FILE, None):
-            self.files.append(file)
-            return len(self.files) - 1, 0, value.dtype, value.shape
-        if self._together is None:
-            self._together = len(self.files)
-            self.files.append(memory_file())
-        file = self.files[self._together]
-        offset = file.seek(-(-file.tell() // _ALIGNMENT) * _ALIGNMENT)
-        file.write(value.contiguous().numpy().data)
-        file.flush()
-        return self._together, offset, value.dtype, value.shape
-
-
-class _Unpickler(pickle.Unpickler):
-    """Maps the tensors that a _Pickler has written."""
-
-    def __init__(self, content: BytesIO, memory: list[mmap.mmap]) -> None:
-        super().__init__(content)
-        self._memory = memory
-
-    def persistent_load(self, place: _Place) -> Tensor:
-        number, offset, dtype, shape = place
-        return torch.frombuffer(self._memory[number], dtype=dtype, count=shape.numel(), offset=offset).reshape(shape)
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from torch import Tensor
 from cover.clip import UNREADABLE, ClipBatch, MixedBatch
 from cover.errors import DecodeError
 from cover.media.mixing import Mixing
+from cover.media.parcels import empty_frames
 from cover.media.reader import ClipReader
-from cover.media.workers import empty_frames
 from cover.mixture.permutation import hash_63bit
 from cover.mixture.schedule import Sample, Schedule, clip_seed, slice_samples
 from cover.mixture.unreadable import Fault
