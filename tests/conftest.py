@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ from cover.catalog.manifest import Manifest
 Frames = npt.NDArray[np.uint8]
 
 os.environ.setdefault("MKL_CBWR", "AUTO")  # as training has it, before any test computes
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores; tests send it
 
 
 def _draw_number(number: int, width_px: int, height_px: int) -> Frames:

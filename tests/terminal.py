@@ -1,15 +1,18 @@
-"""Commands as a user gives them, without starting another Python."""
+"""Commands as a user gives them, without starting another Python, and what they print."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from rich.console import RenderableType
 
 from cover import cli
+from cover.progress import Terminal
 
 
 class Answer(NamedTuple):
@@ -18,6 +21,13 @@ class Answer(NamedTuple):
     code: int
     out: str
     err: str
+
+
+def printed(shown: RenderableType, width: int = 100) -> str:
+    """What a table or a line looks like on the terminal."""
+    file = StringIO()
+    Terminal(file, width=width).print(shown)
+    return file.getvalue()
 
 
 Cover = Callable[..., Answer]

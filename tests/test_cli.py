@@ -320,11 +320,12 @@ def test_layouts_are_listed_and_drawn(cover: Cover, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("COLUMNS", "80")
     listed = cover("index", "--help").out
     for layout in LAYOUTS:
-        assert f"│ {layout} " in listed
+        assert f"\n  {layout} " in listed
         drawing = cover("index", layout, "--help").out
         assert "--out" in drawing and "/" in drawing
     assert "ROOT/train/playing trumpet/0wR5jVB-WPk_000417_000427.mp4\n" in drawing_of(cover, "kinetics600")
     assert '[{"id": "1", "template": "Holding [something]"}]' in drawing_of(cover, "ssv2")
+    assert "a recipe's [data]." in " ".join(cover("check", "--help").out.split())
 
 
 def drawing_of(cover: Cover, layout: str) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from cover.evaluation.orders import FrameOrder
 from cover.recipe import read_recipe
 from cover.run import train
 from cover.trained import TrainedRun, compare_runs
+from cover.whole_files import write_whole, writing
 from cover.world.contact_sheet import write_contact_sheets
 from cover.world.presets import DATASETS
 from cover.world.render import render_world
@@ -68,7 +68,8 @@ def run_demo(preset: str, out: Path, console: Console) -> signal.Signals | None:
 
     Raises CoverError.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     stages = Stages(out / "stages.json", console)
     with stages("render and index"):
         make_world(preset, out / "world")
@@ -89,11 +90,10 @@ def run_demo(preset: str, out: Path, console: Console) -> signal.Signals | None:
 
 def copy_recipes(preset: str, folder: Path) -> None:
     """Copy the demo's recipes to where the user can read and change them; changed ones are left alone."""
-    folder.mkdir(exist_ok=True)
     with as_file(files("cover") / "recipes" / "demo" / RECIPES[preset]) as source:
         for recipe in source.glob("*.toml"):
             if not (folder / recipe.name).exists():
-                shutil.copy(recipe, folder)
+                write_whole(folder / recipe.name, recipe.read_text(encoding="utf-8"))
 
 
 def evaluate_orders(path: Path, video_orders: Sequence[FrameOrder]) -> None:
@@ -124,4 +124,4 @@ class Stages:
             yield
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 1)
-            self.file.write_text(json.dumps(self.seconds, indent=2) + "\n")
+            write_whole(self.file, json.dumps(self.seconds, indent=2) + "\n")

@@ -22,6 +22,7 @@ from cover.media.workers import workers_watched
 from cover.probe import FEATURES
 from cover.probing.features import FeatureStore, backbone_digest
 from cover.progress import track
+from cover.text_files import printable
 from cover.trained import TrainedRun
 from cover.training.signals import StopSignal
 
@@ -36,14 +37,14 @@ def embed(run: TrainedRun, files: Sequence[Path], manifests: Sequence[Manifest])
     Returns the signal that interrupted the work on manifests; the same call goes on from there.
     Raises CoverError for an id that occurs twice, and where nothing can be decoded.
     """
-    check_ids([str(file) for file in files] + [row.sample_id for manifest in manifests for row in manifest])
+    check_ids([printable(file) for file in files] + [row.sample_id for manifest in manifests for row in manifest])
     digest = backbone_digest(run.model)
     features: list[npt.NDArray[np.float32]] = []
     names: list[tuple[str, str, str | None]] = []
     for file in track(files, "features of files"):
         try:
             features.append(embed_file(run, file))
-            names.append((str(file), str(file), None))
+            names.append((printable(file), printable(file), None))
         except DecodeError as error:
             logger.warning("%s", error)
     store = feature_store(run, digest)
@@ -74,7 +75,7 @@ def embed_queries(run: TrainedRun, table: FeatureTable, files: Sequence[Path]) -
             f"the features are of another model than {run.checkpoint}; name the run that they were computed by, "
             "or embed the clips again"
         )
-    return {str(file): embed_file(run, file) for file in files}
+    return {printable(file): embed_file(run, file) for file in files}
 
 
 def embed_file(run: TrainedRun, file: Path) -> npt.NDArray[np.float32]:

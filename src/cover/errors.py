@@ -6,9 +6,12 @@ traceback.
 
 from __future__ import annotations
 
+import errno
+import os
+
 
 class CoverError(Exception):
-    """A mistake or a fault that the user can mend."""
+    """A mistake or a fault that the user can fix."""
 
 
 class RecipeError(CoverError):
@@ -36,3 +39,19 @@ class CheckpointError(CoverError):
 
 class TrainingError(CoverError):
     """A run whose numbers have become useless."""
+
+
+def system_reason(error: BaseException) -> str:
+    """What the operating system says is wrong, in one line, with a remedy where there is an obvious one."""
+    number: int = getattr(error, "errno", None) or 0
+    reason = os.strerror(number) if number in errno.errorcode else str(error) or type(error).__name__
+    remedy = _REMEDIES.get(number, "")
+    return " ".join(reason.split()) + (remedy and f"; {remedy}")
+
+
+_REMEDIES = {
+    errno.EMFILE: "raise the limit of open files, for example with `ulimit -n 4096`",
+    errno.ENFILE: "the whole machine has too many files open; close some programs",
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "make room within your quota",
+}

@@ -35,7 +35,7 @@ def rehearse(recipe: Recipe, console: Console, moves: Moves | None = None) -> No
         hours = planned.num_steps * seconds / 3600
         console.print(f"measured on this GPU: {seconds:.3g} s a step, {memory / 2**30:.1f} GiB, {hours:.3g} h in all")
     for warning in planned.warnings:
-        console.print(f"warning: {warning}", soft_wrap=True, highlight=False)
+        console.print(f"warning: {warning}", soft_wrap=True)
 
 
 def plan_table(planned: Plan) -> Table:

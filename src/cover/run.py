@@ -50,6 +50,7 @@ from cover.run_folder import RunFolder
 from cover.trained import evaluation_reader, predictor
 from cover.training.checkpoint import TrainingState, read_training
 from cover.training.engine import Engine
+from cover.training.launch import prepare_environment, processes_connected
 from cover.training.memory import fewest_micro_batches
 from cover.training.metrics import Totals
 from cover.training.parallel import from_main, place
@@ -218,8 +219,9 @@ def start_accelerator(recipe: Recipe, run: Path | None) -> Accelerator:
     run: the folder of TensorBoard's events; None where nothing is to be logged.
 
     Raises RecipeError for a tracker that is not installed, and when there are several processes and the recipe is for
-    one.
+    one; CoverError where the environment is that of no launch, or the processes do not find each other.
     """
+    prepare_environment(recipe.training.precision)
     cuda = torch.cuda.is_available()
     precision = {"fp32": "no"}.get(recipe.training.precision, recipe.training.precision) if cuda else "no"
     trackers = ["tensorboard", *recipe.training.trackers]
@@ -230,9 +232,10 @@ def start_accelerator(recipe: Recipe, run: Path | None) -> Accelerator:
             + ", ".join(available)
         )
     folders = ProjectConfiguration(str(run), logging_dir=str(run / "tensorboard")) if run else None
-    accelerator = Accelerator(
-        cpu=not cuda, mixed_precision=precision, log_with=trackers if run else None, project_config=folders
-    )
+    with processes_connected():
+        accelerator = Accelerator(
+            cpu=not cuda, mixed_precision=precision, log_with=trackers if run else None, project_config=folders
+        )
     if recipe.training.parallel == "none" and accelerator.num_processes > 1:
         raise RecipeError(
             f"training.parallel = 'none' is for one process, and {accelerator.num_processes} were started; "

@@ -23,19 +23,29 @@ _KINDS = {
 }
 
 
-def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
+def read_text(path: Path, *, max_bytes: int = MAX_BYTES, errors: str = "strict") -> str:
     """Read a regular file of UTF-8 text, without its byte order mark.
+
+    Args:
+        errors: What becomes of bytes that are not UTF-8, as for `bytes.decode`: "surrogateescape" keeps them as Python
+            does in the names of files.
 
     Raises:
         OSError: The file does not exist or cannot be opened.
         ValueError: It is a folder, pipe, socket or device, it is larger than `max_bytes`, or it is not UTF-8.
     """
     content = read_bytes(path, max_bytes=max_bytes)
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError("it is UTF-16 text; save it as UTF-8")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8-sig", errors)
     except UnicodeDecodeError:
-        is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-        raise ValueError(f"it is {'UTF-16' if is_utf16 else 'not UTF-8'} text; save it as UTF-8") from None
+        raise ValueError("it is not UTF-8 text; save it as UTF-8") from None
+
+
+def printable(name: str | Path) -> str:
+    """The name of a file as text that can be written anywhere: bytes that are not UTF-8 become \\xe9 and the like."""
+    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:

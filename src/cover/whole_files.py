@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and one line for whatever keeps them from being written."""
 
 from __future__ import annotations
 
@@ -8,32 +8,52 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
-from rich.console import Console
+from safetensors import SafetensorError
 
-from cover.errors import CoverError
+from cover.errors import CoverError, system_reason
+from cover.progress import Terminal
+
+ELSEWHERE = "name another place"
+"""What a user can do about a file that cannot be written, besides making room."""
+_NAME_LENGTH = 40
+"""Characters of a file's name that the unfinished one beside it keeps, so that the system allows its name, too."""
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def writing(path: Path, remedy: str = ELSEWHERE) -> Iterator[None]:
+    """Raise CoverError, naming `path`, where the block cannot write: a full disk, no permission, a name too long."""
+    try:
+        yield
+    except ConnectionError:  # nobody reads what is printed meanwhile
+        raise
+    except (OSError, SafetensorError) as error:
+        raise CoverError(f"{path} cannot be written ({system_reason(error)}); {remedy}") from error
+
+
+@contextmanager
+def whole_file(path: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
     """A path beside `path` to write to, which becomes `path` when the block ends well, and is deleted if not.
 
-    Folders above it are made. Raises CoverError where no file can be written.
+    Folders above it are made. A link stays, and the file it leads to is replaced.
+
+    Raises:
+        CoverError: The file cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.touch()
-    except OSError as error:
-        raise CoverError(f"{path} cannot be written ({error.strerror}); name another place") from error
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with writing(path, remedy):
+        place = Path(os.path.realpath(path))
+        if place.exists() and not place.is_file():
+            raise OSError(f"it is {'a folder' if place.is_dir() else 'a device or a pipe'}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = place.with_name(f".{place.name[:_NAME_LENGTH]}.{os.getpid()}")
+        try:
+            unfinished.touch()
+            yield unfinished
+            unfinished.replace(place)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -42,36 +62,79 @@ def write_whole(path: Path, text: str) -> None:
         unfinished.write_text(text, encoding="utf-8")
 
 
-def fill_once(folder: Path, fill: Callable[[Path], None], *, waiting_for: str) -> None:
-    """Have `fill` fill a folder, unless that has been done; of several processes one does it, and the others wait.
+def append_line(path: Path, line: str, remedy: str = ELSEWHERE) -> None:
+    """Add a line to a file, all of it or nothing; make the file and the folders above it where there are none.
 
-    The folder is filled beside its place, and deleted if that does not end well. What a killed process has left there
-    is deleted by the next one. waiting_for: what those who wait say on the error stream. Raises OSError.
+    Raises:
+        CoverError: The file cannot be written.
     """
-    if folder.is_dir():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(folder.with_name(f"{folder.name}.lock"), waiting_for):
-        if folder.is_dir():
-            return
-        unfinished = folder.with_name(f".{folder.name}")
+    with writing(path, remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab", buffering=0) as file:
+            add_line(file, line)
+
+
+def add_line(file: FileIO, line: str) -> None:
+    """Add a line to an open file that is not buffered, all of it or nothing. Raises OSError."""
+    content = f"{line}\n".encode()
+    written = file.write(content)
+    if written < len(content):
+        file.truncate(os.fstat(file.fileno()).st_size - written)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def whole_folder(folder: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
+    """A folder beside `folder` to fill, which becomes `folder` when the block ends well, and is deleted if not.
+
+    What a killed process has left there is deleted, so no two processes may fill it at once.
+
+    Raises:
+        CoverError: The folder cannot be written.
+    """
+    with writing(folder, remedy):
+        place = Path(os.path.realpath(folder))
+        unfinished = place.with_name(f".{place.name[:_NAME_LENGTH]}.part")
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
-            unfinished.mkdir()
-            fill(unfinished)
-            unfinished.rename(folder)
+            unfinished.mkdir(parents=True)
+            yield unfinished
+            unfinished.replace(place)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def fill_once(folder: Path, fill: Callable[[Path], None], *, waiting_for: str, remedy: str = ELSEWHERE) -> None:
+    """Have `fill` fill a folder, unless that has been done; of several processes one does it, and the others wait.
+
+    waiting_for: what those who wait say on the error stream.
+
+    Raises:
+        CoverError: The folder cannot be written.
+    """
+    if folder.is_dir():
+        return
+    with locked(folder.with_name(f"{folder.name}.lock"), waiting_for, remedy):
+        if not folder.is_dir():
+            with whole_folder(folder, remedy) as unfinished:
+                fill(unfinished)
+
+
 @contextmanager
-def locked(path: Path, waiting_for: str) -> Iterator[None]:
-    """Hold the lock of a file, which the system releases with the process. The file stays."""
-    with path.open("w") as file:
+def locked(path: Path, waiting_for: str, remedy: str = ELSEWHERE) -> Iterator[None]:
+    """Hold the lock of a file, which the system releases with the process. The file stays.
+
+    Raises:
+        CoverError: The file cannot be written.
+    """
+    with writing(path, remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            Console(stderr=True).print(f"waiting for {waiting_for}", soft_wrap=True, highlight=False, markup=False)
+            Terminal(stderr=True).print(f"waiting for {waiting_for}", soft_wrap=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         try:
             yield

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
+from tests.terminal import printed
 
 from cover.errors import CoverError
 from cover.inference.formats import json_list, prediction_table, predictions_file
@@ -29,9 +29,7 @@ def written(path: Path) -> Path:
 
 
 def test_the_table_shows_names_as_they_are() -> None:
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(prediction_table(PREDICTIONS[0]))
-    text = console.export_text()
+    text = printed(prediction_table(PREDICTIONS[0]))
     assert "photo[1].png (image)" in text and "[x] 99.3" in text and "b 75.0, a 25.0" in text
 
 

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
+from tests.terminal import printed
 
 from cover.errors import CoverError
 from cover.inference import search
@@ -72,9 +71,7 @@ def test_the_nearest_are_those_of_the_smallest_angle() -> None:
         "path": "b.mp4",
         "class": "x",
     }
-    console = Console(width=80, record=True, file=StringIO())
-    console.print(neighbours_table("right", found["right"]))
-    assert "also [right]" in console.export_text()
+    assert "also [right]" in printed(neighbours_table("right", found["right"]))
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

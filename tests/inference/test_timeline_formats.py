@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from pathlib import Path
 
 import av
 import pytest
 from PIL import Image
-from rich.console import Console
+from tests.terminal import printed
 
 from cover.errors import CoverError
 from cover.inference.segments import Segment
@@ -82,9 +81,7 @@ def test_json_and_csv(tmp_path: Path) -> None:
 
 
 def test_the_table_shows_times_as_players_do() -> None:
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(timeline_table(TIMELINE))
-    text = console.export_text()
+    text = printed(timeline_table(TIMELINE))
     assert "film.mp4 (1:02:05.5)" in text and "[riding] a <bike> & more" in text and "87.6" in text
     assert [clock(seconds) for seconds in (0, 7.25, 59.96, 3600)] == ["0:00.0", "0:07.2", "1:00.0", "1:00:00.0"]
 

@@ -151,14 +151,15 @@ def test_a_full_disk_ends_it_in_one_line_and_leaves_nothing(
     full_disk(100_000)
     with pytest.raises(CoverError) as caught:
         fill(many_images, folder, num_frames=1, num_processes=num_processes)
+    place = folder / f"{many_images.digest[:16]}-1x64"
     assert str(caught.value) == (
-        f"cache_folder {folder} cannot be written (File too large); "
-        "name another place, or leave it out to keep frames in memory"
+        f"{place} cannot be written (File too large); "
+        "name another data.cache_folder, or leave it out to keep frames in memory"
     )
     assert [path.suffix for path in folder.iterdir()] == [".lock"]
 
 
 def test_a_folder_that_cannot_be_is_named(video_manifest: Manifest, folder: Path) -> None:
     folder.parent.write_bytes(b"")
-    with pytest.raises(CoverError, match=r"cache_folder .*made/frames cannot be written \(Not a directory\)"):
+    with pytest.raises(CoverError, match=r"made/frames/.* cannot be written \(Not a directory\)"):
         fill(video_manifest, folder)

@@ -214,7 +214,7 @@ def test_a_decoder_travels_to_a_spawned_worker(datasets: list[Dataset]) -> None:
     mixture = mixture_of(datasets)
     decoder = pickle.loads(pickle.dumps(mixture._decoder))
     key = next(mixture._micro_batches(range(1)))
-    assert_same([decoder[key].batch], [mixture._decoder[key].batch])
+    assert_same([decoder(key).batch], [mixture._decoder(key).batch])
 
 
 @pytest.mark.parametrize(

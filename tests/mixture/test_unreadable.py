@@ -3,11 +3,10 @@ from __future__ import annotations
 import copy
 import logging
 from contextlib import suppress
-from io import StringIO
 from typing import Any
 
 import pytest
-from rich.console import Console
+from tests.terminal import printed
 
 from cover.errors import DecodeError
 from cover.mixture.unreadable import Fault, UnreadableTally
@@ -75,8 +74,5 @@ def test_too_many_stop_with_a_summary_in_one_line() -> None:
 def test_the_table_shows_reasons_with_an_example() -> None:
     tally = UnreadableTally(1.0, {"k400": 10, "ssv2": 10})
     tally.add(faults("k400", {"b": "no [file]", "a": "no [file]", "c": "empty"}))
-    console = Console(file=StringIO(), width=100)
-    console.print(tally.table())
-    assert isinstance(console.file, StringIO)
-    lines = [line.split() for line in console.file.getvalue().splitlines()]
+    lines = [line.split() for line in printed(tally.table()).splitlines()]
     assert ["k400", "2", "no", "[file]", "a"] in lines and ["k400", "1", "empty", "c"] in lines

@@ -119,7 +119,9 @@ def test_an_interrupted_check_goes_on_where_it_was(
         else:
             running.send_signal(stop)
     assert running.returncode == (130 if stop == signal.SIGINT else -stop)
-    assert printed.read_text() == ("interrupted; the same command goes on from here\n" if stop == signal.SIGINT else "")
+    assert printed.read_text() == (
+        "interrupted; the same command continues from here\n" if stop == signal.SIGINT else ""
+    )
     found = [json.loads(line)["row"] for line in journal.read_text().splitlines() if '"row"' in line]
     assert len(found) >= 3 and Manifest.open(hanging_manifest.path)[0].readable is None
     with journal.open("a") as file:

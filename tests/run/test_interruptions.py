@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ TRAINING: dict[str, Any] = {
     "evaluate_every_epochs": 1.2,
 }
 KILLS_A_RUN = 3
+Start = Callable[[Path], subprocess.Popen[bytes]]
 
 
 @pytest.fixture(scope="module")
@@ -35,23 +37,38 @@ def recipe(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+def start() -> Iterator[Start]:
+    """start(folder) is `cover train recipe.toml --out run --resume` in a process group of its own, as a shell starts
+    it. What still runs at the end is ended."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "cover.cli", "train", "recipe.toml", "--out", "run", "--resume"]
+        environment = os.environ | {"PYTHONPATH": str(Path(cover.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+        with (folder / "output.txt").open("ab") as output:
+            process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+            )
+        started.append(process)
+        return process
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe: Recipe, start: Start, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """The run that nobody interrupts, and how many seconds it takes."""
     folder = tmp_path_factory.mktemp("undisturbed")
     recipe.write(folder / "recipe.toml")
     started = time.monotonic()
     assert start(folder).wait(timeout=200) == 0
     return folder / "run", time.monotonic() - started
-
-
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    """`cover train recipe.toml --out run --resume` in a process group of its own, as a shell starts it."""
-    command = [sys.executable, "-m", "cover.cli", "train", "recipe.toml", "--out", "run", "--resume"]
-    environment = os.environ | {"PYTHONPATH": str(Path(cover.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    with (folder / "output.txt").open("ab") as output:
-        return subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
 
 
 def assert_same(run: Path, expected: Path) -> None:
@@ -64,7 +81,7 @@ def assert_same(run: Path, expected: Path) -> None:
 
 @pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 17))])
 def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(
-    recipe: Recipe, undisturbed: tuple[Path, float], tmp_path: Path, number: int
+    recipe: Recipe, start: Start, undisturbed: tuple[Path, float], tmp_path: Path, number: int
 ) -> None:
     """Start-up, step, save or evaluation: whatever a kill -9 hits. 17 runs x 3 kills with -m "slow or not slow"."""
     expected, seconds = undisturbed
@@ -80,7 +97,7 @@ def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(
 
 
 def test_signals_end_the_step_save_and_tell_by_the_exit_code(
-    recipe: Recipe, undisturbed: tuple[Path, float], tmp_path: Path
+    recipe: Recipe, start: Start, undisturbed: tuple[Path, float], tmp_path: Path
 ) -> None:
     recipe.write(tmp_path / "recipe.toml")
     metrics, latest = tmp_path / "run" / "metrics.jsonl", tmp_path / "run" / "latest"
@@ -88,7 +105,8 @@ def test_signals_end_the_step_save_and_tell_by_the_exit_code(
         saved = latest.read_text() if latest.exists() else ""
         size = metrics.stat().st_size if metrics.exists() else 0
         process = start(tmp_path)
-        while not (metrics.exists() and metrics.stat().st_size > size):  # until the run goes on
+        while not (metrics.exists() and metrics.stat().st_size > size):  # until the run continues
+            assert process.poll() is None, (tmp_path / "output.txt").read_text()
             time.sleep(0.02)
         os.killpg(process.pid, number)  # schedulers and terminals signal the decoding processes too
         assert process.wait(timeout=100) == 128 + number
@@ -99,7 +117,7 @@ def test_signals_end_the_step_save_and_tell_by_the_exit_code(
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(
-    recipe: Recipe, undisturbed: tuple[Path, float], tmp_path: Path
+    recipe: Recipe, start: Start, undisturbed: tuple[Path, float], tmp_path: Path
 ) -> None:
     recipe.write(tmp_path / "recipe.toml")
     run = shutil.copytree(undisturbed[0], tmp_path / "run")

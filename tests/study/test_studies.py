@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from safetensors.torch import load_file, save_file
 from tests.terminal import Cover, terminal
 
 from cover.catalog.folder import index_folder
@@ -82,6 +84,7 @@ name = "together"
 arms = ["both"]
 against = ["alone"]
 """
+HEAD = "heads.turns.weight"
 MORE = """
 extends = ["own.toml"]
 title = "What else there is to know"
@@ -210,28 +213,80 @@ def test_weights_from_elsewhere_are_a_start(cover: Cover) -> None:
     assert answer.code == 2 and "arm jumps: init = 'weights/none.npz' does not exist; put the weights" in answer.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_the_runs_of_a_stopped_study_save_themselves_and_end(folder: Path, number: signal.Signals) -> None:
-    """However the study itself is ended, SIGINT being sent to all of its processes. It says so where it can."""
-    out = folder / f"stopped-{number}"
+@contextmanager
+def endless_study(folder: Path, out: Path, *, background: bool) -> Iterator[psutil.Popen]:
+    """A study that trains by now, and would for ever; whatever is left of it ends with the block.
+
+    background: as a script starts a job with `&`: the shell has SIGINT ignored.
+    """
     endless = STUDY.replace("max_steps = 2", "epochs = 1e6\nevaluate_every_epochs = 1e6\nlog_every = 1")
     (folder / "endless.toml").write_text(f'results = "{out.name}.jsonl"\n{endless}')
     command = [sys.executable, "-m", "cover.cli", "study", "endless.toml", "--out", str(out)]
+    if background:
+        command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
     study = psutil.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    while not list(out.glob("runs/*/metrics.jsonl")):
-        assert study.poll() is None
-        time.sleep(0.1)
-    processes = study.children(recursive=True)
-    os.killpg(study.pid, number) if number == signal.SIGINT else study.send_signal(number)
-    output, errors = study.communicate(timeout=60)
+    processes = []
+    try:
+        while not list(out.glob("runs/*/metrics.jsonl")):
+            assert study.poll() is None, study.communicate()
+            time.sleep(0.1)
+        processes = study.children(recursive=True)
+        yield study
+    finally:
+        for process in {*processes, *(study.children(recursive=True) if study.is_running() else ()), study}:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        study.communicate()
+
+
+@pytest.mark.parametrize(
+    ("number", "background"),
+    [(signal.SIGTERM, False), (signal.SIGKILL, False), (signal.SIGINT, False), (signal.SIGINT, True)],
+    ids=["SIGTERM", "SIGKILL", "SIGINT", "SIGINT-background"],
+)
+def test_the_runs_of_a_stopped_study_save_themselves_and_end(
+    folder: Path, number: signal.Signals, background: bool
+) -> None:
+    """However the study itself is ended, SIGINT being sent to all of its processes. It says so where it can."""
+    out = folder / f"stopped-{number}-{background}"
+    with endless_study(folder, out, background=background) as study:
+        processes = study.children(recursive=True)
+        os.killpg(study.pid, number) if number == signal.SIGINT else study.send_signal(number)
+        output, errors = study.communicate(timeout=60)
+        assert not psutil.wait_procs(processes, timeout=60)[1]
     assert study.returncode == (-number if number == signal.SIGKILL else 128 + number)
     assert ("interrupted and saved" in output) == (number != signal.SIGKILL)
     assert number == signal.SIGKILL or "Traceback" not in errors
-    assert not psutil.wait_procs(processes, timeout=60)[1]
     assert list(out.glob("runs/*/checkpoints/step-*"))
     assert not (folder / f"{out.name}.jsonl").exists()
+
+
+def test_a_start_is_trained_to_its_end_and_last_weights_are_tested_not_the_best(cover: Cover) -> None:
+    alone = STUDY[: STUDY.index("[arms.jumps]")] + '[arms.turns]\ndatasets = ["turns"]\ntune = {}\n'
+    rows = '[[rows]]\nname = "alone"\narms = ["turns"]\n'
+    results = Path("studies/last.jsonl")
+    text = (alone + rows).replace('"jumps", "turns", ', '"turns", ').replace("seeds = [0, 1]", "seeds = [0]")
+    Path("studies/last.toml").write_text(f'results = "{results.name}"\n{text}')
+    command = ("study", "last", "--out", "last")
+    assert cover(*command).code == 0
+    start, first = (json.loads(line) for line in results.read_text().splitlines())
+    run = Path("last/runs", first["key"])
+    assert f'init = "last/runs/{start["key"]}/checkpoints/step-2"' in (run / "recipe.toml").read_text()
+
+    shutil.copytree(run / "checkpoints/step-2", run / "checkpoints/step-1")
+    weights = load_file(run / "checkpoints/step-2/model.safetensors")
+    save_file(weights | {HEAD: -weights[HEAD]}, run / "checkpoints/step-1/model.safetensors")
+    (run / "best").write_text("step-1\n")
+    results.write_text(f"{json.dumps(start)}\n")
+    checkpoints = Path("last/runs", start["key"], "checkpoints")
+    checkpoints.rename(checkpoints.with_name("lost"))  # `best` still names one
+    assert cover(*command).code == 0
+    again = json.loads(results.read_text().splitlines()[-1])
+    assert again["key"] == first["key"] and again["test"] == first["test"]
+    assert json.loads((run / "evaluation/turns-test-normal.json").read_text())["checkpoint"] == "step-2"
+    assert (checkpoints / "step-2").is_dir()
 
 
 def test_what_was_trained_and_not_recorded_is_recorded_whole(cover: Cover) -> None:

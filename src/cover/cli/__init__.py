@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from cover.cli import (  # noqa: F401  (importing adds their commands)
     data,
     demo,
@@ -17,13 +15,9 @@ from cover.cli import (  # noqa: F401  (importing adds their commands)
     use,
 )
 from cover.cli.app import app
-from cover.errors import CoverError
+from cover.cli.process import run
 
 
 def main() -> None:
     """Run the command line; a CoverError is one line and exit code 2."""
-    try:
-        app()
-    except CoverError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(app)

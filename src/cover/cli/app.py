@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cover.cli.process import Commands
+
 if TYPE_CHECKING:
-    from rich.console import Console
+    from cover.progress import Terminal
 
 app = typer.Typer(
     name="cover",
+    cls=Commands,
     help="Co-train one video transformer on many video and image datasets (CoVeR).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # a "[data]" in a help text is no markup
 )
 
 
@@ -40,8 +43,8 @@ AllowChangedData = Annotated[
 ]
 
 
-def console() -> Console:
+def console() -> Terminal:
     """The terminal as wide as it is; 100 columns in a file or a pipe."""
-    from rich.console import Console
+    from cover.progress import Terminal
 
-    return Console(width=None if sys.stdout.isatty() else 100)
+    return Terminal()

@@ -40,9 +40,8 @@ def _layout(layout: str, module: str) -> Callable[..., Any]:
 
     class Command(TyperCommand):
         def format_help(self, *arguments: Any) -> None:
-            from rich.markup import escape
-
-            self.help = escape(import_module(f"cover.catalog.{module}").__doc__ or "")
+            drawing = import_module(f"cover.catalog.{module}").__doc__ or ""
+            self.help = "\n\n".join(f"\b\n{paragraph}" for paragraph in drawing.split("\n\n"))  # \b: lines stay
             super().format_help(*arguments)
 
     return index.command(layout, cls=Command)

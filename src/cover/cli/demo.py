@@ -38,7 +38,7 @@ def demo(
     from cover.demo import run_demo
 
     if stopped := run_demo(preset.value, out, console()):
-        console().print("interrupted and saved; the same command goes on from here")
+        console().print("interrupted and saved; the same command continues from here")
         raise typer.Exit(128 + stopped)
 
 

@@ -36,13 +36,13 @@ def embed(
     paths = list(Inputs(files or ()))
     table = embed_clips(TrainedRun.open(run), paths, manifests)
     if not isinstance(table, FeatureTable):
-        console().print("interrupted and saved; the same command goes on from here")
+        console().print("interrupted and saved; the same command continues from here")
         raise typer.Exit(128 + table)
     table.save(out)
     num_unreadable = len(paths) + sum(map(len, manifests)) - len(table.ids)
     left_out = f", {num_unreadable:,} unreadable left out" if num_unreadable else ""
     clips, width = table.features.shape
-    console().print(f"{out}: {clips:,} clips, {width} features each{left_out}", highlight=False, soft_wrap=True)
+    console().print(f"{out}: {clips:,} clips, {width} features each{left_out}", soft_wrap=True)
     raise typer.Exit(num_unreadable > 0)
 
 
@@ -57,12 +57,14 @@ def search(
     """Find the clips that are nearest to others, by the cosine similarity of their features."""
     from cover.inference.feature_table import FeatureTable
     from cover.inference.search import check_faiss, nearest, neighbours_json, neighbours_table
+    from cover.text_files import printable
 
     check_faiss()
     table = FeatureTable.open(features)
     rows = {name: row for row, name in enumerate(table.ids)}
-    known = {query: table.features[rows[query]] for query in queries if query in rows}
-    others = [Path(query) for query in queries if query not in rows]
+    names = {query: printable(query) for query in queries}
+    known = {name: table.features[rows[name]] for name in names.values() if name in rows}
+    others = [Path(query) for query, name in names.items() if name not in rows]
     if others and run is None:
         raise CoverError(f"{others[0]} is no id in {features}; name the run that computed it with --run")
     if others and run:
@@ -70,7 +72,7 @@ def search(
         from cover.trained import TrainedRun
 
         known |= embed_queries(TrainedRun.open(run), table, others)
-    found = nearest(table, {query: known[query] for query in map(str, queries)}, top)
+    found = nearest(table, {name: known[name] for name in names.values()}, top)
     if json:
         print(neighbours_json(found))
     for query, neighbours in [] if json else found.items():

@@ -128,13 +128,12 @@ def _resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; the same command continues from here", file=sys.stderr)
         raise
 
 
 def print_summary(manifest: Manifest, unreadable: Mapping[int, str], num_samples: int) -> None:
     """How many of `num_samples` are readable, and a table of the reasons why others are not."""
-    from rich.markup import escape
     from rich.table import Column, Table
 
     from cover.media.reasons import count_reasons
@@ -142,13 +141,13 @@ def print_summary(manifest: Manifest, unreadable: Mapping[int, str], num_samples
     terminal = console()
     num_readable = num_samples - len(unreadable)
     title = f"{manifest.name} {manifest.split}: {num_readable:,} of {num_samples:,} {manifest.kind}s are readable"
-    terminal.print(title, soft_wrap=True, highlight=False, markup=False)
+    terminal.print(title, soft_wrap=True)
     if not unreadable:
         return
     table = Table("reason", Column(f"{manifest.kind}s", justify="right"), Column("share", justify="right"), "such as")
     for count in count_reasons(unreadable):
         example = manifest[count.example].path
-        table.add_row(escape(count.reason), f"{count.count:,}", f"{count.count / num_samples:.2%}", escape(example))
+        table.add_row(count.reason, f"{count.count:,}", f"{count.count / num_samples:.2%}", example)
     terminal.print(table)
 
 
@@ -168,5 +167,5 @@ def print_leaks(manifests: list[Manifest], pool: Pool | None, out: Path | None) 
     if out:
         write_leaks(out, leaks)
         hint = f"; leave them out with: --set 'data.exclude=[\"{out}\"]'" if leaks else ", which lists none"
-        terminal.print(f"written to {out}{hint}", soft_wrap=True, markup=False)
+        terminal.print(f"written to {out}{hint}", soft_wrap=True)
     return bool(leaks)

@@ -52,6 +52,6 @@ def serve_command(
         decode_seconds=decode_seconds,
         decode_bytes=decode_mebibytes * MEBIBYTE,
     )
-    report = partial(console().print, soft_wrap=True, markup=False, highlight=False)
+    report = partial(console().print, soft_wrap=True)
     hosts = AllowedHosts(host, allowed_host or ())
     serve(run, Settings(host, port, hosts, token, queue, waiting, processes, limits), report, parse_moves(data or ()))

@@ -46,7 +46,7 @@ def study_(
     for path, study in zip(paths, read, strict=True):
         table = make_table(study, load_records(study.results))
         console().print(to_terminal(table))
-        console().print(legend(table), markup=False, highlight=False)
+        console().print(legend(table))
         if page:
             write_report(table, path.stem, page)
 
@@ -60,9 +60,9 @@ def _run(studies: list[Study], out: Path, side_by_side: int) -> None:
     before = signal.signal(signal.SIGTERM, _stop)
     try:
         run_studies(studies, out, (gpus or [""]) * side_by_side, console())
-    except KeyboardInterrupt as stop:
-        console().print("interrupted and saved; the same command goes on from here")
-        raise typer.Exit(128 + (stop.args[0] if stop.args else signal.SIGINT)) from None
+    except KeyboardInterrupt:
+        console().print("interrupted and saved; the same command continues from here")
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

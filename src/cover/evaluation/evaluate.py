@@ -52,7 +52,7 @@ def evaluate_dataset(
     batches = view_batches(samples, batch_size=batch_size, num_workers=num_workers)
     unreadable: dict[str, str] = {}
     start = time.perf_counter()
-    for batch in track(batches, f"{name} {manifest.split}, {order}", unit="batches"):
+    for batch in track(batches, f"{name} {manifest.split}, {order}", -(-len(samples) // batch_size), unit="batches"):
         unreadable |= {manifest[index].sample_id: str(error) for index, error in batch.unreadable.items()}
         if batch.indices:
             sample_ids = [row.sample_id for row in manifest.rows(batch.indices)]

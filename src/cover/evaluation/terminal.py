@@ -45,7 +45,7 @@ def results_table(results: Sequence[DatasetResult]) -> Table:
     table = _table(title, ("dataset", "split", "order", "views"), numbers)
     for result in results:
         table.add_row(
-            Text(result.dataset),
+            result.dataset,
             result.split,
             result.order,
             result.views,
@@ -70,10 +70,9 @@ def policy_table(comparison: Comparison) -> Table:
     )
     for row in comparison.policy_rows:
         results = row.by_run.values()
-        cells = [Text(row.dataset), Text(_distinct(result.split for result in results))]
-        cells += [Text(_distinct(str(result.num_samples) for result in results))]
-        cells += [Text(_distinct(chance(result.chance) for result in results))]
-        cells += [_top1(row, row.standard_run)]
+        cells: list[str | Text] = [row.dataset, _distinct(result.split for result in results)]
+        cells += [_distinct(str(result.num_samples) for result in results)]
+        cells += [_distinct(chance(result.chance) for result in results), _top1(row, row.standard_run)]
         for run in comparison.other_runs:
             cells += [_top1(row, run), Text(_points(row.delta(run)))]
         table.add_row(*cells)
@@ -90,7 +89,7 @@ def order_table(rows: Sequence[OrderRow]) -> Table:
     for row in rows:
         accuracies = {order: _percent(result.top1) for order, result in row.results.items()}
         counts = (str(row.normal.num_samples), chance(row.normal.chance))
-        table.add_row(Text(row.dataset), Text(row.run), *counts, *_by_order(row, accuracies), _points(row.delta))
+        table.add_row(row.dataset, row.run, *counts, *_by_order(row, accuracies), _points(row.delta))
     return table
 
 
@@ -104,7 +103,7 @@ def pair_table(rows: Sequence[OrderRow]) -> Table:
     for row in rows:
         accuracies = {order: _percent(result.pair_accuracy) for order, result in row.results.items()}
         counts = (str(row.normal.num_pair_samples), percent(0.5))
-        table.add_row(Text(row.dataset), Text(row.run), *counts, *_by_order(row, accuracies))
+        table.add_row(row.dataset, row.run, *counts, *_by_order(row, accuracies))
     return table
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from cover.errors import DecodeError
 from cover.evaluation.orders import FrameOrder, reorder
 from cover.media.reader import ClipReader
+from cover.media.workers import in_workers
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class ViewBatch:
 
 
 @dataclass(frozen=True)
-class SampleViews(Dataset[tuple[int, Tensor | DecodeError]]):
+class SampleViews:
     """Number -> (manifest row, uint8 frames [T,V,C,Y,X]), or (row, why there are none).
 
     rows: the manifest rows to show; all of them if None.
@@ -53,19 +55,16 @@ class SampleViews(Dataset[tuple[int, Tensor | DecodeError]]):
         return index, reorder(views_vtcyx.transpose(0, 1), self.order, seed=index)
 
 
-def view_batches(samples: SampleViews, *, batch_size: int, num_workers: int) -> DataLoader[ViewBatch]:
+def view_batches(samples: SampleViews, *, batch_size: int, num_workers: int) -> Generator[ViewBatch]:
     """Batches of `batch_size` samples in manifest order."""
-    return DataLoader(
-        samples,  # type: ignore[arg-type]
-        batch_size,
-        num_workers=num_workers,
-        collate_fn=_stack,
-        multiprocessing_context="fork" if num_workers else None,  # which shares what is kept in memory
-    )
+    numbers = range(len(samples))
+    batches = (numbers[first : first + batch_size] for first in numbers[::batch_size])
+    return in_workers(partial(_view_batch, samples), batches, num_workers=num_workers)
 
 
-def _stack(samples: list[tuple[int, Tensor | DecodeError]]) -> ViewBatch:
-    decoded = {index: frames for index, frames in samples if isinstance(frames, Tensor)}
-    unreadable = {index: error for index, error in samples if isinstance(error, DecodeError)}
+def _view_batch(samples: SampleViews, numbers: range) -> ViewBatch:
+    found = [samples[number] for number in numbers]
+    decoded = {index: frames for index, frames in found if isinstance(frames, Tensor)}
+    unreadable = {index: error for index, error in found if isinstance(error, DecodeError)}
     frames = torch.cat(list(decoded.values()), dim=1) if decoded else torch.empty(0)
     return ViewBatch(list(decoded), frames, unreadable)

@@ -20,6 +20,7 @@ from cover.inference.views import Views
 from cover.media.decode import probe_row
 from cover.media.sampling import frame_times_seconds
 from cover.models.attribution import Attribution
+from cover.text_files import printable
 
 PredictHead = Callable[[Tensor], Tensor]
 """uint8 frames [T,B,C,Y,X] -> float logits [B,classes] of one head, both on the CPU."""
@@ -80,7 +81,7 @@ class Explanation:
     def to_json(self) -> str:
         """All but the frames."""
         values = {
-            "file": str(self.file),
+            "file": printable(self.file),
             "kind": self.kind,
             "head": self.head,
             "class": self.class_name,

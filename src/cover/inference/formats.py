@@ -22,11 +22,11 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from cover.inference.files import for_suffix
 from cover.inference.predict import Prediction
+from cover.text_files import printable
 from cover.whole_files import whole_file
 
 Write = Callable[[Prediction], None]
@@ -46,12 +46,12 @@ _ROWS_A_GROUP = 65536
 
 def prediction_table(prediction: Prediction) -> Table:
     """One row a head: its classes with their probabilities in percent."""
-    table = Table(title=escape(f"{prediction.file} ({prediction.kind})"), title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=f"{printable(prediction.file)} ({prediction.kind})", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("head")
     table.add_column("classes, most probable first (%)")
     for name, ranked in prediction.heads.items():
         classes = ", ".join(f"{class_name} {100 * probability:.1f}" for class_name, probability in ranked)
-        table.add_row(escape(name), escape(classes))
+        table.add_row(name, classes)
     return table
 
 
@@ -128,7 +128,7 @@ _FORMATS: dict[str, Callable[[Path], AbstractContextManager[Write]]] = {
 
 def _as_object(prediction: Prediction) -> dict[str, Any]:
     return {
-        "file": str(prediction.file),
+        "file": printable(prediction.file),
         "kind": prediction.kind,
         "heads": {
             name: [{"class": class_name, "probability": probability} for class_name, probability in ranked]
@@ -140,7 +140,7 @@ def _as_object(prediction: Prediction) -> dict[str, Any]:
 def _as_rows(prediction: Prediction) -> list[dict[str, Any]]:
     return [
         {
-            "file": str(prediction.file),
+            "file": printable(prediction.file),
             "kind": prediction.kind,
             "head": head,
             "rank": rank,

@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from cover.inference.explain import Explanation
+from cover.text_files import printable
 
 COLUMNS = 8
 """Frames in a row of the strip."""
@@ -84,7 +85,7 @@ def panels_figure(explanation: Explanation, index: int) -> Figure:
 def headline(explanation: Explanation) -> str:
     """The class and its probability, and what changes when time is taken away."""
     lines = [f"{explanation.class_name} {100 * explanation.probability:.1f} %  ·  head {explanation.head}"]
-    lines[0] += f"  ·  {explanation.file.name}"
+    lines[0] += f"  ·  {printable(explanation.file.name)}"
     if explanation.predicted != explanation.class_name:
         lines[0] += f"  ·  most probable: {explanation.predicted}"
     if explanation.backwards and explanation.frozen:

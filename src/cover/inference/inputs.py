@@ -63,8 +63,9 @@ class Inputs:
 
     def _listed(self, name: str) -> Iterator[Path]:
         try:
-            lines = sys.stdin if name == STDIN else read_text(Path(name[1:])).split("\n")
-            for line in lines:
+            # The names of files need not be UTF-8.
+            listed = sys.stdin if name == STDIN else read_text(Path(name[1:]), errors="surrogateescape").split("\n")
+            for line in listed:
                 if path := line.rstrip("\r\n"):
                     yield from self._files(Path(path))
         except (OSError, ValueError) as error:

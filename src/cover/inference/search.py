@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from cover.errors import CoverError
@@ -59,12 +58,12 @@ def nearest(
 
 def neighbours_table(query: str, neighbours: Sequence[Neighbour]) -> Table:
     """One row a neighbour."""
-    table = Table(title=escape(query), title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=query, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("similarity", justify="right")
     table.add_column("clip", overflow="fold")
     table.add_column("class")
     for neighbour in neighbours:
-        table.add_row(f"{neighbour.similarity:.3f}", escape(neighbour.id), escape(neighbour.class_name or ""))
+        table.add_row(f"{neighbour.similarity:.3f}", neighbour.id, neighbour.class_name or "")
     return table
 
 

@@ -18,24 +18,24 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Column, Table
 
 from cover.inference.files import for_suffix
 from cover.inference.segments import Segment
 from cover.inference.timeline import Timeline
+from cover.text_files import printable
 from cover.whole_files import whole_file
 
 
 def timeline_table(timeline: Timeline) -> Table:
     """A row a segment."""
-    title = f"{timeline.file} ({clock(timeline.duration_seconds)})"
+    title = f"{printable(timeline.file)} ({clock(timeline.duration_seconds)})"
     start, end, score = (Column(name, justify="right") for name in ("from", "to", "probability (%)"))
-    table = Table("head", start, end, "class", score, title=escape(title), title_justify="left", box=SIMPLE_HEAD)
+    table = Table("head", start, end, "class", score, title=title, title_justify="left", box=SIMPLE_HEAD)
     for head in timeline.heads:
         for segment in (segment for segment in timeline.segments if segment.head == head):
             times = clock(segment.start_seconds), clock(segment.end_seconds)
-            table.add_row(escape(head), *times, escape(segment.label), f"{100 * segment.score:.1f}")
+            table.add_row(head, *times, segment.label, f"{100 * segment.score:.1f}")
         table.add_section()
     return table
 
@@ -58,7 +58,7 @@ def timeline_json(timeline: Timeline) -> str:
     """Times and scores are rounded to thousandths."""
     return json.dumps(
         {
-            "file": str(timeline.file),
+            "file": printable(timeline.file),
             "duration_seconds": round(timeline.duration_seconds, 3),
             "window_seconds": timeline.window_seconds,
             "stride_seconds": timeline.stride_seconds,

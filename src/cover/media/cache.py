@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -23,7 +22,8 @@ from typing import BinaryIO
 import numpy as np
 
 from cover.catalog.manifest import Manifest
-from cover.errors import CoverError, DecodeError
+from cover.errors import DecodeError
+from cover.media.parcels import memory_file
 from cover.media.storing import Frames, StoredClips, decode_into
 from cover.whole_files import fill_once
 
@@ -62,20 +62,15 @@ class FrameCache:
         decode = partial(decode_into, manifest=manifest, num_frames=num_frames, max_short_side_px=max_short_side_px)
         if folder is None:
             with ExitStack() as stack:
-                files = [stack.enter_context(_memory_file()) for _ in range(num_files)]
+                files = [stack.enter_context(memory_file()) for _ in range(num_files)]
                 return cls(files, decode(files))
         place = folder / f"{manifest.digest[:16]}-{num_frames}x{max_short_side_px}"
-        try:
-            fill_once(
-                place,
-                lambda unfinished: _decode_into_folder(unfinished, num_files, decode),
-                waiting_for=f"a process that decodes {manifest.name} into {place}",
-            )
-        except OSError as error:
-            raise CoverError(
-                f"cache_folder {folder} cannot be written ({error.strerror or error}); "
-                "name another place, or leave it out to keep frames in memory"
-            ) from error
+        fill_once(
+            place,
+            lambda unfinished: _decode_into_folder(unfinished, num_files, decode),
+            waiting_for=f"a process that decodes {manifest.name} into {place}",
+            remedy="name another data.cache_folder, or leave it out to keep frames in memory",
+        )
         return cls.open(place)
 
     @classmethod
@@ -109,11 +104,6 @@ def _decode_into_folder(folder: Path, num_files: int, decode: Callable[[Sequence
         decode(files).write(folder)
         for file in files:
             os.fsync(file.fileno())  # or a machine that goes down could leave files of zeros
-
-
-def _memory_file() -> BinaryIO:
-    """A file that needs neither a disk nor /dev/shm, which is small in containers; a temporary one but on Linux."""
-    return open(os.memfd_create("frames"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
 
 
 def _mapped(file: BinaryIO) -> mmap.mmap | bytes:

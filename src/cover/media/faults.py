@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cover.errors import DecodeError
+from cover.errors import CoverError, DecodeError, system_reason
 from cover.media.source import Source
 
 MAX_FRAME_PX = 2**26
@@ -25,7 +26,10 @@ class UnknownFormat(DecodeError):
 
 @contextmanager
 def decoding(source: Source | Path) -> Iterator[None]:
-    """Turn whatever goes wrong in the block into a DecodeError that names `source`; at once if it does not exist."""
+    """Turn whatever goes wrong in the block into a DecodeError that names `source`; at once if it does not exist.
+
+    Raises CoverError where it is not the file's fault: this process has too many files open.
+    """
     path = source if isinstance(source, Path) else source.path
     try:
         path.stat()
@@ -35,6 +39,8 @@ def decoding(source: Source | Path) -> Iterator[None]:
         raise DecodeError(f"{path} is {what}; fix the path, or restore the file", "no such file") from error
     # Parsers of damaged media raise nearly anything: struct.error, SyntaxError, KeyError, FFmpeg's own.
     except Exception as error:
+        if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+            raise CoverError(f"{source} cannot be opened ({system_reason(error)})") from error
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = " ".join(text.split()).partition(" <")[0]  # Pillow shows its file object
         kind = type(error) if isinstance(error, DecodeError) else DecodeError

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,18 +18,17 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from rich.console import Console
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import get_worker_info
 
 from cover.catalog.manifest import Manifest
 from cover.errors import DecodeError
 from cover.media.augment import scale_down
 from cover.media.decode import decode_clip
-from cover.media.workers import end_workers, workers_watched
-from cover.progress import progress_bar
+from cover.media.workers import in_workers, workers_watched
+from cover.progress import Terminal, progress_bar
 
 Frames = npt.NDArray[np.uint8]
+_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,11 @@ def decode_into(
     places = np.zeros((len(manifest), 5), np.int64)
     errors: dict[int, tuple[str, str]] = {}
     decoder = _StoringDecoder(files, manifest, num_frames, max_short_side_px)
-    with workers_watched(f"or switch off cache_frames, for which {manifest.name} was decoded"):
-        for index, outcome in enumerate(chain.from_iterable(_batches(decoder, len(files) if len(files) > 1 else 0))):
+    samples = range(len(manifest))
+    keys = (samples[first : first + _BATCH_SIZE] for first in samples[::_BATCH_SIZE])
+    batches = in_workers(decoder, keys, num_workers=len(files) if len(files) > 1 else 0, ahead=4)
+    with closing(batches), workers_watched(f"or switch off cache_frames, for which {manifest.name} was decoded"):
+        for index, outcome in enumerate(chain.from_iterable(_timed(batches, manifest.name, len(manifest)))):
             if isinstance(outcome, OSError):
                 raise outcome
             if isinstance(outcome, DecodeError):
@@ -79,8 +82,8 @@ _Place = tuple[int, int, int, int, int]
 _Outcome = _Place | DecodeError | OSError
 
 
-class _StoringDecoder(Dataset[_Outcome]):
-    """Decodes samples into the file of the process it runs in; a map-style dataset of torch's DataLoader."""
+class _StoringDecoder:
+    """Decodes samples into the file of the process it runs in."""
 
     def __init__(self, files: Sequence[BinaryIO], manifest: Manifest, num_frames: int, max_short_side_px: int) -> None:
         self._files = files
@@ -88,10 +91,10 @@ class _StoringDecoder(Dataset[_Outcome]):
         self._num_frames = num_frames
         self._max_short_side_px = max_short_side_px
 
-    def __len__(self) -> int:
-        return len(self.manifest)
+    def __call__(self, samples: Iterable[int]) -> list[_Outcome]:
+        return [self._outcome(index) for index in samples]
 
-    def __getitem__(self, index: int) -> _Outcome:
+    def _outcome(self, index: int) -> _Outcome:
         try:
             row, side = self.manifest[index], self._max_short_side_px
             frames = decode_clip(row, self.manifest.kind, self._num_frames, short_side_px=side)
@@ -100,7 +103,7 @@ class _StoringDecoder(Dataset[_Outcome]):
         try:
             return self._store(scale_down(frames, self._max_short_side_px))
         except OSError as error:
-            return error  # not raised: torch would bring the main process a text with a traceback in its place
+            return error  # of that file, and not of the process
 
     def _store(self, frames: Frames) -> _Place:
         worker = get_worker_info()
@@ -110,24 +113,6 @@ class _StoringDecoder(Dataset[_Outcome]):
         file.write(np.ascontiguousarray(frames).data)
         file.flush()
         return number, offset, *frames.shape[:3]
-
-
-def _batches(decoder: _StoringDecoder, num_workers: int) -> Iterator[list[_Outcome]]:
-    """What `decoder` makes of every sample, in order."""
-    loader = DataLoader(
-        decoder,
-        batch_size=16,
-        collate_fn=_unchanged,
-        num_workers=num_workers,
-        prefetch_factor=4 if num_workers else None,
-        multiprocessing_context="fork" if num_workers else None,  # which hands the open files on
-        generator=torch.Generator(),  # or the loader would draw from, and so change, the global random state
-    )
-    batches = iter(loader)
-    try:
-        yield from _timed(batches, decoder.manifest.name, len(decoder))
-    finally:
-        end_workers(batches)
 
 
 def _timed(batches: Iterator[list[_Outcome]], name: str, num_clips: int) -> Iterator[list[_Outcome]]:
@@ -140,8 +125,4 @@ def _timed(batches: Iterator[list[_Outcome]], name: str, num_clips: int) -> Iter
             yield batch
     seconds = time.monotonic() - started
     report = f"decoded {num_clips:,} clips of {name} in {seconds:,.0f} s ({num_clips / seconds:,.0f} clips/s)"
-    Console(stderr=True).print(report, soft_wrap=True, highlight=False, markup=False)
-
-
-def _unchanged(batch: list[_Outcome]) -> list[_Outcome]:
-    return batch
+    Terminal(stderr=True).print(report, soft_wrap=True)

@@ -1,25 +1,133 @@
-"""Processes of a DataLoader that the system kills, or that a decoder takes down with it: told in one line."""
+"""Processes that decode beside the model; whatever keeps them from it is one line.
+
+    keys ──▶ worker 0 ── work(key) ── Parcel ──▶ batch
+         ──▶ worker 1 ── …
+
+torch's DataLoader starts the processes and keeps the batches in order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from multiprocessing.util import Finalize
+from typing import Any, TypeVar
 
-from cover.errors import CoverError
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data._utils import signal_handling
+
+from cover.errors import CoverError, system_reason
+from cover.media.parcels import Parcel
+
+Key = TypeVar("Key")
+Batch = TypeVar("Batch")
+
+_END = object()
+_FILES_OF_WORKER, _FILES_OF_LOADER = 6, 8
+_LOCKS_OF_WORKER, _LOCKS_OF_LOADER = 4, 8
+"""What is opened and made for each worker, and for all of them together, or slightly more."""
+
+
+class WorkerError(CoverError):
+    """A process that decodes could not be started, or not do its work."""
+
+
+def in_workers(
+    work: Callable[[Key], Batch], keys: Iterable[Key], *, num_workers: int, ahead: int = 2, pin_memory: bool = False
+) -> Generator[Batch]:
+    """Yield work(key) of every key, in order, from forked processes; they end when the generator is closed.
+
+    Args:
+        num_workers: How many processes; 0 works in this one.
+        ahead: Batches that each process may have ready.
+        pin_memory: Call each batch's own `pin_memory`, in a thread.
+
+    Raises:
+        WorkerError: The system lets a process not start or not work.
+        CoverError: What `work` raises. Other errors of `work` come with the process's traceback.
+    """
+    if not num_workers:
+        for key in keys:
+            batch: Any = work(key)
+            yield batch.pin_memory() if pin_memory else batch
+        return
+    with ExitStack() as stack:
+        with _failures("processes that decode clips cannot be started"):
+            _check_room(num_workers)
+            pairs = [socket.socketpair() for _ in range(num_workers)]
+            for side in chain.from_iterable(pairs):
+                stack.enter_context(side)
+            with signals_held_back():
+                batches = iter(_loader(_Work(work, pairs), keys, num_workers, ahead, pin_memory))
+        # Python waits for processes at its end, where an error may keep this generator from being closed before.
+        stack.callback(Finalize(None, _end_workers, [batches], exitpriority=100))
+        while True:
+            with _failures("a process that decodes clips failed"):
+                answer: Any = next(batches, _END)
+                if isinstance(answer, Parcel):
+                    answer = answer.open()
+            if answer is _END:
+                return
+            if isinstance(answer, CoverError):
+                raise answer
+            yield answer
+
+
+def _loader(work: _Work, keys: Iterable[Any], num_workers: int, ahead: int, pin_memory: bool) -> DataLoader[Any]:
+    return DataLoader(
+        work,
+        sampler=keys,
+        batch_size=None,  # a key is a whole batch already
+        collate_fn=_unchanged,
+        num_workers=num_workers,
+        prefetch_factor=ahead,
+        multiprocessing_context="fork",  # which shares what is kept in memory, and open files
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # or the loader would draw from, and so change, the global random state
+    )
+
+
+def _check_room(num_workers: int) -> None:
+    """Raise OSError or WorkerError where the system has too little left of what a loader takes.
+
+    torch leaves a half-made one behind, with processes that nobody ends.
+    """
+    context = multiprocessing.get_context("fork")
+    try:
+        locks = [context.Lock() for _ in range(_LOCKS_OF_WORKER * num_workers + _LOCKS_OF_LOADER)]
+    except OSError as error:
+        raise WorkerError(
+            f"processes that decode clips need some KB in /dev/shm ({os.strerror(error.errno or 0)}); make room there, "
+            "give a container more with `docker run --shm-size=1g`, or set data.num_workers = 0"
+        ) from error
+    with ExitStack() as files:
+        for _ in range(_FILES_OF_WORKER * num_workers + _FILES_OF_LOADER):
+            files.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+    del locks
 
 
 @contextmanager
 def workers_watched(remedy: str) -> Iterator[None]:
-    """Raise CoverError, with the remedy, where a process of a DataLoader in the block is killed or crashes.
+    """Raise CoverError, with the remedy, where a process of `in_workers` fails, is killed, or crashes in the block.
 
-    torch raises that wherever the main process is at the moment, so all that goes on beside the loader belongs inside.
+    torch raises that wherever the main process is at the moment, so everything that runs beside the workers belongs
+    inside.
     """
     try:
         yield
+    except WorkerError as error:
+        raise CoverError(f"{error}; {remedy}") from error
+    except BrokenPipeError:  # of what is printed
+        raise
     except (RuntimeError, ConnectionError, EOFError) as error:  # the last two: amid what a worker was sending
         text, _, signal = str(error).partition(" is killed by signal: ")
-        if isinstance(error, RuntimeError) and not text.startswith("DataLoader worker (pid"):
+        if isinstance(error, RuntimeError) and not text.startswith(("DataLoader worker (pid", "Pin memory thread")):
             raise
         signal = signal.split(". ")[0].strip(" .")
         if signal in ("", "Killed", "Terminated"):
@@ -29,11 +137,57 @@ def workers_watched(remedy: str) -> Iterator[None]:
         raise CoverError(f"a process that decodes clips was killed{cause}; {remedy}") from error
 
 
-def end_workers(batches: Any) -> None:
-    """A loader ends its workers when nobody refers to it any more, but an error that came out of it does; and what
-    it does about a worker that will not end is SIGTERM."""
-    workers = getattr(batches, "_workers", [])
-    if workers:
-        batches._shutdown_workers()
-    for worker in workers:
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Processes that are started in the block never get SIGINT and SIGTERM: their parent ends them.
+
+    Terminals and schedulers send these to every process, and the parent needs its workers to finish a step and save.
+    """
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+class _Work(Dataset[Any]):
+    """The life of a worker, as a map-style dataset: a key in, a parcel out, or the error that there is instead."""
+
+    def __init__(self, work: Callable[[Any], Any], channels: list[tuple[socket.socket, socket.socket]]) -> None:
+        self._work, self._channels = work, channels
+
+    def __getitem__(self, key: Any) -> Parcel | CoverError:
+        worker = get_worker_info()
+        assert worker is not None
+        try:
+            return Parcel(self._work(key), *self._channels[worker.id])
+        except CoverError as error:
+            return error  # not raised: torch would bring the main process a text with a traceback in its place
+        except (OSError, MemoryError) as error:
+            return WorkerError(f"a process that decodes clips failed ({system_reason(error)})")
+
+
+@contextmanager
+def _failures(what: str) -> Iterator[None]:
+    """Raise WorkerError where the system refuses something to the DataLoader."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = system_reason(error).rpartition("Error: ")[2]  # of what a thread raises, torch tells the traceback
+        raise WorkerError(f"{what} ({reason})") from error
+
+
+def _end_workers(batches: Any) -> None:
+    """End a loader's processes; torch only sends SIGTERM to one that takes its time, and nothing at Python's end."""
+    batches._shutdown_workers()
+    if batches._worker_pids_set:
+        signal_handling._remove_worker_pids(id(batches))  # type: ignore[attr-defined]  # or torch would report those that are killed here
+        batches._worker_pids_set = False
+    for worker in batches._workers:
         worker.kill()
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

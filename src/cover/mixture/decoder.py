@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
 
 from cover.clip import UNREADABLE, ClipBatch, MixedBatch
 from cover.errors import DecodeError
 from cover.media.mixing import Mixing
+from cover.media.parcels import empty_frames
 from cover.media.reader import ClipReader
 from cover.mixture.permutation import hash_63bit
 from cover.mixture.schedule import Sample, Schedule, clip_seed, slice_samples
@@ -34,16 +34,20 @@ class Decoded(NamedTuple):
     batch: MixedBatch
     faults: list[Fault]
 
+    def pin_memory(self) -> Decoded:
+        """The same in page-locked memory."""
+        return self._replace(batch=self.batch.pin_memory())
+
 
 @dataclass(frozen=True)
-class MicroBatchDecoder(Dataset[Decoded]):
-    """Decodes micro-batches; a map-style dataset of torch's DataLoader whose keys are MicroBatches."""
+class MicroBatchDecoder:
+    """Decodes micro-batches."""
 
     readers: Mapping[str, ClipReader]
     mixings: Mapping[str, Mixing]
     schedule: Schedule
 
-    def __getitem__(self, micro_batch: MicroBatch) -> Decoded:
+    def __call__(self, micro_batch: MicroBatch) -> Decoded:
         step = self.schedule.unshuffled(micro_batch.step)  # to shuffle what others decode would take time
         num_frames = {name: reader.num_frames for name, reader in self.readers.items()}
         by_dataset: dict[str, list[Sample]] = {}
@@ -62,9 +66,7 @@ class MicroBatchDecoder(Dataset[Decoded]):
         sample_ids = tuple(f"{dataset}/{row.sample_id}" for row in rows)
         seeds = [clip_seed(self.schedule.seed, sample) for sample in samples]
         labels = torch.tensor([row.label for row in rows])
-        frames = torch.empty(reader.num_frames, len(samples), 3, reader.crop_px, reader.crop_px, dtype=torch.uint8)
-        if get_worker_info():
-            frames.share_memory_()  # while it is empty: afterwards, the loader would copy it there
+        frames = empty_frames(reader.num_frames, len(samples), 3, reader.crop_px, reader.crop_px)
         for place, (sample, seed) in enumerate(zip(samples, seeds, strict=True)):
             try:
                 frames[:, place] = reader.train_clip(sample.index, seed)

@@ -7,19 +7,17 @@ step ── slices ── rank 0 ── micro-batch 0 ── worker: schedule(st
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from cover.clip import ClipBatch, MixedBatch
 from cover.errors import RecipeError
-from cover.media.workers import end_workers
+from cover.media.workers import in_workers
 from cover.mixture.dataset import Dataset
 from cover.mixture.decoder import MicroBatch, MicroBatchDecoder
 from cover.mixture.schedule import Schedule, slice_samples
@@ -105,25 +103,12 @@ class Mixture(Iterable[MixedBatch]):
 
     def _batches(self, decoder: MicroBatchDecoder) -> Generator[MixedBatch]:
         start = self.step
-        loader = DataLoader(
-            decoder,
-            sampler=self._micro_batches(range(start, start + self.num_steps)),
-            batch_size=None,  # a key is a whole micro-batch already
-            collate_fn=_unchanged,
-            num_workers=self.num_workers,
-            multiprocessing_context="fork" if self.num_workers else None,  # which shares what is cached
-            pin_memory=self.pin_memory,
-            worker_init_fn=_leave_stopping_to_the_parent,
-            generator=torch.Generator(),  # or the loader would draw from, and so change, the global random state
-        )
-        batches = iter(loader)
-        try:
-            for number, (batch, faults) in enumerate(batches, start=1):
+        keys = self._micro_batches(range(start, start + self.num_steps))
+        with closing(in_workers(decoder, keys, num_workers=self.num_workers, pin_memory=self.pin_memory)) as decoded:
+            for number, (batch, faults) in enumerate(decoded, start=1):
                 self.unreadable.add(faults)
                 self.step = start + number // self.num_micro_batches
                 yield batch
-        finally:
-            end_workers(batches)
 
     @property
     def shares(self) -> dict[str, float]:
@@ -198,12 +183,3 @@ def _rates(datasets: dict[str, Dataset]) -> dict[str, float] | None:
     if rates and len(rates) < len(datasets):
         raise RecipeError(f"{next(iter(rates))!r} has a rate and others have none; give a rate to all or to none")
     return rates or None
-
-
-def _unchanged(decoded: Any) -> Any:
-    return decoded
-
-
-def _leave_stopping_to_the_parent(_worker: int) -> None:
-    """Schedulers send SIGTERM to every process; the parent needs its workers to finish the step and save."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -9,7 +9,6 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from cover.errors import DecodeError
@@ -85,7 +84,7 @@ class UnreadableTally:
             table.add_column(heading, justify=justify)  # type: ignore[arg-type]
         for dataset, reasons in self.reasons.items():
             for count in count_reasons(reasons):
-                table.add_row(dataset, f"{count.count:,}", escape(count.reason), escape(count.example))
+                table.add_row(dataset, f"{count.count:,}", count.reason, count.example)
         return table
 
     def _check(self) -> None:

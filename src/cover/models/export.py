@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from cover.models.names import transformers_name
 from cover.models.settings import PREPROCESSOR_FILE
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import CONFIG_FILE, WEIGHTS_FILE, save_model
+from cover.whole_files import whole_folder
 
 BILINEAR = 2
 """Pillow's number of the filter with which clips are resized in media/augment.py."""
@@ -101,17 +101,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to write into, which takes its name when all is written. Raises CoverError where files are already."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise CoverError(f"{folder} exists already; name a new folder")
-    aside = folder.resolve().with_name(f".{folder.resolve().name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        aside.mkdir(parents=True)
-    except OSError as error:
-        raise CoverError(f"{folder} cannot be written ({error.strerror}); name another place") from error
-    try:
+    with whole_folder(folder) as aside:
         yield aside
-        aside.replace(folder.resolve())
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ def export_torch(fitted: TimeSformer, folder: Path) -> None:
     with new_folder(folder) as aside, _silent():
         write_json(aside / DESCRIPTION_FILE, describe_graph(fitted.config))
         description = {DESCRIPTION_FILE: (aside / DESCRIPTION_FILE).read_text()}
-        torch.export.save(trace(fitted), aside / TORCH_FILE, extra_files=description)
+        program = BytesIO()  # given a path, torch ends the whole process where the disk is full
+        torch.export.save(trace(fitted), program, extra_files=description)
+        (aside / TORCH_FILE).write_bytes(program.getbuffer())
         check_graph(fitted, torch.export.load(aside / TORCH_FILE).module())
 
 

@@ -25,6 +25,9 @@ from typing import Any
 
 from cover.errors import CoverError
 from cover.media.info import MediaInfo
+from cover.whole_files import add_line, writing
+
+_REMEDY = "findings are kept there"
 
 
 @dataclass(frozen=True, order=True)
@@ -101,12 +104,10 @@ class Journal:
         self.is_complete = "complete" in line
 
     def __enter__(self) -> Journal:
-        try:
+        with writing(self.path, _REMEDY):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a", buffering=1, encoding="utf-8")
-        except OSError as error:
-            raise CoverError(f"{self.path} cannot be written ({error.strerror}); findings are kept there") from error
-        self._file.write("\n")  # ends a line that was cut short
+            self._file = self.path.open("ab", buffering=0)
+            add_line(self._file, "")  # ends a line that was cut short
         if not self._is_begun:
             self._write(self._about)
         return self
@@ -124,7 +125,8 @@ class Journal:
         self._write({"complete": True})
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(line) + "\n")
+        with writing(self.path, _REMEDY):
+            add_line(self._file, json.dumps(line))
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:

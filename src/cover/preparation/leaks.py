@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.markup import escape
 from rich.table import Column, Table
 
 from cover.catalog.exclusion import write_exclusions
@@ -99,7 +98,7 @@ def leaks_table(leaks: Sequence[Leaks]) -> Table:
             f"{some.evaluation.name} {some.evaluation.split}",
             some.reason,
             f"{len(some.rows):,}",
-            escape(f"{sample_id} = {match.partition('/')[2]}"),
+            f"{sample_id} = {match.partition('/')[2]}",
         )
     return table
 

@@ -10,10 +10,8 @@ that cannot be packed stay in the manifest as unreadable.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +29,7 @@ from cover.preparation.journal import Finding, Journals
 from cover.preparation.packed_names import PackedNames
 from cover.preparation.packed_video import shorten, write_short_clip
 from cover.preparation.survey import Survey
+from cover.whole_files import whole_file
 
 _JPEG_QUALITY = 95
 
@@ -95,7 +94,7 @@ def _pack_row(manifest: Manifest, packed: Path, names: PackedNames, format: Pack
         return Finding(False, row.reason)
     copy = _copy_of(row, names, packed)
     try:
-        with _in_place_of(copy.file) as unfinished:
+        with whole_file(copy.file, "then the same command continues") as unfinished:
             if manifest.kind == "image":
                 _write_image(unfinished, row, format.short_side_px)
             else:
@@ -103,8 +102,6 @@ def _pack_row(manifest: Manifest, packed: Path, names: PackedNames, format: Pack
             info = probe_row(replace(copy, path=str(unfinished)), manifest.kind)
     except DecodeError as error:
         return Finding(False, error.reason)
-    except OSError as error:
-        raise CoverError(f"{copy.file} cannot be written ({error.strerror}); then the same command goes on") from error
     except av.FFmpegError as error:
         return Finding(False, f"it cannot be encoded ({error.strerror})")
     return replace(Finding.of(info), num_bytes=(_num_bytes(row), _num_bytes(copy)))
@@ -134,20 +131,6 @@ def _write_image(path: Path, row: ManifestRow, short_side_px: int) -> None:
     image.resize(scaled_size(*image.size, short_side_px), Image.Resampling.BICUBIC).save(
         path, "jpeg", quality=_JPEG_QUALITY
     )
-
-
-@contextmanager
-def _in_place_of(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Named after the process: that of a run that was killed may still be at the same file when the next one begins.
-    # A digest instead of the name, to which nothing can be added if it is as long as the file system allows.
-    digest = hashlib.sha256(path.name.encode()).hexdigest()[:32]
-    unfinished = path.with_name(f".{digest}.{os.getpid()}")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _num_bytes(row: ManifestRow) -> int:

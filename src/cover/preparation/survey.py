@@ -10,12 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from rich.console import Console
-
 from cover.catalog.manifest import Manifest
 from cover.preparation.journal import Finding, Journal, Journals, Shard
 from cover.preparation.workers import Lost, available_cpus, run_in_processes
-from cover.progress import progress_bar
+from cover.progress import Terminal, progress_bar
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Pool:
         if rows:
             seconds = time.monotonic() - started
             report = f"{title}: {len(rows):,} files in {seconds:,.0f} s ({len(rows) / seconds:,.1f} files/s)"
-            Console(stderr=True).print(report, soft_wrap=True, highlight=False, markup=False)
+            Terminal(stderr=True).print(report, soft_wrap=True)
 
 
 @dataclass(frozen=True)

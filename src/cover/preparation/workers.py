@@ -17,7 +17,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import resource_tracker
@@ -26,6 +26,7 @@ from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-def
 from typing import Any, Generic, TypeVar
 
 from cover.errors import CoverError
+from cover.media.workers import signals_held_back
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -87,7 +88,8 @@ class Worker(Generic[Item, Result]):
         self.connection, theirs = context.Pipe()
         arguments = (self._function, theirs, self._timeout_seconds)
         self._process = context.Process(target=_work, args=arguments, daemon=True)
-        with _interrupts_held_back():
+        resource_tracker.ensure_running()  # or the first process would start it, which lets signals through
+        with signals_held_back():
             self._process.start()
         theirs.close()  # so that reading from ours ends when the worker does
         self._has_begun = False
@@ -142,17 +144,6 @@ def _reason(exit_code: int, timeout_seconds: float) -> str:
     if exit_code < 0:
         return f"killed by signal {-exit_code} ({signal.Signals(-exit_code).name})"
     return f"its process ended with exit code {exit_code}"
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Processes started in the block never get Ctrl-C, which reaches all of a terminal's: their parent ends them."""
-    resource_tracker.ensure_running()  # or the first process would start it, which lets interrupts through
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 def _work(function: Callable[[Any], Any], connection: Connection, timeout_seconds: float) -> None:

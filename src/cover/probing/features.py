@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from cover.evaluation.views import SampleViews, view_batches
 from cover.mixture.unreadable import Fault, UnreadableTally
 from cover.models.timesformer import TimeSformer
 from cover.progress import progress_bar
+from cover.whole_files import whole_file, write_whole
 
 Embed = Callable[[Tensor], Tensor]
 """uint8 frames [T,B,C,Y,X] -> float32 features [B,D], both on the CPU."""
@@ -79,8 +79,7 @@ class FeatureStore:
         folder, manifest = self._folder(name, samples), samples.reader.manifest
         parts = [_missing(folder, rows) for rows in _parts(len(manifest))[self.rank :: self.world_size]]
         if any(parts):
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "depends_on.json").write_text(json.dumps(self._depends_on(samples), indent=2) + "\n")
+            write_whole(folder / "depends_on.json", json.dumps(self._depends_on(samples), indent=2) + "\n")
         tally = UnreadableTally(self.max_unreadable_share, {name: len(manifest)})
         with progress_bar("clips", visible=self.rank == 0, transient=True) as progress:
             bar = progress.add_task(f"features of {name} {manifest.split}", total=sum(map(len, parts)))
@@ -88,10 +87,9 @@ class FeatureStore:
                 if stopping():
                     return
                 tensors = self._compute(samples, rows, name, tally, lambda done: progress.advance(bar, done), stopping)
-                file = _file(folder, range(rows.start, rows.start + len(tensors["readable"])))
-                unfinished = file.with_name(f".{file.name}.{os.getpid()}")  # of another run at the same time, too
-                save_file(tensors, unfinished)
-                unfinished.replace(file)
+                done = range(rows.start, rows.start + len(tensors["readable"]))
+                with whole_file(_file(folder, done)) as unfinished:
+                    save_file(tensors, unfinished)
 
     def read(self, name: str, samples: SampleViews) -> Features:
         """The features of a dataset, all parts of which have been computed. Raises CheckpointError for damage."""

@@ -54,7 +54,6 @@ def _planned(studies: Sequence[Study], out: Path) -> Iterator[list[Planner]]:
     """
     for study in studies:
         check_files(study)
-    out.mkdir(parents=True, exist_ok=True)
     with locked(out / "study.lock", f"another cover study that works in {out}"):
         records = {path: load_records(path) for path in {study.results for study in studies}}
         planners = [Planner(study, records[study.results], out) for study in studies]
@@ -76,7 +75,7 @@ def _run(planners: Sequence[Planner], devices: Sequence[str], console: Console) 
         bar = progress.add_task("studies", total=num_runs(studies), completed=len(known))
 
         def report(record: Record) -> None:
-            console.print(describe(record), soft_wrap=True, highlight=False)
+            console.print(describe(record), soft_wrap=True)
             known.add(record.key)
             progress.update(bar, completed=len(known))
 

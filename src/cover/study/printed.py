@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 
 from rich import box
 from rich import table as rich_table
-from rich.markup import escape
 
 from cover.evaluation.formats import duration, percent, points
 from cover.study.arm import Settings
@@ -33,7 +32,7 @@ def to_markdown(table: Table) -> str:
 def to_terminal(table: Table) -> rich_table.Table:
     """The same for a terminal, with the study's title, without the legend."""
     shown = rich_table.Table(
-        title=escape(table.title),
+        title=table.title,
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -41,9 +40,9 @@ def to_terminal(table: Table) -> rich_table.Table:
     first, *numbers = headings(table)
     shown.add_column(first, overflow="fold")
     for heading in numbers:
-        shown.add_column(escape(heading), justify="right")
+        shown.add_column(heading, justify="right")
     for line in lines(table):
-        shown.add_row(*map(escape, line))
+        shown.add_row(*line)
     return shown
 
 

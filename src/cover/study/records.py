@@ -15,6 +15,7 @@ from typing import Any
 
 from cover.errors import CoverError
 from cover.sections import overlaid
+from cover.whole_files import append_line
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,4 @@ def load_records(path: Path) -> dict[str, Record]:
 
 def append_record(path: Path, values: dict[str, Any]) -> None:
     """Add one line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(values) + "\n")
+    append_line(path, json.dumps(values))

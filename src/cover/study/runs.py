@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from cover.errors import TrainingError
 from cover.study.planning import PlannedRun, Planner
 from cover.study.records import Record, append_record, load_records
 from cover.study.slots import Slots
-from cover.study.worker import Tests, is_trained, work
+from cover.study.worker import Tests, last_checkpoint, work
 
 
 class Runs:
@@ -59,16 +60,16 @@ class Runs:
         return None if record and not lacking else lacking
 
     def _fetch_init(self, run: PlannedRun, planner: Planner, priority: int) -> None:
-        """See to it that the weights that a run starts from are there: records are kept longer than weights."""
+        """Make sure that the weights that a run starts from are there: records are kept longer than weights."""
         init = planner.init_run(run.arm, run.seed)
-        if init is None or is_trained(planner.run_folder(init.key)):
+        if init is None or (weights := last_checkpoint(init, planner.run_folder(init.key))).exists():
             return
         self._fetch_init(init, planner, priority)
         with self._submitting:
             job = self._job(init, {}, planner, priority)
         job.result()
-        if not is_trained(planner.run_folder(init.key)):
-            raise TrainingError(f"arm {init.arm} failed, from whose weights {run.arm} starts; mend its settings")
+        if not weights.exists():
+            raise TrainingError(f"arm {init.arm} failed, from whose weights {run.arm} starts; change its settings")
 
     def _job(self, run: PlannedRun, tests: Tests, planner: Planner, priority: int) -> Future[None]:
         """A job of the run: one that others have asked for, while that lasts, or else a new one. Needs the lock."""
@@ -76,10 +77,20 @@ class Runs:
         if job is None or job.done():
             folder = planner.run_folder(run.key)
             recorded = run.key in self.records
-            job = self._jobs[run.key] = self._slots.submit(priority, self._record, work, run, folder, tests, recorded)
+            arguments = (_from_last_weights(run, planner), folder, tests, recorded)
+            job = self._jobs[run.key] = self._slots.submit(priority, self._record, work, *arguments)
         return job
 
     def _record(self, values: dict[str, Any]) -> None:
         append_record(self.results, values)
         self.records.update(load_records(self.results))
         self._report(self.records[values["key"]])
+
+
+def _from_last_weights(run: PlannedRun, planner: Planner) -> PlannedRun:
+    """The run with the last weights of the one that it starts from named; of a run, the best ones would be taken."""
+    init = planner.init_run(run.arm, run.seed)
+    if init is None:
+        return run
+    weights = last_checkpoint(init, planner.run_folder(init.key))
+    return replace(run, recipe=run.recipe.model_copy(update={"init": str(weights)}))

@@ -13,11 +13,18 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Any
 
+from cover.errors import CoverError
+
 _LAST = -1
 """Priority of the job that ends a thread."""
+_KILLED = (
+    "the process of a run was killed, most often for want of memory: give it more, or run fewer side by side; the same "
+    "command continues"
+)
 
 
 class Slots:
@@ -71,6 +78,8 @@ class Slots:
                 if self._closed:  # the user stopped while the process started: nobody has sent it a signal
                     raise CancelledError
                 done.set_result(then(executor.submit(function, *arguments).result()))
+            except BrokenProcessPool as error:
+                done.set_exception(CoverError(_KILLED).with_traceback(error.__traceback__))
             except BaseException as error:
                 done.set_exception(error)
 

@@ -20,6 +20,7 @@ from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult
 from cover.study.measure import PAIRS
 from cover.study.planning import ELSEWHERE, PlannedRun
+from cover.whole_files import writing
 
 Tests = Mapping[str, tuple[FrameOrder, ...]]
 SECONDS_TO_SAVE = 10
@@ -50,9 +51,12 @@ def _end_with_parent() -> None:
         time.sleep(SECONDS_TO_SAVE)
 
 
-def is_trained(folder: Path) -> bool:
-    """Whether a run has its last weights."""
-    return (folder / "best").exists()
+def last_checkpoint(run: PlannedRun, folder: Path) -> Path:
+    """The folder with the weights after the last step of the run's recipe; it is there once the run is trained."""
+    from cover.plan import training_length, training_manifests
+
+    _, num_steps = training_length(run.recipe, training_manifests(run.recipe))
+    return folder / "checkpoints" / f"step-{num_steps}"
 
 
 def work(run: PlannedRun, folder: Path, tests: Tests, recorded: bool) -> dict[str, Any]:
@@ -62,10 +66,9 @@ def work(run: PlannedRun, folder: Path, tests: Tests, recorded: bool) -> dict[st
     numbers are no longer finite is recorded as failed. Raises Interrupted, and CoverError for what would end any run.
     """
     values: dict[str, Any] = {"key": run.key}
-    folder.mkdir(parents=True, exist_ok=True)
     with _output_to(folder / "log.txt"):
         try:
-            if not is_trained(folder) or not recorded:
+            if not recorded or not last_checkpoint(run, folder).exists():
                 values |= _train(run, folder)
             return values | (_test(run, folder, tests) if tests else {})
         except TrainingError as error:
@@ -76,14 +79,14 @@ def work(run: PlannedRun, folder: Path, tests: Tests, recorded: bool) -> dict[st
 
 def _train(run: PlannedRun, folder: Path) -> dict[str, Any]:
     import torch
-    from rich.console import Console
 
     from cover.evaluation.record import load_records
     from cover.plan import training_manifests
+    from cover.progress import Terminal
     from cover.run import train
 
     started = time.monotonic()
-    if train(run.recipe, folder, Console(width=100), resume=True):
+    if train(run.recipe, folder, Terminal(width=100), resume=True):
         raise Interrupted
     left = load_records([folder])[0]
     seconds = max(time.monotonic() - started, *(line["seconds"] for line in left.training[-1:]))
@@ -113,7 +116,7 @@ def _test(run: PlannedRun, folder: Path, tests: Tests) -> dict[str, Any]:
     from cover.trained import TrainedRun
 
     # with the paths that the study has now, which may not be those that the run was trained with
-    trained = replace(TrainedRun.open(folder), recipe=run.recipe)
+    trained = replace(TrainedRun.open(last_checkpoint(run, folder)), recipe=run.recipe)
     manifests = {name: trained.manifest(name, "test") for name in tests}
     scores = {
         name: {order: _scores(trained.evaluate(name, manifests[name], order)) for order in orders}
@@ -130,5 +133,8 @@ def _scores(result: DatasetResult) -> dict[str, float]:
 @contextlib.contextmanager
 def _output_to(file: Path) -> Iterator[None]:
     """What is printed goes to the end of a file: several runs share the terminal."""
-    with file.open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        log = file.open("a", encoding="utf-8", errors="backslashreplace")
+    with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         yield

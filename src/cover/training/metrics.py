@@ -15,6 +15,10 @@ from torch import Tensor
 from cover.clip import UNREADABLE, MixedBatch
 from cover.sections import flattened
 from cover.training.engine import Answers
+from cover.whole_files import append_line, write_whole
+
+CONTINUE = "then continue with --resume"
+"""What to do once a run can be written again."""
 
 
 class Totals:
@@ -83,14 +87,12 @@ class MetricsFile:
         self.path = path
         if path.exists():
             lines = path.read_text(errors="replace").splitlines(keepends=True)
-            aside = path.with_name(f".{path.name}.part")
-            aside.write_text("".join(line for line in lines if first_step and _step_of(line) <= first_step))
-            aside.replace(path)
+            kept = [line for line in lines if first_step and _step_of(line) <= first_step]
+            write_whole(path, "".join(kept))
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Append one line."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
+        append_line(self.path, json.dumps(values), CONTINUE)
 
 
 def _step_of(line: str) -> float:

@@ -20,12 +20,13 @@ from cover.progress import progress_bar
 from cover.recipe import Recipe
 from cover.training.checkpoint import CheckpointWriter, TrainingState
 from cover.training.engine import Engine
-from cover.training.metrics import MetricsFile, Totals, flat_numbers
+from cover.training.metrics import CONTINUE, MetricsFile, Totals, flat_numbers
 from cover.training.optimizer import learning_rate
 from cover.training.signals import StopSignal, agreed
 from cover.training.speed import Speed
 from cover.training.upload import Upload
 from cover.training.watch import FiniteWatch, LossWatch
+from cover.whole_files import writing
 
 Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]
 """Evaluates the model on the validation splits, each process its part: {dataset: {"top1": share, …}} of all parts."""
@@ -166,7 +167,8 @@ class Trainer:
     def _write(self, values: dict[str, object]) -> None:
         if self.is_main:
             self.metrics.write(values)
-            self.accelerator.log(flat_numbers(values), step=self.state.step)
+            with writing(self.run, CONTINUE):
+                self.accelerator.log(flat_numbers(values), step=self.state.step)
 
     def _evaluate(self) -> bool:
         """Validate. Returns whether no validation before was better."""

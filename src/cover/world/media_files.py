@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from cover.whole_files import whole_file
 from cover.world.dataset import ClipFormat
 from cover.world.game import TICS_PER_SECOND
 
@@ -23,24 +22,16 @@ _ENCODER_OPTIONS = {"preset": "veryfast", "crf": "21", "g": "12", "rc-lookahead"
 
 def write_image(path: Path, frame: np.ndarray) -> None:
     """Write a picture, uint8 [Y, X, 3], as JPEG."""
-    with _in_place_of(path) as unfinished:
+    with whole_file(path) as unfinished:
         Image.fromarray(frame).save(unfinished, "jpeg", quality=_JPEG_QUALITY)
 
 
 def write_video(path: Path, frames: np.ndarray, clip_format: ClipFormat) -> None:
     """Write a clip, uint8 [T, Y, X, 3], as H.264 in MP4 with a keyframe every 12 frames."""
-    with _in_place_of(path) as unfinished, av.open(str(unfinished), "w", format="mp4") as container:
+    with whole_file(path) as unfinished, av.open(str(unfinished), "w", format="mp4") as container:
         rate = Fraction(TICS_PER_SECOND, clip_format.tics_per_frame)
         stream = container.add_stream("libx264", rate=rate, options=_ENCODER_OPTIONS)
         stream.width, stream.height, stream.pix_fmt = clip_format.width_px, clip_format.height_px, "yuv420p"
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-
-
-@contextmanager
-def _in_place_of(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    yield unfinished
-    unfinished.replace(path)

@@ -8,12 +8,14 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 
 from cover.errors import CoverError
 from cover.progress import progress_bar
+from cover.whole_files import write_whole
 from cover.world.blocks import Block, group_by_map, plan_blocks
 from cover.world.game import EpisodeOver, Game
 from cover.world.media_files import write_image, write_video
@@ -62,8 +64,7 @@ def _claim(folder: Path, preset: str, seed: int) -> None:
     file = folder / _SETTINGS_FILE
     if file.exists() and (found := json.loads(file.read_text())) != settings:
         raise CoverError(f"{folder} holds {found}, not {settings}; delete it or render to another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings))
+    write_whole(file, json.dumps(settings))
 
 
 def _rendered(tasks: Sequence[list[Block]], num_processes: int) -> Iterator[tuple[str, DatasetReport]]:
@@ -84,6 +85,11 @@ def _rendered(tasks: Sequence[list[Block]], num_processes: int) -> Iterator[tupl
                 task = futures[future]
                 progress.update(bar, advance=sum(len(block.files) for block in task), description=task[0].dataset)
                 yield task[0].dataset, future.result()
+        except BrokenProcessPool as error:
+            raise CoverError(
+                "a process that renders was killed, most often for want of memory: give it more, or lower --processes; "
+                "the same command continues"
+            ) from error
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise

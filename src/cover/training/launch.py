@@ -1,0 +1,150 @@
+"""What the environment says about processes and devices, checked before accelerate reads it.
+
+torchrun and `accelerate launch` tell each process by five variables which one it is. Left over from something else, one
+of them makes accelerate wait for processes that nobody started. Other variables of accelerate, which its launcher and
+its configuration file set, would overrule the recipe.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+
+from cover.errors import CoverError
+
+logger = logging.getLogger(__name__)
+
+RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+TORCH = (*RANKS, "MASTER_ADDR", "MASTER_PORT")
+OTHER_LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+"""Where MPI and srun say how many processes they have started."""
+
+_PATIENCE_SECONDS = 20
+_ALL_TORCH = f"{', '.join(TORCH[:-1])} and {TORCH[-1]}"
+_ACCELERATE = "ACCELERATE_"
+_HARMLESS = ("ACCELERATE_LOG_LEVEL", "ACCELERATE_DEBUG_MODE", "ACCELERATE_CPU_AFFINITY")
+_UNSET = ("", "no", "none", "false", "0", "default")
+
+
+def prepare_environment(precision: str) -> None:
+    """Check what launchers have left in the environment, and take what would overrule the recipe out of it.
+
+    Args:
+        precision: "bf16", "fp16" or "fp32", as the recipe says: the same from accelerate is no contradiction.
+
+    Raises:
+        CoverError: The variables are not those of one process, nor of one of several that torch can connect.
+    """
+    check_launch(os.environ, torch.cuda.device_count() if torch.cuda.is_available() else None)
+    _check_devices(os.environ)
+    ignored = overruling(os.environ, precision)
+    if ignored and os.environ.get("RANK", "0") == "0":
+        listed = ", ".join(f"{name}={value}" for name, value in ignored.items())
+        logger.warning("ignored: %s; the recipe's [training] says how to train", listed)
+    several = os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+    for name in list(os.environ):
+        is_accelerates = name.startswith(_ACCELERATE) and name not in _HARMLESS
+        if is_accelerates or name in OTHER_LAUNCHERS or (name in RANKS and not several):
+            del os.environ[name]
+
+
+@contextmanager
+def processes_connected() -> Iterator[None]:
+    """Raise CoverError where the processes of this one's launch cannot find each other in the block, and say so where
+    they take long."""
+    rank, host, port = (os.environ.get(name, "") for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"))
+    if not rank:
+        yield
+        return
+    others = f"others of WORLD_SIZE={os.environ['WORLD_SIZE']} at {host}:{port}"
+    remedy = f"start them all with the first one's address and a free port, or unset {', '.join(RANKS)}"
+    line = f"RANK={rank} still waits for the {others}; {remedy}"
+    waiting = threading.Timer(_PATIENCE_SECONDS, logger.warning, ["%s", line])
+    waiting.daemon = True
+    waiting.start()
+    try:
+        socket.getaddrinfo(host, port)  # torch would try it for half an hour
+        yield
+    except (torch.distributed.DistError, socket.gaierror) as error:
+        reason = str(error).partition("\n")[0]
+        raise CoverError(f"RANK={rank} cannot reach the {others} ({reason}); {remedy}") from error
+    finally:
+        waiting.cancel()
+
+
+def check_launch(variables: Mapping[str, str], num_gpus: int | None) -> None:
+    """Raise CoverError where launchers' variables are neither those of one process nor complete for several.
+
+    Args:
+        variables: The environment.
+        num_gpus: How many this process sees; None where it computes on the CPU.
+    """
+    given = {name: value for name in TORCH if (value := variables.get(name))}
+    ranks = {name: value for name, value in given.items() if name in RANKS}
+    if not ranks or {name: value for name, value in ranks.items() if value != "0"} == {"WORLD_SIZE": "1"}:
+        _check_other_launchers(variables)
+        return
+    if missing := [name for name in TORCH if name not in given]:
+        shown = ", ".join(f"{name}={value}" for name, value in ranks.items())
+        verb = "are" if len(missing) > 1 else "is"
+        raise CoverError(
+            f"{shown} in the environment, where {', '.join(missing)} {verb} missing: several processes take "
+            f"{_ALL_TORCH}; start them with torchrun, or unset {', '.join(ranks)}"
+        )
+    rank, local_rank, world_size, port = (_whole_number(name, given[name]) for name in (*RANKS, "MASTER_PORT"))
+    if not (0 <= rank < world_size and 0 <= local_rank < world_size and 0 < port < 2**16):
+        raise CoverError(
+            f"RANK={rank}, LOCAL_RANK={local_rank}, WORLD_SIZE={world_size}, MASTER_PORT={port}: ranks are from 0 to "
+            "WORLD_SIZE - 1, and a port is from 1 to 65535; start the processes with torchrun"
+        )
+    if num_gpus is not None and local_rank >= num_gpus:
+        raise CoverError(
+            f"LOCAL_RANK={local_rank}, and this process sees {num_gpus} GPUs; start as many processes on a machine as "
+            "it has GPUs, and let each see them all"
+        )
+    if num_gpus is None and not variables.get("OMP_NUM_THREADS", "1").isdecimal():
+        raise CoverError(
+            f"OMP_NUM_THREADS={variables['OMP_NUM_THREADS']} is no whole number; set it to the threads of a process"
+        )
+
+
+def overruling(variables: Mapping[str, str], precision: str) -> dict[str, str]:
+    """The variables of accelerate that say something else than the recipe, misspelt ones included."""
+    neutral = {
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
+        "ACCELERATE_MIXED_PRECISION": precision,
+        "ACCELERATE_USE_CPU": "false" if torch.cuda.is_available() else "true",
+    }
+    return {
+        name: value
+        for name, value in sorted(variables.items())
+        if name.startswith(_ACCELERATE) and name not in _HARMLESS and value.lower() not in (*_UNSET, neutral.get(name))
+    }
+
+
+def _check_other_launchers(variables: Mapping[str, str]) -> None:
+    for name in OTHER_LAUNCHERS:
+        if (value := variables.get(name, "1")) not in ("", "1"):
+            raise CoverError(
+                f"{name}={value} says that this process is one of several, and each would train by itself: torch "
+                f"takes {_ALL_TORCH}; set them as docs/training.md shows, start with torchrun, or unset {name}"
+            )
+
+
+def _check_devices(variables: Mapping[str, str]) -> None:
+    visible = variables.get("CUDA_VISIBLE_DEVICES", "")
+    if visible.strip() not in ("", "-1", "NoDevFiles") and not torch.cuda.is_available():
+        logger.warning("CUDA_VISIBLE_DEVICES=%s shows torch no GPU; training on the CPU", visible)
+
+
+def _whole_number(name: str, value: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise CoverError(f"{name}={value} is no whole number; start the processes with torchrun") from None
