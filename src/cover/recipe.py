@@ -271,7 +271,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, base: Path | None 
     Raises:
         RecipeError: Names the key, the value and the rule.
     """
-    values = read_layers(path, PATH_KEYS, lambda file: base or _base(file))
+    values = read_layers(path, lambda layer, file: with_base(layer, PATH_KEYS, base or _base(file)))
     for override in overrides:
         values = overlaid(values, with_base(_parse_override(override), PATH_KEYS, Path()))
     return parse_recipe(values, str(path))

@@ -30,15 +30,12 @@ class Section(BaseModel):
 AnySection = TypeVar("AnySection", bound=Section)
 
 
-def read_layers(
-    path: Path, path_keys: Sequence[str] = (), base: Callable[[Path], Path] = lambda file: file.parent
-) -> dict[str, Any]:
-    """Read a TOML file and lay it over the parts that it extends.
+Rebase = Callable[[dict[str, Any], Path], dict[str, Any]]
+"""(values of a file, the file) → the values with absolute paths."""
 
-    Args:
-        path: The TOML file.
-        path_keys: Keys whose values are paths, such as "data.exclude" and "datasets.*.train".
-        base: Gives the folder that the relative paths in a file start from.
+
+def read_layers(path: Path, rebase: Rebase) -> dict[str, Any]:
+    """Read a TOML file and lay it over the parts that it extends; each file's paths are made absolute before.
 
     Raises:
         RecipeError: A file is missing or is not TOML, or a part extends something itself.
@@ -47,7 +44,7 @@ def read_layers(
     parts = [(path.parent / name, _read_part(path, name)) for name in _part_names(path, own.pop("extends", []))]
     values: dict[str, Any] = {}
     for file, layer in [*parts, (path, own)]:
-        values = overlaid(values, with_base(layer, path_keys, base(file)))
+        values = overlaid(values, rebase(layer, file))
     return values
 
 
@@ -61,19 +58,23 @@ def with_base(values: dict[str, Any], path_keys: Sequence[str], base: Path) -> d
 
 
 def map_paths(values: dict[str, Any], path_keys: Sequence[str], change: Callable[[str], str]) -> dict[str, Any]:
-    """The values with each path under `path_keys` replaced by `change` of it; "" and addresses with :// stay."""
+    """The values with each path under `path_keys` replaced as `map_path` does."""
     changed: Any = values
     for key in path_keys:
         changed = _map_at(changed, key.split("."), change)
     return dict(changed)
 
 
+def map_path(value: str, change: Callable[[str], str]) -> str:
+    """`change` of a path; "" and addresses with :// stay as they are."""
+    return change(value) if value and "://" not in value else value
+
+
 def _map_at(values: Any, parts: Sequence[str], change: Callable[[str], str]) -> Any:
     if isinstance(values, list):
         return [_map_at(value, parts, change) for value in values]
     if not parts:
-        is_path = isinstance(values, str | Path) and str(values) and "://" not in str(values)
-        return change(str(values)) if is_path else values
+        return map_path(str(values), change) if isinstance(values, str | Path) else values
     if not isinstance(values, dict):
         return values
     names = values if parts[0] == "*" else {parts[0]} & values.keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 from cover.evaluation.orders import FrameOrder
 from cover.recipe import Recipe, parse_recipe
-from cover.sections import nested, overlaid
+from cover.sections import map_path, nested, overlaid
 from cover.study.arm import Settings
 from cover.study.records import Record
 from cover.study.spec import Study
@@ -118,7 +119,8 @@ class Planner:
 
     def _run(self, arm: str, seed: int, settings: Settings) -> PlannedRun:
         init, elsewhere = self.init_run(arm, seed), self.study.init_of(arm)
-        init_key = init.key if init else elsewhere
+        folder = self.study.results.parent  # so that keys are the same in each copy of the study and its weights
+        init_key = init.key if init else map_path(elsewhere, lambda path: os.path.relpath(path, folder))
         share = self.study.share_of(arm)
         recipe = self._recipe(arm, seed, settings, str(self.run_folder(init.key)) if init else elsewhere)
         sections = recipe.model_dump(mode="json", exclude=ELSEWHERE, exclude_defaults=True)

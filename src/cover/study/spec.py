@@ -20,6 +20,7 @@ shows the test results of one arm, or of several that train on different dataset
 
 from __future__ import annotations
 
+import os
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,10 +28,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from cover.evaluation.orders import FrameOrder
-from cover.sections import Section, Share, checked, read_layers
+from cover.recipe import PATH_KEYS
+from cover.sections import Section, Share, checked, map_paths, read_layers, with_base
 from cover.study.arm import Arm, Names, Seeds, Settings, Tune, dotted_tune, each_once, whole_arms
 from cover.study.measure import PAIRS, VALIDATION, measure_of
 from cover.study.rules import arm_named, check_study
+
+_PATH_KEYS = [f"{part}{key}" for part in ("", "recipe.", "arms.*.recipe.") for key in PATH_KEYS if key != "init"]
+"""Keys of a study that hold paths: its datasets, and those of its recipes."""
 
 
 class Row(Section):
@@ -134,9 +139,18 @@ class Study(Section):
         return {dataset: tuple(orders) for dataset, orders in wanted.items()}
 
 
+def _with_absolute_paths(values: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The values of a file of a study; relative paths in it start from its folder. An init may also name an arm."""
+
+    def absolute(init: str) -> str:
+        return os.path.normpath(file.parent.resolve() / init) if arm_named(init) != init else init
+
+    return map_paths(with_base(values, _PATH_KEYS, file.parent), ("init", "arms.*.init"), absolute)
+
+
 def read_study(path: Path) -> Study:
     """Read and check a study. Raises RecipeError naming the key, the value and the rule."""
-    values = dotted_tune(read_layers(path))
+    values = dotted_tune(read_layers(path, _with_absolute_paths))
     if isinstance(arms := values.get("arms"), dict):
         whole = whole_arms(arms, str(path))
         values["arms"] = {name: dotted_tune(arm) if isinstance(arm, dict) else arm for name, arm in whole.items()}
