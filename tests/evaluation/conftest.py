@@ -91,6 +91,8 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         lines.append({"step": 20, "epoch": 2.0, "val": {dataset: {"top1": 0.4} for dataset in datasets}})
         (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         (run / "best").write_text("step-20\n")
+        (run / "checkpoints" / "step-20").mkdir(parents=True)
+        (run / "checkpoints" / "step-20" / "config.json").write_text("{}")
         for result in results:
             result.save(run)
         return run

@@ -184,7 +184,7 @@ def test_a_checkpoint_that_is_named_stands_for_itself(make_run: MakeRun, make_re
     results = [make_result("moves", 0.5, checkpoint="step-10"), make_result("moves", 0.6)]
     run = make_run("co", "cotrain", ["moves"], results)
     for name in ("step-10", "step-20", "step-30"):
-        (run / "checkpoints" / name).mkdir(parents=True)
+        (run / "checkpoints" / name).mkdir(exist_ok=True)
         (run / "checkpoints" / name / "config.json").write_text("{}")
     comparison = compare(load_records([run, *sorted((run / "checkpoints").iterdir())]))
     (row,) = comparison.policy_rows

@@ -25,6 +25,7 @@ from cover.evaluation.result import DatasetResult
 from cover.evaluation.strips import Strip
 from cover.evaluation.tally import Tally
 from cover.evaluation.terminal import print_comparison, results_table
+from cover.progress import Terminal
 
 MakeRun = Callable[..., Path]
 MakeResult = Callable[..., DatasetResult]
@@ -196,9 +197,8 @@ def test_names_of_any_length_and_with_markup_are_shown_as_they_are(
     assert "<script" not in page and "<b>moves" not in page
     text = " ".join(TextOf(page).words)
     assert " ".join(names[0].split()) in text and names[1] in text and dataset in text
-    console = Console(width=400, record=True, file=StringIO())
-    print_comparison(comparison, console)
-    assert dataset in (shown := console.export_text()) and "[red]" in shown
+    print_comparison(comparison, Terminal(output := StringIO(), width=400))
+    assert dataset in (shown := output.getvalue()) and "[red]" in shown
 
 
 def test_hundreds_of_classes_stay_readable(make_run: MakeRun, make_result: MakeResult, tmp_path: Path) -> None:

@@ -190,7 +190,11 @@ def test_a_page_without_a_place_is_an_error_before_anything_is_trained(cover: Co
             'train = "../jumps-val.arrow"',
             "the training samples of jumps are not those of seed 0",
         ),
-        ('test = "../turns-test.arrow"', 'test = "../turns-val.arrow"', "the test samples of turns are not those of seed 0"),
+        (
+            'test = "../turns-test.arrow"',
+            'test = "../turns-val.arrow"',
+            "the test samples of turns are not those of seed 0",
+        ),
     ],
 )
 def test_results_of_other_samples_are_not_taken_for_these(cover: Cover, before: str, after: str, message: str) -> None:
