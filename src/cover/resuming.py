@@ -68,7 +68,7 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
     if changed and not allow_changed_data:
         raise CheckpointError(
             f"the training samples of {', '.join(changed)} are not those this run began with; restore the manifest and "
-            "data.exclude, or pass --allow-changed-data to go on with the new ones"
+            "data.exclude, or pass --allow-changed-data to continue with the new ones"
         )
     if changed:
         state.mixture_start = state.step

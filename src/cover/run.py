@@ -151,7 +151,7 @@ def _train(
         describe_run(recipe, run, mixture, num_steps, shown)
     accelerator.init_trackers("cover", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
     with ExitStack() as stack:
-        stack.enter_context(workers_watched(f"then go on from the last checkpoint of {run} with --resume"))
+        stack.enter_context(workers_watched(f"then continue from the last checkpoint of {run} with --resume"))
         stack.callback(show_unreadable, mixture, shown)
         if is_probe:
             features = frozen_features(recipe, model, manifests, validation, run.parent / FEATURES, accelerator)

@@ -73,7 +73,7 @@ def test_a_folder_of_images_is_many_or_one(here: Path) -> None:
     ("name", "message"),
     [
         ("absent.mp4", "absent.mp4 is not a file or a folder; "),
-        ("*.mkv", "*.mkv is not a file or a folder; mend the path, or give a pattern that fits some files"),
+        ("*.mkv", "*.mkv is not a file or a folder; correct the path, or give a pattern that matches files"),
         ("empty", "empty holds no videos or images; "),
         ("@absent.txt", "@absent.txt cannot be read "),
         ("@binary", "@binary cannot be read "),

@@ -98,7 +98,7 @@ def test_a_shard_is_one_of_its_number(text: str) -> None:
 def test_a_journal_of_another_manifest_is_refused(broken_manifest: Manifest) -> None:
     journal = broken_manifest.path.with_suffix(".check.jsonl")
     journal.write_text('{"digest": "other"}\n')
-    with pytest.raises(CoverError, match=r"check.jsonl is about other work \(another manifest\); go on with that, or "):
+    with pytest.raises(CoverError, match=r"check.jsonl is about other work \(another manifest\); continue that, or "):
         check(broken_manifest, num_frames=4).run(POOL)
 
 

@@ -151,7 +151,7 @@ def test_changed_data_are_refused_by_name_unless_allowed(
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
     assert refusal(CheckpointError, recipe(3), run, resume=True) == (
         "the training samples of jumps are not those this run began with; restore the manifest and data.exclude, "
-        "or pass --allow-changed-data to go on with the new ones"
+        "or pass --allow-changed-data to continue with the new ones"
     )
     assert not train(recipe(3), run, quiet(), resume=True, allow_changed_data=True)
     state = json.loads((run / "checkpoints" / "step-3" / "state.json").read_text())
@@ -366,7 +366,7 @@ def test_a_killed_worker_ends_the_run_in_one_line_and_it_resumes(
         train(recipe, run, KillingConsole(file=StringIO(), width=120))
     assert str(caught.value) == (
         "a process that decodes clips was killed, most often for want of memory: give it more, or lower "
-        f"data.num_workers; then go on from the last checkpoint of {run} with --resume"
+        f"data.num_workers; then continue from the last checkpoint of {run} with --resume"
     )
     assert (run / "latest").read_text() in ("step-2\n", "step-4\n")  # the news may take a step or two
     assert not train(recipe, run, quiet(), resume=True)

@@ -97,5 +97,5 @@ class UnreadableTally:
         return DecodeError(
             f"{len(reasons)} of the {self.sizes[dataset]} samples of {dataset!r} are unreadable so far, more than "
             f"max_unreadable_share = {self.max_share:g} allows ({counts}; the first is {next(iter(reasons))}); "
-            "find all with `cover check` and mend them, or set data.max_unreadable_share higher"
+            "find all with `cover check` and replace them, or set data.max_unreadable_share higher"
         )

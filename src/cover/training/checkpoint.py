@@ -90,8 +90,8 @@ class CheckpointWriter:
             writing.result()
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
-                f"no checkpoint could be written to {self.run} ({error}); make room on the disk and go on with "
-                "--resume; the checkpoint before is whole"
+                f"the checkpoint could not be written to {self.run} ({error}); make room on the disk, then continue "
+                "from the last complete checkpoint with --resume"
             ) from error
 
     def _write(
