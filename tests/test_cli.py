@@ -264,7 +264,7 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ("compare unevaluated --out new/a.html", "unevaluated has no results in normal frame order; `cover evaluate`"),
         (
             "predict plain photo.jpg",
-            "plain is no run: recipe.toml is missing; give a folder that `cover train` has ",
+            "plain is not a run: recipe.toml is missing; give a folder that `cover train` has ",
         ),
         ("info absent.pyth", "absent.pyth does not exist; give a file or folder of weights, or a run"),
         ("info photo.jpg", "is no file of weights: neither safetensors, nor PyTorch, nor .npz; "),

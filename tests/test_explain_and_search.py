@@ -108,8 +108,8 @@ def test_unreadable_clips_are_named_and_left_out(cover: Cover, caplog: pytest.Lo
         ("embed runs/run photo.jpg --out photo.jpg/new.parquet", "photo.jpg/new.parquet cannot be written ("),
         ("explain runs/run photo.jpg --head moves --out photo.jpg", "photo.jpg/strip.png cannot be written ("),
         ("search new.npy photo.jpg", "new.npy does not exist; write it with `cover embed`"),
-        ("search photo.parquet photo.jpg", "photo.parquet is no table of features; write it with `cover embed`"),
-        ("search one.npy moves/train/a/0.mp4", "moves/train/a/0.mp4 is no id in one.npy; name the run that "),
+        ("search photo.parquet photo.jpg", "photo.parquet is not a table of features; write it with `cover embed`"),
+        ("search one.npy moves/train/a/0.mp4", "moves/train/a/0.mp4 is not an id in one.npy; name the run that "),
         ("search one.npy moves/train/a/0.mp4 --run runs/other", "the features are of another model than runs/other/"),
     ],
 )

@@ -75,7 +75,8 @@ def test_other_data_in_the_place_of_the_runs_are_refused_unless_allowed(project:
         CheckpointError,
         match=re.escape(
             f"clips-train.arrow is not the train manifest of clips that {run} was trained with: its samples, labels or "
-            "classes differ (5 samples, 6 then); restore that, or pass --allow-changed-data"
+            "classes differ (5 samples, 6 then); restore it, or train a new run; train, evaluate and compare accept it "
+            "with --allow-changed-data"
         ),
     ):
         opened(RunFolder(run))
@@ -112,3 +113,10 @@ def test_damaged_records_are_named(project: Path, text: str) -> None:
 def test_moves_have_an_old_and_a_new_folder(text: str) -> None:
     with pytest.raises(CoverError, match=r"--data '.*' is not of the form OLD=NEW; write --data /old/folder=/new/fold"):
         parse_moves([text])
+
+
+def test_data_move_to_a_folder_that_exists(tmp_path: Path) -> None:
+    with pytest.raises(
+        CoverError, match=r"--data /old=.*: .*/new is not a folder; name the folder that the data are in"
+    ):
+        parse_moves([f"/old={tmp_path / 'new'}"])

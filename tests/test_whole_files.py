@@ -88,6 +88,29 @@ def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
         write_whole(tmp_path / ("x" * 256), "")
 
 
+def test_two_writers_of_names_that_begin_alike_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in two containers, where processes may have the same number."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    first, second = (tmp_path / ("x" * 60 + name) for name in "ab")
+    with whole_file(first) as one, whole_file(second) as other, whole_file(second) as again:
+        assert len({one, other, again}) == 3
+        for unfinished in (one, other, again):
+            unfinished.write_text(first.name if unfinished == one else second.name)
+    with whole_folder(tmp_path / ("y" * 60 + "a")) as one, whole_folder(tmp_path / ("y" * 60 + "b")) as other:
+        (one / "file").touch()
+        (other / "other").touch()
+    assert (first.read_text(), second.read_text()) == (first.name, second.name)
+    assert os.listdir(tmp_path / ("y" * 60 + "a")) == ["file"]
+
+
+def test_an_error_of_another_file_is_not_taken_for_one_of_writing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "out"):
+        (tmp_path / "input").read_text()
+    with pytest.raises(TimeoutError), whole_folder(tmp_path / "out"):
+        raise TimeoutError
+    assert not os.listdir(tmp_path)
+
+
 def test_what_a_link_leads_to_is_replaced_and_not_the_link(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     link = tmp_path / "link"

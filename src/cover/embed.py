@@ -50,7 +50,7 @@ def embed(run: TrainedRun, files: Sequence[Path], manifests: Sequence[Manifest])
     store = feature_store(run, digest)
     for manifest in manifests:
         samples = SampleViews(_reader(run, manifest), num_clips=1, num_crops=1, order="normal")
-        with StopSignal() as stop, workers_watched("the same command goes on"):
+        with StopSignal() as stop, workers_watched("the same command continues"):
             store.fill(manifest.name, samples, stopping=lambda stop=stop: stop.requested is not None)  # type: ignore[misc]
         if stop.requested:
             return stop.requested

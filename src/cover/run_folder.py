@@ -115,8 +115,8 @@ class RunFolder:
         if manifest.digest != record.digest:
             raise CheckpointError(
                 f"{manifest.path} is not the {what} that {self.path} was trained with: its samples, labels or classes "
-                f"differ ({len(manifest):,} samples, {record.num_samples:,} then); restore that, or pass "
-                "--allow-changed-data"
+                f"differ ({len(manifest):,} samples, {record.num_samples:,} then); restore it, or train a "
+                "new run; train, evaluate and compare accept it with --allow-changed-data"
             )
 
     def _records(self) -> _Records:
@@ -138,11 +138,13 @@ class RunFolder:
 
 
 def parse_moves(texts: Sequence[str]) -> Moves:
-    """The moves of --data OLD=NEW. Raises CoverError for a text that is not of this form."""
+    """The moves of --data OLD=NEW. Raises CoverError for another form, and for a NEW that is no folder."""
     moves = {}
     for text in texts:
         old, equals, new = text.partition("=")
         if not (old and equals and new):
             raise CoverError(f"--data {text!r} is not of the form OLD=NEW; write --data /old/folder=/new/folder")
+        if not os.path.isdir(new):
+            raise CoverError(f"--data {text}: {new} is not a folder; name the folder that the data are in now")
         moves[Path(os.path.abspath(old))] = Path(os.path.abspath(new))
     return moves

@@ -50,11 +50,12 @@ def read_layers(path: Path, rebase: Rebase) -> dict[str, Any]:
 
 def with_base(values: dict[str, Any], path_keys: Sequence[str], base: Path) -> dict[str, Any]:
     """The values with absolute paths under `path_keys`: relative ones start from the folder `base`."""
+    return map_paths(values, path_keys, lambda path: absolute_path(path, base))
 
-    def absolute(value: str) -> str:
-        return os.path.normpath(base.resolve() / os.path.expanduser(value))
 
-    return map_paths(values, path_keys, absolute)
+def absolute_path(path: str, base: Path) -> str:
+    """A path that starts from the folder `base`, or from the home folder where it begins with ~."""
+    return os.path.normpath(base.resolve() / os.path.expanduser(path))
 
 
 def map_paths(values: dict[str, Any], path_keys: Sequence[str], change: Callable[[str], str]) -> dict[str, Any]:

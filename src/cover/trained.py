@@ -72,7 +72,7 @@ class TrainedRun:
         source = RunFolder(checkpoint.parent.parent, moves or {}, allow_changed_data)
         if not source.is_run:
             raise CheckpointError(
-                f"{path} is no run: {source.path / RECIPE_FILE} is missing; give a folder that `cover train` has "
+                f"{path} is not a run: {source.path / RECIPE_FILE} is missing; give a folder that `cover train` has "
                 "written"
             )
         recipe = source.read_recipe()
@@ -323,8 +323,8 @@ def compare_runs(
 
     comparison = compare(load_records(runs))
     if not comparison.policy_rows:
-        others = ", nor any other run that is named" if len(comparison.records) > 1 else ""
-        raise CheckpointError(f"{runs[0]} has no results in normal frame order{others}; `cover evaluate` writes them")
+        which = "none of these runs has" if len(comparison.records) > 1 else f"{runs[0]} has no"
+        raise CheckpointError(f"{which} results in normal frame order; `cover evaluate` writes them")
     strips: dict[str, list[Strip]] = {}
     frames: dict[str, dict[str, NDArray[np.uint8]]] = {row.dataset: {} for row in comparison.policy_rows}
     for record in comparison.records:

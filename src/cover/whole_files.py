@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,19 +20,37 @@ from cover.progress import Terminal
 
 ELSEWHERE = "name another place"
 """What a user can do about a file that cannot be written, besides making room."""
-_NAME_LENGTH = 40
-"""Characters of a file's name that the unfinished one beside it keeps, so that the system allows its name, too."""
 
 
 @contextmanager
 def writing(path: Path, remedy: str = ELSEWHERE) -> Iterator[None]:
-    """Raise CoverError, naming `path`, where the block cannot write: a full disk, no permission, a name too long."""
+    """Raise CoverError, naming `path`, where the block cannot write: a full disk, no permission, a name too long.
+
+    Errors of connections and of other files pass through: the block may print, and read what it writes.
+    """
     try:
         yield
-    except ConnectionError:  # nobody reads what is printed meanwhile
+    except (ConnectionError, TimeoutError):
         raise
     except (OSError, SafetensorError) as error:
+        if _is_of_another_file(error, path):
+            raise
         raise CoverError(f"{path} cannot be written ({system_reason(error)}); {remedy}") from error
+
+
+def _is_of_another_file(error: OSError | SafetensorError, path: Path) -> bool:
+    """Whether an error names a file that is neither `path`, nor above or below it, nor the unfinished one beside it."""
+    if not isinstance(error, OSError) or not isinstance(error.filename, str | Path):
+        return False
+    named, place = Path(os.path.realpath(error.filename)), Path(os.path.realpath(path))
+    is_unfinished = named.parent == place.parent and named.name.startswith(_unfinished(place, "").name)
+    return not (is_unfinished or named.is_relative_to(place) or place.is_relative_to(named))
+
+
+def _unfinished(place: Path, suffix: str) -> Path:
+    """What is beside `place` until it is whole. The system allows its name, however long that of `place` is."""
+    digest = hashlib.sha256(os.fsencode(place.name)).hexdigest()
+    return place.with_name(f".{place.name[:40]}.{digest[:12]}.{suffix}")
 
 
 @contextmanager
@@ -47,7 +67,7 @@ def whole_file(path: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
         if place.exists() and not place.is_file():
             raise OSError(f"it is {'a folder' if place.is_dir() else 'a device or a pipe'}")
         place.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = place.with_name(f".{place.name[:_NAME_LENGTH]}.{os.getpid()}")
+        unfinished = _unfinished(place, secrets.token_hex(4))
         try:
             unfinished.touch()
             yield unfinished
@@ -94,7 +114,7 @@ def whole_folder(folder: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
     """
     with writing(folder, remedy):
         place = Path(os.path.realpath(folder))
-        unfinished = place.with_name(f".{place.name[:_NAME_LENGTH]}.part")
+        unfinished = _unfinished(place, "part")
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
             unfinished.mkdir(parents=True)

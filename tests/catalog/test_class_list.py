@@ -29,12 +29,17 @@ def read(tmp_path: Path, text: str) -> list[str]:
         ("100 metres\n200 metres\n", ["100 metres", "200 metres"]),
         ("1 km\n2 km\n", ["1 km", "2 km"]),
         ("7up\n911\ncola\n", ["7up", "911", "cola"]),
+        ("run\n1 jump\n", ["run", "1 jump"]),
+        ("MP3\nformula 1\n", ["MP3", "formula 1"]),
+        ("0 run\n", ["0 run"]),
         ("20240115\n20240116\n", ["20240115", "20240116"]),
     ],
 )
 def test_lists_of_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, names: list[str]) -> None:
-    assert read(tmp_path, text) == names
-    assert not caplog.records
+    with caplog.at_level(logging.WARNING):
+        assert read(tmp_path, text) == names
+    header = text.startswith("id;")
+    assert caplog.messages == [f"{tmp_path / 'names.txt'}: the first line, id;name, is taken as a header"] * header
 
 
 @pytest.mark.parametrize("text", ["run\n\nswim\nfly\n", "0 run\n2 swim\n3 fly\n"])

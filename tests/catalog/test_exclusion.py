@@ -36,7 +36,7 @@ def test_a_list_for_another_copy_of_the_dataset_is_refused(manifest: Manifest, t
     (tmp_path / "mine.csv").write_text("dataset,split,sample_id\nclips,train,run/1.mp4\nclips,train,run/2.mp4\n")
     with pytest.raises(
         ManifestError,
-        match=r"clips\.arrow has none of the 2 excluded samples of clips train, as run/1\.mp4; make the list anew",
+        match=r"clips\.arrow has none of the 2 excluded samples of clips train, as run/1\.mp4; make the list again",
     ):
         without_excluded(manifest, read_exclusions([tmp_path / "mine.csv"]))
 

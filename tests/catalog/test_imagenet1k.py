@@ -133,6 +133,14 @@ def test_parquet_shards(tmp_path: Path, put: Put, shown: Shown) -> None:
         index(root)
 
 
+def test_parquet_files_of_other_things_are_no_shards(tmp_path: Path, put: Put) -> None:
+    root = put(tmp_path / "imagenet", {f"train/{name}": number for name, number in TRAIN.items()})
+    for folder in ("features", "logs"):
+        (root / folder).mkdir()
+        (root / folder / "a.parquet").touch()
+    assert len(index(root)["train"]) == len(TRAIN)
+
+
 def test_missing_and_unlabelled_images(tmp_path: Path, put: Put, caplog: pytest.LogCaptureFixture) -> None:
     root = put(tmp_path / "imagenet", under("train", TRAIN) | under("val", dict([*VAL.items()][:1])))
     with caplog.at_level(logging.WARNING):
@@ -150,5 +158,5 @@ def test_images_without_labels_are_refused(tmp_path: Path, put: Put) -> None:
     data = root / "ILSVRC2012_devkit_t12" / "data"
     truth_by_development_kit(root)
     (data / "meta.mat").write_bytes(b"MATLAB".ljust(200))
-    with pytest.raises(ManifestError, match=r"meta.mat holds no synsets; unpack it anew"):
+    with pytest.raises(ManifestError, match=r"meta.mat holds no synsets; unpack it again"):
         index(root)

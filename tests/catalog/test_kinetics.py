@@ -148,7 +148,7 @@ def test_mistakes_are_refused_in_one_line(tmp_path: Path, put: Put) -> None:
     ):
         index(root, annotations=lists)
     annotate(lists, train=HEADER + "cooking,aaaaaaaaaaa,zero,10,train\n")
-    with pytest.raises(ManifestError, match=r"train.csv:2: a time is no number; fetch the file anew"):
+    with pytest.raises(ManifestError, match=r"train.csv:2: a time is not a number; fetch the file again"):
         index(root, annotations=lists)
     with pytest.raises(ManifestError, match="elsewhere is not a folder; give the folder that holds the videos"):
         annotate(lists, train=TRAIN)

@@ -184,9 +184,13 @@ def test_only_findings_are_taken_one_a_row(tmp_path: Path) -> None:
         (
             ROWS,
             {"class_names": ["run", "\udcff"]},
-            r"clips\.arrow: class '\\udcff' is no name without control characters; ren",
+            r"clips\.arrow: class '\\udcff' is not a name without control characters; ren",
         ),
-        (ROWS, {"class_names": ["run", "ju\nmp"]}, r"class 'ju\\nmp' is no name without control characters; rename it"),
+        (
+            ROWS,
+            {"class_names": ["run", "ju\nmp"]},
+            r"class 'ju\\nmp' is not a name without control characters; rename it",
+        ),
         (ROWS, {"name": ""}, r"clips\.arrow: name = ''; it is a name without control characters"),
         (ROWS, {"split": "a/b"}, "split = 'a/b'; it is a name without / and control characters"),
     ],

@@ -131,16 +131,19 @@ def _pointer(root: Path) -> None:
         (_two_types, r"00001-of-00002.parquet has no readable column `label` of numbers, as other shards have"),
         (
             _pointer,
-            r"is no readable Parquet file \(it is a pointer of Git LFS, `git lfs pull` fetches the file itself\)",
+            r"is not a readable Parquet file \(it is a pointer of Git LFS, `git lfs pull` fetches the file itself\)",
         ),
         (
             lambda root: (root / ONE).write_bytes(b"PAR1 cut"),
-            r"is no readable Parquet file \(Parquet .*\); fetch it ag",
+            r"is not a readable Parquet file \(Parquet .*\); fetch it ag",
         ),
-        (lambda root: os.symlink("gone", root / ONE), r"is no readable Parquet file \(it is a link that leads nowhere"),
+        (
+            lambda root: os.symlink("gone", root / ONE),
+            r"is not a readable Parquet file \(it is a link that leads nowhere",
+        ),
         (
             lambda root: os.mkfifo(root / ONE),
-            r"is no readable Parquet file \(it is a link that leads nowhere, or no file",
+            r"is not a readable Parquet file \(it is a link that leads nowhere, or no file",
         ),
     ],
 )

@@ -106,3 +106,11 @@ def test_what_the_system_refuses_a_thread_is_no_traceback_and_a_bug_is() -> None
     for error, traceback in (("OSError(28, 'x')", False), ("KeyError('x')", True)):
         thread = f"threading.Thread(target=lambda: (_ for _ in ()).throw({error})).start()"
         assert (b"Traceback" in start(f"run(lambda: {thread})").stderr) == traceback
+
+
+def test_python_that_refuses_utf_8_is_not_started_again_and_again() -> None:
+    program = IMPORTS + "run(lambda: print('done'))"
+    command = [sys.executable, "-X", "utf8=0", "-c", program]
+    environment = os.environ | {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, capture_output=True, timeout=60, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (0, b"done\n")

@@ -47,7 +47,7 @@ def test_other_tools_read_them(tmp_path: Path) -> None:
         ("features.csv", "features.csv ends in neither .parquet nor .npy; features are kept in one of the two"),
         ("absent.npy", "absent.npy does not exist; write it with `cover embed`"),
         ("absent.parquet", "absent.parquet does not exist; write it with `cover embed`"),
-        ("damaged.parquet", r"damaged.parquet is no table of features; write it with `cover embed`"),
+        ("damaged.parquet", r"damaged.parquet is not a table of features; write it with `cover embed`"),
     ],
 )
 def test_what_holds_no_features_is_named(tmp_path: Path, name: str, message: str) -> None:

@@ -135,7 +135,7 @@ def test_an_animation_has_a_timeline_and_a_picture_none(
     (run, half) = timeline_of(tmp_path / name, numbers_of).segments
     assert (run.label, half.label) == ("run", "first") and (run.start_seconds, run.end_seconds) == (0.0, 2.0)
     first.save(tmp_path / "still", "PNG")
-    with pytest.raises(CoverError, match="still is no video file, of which a timeline is made"):
+    with pytest.raises(CoverError, match="still is not a video, which a timeline needs"):
         timeline_of(tmp_path / "still", numbers_of)
 
 

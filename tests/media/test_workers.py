@@ -103,7 +103,7 @@ def fails(number: int) -> dict[str, Any]:
         (1, "a process that decodes clips failed (Too many open files; raise the limit of open files, for"),
         (2, "a.mp4 cannot be decoded (broken); replace the file"),
         (3, "a process that decodes clips failed (MemoryError); then do it again"),
-        (4, "a process that decodes clips was killed, most often for want of memory"),
+        (4, "a process that decodes clips was killed, most likely because memory ran out"),
         (5, "a process that decodes clips failed (Too many open files; raise the limit of open files, for"),
     ],
 )

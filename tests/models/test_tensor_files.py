@@ -180,11 +180,23 @@ def test_a_pipe_is_never_opened(make: Callable[[Path], None], tmp_path: Path) ->
 def test_archives_that_unpack_to_more_than_they_hold_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(10**7))
-    assert "unpacks to more bytes than it holds" in refusal(tmp_path / "a.pth")
+    assert "it is compressed, which torch.save never does" in refusal(tmp_path / "a.pth")
     header = b"\x93NUMPY\2\0" + (10**7).to_bytes(4, "little") + b" " * 10**7
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", header)
     assert "a.npz is damaged or cut short" in refusal(tmp_path / "a.npz")
+
+
+def test_a_bytearray_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    """A pickle of some bytes can name one of any length."""
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "fill": bytearray(b"x")}, tmp_path / "a.pth")
+    assert "it holds a bytearray, which no state dict does" in refusal(tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as stored:
+        members = {name: stored.read(name) for name in stored.namelist()}
+    with zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert "it is compressed, which torch.save never does" in refusal(tmp_path / "b.pth")
 
 
 def test_a_missing_or_lying_shard_is_named(tmp_path: Path) -> None:

@@ -155,7 +155,9 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, hanging_manifest: Man
 def test_another_format_or_the_manifests_own_folder_is_refused(tmp_path: Path, image_manifest: Manifest) -> None:
     pack(image_manifest, tmp_path / "packed", FORMAT).run(POOL)
     other = replace(FORMAT, short_side_px=32)
-    with pytest.raises(CoverError, match=r"is about other work \(short_side_px 48\); continue that, or delete the file"):
+    with pytest.raises(
+        CoverError, match=r"is about other work \(short_side_px 48\); continue that, or delete the file"
+    ):
         pack(image_manifest, tmp_path / "packed", other).run(POOL)
     with pytest.raises(CoverError, match=r"holds pictures-train.arrow itself, which a packed one would replace; "):
         pack(image_manifest, tmp_path, FORMAT)

@@ -365,7 +365,7 @@ def test_a_killed_worker_ends_the_run_in_one_line_and_it_resumes(
     with pytest.raises(CoverError) as caught:
         train(recipe, run, KillingConsole(file=StringIO(), width=120))
     assert str(caught.value) == (
-        "a process that decodes clips was killed, most often for want of memory: give it more, or lower "
+        "a process that decodes clips was killed, most likely because memory ran out; give it more memory, or lower "
         f"data.num_workers; then continue from the last checkpoint of {run} with --resume"
     )
     assert (run / "latest").read_text() in ("step-2\n", "step-4\n")  # the news may take a step or two

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 import cover
+from cover.errors import DecodeError
+from cover.media.source import Source
+from cover.serving.samples import Sample
 
 WriteMedia = Callable[..., Path]
 
@@ -169,3 +173,9 @@ def test_what_is_beyond_the_limits_is_refused(client: TestClient, tmp_path: Path
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     answer = client.post("/predict", content=chunks, headers=headers)
     assert (answer.status_code, list(answer.json())) == (413, ["error"])
+
+
+def test_a_sample_that_a_pipe_has_replaced_has_gone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(DecodeError):
+        Sample("pets", "cat", "image", Source(tmp_path / "a.png"), b"").read()

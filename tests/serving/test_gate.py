@@ -135,5 +135,5 @@ def test_only_pages_of_the_server_may_post(origin: str | None, is_allowed: bool)
 
 @pytest.mark.parametrize("name", ["http://a.example", "a.example:80", "*", ""])
 def test_allowed_hosts_are_bare_names(name: str) -> None:
-    with pytest.raises(CoverError, match="is no name of a host; give one without http:// and port"):
+    with pytest.raises(CoverError, match="is not the name of a host; give one without http:// and port"):
         AllowedHosts("127.0.0.1", [name])

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.study.miniature import RATE, Known, study_of
+import tomli_w
+from tests.study.miniature import RATE, STUDY, Known, study_of
 
 from cover.study.planning import NotYetKnown, Planner
 from cover.study.records import Record
+from cover.study.spec import read_study
 
 
 def key_of(arm: str = "both", seed: int = 0, out: Path = Path(), **changes: Any) -> str:
@@ -102,3 +104,13 @@ def test_weights_come_from_the_same_seed_or_else_the_first() -> None:
     starts = {seed: planner.init_run("moves", seed) for seed in (0, 1, 2)}
     assert {seed: run.seed for seed, run in starts.items() if run} == {0: 1, 1: 1, 2: 2}
     assert planner.init_run("scenes", 1) is None
+
+
+def test_a_key_stays_with_the_place_of_an_exclusion_list(tmp_path: Path) -> None:
+    def key(folder: str, name: str) -> str:
+        file = tmp_path / folder / "two.toml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(tomli_w.dumps(STUDY | {"recipe": {"data": {"exclude": [name]}}}))
+        return Planner(read_study(file), {}).finals("both")[0].key
+
+    assert key("here", "leaks.csv") == key("there", "leaks.csv") != key("there", "others.csv")

@@ -57,5 +57,7 @@ def test_the_most_urgent_job_is_done_first() -> None:
 def test_a_killed_process_ends_the_work_in_one_line() -> None:
     with Slots([""], begin) as slots:
         job = slots.submit(0, print, signal.raise_signal, signal.SIGKILL)
-        with pytest.raises(CoverError, match="the process of a run was killed, most often for want of memory: give it"):
+        with pytest.raises(
+            CoverError, match="the process of a run was killed, most likely because memory ran out; give it"
+        ):
             job.result()

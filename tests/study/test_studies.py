@@ -133,7 +133,7 @@ def lines() -> list[dict[str, Any]]:
 
 
 def test_a_study_is_run_recorded_and_shown_once(cover: Cover) -> None:
-    assert cover("study", "own", "--dry-run").out == "9 runs, of which 0 have results\n"
+    assert cover("study", "own", "--dry-run").out == "9 runs; 0 have results\n"
     assert not Path("runs/study/runs").exists() and not Path("studies/results.jsonl").exists()
     answer = cover("study", "own", "--page", "page.md")
     assert answer.code == 0, answer.err
@@ -152,7 +152,7 @@ def test_a_study_is_run_recorded_and_shown_once(cover: Cover) -> None:
     assert "| together |" in Path("page.md").read_text() and Path("study/own.svg").exists()
 
     before = Path("studies/results.jsonl").read_bytes()
-    assert "9 runs, of which 9 have results" in cover("study", "own", "--dry-run").out
+    assert "9 runs; 9 have results" in cover("study", "own", "--dry-run").out
     again = cover("study", "own")
     assert again.code == 0 and Path("studies/results.jsonl").read_bytes() == before
 

@@ -67,14 +67,18 @@ def test_one_process_and_a_complete_launch_are_taken(variables: dict[str, str]) 
         ),
         ({"OMPI_COMM_WORLD_SIZE": "4"}, None, "start with torchrun, or unset OMPI_COMM_WORLD_SIZE"),
         ({"SLURM_STEP_NUM_TASKS": "8"}, None, "set them as docs/training.md shows"),
-        ({**LAUNCHED, "RANK": "one"}, None, "RANK=one is no whole number; start the processes with torchrun"),
+        ({**LAUNCHED, "RANK": "one"}, None, "RANK=one is not a whole number; start the processes with torchrun"),
         ({**LAUNCHED, "RANK": "2"}, None, "RANK=2, LOCAL_RANK=1, WORLD_SIZE=2, MASTER_PORT=29500: ranks are from 0 to"),
         (
             {**LAUNCHED, "MASTER_PORT": "0"},
             None,
             "MASTER_PORT=0: ranks are from 0 to WORLD_SIZE - 1, and a port is from",
         ),
-        ({**LAUNCHED, "OMP_NUM_THREADS": "4,2"}, None, "OMP_NUM_THREADS=4,2 is no whole number; set it to the threads"),
+        (
+            {**LAUNCHED, "OMP_NUM_THREADS": "4,2"},
+            None,
+            "OMP_NUM_THREADS=4,2 is not a whole number; set it to the threads",
+        ),
         (
             LAUNCHED,
             1,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -65,4 +66,17 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         pytest.raises(CheckpointError, match=r"file/run cannot be written \(Not a directory\); choose another --out"),
         run_lock(tmp_path / "file" / "run", Accelerator(cpu=True)),
     ):
+        pass
+
+
+def test_a_second_training_in_the_same_process_is_refused_and_leaves_the_first_its_lock(tmp_path: Path) -> None:
+    run, accelerator = tmp_path / "run", Accelerator(cpu=True)
+    with run_lock(run, accelerator):
+        with (
+            pytest.raises(CheckpointError, match=f"is being trained by process {os.getpid()}"),
+            run_lock(run, accelerator),
+        ):
+            pass
+        assert (run / "train.lock").exists()
+    with run_lock(run, accelerator):
         pass

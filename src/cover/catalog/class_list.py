@@ -98,7 +98,7 @@ def read_class_list(file: Path) -> list[str]:
 
     Numbers before or behind the names count (`0 run`, `1,jump`, `swim 2`), so that `1 run` names class 1. A class that
     no line names, because it is blank or its number is left out, is called by its number. A first line that is not
-    numbered as all others are is a header.
+    numbered as all others are is a header, with a warning, if at least two others are.
 
     Raises:
         ManifestError: It cannot be read, or every second line is blank.
@@ -110,7 +110,7 @@ def read_class_list(file: Path) -> list[str]:
         lines.pop()
     if len(lines) > 4 and not any(lines[1::2]):
         raise ManifestError(f"{file}: every second line is blank; line n names class n: save it without blank lines")
-    names = _numbered(lines) or dict(enumerate(lines))
+    names = _numbered(lines, file) or dict(enumerate(lines))
     named = {number: name.strip('"') for number, name in names.items() if name.strip('"')}
     if not named:
         raise ManifestError(f"{file} is empty; a class list has a name a line, in label order")
@@ -121,14 +121,16 @@ def read_class_list(file: Path) -> list[str]:
     return [named.get(number, str(number)) for number in range(max(named) + 1)]
 
 
-def _numbered(lines: Sequence[str]) -> dict[int, str] | None:
+def _numbered(lines: Sequence[str], source: Path) -> dict[int, str] | None:
     """number → name, of lines that state the numbers of the classes. "100 metres" and "200 metres" do not."""
     filled = [line for line in lines if line]
     for pattern, number_group, name_group in ((_NUMBERED, 1, 2), (_NUMBER_BEHIND, 2, 1)):
-        for part in (filled, filled[1:]):  # without a header, and with one
+        for header, part in ((), filled), (filled[:1], filled[1:]):
             found = [match for line in part if (match := pattern.fullmatch(line))]
             names = {int(match[number_group]): match[name_group] for match in found}
-            is_complete = 0 < len(part) == len(found) == len(names) == len(set(names.values()))
+            is_complete = 1 < len(part) == len(found) == len(names) == len(set(names.values()))
             if is_complete and min(names) <= 1 and max(names) <= 2 * len(names):
+                if header:
+                    logger.warning("%s: the first line, %s, is taken as a header", source, shown(header[0]))
                 return names
     return None

@@ -56,7 +56,7 @@ def without_excluded(manifest: Manifest, excluded: pa.Table) -> Manifest:
     if num_unknown and len(rest) == len(manifest):
         raise ManifestError(
             f"{manifest.path} has none of the {len(sample_ids)} excluded samples of {manifest.name} "
-            f"{manifest.split}, as {sample_ids[0]}; make the list anew: `cover check --leaks`"
+            f"{manifest.split}, as {sample_ids[0]}; make the list again with `cover check --leaks`"
         )
     if num_unknown:
         message = "%s of %s excluded samples of %s %s are not in %s; was the list made for another copy?"

@@ -52,7 +52,7 @@ def index_folder(root: str | Path, *, kind: Kind, out: str | Path, name: str | N
     has_splits = has_split_folders(root, [place.name for place in in_folders])
     labelled = _labelled(place for place in places if place.label is not None)
     samples = [*labelled, *_classed(in_folders, has_splits, found)]
-    if not samples and (shards := find_shards(root)):
+    if not samples and (shards := find_shards(root, in_any_folder=True)):
         return index_parquet(shards, root=root, kind=kind, out=out, name=name)
     report(found, len(samples))
     class_folders = {sample.class_name for sample in samples[len(labelled) :]}

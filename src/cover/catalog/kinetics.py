@@ -71,7 +71,7 @@ def _rows(file: Path) -> Iterator[tuple[str, Sample]]:
         try:
             start, end = float(row["time_start"]), float(row["time_end"])
         except (TypeError, ValueError):
-            raise ManifestError(f"{file}:{reader.line_num}: a time is no number; fetch the file anew") from None
+            raise ManifestError(f"{file}:{reader.line_num}: a time is not a number; fetch the file again") from None
         if label:
             clip = f"{youtube_id}_{int(start):06d}_{int(end):06d}"
             yield split, Sample(clip, label, (clip, youtube_id), (split, label, *_REPLACEMENTS), youtube_id, start, end)

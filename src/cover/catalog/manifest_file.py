@@ -108,7 +108,9 @@ def _parsed(content: mmap.mmap, path: Path) -> tuple[pa.Table, Metadata]:
         if not metadata:
             raise ValueError("it has no metadata")
         if not with_absent_columns(reader.schema.empty_table()).schema.equals(SCHEMA):
-            raise ManifestError(f"{path} has other columns than this version's manifests; write it anew: `cover index`")
+            raise ManifestError(
+                f"{path} has other columns than this version's manifests; write it again with `cover index`"
+            )
         table = with_absent_columns(reader.read_all())
         table.validate(full=True)
     except ManifestError:
@@ -135,7 +137,7 @@ def _check_seal(content: mmap.mmap, path: Path) -> bool:
     if content[place : place + len(_NO_DIGEST)] != _digest(content, place):
         raise ManifestError(
             f"{path} is damaged, since its SHA-256 is not the one that it states; "
-            "restore it from a copy, or write it anew with `cover index`"
+            "restore it from a copy, or write it again with `cover index`"
         )
     return True
 

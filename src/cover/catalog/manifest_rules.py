@@ -104,7 +104,7 @@ class Metadata:
         for name in class_names:
             if not _is_name(name):
                 raise ManifestError(
-                    f"{source}: class {ascii(name)[:80]} is no name without control characters; rename it"
+                    f"{source}: class {ascii(name)[:80]} is not a name without control characters; rename it"
                 )
         check_unique(f"class names of {source}", pa.chunked_array([class_names], pa.string()))
         return cls(**{key: values.get(key) for key in _METADATA_RULES} | {"class_names": tuple(class_names)})

@@ -25,12 +25,17 @@ logger = logging.getLogger(__name__)
 _SHARD = re.compile(r"(?P<of>.*?)[-_.]?(?P<number>\d+)-of-(?P<total>\d+)")
 
 
-def find_shards(root: Path) -> list[Path]:
-    """The Parquet files in `root`, in ROOT/data, or in the only other folder of ROOT that has some, sorted.
+def find_shards(root: Path, *, in_any_folder: bool = False) -> list[Path]:
+    """The Parquet files in `root` or in ROOT/data, sorted; or those in the only other folder of ROOT that has some.
 
-    Raises ManifestError where several folders have some: they are configurations of one dataset.
+    Args:
+        root: The folder of the dataset.
+        in_any_folder: Look in folders of other names, too.
+
+    Raises:
+        ManifestError: Several folders have some: they are configurations of one dataset.
     """
-    for pattern in ("*.parquet", "data/*.parquet", "*/*.parquet"):
+    for pattern in ("*.parquet", "data/*.parquet", *(["*/*.parquet"] if in_any_folder else [])):
         shards = sorted(file for file in root.glob(pattern) if not file.name.startswith("."))
         folders = sorted({file.parent.name for file in shards})
         if len(folders) > 1:

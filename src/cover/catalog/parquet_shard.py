@@ -33,7 +33,7 @@ def _open(shard: Path) -> pq.ParquetFile:
                 raise OSError("it is a pointer of Git LFS, `git lfs pull` fetches the file itself")
         return pq.ParquetFile(shard)
     except (OSError, pa.ArrowException) as error:
-        raise ManifestError(f"{shard} is no readable Parquet file ({_reason(error)}); fetch it again") from error
+        raise ManifestError(f"{shard} is not a readable Parquet file ({_reason(error)}); fetch it again") from error
 
 
 def label_column(shard: Path) -> pa.Field:

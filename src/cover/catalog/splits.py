@@ -80,7 +80,7 @@ def write_places(
         if unknown := next((sample for sample in listed if sample.label not in classes), None):
             raise ManifestError(
                 f"{unknown.label!r}, the class of {name}'s {unknown.sample_id}, is not among its {len(classes)} "
-                "classes; fetch the annotation files anew, all of one version"
+                "classes; fetch the annotation files again, all of one version"
             )
     once = {split: _once(listed, places[split], f"{name} {split}") for split, listed in samples.items()}
     found = {split: [pair for pair in pairs if pair[1] is not None] for split, pairs in once.items()}

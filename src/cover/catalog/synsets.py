@@ -55,5 +55,5 @@ def read_devkit_wnids(file: Path) -> list[str]:
         content = content[8 + size :]
     wnids = [match.decode() for match in re.findall(rb"n\d{8}", texts.replace(b"\0", b""))]  # 8 or 16 bits a letter
     if not wnids:
-        raise ManifestError(f"{file} holds no synsets; unpack it anew from ILSVRC2012_devkit_t12.tar.gz")
+        raise ManifestError(f"{file} holds no synsets; unpack it again from ILSVRC2012_devkit_t12.tar.gz")
     return wnids

@@ -66,7 +66,7 @@ def search(
     known = {name: table.features[rows[name]] for name in names.values() if name in rows}
     others = [Path(query) for query, name in names.items() if name not in rows]
     if others and run is None:
-        raise CoverError(f"{others[0]} is no id in {features}; name the run that computed it with --run")
+        raise CoverError(f"{others[0]} is not an id in {features}; name the run that computed it with --run")
     if others and run:
         from cover.embed import embed_queries
         from cover.trained import TrainedRun

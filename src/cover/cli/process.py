@@ -63,6 +63,8 @@ def _use_utf8() -> None:
     names; the terminal keeps its own."""
     if sys.flags.utf8_mode or locale.getpreferredencoding(False).upper() in ("UTF-8", "UTF8"):
         return
+    if os.environ.get("PYTHONUTF8") == "1":  # Python was started with -E, -I or -X utf8=0, so it would ignore this
+        return
     streams = str(os.environ.get("PYTHONIOENCODING") or getattr(sys.stdout, "encoding", "utf-8"))
     environment = os.environ | {"PYTHONUTF8": "1", "PYTHONIOENCODING": streams}
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)

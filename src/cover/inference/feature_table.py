@@ -64,7 +64,7 @@ class FeatureTable:
             ids, paths, classes = (table[name].to_pylist() for name in ("id", "path", "class"))
             return cls(ids, paths, classes, features, backbone)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            raise CoverError(f"{path} is no table of features; write it with `cover embed`") from error
+            raise CoverError(f"{path} is not a table of features; write it with `cover embed`") from error
 
     def _arrow(self) -> pa.Table:
         feature = pa.FixedSizeListArray.from_arrays(pa.array(self.features.ravel()), self.features.shape[1])

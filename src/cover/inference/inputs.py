@@ -52,7 +52,9 @@ class Inputs:
     def _named(self, name: str) -> Iterator[Path]:
         paths = [name] if os.path.exists(name) else sorted(glob.iglob(name, recursive=True))
         if not paths:
-            raise CoverError(f"{name} is not a file or a folder; correct the path, or give a pattern that matches files")
+            raise CoverError(
+                f"{name} is not a file or a folder; correct the path, or give a pattern that matches files"
+            )
         for path in paths:
             found = False
             for file in self._files(Path(path)):

@@ -71,7 +71,7 @@ def find_timeline(
     if frames is None:
         if file.is_dir() or media_kind(file) == "image":
             raise CoverError(
-                f"{file} is no video file, of which a timeline is made; images and folders are for `cover predict`"
+                f"{file} is not a video, which a timeline needs; use `cover predict` for images and folders"
             )
         frames = stream_frames(file, step_seconds=window.step_seconds, short_side_px=window.crop_px)
     windows = sliding_windows(map(window.cut, frames), window.num_frames, window.stride)

@@ -86,7 +86,7 @@ def open_video(source: Source, *, num_threads: int = 1) -> Iterator[OpenVideo]:
         name = container.format.name
         has_second = is_joined(media.read_at, name)
         if has_second and name != AVI:
-            raise DecodeError("it is several files, one behind the other, of which only the first would be read")
+            raise DecodeError("it holds several joined files, and only the first would be read")
         if name == MP4:
             check_tracks(media.read_at)
         yield replace(_opened(container, num_threads), read_at=media.read_at, is_joined=has_second)

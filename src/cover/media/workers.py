@@ -131,9 +131,9 @@ def workers_watched(remedy: str) -> Iterator[None]:
             raise
         signal = signal.split(". ")[0].strip(" .")
         if signal in ("", "Killed", "Terminated"):
-            cause = ", most often for want of memory: give it more, or lower data.num_workers"
+            cause = ", most likely because memory ran out; give it more memory, or lower data.num_workers"
         else:
-            cause = f" ({signal}), most often by a broken file: `cover check` finds it"
+            cause = f" ({signal}), most likely by a broken file; `cover check` finds it"
         raise CoverError(f"a process that decodes clips was killed{cause}; {remedy}") from error
 
 

@@ -139,9 +139,9 @@ def loss_divisor(count: float, reduction: Reduction, *, pooled: float, repeats: 
     """What the summed cross-entropy of a dataset is divided by.
 
     "dataset_mean" takes the mean over the dataset's clips in the step. A dataset with a share below one clip a batch is
-    in few steps, and its clip has weight 1 in those. "expected_mean" divides by the expected count instead: over many
-    steps the dataset has its full weight, but one of its clips can outweigh all others and training can diverge.
-    "pooled" takes the mean over all clips of the step.
+    not in every step, and each of its clips has weight 1. "expected_mean" gives such a clip the weight 1 / share: over
+    many steps the dataset has its full weight, but one clip can outweigh all others and training can diverge. "pooled"
+    takes the mean over all clips of the step.
 
     Args:
         count: Clips of the dataset in the step, or their expectation where the share is below one clip a batch.

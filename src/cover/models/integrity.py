@@ -63,7 +63,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 def damage(folder: Path, names: Collection[str] | None = None) -> str | None:
     """What is wrong with the files of a checkpoint; None if they are as they were written.
 
-    A checkpoint of an older version states sizes only, and a folder without state.json states nothing: an export.
+    A checkpoint of an older version states sizes only. A folder without state.json is damaged, too.
 
     Args:
         folder: The checkpoint.

@@ -64,12 +64,15 @@ def _load(path: Path) -> object:
 def _check_bounds(path: Path) -> None:
     """Raise ValueError for a file that would fill the memory with what it does not hold.
 
-    torch.save compresses nothing. The restricted unpickler also builds bytearrays, of any length that a file names; no
-    state dict has one.
+    The restricted unpickler also builds bytearrays, of any length that a file names; no state dict has one. torch.save
+    compresses nothing, so a compressed file could only hide one.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+            members = archive.infolist()
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise ValueError("it is compressed, which torch.save never does")
+            if sum(member.file_size for member in members) > path.stat().st_size:
                 raise ValueError("it unpacks to more bytes than it holds")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content.find(b"\nbytearray\n") >= 0:

@@ -96,7 +96,9 @@ class Journal:
     def _read(self, line: dict[str, Any]) -> None:
         if "digest" in line:
             if others := {key: value for key, value in line.items() if value != self._about.get(key)}:
-                raise CoverError(f"{self.path} is about other work ({_listed(others)}); continue that, or delete the file")
+                raise CoverError(
+                    f"{self.path} is about other work ({_listed(others)}); continue that, or delete the file"
+                )
             self._is_begun = True
         if "row" in line:
             row = line.pop("row")

@@ -139,7 +139,7 @@ def _add_facts(app: FastAPI, service: Service, samples: list[Sample], metrics: M
             raise HTTPException(404, f"there is no sample {number}; GET /samples lists them")
         try:
             return Response(samples[number].read(), media_type="application/octet-stream")
-        except (OSError, DecodeError) as error:
+        except DecodeError as error:
             raise HTTPException(404, f"the file of sample {number} has gone; take another") from error
 
     @app.get("/healthz")

@@ -58,7 +58,7 @@ class AllowedHosts:
 def _checked(name: str) -> str:
     name = name.lower()
     if not _is_address(name) and _name(name) != name:
-        raise CoverError(f"--allowed-host {name!r} is no name of a host; give one without http:// and port")
+        raise CoverError(f"--allowed-host {name!r} is not the name of a host; give one without http:// and port")
     return name
 
 

@@ -16,6 +16,7 @@ from cover.catalog.manifest import Manifest, ManifestRow
 from cover.catalog.suffixes import Kind
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
+from cover.media.faults import decoding
 from cover.media.source import Source
 from cover.trained import TrainedRun
 
@@ -39,8 +40,8 @@ class Sample:
         return f"data:image/jpeg;base64,{base64.b64encode(self.thumbnail).decode()}"
 
     def read(self) -> bytes:
-        """Raises OSError or DecodeError where the file has gone."""
-        with self.source.open() as file:
+        """Raises DecodeError where the file has gone."""
+        with decoding(self.source), self.source.open() as file:
             return file.read()
 
 

@@ -43,7 +43,7 @@ def run_studies(studies: Sequence[Study], out: Path, devices: Sequence[str], con
 def describe_studies(studies: Sequence[Study], out: Path, console: Console) -> None:
     """Check studies as `run_studies` does, and print how many runs there are and are known. Raises CoverError."""
     with _planned(studies, out) as planners:
-        console.print(f"{num_runs(studies)} runs, of which {len(known_runs(planners))} have results")
+        console.print(f"{num_runs(studies)} runs; {len(known_runs(planners))} have results")
 
 
 @contextmanager

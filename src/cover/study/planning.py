@@ -13,7 +13,7 @@ from typing import Any
 
 from cover.evaluation.orders import FrameOrder
 from cover.recipe import Recipe, parse_recipe
-from cover.sections import map_path, nested, overlaid
+from cover.sections import map_path, map_paths, nested, overlaid
 from cover.study.arm import Settings
 from cover.study.records import Record
 from cover.study.spec import Study
@@ -120,10 +120,15 @@ class Planner:
     def _run(self, arm: str, seed: int, settings: Settings) -> PlannedRun:
         init, elsewhere = self.init_run(arm, seed), self.study.init_of(arm)
         folder = self.study.results.parent  # so that keys are the same in each copy of the study and its weights
-        init_key = init.key if init else map_path(elsewhere, lambda path: os.path.relpath(path, folder))
+
+        def relative(path: str) -> str:
+            return os.path.relpath(path, folder)
+
+        init_key = init.key if init else map_path(elsewhere, relative)
         share = self.study.share_of(arm)
         recipe = self._recipe(arm, seed, settings, str(self.run_folder(init.key)) if init else elsewhere)
         sections = recipe.model_dump(mode="json", exclude=ELSEWHERE, exclude_defaults=True)
+        sections = map_paths(sections, ["data.exclude"], relative)
         what = {
             "recipe": {name: section for name, section in sections.items() if section != {}},  # {}: all excluded
             "share": share,

@@ -69,7 +69,7 @@ class Runs:
             job = self._job(init, {}, planner, priority)
         job.result()
         if not weights.exists():
-            raise TrainingError(f"arm {init.arm} failed, from whose weights {run.arm} starts; change its settings")
+            raise TrainingError(f"arm {init.arm} failed, and {run.arm} starts from its weights; change its settings")
 
     def _job(self, run: PlannedRun, tests: Tests, planner: Planner, priority: int) -> Future[None]:
         """A job of the run: one that others have asked for, while that lasts, or else a new one. Needs the lock."""

@@ -22,8 +22,8 @@ from cover.errors import CoverError
 _LAST = -1
 """Priority of the job that ends a thread."""
 _KILLED = (
-    "the process of a run was killed, most often for want of memory: give it more, or run fewer side by side; the same "
-    "command continues"
+    "the process of a run was killed, most likely because memory ran out; give it more memory, or run fewer "
+    "side by side; the same command continues"
 )
 
 

@@ -20,7 +20,6 @@ shows the test results of one arm, or of several that train on different dataset
 
 from __future__ import annotations
 
-import os
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +28,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from cover.evaluation.orders import FrameOrder
 from cover.recipe import PATH_KEYS
-from cover.sections import Section, Share, checked, map_paths, read_layers, with_base
+from cover.sections import Section, Share, absolute_path, checked, map_paths, read_layers, with_base
 from cover.study.arm import Arm, Names, Seeds, Settings, Tune, dotted_tune, each_once, whole_arms
 from cover.study.measure import PAIRS, VALIDATION, measure_of
 from cover.study.rules import arm_named, check_study
@@ -143,7 +142,7 @@ def _with_absolute_paths(values: dict[str, Any], file: Path) -> dict[str, Any]:
     """The values of a file of a study; relative paths in it start from its folder. An init may also name an arm."""
 
     def absolute(init: str) -> str:
-        return os.path.normpath(file.parent.resolve() / init) if arm_named(init) != init else init
+        return absolute_path(init, file.parent) if arm_named(init) != init else init
 
     return map_paths(with_base(values, _PATH_KEYS, file.parent), ("init", "arms.*.init"), absolute)
 

@@ -110,7 +110,7 @@ def check_launch(variables: Mapping[str, str], num_gpus: int | None) -> None:
         )
     if num_gpus is None and not variables.get("OMP_NUM_THREADS", "1").isdecimal():
         raise CoverError(
-            f"OMP_NUM_THREADS={variables['OMP_NUM_THREADS']} is no whole number; set it to the threads of a process"
+            f"OMP_NUM_THREADS={variables['OMP_NUM_THREADS']} is not a whole number; set it to the threads of a process"
         )
 
 
@@ -147,4 +147,4 @@ def _whole_number(name: str, value: str) -> int:
     try:
         return int(value)
     except ValueError:
-        raise CoverError(f"{name}={value} is no whole number; start the processes with torchrun") from None
+        raise CoverError(f"{name}={value} is not a whole number; start the processes with torchrun") from None

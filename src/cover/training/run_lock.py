@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -21,6 +22,9 @@ from cover.training.parallel import from_main
 logger = logging.getLogger(__name__)
 
 LOCK_FILE = "train.lock"
+_held_here: set[str] = set()
+"""Locks of this process. The system would grant it the same one twice."""
+_changing = threading.Lock()
 
 
 @contextmanager
@@ -39,8 +43,7 @@ def run_lock(run: Path, accelerator: Accelerator) -> Iterator[None]:
         yield
     finally:
         for file in held:
-            Path(file.name).unlink(missing_ok=True)
-            file.close()
+            _release(Path(file.name), file)
             with suppress(OSError):  # a run that failed before it wrote anything leaves no folder
                 run.rmdir()
 
@@ -50,9 +53,13 @@ def _take(path: Path) -> TextIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _locked(path)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M}\n")
-        file.flush()
+        try:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M}\n")
+            file.flush()
+        except OSError:
+            _release(path, file)
+            raise
     except BlockingIOError:
         raise CheckpointError(
             f"{path.parent} is being trained by {_owner(path)}; wait for it or stop it, or choose another --out"
@@ -63,8 +70,26 @@ def _take(path: Path) -> TextIO:
     return file
 
 
+def _release(path: Path, file: TextIO) -> None:
+    path.unlink(missing_ok=True)
+    with suppress(OSError):  # what a full disk did not take is tried again
+        file.close()
+    with _changing:
+        _held_here.discard(os.path.realpath(path))
+
+
 def _locked(path: Path) -> TextIO:
-    """The file, made where it is not there, and locked. Raises BlockingIOError where another process has the lock."""
+    """The file, made where it is not there, and locked. Raises BlockingIOError where a training has the lock."""
+    with _changing:
+        if os.path.realpath(path) in _held_here:
+            raise BlockingIOError
+        file = _locked_by_system(path)
+        _held_here.add(os.path.realpath(path))
+        return file
+
+
+def _locked_by_system(path: Path) -> TextIO:
+    """As `_locked`; only other processes are noticed."""
     while True:
         file = path.open("a+", encoding="utf-8")
         try:

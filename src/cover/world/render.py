@@ -87,8 +87,8 @@ def _rendered(tasks: Sequence[list[Block]], num_processes: int) -> Iterator[tupl
                 yield task[0].dataset, future.result()
         except BrokenProcessPool as error:
             raise CoverError(
-                "a process that renders was killed, most often for want of memory: give it more, or lower --processes; "
-                "the same command continues"
+                "a process that renders was killed, most likely because memory ran out; give it more memory, or "
+                "lower --processes; the same command continues"
             ) from error
         except BaseException:
             executor.shutdown(cancel_futures=True)
