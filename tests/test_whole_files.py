@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +17,6 @@ from cover.errors import CoverError
 from cover.whole_files import append_line, fill_once, locked, whole_file, whole_folder, write_whole
 
 FullDisk = Callable[[int], None]
-
-
-@pytest.fixture
-def full_disk() -> Iterator[FullDisk]:
-    """A limit on the size of files stands for a full disk: what is written ends half-way."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def full_disk(num_bytes: int) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
-
-    yield full_disk
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def write_text(path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
 
 class CoverError(Exception):
@@ -44,6 +45,8 @@ class TrainingError(CoverError):
 def system_reason(error: BaseException) -> str:
     """What the operating system says is wrong, in one line, with a remedy where there is an obvious one."""
     number: int = getattr(error, "errno", None) or 0
+    if in_rust := re.search(r"\(os error (\d+)\)", str(error)):  # as safetensors says it
+        number = int(in_rust[1])
     reason = os.strerror(number) if number in errno.errorcode else str(error) or type(error).__name__
     remedy = _REMEDIES.get(number, "")
     return " ".join(reason.split()) + (remedy and f"; {remedy}")

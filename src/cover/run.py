@@ -52,11 +52,12 @@ from cover.training.checkpoint import TrainingState, read_training
 from cover.training.engine import Engine
 from cover.training.launch import prepare_environment, processes_connected
 from cover.training.memory import fewest_micro_batches
-from cover.training.metrics import Totals
+from cover.training.metrics import CONTINUE, Totals
 from cover.training.parallel import from_main, place
 from cover.training.run_lock import run_lock
 from cover.training.speed import Speed, matmul_peak_flops
 from cover.training.trainer import Trainer, Validate
+from cover.whole_files import write_whole, writing
 
 
 def train(
@@ -149,7 +150,8 @@ def _train(
             shown.print(f"note: continuing with {change}", soft_wrap=True, highlight=False, markup=False)
         folder.write(recipe, data.splits)
         describe_run(recipe, run, mixture, num_steps, shown)
-    accelerator.init_trackers("cover", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
+    with writing(run, CONTINUE):
+        accelerator.init_trackers("cover", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
     with ExitStack() as stack:
         stack.enter_context(workers_watched(f"then continue from the last checkpoint of {run} with --resume"))
         stack.callback(show_unreadable, mixture, shown)
@@ -295,7 +297,7 @@ def create_mixture(
 def describe_run(recipe: Recipe, run: Path, mixture: Mixture, num_steps: int, console: Console) -> None:
     """Write the mixture into the run folder, and print it."""
     rows = mixture_rows(mixture, reduction=recipe.training.reduction)
-    (run / "mixture.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    write_whole(run / "mixture.json", json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     console.print(mixture_table(rows))
     for warning in mixture_warnings(rows, num_steps):
         console.print(f"warning: {warning}", soft_wrap=True, highlight=False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,13 @@ def test_other_tools_read_them(tmp_path: Path) -> None:
     assert rows[0] == {"id": "right", "path": "a.mp4", "class": "x", "feature": [2, 0]}
     assert np.load(tmp_path / "features.npy").shape == (4, 2)
     assert json.loads((tmp_path / "features.ids.json").read_text())["ids"] == IDS
+
+
+def test_a_full_disk_leaves_neither_of_the_two_files(tmp_path: Path, full_disk: Callable[[int], None]) -> None:
+    full_disk(100)
+    with pytest.raises(CoverError, match=r"features\.npy cannot be written \(File too large\); name another place"):
+        table().save(tmp_path / "features.npy")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

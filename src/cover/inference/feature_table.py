@@ -40,10 +40,10 @@ class FeatureTable:
             with whole_file(path) as unfinished:
                 pq.write_table(self._arrow(), unfinished)
             return
-        with whole_file(ids_file(path)) as unfinished:
-            unfinished.write_text(json.dumps({"backbone": self.backbone, "ids": self.ids}, indent=0) + "\n")
-        with whole_file(path) as unfinished, unfinished.open("wb") as file:
-            np.save(file, self.features)
+        with whole_file(ids_file(path)) as ids, whole_file(path) as features:  # both appear, or none does
+            ids.write_text(json.dumps({"backbone": self.backbone, "ids": self.ids}, indent=0) + "\n")
+            with features.open("wb") as file:
+                np.save(file, self.features)
 
     @classmethod
     def open(cls, path: Path) -> FeatureTable:

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cover.errors import CheckpointError
+from cover.errors import CheckpointError, system_reason
 from cover.models.config import ModelConfig
 from cover.models.integrity import read_state, write_state
 from cover.models.weights import BEST, LATEST, save_weights
@@ -90,8 +90,8 @@ class CheckpointWriter:
             writing.result()
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
-                f"the checkpoint could not be written to {self.run} ({error}); make room on the disk, then continue "
-                "from the last complete checkpoint with --resume"
+                f"a checkpoint cannot be written to {self.run} ({system_reason(error)}); then continue from the last "
+                "complete checkpoint with --resume"
             ) from error
 
     def _write(
