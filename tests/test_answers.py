@@ -38,6 +38,10 @@ def test_a_run_predicts_files_and_folders(run: Path, write_image: WriteMedia, tm
     files = [tmp_path / "broken.jpg", str(tmp_path / "pictures" / "b.png")]
     (again,) = cover.predict(opened, files, top=1, on_unreadable=errors.append)
     assert again == second and "broken.jpg" in str(errors[0])
+    with pytest.raises(cover.CoverError, match=r"1000000x3 views; give 1 to 1000 times of a video and 1 to 100 crops"):
+        cover.predict(opened, files, num_clips=10**6)
+    with pytest.raises(cover.CoverError, match=r"0x3 views; give 1 to 1000 times"):
+        cover.predict(opened, files, num_clips=0)
     with pytest.raises(cover.CoverError, match="its heads are pets"):
         cover.predict(opened, files, heads=["k400"])
 

@@ -36,12 +36,12 @@ def predict(
     frame_folders: a folder that holds images is one video.
     on_unreadable: takes the DecodeErrors of files that cannot be read, which are then passed over.
 
-    Raises CheckpointError for no run or an unknown head, CoverError for a name that stands for no file, and
-    DecodeError for a file that cannot be read, unless on_unreadable takes it.
+    Raises CheckpointError for no run or an unknown head, CoverError for a name that stands for no file, RecipeError for
+    too many views, and DecodeError for a file that cannot be read, unless on_unreadable takes it.
     """
     trained = _opened(run)
     config, evaluation = trained.model.config, trained.recipe.evaluation
-    num_clips, num_crops = num_clips or evaluation.num_clips, num_crops or evaluation.num_crops
+    num_clips, num_crops = evaluation.views(num_clips, num_crops)
     return predict_files(
         trained.predict_heads,
         Inputs([str(file) for file in ([files] if isinstance(files, str | Path) else files)], frame_folders),

@@ -34,6 +34,9 @@ PATH_KEYS = ("init", "data.cache_folder", "data.exclude", "datasets.*.train", "d
 """Keys of a recipe that hold paths."""
 PACKAGED = Path(__file__).parent.resolve() / "recipes"
 
+MAX_CLIPS, MAX_CROPS = 1000, 100
+"""Views of a sample. The papers of the field take 30 at most; each costs the frames of a clip in memory."""
+
 Positive = Annotated[int, Field(gt=0)]
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 """TOML has no null: "" is none, too, for who lays something over a part that has one."""
@@ -183,9 +186,22 @@ class TrainingSection(Section):
 class EvaluationSection(Section):
     """Views of a clip whose logits are averaged: num_clips in time × num_crops in space."""
 
-    num_clips: Positive = 1
+    num_clips: Annotated[int, Field(ge=1, le=MAX_CLIPS)] = 1
     num_crops: Literal[1, 3] = 3
     batch_size: Positive = 16
+
+    def views(self, num_clips: int | None, num_crops: int | None) -> tuple[int, int]:
+        """Times and crops of a sample; None stands for this recipe's. Raises RecipeError for too many, and for none."""
+        wanted = (
+            self.num_clips if num_clips is None else num_clips,
+            self.num_crops if num_crops is None else num_crops,
+        )
+        if not (1 <= wanted[0] <= MAX_CLIPS and 1 <= wanted[1] <= MAX_CROPS):
+            raise RecipeError(
+                f"{wanted[0]}x{wanted[1]} views; give 1 to {MAX_CLIPS} times of a video and 1 to {MAX_CROPS} crops of "
+                "each, such as 4x3"
+            )
+        return wanted
 
 
 class Recipe(Section):

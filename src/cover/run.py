@@ -31,7 +31,7 @@ from cover.models.head_rows import HeadRows
 from cover.models.loading import load_weights, report_table
 from cover.models.sources import Source, open_source
 from cover.models.timesformer import TimeSformer
-from cover.models.weights import load_exactly, normalise_as, read_config, read_tensors
+from cover.models.weights import BEST, load_exactly, normalise_as, read_config, read_tensors
 from cover.plan import (
     Manifests,
     check_policy,
@@ -128,8 +128,8 @@ def _train(
     if checkpoint:
         rows = restore_model(model, checkpoint, shown)
         tensors = with_rows(tensors, rows, model.state_dict())
-        if rows:
-            state.best_top1 = -1.0  # scores over other classes say nothing about these
+        if rows or not folder.has_same("val", validation):
+            state.best_top1 = -1.0  # a score over other classes or samples says nothing about these
     steps_per_epoch, num_steps = training_length(recipe, manifests)
     if state.step >= num_steps:
         if shown:
@@ -148,6 +148,8 @@ def _train(
     if shown:
         for change in recipe_changes(recipe, run) if checkpoint else ():
             shown.print(f"note: continuing with {change}", soft_wrap=True, highlight=False, markup=False)
+        if state.best_top1 < 0:  # then the checkpoint that was the best stands for the run no longer
+            (run / BEST).unlink(missing_ok=True)
         folder.write(recipe, data.splits)
         describe_run(recipe, run, mixture, num_steps, shown)
     with writing(run, CONTINUE):

@@ -111,6 +111,11 @@ class RunFolder:
                 if record := records.get(name, {}).get(split):
                     self._check_digest(manifest, record, f"{split} manifest of {name}")
 
+    def has_same(self, split: str, manifests: Mapping[str, Manifest]) -> bool:
+        """Whether the datasets have the very samples of this split that they had in the run so far."""
+        records = {name: splits[split].digest for name, splits in self._records().items() if split in splits}
+        return self.is_old or records == {name: manifest.digest for name, manifest in manifests.items()}
+
     def _check_digest(self, manifest: Manifest, record: ManifestRecord, what: str) -> None:
         if manifest.digest != record.digest:
             raise CheckpointError(

@@ -139,9 +139,10 @@ class TrainedRun:
         """Score the dataset's head on a manifest and write the result into the run folder.
 
         Keeps frames in the recipe's `data.cache_folder`, if that is there; it need not be where a run was copied to.
+        Raises RecipeError for too many views.
         """
         views, folder = self.recipe.evaluation, self.recipe.data.cache_folder
-        num_clips = num_clips or views.num_clips
+        num_clips, num_crops = views.views(num_clips, num_crops)
         if folder is not None and os.access(folder, os.W_OK):
             reader = evaluation_reader(self.recipe, manifest, dataset, num_clips=num_clips)
         else:
@@ -153,7 +154,7 @@ class TrainedRun:
                 name=dataset,
                 order=order,
                 num_clips=num_clips,
-                num_crops=num_crops or views.num_crops,
+                num_crops=num_crops,
                 batch_size=views.batch_size,
                 num_workers=self.recipe.num_workers,
                 reversal_pairs=self.recipe.datasets[dataset].reversal_pairs,

@@ -23,6 +23,7 @@ from cover.catalog.folder import index_folder
 from cover.catalog.manifest import Manifest
 from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError, TrainingError
 from cover.models.create import create_model
+from cover.models.integrity import read_state, write_state
 from cover.models.weights import find_checkpoint, load_model
 from cover.recipe import Recipe, read_recipe
 from cover.run import train
@@ -185,6 +186,33 @@ def test_renamed_classes_keep_no_weights_of_others(data: Path, recipe_of: MakeRe
         for step in (2, 3)
     )
     assert torch.equal(after[0], before[1]) and not torch.isin(before[0], after[1]).any()
+
+
+@pytest.mark.parametrize("change", ["classes", "validation", "nothing"])
+def test_the_best_checkpoint_stands_for_a_run_while_its_data_are_the_same(
+    data: Path, recipe_of: MakeRecipe, tmp_path: Path, change: str
+) -> None:
+    def recipe(max_steps: int) -> Recipe:
+        training = {"max_steps": max_steps, "evaluate_every_epochs": 1.0}
+        return recipe_of("standard", ["jumps"], root=tmp_path, training=training)
+
+    shutil.copytree(data / "jumps", tmp_path / "jumps")
+    index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
+    run = tmp_path / "run"
+    assert not train(recipe(2), run, quiet())
+    best = find_checkpoint(run)
+    values = read_state(best) | {"best_top1": 1.0}  # which nothing later exceeds
+    (best / "state.json").unlink()
+    write_state(best, values)
+    splits = {"classes": ("train", "val"), "validation": ("val",), "nothing": ()}[change]
+    for split in splits:
+        left = tmp_path / "jumps" / split / "left"
+        (left / "13.mp4").unlink(missing_ok=True)
+        if change == "classes":
+            left.rename(left.with_name("up"))
+    index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
+    assert not train(recipe(3), run, quiet(), resume=True, allow_changed_data=True)
+    assert find_checkpoint(run).name == (best.name if change == "nothing" else "step-3")
 
 
 def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecipe, tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ PART = b'--x\r\nContent-Disposition: form-data; name="file"%s\r\n\r\n%s\r\n--x--
 
 
 NO_FILE = "there is no file in the field file of a form; send a whole file as `curl -F file=@FILE` does"
+TWO = "the form has several files; send each in a request of its own"
 BAD_FORMS: dict[str, tuple[bytes, str | None, int, str]] = {
     "octets": (b"\x00\x01", None, 422, NO_FILE),
     "video": (b"\x00\x01", "video/mp4", 422, NO_FILE),
@@ -114,6 +115,12 @@ BAD_FORMS: dict[str, tuple[bytes, str | None, int, str]] = {
     "nothing chosen": (PART % (b'; filename=""', b""), FORM, 422, NO_FILE),
     "begun": (b"--x", FORM, 422, NO_FILE),
     "empty file": (PART % (b'; filename="a"', b""), FORM, 400, "the file is empty; send a video or an image"),
+    "two files": (
+        PART.replace(b"--x--\r\n", b"") * 2 % ((b'; filename="a"', b"text") * 2) + b"--x--\r\n",
+        FORM,
+        422,
+        TWO,
+    ),
     "no boundary": (PART % (b"", b""), "multipart/form-data", 400, "the form cannot be read (Missing boundary in"),
     "other boundary": (PART % (b"", b""), f"{FORM}y", 400, "the form cannot be read (Invalid multipart data); send a"),
     "no name": (b"--x\r\n\r\na\r\n--x--\r\n", FORM, 400, "the form cannot be read (The Content-Disposition header"),

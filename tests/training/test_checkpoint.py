@@ -114,6 +114,20 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     ]
 
 
+def test_copies_and_links_among_the_checkpoints_are_left_alone(tmp_path: Path) -> None:
+    made, folder = engine(), tmp_path / "run" / "checkpoints"
+    save(tmp_path / "run", made, TrainingState(step=1))
+    for name in ("step-1.bak", "step-1 (copy)", "step-0001", "step-"):
+        shutil.copytree(folder / "step-1", folder / name)
+    (folder / "step-1").rename(tmp_path / "elsewhere")
+    (folder / "step-1").symlink_to(tmp_path / "elsewhere")
+    assert [found.name for found in checkpoints(tmp_path / "run")] == ["step-1"]
+    for step in (2, 3):
+        save(tmp_path / "run", made, TrainingState(step=step))
+    assert [found.name for found in checkpoints(tmp_path / "run")] == ["step-3", "step-2"]
+    assert (tmp_path / "elsewhere" / "model.safetensors").exists() and (folder / "step-1.bak").exists()
+
+
 def test_what_a_killed_process_left_behind_is_removed(tmp_path: Path) -> None:
     (half := tmp_path / "checkpoints" / ".step-1.part").mkdir(parents=True)
     (half / "model.safetensors").write_bytes(b"cut sh")

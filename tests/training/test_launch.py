@@ -97,6 +97,10 @@ def test_what_overrules_the_recipe_is_named_and_what_a_launcher_sets_by_itself_i
     assert not overruling({"ACCELERATE_MIXED_PRECISION": "bf16"}, "bf16")
     others = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_MIXED_PRECISON": "fp16"}
     assert overruling(LAUNCHER_SETS | others, "bf16") == others
+    harmless = {"ACCELERATE_LOG_LEVEL": "info", "ACCELERATE_DEBUG_MODE": "True", "ACCELERATE_CPU_AFFINITY": "1"}
+    assert not overruling(harmless, "bf16")
+    for name in harmless:  # accelerate would raise on it
+        assert overruling({name: "abc"}, "bf16") == {name: "abc"}
 
 
 def test_the_environment_is_left_without_them(

@@ -53,7 +53,8 @@ class Inputs:
         paths = [name] if os.path.exists(name) else sorted(glob.iglob(name, recursive=True))
         if not paths:
             raise CoverError(
-                f"{name} is not a file or a folder; correct the path, or give a pattern that matches files"
+                f"{name or repr(name)} is not a file or a folder; correct the path, or give a pattern that matches "
+                "files"
             )
         for path in paths:
             found = False

@@ -87,7 +87,7 @@ def load_weights(
     targets = model.state_dict()
     origins = {name: found for name in targets if (found := _origin(name, opened, rows, temporal_init))}
     for origin in sorted(set(origins.values())):
-        check_finite(opened.path, origin, opened.tensor(origin))
+        check_finite(opened.path, origin, opened.tensor(origin).float())  # as the model will have it
     report = LoadReport(opened.format, notes=_notes(opened, model.config, rows))
     for name, target in targets.items():
         changed = rows.get(_dataset(name))

@@ -202,7 +202,7 @@ def _read_index(index: Path) -> dict[str, str]:
             raise ValueError("it has no weight_map")
         for home in homes.values():
             is_name = isinstance(home, str) and Path(home).name == home and len(home) <= MAX_NAME_LENGTH
-            if not is_name or home == ".." or "\0" in home:
+            if not is_name or home in ("", "..") or "\0" in home:
                 raise ValueError(f"{str(home)[:50]!r} is not the name of a file beside it")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{index} is damaged ({brief(error)}); copy or download it again") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import FastAPI, File, Query, Request, UploadFile
+from fastapi import Depends, FastAPI, File, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
@@ -39,7 +39,18 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": text} for status, text in REFUSALS.items()
 }
 
-Upload = Annotated[UploadFile, File(description="A video or an image.")]
+
+async def _one_upload(
+    request: Request, file: Annotated[UploadFile, File(description="A video or an image.")]
+) -> UploadFile:
+    """The file of a form. Raises Refused where there are several."""
+    if len((await request.form()).getlist("file")) > 1:
+        raise Refused(422, "the form has several files; send each in a request of its own")
+    return file
+
+
+Upload = Annotated[UploadFile, Depends(_one_upload)]
+
 Heads = Annotated[list[str], Query(alias="head", description="Only this head; may be repeated. Default: every head.")]
 Top = Annotated[int, Query(ge=1, le=1000, description="Classes of each head.")]
 

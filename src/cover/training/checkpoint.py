@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
@@ -29,6 +30,7 @@ from cover.models.integrity import read_state, write_state
 from cover.models.weights import BEST, LATEST, save_weights
 
 TRAINING_FILE = "training.safetensors"
+_NAME = re.compile(r"step-(0|[1-9][0-9]{0,17})")
 Steps = Annotated[int, Field(ge=0)]
 
 
@@ -110,7 +112,7 @@ class CheckpointWriter:
             write_state(aside, state)
             for path in (*aside.iterdir(), aside):
                 _sync(path)
-            shutil.rmtree(folder, ignore_errors=True)  # a damaged one, or it would have been resumed from
+            _remove(folder)  # a damaged one, or it would have been resumed from
             aside.rename(folder)
             _sync(folder.parent)
         except BaseException:
@@ -127,12 +129,13 @@ class CheckpointWriter:
         }
         for folder in checkpoints(self.run):
             if folder not in newest and folder.name not in named:
-                shutil.rmtree(folder)
+                _remove(folder)
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """The checkpoint folders of a run, newest first, damaged ones included."""
-    return sorted(run.glob("checkpoints/step-*"), key=lambda folder: -int(folder.name.removeprefix("step-")))
+    """The checkpoint folders of a run, newest first, damaged ones included. Copies under other names are none."""
+    folders = [folder for folder in run.glob("checkpoints/step-*") if _NAME.fullmatch(folder.name) and folder.is_dir()]
+    return sorted(folders, key=lambda folder: -int(folder.name.removeprefix("step-")))
 
 
 def read_training(folder: Path) -> tuple[TrainingState, dict[str, Tensor]]:
@@ -149,6 +152,14 @@ def read_training(folder: Path) -> tuple[TrainingState, dict[str, Tensor]]:
     except (OSError, ValueError, SafetensorError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise CheckpointError(f"{folder} cannot be resumed ({reason}); start again without --resume") from None
+
+
+def _remove(folder: Path) -> None:
+    """Delete a checkpoint; of a link to one that lies elsewhere, the link."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 def _point(run: Path, pointer: str, name: str) -> None:

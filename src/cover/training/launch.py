@@ -28,7 +28,13 @@ OTHER_LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "S
 _PATIENCE_SECONDS = 20
 _ALL_TORCH = f"{', '.join(TORCH[:-1])} and {TORCH[-1]}"
 _ACCELERATE = "ACCELERATE_"
-_HARMLESS = ("ACCELERATE_LOG_LEVEL", "ACCELERATE_DEBUG_MODE", "ACCELERATE_CPU_AFFINITY")
+_SWITCH = ("y", "yes", "t", "true", "on", "1", "n", "no", "f", "false", "off", "0")
+_HARMLESS = {
+    "ACCELERATE_LOG_LEVEL": ("debug", "info", "warning", "error", "critical"),
+    "ACCELERATE_DEBUG_MODE": _SWITCH,
+    "ACCELERATE_CPU_AFFINITY": _SWITCH,
+}
+"""What does not change how a model is trained, with the values that accelerate knows; others would be a traceback."""
 _UNSET = ("", "no", "none", "false", "0", "default")
 
 
@@ -49,7 +55,7 @@ def prepare_environment(precision: str) -> None:
         logger.warning("ignored: %s; the recipe's [training] says how to train", listed)
     several = os.environ.get("WORLD_SIZE", "1") not in ("", "1")
     for name in list(os.environ):
-        is_accelerates = name.startswith(_ACCELERATE) and name not in _HARMLESS
+        is_accelerates = name.startswith(_ACCELERATE) and not _is_harmless(name, os.environ[name])
         if is_accelerates or name in OTHER_LAUNCHERS or (name in RANKS and not several):
             del os.environ[name]
 
@@ -124,8 +130,14 @@ def overruling(variables: Mapping[str, str], precision: str) -> dict[str, str]:
     return {
         name: value
         for name, value in sorted(variables.items())
-        if name.startswith(_ACCELERATE) and name not in _HARMLESS and value.lower() not in (*_UNSET, neutral.get(name))
+        if name.startswith(_ACCELERATE)
+        and not _is_harmless(name, value)
+        and value.lower() not in (*_UNSET, neutral.get(name))
     }
+
+
+def _is_harmless(name: str, value: str) -> bool:
+    return value.lower() in _HARMLESS.get(name, ())
 
 
 def _check_other_launchers(variables: Mapping[str, str]) -> None:
