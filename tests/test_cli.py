@@ -245,8 +245,8 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ("timeline runs/moves photo.jpg --live 0", "--live prints the first class of each head; it goes without VIDEO"),
         ("timeline runs/moves moves.toml --plot new/a.png", "moves.toml cannot be decoded (it is a text, such as "),
         ("timeline runs/moves absent.mp4 --out new/a.txt", "new/a.txt has none of the suffixes .csv, .json, .srt, "),
-        ("timeline runs/moves photo.jpg --out new/a.csv", "photo.jpg is no video file, of which a timeline is made; "),
-        ("timeline runs/moves moves --out new/a.csv", "moves is no video file, of which a timeline is made; "),
+        ("timeline runs/moves photo.jpg --out new/a.csv", "photo.jpg is not a video, which a timeline needs; "),
+        ("timeline runs/moves moves --out new/a.csv", "moves is not a video, which a timeline needs; "),
         ("timeline runs/moves --live absent.mp4", "absent.mp4 cannot be opened (No such file or directory); "),
         (
             "timeline runs/moves absent.mp4 --stride-seconds 9",

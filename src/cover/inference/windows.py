@@ -15,6 +15,7 @@ from torch import Tensor
 from cover.errors import CoverError
 from cover.media.augment import crop, evaluation_boxes
 
+_LEAST_STEP_SECONDS = 0.001
 WINDOW_SECONDS = 4.0
 """Where nothing is said: between the 3 s of Moments in Time and the 10 s of Kinetics, and that of SSv2."""
 
@@ -25,7 +26,7 @@ class WindowFormat:
 
     stride_seconds: how far it is moved; rounded to whole frames of the window, at least one.
 
-    Raises CoverError for a stride that would leave gaps.
+    Raises CoverError for a stride that would leave gaps, and for frames less than a millisecond apart.
     """
 
     num_frames: int
@@ -38,6 +39,11 @@ class WindowFormat:
             raise CoverError(
                 f"a window of {self.window_seconds:g} s every {self.stride_seconds:g} s; "
                 "both are above 0, and the stride is no longer than the window"
+            )
+        if self.step_seconds < _LEAST_STEP_SECONDS:
+            raise CoverError(
+                f"a window of {self.window_seconds:g} s has its {self.num_frames} frames less than a millisecond apart; "
+                f"give at least {self.num_frames * _LEAST_STEP_SECONDS:g} s"
             )
 
     @property
