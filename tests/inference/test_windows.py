@@ -40,5 +40,5 @@ def test_a_stride_is_a_number_of_frames_and_leaves_no_gaps() -> None:
     for window_seconds, stride_seconds in ((4.0, 5.0), (0.0, 0.0), (4.0, 0.0), (float("nan"), 1.0)):
         with pytest.raises(CoverError, match=f"a window of {window_seconds:g} s every {stride_seconds:g} s; both are "):
             WindowFormat(8, 32, window_seconds, stride_seconds)
-    with pytest.raises(CoverError, match=r"a window of 1e-09 s has its 8 frames less than a millisecond apart; .* 0.008 s"):
+    with pytest.raises(CoverError, match="a window of 1e-09 s has 8 frames less than a millisecond apart; give at"):
         WindowFormat(8, 32, 1e-9, 1e-9)

@@ -42,7 +42,7 @@ class WindowFormat:
             )
         if self.step_seconds < _LEAST_STEP_SECONDS:
             raise CoverError(
-                f"a window of {self.window_seconds:g} s has its {self.num_frames} frames less than a millisecond apart; "
+                f"a window of {self.window_seconds:g} s has {self.num_frames} frames less than a millisecond apart; "
                 f"give at least {self.num_frames * _LEAST_STEP_SECONDS:g} s"
             )
 
