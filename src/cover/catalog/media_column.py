@@ -25,7 +25,9 @@ def media_column(schema: pq.ParquetSchema) -> str:
     """
     leaves = [schema.column(index) for index in range(len(schema.names))]
     possible = [leaf for leaf in leaves if _may_hold_media(leaf.path)]
-    binary = [leaf.path for leaf in possible if leaf.physical_type == "BYTE_ARRAY" and leaf.logical_type.type == "NONE"]
+    binary: list[str] = [
+        leaf.path for leaf in possible if leaf.physical_type == "BYTE_ARRAY" and leaf.logical_type.type == "NONE"
+    ]
     usual = [path for name in _USUAL for path in binary if _name(path) == name]
     if usual or len(binary) == 1:
         return (usual or binary)[0]
