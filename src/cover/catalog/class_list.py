@@ -80,7 +80,7 @@ def listed_classes(class_names: Sequence[str], labels: Iterable[str], source: st
     names = [composed(name) for name in class_names]
     texts = set(labels)
     largest = max((number for label in texts if (number := number_of(label)) is not None), default=-1)
-    is_header = bool(_HEADER.fullmatch(reading_key(names[0]).replace(" ", "_"))) and names[0] not in texts
+    is_header = bool(_HEADER.fullmatch(reading_key("".join(names[:1])).replace(" ", "_"))) and names[0] not in texts
     is_needed = largest == len(names) - 1
     if is_header and is_needed:
         message = "%s: class 0 is called %s, as a header is; if it is one, delete this line of the class list"
