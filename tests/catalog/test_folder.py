@@ -180,6 +180,11 @@ def test_split_folders_on_the_wrong_level_are_refused(tmp_path: Path, files: tup
             "1 folders in class folders are named like splits, such as b/test",
             ("a", "b"),
         ),
+        (
+            ("dev/run/1.mp4", "dev/jump/2.mp4", "holdout/run/3.mp4", "holdout/jump/4.mp4", "holdout/fly/5.mp4"),
+            "2 class folders, such as dev, holdout, have folders of the same names in them, such as jump, run; if",
+            ("dev", "holdout"),
+        ),
         (("a/1.mp4", "b/2.foo", "c/3.mp4", "d/e/"), "no classes, such as b (1 .foo), d (empty)", ("a", "c")),
         (("train/a/1.mp4", "train/b/2.mp4", "test/3.mp4"), "1 files in split folders and in no class", ("a", "b")),
         (("a/1.mp4", "b/2.mp4", "b/masks/2.mp4"), "1 samples in folders of thumbnails, previews or m", ("a", "b")),
@@ -197,6 +202,13 @@ def test_folders_that_may_not_be_meant_are_named(
     with caplog.at_level(logging.WARNING):
         assert index(root)["train"].class_names == classes
     assert message in caplog.text
+
+
+def test_folders_in_class_folders_are_ordinary(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        index(make_files(tmp_path / "x", "run/u1/1.mp4", "run/u2/2.mp4", "jump/u1/3.mp4", "jump/u3/4.mp4"))
+        index(make_files(tmp_path / "y", "run/a/1.mp4", "run/b/2.mp4", "jump/a/3.mp4", "jump/b/4.mp4", "jump/5.mp4"))
+    assert not caplog.messages
 
 
 def test_names_in_both_forms_of_unicode_are_one_class(tmp_path: Path) -> None:

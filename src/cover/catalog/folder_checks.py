@@ -64,6 +64,7 @@ def check_folders(found: Scan, classes: Collection[str], names: Sequence[str], h
     if not classes:
         return
     _check_splits_below(found.root, names, has_splits)
+    _check_same_folders_below(found.root, names, has_splits)
     if derived := sorted(class_name for class_name in classes if class_name.lower() in DERIVED_FOLDERS):
         message = "%s: %d classes are named like folders of derived pictures (%s); are they meant as classes?"
         logger.warning(message, found.root, len(derived), examples(derived))
@@ -92,6 +93,23 @@ def _check_splits_below(root: Path, names: Sequence[str], has_splits: bool) -> N
         )
     message = "%s: %d folders in class folders are named like splits, such as %s; their files count as the class's"
     logger.warning(message, root, len(split_folders), examples(split_folders))
+
+
+def _check_same_folders_below(root: Path, names: Sequence[str], has_splits: bool) -> None:
+    """Warn where the folders in class folders look like the classes: all samples are in them, and the names recur."""
+    below: dict[str, set[str]] = {}  # class folder → folders in it, "" for samples in none
+    for name in names:
+        folders = name.split("/")[has_splits:-1]
+        below.setdefault(folders[0], set()).add(folders[1] if len(folders) > 1 else "")
+    counts = Counter(inside for folders in below.values() if "" not in folders for inside in folders)
+    shared = sorted(inside for inside, count in counts.items() if count > 1)
+    divided = sorted(folder for folder, inside in below.items() if len(inside.intersection(shared)) > 1)
+    if 2 * len(divided) > len(below) and 2 * len(shared) >= len(counts):
+        message = (
+            "%s: %d class folders, such as %s, have folders of the same names in them, such as %s; if these are the "
+            "classes, call the folders above them train, val and test, or index each of those by itself"
+        )
+        logger.warning(message, root, len(divided), examples(divided), examples(shared))
 
 
 def _empty_class_folders(found: Scan, classes: Collection[str], has_splits: bool) -> dict[str, Counter[str]]:

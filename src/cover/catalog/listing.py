@@ -18,8 +18,9 @@ from cover.catalog.notices import Notices, is_utf8
 from cover.catalog.suffixes import MEDIA_SUFFIXES, Kind, suffix_of
 
 _SYSTEM_FOLDERS = frozenset(
-    {"#recycle", "#snapshot", "$recycle.bin", "@eadir", "@recycle", "@tmp"}
-    | {"__macosx", "__pycache__", "lost+found", "system volume information"}
+    {"#recycle", "#snapshot", "$recycle.bin", "@eadir", "@recently-snapshot", "@recycle", "@tmp", "~snapshot"}
+    | {"__macosx", "__pycache__", "found.000", "lost+found", "network trash folder", "recycler"}
+    | {"system volume information", "temporary items", "thevolumesettingsfolder"}
 )
 _SYSTEM_FILES = frozenset({"desktop.ini", "ehthumbs.db", "thumbs.db"})
 _SYSTEM = _SYSTEM_FILES | _SYSTEM_FOLDERS
