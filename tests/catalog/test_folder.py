@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -202,6 +203,22 @@ def test_folders_that_may_not_be_meant_are_named(
     with caplog.at_level(logging.WARNING):
         assert index(root)["train"].class_names == classes
     assert message in caplog.text
+
+
+def test_hard_links_in_two_classes_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_files(tmp_path / "x", "train/run/a.mp4", "train/jump/b.mp4", "val/run/c.mp4", "val/jump/d.mp4")
+    os.link(root / "train/run/a.mp4", root / "train/run/copy.mp4")
+    with caplog.at_level(logging.WARNING):
+        assert len(index(root)["train"]) == 3
+        assert not caplog.messages
+        os.link(root / "train/run/a.mp4", root / "train/jump/hard.mp4")
+        os.link(root / "train/jump/b.mp4", root / "val/jump/b.mp4")
+        os.link(root / "train/run/a.mp4", root / "loose.mp4")
+        assert len(index(root)["train"]) == 4
+    assert caplog.messages[1:] == [
+        f"{root}: 2 files are in several classes or splits as hard links, such as "
+        "train/jump/hard.mp4 = train/run/a.mp4, train/jump/b.mp4 = val/jump/b.mp4; keep each in one"
+    ]
 
 
 def test_folders_in_class_folders_are_ordinary(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -109,7 +109,8 @@ def _about_labels(class_names: Sequence[str], counts: Counts) -> Iterator[str]:
         shown_names = examples(class_names[label] for label in missing)
         yield f"{num_samples:,} samples are of classes that may stand for no label ({shown_names}); delete them if so"
     compound = {name: parts for name in class_names if len(parts := _SEPARATORS.split(name)) > 1}
-    of_others = [name for name, parts in compound.items() if not set(parts).isdisjoint(class_names)]
+    known = set(class_names)
+    of_others = [name for name, parts in compound.items() if not known.isdisjoint(parts)]
     if 2 * len(of_others) > len(compound):
         yield (
             f"{len(of_others)} classes seem to be several labels, such as {examples(of_others)}; if so, keep one label "

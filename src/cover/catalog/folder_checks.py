@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from pathlib import Path
 
 from cover.catalog.class_names import composed
@@ -14,6 +14,9 @@ from cover.catalog.suffixes import DERIVED_FOLDERS, SPLIT_NAMES
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)
+
+_MAX_PAIRS = 1000
+"""Of files that are compared on disk, each of which costs a look at them."""
 
 
 def has_split_folders(root: Path, names: Sequence[str]) -> bool:
@@ -72,6 +75,33 @@ def check_folders(found: Scan, classes: Collection[str], names: Sequence[str], h
         message = "%s: %d folders hold no %ss and are no classes, such as %s"
         texts = [f"{folder} ({_suffixes(suffixes)})" for folder, suffixes in sorted(empty.items())]
         logger.warning(message, found.root, len(empty), found.kind, examples(texts))
+
+
+def check_hard_links(found: Scan, samples: Iterable[tuple[str, Hashable]]) -> None:
+    """Warn of files that are samples of several classes or splits, as hard links.
+
+    samples: path and label of each, where the label stands for its class and split.
+    """
+    groups = found.hard_links.groups()
+    linked = {path for group in groups for path in group}
+    label_of = {path: label for path, label in samples if path in linked} if linked else {}
+    pairs: list[str] = []
+    for group in groups:
+        first_of = {label_of[path]: path for path in reversed(group) if path in label_of}
+        one, *others = sorted(first_of.values()) or [""]
+        if others and len(pairs) < _MAX_PAIRS and _are_one_file(found.root / one, found.root / others[0]):
+            pairs.append(f"{one} = {others[0]}")
+    if pairs:
+        message = "%s: %s%s files are in several classes or splits as hard links, such as %s; keep each in one"
+        at_least = "at least " * (len(pairs) == _MAX_PAIRS)
+        logger.warning(message, found.root, at_least, f"{len(pairs):,}", examples(pairs))
+
+
+def _are_one_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _check_splits_below(root: Path, names: Sequence[str], has_splits: bool) -> None:
