@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from cover.catalog.annotation_files import AnnotationFiles
 from cover.catalog.hmdb51 import index_hmdb51
 from cover.catalog.imagenet1k import index_imagenet1k
+from cover.catalog.imagenet21k import index_imagenet21k
 from cover.catalog.kinetics import index_kinetics
 from cover.catalog.moments import index_moments
 from cover.catalog.ssv2 import index_ssv2
@@ -29,7 +29,10 @@ KINETICS = "label,youtube_id,time_start,time_end,split\n"
         (index_hmdb51, "run_test_split1.txt", "a.avi\n"),
         (index_moments, "moments_categories.txt", "running,first\n"),
         (index_imagenet1k, "LOC_val_solution.csv", "Image,Prediction\na,b\n"),
-        (partial(index_kinetics, name="k"), "train.csv", KINETICS + '"' + "x" * 200_000 + '",a,0,1,train\n'),
+        (index_hmdb51, "run_test_split1.txt", "a.avi 1\nb.avi 3\n"),
+        (index_imagenet1k, "LOC_val_solution.csv", "ImageId;PredictionString\nILSVRC2012_val_00000001;n01440764 1\n"),
+        (index_imagenet1k, "imagenet_2012_validation_synset_labels.txt", "1 n01440764\n"),
+        (index_imagenet21k, "words.txt", "n01440764,tench, Tinca tinca\n"),
     ],
 )
 def test_annotations_that_are_not_as_published_are_one_line(
@@ -41,6 +44,12 @@ def test_annotations_that_are_not_as_published_are_one_line(
     ) as e:
         layout(tmp_path, out=tmp_path / "out")
     assert "\n" not in str(e.value)
+
+
+def test_lines_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(KINETICS + '"' + "x" * 200_000 + '",a,0,1,train\n')
+    with pytest.raises(ManifestError, match=r"train.csv:2: '.*' cannot be read \(field larger than field limit"):
+        index_kinetics(tmp_path, out=tmp_path, name="k")
 
 
 def test_what_macos_adds_to_archives_is_no_annotation(tmp_path: Path) -> None:

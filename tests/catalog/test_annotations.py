@@ -39,6 +39,8 @@ def index(tmp_path: Path, text: str, *, split: str = "train", class_names: list[
         "a.mp4, 0\nb.mp4, 2\n",
         "a.mp4 300 0\nb.mp4 250 2\n",
         "path,label\na.mp4,0\nb.mp4,2\n",
+        "path,label,\na.mp4,0,\nb.mp4,2,\n",
+        "a.mp4,0,\nb.mp4,2,\n",
         "\ufefflabel,path,remark\n0,a.mp4,\n2,b.mp4,\n",
         "\ufeffpath;label\r\na.mp4;0\r\nb.mp4;2\r\n",
         "video,class\na.mp4,0\nb.mp4,2\n",
@@ -140,6 +142,31 @@ def test_named_columns_with_segments_and_splits(tmp_path: Path) -> None:
     assert [row.path for row in index(tmp_path, text, split="val")] == ["b.mp4"]
 
 
+def test_lines_of_no_known_split_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = "path,label,split\na.mp4,0,Train\nb.mp4,1,dev\nc d.mp4,1,\nx.mp4,1,dev\ny.mp4,1,test\n"
+    with caplog.at_level(logging.WARNING):
+        assert [row.path for row in index(tmp_path, text)] == ["a.mp4"]
+    assert (
+        "list.txt: 3 lines are of no split and are left out, as their split column has dev (2), nothing (1); call it "
+        "train, val or test to index them"
+    ) in caplog.text
+    with pytest.raises(
+        ManifestError,
+        match=r"lists nothing of split val; its split column has dev \(2\), train \(1\), nothing \(1\): index",
+    ):
+        index(tmp_path, text, split="val")
+
+
+def test_columns_that_are_ignored_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        index(tmp_path, ",path,label,fps,\n0,a.mp4,run,30,\n1,b.mp4,jump,30,x\n")
+    assert "list.txt:1: 3 columns are ignored (number 1, fps, number 5); used are path, label, " in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        index(tmp_path, "path,label,\na.mp4,run,\nb.mp4,jump,\n")
+    assert not caplog.messages
+
+
 def test_class_names_may_be_given_and_meant_by_number(tmp_path: Path) -> None:
     manifest = index(tmp_path, "a.mp4 run\nb.mp4 0\n", class_names=["jump", "run"])
     assert manifest.labels.tolist() == [1, 0] and manifest.class_names == ("jump", "run")
@@ -178,7 +205,7 @@ def test_folders_of_frames_tars_and_absolute_paths(
     [
         ("", "list.txt is empty"),
         ("a.mp4\n", r"list.txt:1: 1 fields without a header, such as a.mp4; lines are `path label`"),
-        ("a.mp4 0\n\nc d.mp4 1\n", r"list.txt:3: 3 fields in 'c d.mp4 1'; the first line has 2"),
+        ("a.mp4 0\n\nc d.mp4 1\n", r"list.txt:3: 3 fields, 'c \\| d.mp4 \\| 1'; the first line has 2"),
         ("title,label\na.mp4,0\n", r"list.txt:1: columns title, label; exactly one must be called path"),
         (
             "a.mp4 0\nb.mp4 -1\n",
@@ -194,7 +221,10 @@ def test_folders_of_frames_tars_and_absolute_paths(
         ),
         ("x.mp4 0\ny.mp4 0\n", r"none of the 2 files of .*list.txt is in .*media, such as x.mp4; give the folder"),
         ("a.mp4 0\n./a.mp4 1\n", r"list.txt:2: ./a.mp4 is 1, and in .*list.txt:1 0; a sample has one label: keep one"),
-        ("path,label,split\na.mp4,0,test\n", "lists nothing of split train"),
+        (
+            "path,label,split\na.mp4,0,test\n",
+            r"lists nothing of split train; its split column has test \(1\): index one of these",
+        ),
         ("nom,classe\na.mp4,run\nb.mp4,jump\n", r"list.txt:1: there is no file nom, so this looks like a header"),
         (
             "nom images classe\na.mp4 3 0\n",
@@ -222,7 +252,7 @@ def test_folders_of_frames_tars_and_absolute_paths(
         ),
         (
             "path,label" + ",x" * 100_000 + "\na.mp4,0\n",
-            r"list.txt:2: 2 fields in 'a.mp4,0'; the first line has 100002",
+            r"list.txt:2: 2 fields, 'a.mp4 \\| 0'; the first line has 100002",
         ),
         (
             'a.mp4,"' + "x" * 200_000 + '"\n',

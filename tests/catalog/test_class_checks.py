@@ -20,8 +20,9 @@ def index(out: Path, class_names: list[str], splits: Mapping[str, list[int]]) ->
 
 
 def test_an_ordinary_dataset_is_indexed_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    train, val = index(tmp_path, ["jump", "run"], {"train": [0, 1, 0], "val": [1, 0]})
-    assert (train.labels.tolist(), val.labels.tolist()) == ([0, 1, 0], [1, 0])
+    names = ["crane", "jump, high", "run, fast"]
+    train, val = index(tmp_path, names, {"train": [0, 1, 2], "val": [1, 0, 2]})
+    assert (train.labels.tolist(), val.labels.tolist()) == ([0, 1, 2], [1, 0, 2])
     assert not caplog.records
 
 
@@ -35,6 +36,17 @@ def test_an_ordinary_dataset_is_indexed_without_a_word(tmp_path: Path, caplog: p
         (["a", "b"], {"train": [0, 1], "test": [1]}, "x: 1 of 2 classes are in train and not in test, such as a"),
         (["car", "train"], {"train": [0, 1]}, "x: 1 classes are named like splits (train); are they meant as class"),
         (["A", "a"], {"train": [0, 1]}, "x: 1 pairs of classes differ only in case, such as 'A' and 'a'"),
+        (
+            ["None", "nan", "run"],
+            {"train": [0, 1, 1, 2]},
+            "x: 3 samples are of classes that may stand for no label (None",
+        ),
+        (
+            ["jump", "run,jump", "a,b", "run|jump"],
+            {"train": [0, 1, 2, 3]},
+            "2 classes seem to be several labels, such as r",
+        ),
+        (["01", "1", "2"], {"train": [0, 1, 2]}, "x: 1 numbers are classes in several forms, such as 01 and 1; are t"),
         (
             [str(number) for number in range(100)],
             {"train": list(range(100))},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cover.catalog.class_list import classes_of, read_class_list
+from cover.catalog.class_list import classes_of, listed_classes, read_class_list
 from cover.errors import ManifestError
 
 
@@ -33,6 +33,13 @@ def read(tmp_path: Path, text: str) -> list[str]:
         ("MP3\nformula 1\n", ["MP3", "formula 1"]),
         ("0 run\n", ["0 run"]),
         ("20240115\n20240116\n", ["20240115", "20240116"]),
+        ('"0","run"\n"1","jump"\n', ["run", "jump"]),
+        ('"run";0\n"walking; ""so""fast";1\n', ["run", 'walking; "so"fast']),
+        ('"0" "run"\n"1" "jump"\n', ["run", "jump"]),
+        ('"0","run"\n1,jump\n', ["run", "jump"]),
+        ('"walking, dog"\nthe "big" one\n', ["walking, dog", 'the "big" one']),
+        ("#run\n#jump\n", ["#run", "#jump"]),
+        ("level 1\nlevel 2\nstage 1\n", ["level 1", "level 2", "stage 1"]),
     ],
 )
 def test_lists_of_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, names: list[str]) -> None:
@@ -40,6 +47,39 @@ def test_lists_of_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture, text
         assert read(tmp_path, text) == names
     header = text.startswith("id;")
     assert caplog.messages == [f"{tmp_path / 'names.txt'}: the first line, id;name, is taken as a header"] * header
+
+
+def test_comments_and_headers_of_csv_files_shift_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert read(tmp_path, "# classes\nrun\njump\n#end\n") == ["run", "jump"]
+        assert read(tmp_path, '"","name"\n"1","run"\n"2","jump"\n') == ["0", "run", "jump"]
+    assert [message.partition("names.txt")[2] for message in caplog.messages] == [
+        ": 2 lines begin with # and are left out, such as # classes, #end",
+        ": the first line, name, is taken as a header",
+        " names 2 classes up to number 2; the others, such as 0, are called by their numbers",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "label_of", "message"),
+    [
+        (["name", "run", "jump"], ["0", "1"], {"0": 0, "1": 1, "run": 0, "jump": 1}, "list, name, is taken as a head"),
+        (["Class Name", "run", "jump"], ["0", "jump"], {"0": 0, "run": 0, "jump": 1}, "Class Name, is taken as a he"),
+        (
+            ["class", "run"],
+            ["1", "0"],
+            {"0": 0, "1": 1, "class": 0, "run": 1},
+            "class 0 is called class, as a header is",
+        ),
+        (["name", "run"], ["name", "0"], {"0": 0, "name": 0, "run": 1}, ""),
+    ],
+)
+def test_a_header_is_no_class_unless_the_labels_need_it(
+    names: list[str], labels: list[str], label_of: dict[str, int], message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert listed_classes(names, labels, "list.txt").label_of == label_of
+    assert message in caplog.text and len(caplog.messages) == bool(message)
 
 
 @pytest.mark.parametrize("text", ["run\n\nswim\nfly\n", "0 run\n2 swim\n3 fly\n"])
@@ -58,6 +98,12 @@ def test_unreadable_class_lists_are_refused(tmp_path: Path) -> None:
         read(tmp_path, "run\n\njump\n\nswim\n")
     with pytest.raises(ManifestError, match=r"names.txt is empty"):
         read(tmp_path, "\n \n")
+    with pytest.raises(ManifestError, match=r"names.txt: number 1 occurs twice \(1 jump, 1 swim\); give each class"):
+        read(tmp_path, "0 run\n1 jump\n1 swim\n")
+    with pytest.raises(
+        ManifestError, match=r"names.txt: '0\\trun' are several columns; a class list has a name a line"
+    ):
+        read(tmp_path, '"","id","name"\n"1",0,"run"\n"2",1,"jump"\n')
     with pytest.raises(ManifestError, match=r"names.json is JSON; a class list is text with a name a line"):
         read_class_list(tmp_path / "names.json")
     with pytest.raises(ManifestError, match=r"pipe cannot be read: it is a pipe, not a file"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -180,6 +181,11 @@ def test_split_folders_on_the_wrong_level_are_refused(tmp_path: Path, files: tup
             "1 folders in class folders are named like splits, such as b/test",
             ("a", "b"),
         ),
+        (
+            ("dev/run/1.mp4", "dev/jump/2.mp4", "holdout/run/3.mp4", "holdout/jump/4.mp4", "holdout/fly/5.mp4"),
+            "2 class folders, such as dev, holdout, have folders of the same names in them, such as jump, run; if",
+            ("dev", "holdout"),
+        ),
         (("a/1.mp4", "b/2.foo", "c/3.mp4", "d/e/"), "no classes, such as b (1 .foo), d (empty)", ("a", "c")),
         (("train/a/1.mp4", "train/b/2.mp4", "test/3.mp4"), "1 files in split folders and in no class", ("a", "b")),
         (("a/1.mp4", "b/2.mp4", "b/masks/2.mp4"), "1 samples in folders of thumbnails, previews or m", ("a", "b")),
@@ -197,6 +203,29 @@ def test_folders_that_may_not_be_meant_are_named(
     with caplog.at_level(logging.WARNING):
         assert index(root)["train"].class_names == classes
     assert message in caplog.text
+
+
+def test_hard_links_in_two_classes_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_files(tmp_path / "x", "train/run/a.mp4", "train/jump/b.mp4", "val/run/c.mp4", "val/jump/d.mp4")
+    os.link(root / "train/run/a.mp4", root / "train/run/copy.mp4")
+    with caplog.at_level(logging.WARNING):
+        assert len(index(root)["train"]) == 3
+        assert not caplog.messages
+        os.link(root / "train/run/a.mp4", root / "train/jump/hard.mp4")
+        os.link(root / "train/jump/b.mp4", root / "val/jump/b.mp4")
+        os.link(root / "train/run/a.mp4", root / "loose.mp4")
+        assert len(index(root)["train"]) == 4
+    assert caplog.messages[1:] == [
+        f"{root}: 2 files are in several classes or splits as hard links, such as "
+        "train/jump/hard.mp4 = train/run/a.mp4, train/jump/b.mp4 = val/jump/b.mp4; keep each in one"
+    ]
+
+
+def test_folders_in_class_folders_are_ordinary(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        index(make_files(tmp_path / "x", "run/u1/1.mp4", "run/u2/2.mp4", "jump/u1/3.mp4", "jump/u3/4.mp4"))
+        index(make_files(tmp_path / "y", "run/a/1.mp4", "run/b/2.mp4", "jump/a/3.mp4", "jump/b/4.mp4", "jump/5.mp4"))
+    assert not caplog.messages
 
 
 def test_names_in_both_forms_of_unicode_are_one_class(tmp_path: Path) -> None:

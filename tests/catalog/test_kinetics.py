@@ -134,6 +134,27 @@ def test_lists_by_other_names_and_without_labels(tmp_path: Path, put: Put, caplo
         "val": ["zzzzzzzzzzz_000003_000013"],
     }
     assert "k train: 1 lines repeat a sample" in caplog.text
+    assert (
+        "k: 2 files have no columns label, youtube_id, time_start and time_end and are not read, such as "
+        in caplog.text
+    )
+    assert "such as kinetics-400_test.csv, unrelated.csv" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "\ufeff" + text.replace(",", ";"),
+        lambda text: text.replace(",", "\t"),
+        lambda text: text.replace("label,youtube_id", "Label,YouTube_ID"),
+        lambda text: text.replace("\n", ",\r\n"),
+    ],
+)
+def test_lists_that_other_programs_have_saved(tmp_path: Path, put: Put, change: Callable[[str], str]) -> None:
+    root = put(tmp_path / "k", {"0wR5jVB-WPk.mp4": 1, "---0dWlqevI.mp4": 2, "zzzzzzzzzzz.mp4": 3})
+    manifests = index(annotate(root, train=change(TRAIN), val=VAL))
+    assert [(row.source_id, row.label) for row in manifests["train"]] == [("0wR5jVB-WPk", 2), ("---0dWlqevI", 1)]
+    assert [row.source_id for row in manifests["val"]] == ["zzzzzzzzzzz"]
 
 
 def test_mistakes_are_refused_in_one_line(tmp_path: Path, put: Put) -> None:
@@ -148,7 +169,12 @@ def test_mistakes_are_refused_in_one_line(tmp_path: Path, put: Put) -> None:
     ):
         index(root, annotations=lists)
     annotate(lists, train=HEADER + "cooking,aaaaaaaaaaa,zero,10,train\n")
-    with pytest.raises(ManifestError, match=r"train.csv:2: a time is not a number; fetch the file again"):
+    with pytest.raises(
+        ManifestError, match=r"train.csv:2: a field is missing, or a time is not a number; fetch the file again"
+    ):
+        index(root, annotations=lists)
+    annotate(lists, train=HEADER + "cooking,aaaaaaaaaaa,0,10,holdout\n")
+    with pytest.raises(ManifestError, match=r"train.csv:2: split is 'holdout'; it takes train, val, test or nothing"):
         index(root, annotations=lists)
     with pytest.raises(ManifestError, match="elsewhere is not a folder; give the folder that holds the videos"):
         annotate(lists, train=TRAIN)

@@ -14,6 +14,7 @@ import pytest
 from cover.catalog.folder import index_folder
 from cover.catalog.manifest import Manifest
 from cover.errors import ManifestError
+from cover.media.source import Source
 
 ONE = "train-00000-of-00001.parquet"
 
@@ -53,6 +54,8 @@ def classes(manifest: Manifest) -> list[str]:
         ([1, 0], ["1", "0"]),
         ([1.0, 0.0], ["1", "0"]),
         ([[1], [0]], ["1", "0"]),
+        ([b"dog", "café".encode()], ["dog", "café"]),
+        ([[b"dog"], [b"cat"]], ["dog", "cat"]),
         ([20240116, 20240115], ["20240116", "20240115"]),
         (["dog", None, "", "cat"], ["dog", "cat"]),
         ([1, -1, None, 0], ["1", "0"]),
@@ -77,6 +80,21 @@ def test_videos(tmp_path: Path, write_video: Callable[..., Path]) -> None:
     assert (manifest.kind, [row.offset for row in manifest]) == ("video", [0, 1])
     with pytest.raises(ManifestError, match=r"holds videos; index it with `cover index folder --kind video`"):
         index(tmp_path / "x")
+
+
+def test_the_column_of_the_media_is_the_one_with_a_usual_name_when_indexed_and_when_read(tmp_path: Path) -> None:
+    for number, (media, others, column) in enumerate(
+        (("image", ("annotation", "depth"), "image"), ("video", ("audio", "image"), "video"), ("scan", (), "scan"))
+    ):
+        root = tmp_path / str(number)
+        shard(root / ONE, ["a", "b"], media=media, content=column.encode())
+        table = pq.read_table(root / ONE)
+        wrong = pa.array([{"bytes": b"wrong", "path": "m.png"}] * 2, table[media].type)
+        pq.write_table(
+            pa.table({name: wrong for name in others} | dict(zip(table.column_names, table, strict=True))), root / ONE
+        )
+        row = index(root, "video" if media == "video" else "image")[1]
+        assert Source.of(row).open().read() == column.encode()
 
 
 def test_unreadable_metadata_and_missing_shards_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -107,6 +125,12 @@ def _two_types(root: Path) -> None:
     shard(root / "train-00001-of-00002.parquet", ["cat", "dog"])
 
 
+def _two_columns(root: Path) -> None:
+    cells = pa.array([b"x"], pa.binary())
+    structs = [pa.StructArray.from_arrays([cells], ["bytes"]) for _ in range(2)]
+    pq.write_table(pa.table({"left": structs[0], "right": structs[1], "label": [0]}), root / ONE)
+
+
 def _pointer(root: Path) -> None:
     (root / ONE).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n")
 
@@ -125,6 +149,15 @@ def _pointer(root: Path) -> None:
             lambda root: pq.write_table(pa.table({"text": ["a"], "label": [0]}), root / ONE),
             r"no column image, video or by",
         ),
+        (
+            lambda root: pq.write_table(pa.table({"image": ["a.jpg"], "label": [0]}), root / ONE),
+            r"parquet: column image holds no bytes of files, perhaps their paths; index these files with",
+        ),
+        (
+            _two_columns,
+            r"parquet: several columns could be meant \(left.bytes, right.bytes\); call the right one image",
+        ),
+        (lambda root: shard(root / ONE, [b"\xff", b"a"]), r"no readable column `label` \('utf-8' codec can't decode"),
         (_two_folders, r"has Parquet files in 2 folders \(a, b\); index one"),
         (_two_sets, r"has several sets of shards for train \(a-train-…-of-00001, b-train-…-of-00001\); keep one"),
         (_two_exports, r"2b.parquet has the number of another shard; keep one export"),

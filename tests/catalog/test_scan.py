@@ -89,10 +89,15 @@ def test_what_systems_add_is_left_out(tmp_path: Path) -> None:
         "__MACOSX/run/b.mp4",
         "lost+found/c.mp4",
         "#recycle/d.mp4",
+        "Network Trash Folder/e.mp4",
+        "Temporary Items/f.mp4",
+        ".TemporaryItems/g.mp4",
+        "$RECYCLE.BIN/h.mp4",
+        "System Volume Information/i.mp4",
     )
     names, left_out = scanned(root)
     assert names == ["run/a.mp4"]
-    assert left_out == "4 folders of the operating system or a storage device are left out"
+    assert left_out == "8 folders of the operating system or a storage device are left out"
 
 
 def test_a_folder_of_frames_may_have_thumbnails(tmp_path: Path) -> None:

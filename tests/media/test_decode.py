@@ -100,7 +100,7 @@ def test_what_is_wrong_with_a_shard_names_the_sample(tmp_path: Path, images: lis
         r"a.tar at byte 999999 cannot be decoded": replace(member, offset=999999),
         r"a.parquet row 1 cannot be decoded \(it holds no bytes": cell,
         r"a.parquet row 7 cannot be decoded \(it has 2 rows": replace(cell, offset=7),
-        r"none of its columns caption, label is called image, video or bytes": row_of(
+        r"there is no column image, video or bytes \(it has caption, label\)": row_of(
             tmp_path / "other.parquet", offset=0
         ),
         r"text.parquet row 0 cannot be decoded": row_of(tmp_path / "text.parquet", offset=0),

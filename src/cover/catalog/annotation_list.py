@@ -96,28 +96,37 @@ def read_list(file: Path) -> Iterator[Entry]:
     """
     if not file.exists():
         raise ManifestError(f"{file} does not exist; give the annotation list")
-    filled = [(number, line) for number, line in enumerate(read_text_lines(file), start=1) if line]
-    if not filled:
-        raise ManifestError(f"{file} is empty; it takes a line a sample: `path label`")
-    delimiter = _delimiter([line for _, line in filled[:20]])
     header: list[str] | None = None
+    for place, fields in read_rows(file):
+        is_first = header is None
+        if header is None:
+            header, is_header = _header(place, fields)
+            if is_header:
+                continue
+        if len(fields) != len(header):
+            raise ManifestError(
+                f"{place}: {len(fields)} fields, '{shown(' | '.join(fields))}'; the first line has {len(header)}: "
+                "put paths with separators in quotes"
+            )
+        yield Entry(place, dict(zip(header, fields, strict=True)), is_first)
+    if header is None:
+        raise ManifestError(f"{file} is empty; it takes a line a sample: `path label`")
+
+
+def read_rows(file: Path) -> Iterator[tuple[str, list[str]]]:
+    """FILE:LINE and the fields of the lines that are not blank, whatever separates the fields.
+
+    A separator at the end of every line separates nothing. Raises ManifestError for what is no text.
+    """
+    filled = [(number, line) for number, line in enumerate(read_text_lines(file), start=1) if line]
+    delimiter = _delimiter([line for _, line in filled[:20]]) if filled else ","
+    is_closed = all(line.endswith(delimiter) for _, line in filled)
     for number, line in filled:
         try:
             fields = _fields(line, delimiter)
         except csv.Error as error:
             raise ManifestError(f"{file}:{number}: '{shown(line)}' cannot be read ({error}); correct it") from error
-        is_first = header is None
-        if header is None:
-            header, is_header = _header(f"{file}:{number}", fields)
-            if is_header:
-                continue
-        if len(fields) != len(header):
-            raise ManifestError(
-                f"{file}:{number}: {len(fields)} fields in '{shown(line)}'; the first line has {len(header)}: "
-                "put paths with separators in quotes"
-            )
-        values = dict(zip(header, fields, strict=True))
-        yield Entry(f"{file}:{number}", values, is_first)
+        yield f"{file}:{number}", fields[:-1] if is_closed else fields
 
 
 def _delimiter(lines: Sequence[str]) -> str:
@@ -179,7 +188,7 @@ def _named(place: str, words: Sequence[str]) -> list[str]:
             raise ManifestError(f"{place}: columns {shown_words}; exactly one must be called {column}{hint}")
         if chosen:
             columns[chosen[0]] = column
-    others = [word for word in columns if word not in COLUMNS]
+    others = [word or f"number {number}" for number, word in enumerate(columns, start=1) if word not in COLUMNS]
     if unclear := [word for word in others if word.split("_")[0] in _MAYBE_SEGMENT]:
         raise ManifestError(
             f"{place}: column {shown(unclear[0])} may be a time in seconds or a frame; call times start_seconds and "

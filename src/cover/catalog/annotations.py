@@ -14,6 +14,7 @@ its suffix, its slashes or its form of Unicode differ from what is on disk.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,11 +77,10 @@ def index_annotations(
                 f"{entry.place}: label '{shown(text)}' is outside the {len(names)} classes; labels are class names or "
                 f"0 to {len(names) - 1}: correct the line or the class list, in which `1 NAME` names class 1"
             )
+    of_split = _of_split(entries, split, str(file))
     listed = [
-        _listed(entry, label_of[text]) for entry, text in zip(entries, texts, strict=True) if _is_of(entry, split)
+        _listed(entry, label_of[text]) for entry, text, is_of in zip(entries, texts, of_split, strict=True) if is_of
     ]
-    if not listed:
-        raise ManifestError(f"{file} lists nothing of split {split}; name a split that its split column has")
     finder = PathFinder(Path(root), kind)
     places = _find(listed, finder, str(file))
     _refuse_header(listed, places)
@@ -183,11 +183,26 @@ def _label_text(entry: Entry) -> str:
     return text
 
 
-def _is_of(entry: Entry, split: str) -> bool:
-    if "split" not in entry.values:
-        return True
-    value = entry.values["split"].lower()
-    return SPLIT_NAMES.get(value, value) == split
+def _of_split(entries: Sequence[Entry], split: str, source: str) -> list[bool]:
+    """Whether each line is of `split`. Warns of lines that are of no split; raises ManifestError if none is of this."""
+    if "split" not in entries[0].values:
+        return [True] * len(entries)
+    values = [entry.values["split"].lower() for entry in entries]
+    of_split = [SPLIT_NAMES.get(value, value) == split for value in values]
+    counts = Counter(value or "nothing" for value in values)
+    if not any(of_split):
+        raise ManifestError(
+            f"{source} lists nothing of split {split}; its split column has {_counted(counts)}: index one of these, "
+            "and call it train, val or test in the column"
+        )
+    if unknown := counts - Counter({value: counts[value] for value in (*SPLIT_NAMES, split)}):
+        message = "%s: %s lines are of no split and are left out, as their split column has %s; call it train, val or "
+        logger.warning(message + "test to index them", source, f"{unknown.total():,}", _counted(unknown))
+    return of_split
+
+
+def _counted(values: Counter[str]) -> str:
+    return examples(f"{value} ({count:,})" for value, count in values.most_common())
 
 
 def _listed(entry: Entry, label: int) -> _Listed:

@@ -6,6 +6,7 @@ Oddities are warned of in one line each, with counts. Where nothing sensible can
 from __future__ import annotations
 
 import logging
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from cover.catalog.class_list import number_of
 from cover.catalog.class_names import reading_key
 from cover.catalog.manifest import Manifest
 from cover.catalog.notices import examples, shown
@@ -22,6 +24,9 @@ from cover.errors import ManifestError
 logger = logging.getLogger(__name__)
 
 _MANY_CLASSES = 100
+_MISSING = frozenset({"", "-", "--", ".", "?", "#n/a", "<na>", "n/a", "na", "nan", "nil", "none", "null", "undefined"})
+"""What stands for no value in tables, as reading_key gives it."""
+_SEPARATORS = re.compile(r"\s*[|;,]\s*")
 
 Counts = Mapping[str, npt.NDArray[np.int64]]
 """Split → samples of each class, int64 [classes]."""
@@ -45,6 +50,7 @@ def check_classes(
     _compare_names(class_names, counts, name)
     for message in (
         *_about_names(class_names),
+        *_about_labels(class_names, counts),
         *_about_counts(class_names, counts),
         *_about_other_manifests(class_names, set(labels), name, out),
     ):
@@ -94,6 +100,28 @@ def _about_names(class_names: Sequence[str]) -> Iterator[str]:
         yield f"all samples are of one class, {shown(class_names[0])}; if not, look at the folders or labels"
     if splits := [class_name for class_name in class_names if class_name.lower() in SPLIT_NAMES]:
         yield f"{len(splits)} classes are named like splits ({examples(splits)}); are they meant as classes?"
+
+
+def _about_labels(class_names: Sequence[str], counts: Counts) -> Iterator[str]:
+    """Classes that may stand for no label, for several, or for the number of another."""
+    missing = [label for label, class_name in enumerate(class_names) if reading_key(class_name) in _MISSING]
+    if num_samples := sum(int(samples[missing].sum()) for samples in counts.values()):
+        shown_names = examples(class_names[label] for label in missing)
+        yield f"{num_samples:,} samples are of classes that may stand for no label ({shown_names}); delete them if so"
+    compound = {name: parts for name in class_names if len(parts := _SEPARATORS.split(name)) > 1}
+    known = set(class_names)
+    of_others = [name for name, parts in compound.items() if not known.isdisjoint(parts)]
+    if 2 * len(of_others) > len(compound):
+        yield (
+            f"{len(of_others)} classes seem to be several labels, such as {examples(of_others)}; if so, keep one label "
+            "for each sample"
+        )
+    numbers: dict[int, list[str]] = {}
+    for class_name in class_names:
+        if (number := number_of(class_name)) is not None:
+            numbers.setdefault(number, []).append(class_name)
+    if same := [" and ".join(map(shown, names)) for names in numbers.values() if len(names) > 1]:
+        yield f"{len(same)} numbers are classes in several forms, such as {examples(same)}; are they one class?"
 
 
 def _about_counts(class_names: Sequence[str], counts: Counts) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cover.catalog.annotation_files import read_text_lines
-from cover.catalog.class_names import composed
+from cover.catalog.class_names import composed, reading_key
 from cover.catalog.notices import examples, shown
 from cover.errors import ManifestError
 
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 _NUMBER = re.compile(r"(-?\d{1,18})(?:\.0+)?")
 _NUMBERED = re.compile(r"(\d{1,9})(?:\s*[,;:\t]\s*|[.)]?\s+)(\S.*)")
 _NUMBER_BEHIND = re.compile(r"(.*\S)(?:\s*[,;:\t]\s*|\s+)(\d{1,9})")
+_QUOTED = re.compile(r'"(?:[^"]|"")*"(?:\s*([,;\t])|( )"|$)|\d+\s*([,;\t])\s*"')
+"""The beginning of a line with quotes around fields, and the sign between them."""
+_HEADER = re.compile(r"(category|class|label|name)s?|categories|(category|class|label)_?names?")
 _DENSE = 1000  # up to here, numbers that leave gaps are still label numbers and not ids
 
 
@@ -70,14 +74,26 @@ def classes_of(labels: Iterable[str], source: str) -> Classes:
 def listed_classes(class_names: Sequence[str], labels: Iterable[str], source: str | Path) -> Classes:
     """The classes of a class list. Of `labels`, those that are neither names in it nor numbers into it have no number.
 
-    Warns of numbers that seem to count from 1.
+    A first name that is a usual header, such as "name", is left out with a warning, unless the labels need it: one is
+    called so, or the largest is the number of the last name. Warns of numbers that seem to count from 1.
     """
     names = [composed(name) for name in class_names]
+    texts = set(labels)
+    largest = max((number for label in texts if (number := number_of(label)) is not None), default=-1)
+    is_header = bool(_HEADER.fullmatch(reading_key("".join(names[:1])).replace(" ", "_"))) and names[0] not in texts
+    is_needed = largest == len(names) - 1
+    if is_header and is_needed:
+        message = "%s: class 0 is called %s, as a header is; if it is one, delete this line of the class list"
+        logger.warning(message, source, shown(names[0]))
+    elif is_header:
+        message = "%s: the first line of the class list, %s, is taken as a header; if it is a class, rename it"
+        logger.warning(message, source, shown(names.pop(0)))
     by_name = {name: label for label, name in enumerate(names)}
-    numbers = {label: number for label in set(labels) - by_name.keys() if (number := number_of(label)) is not None}
-    if numbers and min(numbers.values()) == 1 and max(numbers.values()) < len(names) and names[0] != "0":
+    numbers = {label: number for label in texts - by_name.keys() if (number := number_of(label)) is not None}
+    counts_from_1 = bool(numbers) and min(numbers.values()) == 1 and largest < len(names)
+    if counts_from_1 and names[0] != "0" and not (is_header and is_needed):
         message = "%s: labels are 1 to %d, so none is class 0, %s; if they count from 1, number the class list: `1 %s`"
-        logger.warning(message, source, max(numbers.values()), shown(names[0]), shown(names[0]))
+        logger.warning(message, source, largest, shown(names[0]), shown(names[0]))
     return Classes(names, by_name | {label: number for label, number in numbers.items() if 0 <= number < len(names)})
 
 
@@ -96,16 +112,18 @@ def _written_once(numbers: Mapping[str, int], source: str) -> dict[int, str]:
 def read_class_list(file: Path) -> list[str]:
     """The names of classes in label order: line n names class n, counted from 0, unless the lines have numbers.
 
-    Numbers before or behind the names count (`0 run`, `1,jump`, `swim 2`), so that `1 run` names class 1. A class that
-    no line names, because it is blank or its number is left out, is called by its number. A first line that is not
-    numbered as all others are is a header, with a warning, if at least two others are.
+    Numbers before or behind the names count (`0 run`, `1,jump`, `swim 2`, `"3","fly"`), so that `1 run` names class 1.
+    A class that no line names, because it is blank or its number is left out, is called by its number. Lines that begin
+    with # are left out with a warning, unless all do. A first line that is not numbered as all others are is a header,
+    with a warning, if at least two others are.
 
     Raises:
-        ManifestError: It cannot be read, or every second line is blank.
+        ManifestError: It cannot be read, every second line is blank, a number occurs twice, or a line has further
+            columns.
     """
     if file.suffix.lower() == ".json":
         raise ManifestError(f"{file} is JSON; a class list is text with a name a line, in label order")
-    lines = [composed(line.strip('"')) for line in read_text_lines(file)]
+    lines = _without_comments([_unquoted(composed(line), file) for line in read_text_lines(file)], file)
     while lines and not lines[-1]:
         lines.pop()
     if len(lines) > 4 and not any(lines[1::2]):
@@ -114,6 +132,11 @@ def read_class_list(file: Path) -> list[str]:
     named = {number: name.strip('"') for number, name in names.items() if name.strip('"')}
     if not named:
         raise ManifestError(f"{file} is empty; a class list has a name a line, in label order")
+    if wide := next((name for name in named.values() if "\t" in name), None):
+        raise ManifestError(
+            f"{file}: '{shown(wide)}' are several columns; a class list has a name a line, with at most a number: "
+            "delete the others"
+        )
     unnamed = [str(number) for number in range(max(named) + 1) if number not in named]
     if unnamed:
         message = "%s names %d classes up to number %d; the others, such as %s, are called by their numbers"
@@ -121,16 +144,49 @@ def read_class_list(file: Path) -> list[str]:
     return [named.get(number, str(number)) for number in range(max(named) + 1)]
 
 
+def _unquoted(line: str, source: Path) -> str:
+    """A line with tabs between its fields, if there are quotes around some of them."""
+    found = _QUOTED.match(line)
+    if found is None:
+        return line
+    try:
+        fields = next(csv.reader([line], delimiter=found[found.lastindex] if found.lastindex else ","))
+    except csv.Error as error:
+        raise ManifestError(f"{source}: '{shown(line)}' cannot be read ({error}); correct it") from error
+    return "\t".join(field.strip() for field in fields).strip()
+
+
+def _without_comments(lines: list[str], source: Path) -> list[str]:
+    comments = [line for line in lines if line.startswith("#")]
+    if not comments or len(comments) == sum(map(bool, lines)):
+        return lines
+    logger.warning("%s: %d lines begin with # and are left out, such as %s", source, len(comments), examples(comments))
+    return [line for line in lines if not line.startswith("#")]
+
+
 def _numbered(lines: Sequence[str], source: Path) -> dict[int, str] | None:
     """number → name, of lines that state the numbers of the classes. "100 metres" and "200 metres" do not."""
     filled = [line for line in lines if line]
     for pattern, number_group, name_group in ((_NUMBERED, 1, 2), (_NUMBER_BEHIND, 2, 1)):
         for header, part in ((), filled), (filled[:1], filled[1:]):
+            if header and pattern.fullmatch(header[0]):
+                continue
             found = [match for line in part if (match := pattern.fullmatch(line))]
             names = {int(match[number_group]): match[name_group] for match in found}
-            is_complete = 1 < len(part) == len(found) == len(names) == len(set(names.values()))
-            if is_complete and min(names) <= 1 and max(names) <= 2 * len(names):
+            are_distinct = 1 < len(part) == len(found) == len({match[name_group] for match in found})
+            if are_distinct and len(names) > 1 and min(names) <= 1 and max(names) <= 2 * len(part):
+                if len(names) < len(part):
+                    _refuse_twice([int(match[number_group]) for match in found], part, source)
                 if header:
                     logger.warning("%s: the first line, %s, is taken as a header", source, shown(header[0]))
                 return names
     return None
+
+
+def _refuse_twice(numbers: Sequence[int], lines: Sequence[str], source: Path) -> None:
+    number = next(number for number in numbers if numbers.count(number) > 1)
+    same = examples(line for line, other in zip(lines, numbers, strict=True) if other == number)
+    raise ManifestError(
+        f"{source}: number {number} occurs twice ({same}); give each class a number of its own, or, if the numbers are "
+        "parts of the names, number all lines: `0 NAME`"
+    )

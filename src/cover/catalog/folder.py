@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from cover.catalog.class_list import Classes, classes_of
 from cover.catalog.class_names import composed
-from cover.catalog.folder_checks import check_folders, has_split_folders, report
+from cover.catalog.folder_checks import check_folders, check_hard_links, has_split_folders, report
 from cover.catalog.manifest import Manifest
 from cover.catalog.parquet import find_shards, index_parquet
 from cover.catalog.place import Place, Placed, write_placed
@@ -57,6 +57,7 @@ def index_folder(root: str | Path, *, kind: Kind, out: str | Path, name: str | N
     report(found, len(samples))
     class_folders = {sample.class_name for sample in samples[len(labelled) :]}
     check_folders(found, class_folders, [sample.place.name for sample in samples[len(labelled) :]], has_splits)
+    check_hard_links(found, ((sample.place.path, (sample.split, sample.class_name)) for sample in samples))
     class_names = sorted({sample.class_name for sample in samples})
     names, label_of = classes_of(class_names, name) if labelled else Classes.of(class_names)
     placed = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from pathlib import Path
 
 from cover.catalog.class_names import composed
@@ -14,6 +14,9 @@ from cover.catalog.suffixes import DERIVED_FOLDERS, SPLIT_NAMES
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)
+
+_MAX_PAIRS = 1000
+"""Of files that are compared on disk, each of which costs a look at them."""
 
 
 def has_split_folders(root: Path, names: Sequence[str]) -> bool:
@@ -64,6 +67,7 @@ def check_folders(found: Scan, classes: Collection[str], names: Sequence[str], h
     if not classes:
         return
     _check_splits_below(found.root, names, has_splits)
+    _check_same_folders_below(found.root, names, has_splits)
     if derived := sorted(class_name for class_name in classes if class_name.lower() in DERIVED_FOLDERS):
         message = "%s: %d classes are named like folders of derived pictures (%s); are they meant as classes?"
         logger.warning(message, found.root, len(derived), examples(derived))
@@ -71,6 +75,33 @@ def check_folders(found: Scan, classes: Collection[str], names: Sequence[str], h
         message = "%s: %d folders hold no %ss and are no classes, such as %s"
         texts = [f"{folder} ({_suffixes(suffixes)})" for folder, suffixes in sorted(empty.items())]
         logger.warning(message, found.root, len(empty), found.kind, examples(texts))
+
+
+def check_hard_links(found: Scan, samples: Iterable[tuple[str, Hashable]]) -> None:
+    """Warn of files that are samples of several classes or splits, as hard links.
+
+    samples: path and label of each, where the label stands for its class and split.
+    """
+    groups = found.hard_links.groups()
+    linked = {path for group in groups for path in group}
+    label_of = {path: label for path, label in samples if path in linked} if linked else {}
+    pairs: list[str] = []
+    for group in groups:
+        first_of = {label_of[path]: path for path in reversed(group) if path in label_of}
+        one, *others = sorted(first_of.values()) or [""]
+        if others and len(pairs) < _MAX_PAIRS and _are_one_file(found.root / one, found.root / others[0]):
+            pairs.append(f"{one} = {others[0]}")
+    if pairs:
+        message = "%s: %s%s files are in several classes or splits as hard links, such as %s; keep each in one"
+        at_least = "at least " * (len(pairs) == _MAX_PAIRS)
+        logger.warning(message, found.root, at_least, f"{len(pairs):,}", examples(pairs))
+
+
+def _are_one_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _check_splits_below(root: Path, names: Sequence[str], has_splits: bool) -> None:
@@ -92,6 +123,23 @@ def _check_splits_below(root: Path, names: Sequence[str], has_splits: bool) -> N
         )
     message = "%s: %d folders in class folders are named like splits, such as %s; their files count as the class's"
     logger.warning(message, root, len(split_folders), examples(split_folders))
+
+
+def _check_same_folders_below(root: Path, names: Sequence[str], has_splits: bool) -> None:
+    """Warn where the folders in class folders look like the classes: all samples are in them, and the names recur."""
+    below: dict[str, set[str]] = {}  # class folder → folders in it, "" for samples in none
+    for name in names:
+        folders = name.split("/")[has_splits:-1]
+        below.setdefault(folders[0], set()).add(folders[1] if len(folders) > 1 else "")
+    counts = Counter(inside for folders in below.values() if "" not in folders for inside in folders)
+    shared = sorted(inside for inside, count in counts.items() if count > 1)
+    divided = sorted(folder for folder, inside in below.items() if len(inside.intersection(shared)) > 1)
+    if 2 * len(divided) > len(below) and 2 * len(shared) >= len(counts):
+        message = (
+            "%s: %d class folders, such as %s, have folders of the same names in them, such as %s; if these are the "
+            "classes, call the folders above them train, val and test, or index each of those by itself"
+        )
+        logger.warning(message, root, len(divided), examples(divided), examples(shared))
 
 
 def _empty_class_folders(found: Scan, classes: Collection[str], has_splits: bool) -> dict[str, Counter[str]]:

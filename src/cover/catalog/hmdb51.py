@@ -18,7 +18,7 @@ from cover.catalog.manifest import Manifest
 from cover.catalog.splits import Sample, write_splits
 from cover.catalog.suffixes import stem_of
 
-_SPLITS = {"1": "train", "2": "test"}
+_SPLITS = {"0": None, "1": "train", "2": "test"}
 
 
 def index_hmdb51(
@@ -41,12 +41,12 @@ def index_hmdb51(
     ending = f"_test_split{split_number}.txt"
     files.need(f"*{ending}")
     lists = {file.name.removesuffix(ending): file for file in files.find_all(f"*{ending}")}
-    samples: dict[str, list[Sample]] = {split: [] for split in _SPLITS.values()}
+    samples: dict[str, list[Sample]] = {"train": [], "test": []}
     for label, file in lists.items():
         with as_published(file):
             for video, mark in (line.rsplit(maxsplit=1) for line in read_lines(file)):
-                if mark in _SPLITS:
-                    samples[_SPLITS[mark]].append(_sample(video, label))
+                if split := _SPLITS[mark]:
+                    samples[split].append(_sample(video, label))
     classes = {label: class_name(label) for label in sorted(lists)}
     name = name or f"hmdb51-split{split_number}"
     return write_splits(samples, classes, root=root, kind="video", out=out, name=name)

@@ -29,7 +29,7 @@ from cover.catalog.place import Place
 from cover.catalog.scan import scan
 from cover.catalog.splits import Sample, write_places
 from cover.catalog.suffixes import split_of, stem_of
-from cover.catalog.synsets import named_classes, read_devkit_wnids, read_words, wnid_of
+from cover.catalog.synsets import as_wnid, named_classes, read_devkit_wnids, read_words, wnid_of
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)
@@ -88,9 +88,10 @@ def _validation_truth(files: AnnotationFiles) -> dict[str, str]:
     if solution := files.find("LOC_val_solution.csv"):
         with as_published(solution):
             rows = csv.DictReader(read_lines(solution))
-            return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
+            return {row["ImageId"]: as_wnid(row["PredictionString"].split()[0]) for row in rows}
     if labels := files.find("imagenet_2012_validation_synset_labels.txt"):
-        return _numbered(read_lines(labels))
+        with as_published(labels):
+            return _numbered([as_wnid(line) for line in read_lines(labels)])
     if numbers := files.find("ILSVRC2012_validation_ground_truth.txt"):
         wnids = read_devkit_wnids(files.need("meta.mat"))
         with as_published(numbers):

@@ -32,6 +32,7 @@ def index_imagenet21k(
     Raises ManifestError when no image's or folder's name has a wnid.
     """
     words_file = AnnotationFiles(root, annotations).find("words.txt")
+    words = read_words(words_file) if words_file else {}
     labelled = [(wnid_of(place), place) for place in scan(Path(root), "image")]
     places = [place for wnid, place in labelled if wnid]
     wnids = [wnid for wnid, _ in labelled if wnid]
@@ -41,7 +42,7 @@ def index_imagenet21k(
         )
     if len(places) < len(labelled):
         logger.warning("%s: %d images have no WordNet id and are left out", root, len(labelled) - len(places))
-    classes = named_classes(wnids, read_words(words_file) if words_file else {})
+    classes = named_classes(wnids, words)
     label_of = {wnid: label for label, wnid in enumerate(classes)}
     placed = {"train": Placed(places, [label_of[wnid] for wnid in wnids])}
     return write_placed(placed, list(classes.values()), root=root, kind="image", out=out, name=name)

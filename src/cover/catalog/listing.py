@@ -18,8 +18,9 @@ from cover.catalog.notices import Notices, is_utf8
 from cover.catalog.suffixes import MEDIA_SUFFIXES, Kind, suffix_of
 
 _SYSTEM_FOLDERS = frozenset(
-    {"#recycle", "#snapshot", "$recycle.bin", "@eadir", "@recycle", "@tmp"}
-    | {"__macosx", "__pycache__", "lost+found", "system volume information"}
+    {"#recycle", "#snapshot", "$recycle.bin", "@eadir", "@recently-snapshot", "@recycle", "@tmp", "~snapshot"}
+    | {"__macosx", "__pycache__", "found.000", "lost+found", "network trash folder", "recycler"}
+    | {"system volume information", "temporary items", "thevolumesettingsfolder"}
 )
 _SYSTEM_FILES = frozenset({"desktop.ini", "ehthumbs.db", "thumbs.db"})
 _SYSTEM = _SYSTEM_FILES | _SYSTEM_FOLDERS
@@ -52,6 +53,7 @@ class Folders:
         self._suffixes = MEDIA_SUFFIXES[kind] | {".tar"}
         self._tops = {os.path.realpath(root)}  # real paths below which everything is listed
         self._reached: set[str] = set()  # real paths of listed folders, and of the files that links lead to
+        self.inodes: dict[str, int] = {}  # name of a file in the folder that was listed last, if no link → its number
 
     def list(self, below: str) -> tuple[list[str], list[str]]:
         """Names of the files and of the folders in ROOT/below, sorted; none if it cannot be listed."""
@@ -63,12 +65,15 @@ class Folders:
             self._reached.add(real)
         files: list[str] = []
         folders: list[str] = []
+        self.inodes = {}
         # Sorted, so that of two links to one file the same one stands for it on each system.
         for entry, is_folder in sorted(self._entries(below), key=lambda found: found[0].name):
             if entry.is_symlink() and self._is_elsewhere(entry.path, real, is_folder):
                 self._notices.add("links to what is indexed in another place are left out", join(below, entry.name))
             else:
                 (folders if is_folder else files).append(entry.name)
+                if not is_folder and not entry.is_symlink():
+                    self.inodes[entry.name] = entry.inode()
         return files, folders
 
     def _entries(self, below: str) -> Iterator[tuple[os.DirEntry[str], bool]]:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from cover.catalog.class_list import number_of
 from cover.catalog.class_names import composed
+from cover.catalog.media_column import kind_of_column, media_column
 from cover.catalog.notices import examples, shown
 from cover.catalog.suffixes import Kind
 from cover.errors import ManifestError
@@ -19,7 +20,6 @@ from cover.errors import ManifestError
 logger = logging.getLogger(__name__)
 
 _LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "class_id", "class_name", "category", "target", "cls")
-_MEDIA_COLUMNS = ("bytes", "image", "video")  # leaves that the decoder knows
 _LFS = b"version https://git-lfs"
 
 
@@ -67,19 +67,21 @@ def read_labels(shard: Path, field: pa.Field, kind: Kind) -> list[str | None]:
     _check_media(shard, file, kind)
     try:
         values = file.read(columns=[column]).column(0).to_pylist()
+        try:
+            texts = {value: _text(value) for value in set(values)}
+        except TypeError:  # lists, which are in no set
+            return [_text(_single(value, shard, column)) for value in values]
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ManifestError(f"{shard} has no readable column `{column}` ({_reason(error)}); fetch it again") from error
-    try:
-        texts = {value: _text(value) for value in set(values)}
-    except TypeError:
-        return [_text(_single(value, shard, column)) for value in values]
     return [texts[value] for value in values]
 
 
 def _is_text(type: pa.DataType) -> bool:
+    """Whether labels are names. Bytes are, as programs write them that do not say that they are UTF-8."""
     while isinstance(type, pa.DictionaryType | pa.ListType | pa.LargeListType):
         type = type.value_type
-    return bool(pa.types.is_string(type) or pa.types.is_large_string(type))
+    is_any_of = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(is_type(type) for is_type in is_any_of)
 
 
 def _single(value: Any, shard: Path, column: str) -> Any:
@@ -94,6 +96,8 @@ def _single(value: Any, shard: Path, column: str) -> Any:
 
 
 def _text(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        value = value.decode()
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = "" if value is None or value != value else composed(str(value).strip())
@@ -103,15 +107,14 @@ def _text(value: Any) -> str | None:
 def _check_media(shard: Path, file: pq.ParquetFile, kind: Kind) -> None:
     """Refuse a shard without media, with media of the other kind, or with their paths alone."""
     metadata = file.metadata
-    leaves = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
-    leaf = next((leaf for leaf in leaves if leaf.rpartition(".")[2] in _MEDIA_COLUMNS), None)
-    if leaf is None:
-        raise ManifestError(
-            f"{shard} has no column image, video or bytes (it has {examples(leaves)}); fetch another form"
-        )
-    column: Kind = "video" if leaf.partition(".")[0] == "video" else "image"
-    if column != kind and leaf.partition(".")[0] in {"video", "image"}:
+    try:
+        leaf = media_column(metadata.schema)
+    except ValueError as error:
+        raise ManifestError(f"{shard}: {error}") from error
+    column = kind_of_column(leaf) or kind
+    if column != kind:
         raise ManifestError(f"{shard} holds {column}s; index it with `cover index folder --kind {column}`")
+    leaves = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
     groups = [metadata.row_group(group).column(leaves.index(leaf)) for group in range(metadata.num_row_groups)]
     nulls = [group.statistics.null_count for group in groups if group.statistics and group.statistics.has_null_count]
     if sum(nulls) == metadata.num_rows > 0:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from cover.catalog.hard_links import HardLinks
 from cover.catalog.listing import Folders, join
 from cover.catalog.notices import Notices, shown
 from cover.catalog.place import Place
@@ -39,6 +40,7 @@ class Scan:
     once: leave out links to files that are there themselves.
     others: counts the files that are neither media nor tars, by suffix.
     without: folder → suffixes of its files, of the folders that hold no sample themselves.
+    hard_links: knows which of the files are one file on disk.
     """
 
     root: Path
@@ -48,6 +50,7 @@ class Scan:
     others: Counter[str] = field(default_factory=Counter)
     without: dict[str, Counter[str]] = field(default_factory=dict)
     notices: Notices = field(default_factory=Notices)
+    hard_links: HardLinks = field(default_factory=HardLinks)
 
     def __iter__(self) -> Iterator[Place]:
         """The videos or images, folder by folder in alphabetical order, behind a progress bar.
@@ -68,7 +71,7 @@ class Scan:
         while waiting:
             below = waiting.pop()
             files, folders = listing.list(below)
-            places = self._in_folder(below, files, folders)
+            places = self._in_folder(below, files, folders, listing.inodes)
             first = next(places, None)
             if first is None:
                 self.without[below] = Counter(suffix_of(name) or "no suffix" for name in files)
@@ -78,7 +81,9 @@ class Scan:
             if first is None or first.path != below:  # a folder of frames is no folder of samples
                 waiting.extend(join(below, folder) for folder in reversed(folders))
 
-    def _in_folder(self, below: str, files: Sequence[str], folders: Sequence[str]) -> Iterator[Place]:
+    def _in_folder(
+        self, below: str, files: Sequence[str], folders: Sequence[str], inodes: Mapping[str, int]
+    ) -> Iterator[Place]:
         """The samples in one folder, or the folder itself if it holds the frames of one."""
         suffixes = [suffix_of(name) for name in files]
         media = MEDIA_SUFFIXES[self.kind]
@@ -92,6 +97,8 @@ class Scan:
         for name, suffix in zip(files, suffixes, strict=True):
             path = join(below, name)
             if suffix in media:
+                if name in inodes:
+                    self.hard_links.add(path, inodes[name])
                 yield Place(path, path)
             elif suffix == ".tar":
                 yield from tar_members(self.root, path, self.kind, self.notices, with_labels=self.with_labels)

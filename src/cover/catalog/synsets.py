@@ -26,7 +26,15 @@ def wnid_of(place: Place) -> str | None:
 def read_words(file: Path) -> dict[str, str]:
     """wnid → its words, of lines such as `n01440764 tench, Tinca tinca`."""
     with as_published(file):
-        return {wnid: words.strip() for wnid, words in (line.split(maxsplit=1) for line in read_lines(file))}
+        pairs = (line.split(maxsplit=1) for line in read_lines(file))
+        return {as_wnid(wnid): words.strip() for wnid, words in pairs}
+
+
+def as_wnid(text: str) -> str:
+    """`text` itself. Raises ValueError for what is no wnid."""
+    if not _WNID.fullmatch(text):
+        raise ValueError(f"'{text}' is no WordNet id")
+    return text
 
 
 def named_classes(wnids: Iterable[str], words: Mapping[str, str]) -> dict[str, str]:

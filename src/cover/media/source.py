@@ -24,6 +24,7 @@ from typing import BinaryIO, NamedTuple
 import pyarrow.parquet as pq
 
 from cover.catalog.manifest import ManifestRow
+from cover.catalog.media_column import media_column
 from cover.errors import DecodeError
 from cover.text_files import open_regular
 
@@ -131,9 +132,9 @@ class _ParquetLayout:
     def of(path: Path, modified_ns: int) -> _ParquetLayout:
         """Of the file at `path`, last written at `modified_ns`. Raises DecodeError where no column holds media."""
         metadata = pq.read_metadata(path)
-        leaves = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
-        column = next((leaf for leaf in leaves if leaf.split(".")[-1] in {"bytes", "image", "video"}), None)
-        if column is None:
-            raise DecodeError(f"none of its columns {', '.join(leaves)} is called image, video or bytes")
+        try:
+            column = media_column(metadata.schema)
+        except ValueError as error:
+            raise DecodeError(str(error)) from error
         sizes = (metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
         return _ParquetLayout(metadata, column, list(accumulate(sizes)))
