@@ -11,6 +11,7 @@ import pytest
 from rich.table import Table
 
 import cover
+from cover.errors import CoverError
 from cover.progress import Terminal, progress_bar
 
 PROGRAM = """
@@ -70,3 +71,15 @@ def test_a_closed_pipe_is_left_to_the_command_line() -> None:
     os.close(reader)
     with pytest.raises(BrokenPipeError), os.fdopen(writer, "w") as file:
         Terminal(file).print("x")
+
+
+def test_no_name_acts_on_the_terminal_or_leaves_its_line() -> None:
+    file = StringIO()
+    terminal = Terminal(file)
+    name, shown = "\x1b[31mred\nnew\u202eline \udce9.mp4", r"\x1b[31mred\nnew\u202eline \xe9.mp4"
+    terminal.print(name, soft_wrap=True)
+    table = Table(name, title=name)
+    table.add_row(name)
+    terminal.print(table)
+    assert file.getvalue().count(shown) == 4 and "\x1b" not in file.getvalue()
+    assert str(CoverError(f"{name} is missing")) == f"{shown} is missing"

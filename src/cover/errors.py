@@ -10,9 +10,14 @@ import errno
 import os
 import re
 
+from cover.escapes import escaped
+
 
 class CoverError(Exception):
-    """A mistake or a fault that the user can fix."""
+    """A mistake or a fault that the user can fix. Its message is one line, whatever names it holds."""
+
+    def __str__(self) -> str:
+        return escaped(super().__str__())
 
 
 class RecipeError(CoverError):

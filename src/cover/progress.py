@@ -6,11 +6,13 @@ import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from cover.escapes import escaped
 
 Item = TypeVar("Item")
 FILE_WIDTH = 100
@@ -22,6 +24,8 @@ MIN_WIDTH = 40
 class Terminal(Console):
     """A rich console that shows a name such as "[something]" or ":smile:" as it is, and colours nothing by itself.
 
+    Every string is one line, also in a table: control characters, which a name may hold, are escaped.
+
     Args:
         file: Where to print; the standard output by default.
         stderr: Print to the error stream instead.
@@ -32,6 +36,10 @@ class Terminal(Console):
         super().__init__(file=file, stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
         if width is None:
             self.width = max(self.width, MIN_WIDTH) if self.is_terminal else FILE_WIDTH
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Rich calls it for every string that it prints."""
+        return super().render_str(escaped(text), **options)
 
     def on_broken_pipe(self) -> None:
         """Leave it to the command line; rich would exit with a code that means something else here."""

@@ -186,3 +186,29 @@ def test_a_file_is_judged_anew_when_it_has_changed(tmp_path: Path) -> None:
     assert media_kind(path) == "image"
     path.write_bytes(ANIMATIONS["GIF"])
     assert media_kind(path) == "video"
+
+
+def jpeg(grey: int, size: tuple[int, int] = (64, 48)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (grey, grey, grey)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def test_pictures_of_one_size_one_behind_the_other_are_raw_motion_jpeg(tmp_path: Path) -> None:
+    for name in ("a.mp4", "a.mjpeg", "a.jpg"):
+        (tmp_path / name).write_bytes(jpeg(10) + jpeg(200) + jpeg(90))
+        with pytest.raises(DecodeError, match="it is raw Motion JPEG, pictures without times; convert it"):
+            content_of(tmp_path / name)
+
+
+def test_photos_with_something_behind_them_are_images(tmp_path: Path, write_video: Callable[..., Path]) -> None:
+    motion = write_video(tmp_path / "a.mp4", num_frames=3).read_bytes()
+    eyes = io.BytesIO()
+    left, right = (Image.new("RGB", (64, 48), (grey, grey, grey)) for grey in (10, 200))
+    left.save(eyes, "MPO", save_all=True, append_images=[right])
+    for index, content in enumerate((jpeg(10), jpeg(10) + jpeg(10, (32, 24)), jpeg(10) + motion, eyes.getvalue())):
+        photo = tmp_path / f"{index}.jpg"
+        photo.write_bytes(content)
+        assert content_of(photo).type == "image"
+    (tmp_path / "cut.jpg").write_bytes(jpeg(10)[:-40])
+    assert content_of(tmp_path / "cut.jpg").type == "image"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ JOINED_BY_FFMPEG: list[tuple[str, dict[str, Any]]] = [
     ("webm", {"codec": "libvpx-vp9"}),
     ("mkv", {}),
     ("avi", {"codec": "mpeg4"}),
+    ("ogv", {"codec": "libvpx"}),
 ]
 FRAGMENTS = {"container_options": {"movflags": "frag_keyframe+empty_moov+default_base_moof"}}
 
@@ -105,9 +109,9 @@ def test_a_part_that_begins_between_keyframes(tmp_path: Path, write_video: Write
 @pytest.mark.parametrize(
     ("suffix", "made_with", "reason"),
     [
-        ("mp4", {}, "it is several files, one behind the other"),
-        ("mp4", FRAGMENTS, "it is several files, one behind the other"),
-        ("wmv", {"codec": "wmv2"}, "it is several files, one behind the other"),
+        ("mp4", {}, "it holds several joined files, and only the first"),
+        ("mp4", FRAGMENTS, "it holds several joined files, and only the first"),
+        ("wmv", {"codec": "wmv2"}, "it holds several joined files, and only the first"),
         ("flv", {}, r"only [\d,]+ of its [\d,]+ bytes can be read as one video"),
     ],
 )
@@ -119,6 +123,82 @@ def test_files_whose_second_part_cannot_be_seen_are_refused(
     for read in (lambda: decode_video(video, Sampling(8)), lambda: probe_video(video), lambda: streamed(video, 1.0)):
         with pytest.raises(DecodeError, match=reason):
             read()
+
+
+DIFFERENT: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("webm", {"codec": "libvpx"}, {"codec": "libvpx-vp9"}, "vp8, then vp9"),
+    ("mkv", {}, {"width_px": 96}, "h264 64×64, then h264 96×64"),
+    ("mkv", {}, {"codec": "mpeg4"}, "h264 64×64, then mpeg4 64×64"),
+    ("avi", {"codec": "mpeg4"}, {}, "mpeg4 64×64, then h264 64×64"),
+    ("avi", {"codec": "mpeg4"}, {"codec": "mpeg4", "width_px": 96}, "mpeg4 64×64, then mpeg4 96×64"),
+    ("ts", {"codec": "mpeg2video", "fps": 25}, {}, "mpeg2video, then h264"),
+    ("ts", {}, {"codec": "mpeg2video", "fps": 25}, "h264, then mpeg2video"),
+]
+
+
+@pytest.mark.parametrize(("suffix", "first", "second", "formats"), DIFFERENT)
+def test_parts_that_need_another_decoder_are_refused_by_name(
+    tmp_path: Path, write_video: WriteVideo, suffix: str, first: dict[str, Any], second: dict[str, Any], formats: str
+) -> None:
+    parts = [
+        write_part(write_video, tmp_path / f"{n}.{suffix}", n, **made_with)
+        for n, made_with in ((0, first), (100, second))
+    ]
+    video = join(tmp_path / f"joined.{suffix}", *parts)
+    for read in (lambda: decode_video(video, Sampling(8)), lambda: probe_video(video), lambda: streamed(video, 1.0)):
+        with pytest.raises(DecodeError, match=re.escape(f"different codecs, sizes or encoder settings ({formats})")):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "made_with"), [("ts", {}), ("webm", {"codec": "libvpx"}), ("webm", {"codec": "libvpx-vp9"})]
+)
+def test_sizes_may_change_where_keyframes_tell_them(
+    tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf, suffix: str, made_with: dict[str, Any]
+) -> None:
+    parts = [
+        write_part(write_video, tmp_path / f"{n}.{suffix}", n, **made_with, width_px=side, height_px=side)
+        for n, side in ((0, 64), (100, 96))
+    ]
+    video = join(tmp_path / f"joined.{suffix}", *parts)
+    assert numbers_of(decode_video(video, Sampling(8))) == [5, 15, 25, 35, 105, 115, 125, 135]
+
+
+def test_a_long_part_without_a_frame_is_named(
+    tmp_path: Path, write_video: WriteVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the headers say: the decoder's own errors are passed over, as those of damaged packets."""
+    monkeypatch.setattr("cover.media.continuity.check_alike", lambda *arguments: None)
+    first = write_part(write_video, tmp_path / "0.mkv")
+    second = write_part(write_video, tmp_path / "1.mkv", num_frames=300, codec="mpeg4")
+    video = join(tmp_path / "joined.mkv", first, second)
+    for read in (lambda: decode_video(video, Sampling(8)), lambda: streamed(video, 1.0)):
+        with pytest.raises(DecodeError, match="one cannot be decoded like the others"):
+            read()
+
+
+def write_theora(path: Path, grey: int, *, quality: int = 8, size: str = "64x64", num_frames: int = 10) -> Path:
+    """Frame i has the grey `grey` + 10 i. PyAV's FFmpeg writes no Theora."""
+    source = f"color=black:s={size}:r=10:d={num_frames / 10},format=gray,geq=lum={grey}+10*N,format=yuv420p"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-c:v", "libtheora", "-q:v", str(quality), path]
+    subprocess.run(command, check=True)
+    return path
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg with Theora")
+def test_headers_of_a_second_ogg_file_are_no_frames(tmp_path: Path, write_video: WriteVideo) -> None:
+    first, second = write_theora(tmp_path / "0.ogv", 30), write_theora(tmp_path / "1.ogv", 140)
+    video = join(tmp_path / "joined.ogv", first, second)
+    info = probe_video(video)
+    assert (info.num_frames, info.duration_seconds) == (20, pytest.approx(2.0))
+    shown = streamed(video, 0.1).mean((1, 2, 3))
+    assert np.abs(np.diff(shown[:10]) - 10).max() < 3 and np.abs(np.diff(shown[10:]) - 10).max() < 3
+    other = write_theora(tmp_path / "2.ogv", 140, size="96x64")
+    with pytest.raises(DecodeError, match="joined files of different sizes or encoder settings"):
+        probe_video(join(tmp_path / "other.ogv", first, other))
+    vp8 = write_part(write_video, tmp_path / "3.ogv", codec="libvpx")
+    with pytest.raises(DecodeError, match="joined files of different codecs"):
+        streamed(join(tmp_path / "vp8.ogv", first, vp8), 0.1)
 
 
 def test_a_broadcast_that_goes_on_under_other_numbers(

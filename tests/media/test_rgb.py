@@ -141,12 +141,14 @@ def test_values_without_an_agreed_white_are_shares_of_it_or_stretched(
         assert greys(tmp_path / "a.pfm") == expected
 
 
-def test_integers_of_32_bits_with_and_without_sign_and_16_with_one(tmp_path: Path) -> None:
+def test_integers_of_32_bits_with_and_without_sign_and_fewer_with_one(tmp_path: Path) -> None:
     ramp = np.array([[0, 2**31, 2**32 - 1]])
     assert greys(write_tiff(tmp_path / "a.tif", ramp.astype("<u4"))) == [0, 128, 255]
     signed = np.array([[-2000, 0, 2000]])
     for kind in ("<i2", ">i2", "<i4", ">i4"):
         assert greys(write_tiff(tmp_path / "a.tif", signed.astype(kind), sample_format=2)) == [0, 128, 255]
+    eight_bits = np.array([[-128, -28, 127]], "i1")
+    assert greys(write_tiff(tmp_path / "a.tif", eight_bits, sample_format=2)) == [0, 100, 255]
     floats = write_tiff(tmp_path / "a.tif", np.array([[0, 0.5, 1]]).astype(">f4"), sample_format=3)
     assert greys(floats) == [0, 128, 255]
 
@@ -174,6 +176,24 @@ def test_a_transparent_grey_of_sixteen_bits_is_white(tmp_path: Path) -> None:
     key = struct.pack(">H", 1000)
     path = write_png(tmp_path / "a.png", row, num_bits=16, colour_type=0, transparent=key)
     assert greys(path)[:8] == [255] * 4 + [77] * 4
+
+
+@pytest.mark.parametrize(("num_bits", "row", "grey"), [(2, b"\x1b\x1b", 85), (4, b"\x5a" * 4, 5 * 17)])
+def test_a_transparent_grey_of_few_bits_is_white(tmp_path: Path, num_bits: int, row: bytes, grey: int) -> None:
+    def written(key: int) -> list[int]:
+        transparent = struct.pack(">H", key)
+        return greys(write_png(tmp_path / "a.png", row, num_bits=num_bits, colour_type=0, transparent=transparent))[:8]
+
+    with_none, with_key = written(15), written(grey // (255 // (2**num_bits - 1)))
+    assert grey in with_none
+    assert with_key == [255 if value == grey else value for value in with_none]
+
+
+def test_a_transparent_colour_of_sixteen_bits_is_white(tmp_path: Path) -> None:
+    row = struct.pack(">3H", 0x1234, 0, 0) * 4 + struct.pack(">3H", *(257 * value for value in RED)) * 4
+    key = struct.pack(">3H", 0x1234, 0, 0)
+    path = write_png(tmp_path / "a.png", row, num_bits=16, colour_type=2, transparent=key)
+    assert decode_image(path)[0, 0].tolist() == [[255] * 3] * 4 + [list(RED)] * 4
 
 
 def test_transparency_in_every_form_lies_on_white(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from cover.errors import DecodeError
 from cover.media.sampling import Sampling
+from cover.media.stream import FrameStream
 from cover.media.video import decode_video, probe_video
 
 WriteVideo = Callable[..., Path]
@@ -202,3 +203,22 @@ def test_forked_workers_decode_after_the_parent_did(tmp_path: Path, write_video:
     with multiprocessing.get_context("fork").Pool(2) as pool:
         results = [pool.apply_async(decode_video, (video, Sampling(8))) for _ in range(6)]
         assert all(np.array_equal(result.get(timeout=30), frames) for result in results)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("wmv", "wmv2"), ("flv", "flv")])
+def test_the_last_frame_is_shown_where_packets_do_not_say_for_how_long(
+    tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf, suffix: str, codec: str
+) -> None:
+    slides = write_video(tmp_path / f"a.{suffix}", num_frames=2, codec=codec, times_ms=[0, 5000])
+    assert numbers_of(decode_video(slides, Sampling(4))) == [0, 0, 1, 1]
+    assert numbers_of(list(FrameStream(slides, step_seconds=2.5))) == [0, 0, 1, 1]
+    video = write_video(tmp_path / f"b.{suffix}", num_frames=20, fps=10, codec=codec)
+    info = probe_video(video)
+    assert (info.num_frames, info.duration_seconds, info.fps) == (20, 2.0, 10.0)
+    assert numbers_of(decode_video(video, Sampling(20))) == list(range(20))
+
+
+def test_the_rate_of_raw_dv_is_no_unit_of_time(tmp_path: Path, write_video: WriteVideo) -> None:
+    size = {"width_px": 720, "height_px": 576}
+    video = write_video(tmp_path / "a.dv", num_frames=5, fps=25, codec="dvvideo", pixel_format="yuv420p", **size)
+    assert probe_video(video).fps == 25.0

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
+from cover.escapes import escaped
+
 logger = logging.getLogger(__name__)
 
 _NUM_EXAMPLES = 3
@@ -16,8 +18,7 @@ _MAX_LENGTH = 100
 
 def shown(text: str) -> str:
     """A name as one printable line of bounded length: line breaks and bytes that are not UTF-8 are escaped."""
-    text = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    line = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    line = escaped(text)
     return line if len(line) <= _MAX_LENGTH else f"{line[:60]}...{line[-37:]}"
 
 

@@ -30,5 +30,5 @@ def explain(
 
     explanation = TrainedRun.open(run).explain(file, head, class_name)
     files = write_explanation(explanation, out)
-    console().print(headline(explanation), soft_wrap=True)
+    console().print(*headline(explanation), sep="\n", soft_wrap=True)
     console().print(f"written: {', '.join(map(str, files))}", soft_wrap=True)

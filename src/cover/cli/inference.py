@@ -12,6 +12,7 @@ import typer
 
 from cover.cli.app import Run, app, console
 from cover.errors import CoverError
+from cover.escapes import escaped
 
 if TYPE_CHECKING:
     from cover.inference.live import Change
@@ -160,7 +161,8 @@ def print_changes(changes: Iterator[Change], as_json: bool) -> None:
             if as_json:
                 print(json.dumps({"time": now.isoformat(timespec="milliseconds"), **vars(change)}), flush=True)
             else:
-                print(f"{now:%H:%M:%S}  {change.head}  {change.label or '–'}  {100 * change.score:.1f} %", flush=True)
+                what = escaped(f"{change.head}  {change.label or '–'}")
+                print(f"{now:%H:%M:%S}  {what}  {100 * change.score:.1f} %", flush=True)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
 

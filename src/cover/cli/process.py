@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from typer.core import TyperGroup
 
 from cover.errors import CoverError, system_reason
+from cover.escapes import escaped
 
 _NOBODY_READS = 128 + signal.SIGPIPE
 """Exit code where whatever reads the output has seen enough, as `head` has."""
@@ -106,5 +107,5 @@ def _tell_of_thread(failed: threading.ExceptHookArgs) -> None:
 
 def _fail(message: str) -> NoReturn:
     with suppress(OSError):
-        print("error:", message.replace("\n", "\\n"), file=sys.stderr)
+        print("error:", escaped(message), file=sys.stderr)
     sys.exit(2)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
+from cover.drawing import drawing
 from cover.evaluation.calibration import Calibration
 from cover.evaluation.classes import RunPair
 from cover.evaluation.confusion import confused_labels, confusion_shares, count_pairs
@@ -34,7 +35,7 @@ def changes_figure(pair: RunPair, colors: Mapping[str, str]) -> str:
     changes = [pair.changes[place] for place in shown]
     values = [100 * (change.second_top1 - change.first_top1) for change in changes]
     labelled = len(values) <= MAX_LABELLED_CLASSES
-    with mpl.rc_context(STYLE):
+    with drawing(STYLE):
         names = [short(change.class_name) for change in changes] if labelled else []
         height = 2.2 + _inches(names)
         figure = Figure(figsize=(min(2.4 + 0.26 * len(values), 7.6), height), layout="constrained")
@@ -55,7 +56,7 @@ def reliability_figure(calibrations: Mapping[str, Calibration], colors: Mapping[
     """Reliability diagrams, a panel a run: top-1 of each bin of probability, and how many samples are in it."""
     num_columns = min(len(calibrations), PANELS_A_ROW)
     num_rows = -(-len(calibrations) // num_columns)
-    with mpl.rc_context(STYLE):
+    with drawing(STYLE):
         figure = Figure(figsize=(2.5 * num_columns, 3.1 * num_rows), layout="constrained")
         panels = figure.subfigures(num_rows, num_columns, squeeze=False).ravel()
         for panel, (run, calibration) in zip(panels, calibrations.items(), strict=False):
@@ -93,7 +94,7 @@ def confusion_figure(result: DatasetResult) -> str | None:
         return None
     num_rows, num_columns = shares.shape
     columns = names + [OTHERS] * (num_columns - num_rows)
-    with mpl.rc_context(STYLE | {"axes.grid": False, "font.size": 8 if num_rows <= 24 else 6.5}):
+    with drawing(STYLE | {"axes.grid": False, "font.size": 8 if num_rows <= 24 else 6.5}):
         size = 1.1 + _inches(columns) + (0.3 if num_rows <= MAX_NUMBERED_CLASSES else 0.19) * num_rows
         figure = Figure(figsize=(size + 0.9, size), layout="constrained")
         axes = figure.add_subplot()

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cover.drawing import drawing
 from cover.evaluation.comparison import Comparison
 from cover.evaluation.record import RunRecord
 
@@ -47,7 +47,7 @@ def run_colors(records: Sequence[RunRecord]) -> dict[str, str]:
 def accuracy_figure(comparison: Comparison, colors: Mapping[str, str]) -> str:
     """Top-1 of every run on every dataset, with 95 % intervals and chance."""
     rows = [(row.dataset, run, result) for row in comparison.policy_rows for run, result in row.by_run.items()]
-    with mpl.rc_context(STYLE):
+    with drawing(STYLE):
         height_inches = 0.9 + 0.26 * len(rows) + 0.12 * len(comparison.policy_rows)
         figure = Figure(figsize=(7.6, height_inches), layout="constrained")
         axes = figure.add_subplot()
@@ -66,7 +66,7 @@ def accuracy_figure(comparison: Comparison, colors: Mapping[str, str]) -> str:
 
 def curves_figure(records: Sequence[RunRecord], dataset: str, colors: Mapping[str, str]) -> str:
     """Training loss and validation top-1 of one dataset against epochs, for every run trained on it."""
-    with mpl.rc_context(STYLE):
+    with drawing(STYLE):
         figure = Figure(figsize=(6.4, 2.5), layout="constrained")
         loss_axes, top1_axes = figure.subplots(1, 2)
         for record in records:

@@ -1,6 +1,6 @@
 """Evaluations and comparisons as tables for a terminal of 100 columns.
 
-Names from outside are put into `Text`, which shows them as they are: a bracket is no markup.
+Names from outside are plain strings, which `Terminal` shows as they are: a bracket is no markup.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     if pair_rows := [row for row in comparison.order_rows if row.normal.num_pair_samples]:
         console.print(pair_table(pair_rows))
     for difference in comparison.differences:
-        console.print(Text(f"{MARK} not measured alike: {difference}"), soft_wrap=True)
+        console.print(f"{MARK} not measured alike: {difference}", soft_wrap=True)
     for sentence in comparison.missing:
-        console.print(Text(sentence), soft_wrap=True)
+        console.print(sentence, soft_wrap=True)
 
 
 def results_table(results: Sequence[DatasetResult]) -> Table:
@@ -108,11 +108,11 @@ def pair_table(rows: Sequence[OrderRow]) -> Table:
 
 
 def _table(title: str, text_headings: Sequence[str], number_headings: Sequence[str]) -> Table:
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in text_headings:
-        table.add_column(Text(heading), overflow="fold")
+        table.add_column(heading, overflow="fold")
     for heading in number_headings:
-        table.add_column(Text(heading), justify="right")
+        table.add_column(heading, justify="right")
     return table
 
 

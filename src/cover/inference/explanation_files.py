@@ -6,10 +6,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from cover.drawing import drawing
 from cover.inference.explain import Explanation
 from cover.inference.heatmaps import PANELS_SIZE_PX, STYLE, panels_figure, strip_figure
 from cover.progress import track
@@ -24,7 +24,7 @@ MIN_SECONDS_A_FRAME = 0.3
 def write_explanation(explanation: Explanation, out: Path) -> list[Path]:
     """Write strip, video (not of an image) and numbers into a folder; each file whole or not at all."""
     is_video = explanation.kind == "video"
-    with mpl.rc_context(STYLE):
+    with drawing(STYLE):
         with whole_file(out / STRIP_FILE) as file:
             figure = strip_figure(explanation) if is_video else panels_figure(explanation, 0)
             figure.savefig(file, format="png", dpi=STRIP_DPI)

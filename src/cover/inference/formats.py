@@ -46,7 +46,7 @@ _ROWS_A_GROUP = 65536
 
 def prediction_table(prediction: Prediction) -> Table:
     """One row a head: its classes with their probabilities in percent."""
-    table = Table(title=f"{printable(prediction.file)} ({prediction.kind})", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=f"{prediction.file} ({prediction.kind})", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("head")
     table.add_column("classes, most probable first (%)")
     for name, ranked in prediction.heads.items():

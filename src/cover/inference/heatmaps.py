@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
+from cover.escapes import escaped
 from cover.inference.explain import Explanation
-from cover.text_files import printable
 
 COLUMNS = 8
 """Frames in a row of the strip."""
@@ -42,7 +42,7 @@ def strip_figure(explanation: Explanation) -> Figure:
     num_rows = -(-num_frames // COLUMNS)
     width_inches = max(1.25 * columns + 1.1, 5.5)
     figure = Figure(figsize=(width_inches, 3.75 * num_rows + 2.2), layout="constrained")
-    figure.suptitle(headline(explanation), x=0.01, ha="left", fontsize=11)
+    figure.suptitle("\n".join(map(escaped, headline(explanation))), x=0.01, ha="left", fontsize=11)
     parts: Any = figure.subfigures(2, 1, height_ratios=[3.75 * num_rows, 1.6])
     upper, lower = parts
     grid = upper.subplots(3 * num_rows, columns, squeeze=False)
@@ -67,7 +67,7 @@ def panels_figure(explanation: Explanation, index: int) -> Figure:
     is_video = explanation.kind == "video"
     width_inches, height_inches = (side / PANELS_DPI for side in PANELS_SIZE_PX)
     figure = Figure(figsize=(width_inches, height_inches if is_video else 3.8), dpi=PANELS_DPI, layout="constrained")
-    figure.suptitle(headline(explanation), x=0.01, ha="left", fontsize=11)
+    figure.suptitle("\n".join(map(escaped, headline(explanation))), x=0.01, ha="left", fontsize=11)
     upper: Any = figure
     if is_video:
         parts: Any = figure.subfigures(2, 1, height_ratios=[3.2, 1.3])
@@ -82,10 +82,10 @@ def panels_figure(explanation: Explanation, index: int) -> Figure:
     return figure
 
 
-def headline(explanation: Explanation) -> str:
-    """The class and its probability, and what changes when time is taken away."""
+def headline(explanation: Explanation) -> list[str]:
+    """In lines: the class and its probability, and what changes when time is taken away."""
     lines = [f"{explanation.class_name} {100 * explanation.probability:.1f} %  ·  head {explanation.head}"]
-    lines[0] += f"  ·  {printable(explanation.file.name)}"
+    lines[0] += f"  ·  {explanation.file.name}"
     if explanation.predicted != explanation.class_name:
         lines[0] += f"  ·  most probable: {explanation.predicted}"
     if explanation.backwards and explanation.frozen:
@@ -97,7 +97,7 @@ def headline(explanation: Explanation) -> str:
             f"{name}: {100 * order.probability:.1f} %, total variation {order.total_variation:.2f}"
             for name, order in orders.items()
         ]
-    return "\n".join(lines)
+    return lines
 
 
 def time_stamp(explanation: Explanation, index: int) -> str:

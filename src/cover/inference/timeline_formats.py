@@ -29,7 +29,7 @@ from cover.whole_files import whole_file
 
 def timeline_table(timeline: Timeline) -> Table:
     """A row a segment."""
-    title = f"{printable(timeline.file)} ({clock(timeline.duration_seconds)})"
+    title = f"{timeline.file} ({clock(timeline.duration_seconds)})"
     start, end, score = (Column(name, justify="right") for name in ("from", "to", "probability (%)"))
     table = Table("head", start, end, "class", score, title=title, title_justify="left", box=SIMPLE_HEAD)
     for head in timeline.heads:

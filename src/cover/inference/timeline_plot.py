@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
+from cover.drawing import drawing
 from cover.evaluation.plots import COLORS, STYLE
 from cover.inference.files import for_suffix
 from cover.inference.segments import Segment
@@ -35,7 +35,7 @@ def timeline_plotter(path: Path) -> Callable[[Timeline], None]:
     kind = for_suffix(path, _FORMATS)
 
     def plot(timeline: Timeline) -> None:
-        with whole_file(path) as unfinished, mpl.rc_context(STYLE):
+        with whole_file(path) as unfinished, drawing(STYLE):
             timeline_figure(timeline).savefig(unfinished, format=kind, dpi=150)
 
     return plot

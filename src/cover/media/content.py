@@ -24,6 +24,7 @@ from cover.errors import DecodeError
 from cover.media.faults import decoding
 from cover.media.frame_ends import frame_ends_ms
 from cover.media.heif import heif_format, is_track_file
+from cover.media.jpeg import is_motion_jpeg
 from cover.media.source import Source
 from cover.text_files import open_regular
 
@@ -56,7 +57,7 @@ _VIDEOS = {
     "Windows Media": rb"0&\xb2u\x8ef\xcf\x11",
     "MPEG": rb"\0\0\x01[\xb3\xba]|G.{187}G|....G.{191}G",
 }
-_MAY_MOVE = {"AVIF", "GIF", "HEIF", "PNG", "WEBP"}
+_MAY_MOVE = {"AVIF", "GIF", "HEIF", "JPEG", "PNG", "WEBP"}
 _USUAL_NAMES = {"HEIF": "HEIC", "JPEG2000": "JPEG 2000", "WEBP": "WebP"}
 
 
@@ -89,7 +90,7 @@ def content_of(source: Source | str | Path) -> Content:
     """Judge a file, or a member of a shard.
 
     Raises:
-        DecodeError: It is missing or empty, or an animation of more frames than are decoded.
+        DecodeError: It is missing or empty, raw Motion JPEG, or an animation of more frames than are decoded.
     """
     source = Source.of(source)
     with decoding(source):
@@ -125,6 +126,8 @@ def _head_of_member(source: Source) -> BinaryIO:
 def _judge_frames(format: str, file: BinaryIO) -> Content:
     if format in ("AVIF", "HEIF") and is_track_file(file):
         return Content("video", "MP4 or QuickTime")
+    if format == "JPEG" and is_motion_jpeg(file):
+        raise DecodeError("it is raw Motion JPEG, pictures without times; convert it to MP4 or AVI")
     ends_ms = frame_ends_ms(file, format)
     return Content("animation" if len(ends_ms) > 1 else "image", format, ends_ms)
 

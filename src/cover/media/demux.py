@@ -16,8 +16,9 @@ from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
 from cover.media.faults import MAX_FRAME_PX, UnknownFormat, check_frame_size
+from cover.media.joined_parts import check_alike
 from cover.media.source import FFmpegInput, Source
-from cover.media.structure import AVI, MP4, ReadAt, check_tracks, is_joined
+from cover.media.structure import ASF, MP4, ReadAt, check_tracks, joined_files
 from cover.media.video_stream import best_video_stream, decoder_of
 
 FORMATS = (
@@ -75,6 +76,16 @@ class OpenVideo:
         # A millionth of a tick keeps a time on the edge of a frame from being rounded into the one before.
         return self.start_pts + math.floor(seconds / self.time_base + 1e-6)
 
+    def missing_duration(self, first_pts: int, last_pts: int, num_frames: int) -> int:
+        """For how long the last frame is shown where packets do not say: as long as the others on average.
+
+        A single frame is shown until the end that the header states.
+        """
+        if num_frames > 1:
+            return (last_pts - first_pts) // (num_frames - 1)
+        stated_end = self.start_pts + round((self.container.duration or 0) / (10**6 * self.time_base))
+        return max(stated_end - last_pts, 0)
+
 
 @contextmanager
 def open_video(source: Source, *, num_threads: int = 1) -> Iterator[OpenVideo]:
@@ -84,12 +95,14 @@ def open_video(source: Source, *, num_threads: int = 1) -> Iterator[OpenVideo]:
     """
     with source.for_ffmpeg() as media, _open(media) as container:
         name = container.format.name
-        has_second = is_joined(media.read_at, name)
-        if has_second and name != AVI:
+        joined = joined_files(media.read_at, name)
+        if joined and name in (MP4, ASF):
             raise DecodeError("it holds several joined files, and only the first would be read")
+        if joined:
+            check_alike(media.read_at, name, [0, *joined])
         if name == MP4:
             check_tracks(media.read_at)
-        yield replace(_opened(container, num_threads), read_at=media.read_at, is_joined=has_second)
+        yield replace(_opened(container, num_threads), read_at=media.read_at, is_joined=bool(joined))
 
 
 def _open(media: FFmpegInput) -> InputContainer:

@@ -18,7 +18,7 @@ from cover.media.content import EMPTY, HEAD_BYTES, image_format, usual_name, vid
 from cover.media.faults import check_frame_size, check_work, decoding
 from cover.media.heif import is_cut_short
 from cover.media.info import MediaInfo
-from cover.media.rgb import as_rgb
+from cover.media.rgb import as_rgb, scale_key
 from cover.media.source import Source
 
 _FORMATS = {"AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"}
@@ -94,6 +94,8 @@ def _open(file: BinaryIO) -> Image.Image:
         image = _open_heic(file) if format == "HEIF" else Image.open(file, formats=[format])
     except (UnidentifiedImageError, SyntaxError) as error:
         raise DecodeError(f"its {name} data are damaged, or of a kind that is not read") from error
+    if format == "PNG":
+        scale_key(image)
     if format == "TIFF" and image.tag_v2.get(_NEW_SUBFILE_TYPE, 0) & 1:  # type: ignore[attr-defined]
         raise DecodeError("its first picture is a small preview, as in raw files of cameras; save it as PNG or JPEG")
     return image

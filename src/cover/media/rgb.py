@@ -9,6 +9,8 @@ import numpy.typing as npt
 from PIL import Image
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+_GREY_STEPS = {"L;2": 85, "L;4": 17}
+"""Pillow's name of pixels of few bits → from one grey to the next."""
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -25,6 +27,8 @@ def as_rgb(image: Image.Image) -> Image.Image:
     """
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
+    if image.mode == "L" and _is_signed(image):
+        return Image.fromarray(_stretched(np.asarray(image).view(np.int8))).convert("RGB")
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_grey(image)).convert("RGB")
     if image.mode == "La":  # premultiplied grey, which has no other conversion
@@ -35,6 +39,24 @@ def as_rgb(image: Image.Image) -> Image.Image:
     page = Image.new("RGB", image.size, "white")
     page.paste(rgba, mask=rgba)
     return page
+
+
+def scale_key(image: Image.Image) -> None:
+    """Bring the transparent colour of a PNG that is not loaded yet to 8 bits, as Pillow brings its pixels.
+
+    Of 16 bits a channel the upper 8 remain, so that the nearest colours are transparent with it.
+    """
+    key = image.info.get("transparency")
+    packing = str(image.tile[0].args) if image.tile else ""  # type: ignore[attr-defined]
+    if packing in _GREY_STEPS and isinstance(key, int):
+        image.info["transparency"] = key * _GREY_STEPS[packing]
+    elif packing == "RGB;16B" and isinstance(key, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+
+
+def _is_signed(image: Image.Image) -> bool:
+    tags: dict[int, Any] = getattr(image, "tag_v2", {})
+    return tags.get(_SAMPLE_FORMAT) == (2,)
 
 
 def _grey(image: Image.Image) -> npt.NDArray[np.uint8]:

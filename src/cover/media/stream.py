@@ -57,12 +57,12 @@ class FrameStream:
     def _shown(self, video: OpenVideo) -> Generator[VideoFrame]:
         start, unit = video.start_pts, float(video.time_base)
         frames = all_frames(video)
-        shown, step = next(frames, None), 0
+        shown, step, num_frames = next(frames, None), 0, 0
         if shown is None:
             raise DecodeError("no frame of it can be decoded")
         while shown is not None:
-            coming = next(frames, None)
-            end = pts_of(shown) + (shown.duration or 0) if coming is None else pts_of(coming)
+            coming, num_frames = next(frames, None), num_frames + 1
+            end = _end(video, shown, num_frames) if coming is None else pts_of(coming)
             _check_still((pts_of(shown) - start) * unit, (end - start) * unit)
             self.duration_seconds = (end - start) * unit
             # A millionth of a tick is taken off, as in decode_video. A video shorter than a step has one all the same.
@@ -72,6 +72,10 @@ class FrameStream:
                 yield shown
                 step += 1
             shown = coming
+
+
+def _end(video: OpenVideo, last: VideoFrame, num_frames: int) -> int:
+    return pts_of(last) + (last.duration or video.missing_duration(video.start_pts, pts_of(last), num_frames))
 
 
 def _check_still(begins_seconds: float, ends_seconds: float) -> None:

@@ -2,7 +2,7 @@
 
     MP4    ftyp  moov  mdat | ftyp  moov  mdat        `cat a.mp4 b.mp4`: FFmpeg reads only the first file
     ASF    header  data     | header  data            the same
-    AVI    RIFF "AVI "      | RIFF "AVI "             FFmpeg reads both, but takes the duration from the first
+    AVI    RIFF "AVI "      | RIFF "AVI "             FFmpeg reads both, but only the header of the first
 
 A track of an MP4 file can also lie in another file, which the header names, or be encrypted.
 """
@@ -30,29 +30,31 @@ _ENCRYPTED = {b"encv", b"drmi"}
 
 
 class Part(NamedTuple):
-    """A box of MP4, an object of ASF or a chunk of AVI: its name, and where its content begins and ends."""
+    """A box of MP4, an object of ASF or a chunk of AVI: its name, where it begins, where its content does and ends."""
 
     name: bytes
+    head: int
     start: int
     end: int
 
 
-def is_joined(read_at: ReadAt, container: str) -> bool:
-    """Whether a second file of the same kind begins behind the first.
+def joined_files(read_at: ReadAt, container: str) -> list[int]:
+    """The bytes at which the files of the same kind begin that follow the first; of MP4, at most one.
 
     An MP4 file in fragments may repeat its header, as long as the times of the fragments go on.
     """
-    header, num_headers, newest = _HEADERS.get(container), 0, -1
+    header, starts, newest = _HEADERS.get(container), list[int](), -1
     for part in _parts(read_at, container) if header else ():
-        num_headers += part.name == header
+        if part.name == header:
+            starts.append(part.head)
         if part.name == b"moof":
             time = _fragment_time(read_at, part)
-            if num_headers > 1 and time <= newest:
-                return True
+            if len(starts) > 1 and time <= newest:
+                return starts[1:2]
             newest = max(newest, time)
-        elif num_headers > 1 and newest < 0:
-            return True
-    return False
+        elif container == MP4 and len(starts) > 1 and newest < 0:
+            return starts[1:]
+    return [] if container == MP4 else starts[1:]
 
 
 def _fragment_time(read_at: ReadAt, moof: Part) -> int:
@@ -103,7 +105,7 @@ def _parts(read_at: ReadAt, container: str, start: int = 0, end: int = 2**63) ->
         name, length, size = _read_head(container, head)
         if size < length:
             return
-        yield Part(name, start + length, min(start + size, end))
+        yield Part(name, start, start + length, min(start + size, end))
         start += size
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
 
+from cover.errors import DecodeError
 from cover.media.continuity import JoinedPackets
 from cover.media.demux import OpenVideo, open_video
 from cover.media.faults import decoding
@@ -44,10 +45,11 @@ def probe_video(source: Source | str | Path) -> MediaInfo:
         first = next(frames_one_by_one(video, [0]))
         orientation = Orientation.of(first)
         width_px, height_px = orientation.turned(*square_size(first, video.pixel_aspect))
+        num_frames, seconds = _count_frames(source, video), _extent(source, video).seconds
         return MediaInfo(
-            num_frames=_count_frames(source, video),
-            fps=float(video.stream.average_rate or 0) or None,
-            duration_seconds=_extent(source, video).seconds,
+            num_frames=num_frames,
+            fps=_fps(video, num_frames, seconds),
+            duration_seconds=seconds,
             width_px=width_px,
             height_px=height_px,
             rotation=orientation.degrees,
@@ -176,6 +178,21 @@ def _extent_of(video: OpenVideo) -> _Extent:
     packets = JoinedPackets(video)
     # AVI's packets have no times of showing, whatever FFmpeg makes up; their count is in those of decoding.
     is_avi = video.container_name == AVI
-    shown = (packet for packet in packets if not packet.is_discard)
-    end = max(((packet.dts if is_avi else packet.pts) or 0) + (packet.duration or 0) for packet in shown)
+    first, last, end, num_frames = 2**63, -(2**63), -(2**63), 0
+    for packet in packets:
+        if not packet.is_discard:
+            pts = (packet.dts if is_avi else packet.pts) or 0
+            first, last, end = min(first, pts), max(last, pts), max(end, pts + (packet.duration or 0))
+            num_frames += 1
+    if not num_frames:
+        raise DecodeError("it has no frames")
+    if end == last:
+        end += video.missing_duration(first, last, num_frames)
     return _Extent(float((end - video.start_pts) * video.time_base), packets.is_joined)
+
+
+def _fps(video: OpenVideo, num_frames: int, seconds: float) -> float | None:
+    """What the file says, unless it is far from what it holds: raw DV calls its unit of time a rate."""
+    stated = float(video.stream.average_rate or 0)
+    counted = num_frames / seconds if seconds else 0.0
+    return (stated if counted / 2 <= stated <= 2 * counted else counted) or None

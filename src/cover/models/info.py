@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.table import Table
-from rich.text import Text
 
 from cover.errors import RecipeError
 from cover.models.config import ModelConfig
@@ -89,7 +88,7 @@ def multiply_adds(config: ModelConfig) -> int:
 def info_table(info: Info) -> Table:
     """The same for a terminal."""
     config = info.config
-    table = Table(show_header=False, title=Text(info.path), title_justify="left")
+    table = Table(show_header=False, title=info.path, title_justify="left")
     num_heads = "heads not stated" if "num_heads" in info.not_stated else f"{config.num_heads} heads"
     usual = ", usual, not stated" if {"mean", "std"} & {*info.not_stated} else ""
     frames = "1 frame" if config.num_frames == 1 else f"{config.num_frames} frames"
@@ -117,7 +116,7 @@ def info_table(info: Info) -> Table:
     if info.unused:
         rows["unused"] = f"{len(info.unused)} tensors: {_first(info.unused, SHOWN_NAMES)}"
     for label, value in rows.items():
-        table.add_row(Text(label), Text(value))
+        table.add_row(label, value)
     return table
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.table import Table
-from rich.text import Text
 from torch import Tensor
 
 from cover.errors import CheckpointError
@@ -56,7 +55,7 @@ def report_table(report: LoadReport) -> Table:
     for outcome, names in report.outcomes().items():
         short = dict.fromkeys(re.sub(r"\.\d+\.|_\d+/", lambda match: re.sub(r"\d+", "*", match[0]), n) for n in names)
         modules = dict.fromkeys(re.sub(r"[./](weight|bias|kernel|scale)$", "", name) for name in short)
-        table.add_row(outcome, str(len(names)), Text(", ".join(modules)))
+        table.add_row(outcome, str(len(names)), ", ".join(modules))
     return table
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from textwrap import fill
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cover.drawing import drawing
 from cover.evaluation.plots import CHANCE_COLOR, COLORS, STYLE
 from cover.study.table import Table
 
@@ -22,7 +22,7 @@ SEEDS_BELOW = 0.25
 
 def write_figure(table: Table, path: Path) -> None:
     """Write the figure as SVG; the same table gives the same file, byte for byte."""
-    with mpl.rc_context(STYLE):
+    with drawing(STYLE):
         study_figure(table).savefig(path, format="svg", metadata={"Date": None})
 
 
