@@ -106,6 +106,7 @@ class JoinedPackets:
 
     def __init__(self, video: OpenVideo) -> None:
         self._video = video
+        self._is_ogg = video.container_name == _OGG
         self.parts = [TimelinePart(video.start_pts)]
 
     @property
@@ -140,7 +141,7 @@ class JoinedPackets:
 
         Raises DecodeError if it differs from that of the first.
         """
-        if self._video.container_name != _OGG or not (packet.size and _OGG_HEADER.match(memoryview(packet))):
+        if not (self._is_ogg and packet.size and _OGG_HEADER.match(memoryview(packet))):
             return False
         decoder, content = self._video.decoder, bytes(packet)
         if decoder.name == "theora" and content[0] != _THEORA_REMARKS and content not in (decoder.extradata or b""):
@@ -169,7 +170,7 @@ class JoinedPackets:
         # PyAV's demux loses a packet's memory when it is dropped half-way without being closed.
         demuxed = cast("Generator[Packet[VideoStream]]", container.demux() if is_loose else container.demux(stream))
         # Zeros at the end are answered by "try again", and a stream that was not there at first by an IndexError.
-        with suppress(IndexError, av.BlockingIOError), _named(self._video), closing(demuxed) as packets:
+        with suppress(IndexError, av.BlockingIOError), self._named(), closing(demuxed) as packets:
             for packet in packets:
                 if is_checked:
                     end_byte = max(end_byte, (packet.pos or 0) + packet.size)
@@ -184,13 +185,12 @@ class JoinedPackets:
         if read_at is not None and size - end_byte > size // 16 and any(read_at(end_byte + 2**10, 2**12)):
             raise DecodeError(f"only {end_byte:,} of its {size:,} bytes can be read as one video; the rest is another")
 
-
-@contextmanager
-def _named(video: OpenVideo) -> Iterator[None]:
-    """FFmpeg's "invalid argument" is about a second Ogg file of other codecs."""
-    try:
-        yield
-    except av.ArgumentError as error:
-        if video.container_name == _OGG:
-            raise DecodeError("it holds several joined files of different codecs; split it") from error
-        raise
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """FFmpeg's "invalid argument" is about a second Ogg file of other codecs."""
+        try:
+            yield
+        except av.ArgumentError as error:
+            if self._is_ogg:
+                raise DecodeError("it holds several joined files of different codecs; split it") from error
+            raise
