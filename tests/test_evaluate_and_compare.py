@@ -142,7 +142,7 @@ def test_runs_without_results_are_named(run: Path, cover: Cover) -> None:
     shutil.copytree(run, "second")
     answer = cover("compare", "first", "second")
     assert answer.code == 2
-    assert "first has no results in normal frame order, nor any other run that is named; `cover evalu" in answer.err
+    assert "none of these runs has results in normal frame order; `cover evaluate` writes them" in answer.err
     cover("evaluate", "first", "--dataset", "signs")
     answer = cover("compare", "first", "second")
     assert answer.code == 0
