@@ -56,7 +56,7 @@ for recipe in sys.argv[1:]:
         Path(f"{name}.{os.environ['RANK']}.txt").write_text(str(error))
 """
 
-TRAINING: dict[str, Any] = {"epochs": 4, "micro_batches": 1, "ema_decay": 0.9, "evaluate_every_epochs": 2}
+TRAINING: dict[str, Any] = {"epochs": 2, "micro_batches": 1, "ema_decay": 0.9, "evaluate_every_epochs": 1}
 SPLITS: dict[str, Mapping[str, Any]] = {
     "ddp-1": {"parallel": "ddp"},
     "ddp-3": {"parallel": "ddp", "micro_batches": 3},
@@ -64,12 +64,12 @@ SPLITS: dict[str, Mapping[str, Any]] = {
     "fsdp-3": {"parallel": "fsdp", "micro_batches": 3, "activation_checkpointing": 2},
 }
 """Slices of one clip each, as with 2 x 3 micro-batches of 6 clips, hold one dataset and none of the others."""
-NUM_STEPS, STOP = 20, 7
+NUM_STEPS, STOP = 10, 3
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretrained: Path) -> Path:
-    """Runs of one process, and of two in one launch; "mixed" went on from step 7 of DDP as FSDP."""
+    """Runs of one process, and of two in one launch; "mixed" continued from step 3 of DDP as FSDP."""
     folder = tmp_path_factory.mktemp("parallel")
 
     def write(name: str, **changes: Any) -> str:

@@ -247,8 +247,12 @@ def endless_study(folder: Path, out: Path, *, background: bool) -> Iterator[psut
 
 @pytest.mark.parametrize(
     ("number", "background"),
-    [(signal.SIGTERM, False), (signal.SIGKILL, False), (signal.SIGINT, False), (signal.SIGINT, True)],
-    ids=["SIGTERM", "SIGKILL", "SIGINT", "SIGINT-background"],
+    [
+        pytest.param(signal.SIGTERM, False, id="SIGTERM"),
+        pytest.param(signal.SIGKILL, False, id="SIGKILL", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, False, id="SIGINT", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, True, id="SIGINT-background"),
+    ],
 )
 def test_the_runs_of_a_stopped_study_save_themselves_and_end(
     folder: Path, number: signal.Signals, background: bool
