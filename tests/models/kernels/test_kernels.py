@@ -30,6 +30,7 @@ CASES = {  # name: settings of the model
     "odd-sizes": {"width": 36, "num_heads": 3, "num_frames": 5},
     "long-clips": {"num_frames": temporal.MOST_FRAMES + 6, "depth": 2},
 }
+INTERPRETED = CASES.keys() - {"divided"}  # "odd-sizes" is divided, too, and each case takes seconds
 Found = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
@@ -132,7 +133,7 @@ def test_interpreted_kernels_equal_the_plain_operations() -> None:
         check=True,
     )
     found = json.loads(run.stdout)
-    assert found["errors"].keys() == CASES.keys()
+    assert found["errors"].keys() == INTERPRETED
     assert max(value for case in found["errors"].values() for value in case.values()) < 5e-6, found
     ours, plain = found["half"]
     assert ours < 1.5 * plain < 1e-2, found
@@ -187,7 +188,7 @@ def test_a_step_gives_the_same_bits_twice() -> None:
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
     found = {
-        "errors": {case: errors(case, "cpu") for case in CASES},
+        "errors": {case: errors(case, "cpu") for case in INTERPRETED},
         "half": half_errors("drop-path", "cpu", torch.float16),
         "split": split_error("cpu"),
     }
