@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from cover.catalog.manifest import Manifest
-from cover.clip import MixedBatch
+from cover.core.batch import MixedBatch
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
 from cover.mixture.dataset import Dataset

@@ -41,7 +41,7 @@ from rich.table import Column, Table
 
 from cover.catalog.folder import index_folder
 from cover.catalog.manifest import Manifest
-from cover.clip import MixedBatch
+from cover.core.batch import MixedBatch
 from cover.preparation.pack import PackFormat
 from cover.preparation.pack import pack as pack_manifest
 from cover.preparation.survey import Pool

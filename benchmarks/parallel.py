@@ -26,7 +26,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cover.clip import ClipBatch, MixedBatch
+from cover.core.batch import ClipBatch, MixedBatch
 from cover.mixture.schedule import Sample, Schedule, clip_seed, slice_samples
 from cover.models.create import create_model
 from cover.recipe import Recipe, parse_recipe

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from cover.answers import timeline as timeline
     from cover.answers import watch as watch
     from cover.catalog.manifest import Manifest as Manifest
-    from cover.clip import ClipBatch as ClipBatch
-    from cover.clip import MixedBatch as MixedBatch
+    from cover.core.batch import ClipBatch as ClipBatch
+    from cover.core.batch import MixedBatch as MixedBatch
     from cover.errors import CoverError as CoverError
     from cover.media.mixing import Mixing as Mixing
     from cover.media.randaugment import RandAugment as RandAugment
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ClipBatch": "cover.clip",
+    "ClipBatch": "cover.core.batch",
     "CoverError": "cover.errors",
     "Dataset": "cover.mixture.dataset",
     "Manifest": "cover.catalog.manifest",
-    "MixedBatch": "cover.clip",
+    "MixedBatch": "cover.core.batch",
     "Mixing": "cover.media.mixing",
     "Mixture": "cover.mixture.mixture",
     "RandAugment": "cover.media.randaugment",

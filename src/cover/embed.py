@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cover.catalog.manifest import Manifest
-from cover.clip import UNREADABLE
+from cover.core.batch import UNREADABLE
 from cover.errors import CheckpointError, CoverError, DecodeError
 from cover.evaluation.views import SampleViews
 from cover.inference.feature_table import FeatureTable

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cover.catalog.manifest import Manifest
-from cover.clip import UNREADABLE, MixedBatch
+from cover.core.batch import UNREADABLE, MixedBatch
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
 from cover.mixture.dataset import Dataset

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cover.clip import ClipBatch, MixedBatch
+from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import CoverError
 from cover.models.attention import TemporalAttention
 from cover.models.block import Block

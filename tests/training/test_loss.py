@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from cover.catalog.manifest import Manifest
-from cover.clip import UNREADABLE, ClipBatch, MixedBatch
+from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
 from cover.mixture.dataset import Dataset

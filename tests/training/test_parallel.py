@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cover.clip import ClipBatch, MixedBatch
+from cover.core.batch import ClipBatch, MixedBatch
 from cover.models.create import create_model
 from cover.models.timesformer import TimeSformer
 from cover.training.loss import loss

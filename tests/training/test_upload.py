@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cover.clip import ClipBatch, MixedBatch
+from cover.core.batch import ClipBatch, MixedBatch
 from cover.training.upload import Upload
 
 

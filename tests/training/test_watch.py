@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from cover.clip import ClipBatch, MixedBatch
+from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import TrainingError
 from cover.training.engine import Answers
 from cover.training.watch import GROWTH, NUM_BEFORE, SPIKE, FiniteWatch, LossWatch

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cover.clip import UNREADABLE, ClipBatch, MixedBatch
+from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.errors import DecodeError
 from cover.media.mixing import Mixing
 from cover.media.parcels import empty_frames

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from cover.clip import ClipBatch, MixedBatch
+from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import RecipeError
 from cover.media.workers import in_workers
 from cover.mixture.dataset import Dataset

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cover.clip import UNREADABLE
+from cover.core.batch import UNREADABLE
 from cover.errors import CheckpointError
 from cover.evaluation.views import SampleViews, view_batches
 from cover.mixture.unreadable import Fault, UnreadableTally

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from cover.clip import UNREADABLE, ClipBatch, MixedBatch
+from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.mixture.mixture import Mixture
 from cover.mixture.schedule import Sample
 from cover.models.timesformer import TimeSformer

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from cover.clip import MixedBatch
+from cover.core.batch import MixedBatch
 from cover.errors import CheckpointError
 from cover.models.timesformer import TimeSformer
 from cover.recipe import Recipe

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from cover.clip import UNREADABLE, MixedBatch
+from cover.core.batch import UNREADABLE, MixedBatch
 from cover.sections import flattened
 from cover.training.engine import Answers
 from cover.whole_files import append_line, write_whole

@@ -13,7 +13,7 @@ import torch
 from accelerate.utils import gather_object
 from rich.console import Console
 
-from cover.clip import MixedBatch
+from cover.core.batch import MixedBatch
 from cover.mixture.unreadable import UnreadableTally
 from cover.models.timesformer import TimeSformer
 from cover.progress import progress_bar

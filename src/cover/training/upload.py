@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from cover.clip import MixedBatch
+from cover.core.batch import MixedBatch
 
 
 class Upload:

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from cover.clip import MixedBatch
+from cover.core.batch import MixedBatch
 from cover.errors import TrainingError
 from cover.training.engine import Answers
 

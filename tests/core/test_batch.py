@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from cover.clip import UNREADABLE, ClipBatch, MixedBatch
+from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 
 
 def clip_batch(**changes: Any) -> ClipBatch:
