@@ -15,8 +15,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from cover.core.progress import Terminal
 from cover.errors import CoverError, system_reason
-from cover.progress import Terminal
 
 ELSEWHERE = "name another place"
 """What a user can do about a file that cannot be written, besides making room."""

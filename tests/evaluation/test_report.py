@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from torch.nn.functional import one_hot
 
+from cover.core.progress import Terminal
 from cover.errors import CheckpointError
 from cover.evaluation.comparison import Comparison, compare
 from cover.evaluation.comparison_json import comparison_json
@@ -25,7 +26,6 @@ from cover.evaluation.result import DatasetResult
 from cover.evaluation.strips import Strip
 from cover.evaluation.tally import Tally
 from cover.evaluation.terminal import print_comparison, results_table
-from cover.progress import Terminal
 
 MakeRun = Callable[..., Path]
 MakeResult = Callable[..., DatasetResult]

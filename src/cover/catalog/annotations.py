@@ -28,8 +28,8 @@ from cover.catalog.missing import list_missing
 from cover.catalog.notices import examples, shown
 from cover.catalog.place import Place, Placed, write_placed
 from cover.catalog.suffixes import SPLIT_NAMES, Kind
+from cover.core.progress import track
 from cover.errors import ManifestError
-from cover.progress import track
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from cover.catalog.notices import examples, shown
 from cover.catalog.parquet_shard import label_column, names_in_metadata, read_labels
 from cover.catalog.place import Place, Placed, write_placed
 from cover.catalog.suffixes import Kind, split_in
+from cover.core.progress import track
 from cover.errors import ManifestError
-from cover.progress import track
 
 logger = logging.getLogger(__name__)
 

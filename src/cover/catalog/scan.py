@@ -24,8 +24,8 @@ from cover.catalog.notices import Notices, shown
 from cover.catalog.place import Place
 from cover.catalog.suffixes import DERIVED_FOLDERS, MEDIA_SUFFIXES, Kind, is_frame, suffix_of
 from cover.catalog.tars import tar_members
+from cover.core.progress import track
 from cover.errors import ManifestError
-from cover.progress import track
 
 logger = logging.getLogger(__name__)
 

@@ -47,8 +47,8 @@ def predict_command(
     the call.
     """
     from cover.answers import predict
+    from cover.core.progress import progress_bar
     from cover.inference.inputs import Inputs
-    from cover.progress import progress_bar
 
     num_clips, num_crops = parse_views(views) if views else (None, None)
     num_unreadable = 0

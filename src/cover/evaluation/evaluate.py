@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 from torch import Tensor, from_numpy
 
+from cover.core.progress import track
 from cover.errors import DecodeError
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult, EvaluationKey
 from cover.evaluation.tally import Tally, pair_partners
 from cover.evaluation.views import SampleViews, ViewBatch, view_batches
 from cover.media.reader import ClipReader
-from cover.progress import track
 
 Predict = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 """{dataset: uint8 frames [T,B,C,Y,X]} -> {dataset: float logits [B,classes]}, both on the CPU."""

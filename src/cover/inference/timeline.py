@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cover.core.progress import track
 from cover.errors import CoverError
 from cover.inference.ahead import one_ahead
 from cover.inference.moments import Scores, moments
@@ -23,7 +24,6 @@ from cover.inference.segments import Segment, find_segments
 from cover.inference.views import media_kind
 from cover.inference.windows import Window, WindowFormat, sliding_windows
 from cover.media.decode import stream_frames
-from cover.progress import track
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ import numpy.typing as npt
 from torch.utils.data import get_worker_info
 
 from cover.catalog.manifest import Manifest
+from cover.core.progress import Terminal, progress_bar
 from cover.errors import DecodeError
 from cover.media.augment import scale_down
 from cover.media.decode import decode_clip
 from cover.media.workers import in_workers, workers_watched
-from cover.progress import Terminal, progress_bar
 
 Frames = npt.NDArray[np.uint8]
 _BATCH_SIZE = 16

@@ -20,11 +20,11 @@ import numpy.typing as npt
 from PIL import Image, ImageStat
 
 from cover.catalog.manifest import Manifest
+from cover.core.progress import progress_bar
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
 from cover.preparation.survey import Pool
 from cover.preparation.workers import Lost, available_cpus, run_in_processes
-from cover.progress import progress_bar
 
 Hashes = npt.NDArray[np.uint8]
 

@@ -11,9 +11,9 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from cover.catalog.manifest import Manifest
+from cover.core.progress import Terminal, progress_bar
 from cover.preparation.journal import Finding, Journal, Journals, Shard
 from cover.preparation.workers import Lost, available_cpus, run_in_processes
-from cover.progress import Terminal, progress_bar
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cover.progress import progress_bar
+from cover.core.progress import progress_bar
 from cover.study.checks import check_files, check_runs
 from cover.study.planning import Planner
 from cover.study.records import Record, load_records

@@ -80,9 +80,9 @@ def work(run: PlannedRun, folder: Path, tests: Tests, recorded: bool) -> dict[st
 def _train(run: PlannedRun, folder: Path) -> dict[str, Any]:
     import torch
 
+    from cover.core.progress import Terminal
     from cover.evaluation.record import load_records
     from cover.plan import training_manifests
-    from cover.progress import Terminal
     from cover.run import train
 
     started = time.monotonic()

@@ -14,9 +14,9 @@ from accelerate.utils import gather_object
 from rich.console import Console
 
 from cover.core.batch import MixedBatch
+from cover.core.progress import progress_bar
 from cover.mixture.unreadable import UnreadableTally
 from cover.models.timesformer import TimeSformer
-from cover.progress import progress_bar
 from cover.recipe import Recipe
 from cover.training.checkpoint import CheckpointWriter, TrainingState
 from cover.training.engine import Engine

@@ -11,11 +11,11 @@ import pytest
 from rich.table import Table
 
 import cover
+from cover.core.progress import Terminal, progress_bar
 from cover.errors import CoverError
-from cover.progress import Terminal, progress_bar
 
 PROGRAM = """
-from cover.progress import track
+from cover.core.progress import track
 for number in track(range(3), "counting"):
     print(number)
 """
