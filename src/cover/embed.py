@@ -14,6 +14,7 @@ import numpy.typing as npt
 from cover.catalog.manifest import Manifest
 from cover.core.batch import UNREADABLE
 from cover.core.progress import track
+from cover.core.text_files import printable
 from cover.errors import CheckpointError, CoverError, DecodeError
 from cover.evaluation.views import SampleViews
 from cover.inference.feature_table import FeatureTable
@@ -22,7 +23,6 @@ from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.probe import FEATURES
 from cover.probing.features import FeatureStore, backbone_digest
-from cover.text_files import printable
 from cover.trained import TrainedRun
 from cover.training.signals import StopSignal
 

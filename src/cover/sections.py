@@ -15,8 +15,8 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cover.core.text_files import read_text
 from cover.errors import RecipeError
-from cover.text_files import read_text
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cover.catalog.notices import shown
+from cover.core.text_files import read_text
 from cover.errors import ManifestError
-from cover.text_files import read_text
 
 _MAX_BYTES = 2**31
 """Of an annotation list. One of fourteen million lines has 1 GB."""

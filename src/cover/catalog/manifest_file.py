@@ -18,8 +18,8 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from cover.catalog.manifest_rules import SCHEMA, Metadata, check_rows, check_unique
+from cover.core.text_files import open_regular
 from cover.errors import ManifestError
-from cover.text_files import open_regular
 from cover.whole_files import whole_file
 
 _METADATA_KEY = b"cover"

@@ -19,8 +19,8 @@ from cover.catalog.annotation_files import AnnotationFiles, as_published, read_l
 from cover.catalog.class_names import class_name
 from cover.catalog.manifest import Manifest
 from cover.catalog.splits import Sample, write_splits
+from cover.core.text_files import read_json
 from cover.errors import ManifestError
-from cover.text_files import read_json
 
 
 def index_ssv2(

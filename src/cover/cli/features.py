@@ -55,9 +55,9 @@ def search(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Find the clips that are nearest to others, by the cosine similarity of their features."""
+    from cover.core.text_files import printable
     from cover.inference.feature_table import FeatureTable
     from cover.inference.search import check_faiss, nearest, neighbours_json, neighbours_table
-    from cover.text_files import printable
 
     check_faiss()
     table = FeatureTable.open(features)

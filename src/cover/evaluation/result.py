@@ -12,11 +12,11 @@ from typing import Annotated
 from pydantic import FailFast, Field, TypeAdapter, ValidationError
 
 from cover.catalog.suffixes import Kind
+from cover.core.text_files import read_text
 from cover.errors import CheckpointError
 from cover.evaluation.intervals import Estimate, share
 from cover.evaluation.orders import FrameOrder
 from cover.sections import Share
-from cover.text_files import read_text
 from cover.whole_files import write_whole
 
 MAX_RESULT_BYTES = 2**30

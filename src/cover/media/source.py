@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 
 from cover.catalog.manifest import ManifestRow
 from cover.catalog.media_column import media_column
+from cover.core.text_files import open_regular
 from cover.errors import DecodeError
-from cover.text_files import open_regular
 
 
 class FFmpegInput(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cover.text_files import read_json, read_text
+from cover.core.text_files import read_json, read_text
 
 
 def test_text_is_read_without_its_byte_order_mark(tmp_path: Path) -> None:
