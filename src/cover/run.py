@@ -21,6 +21,7 @@ from rich.console import Console
 from torch import Tensor
 
 from cover.catalog.manifest import Manifest, Moves
+from cover.core.atomic_files import write_whole, writing
 from cover.errors import DecodeError, RecipeError
 from cover.evaluation.evaluate import count_correct
 from cover.media.workers import workers_watched
@@ -57,7 +58,6 @@ from cover.training.parallel import from_main, place
 from cover.training.run_lock import run_lock
 from cover.training.speed import Speed, matmul_peak_flops
 from cover.training.trainer import Trainer, Validate
-from cover.whole_files import write_whole, writing
 
 
 def train(

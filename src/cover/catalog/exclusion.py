@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from cover.catalog.manifest import Manifest
+from cover.core.atomic_files import whole_file
 from cover.core.text_files import read_bytes
 from cover.errors import ManifestError
-from cover.whole_files import whole_file
 
 logger = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from cover.catalog.manifest_rules import SCHEMA, Metadata, check_rows, check_unique
+from cover.core.atomic_files import whole_file
 from cover.core.text_files import open_regular
 from cover.errors import ManifestError
-from cover.whole_files import whole_file
 
 _METADATA_KEY = b"cover"
 _SEAL = b'{"sha256": "'  # class names cannot hold this, since JSON escapes their quotes

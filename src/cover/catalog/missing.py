@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cover.catalog.notices import shown
+from cover.core.atomic_files import write_whole
 from cover.errors import CoverError
-from cover.whole_files import write_whole
 
 logger = logging.getLogger(__name__)
 

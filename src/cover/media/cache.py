@@ -22,10 +22,10 @@ from typing import BinaryIO
 import numpy as np
 
 from cover.catalog.manifest import Manifest
+from cover.core.atomic_files import fill_once
 from cover.errors import DecodeError
 from cover.media.parcels import memory_file
 from cover.media.storing import Frames, StoredClips, decode_into
-from cover.whole_files import fill_once
 
 CLIPS_PER_PROCESS = 128
 """Fewest samples worth starting a process for; so many small images are decoded in about a tenth of a second."""

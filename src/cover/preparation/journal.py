@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cover.core.atomic_files import add_line, writing
 from cover.errors import CoverError
 from cover.media.info import MediaInfo
-from cover.whole_files import add_line, writing
 
 _REMEDY = "findings are kept there"
 

@@ -21,6 +21,7 @@ import av
 from PIL import Image
 
 from cover.catalog.manifest import FINDINGS, Manifest, ManifestRow, write_manifest
+from cover.core.atomic_files import whole_file
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip, probe_row
 from cover.media.pixels import scaled_size
@@ -29,7 +30,6 @@ from cover.preparation.journal import Finding, Journals
 from cover.preparation.packed_names import PackedNames
 from cover.preparation.packed_video import shorten, write_short_clip
 from cover.preparation.survey import Survey
-from cover.whole_files import whole_file
 
 _JPEG_QUALITY = 95
 

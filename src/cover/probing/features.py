@@ -23,13 +23,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cover.core.atomic_files import whole_file, write_whole
 from cover.core.batch import UNREADABLE
 from cover.core.progress import progress_bar
 from cover.errors import CheckpointError
 from cover.evaluation.views import SampleViews, view_batches
 from cover.mixture.unreadable import Fault, UnreadableTally
 from cover.models.timesformer import TimeSformer
-from cover.whole_files import whole_file, write_whole
 
 Embed = Callable[[Tensor], Tensor]
 """uint8 frames [T,B,C,Y,X] -> float32 features [B,D], both on the CPU."""

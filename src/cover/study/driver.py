@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cover.core.atomic_files import locked
 from cover.core.progress import progress_bar
 from cover.study.checks import check_files, check_runs
 from cover.study.planning import Planner
@@ -25,7 +26,6 @@ from cover.study.slots import Slots
 from cover.study.spec import Study
 from cover.study.subsets import write_subsets
 from cover.study.worker import begin
-from cover.whole_files import locked
 
 
 def run_studies(studies: Sequence[Study], out: Path, devices: Sequence[str], console: Console) -> None:

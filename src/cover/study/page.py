@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from cover.core.atomic_files import whole_file, write_whole
 from cover.errors import CoverError
 from cover.study.figure import write_figure
 from cover.study.printed import to_markdown
 from cover.study.table import Table
-from cover.whole_files import whole_file, write_whole
 
 
 def check_places(page: Path, names: Sequence[str]) -> None:

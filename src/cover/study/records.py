@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cover.core.atomic_files import append_line
 from cover.errors import CoverError
 from cover.sections import overlaid
-from cover.whole_files import append_line
 
 
 @dataclass(frozen=True)

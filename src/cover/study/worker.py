@@ -15,12 +15,12 @@ from multiprocessing import SimpleQueue
 from pathlib import Path
 from typing import Any
 
+from cover.core.atomic_files import writing
 from cover.errors import CoverError, TrainingError
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult
 from cover.study.measure import PAIRS
 from cover.study.planning import ELSEWHERE, PlannedRun
-from cover.whole_files import writing
 
 Tests = Mapping[str, tuple[FrameOrder, ...]]
 SECONDS_TO_SAVE = 10

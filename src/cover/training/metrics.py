@@ -12,10 +12,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from cover.core.atomic_files import append_line, write_whole
 from cover.core.batch import UNREADABLE, MixedBatch
 from cover.sections import flattened
 from cover.training.engine import Answers
-from cover.whole_files import append_line, write_whole
 
 CONTINUE = "then continue with --resume"
 """What to do once a run can be written again."""

@@ -13,6 +13,7 @@ import torch
 from accelerate.utils import gather_object
 from rich.console import Console
 
+from cover.core.atomic_files import writing
 from cover.core.batch import MixedBatch
 from cover.core.progress import progress_bar
 from cover.mixture.unreadable import UnreadableTally
@@ -26,7 +27,6 @@ from cover.training.signals import StopSignal, agreed
 from cover.training.speed import Speed
 from cover.training.upload import Upload
 from cover.training.watch import FiniteWatch, LossWatch
-from cover.whole_files import writing
 
 Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]
 """Evaluates the model on the validation splits, each process its part: {dataset: {"top1": share, …}} of all parts."""

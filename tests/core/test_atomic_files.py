@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cover.core.atomic_files import append_line, fill_once, locked, whole_file, whole_folder, write_whole
 from cover.errors import CoverError
-from cover.whole_files import append_line, fill_once, locked, whole_file, whole_folder, write_whole
 
 FullDisk = Callable[[int], None]
 
