@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib import font_manager
 
-from cover.escapes import escaped
+from cover.errors import escaped
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-from cover.escapes import escaped
+from cover.errors import escaped
 
 logger = logging.getLogger(__name__)
 

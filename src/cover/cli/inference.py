@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cover.cli.app import Run, app, console
-from cover.errors import CoverError
-from cover.escapes import escaped
+from cover.errors import CoverError, escaped
 
 if TYPE_CHECKING:
     from cover.inference.live import Change

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cover.escapes import escaped
+from cover.errors import escaped
 
 Item = TypeVar("Item")
 FILE_WIDTH = 100
