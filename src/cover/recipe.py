@@ -26,9 +26,9 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
+from cover.config.layers import Section, Share, checked, map_paths, nested, overlaid, read_layers, with_base
 from cover.core.atomic_files import write_whole
 from cover.errors import RecipeError
-from cover.sections import Section, Share, checked, map_paths, nested, overlaid, read_layers, with_base
 
 PATH_KEYS = ("init", "data.cache_folder", "data.exclude", "datasets.*.train", "datasets.*.val", "datasets.*.test")
 """Keys of a recipe that hold paths."""

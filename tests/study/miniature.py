@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cover.sections import checked, overlaid
+from cover.config.layers import checked, overlaid
 from cover.study.planning import PlannedRun, Planner
 from cover.study.records import Record
 from cover.study.spec import Study

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
+from cover.config.layers import Section, Share, flattened, overlaid
 from cover.errors import RecipeError
-from cover.sections import Section, Share, flattened, overlaid
 
 Values = TypeVar("Values", bound=tuple[Any, ...])
 

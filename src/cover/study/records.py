@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cover.config.layers import overlaid
 from cover.core.atomic_files import append_line
 from cover.errors import CoverError
-from cover.sections import overlaid
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from cover.sections import nested
+from cover.config.layers import nested
 from cover.study.measure import PAIRS, measure_of
 
 if TYPE_CHECKING:

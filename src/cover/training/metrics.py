@@ -12,9 +12,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from cover.config.layers import flattened
 from cover.core.atomic_files import append_line, write_whole
 from cover.core.batch import UNREADABLE, MixedBatch
-from cover.sections import flattened
 from cover.training.engine import Answers
 
 CONTINUE = "then continue with --resume"
