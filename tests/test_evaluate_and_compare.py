@@ -13,8 +13,8 @@ from tests.run.tiny import quiet
 from tests.terminal import Cover, terminal
 
 from cover.catalog.folder import index_folder
+from cover.config.recipe import parse_recipe
 from cover.evaluation.record import load_records
-from cover.recipe import parse_recipe
 from cover.run import train
 from cover.trained import TrainedRun
 

@@ -14,11 +14,11 @@ import pytest
 from cover.catalog.manifest import write_manifest
 from cover.catalog.suffixes import Kind
 from cover.cli import data
+from cover.config.recipe import parse_recipe, read_recipe
 from cover.errors import CheckpointError, CoverError, ManifestError
 from cover.models.create import create_model
 from cover.models.weights import save_model
 from cover.plan import plan
-from cover.recipe import parse_recipe, read_recipe
 
 PAPER = Path(str(files("cover") / "recipes" / "paper"))
 RECIPES = {path.stem: path for path in sorted(PAPER.glob("*.toml"))}

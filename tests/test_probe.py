@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cover.catalog.folder import index_folder
+from cover.config.recipe import Recipe, parse_recipe
 from cover.errors import CheckpointError, DecodeError
 from cover.models.create import create_model
 from cover.models.packing import PackedClips
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import LATEST, find_checkpoint, load_model, save_model
-from cover.recipe import Recipe, parse_recipe
 from cover.run import train
 from cover.trained import TrainedRun
 

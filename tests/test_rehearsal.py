@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from cover.catalog.folder import index_folder
+from cover.config.recipe import Recipe, parse_recipe
 from cover.errors import ManifestError
-from cover.recipe import Recipe, parse_recipe
 from cover.rehearsal import rehearse
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cover.catalog.exclusion import read_exclusions, without_excluded
 from cover.catalog.manifest import Manifest, Moves, moved_path
+from cover.config.recipe import Recipe
 from cover.errors import ManifestError, RecipeError
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
@@ -21,7 +22,6 @@ from cover.models.create import num_parameters
 from cover.models.info import multiply_adds
 from cover.models.loading import check_fits
 from cover.models.sources import HUB, open_source, split_key
-from cover.recipe import Recipe
 
 Manifests = Mapping[str, Manifest]
 

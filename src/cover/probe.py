@@ -10,12 +10,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from cover.config.recipe import Recipe
 from cover.evaluation.views import SampleViews
 from cover.models.packing import pack
 from cover.models.timesformer import TimeSformer
 from cover.plan import Manifests
 from cover.probing.features import Features, FeatureStore, backbone_digest
-from cover.recipe import Recipe
 from cover.trained import reader_for
 from cover.training.signals import StopSignal, agreed
 

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cover.catalog.manifest import Moves
+from cover.config.recipe import Recipe
 from cover.mixture.mixture import Mixture
 from cover.mixture.table import mixture_table
 from cover.models.create import build
 from cover.plan import Plan, mixture_datasets, plan, training_manifests
-from cover.recipe import Recipe
 from cover.run import micro_batches, start_accelerator
 from cover.training.engine import Engine
 from cover.training.parallel import place

@@ -21,6 +21,7 @@ from rich.console import Console
 from torch import Tensor
 
 from cover.catalog.manifest import Manifest, Moves
+from cover.config.recipe import Recipe
 from cover.core.atomic_files import write_whole, writing
 from cover.errors import DecodeError, RecipeError
 from cover.evaluation.evaluate import count_correct
@@ -45,7 +46,6 @@ from cover.plan import (
 )
 from cover.probe import FEATURES, frozen_features
 from cover.probing.heads import HeadEngine, feature_batches, feature_validator
-from cover.recipe import Recipe
 from cover.resuming import changed_heads, recipe_changes, resumed_state, starting_point, with_rows
 from cover.run_folder import RunFolder
 from cover.trained import evaluation_reader, predictor

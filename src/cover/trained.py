@@ -16,6 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from cover.catalog.manifest import Manifest, Moves
+from cover.config.recipe import Recipe
 from cover.core.atomic_files import write_whole
 from cover.errors import CheckpointError
 from cover.evaluation.classes import RunPair
@@ -37,7 +38,6 @@ from cover.models.linear import keep_ready
 from cover.models.packing import pack
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import find_checkpoint, load_model
-from cover.recipe import Recipe
 from cover.run_folder import RECIPE_FILE, SPLITS, RunFolder
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import pytest
 from tests.run.tiny import IMAGES, SECTIONS, VIDEOS, MakeRecipe, WriteMedia, quiet
 
 from cover.catalog.folder import index_folder
-from cover.recipe import Recipe, parse_recipe
+from cover.config.recipe import Recipe, parse_recipe
 from cover.run import train
 
 

@@ -18,8 +18,8 @@ import torch
 from tests.run.tiny import IMAGES, VIDEOS, MakeRecipe, WriteMedia, lines_of, quiet
 
 from cover.catalog.folder import index_folder
+from cover.config.recipe import Recipe
 from cover.models.weights import find_checkpoint, load_model
-from cover.recipe import Recipe
 from cover.run import train
 
 FILE = Path(__file__).parent / "golden.json"

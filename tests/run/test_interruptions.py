@@ -17,7 +17,7 @@ import pytest
 from tests.run.tiny import IMAGES, VIDEOS, MakeRecipe, lines_of
 
 import cover
-from cover.recipe import Recipe
+from cover.config.recipe import Recipe
 
 NUM_STEPS = 20
 TRAINING: dict[str, Any] = {

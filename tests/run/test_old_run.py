@@ -14,7 +14,7 @@ import torch
 from tests.run.tiny import quiet
 
 import cover
-from cover.recipe import read_recipe
+from cover.config.recipe import read_recipe
 from cover.run import train
 from cover.run_folder import RunFolder
 from cover.trained import TrainedRun

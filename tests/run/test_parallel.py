@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tests.run.tiny import IMAGES, VIDEOS, MakeRecipe, lines_of, quiet
 
 import cover
-from cover.recipe import Recipe
+from cover.config.recipe import Recipe
 from cover.run import train
 
 PROGRAM = """
@@ -26,7 +26,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 from cover.errors import RecipeError
-from cover.recipe import read_recipe
+from cover.config.recipe import read_recipe
 from cover.run import train
 from cover.training.trainer import Trainer
 from torch.nn.parallel import DistributedDataParallel

@@ -21,11 +21,11 @@ from tests.run.tiny import IMAGES, SECTIONS, STEPS_PER_EPOCH, VIDEOS, MakeRecipe
 from cover.catalog.exclusion import write_exclusions
 from cover.catalog.folder import index_folder
 from cover.catalog.manifest import Manifest
+from cover.config.recipe import Recipe, read_recipe
 from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError, TrainingError
 from cover.models.create import create_model
 from cover.models.integrity import read_state, write_state
 from cover.models.weights import find_checkpoint, load_model
-from cover.recipe import Recipe, read_recipe
 from cover.run import train
 from cover.trained import TrainedRun
 

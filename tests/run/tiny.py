@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from cover.recipe import Recipe
+from cover.config.recipe import Recipe
 
 WriteMedia = Callable[..., Path]
 MakeRecipe = Callable[..., Recipe]

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from cover.catalog.manifest import Manifest
+from cover.config.recipe import OptimizerSection
 from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
@@ -15,7 +16,6 @@ from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture
 from cover.mixture.schedule import Reduction, Schedule
 from cover.models.create import create_model
-from cover.recipe import OptimizerSection
 from cover.training.loss import loss
 from cover.training.optimizer import create_optimizer
 

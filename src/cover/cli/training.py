@@ -24,7 +24,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a recipe into a run folder."""
-    from cover.recipe import read_recipe
+    from cover.config.recipe import read_recipe
     from cover.run_folder import parse_moves
 
     settings, moves = read_recipe(recipe, set_ or ()), parse_moves(data or ())

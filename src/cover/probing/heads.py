@@ -9,12 +9,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from cover.config.recipe import Recipe
 from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.mixture.mixture import Mixture
 from cover.mixture.schedule import Sample
 from cover.models.timesformer import TimeSformer
 from cover.probing.features import Features
-from cover.recipe import Recipe
 from cover.training.average import WeightAverage
 from cover.training.engine import Engine
 from cover.training.optimizer import create_optimizer

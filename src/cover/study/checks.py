@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from cover.catalog.manifest import Manifest
+from cover.config.recipe import Recipe
 from cover.errors import CoverError, RecipeError
 from cover.models.sources import HUB
 from cover.plan import plan, training_manifests
-from cover.recipe import Recipe
 from cover.study.planning import Planner
 from cover.study.spec import Study
 

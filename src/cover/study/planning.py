@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cover.config.layers import map_path, map_paths, nested, overlaid
+from cover.config.recipe import Recipe, parse_recipe
 from cover.evaluation.orders import FrameOrder
-from cover.recipe import Recipe, parse_recipe
 from cover.study.arm import Settings
 from cover.study.records import Record
 from cover.study.spec import Study

@@ -27,8 +27,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from cover.config.layers import Section, Share, absolute_path, checked, map_paths, read_layers, with_base
+from cover.config.recipe import PATH_KEYS
 from cover.evaluation.orders import FrameOrder
-from cover.recipe import PATH_KEYS
 from cover.study.arm import Arm, Names, Seeds, Settings, Tune, dotted_tune, each_once, whole_arms
 from cover.study.measure import PAIRS, VALIDATION, measure_of
 from cover.study.rules import arm_named, check_study

@@ -11,10 +11,10 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from cover.config.recipe import Recipe
 from cover.core.batch import MixedBatch
 from cover.errors import CheckpointError
 from cover.models.timesformer import TimeSformer
-from cover.recipe import Recipe
 from cover.training.average import WeightAverage
 from cover.training.loss import dataset_losses, weighted_sum
 from cover.training.optimizer import create_optimizer, set_learning_rate

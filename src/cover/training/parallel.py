@@ -19,9 +19,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from cover.config.recipe import TrainingSection
 from cover.errors import CoverError
 from cover.models.timesformer import TimeSformer
-from cover.recipe import TrainingSection
 
 Value = TypeVar("Value")
 

@@ -13,12 +13,12 @@ import torch
 from accelerate.utils import gather_object
 from rich.console import Console
 
+from cover.config.recipe import Recipe
 from cover.core.atomic_files import writing
 from cover.core.batch import MixedBatch
 from cover.core.progress import progress_bar
 from cover.mixture.unreadable import UnreadableTally
 from cover.models.timesformer import TimeSformer
-from cover.recipe import Recipe
 from cover.training.checkpoint import CheckpointWriter, TrainingState
 from cover.training.engine import Engine
 from cover.training.metrics import CONTINUE, MetricsFile, Totals, flat_numbers

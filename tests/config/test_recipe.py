@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cover.config.recipe import AugmentationSection, Recipe, read_recipe
 from cover.errors import RecipeError
-from cover.recipe import AugmentationSection, Recipe, read_recipe
 
 STANDARD = 'policy = "standard"\n'
 K400 = '[datasets.k400]\ntrain = "k400.arrow"\n'
