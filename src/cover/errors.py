@@ -46,7 +46,7 @@ class TrainingError(CoverError):
 
 
 def escaped(text: str) -> str:
-    """The text on one line, safe to print: a name from elsewhere moves no cursor, colours nothing and stays on its line.
+    """The text on one line, safe to print: names from elsewhere move no cursor and stay on their line.
 
     Characters that do not print, and bytes that are not UTF-8, become \\n, \\x1b and the like.
     """

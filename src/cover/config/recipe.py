@@ -32,7 +32,7 @@ from cover.errors import RecipeError
 
 PATH_KEYS = ("init", "data.cache_folder", "data.exclude", "datasets.*.train", "datasets.*.val", "datasets.*.test")
 """Keys of a recipe that hold paths."""
-PACKAGED = Path(__file__).parent.resolve() / "recipes"
+PACKAGED = Path(__file__).resolve().parents[1] / "recipes"
 
 MAX_CLIPS, MAX_CROPS = 1000, 100
 """Views of a sample. The papers of the field take 30 at most; each costs the frames of a clip in memory."""
