@@ -39,10 +39,10 @@ import torch
 from rich.console import Console
 from rich.table import Column, Table
 
-from cover.catalog.folder import index_folder
-from cover.catalog.manifest import Manifest
 from cover.config.recipe import Recipe, parse_recipe
 from cover.core.batch import MixedBatch
+from cover.datasets.folder import index_folder
+from cover.datasets.manifest import Manifest
 from cover.preparation.pack import PackFormat
 from cover.preparation.pack import pack as pack_manifest
 from cover.preparation.survey import Pool

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cover.catalog.manifest import Manifest, ManifestRow, write_manifest
+from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.media.decode import decode_clip
 from cover.preparation.frame_hashes import HASH_BYTES, NUM_FRAMES, NUM_VIEWS, hash_frames
 from cover.preparation.leaks import find_leaks

@@ -27,7 +27,7 @@ from av.video.frame import PictureType
 from rich.console import Console
 from rich.table import Column, Table
 
-from cover.catalog.manifest import ManifestRow
+from cover.datasets.manifest import ManifestRow
 from cover.media.sampling import Sampling
 from cover.media.video import decode_video
 from cover.preparation.pack import PackFormat

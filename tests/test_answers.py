@@ -7,8 +7,8 @@ import pytest
 from tests.run.tiny import SECTIONS, quiet
 
 import cover
-from cover.catalog.folder import index_folder
 from cover.config.recipe import parse_recipe
+from cover.datasets.folder import index_folder
 from cover.run import train
 from cover.trained import TrainedRun
 

@@ -12,8 +12,8 @@ import pytest
 from tests.run.tiny import quiet
 from tests.terminal import Cover, terminal
 
-from cover.catalog.folder import index_folder
 from cover.config.recipe import parse_recipe
+from cover.datasets.folder import index_folder
 from cover.evaluation.record import load_records
 from cover.run import train
 from cover.trained import TrainedRun

@@ -60,7 +60,7 @@ def test_imports_point_upwards_only() -> None:
     assert not [f"{file} imports {imported}" for file, stage, imported in found if not allowed(stage, imported)]
 
 
-CATALOG = "; ".join(f"import cover.catalog.{file.stem}" for file in (SOURCE / "catalog").glob("[!_]*.py"))
+CATALOG = "; ".join(f"import cover.datasets.{file.stem}" for file in (SOURCE / "catalog").glob("[!_]*.py"))
 HELP = "import cover.cli; cover.cli.app(['--help'], standalone_mode=False)"
 PREDICT = "import cover.cli, cover.inference.predict, cover.trained"
 TRAINING_AND_REPORTS = {"accelerate", "jinja2", "matplotlib", "tensorboard", "transformers"}

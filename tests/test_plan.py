@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cover.catalog.manifest import write_manifest
-from cover.catalog.suffixes import Kind
 from cover.cli import data
 from cover.config.recipe import parse_recipe, read_recipe
+from cover.datasets.manifest import write_manifest
+from cover.datasets.suffixes import Kind
 from cover.errors import CheckpointError, CoverError, ManifestError
 from cover.models.create import create_model
 from cover.models.weights import save_model

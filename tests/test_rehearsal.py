@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cover.catalog.folder import index_folder
 from cover.config.recipe import Recipe, parse_recipe
+from cover.datasets.folder import index_folder
 from cover.errors import ManifestError
 from cover.rehearsal import rehearse
 

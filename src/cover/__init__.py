@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from cover.answers import predict as predict
     from cover.answers import timeline as timeline
     from cover.answers import watch as watch
-    from cover.catalog.manifest import Manifest as Manifest
     from cover.core.batch import ClipBatch as ClipBatch
     from cover.core.batch import MixedBatch as MixedBatch
+    from cover.datasets.manifest import Manifest as Manifest
     from cover.errors import CoverError as CoverError
     from cover.media.mixing import Mixing as Mixing
     from cover.media.randaugment import RandAugment as RandAugment
@@ -32,7 +32,7 @@ _HOMES = {
     "ClipBatch": "cover.core.batch",
     "CoverError": "cover.errors",
     "Dataset": "cover.mixture.dataset",
-    "Manifest": "cover.catalog.manifest",
+    "Manifest": "cover.datasets.manifest",
     "MixedBatch": "cover.core.batch",
     "Mixing": "cover.media.mixing",
     "Mixture": "cover.mixture.mixture",

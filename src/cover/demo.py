@@ -22,10 +22,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cover.catalog.folder import index_folder
-from cover.catalog.manifest import Manifest
 from cover.config.recipe import read_recipe
 from cover.core.atomic_files import write_whole, writing
+from cover.datasets.folder import index_folder
+from cover.datasets.manifest import Manifest
 from cover.evaluation.orders import FrameOrder
 from cover.run import train
 from cover.trained import TrainedRun, compare_runs

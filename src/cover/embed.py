@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cover.catalog.manifest import Manifest
 from cover.core.batch import UNREADABLE
 from cover.core.progress import track
 from cover.core.text_files import printable
+from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError, DecodeError
 from cover.evaluation.views import SampleViews
 from cover.inference.feature_table import FeatureTable

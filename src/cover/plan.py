@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from cover.catalog.exclusion import read_exclusions, without_excluded
-from cover.catalog.manifest import Manifest, Moves, moved_path
 from cover.config.recipe import Recipe
+from cover.datasets.exclusion import read_exclusions, without_excluded
+from cover.datasets.manifest import Manifest, Moves, moved_path
 from cover.errors import ManifestError, RecipeError
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment

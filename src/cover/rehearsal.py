@@ -8,8 +8,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cover.catalog.manifest import Moves
 from cover.config.recipe import Recipe
+from cover.datasets.manifest import Moves
 from cover.mixture.mixture import Mixture
 from cover.mixture.table import mixture_table
 from cover.models.create import build

@@ -20,9 +20,9 @@ from accelerate.utils import ProjectConfiguration
 from rich.console import Console
 from torch import Tensor
 
-from cover.catalog.manifest import Manifest, Moves
 from cover.config.recipe import Recipe
 from cover.core.atomic_files import write_whole, writing
+from cover.datasets.manifest import Manifest, Moves
 from cover.errors import DecodeError, RecipeError
 from cover.evaluation.evaluate import count_correct
 from cover.media.workers import workers_watched

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from cover.catalog.manifest import Manifest, Moves
 from cover.config.recipe import Recipe
 from cover.core.atomic_files import write_whole
+from cover.datasets.manifest import Manifest, Moves
 from cover.errors import CheckpointError
 from cover.evaluation.classes import RunPair
 from cover.evaluation.comparison import compare

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import cover.media.storing
-from cover.catalog.manifest import Manifest
+from cover.datasets.manifest import Manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.cache import FrameCache
 from cover.media.decode import decode_clip

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cover.catalog.manifest import ManifestRow
+from cover.datasets.manifest import ManifestRow
 from cover.errors import DecodeError
 from cover.media.sampling import Sampling
 from cover.media.stream import FrameStream

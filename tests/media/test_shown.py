@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from av.bitstream import BitStreamFilterContext
 
-from cover.catalog.manifest import ManifestRow
+from cover.datasets.manifest import ManifestRow
 from cover.errors import DecodeError
 from cover.media.live import LiveStream
 from cover.media.pixels import Orientation, make_pictures

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cover.catalog.folder import index_folder
-from cover.catalog.manifest import Manifest
+from cover.datasets.folder import index_folder
+from cover.datasets.manifest import Manifest
 
 BROKEN = {
     "jump/cut.mp4": "Invalid data found when processing input",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cover.catalog.manifest import Manifest
+from cover.datasets.manifest import Manifest
 from cover.errors import CoverError
 from cover.media.reasons import count_reasons
 from cover.preparation.check import check

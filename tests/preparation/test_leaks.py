@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tests.preparation.scenes import scene, write_frames
 
-from cover.catalog.exclusion import read_exclusions, without_excluded
-from cover.catalog.folder import index_folder
-from cover.catalog.manifest import Manifest, write_manifest
+from cover.datasets.exclusion import read_exclusions, without_excluded
+from cover.datasets.folder import index_folder
+from cover.datasets.manifest import Manifest, write_manifest
 from cover.errors import CoverError
 from cover.preparation.leaks import find_leaks, num_leaking, write_leaks
 from cover.preparation.survey import Pool

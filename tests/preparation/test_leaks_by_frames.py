@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from tests.preparation.scenes import Frames, cut, scaled, scene, with_bars, write_frames
 
-from cover.catalog.folder import index_folder
-from cover.catalog.manifest import Manifest
-from cover.catalog.suffixes import Kind
+from cover.datasets.folder import index_folder
+from cover.datasets.manifest import Manifest
+from cover.datasets.suffixes import Kind
 from cover.preparation.frame_hashes import HASH_BYTES, hash_frames, read_hashes
 from cover.preparation.leaks_by_frames import leaks_by_frames
 from cover.preparation.survey import Pool

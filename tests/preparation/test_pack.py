@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cover.catalog.manifest import Manifest, ManifestRow, write_manifest
+from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
 from cover.preparation.check import check

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cover.catalog.manifest import ManifestRow, write_manifest
+from cover.datasets.manifest import ManifestRow, write_manifest
 from cover.errors import CoverError
 from cover.preparation.pack import PackFormat, pack
 from cover.preparation.packed_names import PackedNames

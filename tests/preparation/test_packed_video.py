@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from cover.catalog.manifest import ManifestRow
+from cover.datasets.manifest import ManifestRow
 from cover.media.decode import decode_sampled
 from cover.media.sampling import Sampling
 from cover.media.video import decode_video, probe_video

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tests.run.tiny import IMAGES, SECTIONS, VIDEOS, MakeRecipe, WriteMedia, quiet
 
-from cover.catalog.folder import index_folder
 from cover.config.recipe import Recipe, parse_recipe
+from cover.datasets.folder import index_folder
 from cover.run import train
 
 

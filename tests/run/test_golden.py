@@ -17,8 +17,8 @@ import pytest
 import torch
 from tests.run.tiny import IMAGES, VIDEOS, MakeRecipe, WriteMedia, lines_of, quiet
 
-from cover.catalog.folder import index_folder
 from cover.config.recipe import Recipe
+from cover.datasets.folder import index_folder
 from cover.models.weights import find_checkpoint, load_model
 from cover.run import train
 

@@ -18,10 +18,10 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tests.run.tiny import IMAGES, SECTIONS, STEPS_PER_EPOCH, VIDEOS, MakeRecipe, WriteMedia, lines_of, quiet
 
-from cover.catalog.exclusion import write_exclusions
-from cover.catalog.folder import index_folder
-from cover.catalog.manifest import Manifest
 from cover.config.recipe import Recipe, read_recipe
+from cover.datasets.exclusion import write_exclusions
+from cover.datasets.folder import index_folder
+from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError, TrainingError
 from cover.models.create import create_model
 from cover.models.integrity import read_state, write_state

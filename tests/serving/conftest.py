@@ -14,7 +14,7 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from cover.catalog.folder import index_folder
+from cover.datasets.folder import index_folder
 from cover.models.create import create_model
 from cover.models.weights import save_model
 from cover.serving.app import create_app

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cover.catalog.manifest import Manifest, ManifestRow, write_manifest
+from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.study.subsets import write_subset
 
 

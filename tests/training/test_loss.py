@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cover.catalog.manifest import Manifest
 from cover.config.recipe import OptimizerSection
 from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
+from cover.datasets.manifest import Manifest
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
 from cover.mixture.dataset import Dataset

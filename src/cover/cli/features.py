@@ -25,7 +25,7 @@ def embed(
     Clips that cannot be read are named and left out. Exit code 0: all were read; 1: some were not; 2: a mistake in the
     call.
     """
-    from cover.catalog.manifest import Manifest
+    from cover.datasets.manifest import Manifest
     from cover.embed import embed as embed_clips
     from cover.inference.feature_table import FeatureTable, check_suffix
     from cover.inference.inputs import Inputs

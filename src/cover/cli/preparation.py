@@ -14,7 +14,7 @@ from cover.cli.app import app, console
 from cover.errors import CoverError
 
 if TYPE_CHECKING:
-    from cover.catalog.manifest import Manifest
+    from cover.datasets.manifest import Manifest
     from cover.preparation.journal import Shard
     from cover.preparation.survey import Pool, Survey
 
@@ -52,7 +52,7 @@ def check_command(
     With --leaks, find the training samples that occur in a val or test split of any of the datasets instead: by source
     and time (YouTube ids), and by what frames look like.
     """
-    from cover.catalog.manifest import Manifest
+    from cover.datasets.manifest import Manifest
     from cover.preparation.check import check
     from cover.preparation.reasons import unreadable_rows
     from cover.preparation.survey import Pool
@@ -86,7 +86,7 @@ def pack_command(
     """
     from rich.filesize import decimal
 
-    from cover.catalog.manifest import Manifest
+    from cover.datasets.manifest import Manifest
     from cover.preparation.pack import PackFormat, num_bytes, pack
     from cover.preparation.survey import Pool
 

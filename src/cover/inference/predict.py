@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cover.catalog.suffixes import Kind
+from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError
 from cover.evaluation.ranking import RankedClasses, top_classes
 from cover.inference.ahead import map_ahead

@@ -21,8 +21,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cover.catalog.manifest import Manifest
 from cover.core.atomic_files import fill_once
+from cover.datasets.manifest import Manifest
 from cover.errors import DecodeError
 from cover.media.parcels import memory_file
 from cover.media.storing import Frames, StoredClips, decode_into

@@ -19,8 +19,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from cover.catalog.suffixes import Kind
 from cover.core.text_files import open_regular
+from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError
 from cover.media.faults import decoding
 from cover.media.frame_ends import frame_ends_ms

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import get_worker_info
 
-from cover.catalog.manifest import Manifest
 from cover.core.progress import Terminal, progress_bar
+from cover.datasets.manifest import Manifest
 from cover.errors import DecodeError
 from cover.media.augment import scale_down
 from cover.media.decode import decode_clip

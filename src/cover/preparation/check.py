@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from cover.catalog.manifest import FINDINGS, Manifest, write_findings
+from cover.datasets.manifest import FINDINGS, Manifest, write_findings
 from cover.errors import DecodeError
 from cover.media.decode import decode_clip, probe_row
 from cover.preparation.journal import Finding, Journals

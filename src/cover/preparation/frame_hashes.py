@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageStat
 
-from cover.catalog.manifest import Manifest
 from cover.core.progress import progress_bar
+from cover.datasets.manifest import Manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
 from cover.preparation.survey import Pool

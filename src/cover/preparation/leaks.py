@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Column, Table
 
-from cover.catalog.exclusion import write_exclusions
-from cover.catalog.manifest import Manifest
+from cover.datasets.exclusion import write_exclusions
+from cover.datasets.manifest import Manifest
 from cover.errors import CoverError
 from cover.preparation.frame_hashes import read_hashes
 from cover.preparation.leaks_by_frames import leaks_by_frames

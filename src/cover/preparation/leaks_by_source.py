@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cover.catalog.manifest import Manifest
+from cover.datasets.manifest import Manifest
 
 # 11 characters of base64 hold the 64 bits of an id and 2 spare ones: the last character has 16 values.
 _YOUTUBE_ID = r"(?:^|/)(?P<id>[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048])"

@@ -20,8 +20,8 @@ from typing import Any
 import av
 from PIL import Image
 
-from cover.catalog.manifest import FINDINGS, Manifest, ManifestRow, write_manifest
 from cover.core.atomic_files import whole_file
+from cover.datasets.manifest import FINDINGS, Manifest, ManifestRow, write_manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip, probe_row
 from cover.media.pixels import scaled_size

@@ -12,8 +12,8 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 
-from cover.catalog.class_names import composed
-from cover.catalog.suffixes import Kind
+from cover.datasets.class_names import composed
+from cover.datasets.suffixes import Kind
 
 _SUFFIXES = {"video": (".mp4",), "image": (".jpg", ".jpeg")}
 _MAX_PART_BYTES = 255  # of the name of a file or folder, in nearly all file systems

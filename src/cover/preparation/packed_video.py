@@ -28,7 +28,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
-from cover.catalog.manifest import ManifestRow
+from cover.datasets.manifest import ManifestRow
 from cover.media.animation import decode_shown_pictures
 from cover.media.content import content_of
 from cover.media.decode import decode_sampled, probe_row

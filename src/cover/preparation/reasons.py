@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cover.catalog.manifest import Manifest
+from cover.datasets.manifest import Manifest
 from cover.preparation.journal import Finding
 
 

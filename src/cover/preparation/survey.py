@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from cover.catalog.manifest import Manifest
 from cover.core.progress import Terminal, progress_bar
+from cover.datasets.manifest import Manifest
 from cover.preparation.journal import Finding, Journal, Journals, Shard
 from cover.preparation.workers import Lost, available_cpus, run_in_processes
 

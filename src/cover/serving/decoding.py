@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cover.catalog.manifest import ManifestRow
-from cover.catalog.suffixes import Kind
+from cover.datasets.manifest import ManifestRow
+from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError
 from cover.inference.views import Views, media_kind
 from cover.inference.windows import WindowFormat

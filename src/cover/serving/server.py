@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
-from cover.catalog.manifest import Moves
+from cover.datasets.manifest import Moves
 from cover.errors import CoverError
 from cover.serving.app import create_app
 from cover.serving.hosts import AllowedHosts

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cover.catalog.manifest import Manifest
 from cover.config.recipe import Recipe
+from cover.datasets.manifest import Manifest
 from cover.errors import CoverError, RecipeError
 from cover.models.sources import HUB
 from cover.plan import plan, training_manifests

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cover.catalog.manifest import Manifest, write_manifest
+from cover.datasets.manifest import Manifest, write_manifest
 from cover.study.planning import Planner
 
 
