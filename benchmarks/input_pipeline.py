@@ -41,12 +41,12 @@ from rich.table import Column, Table
 
 from cover.config.recipe import Recipe, parse_recipe
 from cover.core.batch import MixedBatch
+from cover.curation.pack import PackFormat
+from cover.curation.pack import pack as pack_manifest
+from cover.curation.survey import Pool
+from cover.curation.workers import available_cpus, run_in_processes
 from cover.datasets.folder import index_folder
 from cover.datasets.manifest import Manifest
-from cover.preparation.pack import PackFormat
-from cover.preparation.pack import pack as pack_manifest
-from cover.preparation.survey import Pool
-from cover.preparation.workers import available_cpus, run_in_processes
 from cover.run import create, create_mixture, micro_batches, speed_meter, start_accelerator
 from cover.training.checkpoint import TrainingState
 from cover.training.engine import Engine

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cover.curation.workers import Lost, Worker
 from cover.datasets.manifest import ManifestRow
 from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError
@@ -30,7 +31,6 @@ from cover.media.faults import UnknownFormat
 from cover.media.image import open_image
 from cover.media.info import MediaInfo
 from cover.media.source import Source
-from cover.preparation.workers import Lost, Worker
 from cover.serving.limits import Limits, Refusal, Refused
 
 _UNKNOWN = "this opens neither as a video nor as an image; send a whole file, for example MP4, WebM, JPEG or PNG"

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cover.core.progress import track
-from cover.preparation.frame_hashes import HASH_BYTES, Hashes
+from cover.curation.frame_hashes import HASH_BYTES, Hashes
 
 MAX_DISTANCE = 28
 """Bits, of HASH_SIDE², in which two frames of the same moment may differ; of clips, two frames must match."""

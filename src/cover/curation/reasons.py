@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from cover.curation.journal import Finding
 from cover.datasets.manifest import Manifest
-from cover.preparation.journal import Finding
 
 
 def unreadable_rows(manifest: Manifest) -> dict[int, str]:

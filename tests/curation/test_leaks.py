@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.preparation.scenes import scene, write_frames
+from tests.curation.scenes import scene, write_frames
 
+from cover.curation.leaks import find_leaks, num_leaking, write_leaks
+from cover.curation.survey import Pool
 from cover.datasets.exclusion import read_exclusions, without_excluded
 from cover.datasets.folder import index_folder
 from cover.datasets.manifest import Manifest, write_manifest
 from cover.errors import CoverError
-from cover.preparation.leaks import find_leaks, num_leaking, write_leaks
-from cover.preparation.survey import Pool
 
 
 def manifest_of(folder: Path, name: str, split: str, rows: list[dict[str, Any]]) -> Manifest:

@@ -9,8 +9,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cover.curation.leaks_by_source import Sources, leaks_by_source, sources_of
 from cover.datasets.manifest import Manifest, write_manifest
-from cover.preparation.leaks_by_source import Sources, leaks_by_source, sources_of
 
 Clip = tuple[str, float, float]  # source, start, end; NaN is not known
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.preparation.scenes import Frames, cut, scaled, scene, with_bars, write_frames
+from tests.curation.scenes import Frames, cut, scaled, scene, with_bars, write_frames
 
+from cover.curation.frame_hashes import HASH_BYTES, hash_frames, read_hashes
+from cover.curation.leaks_by_frames import leaks_by_frames
+from cover.curation.survey import Pool
 from cover.datasets.folder import index_folder
 from cover.datasets.manifest import Manifest
 from cover.datasets.suffixes import Kind
-from cover.preparation.frame_hashes import HASH_BYTES, hash_frames, read_hashes
-from cover.preparation.leaks_by_frames import leaks_by_frames
-from cover.preparation.survey import Pool
 
 pytest.importorskip("imagehash")
 

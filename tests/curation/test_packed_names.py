@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from cover.curation.pack import PackFormat, pack
+from cover.curation.packed_names import PackedNames
+from cover.curation.survey import Pool
 from cover.datasets.manifest import ManifestRow, write_manifest
 from cover.errors import CoverError
-from cover.preparation.pack import PackFormat, pack
-from cover.preparation.packed_names import PackedNames
-from cover.preparation.survey import Pool
 
 
 def names_of(*sample_ids: str) -> list[str]:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from cover.curation.check import check
+from cover.curation.journal import Shard
+from cover.curation.reasons import unreadable_rows
+from cover.curation.survey import Pool
 from cover.datasets.manifest import Manifest
 from cover.errors import CoverError
 from cover.media.reasons import count_reasons
-from cover.preparation.check import check
-from cover.preparation.journal import Shard
-from cover.preparation.reasons import unreadable_rows
-from cover.preparation.survey import Pool
 
 POOL = Pool(num_processes=1, timeout_seconds=2)
 

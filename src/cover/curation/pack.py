@@ -21,15 +21,15 @@ import av
 from PIL import Image
 
 from cover.core.atomic_files import whole_file
+from cover.curation.journal import Finding, Journals
+from cover.curation.packed_names import PackedNames
+from cover.curation.packed_video import shorten, write_short_clip
+from cover.curation.survey import Survey
 from cover.datasets.manifest import FINDINGS, Manifest, ManifestRow, write_manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip, probe_row
 from cover.media.pixels import scaled_size
 from cover.media.source import Source
-from cover.preparation.journal import Finding, Journals
-from cover.preparation.packed_names import PackedNames
-from cover.preparation.packed_video import shorten, write_short_clip
-from cover.preparation.survey import Survey
 
 _JPEG_QUALITY = 95
 

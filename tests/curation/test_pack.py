@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cover.curation.check import check
+from cover.curation.journal import Shard
+from cover.curation.pack import PackFormat, num_bytes, pack
+from cover.curation.reasons import unreadable_rows
+from cover.curation.survey import Pool
 from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
-from cover.preparation.check import check
-from cover.preparation.journal import Shard
-from cover.preparation.pack import PackFormat, num_bytes, pack
-from cover.preparation.reasons import unreadable_rows
-from cover.preparation.survey import Pool
 
 POOL = Pool(num_processes=1, timeout_seconds=2)
 FORMAT = PackFormat(short_side_px=48, num_frames=16)

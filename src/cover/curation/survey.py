@@ -11,9 +11,9 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from cover.core.progress import Terminal, progress_bar
+from cover.curation.journal import Finding, Journal, Journals, Shard
+from cover.curation.workers import Lost, available_cpus, run_in_processes
 from cover.datasets.manifest import Manifest
-from cover.preparation.journal import Finding, Journal, Journals, Shard
-from cover.preparation.workers import Lost, available_cpus, run_in_processes
 
 
 @dataclass(frozen=True)

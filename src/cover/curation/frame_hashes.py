@@ -20,11 +20,11 @@ import numpy.typing as npt
 from PIL import Image, ImageStat
 
 from cover.core.progress import progress_bar
+from cover.curation.survey import Pool
+from cover.curation.workers import Lost, available_cpus, run_in_processes
 from cover.datasets.manifest import Manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
-from cover.preparation.survey import Pool
-from cover.preparation.workers import Lost, available_cpus, run_in_processes
 
 Hashes = npt.NDArray[np.uint8]
 

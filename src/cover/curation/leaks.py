@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Column, Table
 
+from cover.curation.frame_hashes import read_hashes
+from cover.curation.leaks_by_frames import leaks_by_frames
+from cover.curation.leaks_by_source import leaks_by_source, sources_of
+from cover.curation.survey import Pool
 from cover.datasets.exclusion import write_exclusions
 from cover.datasets.manifest import Manifest
 from cover.errors import CoverError
-from cover.preparation.frame_hashes import read_hashes
-from cover.preparation.leaks_by_frames import leaks_by_frames
-from cover.preparation.leaks_by_source import leaks_by_source, sources_of
-from cover.preparation.survey import Pool
 
 OVERLAPPING = "same source, overlapping"
 TIME_UNKNOWN = "same source, time unknown"

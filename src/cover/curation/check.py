@@ -7,11 +7,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from cover.curation.journal import Finding, Journals
+from cover.curation.survey import Survey
 from cover.datasets.manifest import FINDINGS, Manifest, write_findings
 from cover.errors import DecodeError
 from cover.media.decode import decode_clip, probe_row
-from cover.preparation.journal import Finding, Journals
-from cover.preparation.survey import Survey
 
 
 def check(manifest: Manifest, *, num_frames: int) -> Survey:

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from cover.curation.packed_video import shorten, write_short_clip
 from cover.datasets.manifest import ManifestRow
 from cover.media.decode import decode_sampled
 from cover.media.sampling import Sampling
 from cover.media.video import decode_video, probe_video
-from cover.preparation.packed_video import shorten, write_short_clip
 
 WriteMedia = Callable[..., Path]
 NumbersOf = Callable[[Any], list[int]]
