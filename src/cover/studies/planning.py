@@ -14,9 +14,9 @@ from typing import Any
 from cover.config.layers import map_path, map_paths, nested, overlaid
 from cover.config.recipe import Recipe, parse_recipe
 from cover.evaluation.orders import FrameOrder
-from cover.study.arm import Settings
-from cover.study.records import Record
-from cover.study.spec import Study
+from cover.studies.arm import Settings
+from cover.studies.records import Record
+from cover.studies.spec import Study
 
 ELSEWHERE: dict[str, Any] = {
     "init": True,

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cover.config.layers import checked, overlaid
-from cover.study.planning import PlannedRun, Planner
-from cover.study.records import Record
-from cover.study.spec import Study
+from cover.studies.planning import PlannedRun, Planner
+from cover.studies.records import Record
+from cover.studies.spec import Study
 
 RATE = "optimizer.learning_rate"
 STUDY: dict[str, Any] = {

@@ -5,7 +5,7 @@ from math import exp, lgamma, pi, sqrt
 import numpy as np
 import pytest
 
-from cover.study.statistics import T_975, SeedMean, mean, paired_difference
+from cover.studies.statistics import T_975, SeedMean, mean, paired_difference
 
 
 def probability_between(half_width: float, degrees: int) -> float:

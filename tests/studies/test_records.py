@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cover.errors import CoverError
-from cover.study.records import append_record, load_records
+from cover.studies.records import append_record, load_records
 
 
 def test_lines_of_a_run_are_merged_by_its_key(tmp_path: Path) -> None:

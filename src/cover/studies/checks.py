@@ -9,8 +9,8 @@ from cover.datasets.manifest import Manifest
 from cover.errors import CoverError, RecipeError
 from cover.models.sources import HUB
 from cover.plan import plan, training_manifests
-from cover.study.planning import Planner
-from cover.study.spec import Study
+from cover.studies.planning import Planner
+from cover.studies.spec import Study
 
 
 def check_files(study: Study) -> None:

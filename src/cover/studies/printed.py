@@ -14,10 +14,10 @@ from rich import box
 from rich import table as rich_table
 
 from cover.evaluation.formats import duration, percent, points
-from cover.study.arm import Settings
-from cover.study.effort import Effort
-from cover.study.statistics import SeedMean
-from cover.study.table import Cell, Table
+from cover.studies.arm import Settings
+from cover.studies.effort import Effort
+from cover.studies.statistics import SeedMean
+from cover.studies.table import Cell, Table
 
 NONE = "–"
 

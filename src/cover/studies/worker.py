@@ -19,8 +19,8 @@ from cover.core.atomic_files import writing
 from cover.errors import CoverError, TrainingError
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult
-from cover.study.measure import PAIRS
-from cover.study.planning import ELSEWHERE, PlannedRun
+from cover.studies.measure import PAIRS
+from cover.studies.planning import ELSEWHERE, PlannedRun
 
 Tests = Mapping[str, tuple[FrameOrder, ...]]
 SECONDS_TO_SAVE = 10

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import tomli_w
-from tests.study.miniature import RATE, STUDY, Known, study_of
+from tests.studies.miniature import RATE, STUDY, Known, study_of
 
-from cover.study.planning import NotYetKnown, Planner
-from cover.study.records import Record
-from cover.study.spec import read_study
+from cover.studies.planning import NotYetKnown, Planner
+from cover.studies.records import Record
+from cover.studies.spec import read_study
 
 
 def key_of(arm: str = "both", seed: int = 0, out: Path = Path(), **changes: Any) -> str:

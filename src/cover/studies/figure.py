@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cover.drawing import drawing
 from cover.evaluation.plots import CHANCE_COLOR, COLORS, STYLE
-from cover.study.table import Table
+from cover.studies.table import Table
 
 WIDTH_INCHES = 9.4
 MAX_NAME_CHARACTERS = 28

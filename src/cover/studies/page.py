@@ -8,9 +8,9 @@ from pathlib import Path
 
 from cover.core.atomic_files import whole_file, write_whole
 from cover.errors import CoverError
-from cover.study.figure import write_figure
-from cover.study.printed import to_markdown
-from cover.study.table import Table
+from cover.studies.figure import write_figure
+from cover.studies.printed import to_markdown
+from cover.studies.table import Table
 
 
 def check_places(page: Path, names: Sequence[str]) -> None:

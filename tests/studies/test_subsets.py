@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
-from cover.study.subsets import write_subset
+from cover.studies.subsets import write_subset
 
 
 @pytest.fixture

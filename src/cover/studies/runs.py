@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from cover.errors import TrainingError
-from cover.study.planning import PlannedRun, Planner
-from cover.study.records import Record, append_record, load_records
-from cover.study.slots import Slots
-from cover.study.worker import Tests, last_checkpoint, work
+from cover.studies.planning import PlannedRun, Planner
+from cover.studies.records import Record, append_record, load_records
+from cover.studies.slots import Slots
+from cover.studies.worker import Tests, last_checkpoint, work
 
 
 class Runs:

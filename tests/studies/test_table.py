@@ -4,12 +4,12 @@ from dataclasses import replace
 from io import StringIO
 
 from rich.console import Console
-from tests.study.miniature import RATE, Known, finished, study_of
+from tests.studies.miniature import RATE, Known, finished, study_of
 
-from cover.study.planning import Planner
-from cover.study.printed import to_markdown, to_terminal
-from cover.study.records import Record
-from cover.study.table import make_table
+from cover.studies.planning import Planner
+from cover.studies.printed import to_markdown, to_terminal
+from cover.studies.records import Record
+from cover.studies.table import make_table
 
 MARKDOWN = """\
 |  | scenes | moves | paper: K400 | paper: SSv2 |

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cover.errors import CoverError
-from cover.study.slots import Slots
+from cover.studies.slots import Slots
 
 
 def begin(devices: SimpleQueue[str]) -> None:

@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.study.miniature import finished, study_of
+from tests.studies.miniature import finished, study_of
 
 from cover.errors import CoverError
-from cover.study.page import check_places, write_report
-from cover.study.table import make_table
+from cover.studies.page import check_places, write_report
+from cover.studies.table import make_table
 
 PAGE = """# Findings
 

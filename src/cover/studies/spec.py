@@ -29,9 +29,9 @@ from pydantic import AfterValidator, Field, model_validator
 from cover.config.layers import Section, Share, absolute_path, checked, map_paths, read_layers, with_base
 from cover.config.recipe import PATH_KEYS
 from cover.evaluation.orders import FrameOrder
-from cover.study.arm import Arm, Names, Seeds, Settings, Tune, dotted_tune, each_once, whole_arms
-from cover.study.measure import PAIRS, VALIDATION, measure_of
-from cover.study.rules import arm_named, check_study
+from cover.studies.arm import Arm, Names, Seeds, Settings, Tune, dotted_tune, each_once, whole_arms
+from cover.studies.measure import PAIRS, VALIDATION, measure_of
+from cover.studies.rules import arm_named, check_study
 
 _PATH_KEYS = [f"{part}{key}" for part in ("", "recipe.", "arms.*.recipe.") for key in PATH_KEYS if key != "init"]
 """Keys of a study that hold paths: its datasets, and those of its recipes."""

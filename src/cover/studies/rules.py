@@ -6,11 +6,11 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from cover.config.layers import nested
-from cover.study.measure import PAIRS, measure_of
+from cover.studies.measure import PAIRS, measure_of
 
 if TYPE_CHECKING:
-    from cover.study.arm import Arm
-    from cover.study.spec import Row, Study
+    from cover.studies.arm import Arm
+    from cover.studies.spec import Row, Study
 
 
 def check_study(study: Study) -> None:

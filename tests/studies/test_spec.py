@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.study.miniature import RATE, study_of
+from tests.studies.miniature import RATE, study_of
 
 from cover.errors import RecipeError
-from cover.study.measure import measure_of
-from cover.study.spec import Study, read_study
+from cover.studies.measure import measure_of
+from cover.studies.spec import Study, read_study
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.toml"))
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from tests.study.miniature import finished, study_of
+from tests.studies.miniature import finished, study_of
 
-from cover.study.figure import study_figure, write_figure
-from cover.study.table import make_table
+from cover.studies.figure import study_figure, write_figure
+from cover.studies.table import make_table
 
 
 def points(axes: Axes) -> dict[tuple[float, ...], list[float]]:

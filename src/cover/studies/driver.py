@@ -18,14 +18,14 @@ from rich.console import Console
 
 from cover.core.atomic_files import locked
 from cover.core.progress import progress_bar
-from cover.study.checks import check_files, check_runs
-from cover.study.planning import Planner
-from cover.study.records import Record, load_records
-from cover.study.runs import Runs
-from cover.study.slots import Slots
-from cover.study.spec import Study
-from cover.study.subsets import write_subsets
-from cover.study.worker import begin
+from cover.studies.checks import check_files, check_runs
+from cover.studies.planning import Planner
+from cover.studies.records import Record, load_records
+from cover.studies.runs import Runs
+from cover.studies.slots import Slots
+from cover.studies.spec import Study
+from cover.studies.subsets import write_subsets
+from cover.studies.worker import begin
 
 
 def run_studies(studies: Sequence[Study], out: Path, devices: Sequence[str], console: Console) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cover.study.effort import Effort, effort_of
-from cover.study.measure import PAIRS, VALIDATION, Measure, measure_of
-from cover.study.planning import NotYetKnown, PlannedRun, Planner
-from cover.study.records import Record
-from cover.study.spec import Row, Study
-from cover.study.statistics import SeedMean, mean, paired_difference
+from cover.studies.effort import Effort, effort_of
+from cover.studies.measure import PAIRS, VALIDATION, Measure, measure_of
+from cover.studies.planning import NotYetKnown, PlannedRun, Planner
+from cover.studies.records import Record
+from cover.studies.spec import Row, Study
+from cover.studies.statistics import SeedMean, mean, paired_difference
 
 
 @dataclass(frozen=True)

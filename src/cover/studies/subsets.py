@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cover.datasets.manifest import Manifest, write_manifest
-from cover.study.planning import Planner
+from cover.studies.planning import Planner
 
 
 def write_subsets(planner: Planner) -> None:
