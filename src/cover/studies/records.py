@@ -22,10 +22,10 @@ from cover.errors import CoverError
 class Record:
     """One run.
 
-    key, share, init_key: of what was run (studies/planning.py). settings: the tuned values. val: validation top-1 of the
-    trained model, by dataset. test: by dataset and frame order, {"top1", "num_samples"}, and "pairs" of datasets that
-    have some. digests, test_digests: of the training and test manifests, by dataset. seconds: of training. failed: why
-    it has no result, if so.
+    key, share, init_key: of what was run (studies/planning.py). settings: the tuned values. val: validation top-1 of
+    the trained model, by dataset. test: by dataset and frame order, {"top1", "num_samples"}, and "pairs" of datasets
+    that have some. digests, test_digests: of the training and test manifests, by dataset. seconds: of training. failed:
+    why it has no result, if so.
     """
 
     key: str
