@@ -14,8 +14,8 @@ from cover.config.recipe import Recipe
 from cover.evaluation.views import SampleViews
 from cover.models.packing import pack
 from cover.models.timesformer import TimeSformer
-from cover.plan import Manifests
 from cover.probing.features import Features, FeatureStore, backbone_digest
+from cover.runs.plan import Manifests
 from cover.trained import reader_for
 from cover.training.signals import StopSignal, agreed
 

@@ -34,7 +34,11 @@ from cover.models.loading import load_weights, report_table
 from cover.models.sources import Source, open_source
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import BEST, load_exactly, normalise_as, read_config, read_tensors
-from cover.plan import (
+from cover.probe import FEATURES, frozen_features
+from cover.probing.heads import HeadEngine, feature_batches, feature_validator
+from cover.resuming import changed_heads, recipe_changes, resumed_state, starting_point, with_rows
+from cover.run_folder import RunFolder
+from cover.runs.plan import (
     Manifests,
     check_policy,
     clip_multiply_adds,
@@ -44,10 +48,6 @@ from cover.plan import (
     training_length,
     training_manifests,
 )
-from cover.probe import FEATURES, frozen_features
-from cover.probing.heads import HeadEngine, feature_batches, feature_validator
-from cover.resuming import changed_heads, recipe_changes, resumed_state, starting_point, with_rows
-from cover.run_folder import RunFolder
 from cover.trained import evaluation_reader, predictor
 from cover.training.checkpoint import TrainingState, read_training
 from cover.training.engine import Engine

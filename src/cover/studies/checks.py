@@ -8,7 +8,7 @@ from cover.config.recipe import Recipe
 from cover.datasets.manifest import Manifest
 from cover.errors import CoverError, RecipeError
 from cover.models.sources import HUB
-from cover.plan import plan, training_manifests
+from cover.runs.plan import plan, training_manifests
 from cover.studies.planning import Planner
 from cover.studies.spec import Study
 

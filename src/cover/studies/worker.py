@@ -53,7 +53,7 @@ def _end_with_parent() -> None:
 
 def last_checkpoint(run: PlannedRun, folder: Path) -> Path:
     """The folder with the weights after the last step of the run's recipe; it is there once the run is trained."""
-    from cover.plan import training_length, training_manifests
+    from cover.runs.plan import training_length, training_manifests
 
     _, num_steps = training_length(run.recipe, training_manifests(run.recipe))
     return folder / "checkpoints" / f"step-{num_steps}"
@@ -82,8 +82,8 @@ def _train(run: PlannedRun, folder: Path) -> dict[str, Any]:
 
     from cover.core.progress import Terminal
     from cover.evaluation.record import load_records
-    from cover.plan import training_manifests
     from cover.run import train
+    from cover.runs.plan import training_manifests
 
     started = time.monotonic()
     if train(run.recipe, folder, Terminal(width=100), resume=True):

@@ -18,7 +18,7 @@ from cover.datasets.suffixes import Kind
 from cover.errors import CheckpointError, CoverError, ManifestError
 from cover.models.create import create_model
 from cover.models.weights import save_model
-from cover.plan import plan
+from cover.runs.plan import plan
 
 PAPER = Path(str(files("cover") / "recipes" / "paper"))
 RECIPES = {path.stem: path for path in sorted(PAPER.glob("*.toml"))}
