@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from cover.models.create import create_model
-from cover.resuming import changed_heads, with_rows
+from cover.runs.resume import changed_heads, with_rows
 
 OLD, NEW = ("jump", "run", "swim"), ("dive", "swim", "jump")
 
