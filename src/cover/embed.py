@@ -21,8 +21,8 @@ from cover.inference.feature_table import FeatureTable
 from cover.inference.views import Views
 from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
-from cover.probe import FEATURES
 from cover.probing.features import FeatureStore, backbone_digest
+from cover.runs.probe import FEATURES
 from cover.trained import TrainedRun
 from cover.training.signals import StopSignal
 

@@ -34,7 +34,6 @@ from cover.models.loading import load_weights, report_table
 from cover.models.sources import Source, open_source
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import BEST, load_exactly, normalise_as, read_config, read_tensors
-from cover.probe import FEATURES, frozen_features
 from cover.probing.heads import HeadEngine, feature_batches, feature_validator
 from cover.run_folder import RunFolder
 from cover.runs.plan import (
@@ -47,6 +46,7 @@ from cover.runs.plan import (
     training_length,
     training_manifests,
 )
+from cover.runs.probe import FEATURES, frozen_features
 from cover.runs.resume import changed_heads, recipe_changes, resumed_state, starting_point, with_rows
 from cover.trained import evaluation_reader, predictor
 from cover.training.checkpoint import TrainingState, read_training
