@@ -10,7 +10,7 @@ import cover
 from cover.config.recipe import parse_recipe
 from cover.datasets.folder import index_folder
 from cover.run import train
-from cover.trained import TrainedRun
+from cover.runs.trained import TrainedRun
 
 WriteMedia = Callable[..., Path]
 

@@ -16,7 +16,7 @@ from cover.config.recipe import parse_recipe
 from cover.datasets.folder import index_folder
 from cover.evaluation.record import load_records
 from cover.run import train
-from cover.trained import TrainedRun
+from cover.runs.trained import TrainedRun
 
 WriteMedia = Callable[..., Path]
 

@@ -62,7 +62,7 @@ def test_imports_point_upwards_only() -> None:
 
 CATALOG = "; ".join(f"import cover.datasets.{file.stem}" for file in (SOURCE / "catalog").glob("[!_]*.py"))
 HELP = "import cover.cli; cover.cli.app(['--help'], standalone_mode=False)"
-PREDICT = "import cover.cli, cover.inference.predict, cover.trained"
+PREDICT = "import cover.cli, cover.inference.predict, cover.runs.trained"
 TRAINING_AND_REPORTS = {"accelerate", "jinja2", "matplotlib", "tensorboard", "transformers"}
 
 

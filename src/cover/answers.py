@@ -13,7 +13,7 @@ from cover.inference.timeline import Timeline, find_timeline
 from cover.inference.views import Views
 from cover.inference.windows import WINDOW_SECONDS, WindowFormat
 from cover.media.live import LiveStream
-from cover.trained import TrainedRun
+from cover.runs.trained import TrainedRun
 
 
 def predict(

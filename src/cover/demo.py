@@ -28,7 +28,7 @@ from cover.datasets.folder import index_folder
 from cover.datasets.manifest import Manifest
 from cover.evaluation.orders import FrameOrder
 from cover.run import train
-from cover.trained import TrainedRun, compare_runs
+from cover.runs.trained import TrainedRun, compare_runs
 from cover.world.contact_sheet import write_contact_sheets
 from cover.world.presets import DATASETS
 from cover.world.render import render_world

@@ -23,7 +23,7 @@ from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.probing.features import FeatureStore, backbone_digest
 from cover.runs.probe import FEATURES
-from cover.trained import TrainedRun
+from cover.runs.trained import TrainedRun
 from cover.training.signals import StopSignal
 
 logger = logging.getLogger(__name__)

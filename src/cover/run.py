@@ -48,7 +48,7 @@ from cover.runs.plan import (
 )
 from cover.runs.probe import FEATURES, frozen_features
 from cover.runs.resume import changed_heads, recipe_changes, resumed_state, starting_point, with_rows
-from cover.trained import evaluation_reader, predictor
+from cover.runs.trained import evaluation_reader, predictor
 from cover.training.checkpoint import TrainingState, read_training
 from cover.training.engine import Engine
 from cover.training.launch import prepare_environment, processes_connected

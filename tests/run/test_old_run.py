@@ -17,7 +17,7 @@ import cover
 from cover.config.recipe import read_recipe
 from cover.run import train
 from cover.run_folder import RunFolder
-from cover.trained import TrainedRun
+from cover.runs.trained import TrainedRun
 
 PROBABILITIES = {"left/4.mp4": 0.5009714, "right/5.mp4": 0.5128034}
 """Of the class left."""

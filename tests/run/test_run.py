@@ -27,7 +27,7 @@ from cover.models.create import create_model
 from cover.models.integrity import read_state, write_state
 from cover.models.weights import find_checkpoint, load_model
 from cover.run import train
-from cover.trained import TrainedRun
+from cover.runs.trained import TrainedRun
 
 
 def printed(console: Console) -> str:

@@ -25,7 +25,7 @@ from cover.models.packing import PackedClips
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import LATEST, find_checkpoint, load_model, save_model
 from cover.run import train
-from cover.trained import TrainedRun
+from cover.runs.trained import TrainedRun
 
 NUM_TRAIN, NUM_VAL, DECAY = 14, 6, 0.5
 MODEL = {"variant": "timesformer_tiny", "depth": 2, "width": 48, "num_heads": 3, "num_frames": 4, "image_size": 32}

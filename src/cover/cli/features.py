@@ -29,7 +29,7 @@ def embed(
     from cover.embed import embed as embed_clips
     from cover.inference.feature_table import FeatureTable, check_suffix
     from cover.inference.inputs import Inputs
-    from cover.trained import TrainedRun
+    from cover.runs.trained import TrainedRun
 
     check_suffix(out)
     manifests = [Manifest.open(path) for path in manifest or ()]
@@ -69,7 +69,7 @@ def search(
         raise CoverError(f"{others[0]} is not an id in {features}; name the run that computed it with --run")
     if others and run:
         from cover.embed import embed_queries
-        from cover.trained import TrainedRun
+        from cover.runs.trained import TrainedRun
 
         known |= embed_queries(TrainedRun.open(run), table, others)
     found = nearest(table, {name: known[name] for name in names.values()}, top)

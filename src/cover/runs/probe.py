@@ -16,7 +16,7 @@ from cover.models.packing import pack
 from cover.models.timesformer import TimeSformer
 from cover.probing.features import Features, FeatureStore, backbone_digest
 from cover.runs.plan import Manifests
-from cover.trained import reader_for
+from cover.runs.trained import reader_for
 from cover.training.signals import StopSignal, agreed
 
 FEATURES = ".features"

@@ -18,7 +18,7 @@ from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
 from cover.media.faults import decoding
 from cover.media.source import Source
-from cover.trained import TrainedRun
+from cover.runs.trained import TrainedRun
 
 NUM_SAMPLES = 4
 """Of each dataset."""

@@ -24,11 +24,11 @@ from cover.inference.timeline_formats import timeline_json
 from cover.inference.views import Views
 from cover.inference.windows import WindowFormat
 from cover.media.sampling import frame_times_seconds
+from cover.runs.trained import TrainedRun
 from cover.serving.batching import Batcher
 from cover.serving.bodies import ClassScore, ExplanationBody, PredictionBody, SensitivityBody, TimelineBody
 from cover.serving.decoding import Decoder, Job
 from cover.serving.limits import Limits
-from cover.trained import TrainedRun
 
 UPLOAD = "upload"
 """How every upload is called: users' names for files are not looked at."""

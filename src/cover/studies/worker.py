@@ -113,7 +113,7 @@ def _identity(run: PlannedRun) -> dict[str, Any]:
 
 
 def _test(run: PlannedRun, folder: Path, tests: Tests) -> dict[str, Any]:
-    from cover.trained import TrainedRun
+    from cover.runs.trained import TrainedRun
 
     # with the paths that the study has now, which may not be those that the run was trained with
     trained = replace(TrainedRun.open(last_checkpoint(run, folder)), recipe=run.recipe)
