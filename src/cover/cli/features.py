@@ -26,9 +26,9 @@ def embed(
     call.
     """
     from cover.datasets.manifest import Manifest
-    from cover.embed import embed as embed_clips
     from cover.inference.feature_table import FeatureTable, check_suffix
     from cover.inference.inputs import Inputs
+    from cover.runs.embed import embed as embed_clips
     from cover.runs.trained import TrainedRun
 
     check_suffix(out)
@@ -68,7 +68,7 @@ def search(
     if others and run is None:
         raise CoverError(f"{others[0]} is not an id in {features}; name the run that computed it with --run")
     if others and run:
-        from cover.embed import embed_queries
+        from cover.runs.embed import embed_queries
         from cover.runs.trained import TrainedRun
 
         known |= embed_queries(TrainedRun.open(run), table, others)
