@@ -29,7 +29,7 @@ def train(
 
     settings, moves = read_recipe(recipe, set_ or ()), parse_moves(data or ())
     if dry_run:
-        from cover.rehearsal import rehearse
+        from cover.runs.dry_run import rehearse
 
         rehearse(settings, console(), moves)
         return

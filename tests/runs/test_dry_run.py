@@ -9,7 +9,7 @@ from rich.console import Console
 from cover.config.recipe import Recipe, parse_recipe
 from cover.datasets.folder import index_folder
 from cover.errors import ManifestError
-from cover.rehearsal import rehearse
+from cover.runs.dry_run import rehearse
 
 
 def recipe(root: Path, **changes: object) -> Recipe:
