@@ -47,7 +47,7 @@ from cover.curation.survey import Pool
 from cover.curation.workers import available_cpus, run_in_processes
 from cover.datasets.folder import index_folder
 from cover.datasets.manifest import Manifest
-from cover.run import create, create_mixture, micro_batches, speed_meter, start_accelerator
+from cover.runs.train import create, create_mixture, micro_batches, speed_meter, start_accelerator
 from cover.training.checkpoint import TrainingState
 from cover.training.engine import Engine
 from cover.training.metrics import Totals
@@ -146,7 +146,7 @@ def synchronise(device: torch.device) -> None:
 
 
 class Training:
-    """A case, built as `cover.run.train` builds it."""
+    """A case, built as `cover.runs.train.train` builds it."""
 
     def __init__(self, recipe: Recipe, manifest: Manifest) -> None:
         self.recipe = recipe

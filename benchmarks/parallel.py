@@ -30,7 +30,7 @@ from cover.config.recipe import Recipe, parse_recipe
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.mixture.schedule import Sample, Schedule, clip_seed, slice_samples
 from cover.models.create import create_model
-from cover.run import start_accelerator
+from cover.runs.train import start_accelerator
 from cover.training.engine import Engine
 from cover.training.parallel import place
 

@@ -15,7 +15,7 @@ from tests.terminal import Cover, terminal
 from cover.config.recipe import parse_recipe
 from cover.datasets.folder import index_folder
 from cover.evaluation.record import load_records
-from cover.run import train
+from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 
 WriteMedia = Callable[..., Path]

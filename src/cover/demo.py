@@ -27,7 +27,7 @@ from cover.core.atomic_files import write_whole, writing
 from cover.datasets.folder import index_folder
 from cover.datasets.manifest import Manifest
 from cover.evaluation.orders import FrameOrder
-from cover.run import train
+from cover.runs.train import train
 from cover.runs.trained import TrainedRun, compare_runs
 from cover.world.contact_sheet import write_contact_sheets
 from cover.world.presets import DATASETS

@@ -11,7 +11,7 @@ from tests.run.tiny import IMAGES, SECTIONS, VIDEOS, MakeRecipe, WriteMedia, qui
 
 from cover.config.recipe import Recipe, parse_recipe
 from cover.datasets.folder import index_folder
-from cover.run import train
+from cover.runs.train import train
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tests.run.tiny import IMAGES, VIDEOS, MakeRecipe, WriteMedia, lines_of, qui
 from cover.config.recipe import Recipe
 from cover.datasets.folder import index_folder
 from cover.models.weights import find_checkpoint, load_model
-from cover.run import train
+from cover.runs.train import train
 
 FILE = Path(__file__).parent / "golden.json"
 NUM_STEPS = 20

@@ -15,8 +15,8 @@ from tests.run.tiny import quiet
 
 import cover
 from cover.config.recipe import read_recipe
-from cover.run import train
 from cover.run_folder import RunFolder
+from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 
 PROBABILITIES = {"left/4.mp4": 0.5009714, "right/5.mp4": 0.5128034}

@@ -17,7 +17,7 @@ from tests.run.tiny import IMAGES, VIDEOS, MakeRecipe, lines_of, quiet
 
 import cover
 from cover.config.recipe import Recipe
-from cover.run import train
+from cover.runs.train import train
 
 PROGRAM = """
 import gc, json, os, sys
@@ -27,7 +27,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from cover.errors import RecipeError
 from cover.config.recipe import read_recipe
-from cover.run import train
+from cover.runs.train import train
 from cover.training.trainer import Trainer
 from torch.nn.parallel import DistributedDataParallel
 

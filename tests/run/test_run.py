@@ -26,7 +26,7 @@ from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError
 from cover.models.create import create_model
 from cover.models.integrity import read_state, write_state
 from cover.models.weights import find_checkpoint, load_model
-from cover.run import train
+from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 
 

@@ -9,7 +9,7 @@ from tests.run.tiny import SECTIONS, quiet
 import cover
 from cover.config.recipe import parse_recipe
 from cover.datasets.folder import index_folder
-from cover.run import train
+from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 
 WriteMedia = Callable[..., Path]

@@ -24,7 +24,7 @@ from cover.models.create import create_model
 from cover.models.packing import PackedClips
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import LATEST, find_checkpoint, load_model, save_model
-from cover.run import train
+from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 
 NUM_TRAIN, NUM_VAL, DECAY = 14, 6, 0.5

@@ -33,7 +33,7 @@ def train(
 
         rehearse(settings, console(), moves)
         return
-    from cover.run import train as train_run
+    from cover.runs.train import train as train_run
 
     run = out or Path("runs") / recipe.stem
     stopped = train_run(settings, run, console(), resume=resume, allow_changed_data=allow_changed_data, moves=moves)

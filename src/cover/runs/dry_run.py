@@ -13,8 +13,8 @@ from cover.datasets.manifest import Moves
 from cover.mixture.mixture import Mixture
 from cover.mixture.table import mixture_table
 from cover.models.create import build
-from cover.run import micro_batches, start_accelerator
 from cover.runs.plan import Plan, mixture_datasets, plan, training_manifests
+from cover.runs.train import micro_batches, start_accelerator
 from cover.training.engine import Engine
 from cover.training.parallel import place
 

@@ -82,8 +82,8 @@ def _train(run: PlannedRun, folder: Path) -> dict[str, Any]:
 
     from cover.core.progress import Terminal
     from cover.evaluation.record import load_records
-    from cover.run import train
     from cover.runs.plan import training_manifests
+    from cover.runs.train import train
 
     started = time.monotonic()
     if train(run.recipe, folder, Terminal(width=100), resume=True):
