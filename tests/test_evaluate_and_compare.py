@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.run.tiny import quiet
+from tests.runs.tiny import quiet
 from tests.terminal import Cover, terminal
 
 from cover.config.recipe import parse_recipe

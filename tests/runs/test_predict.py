@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.run.tiny import SECTIONS, quiet
+from tests.runs.tiny import SECTIONS, quiet
 
 import cover
 from cover.config.recipe import parse_recipe

@@ -1,4 +1,4 @@
-"""What is put around a model on one process; tests/run/test_parallel.py has several."""
+"""What is put around a model on one process; tests/runs/test_parallel.py has several."""
 
 from __future__ import annotations
 

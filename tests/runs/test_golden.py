@@ -1,7 +1,7 @@
 """The numbers of three tiny runs stay the same, to the last bit, whatever is moved or renamed in the code.
 
 golden.json has them by processor and version of torch, since each rounds in its own way; elsewhere they agree to four
-digits. Before you change the code, `COVER_GOLDEN=write pytest tests/run/test_golden.py` adds those of your machine.
+digits. Before you change the code, `COVER_GOLDEN=write pytest tests/runs/test_golden.py` adds those of your machine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.run.tiny import IMAGES, VIDEOS, MakeRecipe, WriteMedia, lines_of, quiet
+from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, WriteMedia, lines_of, quiet
 
 from cover.config.recipe import Recipe
 from cover.datasets.folder import index_folder

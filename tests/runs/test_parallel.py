@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.run.tiny import IMAGES, VIDEOS, MakeRecipe, lines_of, quiet
+from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, lines_of, quiet
 
 import cover
 from cover.config.recipe import Recipe

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.run.tiny import IMAGES, VIDEOS, MakeRecipe, lines_of
+from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, lines_of
 
 import cover
 from cover.config.recipe import Recipe

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.run.tiny import IMAGES, SECTIONS, VIDEOS, MakeRecipe, WriteMedia, quiet
+from tests.runs.tiny import IMAGES, SECTIONS, VIDEOS, MakeRecipe, WriteMedia, quiet
 
 from cover.config.recipe import Recipe, parse_recipe
 from cover.datasets.folder import index_folder

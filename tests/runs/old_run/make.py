@@ -1,6 +1,6 @@
 """Makes what lies beside this file: a run of the version before the code was moved, with its data.
 
-cd tests/run/old_run; python make.py; cover index folder clips --kind video --out manifests
+cd tests/runs/old_run; python make.py; cover index folder clips --kind video --out manifests
 cover train recipe.toml --out run
 """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.run.tiny import quiet
+from tests.runs.tiny import quiet
 
 import cover
 from cover.config.recipe import read_recipe
