@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from cover.core.atomic_files import whole_file
+from cover.core.drawing import drawing
 from cover.core.progress import track
-from cover.drawing import drawing
 from cover.inference.explain import Explanation
 from cover.inference.heatmaps import PANELS_SIZE_PX, STYLE, panels_figure, strip_figure
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from cover.core.atomic_files import whole_file
-from cover.drawing import drawing
+from cover.core.drawing import drawing
 from cover.evaluation.plots import COLORS, STYLE
 from cover.inference.files import for_suffix
 from cover.inference.segments import Segment

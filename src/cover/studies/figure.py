@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cover.drawing import drawing
+from cover.core.drawing import drawing
 from cover.evaluation.plots import CHANCE_COLOR, COLORS, STYLE
 from cover.studies.table import Table
 

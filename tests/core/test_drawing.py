@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from cover.drawing import drawing
+from cover.core.drawing import drawing
 
 
 def test_signs_without_a_font_are_told_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
