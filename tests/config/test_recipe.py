@@ -16,7 +16,7 @@ K400 = '[datasets.k400]\ntrain = "k400.arrow"\n'
 SSV2 = '[datasets.ssv2]\ntrain = "ssv2.arrow"\n'
 RECIPES = Path(str(files("cover") / "recipes"))
 OWN = [path for path in sorted(RECIPES.rglob("*.toml")) if path.name != "base.toml" and path.parent.name != "parts"]
-OPTIONS = (Path(__file__).parents[1] / "docs" / "options.md").read_text()
+OPTIONS = (Path(__file__).parents[2] / "docs" / "options.md").read_text()
 
 
 def read(folder: Path, text: str, *overrides: str) -> Recipe:

@@ -23,7 +23,7 @@ from cover.runs.plan import plan
 PAPER = Path(str(files("cover") / "recipes" / "paper"))
 RECIPES = {path.stem: path for path in sorted(PAPER.glob("*.toml"))}
 SIZES = {"k400": 24, "k600": 39, "k700": 54, "ssv2": 17, "mit": 79, "imagenet": 128}
-DOCUMENT = Path(__file__).parents[1] / "docs" / "paper.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "paper.md"
 
 
 def write_miniature(folder: Path, name: str, split: str, *, kind: Kind = "video", classes: int = 3) -> None:
