@@ -15,7 +15,7 @@ from cover.config.recipe import Recipe
 from cover.core.batch import MixedBatch
 from cover.errors import CheckpointError
 from cover.models.timesformer import TimeSformer
-from cover.training.average import WeightAverage
+from cover.training.ema import ModelEMA
 from cover.training.loss import dataset_losses, weighted_sum
 from cover.training.optimizer import create_optimizer, set_learning_rate
 from cover.training.parallel import gathered, local, on_host, parallelise, placed_like, synchronise_gradients, whole
@@ -42,7 +42,7 @@ class Engine:
         self.wrapped = parallelise(model, recipe.training, accelerator).train()
         self.optimizer = accelerator.prepare(create_optimizer(model, recipe.optimizer))
         decay = recipe.training.ema_decay
-        self.average = None if decay is None else WeightAverage(model, decay)
+        self.average = None if decay is None else ModelEMA(model, decay)
         self._weights = {name: dataset.loss_weight for name, dataset in recipe.datasets.items()}
 
     def backward(self, batch: MixedBatch, *, last: bool) -> Answers:

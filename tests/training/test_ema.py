@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from cover.training.average import WeightAverage
+from cover.training.ema import ModelEMA
 
 
 def test_the_average_follows_its_recursion_with_a_lower_decay_at_first() -> None:
     layer = nn.Linear(2, 2)
-    average = WeightAverage(layer, decay=0.5)
+    average = ModelEMA(layer, decay=0.5)
     expected = layer.weight.detach().clone()
     for step in range(1, 13):
         with torch.no_grad():
@@ -25,7 +25,7 @@ def test_the_average_follows_its_recursion_with_a_lower_decay_at_first() -> None
 
 def test_the_weights_come_back_after_an_error() -> None:
     layer = nn.Linear(2, 2)
-    average = WeightAverage(layer, decay=0.9)
+    average = ModelEMA(layer, decay=0.9)
     with torch.no_grad():
         layer.weight.add_(1)
     raw = layer.weight.detach().clone()

@@ -11,7 +11,7 @@ from torch import nn
 from cover.training.parallel import local
 
 
-class WeightAverage:
+class ModelEMA:
     """average ← decay · average + (1 − decay) · weights, after each step.
 
     The decay begins lower, min(decay, (1 + step) / (10 + step)), so that the first weights are soon forgotten (the
