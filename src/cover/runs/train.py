@@ -53,7 +53,7 @@ from cover.training.checkpoint import TrainingState, read_training
 from cover.training.engine import Engine
 from cover.training.launch import prepare_environment, processes_connected
 from cover.training.memory import fewest_micro_batches
-from cover.training.metrics import CONTINUE, Totals
+from cover.training.metrics import CONTINUE, TrainMetrics
 from cover.training.parallel import from_main, place
 from cover.training.run_lock import run_lock
 from cover.training.speed import Speed, matmul_peak_flops
@@ -140,7 +140,7 @@ def _train(
     place(model, recipe.training, accelerator)
     mixture.num_micro_batches = 1 if is_probe else micro_batches(recipe, model, mixture, accelerator)
     engine = HeadEngine(model, recipe, accelerator) if is_probe else Engine(model, recipe, accelerator)
-    totals = Totals(list(recipe.datasets), accelerator)
+    totals = TrainMetrics(list(recipe.datasets), accelerator)
     for part in (engine, totals):
         part.restore(tensors)
     if accelerator.scaler is not None and state.grad_scaler:

@@ -21,7 +21,7 @@ CONTINUE = "then continue with --resume"
 """What to do once a run can be written again."""
 
 
-class Totals:
+class TrainMetrics:
     """Sums over steps and processes: the loss, and each dataset's loss, correct answers, clips and unreadable clips.
 
     They stay on the device until they are asked for, so that counting does not wait for the GPU.

@@ -21,7 +21,7 @@ from cover.mixture.unreadable import UnreadableTally
 from cover.models.timesformer import TimeSformer
 from cover.training.checkpoint import CheckpointWriter, TrainingState
 from cover.training.engine import Engine
-from cover.training.metrics import CONTINUE, MetricsFile, Totals, flat_numbers
+from cover.training.metrics import CONTINUE, MetricsFile, TrainMetrics, flat_numbers
 from cover.training.optimizer import learning_rate
 from cover.training.signals import StopSignal, agreed
 from cover.training.speed import Speed
@@ -52,7 +52,7 @@ class Trainer:
     epochs_per_step: Mapping[str, float]
     validate: Validate | None
     state: TrainingState
-    totals: Totals
+    totals: TrainMetrics
     speed: Speed
     console: Console
 
