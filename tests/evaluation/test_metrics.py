@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from cover.errors import CheckpointError, RecipeError
-from cover.evaluation.tally import Tally, pair_partners
+from cover.evaluation.metrics import EvalMetrics, pair_partners
 
 
 def test_accuracies_equal_counting_by_hand() -> None:
     logits = torch.randn(40, 7, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(40) % 7
-    tally = Tally(torch.full((7,), -1))
+    tally = EvalMetrics(torch.full((7,), -1))
     ids = [str(number) for number in range(40)]
     tally.update(ids[:25], logits[:25], labels[:25])
     tally.update(ids[25:], logits[25:], labels[25:])
@@ -27,7 +27,7 @@ def test_accuracies_equal_counting_by_hand() -> None:
 
 
 def test_pair_accuracy_looks_at_the_two_logits_of_a_clips_own_pair_alone() -> None:
-    tally = Tally(pair_partners(["left", "right", "still"], [("left", "right")]))
+    tally = EvalMetrics(pair_partners(["left", "right", "still"], [("left", "right")]))
     logits = torch.tensor([[2.0, 1.0, 9.0], [2.0, 1.0, 9.0], [0.0, 0.0, 9.0], [5.0, 0.0, 1.0]])
     tally.update("abcd", logits, torch.tensor([0, 1, 1, 2]))  # own pair: right, wrong, tie; "still" has none
     measured = tally.measured()
@@ -37,13 +37,13 @@ def test_pair_accuracy_looks_at_the_two_logits_of_a_clips_own_pair_alone() -> No
 
 
 def test_a_model_that_says_the_same_of_everything_is_no_better_than_chance() -> None:
-    tally = Tally(torch.full((10,), -1))
+    tally = EvalMetrics(torch.full((10,), -1))
     tally.update([str(number) for number in range(10)], torch.zeros(10, 10), torch.arange(10))
     assert (tally.measured()["top1"], tally.measured()["top5"]) == (0.1, 0.5)
 
 
 def test_one_class_is_counted_too() -> None:
-    tally = Tally(torch.full((1,), -1))
+    tally = EvalMetrics(torch.full((1,), -1))
     tally.update("ab", torch.tensor([[2.0], [-3.0]]), torch.tensor([0, 0]))
     measured = tally.measured()
     assert (measured["top1"], measured["top5"], measured["predictions"].probabilities) == (1.0, None, (1.0, 1.0))
@@ -51,7 +51,7 @@ def test_one_class_is_counted_too() -> None:
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_logits_that_are_not_finite_are_no_answer(number: float) -> None:
-    tally = Tally(torch.full((2,), -1))
+    tally = EvalMetrics(torch.full((2,), -1))
     with pytest.raises(CheckpointError, match="answers sample b with numbers that are not finite; take another"):
         tally.update("ab", torch.tensor([[1.0, 0.0], [number, 1.0]]), torch.tensor([0, 0]))
     assert tally.num_samples == 0

@@ -26,7 +26,7 @@ class Measured(TypedDict):
     predictions: Predictions
 
 
-class Tally:
+class EvalMetrics:
     """Sample ids, logits [B,classes] and labels [B] in; accuracies and predictions out.
 
     What it keeps grows with the samples alone, not with the classes.
