@@ -56,7 +56,7 @@ from cover.training.memory import fewest_micro_batches
 from cover.training.metrics import CONTINUE, TrainMetrics
 from cover.training.parallel import from_main, place
 from cover.training.run_lock import run_lock
-from cover.training.speed import Speed, matmul_peak_flops
+from cover.training.throughput import Throughput, matmul_peak_flops
 from cover.training.trainer import Trainer, Validate
 
 
@@ -186,13 +186,13 @@ def _train(
     return stopped
 
 
-def speed_meter(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelerator: Accelerator) -> Speed:
+def speed_meter(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelerator: Accelerator) -> Throughput:
     """What times this run, with the clips, frames and floating-point operations of its steps."""
     clips = mixture.schedule.expected
     num_frames = {name: reader.num_frames for name, reader in mixture.readers.items()}
     cost = clip_multiply_adds(model.config, num_frames)
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    return Speed(
+    return Throughput(
         accelerator.device,
         accelerator.num_processes,
         clips=sum(clips.values()),

@@ -24,7 +24,7 @@ from cover.training.engine import Engine
 from cover.training.metrics import CONTINUE, MetricsFile, TrainMetrics, flat_numbers
 from cover.training.optimizer import learning_rate
 from cover.training.signals import StopSignal, agreed
-from cover.training.speed import Speed
+from cover.training.throughput import Throughput
 from cover.training.upload import Upload
 from cover.training.watch import FiniteWatch, LossWatch
 
@@ -53,7 +53,7 @@ class Trainer:
     validate: Validate | None
     state: TrainingState
     totals: TrainMetrics
-    speed: Speed
+    speed: Throughput
     console: Console
 
     def __post_init__(self) -> None:

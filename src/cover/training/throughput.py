@@ -30,7 +30,7 @@ def matmul_peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
 
 
 @dataclass
-class Speed:
+class Throughput:
     """Times the parts of steps. On a GPU the work on the device is timed by its events, without waiting for it.
 
     clips, frames, flops: of a whole step over all processes, flops counted as published (forward and backward pass).
