@@ -21,12 +21,12 @@ from cover.mixture.unreadable import UnreadableTally
 from cover.models.timesformer import TimeSformer
 from cover.training.checkpoint import CheckpointWriter, TrainingState
 from cover.training.engine import Engine
+from cover.training.guards import LossSpikeMonitor, NonFiniteGuard
 from cover.training.metrics import CONTINUE, MetricsFile, TrainMetrics, flat_numbers
 from cover.training.optimizer import learning_rate
 from cover.training.signals import StopSignal, agreed
 from cover.training.throughput import Throughput
 from cover.training.upload import Upload
-from cover.training.watch import FiniteWatch, LossWatch
 
 Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]
 """Evaluates the model on the validation splits, each process its part: {dataset: {"top1": share, …}} of all parts."""
@@ -62,7 +62,7 @@ class Trainer:
         self._progress = progress_bar("steps", self.console, visible=self.is_main)
         self._saved_step = self.state.step
         self._upload = Upload(self.accelerator.device)
-        self._finite, self._losses = FiniteWatch(self.accelerator), LossWatch(self.state.step)
+        self._finite, self._losses = NonFiniteGuard(self.accelerator), LossSpikeMonitor(self.state.step)
         if self.is_main:
             self.metrics = MetricsFile(self.run / "metrics.jsonl", self.state.step)
             self.checkpoints = CheckpointWriter(self.run, self.recipe.training.keep_checkpoints)

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import TrainingError
 from cover.training.engine import Answers
-from cover.training.watch import GROWTH, NUM_BEFORE, SPIKE, FiniteWatch, LossWatch
+from cover.training.guards import GROWTH, NUM_BEFORE, SPIKE, LossSpikeMonitor, NonFiniteGuard
 
 
 def micro_batch(dataset: str, names: tuple[str, ...]) -> MixedBatch:
@@ -23,7 +23,7 @@ def answers(dataset: str, logits: list[list[float]]) -> Answers:
 
 
 def test_a_step_that_is_not_finite_is_named_with_its_samples_one_step_later() -> None:
-    watch = FiniteWatch(Accelerator(cpu=True))
+    watch = NonFiniteGuard(Accelerator(cpu=True))
     good, bad = [[1.0, 2.0]] * 2, [[1.0, float("nan")], [1.0, 2.0]]
     watch.add(micro_batch("k400", ("k400/a", "k400/b")), answers("k400", good))
     watch.add(micro_batch("ssv2", ("ssv2/c", "ssv2/d")), answers("ssv2", bad))
@@ -34,7 +34,7 @@ def test_a_step_that_is_not_finite_is_named_with_its_samples_one_step_later() ->
 
 
 def test_gradients_without_a_sample_to_blame() -> None:
-    watch = FiniteWatch(Accelerator(cpu=True))
+    watch = NonFiniteGuard(Accelerator(cpu=True))
     watch.add(micro_batch("k400", ("k400/a",)), answers("k400", [[1.0, 2.0]]))
     watch.end_step(1, torch.tensor(float("inf")))
     with pytest.raises(TrainingError, match="step 1: the gradients are not finite, though all losses are"):
@@ -43,7 +43,7 @@ def test_gradients_without_a_sample_to_blame() -> None:
 
 
 def test_a_jump_of_the_loss_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    watch = LossWatch(first_step=100)
+    watch = LossSpikeMonitor(first_step=100)
     for step in range(NUM_BEFORE):
         watch.see(step, 1.0, 0.1)
     watch.see(NUM_BEFORE, 0.99 * SPIKE, 0.1)
@@ -55,7 +55,7 @@ def test_a_jump_of_the_loss_is_warned_of(caplog: pytest.LogCaptureFixture) -> No
 
 @pytest.mark.parametrize("first_step", [0, 50])
 def test_a_loss_that_grows_from_the_start_is_warned_of_once(caplog: pytest.LogCaptureFixture, first_step: int) -> None:
-    watch = LossWatch(first_step)
+    watch = LossSpikeMonitor(first_step)
     for step, loss in enumerate((2.0, 1.9 * GROWTH, 2.1 * GROWTH, 3 * GROWTH), start=1):
         watch.see(first_step + step, loss, 0.5)
     grown = ["the loss has grown from 2 to 4.2 by step 3; a learning rate of 0.5 may be too high"]

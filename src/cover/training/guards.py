@@ -27,7 +27,7 @@ NUM_NAMED = 5
 """Samples named in a message."""
 
 
-class FiniteWatch:
+class NonFiniteGuard:
     """Ends a run in which losses or gradients are no longer finite, before anything of it is saved.
 
     Numbers are looked at one step late, when the next step is on its way, so that the device is not waited for.
@@ -82,7 +82,7 @@ def _described(names: list[str], num_clips: int) -> str:
     return f"the loss of {len(names)} of {num_clips} clips is not a finite number: {', '.join(names[:NUM_NAMED])}{more}"
 
 
-class LossWatch:
+class LossSpikeMonitor:
     """Warns of a loss that jumps, and of one that grows from the beginning of a run."""
 
     def __init__(self, first_step: int) -> None:
