@@ -24,9 +24,9 @@ from cover.training.engine import Engine
 from cover.training.guards import LossSpikeMonitor, NonFiniteGuard
 from cover.training.metrics import CONTINUE, MetricsFile, TrainMetrics, flat_numbers
 from cover.training.optimizer import learning_rate
+from cover.training.prefetcher import Prefetcher
 from cover.training.signals import StopSignal, agreed
 from cover.training.throughput import Throughput
-from cover.training.upload import Upload
 
 Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]
 """Evaluates the model on the validation splits, each process its part: {dataset: {"top1": share, …}} of all parts."""
@@ -61,7 +61,7 @@ class Trainer:
         self.is_main = self.accelerator.is_main_process
         self._progress = progress_bar("steps", self.console, visible=self.is_main)
         self._saved_step = self.state.step
-        self._upload = Upload(self.accelerator.device)
+        self._upload = Prefetcher(self.accelerator.device)
         self._finite, self._losses = NonFiniteGuard(self.accelerator), LossSpikeMonitor(self.state.step)
         if self.is_main:
             self.metrics = MetricsFile(self.run / "metrics.jsonl", self.state.step)

@@ -14,7 +14,7 @@ import torch
 from cover.core.batch import MixedBatch
 
 
-class Upload:
+class Prefetcher:
     """Puts batches on a device; on a GPU by a stream of its own, for which they should lie in page-locked memory.
 
     stream: that of the copies; None where there is no GPU.

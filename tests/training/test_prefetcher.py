@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cover.core.batch import ClipBatch, MixedBatch
-from cover.training.upload import Upload
+from cover.training.prefetcher import Prefetcher
 
 
 def mixed_batch(step: int, px: int = 4) -> MixedBatch:
@@ -16,14 +16,14 @@ def mixed_batch(step: int, px: int = 4) -> MixedBatch:
 
 def test_a_batch_arrives_as_it_was_sent() -> None:
     sent = mixed_batch(3)
-    arrived = Upload(torch.device("cpu"))(sent)
+    arrived = Prefetcher(torch.device("cpu"))(sent)
     assert arrived.step == 3 and arrived.counts == sent.counts
     assert arrived["clips"].frames.equal(sent["clips"].frames)
 
 
 @pytest.mark.needs_cuda
 def test_copies_do_not_wait_for_what_is_computed() -> None:
-    upload, computing = Upload(torch.device("cuda")), torch.cuda.current_stream()
+    upload, computing = Prefetcher(torch.device("cuda")), torch.cuda.current_stream()
     torch.cuda._sleep(2_000_000_000)  # cycles, about a second
     asleep = computing.record_event()
     upload(mixed_batch(0).pin_memory())
@@ -34,7 +34,7 @@ def test_copies_do_not_wait_for_what_is_computed() -> None:
 
 @pytest.mark.needs_cuda
 def test_what_is_computed_waits_for_its_copy() -> None:
-    upload, sums = Upload(torch.device("cuda")), []
+    upload, sums = Prefetcher(torch.device("cuda")), []
     batches = [mixed_batch(step, px=512) for step in range(40)]
     for batch in batches:
         uploaded = upload(batch.pin_memory())
