@@ -15,9 +15,9 @@ from cover.errors import DecodeError
 from cover.media.mixing import Mixing
 from cover.media.parcels import empty_frames
 from cover.media.reader import ClipReader
+from cover.mixture.decode_failures import Fault
 from cover.mixture.permutation import hash_63bit
 from cover.mixture.schedule import Sample, Schedule, clip_seed, slice_samples
-from cover.mixture.unreadable import Fault
 
 
 class MicroBatch(NamedTuple):

@@ -17,7 +17,7 @@ from cover.config.recipe import Recipe
 from cover.core.atomic_files import writing
 from cover.core.batch import MixedBatch
 from cover.core.progress import progress_bar
-from cover.mixture.unreadable import UnreadableTally
+from cover.mixture.decode_failures import DecodeFailures
 from cover.models.timesformer import TimeSformer
 from cover.training.checkpoint import CheckpointWriter, TrainingState
 from cover.training.engine import Engine
@@ -45,7 +45,7 @@ class Trainer:
     run: Path
     engine: Engine
     batches: Iterator[MixedBatch]
-    unreadable: UnreadableTally
+    unreadable: DecodeFailures
     micro_batches: int
     num_steps: int
     steps_per_epoch: float

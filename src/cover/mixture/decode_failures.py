@@ -29,7 +29,7 @@ class Fault(NamedTuple):
     reason: str
 
 
-class UnreadableTally:
+class DecodeFailures:
     """Which samples of each dataset were found unreadable since training began or was resumed.
 
     max_share: of any one dataset's samples, rounded up, so that 1 % lets one bad file in a small folder pass; 0 stops

@@ -9,7 +9,7 @@ import pytest
 from tests.terminal import printed
 
 from cover.errors import DecodeError
-from cover.mixture.unreadable import Fault, UnreadableTally
+from cover.mixture.decode_failures import DecodeFailures, Fault
 
 
 def faults(dataset: str, reasons: dict[str, str]) -> list[Fault]:
@@ -25,7 +25,7 @@ def alone(items: list[Any]) -> list[Any]:
     return items
 
 
-def share_all(tallies: list[UnreadableTally]) -> list[dict[str, dict[str, int]]]:
+def share_all(tallies: list[DecodeFailures]) -> list[dict[str, dict[str, int]]]:
     """What `share` gives in each of the processes that have these tallies."""
     sent: list[Any] = []
     for tally in copy.deepcopy(tallies):
@@ -35,7 +35,7 @@ def share_all(tallies: list[UnreadableTally]) -> list[dict[str, dict[str, int]]]
 
 
 def test_clips_are_counted_by_reason_and_samples_named_once(caplog: pytest.LogCaptureFixture) -> None:
-    tally = UnreadableTally(1.0, {"k400": 10, "ssv2": 10})
+    tally = DecodeFailures(1.0, {"k400": 10, "ssv2": 10})
     with caplog.at_level(logging.WARNING):
         tally.add(faults("k400", {"a": "no such file", "b": "ends after 12 frames"}))
         tally.add(faults("k400", {"a": "no such file", "c": "ends after 7 frames"}))
@@ -48,7 +48,7 @@ def test_clips_are_counted_by_reason_and_samples_named_once(caplog: pytest.LogCa
 
 
 def test_processes_learn_from_each_other_and_stop_together() -> None:
-    tallies = [UnreadableTally(0.2, {"k400": 10}, num_processes=2) for _ in range(2)]
+    tallies = [DecodeFailures(0.2, {"k400": 10}, num_processes=2) for _ in range(2)]
     tallies[0].add(faults("k400", {"a": "no such file", "b": "no such file"}))
     tallies[1].add(faults("k400", {"b": "no such file"}))
     assert share_all(tallies) == [{"k400": {"no such file": 3}}] * 2
@@ -60,7 +60,7 @@ def test_processes_learn_from_each_other_and_stop_together() -> None:
 
 
 def test_too_many_stop_with_a_summary_in_one_line() -> None:
-    tally = UnreadableTally(0.01, {"k400": 200})
+    tally = DecodeFailures(0.01, {"k400": 200})
     tally.add(faults("k400", {"a": "no such file", "b": "no such file"}))
     with pytest.raises(DecodeError) as caught:
         tally.add(faults("k400", {"c": "empty"}))
@@ -72,7 +72,7 @@ def test_too_many_stop_with_a_summary_in_one_line() -> None:
 
 
 def test_the_table_shows_reasons_with_an_example() -> None:
-    tally = UnreadableTally(1.0, {"k400": 10, "ssv2": 10})
+    tally = DecodeFailures(1.0, {"k400": 10, "ssv2": 10})
     tally.add(faults("k400", {"b": "no [file]", "a": "no [file]", "c": "empty"}))
     lines = [line.split() for line in printed(tally.table()).splitlines()]
     assert ["k400", "2", "no", "[file]", "a"] in lines and ["k400", "1", "empty", "c"] in lines
