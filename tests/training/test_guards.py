@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import TrainingError
-from cover.training.engine import Answers
+from cover.training.engine import StepOutput
 from cover.training.guards import GROWTH, NUM_BEFORE, SPIKE, LossSpikeMonitor, NonFiniteGuard
 
 
@@ -18,8 +18,8 @@ def micro_batch(dataset: str, names: tuple[str, ...]) -> MixedBatch:
     return MixedBatch({dataset: ClipBatch(dataset, clips, zeros, names, zeros)}, {dataset: float(len(names))}, 0)
 
 
-def answers(dataset: str, logits: list[list[float]]) -> Answers:
-    return Answers({dataset: torch.tensor(logits)}, {}, torch.tensor(1.0))
+def answers(dataset: str, logits: list[list[float]]) -> StepOutput:
+    return StepOutput({dataset: torch.tensor(logits)}, {}, torch.tensor(1.0))
 
 
 def test_a_step_that_is_not_finite_is_named_with_its_samples_one_step_later() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cover.core.batch import MixedBatch
 from cover.errors import TrainingError
-from cover.training.engine import Answers
+from cover.training.engine import StepOutput
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class NonFiniteGuard:
         self._loss = torch.zeros((), device=accelerator.device)
         self._step: tuple[int, Tensor, list[tuple[tuple[str, ...], Tensor]]] | None = None
 
-    def add(self, batch: MixedBatch, answers: Answers) -> None:
+    def add(self, batch: MixedBatch, answers: StepOutput) -> None:
         """Note a micro-batch of the present step."""
         self._clips += [(clips.sample_ids, answers.logits[name].detach()) for name, clips in batch.items()]
         self._loss = self._loss + answers.total

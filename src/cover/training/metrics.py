@@ -15,7 +15,7 @@ from torch import Tensor
 from cover.config.layers import flattened
 from cover.core.atomic_files import append_line, write_whole
 from cover.core.batch import UNREADABLE, MixedBatch
-from cover.training.engine import Answers
+from cover.training.engine import StepOutput
 
 CONTINUE = "then continue with --resume"
 """What to do once a run can be written again."""
@@ -35,7 +35,7 @@ class TrainMetrics:
             len(names) + 1, 4, dtype=torch.float64, device="cpu" if device.type == "mps" else device
         )
 
-    def add(self, batch: MixedBatch, answers: Answers) -> None:
+    def add(self, batch: MixedBatch, answers: StepOutput) -> None:
         """Count one micro-batch."""
         self._sums[-1, 0] += answers.total.to(self._sums)
         for row, name in enumerate(self.names):
