@@ -17,7 +17,7 @@ from cover.models.timesformer import TimeSformer
 from cover.probing.features import Features, FeatureStore, backbone_digest
 from cover.runs.plan import Manifests
 from cover.runs.trained import reader_for
-from cover.training.signals import StopSignal, agreed
+from cover.training.signals import StopSignal, any_rank_stopped
 
 FEATURES = ".features"
 """Folder beside the runs, hidden so that `runs/*` names runs only."""
@@ -58,7 +58,7 @@ def frozen_features(
         for datasets in samples:
             for name in datasets:
                 store.fill(name, datasets[name], stopping=lambda: stop.requested is not None)
-        if stopped := agreed(stop.requested, accelerator):
+        if stopped := any_rank_stopped(stop.requested, accelerator):
             return stopped
     accelerator.wait_for_everyone()
     device = accelerator.device

@@ -37,7 +37,7 @@ class StopSignal:
         self.requested = self.requested or signal.Signals(number)
 
 
-def agreed(requested: signal.Signals | None, accelerator: Accelerator) -> signal.Signals | None:
+def any_rank_stopped(requested: signal.Signals | None, accelerator: Accelerator) -> signal.Signals | None:
     """The signal that any process was asked to stop with: all of them must stop at the same point, and call this."""
     if accelerator.num_processes == 1:
         return requested

@@ -25,7 +25,7 @@ from cover.training.guards import LossSpikeMonitor, NonFiniteGuard
 from cover.training.metrics import CONTINUE, MetricsFile, TrainMetrics, flat_numbers
 from cover.training.optimizer import learning_rate
 from cover.training.prefetcher import Prefetcher
-from cover.training.signals import StopSignal, agreed
+from cover.training.signals import StopSignal, any_rank_stopped
 from cover.training.throughput import Throughput
 
 Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]
@@ -89,7 +89,7 @@ class Trainer:
                     self._save(best=self._evaluate())
                 elif self._due(self.recipe.training.save_every):
                     self._save()
-                stopped = agreed(stop.requested, self.accelerator)
+                stopped = any_rank_stopped(stop.requested, self.accelerator)
             if self._saved_step < self.state.step:
                 self._save()
         return stopped
