@@ -34,7 +34,7 @@ from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import default_short_side_px
 from cover.models.attribution import attribute
-from cover.models.linear import keep_ready
+from cover.models.linear import freeze_weights
 from cover.models.packing import pack
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import find_checkpoint, load_model
@@ -78,7 +78,7 @@ class TrainedRun:
         recipe = source.read_recipe()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model(checkpoint).to(device)
-        keep_ready(model)
+        freeze_weights(model)
         return cls(source, checkpoint, recipe, model, device)
 
     @property
