@@ -16,7 +16,7 @@ _GREY_STEPS = {"L;2": 85, "L;4": 17}
 def as_rgb(image: Image.Image) -> Image.Image:
     """Bring an image to mode RGB; transparent parts lie on white, as on a page.
 
-    Pixels of up to 16 bits have an any_rank_stopped white, and keep their upper 8 bits. Others (floats, integers of 32 bits, and
+    Pixels of up to 16 bits have an agreed white, and keep their upper 8 bits. Others (floats, integers of 32 bits, and
     signed ones) have none:
 
     - floats within 0 to 1 are multiplied by 255;
