@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from cover.datasets.location import Location, Placed, write_placed
 from cover.datasets.manifest import Manifest
-from cover.datasets.place import Place, Placed, write_placed
 from cover.errors import ManifestError
 
 
 def index(out: Path, class_names: list[str], splits: Mapping[str, list[int]]) -> list[Manifest]:
     placed = {
-        split: Placed([Place(f"{split}/{row}.mp4", f"{split}/{row}.mp4") for row in range(len(labels))], labels)
+        split: Placed([Location(f"{split}/{row}.mp4", f"{split}/{row}.mp4") for row in range(len(labels))], labels)
         for split, labels in splits.items()
     }
     return write_placed(placed, class_names, root=out, kind="video", out=out, name="x")
@@ -102,9 +102,9 @@ def test_splits_that_are_indexed_one_by_one_must_agree(tmp_path: Path, caplog: p
 
 def test_of_two_files_of_one_name_the_last_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     places = [
-        Place("run/a.mp4", "1.tar", 512, 3),
-        Place("run/b.mp4", "1.tar", 2048, 3),
-        Place("run/a.mp4", "2.tar", 0, 4),
+        Location("run/a.mp4", "1.tar", 512, 3),
+        Location("run/b.mp4", "1.tar", 2048, 3),
+        Location("run/a.mp4", "2.tar", 0, 4),
     ]
     with caplog.at_level(logging.WARNING):
         (manifest,) = write_placed(

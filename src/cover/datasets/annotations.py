@@ -24,10 +24,10 @@ from cover.datasets.annotation_list import Entry, read_list, seconds, whole_numb
 from cover.datasets.class_list import classes_of, listed_classes, number_of
 from cover.datasets.class_names import composed
 from cover.datasets.finder import PathFinder
+from cover.datasets.location import Location, Placed, write_placed
 from cover.datasets.manifest import Manifest
 from cover.datasets.missing import list_missing
 from cover.datasets.notices import examples, shown
-from cover.datasets.place import Place, Placed, write_placed
 from cover.datasets.suffixes import SPLIT_NAMES, Kind
 from cover.errors import ManifestError
 
@@ -98,7 +98,7 @@ def index_annotations(
     return manifest
 
 
-def _placed(found: Sequence[tuple[_Listed, Place]]) -> Placed:
+def _placed(found: Sequence[tuple[_Listed, Location]]) -> Placed:
     return Placed(
         [place for _, place in found],
         [row.label for row, _ in found],
@@ -112,7 +112,7 @@ def _placed(found: Sequence[tuple[_Listed, Place]]) -> Placed:
     )
 
 
-def _find(listed: list[_Listed], finder: PathFinder, file: str) -> list[Place | None]:
+def _find(listed: list[_Listed], finder: PathFinder, file: str) -> list[Location | None]:
     """The place of each sample. One that is not there as listed is taken under a similar name that no other line has;
     backslashes in its id become slashes."""
     places = [
@@ -135,7 +135,7 @@ def _find(listed: list[_Listed], finder: PathFinder, file: str) -> list[Place | 
     return places
 
 
-def _refuse_header(listed: Sequence[_Listed], places: Sequence[Place | None]) -> None:
+def _refuse_header(listed: Sequence[_Listed], places: Sequence[Location | None]) -> None:
     """Where only the first line names no file, and has a label of its own, it is a header in unknown words."""
     first, *others = listed
     is_missing = places[0] is None and any(places)
@@ -148,10 +148,10 @@ def _refuse_header(listed: Sequence[_Listed], places: Sequence[Place | None]) ->
 
 
 def _once(
-    listed: Sequence[_Listed], places: Sequence[Place | None], names: Sequence[str], source: str
-) -> list[tuple[_Listed, Place | None]]:
+    listed: Sequence[_Listed], places: Sequence[Location | None], names: Sequence[str], source: str
+) -> list[tuple[_Listed, Location | None]]:
     """Each sample once. Raises ManifestError for one that has several labels."""
-    first: dict[Hashable, tuple[_Listed, Place | None]] = {}
+    first: dict[Hashable, tuple[_Listed, Location | None]] = {}
     repeated = []
     for row, place in zip(listed, places, strict=True):
         address = row.path if place is None else place[1:4]

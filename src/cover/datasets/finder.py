@@ -9,8 +9,8 @@ from pathlib import Path
 
 from cover.datasets.class_names import composed, folder_key
 from cover.datasets.listing import Folders, join
+from cover.datasets.location import Location
 from cover.datasets.notices import Notices
-from cover.datasets.place import Place
 from cover.datasets.scan import scan
 from cover.datasets.suffixes import MEDIA_SUFFIXES, Kind, is_frame, split_in, stem_of, suffix_of
 from cover.datasets.tars import tar_members
@@ -20,14 +20,14 @@ class StemFinder:
     """Finds samples by the names of their files, wherever below `root` they lie, in one scan of it."""
 
     def __init__(self, root: Path, kind: Kind) -> None:
-        self._places: dict[str, list[Place]] = {}
+        self._places: dict[str, list[Location]] = {}
         for place in scan(root, kind, once=False):  # a link may have the name that the annotation lists
             self._places.setdefault(composed(stem_of(place.name)), []).append(place)
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def find(self, stems: Sequence[str], folders: Sequence[str] = ()) -> Place | None:
+    def find(self, stems: Sequence[str], folders: Sequence[str] = ()) -> Location | None:
         """The file with one of the names `stems`, or None.
 
         Of several it is the one that lies in most of `folders` (class, split), then one in the same form of Unicode,
@@ -40,7 +40,7 @@ class StemFinder:
         return max(places, key=lambda place: (_num_shared(place, wanted), stem_of(place.name) in stems))
 
 
-def _num_shared(place: Place, wanted: set[str]) -> int:
+def _num_shared(place: Location, wanted: set[str]) -> int:
     return sum(folder_key(part) in wanted or split_in(part) in wanted for part in place.name.split("/")[:-1])
 
 
@@ -51,14 +51,14 @@ class PathFinder:
         self._root, self._kind = root, kind
         self.notices = Notices()
         self._listing = Folders(root, kind, self.notices, once=())
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, Location] = {}
         self._folders: set[str] = set()
         self._listed: set[str] = set()
-        self._alike: dict[str, list[Place]] = {}
+        self._alike: dict[str, list[Location]] = {}
         self._num_alike = 0
         self._spelled: dict[str, str] = {}  # folders as listed → as on disk
 
-    def find(self, path: str, *, num_frames: int | None = None) -> Place | None:
+    def find(self, path: str, *, num_frames: int | None = None) -> Location | None:
         """The file, folder of frames, or member of a tar beside or above it, at `path`; None if there is nothing.
 
         num_frames: of a folder of frames, where it is known, so that they need not be counted.
@@ -71,9 +71,9 @@ class PathFinder:
             return None
         if num_frames is None:
             num_frames = sum(map(is_frame, self._listing.list(path)[0]))
-        return Place(path, path, num_frames=num_frames) if num_frames else None
+        return Location(path, path, num_frames=num_frames) if num_frames else None
 
-    def find_alike(self, path: str, *, num_frames: int | None = None) -> Place | None:
+    def find_alike(self, path: str, *, num_frames: int | None = None) -> Location | None:
         """As `find`, for a path with Windows' slashes, another form of Unicode than on disk, or without or with
         another suffix. None if there are several such files."""
         path = os.path.normpath(path.replace("\\", "/"))
@@ -89,7 +89,7 @@ class PathFinder:
             self.notices.add("listed paths fit several files and are left out", path)
         return same[0] if len(same) == 1 else None
 
-    def _by_key(self) -> dict[str, list[Place]]:
+    def _by_key(self) -> dict[str, list[Location]]:
         """Files by what an unlike path has in common with theirs; those listed since the last call are added."""
         for place in islice(self._places.values(), self._num_alike, None):
             if suffix_of(place.name) in MEDIA_SUFFIXES[self._kind]:
@@ -117,7 +117,7 @@ class PathFinder:
             files, folders = self._listing.list(folder)
             self._folders.update(join(folder, name) for name in folders)
             for path in (join(folder, name) for name in files):
-                self._places[path] = Place(path, path)
+                self._places[path] = Location(path, path)
                 if suffix_of(path) == ".tar":
                     members = tar_members(self._root, path, self._kind, self.notices)
                     self._places.update((place.name, place) for place in members)

@@ -19,9 +19,9 @@ from typing import NamedTuple
 from cover.datasets.class_list import Classes, classes_of
 from cover.datasets.class_names import composed
 from cover.datasets.folder_checks import check_folders, check_hard_links, has_split_folders, report
+from cover.datasets.location import Location, Placed, write_placed
 from cover.datasets.manifest import Manifest
 from cover.datasets.parquet import find_shards, index_parquet
-from cover.datasets.place import Place, Placed, write_placed
 from cover.datasets.scan import Scan
 from cover.datasets.suffixes import DERIVED_FOLDERS, SPLIT_NAMES, Kind, split_of, suffix_of
 
@@ -29,7 +29,7 @@ from cover.datasets.suffixes import DERIVED_FOLDERS, SPLIT_NAMES, Kind, split_of
 class _Sample(NamedTuple):
     split: str
     class_name: str
-    place: Place
+    place: Location
 
 
 def index_folder(root: str | Path, *, kind: Kind, out: str | Path, name: str | None = None) -> list[Manifest]:
@@ -70,7 +70,7 @@ def index_folder(root: str | Path, *, kind: Kind, out: str | Path, name: str | N
     return write_placed(placed, names, root=root, kind=kind, out=out, name=name)
 
 
-def _labelled(places: Iterable[Place]) -> list[_Sample]:
+def _labelled(places: Iterable[Location]) -> list[_Sample]:
     """The samples that shards have labels for. Classes of one name and several numbers carry their numbers."""
     samples = [(place, composed(place.label or "")) for place in places]
     numbers: dict[str, set[str | None]] = {}
@@ -86,7 +86,7 @@ def _labelled(places: Iterable[Place]) -> list[_Sample]:
     ]
 
 
-def _classed(places: Sequence[Place], has_splits: bool, found: Scan) -> list[_Sample]:
+def _classed(places: Sequence[Location], has_splits: bool, found: Scan) -> list[_Sample]:
     """The samples in class folders. Those that are in none, or in one of thumbnails, are counted as left out."""
     samples = []
     for place in places:

@@ -23,9 +23,9 @@ import logging
 from pathlib import Path
 
 from cover.datasets.annotation_files import AnnotationFiles, as_published, read_lines
+from cover.datasets.location import Location
 from cover.datasets.manifest import Manifest
 from cover.datasets.parquet import find_shards, index_parquet
-from cover.datasets.place import Place
 from cover.datasets.scan import scan
 from cover.datasets.splits import Sample, write_places
 from cover.datasets.suffixes import split_of, stem_of
@@ -55,7 +55,7 @@ def index_imagenet1k(
     files = AnnotationFiles(root, annotations, _DEVKIT, "annotations")
     truth = _validation_truth(files)
     samples: dict[str, list[Sample]] = {"train": [], "val": []}
-    places: dict[str, list[Place | None]] = {"train": [], "val": []}
+    places: dict[str, list[Location | None]] = {"train": [], "val": []}
     num_unlabelled = 0
     for place in scan(Path(root), "image"):
         stem = stem_of(place.name)

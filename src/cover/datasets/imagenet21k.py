@@ -12,8 +12,8 @@ import logging
 from pathlib import Path
 
 from cover.datasets.annotation_files import AnnotationFiles
+from cover.datasets.location import Placed, write_placed
 from cover.datasets.manifest import Manifest
-from cover.datasets.place import Placed, write_placed
 from cover.datasets.scan import scan
 from cover.datasets.synsets import named_classes, read_words, wnid_of
 from cover.errors import ManifestError

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from cover.core.progress import track
 from cover.datasets.class_list import Classes, classes_of
+from cover.datasets.location import Location, Placed, write_placed
 from cover.datasets.manifest import Manifest
 from cover.datasets.notices import examples, shown
 from cover.datasets.parquet_shard import label_column, names_in_metadata, read_labels
-from cover.datasets.place import Place, Placed, write_placed
 from cover.datasets.suffixes import Kind, split_in
 from cover.errors import ManifestError
 
@@ -56,7 +56,7 @@ def index_parquet(shards: Sequence[Path], *, root: Path, kind: Kind, out: str | 
     """
     _check_set(shards)
     column = label_column(shards[0])  # its name and type
-    places: dict[str, list[Place]] = {}
+    places: dict[str, list[Location]] = {}
     labels: dict[str, list[str]] = {}
     num_unlabelled = 0
     for shard in track(shards, f"Reading {root}"[:44], unit="shards"):
@@ -66,7 +66,7 @@ def index_parquet(shards: Sequence[Path], *, root: Path, kind: Kind, out: str | 
                 num_unlabelled += 1
                 continue
             labels.setdefault(split, []).append(label)
-            places.setdefault(split, []).append(Place(f"{path}:{row}", path, offset=row))
+            places.setdefault(split, []).append(Location(f"{path}:{row}", path, offset=row))
     if not labels:
         raise ManifestError(f"no row of the {len(shards)} Parquet shards in {root} has a label; fetch a labelled split")
     if num_unlabelled:

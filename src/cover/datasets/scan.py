@@ -21,8 +21,8 @@ from typing import Literal
 from cover.core.progress import track
 from cover.datasets.hard_links import HardLinks
 from cover.datasets.listing import Folders, join
+from cover.datasets.location import Location
 from cover.datasets.notices import Notices, shown
-from cover.datasets.place import Place
 from cover.datasets.suffixes import DERIVED_FOLDERS, MEDIA_SUFFIXES, Kind, is_frame, suffix_of
 from cover.datasets.tars import tar_members
 from cover.errors import ManifestError
@@ -52,7 +52,7 @@ class Scan:
     notices: Notices = field(default_factory=Notices)
     hard_links: HardLinks = field(default_factory=HardLinks)
 
-    def __iter__(self) -> Iterator[Place]:
+    def __iter__(self) -> Iterator[Location]:
         """The videos or images, folder by folder in alphabetical order, behind a progress bar.
 
         Raises ManifestError when `root` is not a folder.
@@ -64,7 +64,7 @@ class Scan:
             message = "%s holds %d compressed archives, which are not looked into; unpack them"
             logger.warning(message, self.root, packed)
 
-    def _places(self) -> Iterator[Place]:
+    def _places(self) -> Iterator[Location]:
         once: tuple[Literal["files", "folders"], ...] = ("files", "folders") if self.once else ("folders",)
         listing = Folders(self.root, self.kind, self.notices, once=once)
         waiting = [""]
@@ -83,7 +83,7 @@ class Scan:
 
     def _in_folder(
         self, below: str, files: Sequence[str], folders: Sequence[str], inodes: Mapping[str, int]
-    ) -> Iterator[Place]:
+    ) -> Iterator[Location]:
         """The samples in one folder, or the folder itself if it holds the frames of one."""
         suffixes = [suffix_of(name) for name in files]
         media = MEDIA_SUFFIXES[self.kind]
@@ -92,21 +92,21 @@ class Scan:
         if self.kind == "video" and below and not has_folders and media.isdisjoint(suffixes):
             num_frames = sum(map(is_frame, files))
         if num_frames:
-            yield Place(below, below, num_frames=num_frames)
+            yield Location(below, below, num_frames=num_frames)
             return
         for name, suffix in zip(files, suffixes, strict=True):
             path = join(below, name)
             if suffix in media:
                 if name in inodes:
                     self.hard_links.add(path, inodes[name])
-                yield Place(path, path)
+                yield Location(path, path)
             elif suffix == ".tar":
                 yield from tar_members(self.root, path, self.kind, self.notices, with_labels=self.with_labels)
             else:
                 self.others[suffix or "no suffix"] += 1
 
 
-def scan(root: Path, kind: Kind, *, once: bool = True) -> Iterator[Place]:
+def scan(root: Path, kind: Kind, *, once: bool = True) -> Iterator[Location]:
     """All videos or images below `root`, as a Scan finds them; what is left out is said at the end.
 
     Raises ManifestError when `root` is not a folder.

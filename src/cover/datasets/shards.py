@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from cover.datasets.location import Location
 from cover.datasets.notices import Notices
-from cover.datasets.place import Place
 from cover.datasets.suffixes import MEDIA_SUFFIXES, split_in, suffix_of
 
 LABEL_SUFFIXES = (".cls", ".label", ".json", ".txt")
@@ -43,8 +43,8 @@ class _ManyLabels(Exception):
 
 
 def labelled(
-    places: Iterable[Place], texts: Mapping[str, Mapping[str, str]], tar: str, notices: Notices
-) -> Iterator[Place]:
+    places: Iterable[Location], texts: Mapping[str, Mapping[str, str]], tar: str, notices: Notices
+) -> Iterator[Location]:
     """The samples among the members of a tar, with their labels if it is a WebDataset shard.
 
     Args:
@@ -53,7 +53,7 @@ def labelled(
         tar: Path of the tar.
         notices: Counts samples without a label, and members that are no samples of their own.
     """
-    samples: dict[str, dict[str, Place]] = {}  # key → name → the last member of this name, as unpacking leaves it
+    samples: dict[str, dict[str, Location]] = {}  # key → name → the last member of this name, as unpacking leaves it
     for place in places:
         samples.setdefault(key_of(place.name), {})[place.name] = place
     found = {key: _label(texts[key]) for key in samples if key in texts}
@@ -82,7 +82,7 @@ def key_of(name: str) -> str:
     return f"{folder}{slash}{base.partition('.')[0]}"
 
 
-def _rank(place: Place) -> tuple[bool, bool]:
+def _rank(place: Location) -> tuple[bool, bool]:
     """Smallest for the member that is the sample: the plain name, and rather a photograph or film than a drawing."""
     name = place.name.rpartition("/")[2]
     is_film_or_photo = suffix_of(name) in {".jpg", ".jpeg"} | (MEDIA_SUFFIXES["video"] - MEDIA_SUFFIXES["image"])

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cover.datasets.finder import StemFinder
+from cover.datasets.location import Location, Placed, write_placed
 from cover.datasets.manifest import Manifest
 from cover.datasets.missing import list_missing
 from cover.datasets.notices import examples
-from cover.datasets.place import Place, Placed, write_placed
 from cover.datasets.suffixes import Kind
 from cover.errors import ManifestError
 
@@ -67,7 +67,7 @@ def write_splits(
 
 def write_places(
     samples: Mapping[str, Sequence[Sample]],
-    places: Mapping[str, Sequence[Place | None]],
+    places: Mapping[str, Sequence[Location | None]],
     classes: Mapping[str, str],
     *,
     root: str | Path,
@@ -99,9 +99,11 @@ def write_places(
     return manifests
 
 
-def _once(samples: Sequence[Sample], places: Sequence[Place | None], source: str) -> list[tuple[Sample, Place | None]]:
+def _once(
+    samples: Sequence[Sample], places: Sequence[Location | None], source: str
+) -> list[tuple[Sample, Location | None]]:
     """Each sample once, the last one where it is listed several times; says so, and what shares a file."""
-    once: dict[str, tuple[Sample, Place | None]] = {}
+    once: dict[str, tuple[Sample, Location | None]] = {}
     relabelled = []
     for sample, place in zip(samples, places, strict=True):
         before, _ = once.get(sample.sample_id, (sample, None))
@@ -120,7 +122,7 @@ def _once(samples: Sequence[Sample], places: Sequence[Place | None], source: str
     return list(once.values())
 
 
-def _placed(found: Sequence[tuple[Sample, Place | None]], label_of: Mapping[str, int]) -> Placed:
+def _placed(found: Sequence[tuple[Sample, Location | None]], label_of: Mapping[str, int]) -> Placed:
     return Placed(
         [place for _, place in found if place is not None],
         [label_of[sample.label] for sample, _ in found],

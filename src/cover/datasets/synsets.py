@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cover.datasets.annotation_files import as_published, read_lines
-from cover.datasets.place import Place
+from cover.datasets.location import Location
 from cover.datasets.suffixes import stem_of
 from cover.errors import ManifestError
 
 _WNID = re.compile(r"n\d{8}")
 
 
-def wnid_of(place: Place) -> str | None:
+def wnid_of(place: Location) -> str | None:
     """From the name of the file (n01440764_10026.JPEG), else of the closest folder or tar; None if neither has one."""
     *folders, file = place.name.split("/")
     stem = stem_of(file).partition("_")[0]

@@ -1,9 +1,9 @@
 """Members of uncompressed tars, WebDataset shards and tars of tars included, by the bytes where their content lies.
 
 shard.tar                      tar_members(…, with_labels=True)
-    000.mp4                    Place("shard/000.mp4", "shard.tar", offset=512, length=…, label="run")
+    000.mp4                    Location("shard/000.mp4", "shard.tar", offset=512, length=…, label="run")
     000.cls with "run" in it
-    001.mp4                    Place("shard/001.mp4", "shard.tar", offset=…, length=…, label="jump")
+    001.mp4                    Location("shard/001.mp4", "shard.tar", offset=…, length=…, label="jump")
     001.json with {"label": "jump"} in it
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cover.datasets.listing import is_hidden
+from cover.datasets.location import Location
 from cover.datasets.notices import Notices, is_utf8
-from cover.datasets.place import Place
 from cover.datasets.shards import LABEL_SUFFIXES, key_of, labelled
 from cover.datasets.suffixes import MEDIA_SUFFIXES, SPLIT_NAMES, Kind, split_in, suffix_of
 
@@ -26,7 +26,9 @@ _MAX_DEPTH = 8
 _BLOCK = tarfile.BLOCKSIZE
 
 
-def tar_members(root: Path, path: str, kind: Kind, notices: Notices, *, with_labels: bool = False) -> Iterator[Place]:
+def tar_members(
+    root: Path, path: str, kind: Kind, notices: Notices, *, with_labels: bool = False
+) -> Iterator[Location]:
     """The videos or images in the tar ROOT/path, in its order, those that are hard links last.
 
     Args:
@@ -54,7 +56,7 @@ class _Tar:
         self._label_suffixes = LABEL_SUFFIXES if with_labels else ()
         self.texts: dict[str, dict[str, str]] = {}
 
-    def places(self, name: str, start: int, end: int, depth: int = 0) -> Iterator[Place]:
+    def places(self, name: str, start: int, end: int, depth: int = 0) -> Iterator[Location]:
         """Members of the tar between two bytes of the file, which would be called `name` if it lay in a folder.
 
         depth: how many tars it lies in.
@@ -74,7 +76,7 @@ class _Tar:
 
     def _in_member(
         self, member: tarfile.TarInfo, name: str, linked: dict[str, list[str]], depth: int
-    ) -> Iterator[Place]:
+    ) -> Iterator[Location]:
         parts = _parts(member.name)
         suffix = suffix_of(member.name)
         is_wanted = suffix in self._suffixes or suffix in self._label_suffixes or suffix == ".tar"
@@ -90,7 +92,7 @@ class _Tar:
         elif member.issparse():
             self._notices.add("sparse members of tars are left out; unpack these tars", member_name)
         elif suffix in self._suffixes:
-            yield Place(member_name, self._path, member.offset_data, member.size)
+            yield Location(member_name, self._path, member.offset_data, member.size)
         elif suffix == ".tar":
             yield from self.places(member_name, member.offset_data, member.offset_data + member.size, depth + 1)
         elif member.size <= _MAX_LABEL_BYTES:
@@ -104,13 +106,13 @@ class _Tar:
             return
         self.texts.setdefault(key_of(name), {})[suffix_of(name)] = text
 
-    def _linked(self, name: str, start: int, end: int, linked: dict[str, list[str]]) -> Iterator[Place]:
+    def _linked(self, name: str, start: int, end: int, linked: dict[str, list[str]]) -> Iterator[Location]:
         """The hard links to members: unpacked, they would be files with the same content."""
         for member in _members(self._file, start, end):
             if member.isreg() and not member.issparse():
                 for link in linked.pop("/".join(_parts(member.name)), ()):
                     self._notices.add("hard links in tars are indexed as files of their own", link)
-                    yield Place(link, self._path, member.offset_data, member.size)
+                    yield Location(link, self._path, member.offset_data, member.size)
         for link in (link for links in linked.values() for link in links):
             self._notices.add("hard links in tars to what is not in them are left out", link)
 

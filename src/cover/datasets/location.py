@@ -17,7 +17,7 @@ from cover.datasets.suffixes import Kind
 logger = logging.getLogger(__name__)
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where one video or image lies: `path`, `offset`, `length` and `num_frames` as a ManifestRow has them.
 
     name: its path relative to the root as it would be if every tar were unpacked.
@@ -36,7 +36,7 @@ class Place(NamedTuple):
 class Placed(NamedTuple):
     """The samples of a split: a place and a label each, and further columns of the manifest."""
 
-    places: Sequence[Place]
+    places: Sequence[Location]
     labels: Sequence[int]
     columns: Mapping[str, Sequence[Any]] = {}
 
