@@ -41,9 +41,9 @@ from rich.table import Column, Table
 
 from cover.config.recipe import Recipe, parse_recipe
 from cover.core.batch import MixedBatch
+from cover.curation.dataset_pass import Pool
 from cover.curation.pack import PackFormat
 from cover.curation.pack import pack as pack_manifest
-from cover.curation.survey import Pool
 from cover.curation.workers import available_cpus, run_in_processes
 from cover.datasets.folder import index_folder
 from cover.datasets.manifest import Manifest

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from cover.curation.check import check
+from cover.curation.dataset_pass import Pool
 from cover.curation.journal import Shard
 from cover.curation.reasons import unreadable_rows
-from cover.curation.survey import Pool
 from cover.datasets.manifest import Manifest
 from cover.errors import CoverError
 from cover.media.reasons import count_reasons

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from tests.curation.scenes import Frames, cut, scaled, scene, with_bars, write_frames
 
+from cover.curation.dataset_pass import Pool
 from cover.curation.frame_hashes import HASH_BYTES, hash_frames, read_hashes
 from cover.curation.leaks_by_frames import leaks_by_frames
-from cover.curation.survey import Pool
 from cover.datasets.folder import index_folder
 from cover.datasets.manifest import Manifest
 from cover.datasets.suffixes import Kind

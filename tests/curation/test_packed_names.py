@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from cover.curation.dataset_pass import Pool
 from cover.curation.pack import PackFormat, pack
 from cover.curation.packed_names import PackedNames
-from cover.curation.survey import Pool
 from cover.datasets.manifest import ManifestRow, write_manifest
 from cover.errors import CoverError
 

@@ -14,8 +14,8 @@ from cover.cli.app import app, console
 from cover.errors import CoverError
 
 if TYPE_CHECKING:
+    from cover.curation.dataset_pass import Pool, Survey
     from cover.curation.journal import Shard
-    from cover.curation.survey import Pool, Survey
     from cover.datasets.manifest import Manifest
 
 Manifests = Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests, as `cover index` writes.")]
@@ -53,8 +53,8 @@ def check_command(
     and time (YouTube ids), and by what frames look like.
     """
     from cover.curation.check import check
+    from cover.curation.dataset_pass import Pool
     from cover.curation.reasons import unreadable_rows
-    from cover.curation.survey import Pool
     from cover.datasets.manifest import Manifest
 
     pool, opened = Pool(processes, timeout_seconds), [Manifest.open(path) for path in manifests]
@@ -86,8 +86,8 @@ def pack_command(
     """
     from rich.filesize import decimal
 
+    from cover.curation.dataset_pass import Pool
     from cover.curation.pack import PackFormat, num_bytes, pack
-    from cover.curation.survey import Pool
     from cover.datasets.manifest import Manifest
 
     format = PackFormat(short_side, frames)

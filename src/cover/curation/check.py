@@ -7,20 +7,20 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from cover.curation.dataset_pass import DatasetPass
 from cover.curation.journal import Finding, Journals
-from cover.curation.survey import Survey
 from cover.datasets.manifest import FINDINGS, Manifest, write_findings
 from cover.errors import DecodeError
 from cover.media.decode import decode_clip, probe_row
 
 
-def check(manifest: Manifest, *, num_frames: int) -> Survey:
+def check(manifest: Manifest, *, num_frames: int) -> DatasetPass:
     """The survey that decodes the frames which training would use, T = `num_frames` of a video.
 
     Samples that were checked before are left out.
     """
     journals = Journals(manifest.path.with_suffix(".check"), {"digest": manifest.digest})
-    return Survey(
+    return DatasetPass(
         manifest,
         f"checking {manifest.name} {manifest.split}",
         look=partial(_inspect, manifest, num_frames),

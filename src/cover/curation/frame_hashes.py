@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image, ImageStat
 
 from cover.core.progress import progress_bar
-from cover.curation.survey import Pool
+from cover.curation.dataset_pass import Pool
 from cover.curation.workers import Lost, available_cpus, run_in_processes
 from cover.datasets.manifest import Manifest
 from cover.errors import CoverError, DecodeError

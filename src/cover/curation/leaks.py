@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Column, Table
 
+from cover.curation.dataset_pass import Pool
 from cover.curation.frame_hashes import read_hashes
 from cover.curation.leaks_by_frames import leaks_by_frames
 from cover.curation.leaks_by_source import leaks_by_source, sources_of
-from cover.curation.survey import Pool
 from cover.datasets.exclusion import write_exclusions
 from cover.datasets.manifest import Manifest
 from cover.errors import CoverError

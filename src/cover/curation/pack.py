@@ -21,10 +21,10 @@ import av
 from PIL import Image
 
 from cover.core.atomic_files import whole_file
+from cover.curation.dataset_pass import DatasetPass
 from cover.curation.journal import Finding, Journals
 from cover.curation.packed_names import PackedNames
 from cover.curation.packed_video import shorten, write_short_clip
-from cover.curation.survey import Survey
 from cover.datasets.manifest import FINDINGS, Manifest, ManifestRow, write_manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip, probe_row
@@ -42,7 +42,7 @@ class PackFormat:
     num_frames: int = 64
 
 
-def pack(manifest: Manifest, out: Path, format: PackFormat) -> Survey:
+def pack(manifest: Manifest, out: Path, format: PackFormat) -> DatasetPass:
     """The survey that writes OUT/NAME.arrow and the files beside it. What is unreadable by a check is not tried.
 
     Raises CoverError when OUT is the manifest's own folder, or copies would lie among the files that they are made of.
@@ -53,7 +53,7 @@ def pack(manifest: Manifest, out: Path, format: PackFormat) -> Survey:
     _check_apart(manifest, packed.with_suffix(""))
     names = PackedNames(manifest.table["sample_id"].to_pylist(), manifest.kind)
     journals = Journals(packed.with_suffix(".pack"), {"digest": manifest.digest, **vars(format)})
-    return Survey(
+    return DatasetPass(
         manifest,
         f"packing {manifest.name} {manifest.split}",
         look=partial(_pack_row, manifest, packed, names, format),

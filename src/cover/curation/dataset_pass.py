@@ -45,7 +45,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Survey:
+class DatasetPass:
     """Something that is to be done to every sample of a manifest.
 
     title: for the progress bar.
