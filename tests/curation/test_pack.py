@@ -16,9 +16,9 @@ from PIL import Image
 
 from cover.curation.check import check
 from cover.curation.dataset_pass import Pool
-from cover.curation.journal import Shard
 from cover.curation.pack import PackFormat, num_bytes, pack
 from cover.curation.reasons import unreadable_rows
+from cover.curation.resume_log import Shard
 from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip

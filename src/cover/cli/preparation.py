@@ -15,7 +15,7 @@ from cover.errors import CoverError
 
 if TYPE_CHECKING:
     from cover.curation.dataset_pass import Pool, Survey
-    from cover.curation.journal import Shard
+    from cover.curation.resume_log import Shard
     from cover.datasets.manifest import Manifest
 
 Manifests = Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests, as `cover index` writes.")]
@@ -116,7 +116,7 @@ def _carried_out(
 
 
 def _part(shard: str | None, merge: bool) -> Shard | None:
-    from cover.curation.journal import Shard
+    from cover.curation.resume_log import Shard
 
     if shard and merge:
         raise CoverError("--shard does a part, and --merge puts all parts together afterwards; give one of the two")

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from cover.curation.dataset_pass import DatasetPass
-from cover.curation.journal import Finding, Journals
+from cover.curation.resume_log import CheckResult, Journals
 from cover.datasets.manifest import FINDINGS, Manifest, write_findings
 from cover.errors import DecodeError
 from cover.media.decode import decode_clip, probe_row
@@ -30,16 +30,16 @@ def check(manifest: Manifest, *, num_frames: int) -> DatasetPass:
     )
 
 
-def _inspect(manifest: Manifest, num_frames: int, row_number: int) -> Finding:
+def _inspect(manifest: Manifest, num_frames: int, row_number: int) -> CheckResult:
     row = replace(manifest[row_number], readable=None)  # or the decoder would refuse it for what was found before
     try:
         decode_clip(row, manifest.kind, num_frames)
-        return Finding.of(probe_row(row, manifest.kind))
+        return CheckResult.of(probe_row(row, manifest.kind))
     except DecodeError as error:
-        return Finding(False, error.reason)
+        return CheckResult(False, error.reason)
 
 
-def _write_back(manifest: Manifest, journals: Journals, found: Mapping[int, Finding]) -> Manifest:
+def _write_back(manifest: Manifest, journals: Journals, found: Mapping[int, CheckResult]) -> Manifest:
     """Into the manifest; what a file does not tell, such as the frame rate of a folder of frames, stays as it was."""
     columns: dict[str, list[Any]] = {name: manifest.table[name].to_pylist() for name in FINDINGS}
     for row, finding in found.items():

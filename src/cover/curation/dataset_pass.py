@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from cover.core.progress import Terminal, progress_bar
-from cover.curation.journal import Finding, Journal, Journals, Shard
+from cover.curation.resume_log import CheckResult, Journals, ResumeLog, Shard
 from cover.curation.workers import Lost, available_cpus, run_in_processes
 from cover.datasets.manifest import Manifest
 
@@ -27,7 +27,7 @@ class Pool:
     num_processes: int | None = None
     timeout_seconds: float = 60.0
 
-    def work(self, look: Callable[[int], Finding], rows: Sequence[int], journal: Journal, title: str) -> None:
+    def work(self, look: Callable[[int], CheckResult], rows: Sequence[int], journal: ResumeLog, title: str) -> None:
         """Add `look(row)` of every row to the journal. One at which `look` hangs or dies is unreadable therefor."""
         num_processes = min(self.num_processes or available_cpus(), len(rows))
         started = time.monotonic()
@@ -36,7 +36,7 @@ class Pool:
             results = run_in_processes(look, rows, num_processes=num_processes, timeout_seconds=self.timeout_seconds)
             with closing(results):
                 for row, found in results:
-                    journal.add(row, Finding(False, found.reason) if isinstance(found, Lost) else found)
+                    journal.add(row, CheckResult(False, found.reason) if isinstance(found, Lost) else found)
                     progress.advance(bar)
         if rows:
             seconds = time.monotonic() - started
@@ -57,10 +57,10 @@ class DatasetPass:
 
     manifest: Manifest
     title: str
-    look: Callable[[int], Finding]
+    look: Callable[[int], CheckResult]
     readable: Sequence[bool | None]
     journals: Journals
-    finish: Callable[[Mapping[int, Finding]], Manifest]
+    finish: Callable[[Mapping[int, CheckResult]], Manifest]
 
     def run(self, pool: Pool, *, again: bool = False) -> Manifest:
         """Do what is left to do, whatever interrupted calls and shards have done, and finish.
@@ -70,7 +70,7 @@ class DatasetPass:
         self._look(Shard(), self.journals.findings(), pool, again)
         return self.finish(self.journals.findings())
 
-    def run_shard(self, shard: Shard, pool: Pool, *, again: bool = False) -> dict[int, Finding]:
+    def run_shard(self, shard: Shard, pool: Pool, *, again: bool = False) -> dict[int, CheckResult]:
         """Do what is left of a shard; it is only noted, and the answer."""
         self._look(shard, self.journals.of(shard).findings, pool, again)
         return self.journals.of(shard).findings
@@ -79,7 +79,7 @@ class DatasetPass:
         """Finish what was done in shards. Raises CoverError when one is missing or not done."""
         return self.finish(self.journals.merged_findings())
 
-    def _look(self, shard: Shard, found: Mapping[int, Finding], pool: Pool, again: bool) -> None:
+    def _look(self, shard: Shard, found: Mapping[int, CheckResult], pool: Pool, again: bool) -> None:
         readable = list(self.readable)
         for row, finding in found.items():
             readable[row] = finding.readable

@@ -22,9 +22,9 @@ from PIL import Image
 
 from cover.core.atomic_files import whole_file
 from cover.curation.dataset_pass import DatasetPass
-from cover.curation.journal import Finding, Journals
 from cover.curation.packed_names import PackedNames
 from cover.curation.packed_video import shorten, write_short_clip
+from cover.curation.resume_log import CheckResult, Journals
 from cover.datasets.manifest import FINDINGS, Manifest, ManifestRow, write_manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip, probe_row
@@ -76,7 +76,7 @@ def _is_within(folder: Path, other: Path) -> bool:
     return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(other))
 
 
-def num_bytes(manifest: Manifest, found: Mapping[int, Finding]) -> tuple[int, int]:
+def num_bytes(manifest: Manifest, found: Mapping[int, CheckResult]) -> tuple[int, int]:
     """Bytes of what was packed and of the copies. A file of which several samples were cut counts once."""
     offsets = manifest.table["offset"].to_pylist()
     files = zip(manifest.table["path"].to_pylist(), offsets, strict=True)
@@ -88,10 +88,10 @@ def num_bytes(manifest: Manifest, found: Mapping[int, Finding]) -> tuple[int, in
     return sum(before.values()), after
 
 
-def _pack_row(manifest: Manifest, packed: Path, names: PackedNames, format: PackFormat, row_number: int) -> Finding:
+def _pack_row(manifest: Manifest, packed: Path, names: PackedNames, format: PackFormat, row_number: int) -> CheckResult:
     row = manifest[row_number]
     if row.readable is False:
-        return Finding(False, row.reason)
+        return CheckResult(False, row.reason)
     copy = _copy_of(row, names, packed)
     try:
         with whole_file(copy.file, "then the same command continues") as unfinished:
@@ -101,10 +101,10 @@ def _pack_row(manifest: Manifest, packed: Path, names: PackedNames, format: Pack
                 write_short_clip(unfinished, shorten(row, format.num_frames, format.short_side_px))
             info = probe_row(replace(copy, path=str(unfinished)), manifest.kind)
     except DecodeError as error:
-        return Finding(False, error.reason)
+        return CheckResult(False, error.reason)
     except av.FFmpegError as error:
-        return Finding(False, f"it cannot be encoded ({error.strerror})")
-    return replace(Finding.of(info), num_bytes=(_num_bytes(row), _num_bytes(copy)))
+        return CheckResult(False, f"it cannot be encoded ({error.strerror})")
+    return replace(CheckResult.of(info), num_bytes=(_num_bytes(row), _num_bytes(copy)))
 
 
 def _copy_of(row: ManifestRow, names: PackedNames, packed: Path) -> ManifestRow:
@@ -140,7 +140,7 @@ def _num_bytes(row: ManifestRow) -> int:
         return file.seek(0, os.SEEK_END)
 
 
-def _write_manifest(manifest: Manifest, packed: Path, names: PackedNames, found: Mapping[int, Finding]) -> Manifest:
+def _write_manifest(manifest: Manifest, packed: Path, names: PackedNames, found: Mapping[int, CheckResult]) -> Manifest:
     def rows() -> Iterator[dict[str, Any]]:
         for number, row in enumerate(manifest):
             findings = {name: getattr(found[number], name) for name in FINDINGS}

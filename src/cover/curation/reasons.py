@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cover.curation.journal import Finding
+from cover.curation.resume_log import CheckResult
 from cover.datasets.manifest import Manifest
 
 
@@ -17,6 +17,6 @@ def unreadable_rows(manifest: Manifest) -> dict[int, str]:
     return dict(zip(rows.tolist(), reasons, strict=True))
 
 
-def unreadable_among(findings: Mapping[int, Finding]) -> dict[int, str]:
+def unreadable_among(findings: Mapping[int, CheckResult]) -> dict[int, str]:
     """Row → reason of what a shard has found unreadable."""
     return {row: str(finding.reason) for row, finding in findings.items() if not finding.readable}

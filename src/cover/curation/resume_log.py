@@ -54,7 +54,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What was found out about one sample's file: columns of a manifest.
 
     num_bytes: of the file and of its copy, where there is one; no column.
@@ -71,14 +71,14 @@ class Finding:
     num_bytes: Sequence[int] | None = None
 
     @classmethod
-    def of(cls, info: MediaInfo) -> Finding:
+    def of(cls, info: MediaInfo) -> CheckResult:
         """Of a file that can be decoded."""
         return cls(
             True, None, info.num_frames, info.fps, info.duration_seconds, info.width_px, info.height_px, info.rotation
         )
 
 
-class Journal:
+class ResumeLog:
     """The findings of one shard; as a context manager it takes more of them.
 
     about: what this work is; its `digest` is the manifest's. Raises CoverError when the file is about other work.
@@ -86,7 +86,7 @@ class Journal:
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.path = path
-        self.findings: dict[int, Finding] = {}
+        self.findings: dict[int, CheckResult] = {}
         self.is_complete = False
         self._about = about
         self._is_begun = False
@@ -102,10 +102,10 @@ class Journal:
             self._is_begun = True
         if "row" in line:
             row = line.pop("row")
-            self.findings[row] = Finding(**line)
+            self.findings[row] = CheckResult(**line)
         self.is_complete = "complete" in line
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> ResumeLog:
         with writing(self.path, _REMEDY):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("ab", buffering=0)
@@ -117,7 +117,7 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, row: int, finding: Finding) -> None:
+    def add(self, row: int, finding: CheckResult) -> None:
         self.findings[row] = finding
         self._write({"row": row, **vars(finding)})
 
@@ -149,14 +149,14 @@ class Journals:
         self._stem = stem
         self._about = about
 
-    def of(self, shard: Shard) -> Journal:
-        return Journal(self._path(shard), self._about)
+    def of(self, shard: Shard) -> ResumeLog:
+        return ResumeLog(self._path(shard), self._about)
 
-    def findings(self) -> dict[int, Finding]:
+    def findings(self) -> dict[int, CheckResult]:
         """Of all journals that there are."""
         return _together(self._read())
 
-    def merged_findings(self) -> dict[int, Finding]:
+    def merged_findings(self) -> dict[int, CheckResult]:
         """Of all shards. Raises CoverError when one is missing or not done."""
         journals = self._read()
         counts = {shard.count for shard in journals}
@@ -180,7 +180,7 @@ class Journals:
         for shard in self._shards():
             self._path(shard).unlink()
 
-    def _read(self) -> dict[Shard, Journal]:
+    def _read(self) -> dict[Shard, ResumeLog]:
         return {shard: self.of(shard) for shard in self._shards()}
 
     def _shards(self) -> list[Shard]:
@@ -193,7 +193,7 @@ class Journals:
         return self._stem.with_name(f"{self._stem.name}{part}.jsonl")
 
 
-def _together(journals: Mapping[Shard, Journal]) -> dict[int, Finding]:
+def _together(journals: Mapping[Shard, ResumeLog]) -> dict[int, CheckResult]:
     return {row: finding for journal in journals.values() for row, finding in journal.findings.items()}
 
 
