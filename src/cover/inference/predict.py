@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cover.core.prefetch import map_ahead
 from cover.curation.workers import available_cpus
 from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError
 from cover.evaluation.ranking import RankedClasses, top_classes
-from cover.inference.ahead import map_ahead
 from cover.inference.views import FileViews, Views
 
 PredictHeads = Callable[[Tensor], dict[str, Tensor]]

@@ -5,7 +5,7 @@ from threading import Barrier
 
 import pytest
 
-from cover.inference.ahead import map_ahead, one_ahead
+from cover.core.prefetch import map_ahead, one_ahead
 
 
 def test_results_come_in_order_and_are_made_at_the_same_time() -> None:
