@@ -10,12 +10,12 @@ import av
 import numpy as np
 import pytest
 
-from cover.media import packets
+from cover.media import keyframe_seek as packets
 from cover.media.demux import open_video
-from cover.media.one_by_one import frames_one_by_one
-from cover.media.packets import Unreliable, frames_by_packets
+from cover.media.keyframe_seek import Unreliable, frames_by_packets
 from cover.media.pixels import make_pictures
 from cover.media.sampling import Sampling
+from cover.media.sequential import frames_one_by_one
 from cover.media.source import Source
 from cover.media.video import decode_video
 
