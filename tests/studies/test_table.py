@@ -7,8 +7,8 @@ from rich.console import Console
 from tests.studies.miniature import RATE, Known, finished, study_of
 
 from cover.studies.planning import Planner
-from cover.studies.printed import to_markdown, to_terminal
 from cover.studies.records import Record
+from cover.studies.render import to_markdown, to_terminal
 from cover.studies.table import make_table
 
 MARKDOWN = """\

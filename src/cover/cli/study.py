@@ -25,8 +25,8 @@ def study_(
     report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing; show what is known.")] = False,
 ) -> None:
     """Train and test what studies compare, several seeds each, and show their tables; finished runs are skipped."""
-    from cover.studies.printed import legend, to_terminal
     from cover.studies.records import load_records
+    from cover.studies.render import legend, to_terminal
     from cover.studies.spec import read_study
     from cover.studies.table import make_table
 

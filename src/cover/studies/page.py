@@ -9,7 +9,7 @@ from pathlib import Path
 from cover.core.atomic_files import whole_file, write_whole
 from cover.errors import CoverError
 from cover.studies.figure import write_figure
-from cover.studies.printed import to_markdown
+from cover.studies.render import to_markdown
 from cover.studies.table import Table
 
 

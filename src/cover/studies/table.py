@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cover.studies.effort import Effort, effort_of
+from cover.studies.compute_cost import Effort, effort_of
 from cover.studies.measure import PAIRS, VALIDATION, Measure, measure_of
 from cover.studies.planning import NotYetKnown, PlannedRun, Planner
 from cover.studies.records import Record

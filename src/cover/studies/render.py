@@ -15,7 +15,7 @@ from rich import table as rich_table
 
 from cover.evaluation.formats import duration, percent, points
 from cover.studies.arm import Settings
-from cover.studies.effort import Effort
+from cover.studies.compute_cost import Effort
 from cover.studies.statistics import SeedMean
 from cover.studies.table import Cell, Table
 
