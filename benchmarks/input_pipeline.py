@@ -41,10 +41,10 @@ from rich.table import Column, Table
 
 from cover.config.recipe import Recipe, parse_recipe
 from cover.core.batch import MixedBatch
+from cover.core.process_pool import available_cpus, run_in_processes
 from cover.curation.dataset_pass import Pool
 from cover.curation.pack import PackFormat
 from cover.curation.pack import pack as pack_manifest
-from cover.curation.workers import available_cpus, run_in_processes
 from cover.datasets.folder import index_folder
 from cover.datasets.manifest import Manifest
 from cover.runs.train import create, create_mixture, micro_batches, speed_meter, start_accelerator

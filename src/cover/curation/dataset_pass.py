@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from cover.core.process_pool import Lost, available_cpus, run_in_processes
 from cover.core.progress import Terminal, progress_bar
 from cover.curation.resume_log import CheckResult, Journals, ResumeLog, Shard
-from cover.curation.workers import Lost, available_cpus, run_in_processes
 from cover.datasets.manifest import Manifest
 
 

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageStat
 
+from cover.core.process_pool import Lost, available_cpus, run_in_processes
 from cover.core.progress import progress_bar
 from cover.curation.dataset_pass import Pool
-from cover.curation.workers import Lost, available_cpus, run_in_processes
 from cover.datasets.manifest import Manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip

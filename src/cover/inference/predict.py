@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cover.core.prefetch import map_ahead
-from cover.curation.workers import available_cpus
+from cover.core.process_pool import available_cpus
 from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError
 from cover.evaluation.ranking import RankedClasses, top_classes

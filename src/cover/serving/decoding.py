@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cover.curation.workers import Lost, Worker
+from cover.core.process_pool import Lost, Worker
 from cover.datasets.manifest import ManifestRow
 from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cover.curation.workers import Lost, run_in_processes
+from cover.core.process_pool import Lost, run_in_processes
 from cover.errors import CoverError
 
 Call = Callable[[], Any]
@@ -96,7 +96,7 @@ def test_closing_early_ends_the_processes_at_once() -> None:
 ORPHANS = """
 import operator, os, time
 from functools import partial
-from cover.curation.workers import run_in_processes
+from cover.core.process_pool import run_in_processes
 
 if __name__ == "__main__":
     calls = [os.getpid, partial(time.sleep, 3600)]
