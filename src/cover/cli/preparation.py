@@ -14,7 +14,7 @@ from cover.cli.app import app, console
 from cover.errors import CoverError
 
 if TYPE_CHECKING:
-    from cover.curation.dataset_pass import Pool, Survey
+    from cover.curation.dataset_pass import DatasetPass, Pool
     from cover.curation.resume_log import Shard
     from cover.datasets.manifest import Manifest
 
@@ -98,8 +98,8 @@ def pack_command(
 
 
 def _carried_out(
-    surveys: Sequence[Survey], pool: Pool, again: bool, shard: str | None, merge: bool
-) -> Iterator[tuple[Survey, Manifest]]:
+    surveys: Sequence[DatasetPass], pool: Pool, again: bool, shard: str | None, merge: bool
+) -> Iterator[tuple[DatasetPass, Manifest]]:
     """The surveys and the manifests that result, each with its summary printed; none from shards."""
     from cover.curation.reasons import unreadable_among, unreadable_rows
 

@@ -25,8 +25,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
 from typing import Any, Generic, TypeVar
 
+from cover.core.signals import signals_held_back
 from cover.errors import CoverError
-from cover.media.workers import signals_held_back
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cover.core.batch import UNREADABLE
 from cover.core.progress import track
+from cover.core.signals import StopSignal
 from cover.core.text_files import printable
 from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError, DecodeError
@@ -24,7 +25,6 @@ from cover.media.workers import workers_watched
 from cover.probing.features import FeatureStore, backbone_digest
 from cover.runs.probe import FEATURES
 from cover.runs.trained import TrainedRun
-from cover.training.signals import StopSignal
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,14 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from cover.config.recipe import Recipe
+from cover.core.signals import StopSignal
 from cover.evaluation.views import SampleViews
 from cover.models.packing import pack
 from cover.models.timesformer import TimeSformer
 from cover.probing.features import Features, FeatureStore, backbone_digest
 from cover.runs.plan import Manifests
 from cover.runs.trained import reader_for
-from cover.training.signals import StopSignal, any_rank_stopped
+from cover.training.parallel import any_rank_stopped
 
 FEATURES = ".features"
 """Folder beside the runs, hidden so that `runs/*` names runs only."""

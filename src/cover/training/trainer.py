@@ -17,6 +17,7 @@ from cover.config.recipe import Recipe
 from cover.core.atomic_files import writing
 from cover.core.batch import MixedBatch
 from cover.core.progress import progress_bar
+from cover.core.signals import StopSignal
 from cover.mixture.decode_failures import DecodeFailures
 from cover.models.timesformer import TimeSformer
 from cover.training.checkpoint import CheckpointWriter, TrainingState
@@ -24,8 +25,8 @@ from cover.training.engine import Engine
 from cover.training.guards import LossSpikeMonitor, NonFiniteGuard
 from cover.training.metrics import CONTINUE, MetricsFile, TrainMetrics, flat_numbers
 from cover.training.optimizer import learning_rate
+from cover.training.parallel import any_rank_stopped
 from cover.training.prefetcher import Prefetcher
-from cover.training.signals import StopSignal, any_rank_stopped
 from cover.training.throughput import Throughput
 
 Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]

@@ -1,12 +1,11 @@
-"""Stopping between two steps when the user or the system asks for it."""
+"""Signals: stopping between two steps when the user or the system asks for it, and processes that do not get them."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
-
-import torch
-from accelerate import Accelerator
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C, what schedulers send before they kill, and SLURM's warning before the time limit."""
@@ -37,10 +36,14 @@ class StopSignal:
         self.requested = self.requested or signal.Signals(number)
 
 
-def any_rank_stopped(requested: signal.Signals | None, accelerator: Accelerator) -> signal.Signals | None:
-    """The signal that any process was asked to stop with: all of them must stop at the same point, and call this."""
-    if accelerator.num_processes == 1:
-        return requested
-    number = torch.tensor([int(requested or 0)], device=accelerator.device)
-    highest = int(accelerator.gather(number).max())
-    return signal.Signals(highest) if highest else None
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Processes that are started in the block never get SIGINT and SIGTERM: their parent ends them.
+
+    Terminals and schedulers send these to every process, and the parent needs its workers to finish a step and save.
+    """
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
