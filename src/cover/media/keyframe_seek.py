@@ -5,7 +5,7 @@
     decoded                         K   P       P       b   K   P   b
 
 Only containers with an index of their keyframes promise all that this takes, and a file may break the promise. Then it
-is Unreliable, and has to be decoded frame by frame (one_by_one.py).
+is Unreliable, and has to be decoded frame by frame (sequential.py).
 """
 
 from __future__ import annotations
