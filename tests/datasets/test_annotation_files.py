@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from cover.datasets.annotation_files import AnnotationFiles
-from cover.datasets.hmdb51 import index_hmdb51
-from cover.datasets.imagenet1k import index_imagenet1k
-from cover.datasets.imagenet21k import index_imagenet21k
-from cover.datasets.kinetics import index_kinetics
-from cover.datasets.moments import index_moments
-from cover.datasets.ssv2 import index_ssv2
-from cover.datasets.ucf101 import index_ucf101
+from cover.datasets.layouts.hmdb51 import index_hmdb51
+from cover.datasets.layouts.imagenet1k import index_imagenet1k
+from cover.datasets.layouts.imagenet21k import index_imagenet21k
+from cover.datasets.layouts.kinetics import index_kinetics
+from cover.datasets.layouts.moments import index_moments
+from cover.datasets.layouts.ssv2 import index_ssv2
+from cover.datasets.layouts.ucf101 import index_ucf101
 from cover.errors import ManifestError
 
 KINETICS = "label,youtube_id,time_start,time_end,split\n"

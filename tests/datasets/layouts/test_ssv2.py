@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cover.datasets.layouts.ssv2 import index_ssv2
 from cover.datasets.manifest import Manifest
-from cover.datasets.ssv2 import index_ssv2
 from cover.errors import ManifestError
 
 Put = Callable[[Path, Mapping[str, int]], Path]

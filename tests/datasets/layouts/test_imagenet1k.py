@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cover.datasets.imagenet1k import index_imagenet1k
+from cover.datasets.layouts.imagenet1k import index_imagenet1k
 from cover.datasets.manifest import Manifest
 from cover.errors import ManifestError
 

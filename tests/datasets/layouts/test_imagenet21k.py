@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cover.datasets.imagenet21k import index_imagenet21k
+from cover.datasets.layouts.imagenet21k import index_imagenet21k
 from cover.datasets.manifest import Manifest
 from cover.errors import ManifestError
 

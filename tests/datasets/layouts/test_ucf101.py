@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cover.datasets.layouts.ucf101 import index_ucf101
 from cover.datasets.manifest import Manifest
-from cover.datasets.ucf101 import index_ucf101
 from cover.errors import ManifestError
 
 Put = Callable[[Path, Mapping[str, int]], Path]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cover.datasets.kinetics import index_kinetics
+from cover.datasets.layouts.kinetics import index_kinetics
 from cover.datasets.manifest import Manifest
 from cover.errors import ManifestError
 

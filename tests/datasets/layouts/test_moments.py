@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cover.datasets.layouts.moments import index_moments
 from cover.datasets.manifest import Manifest
-from cover.datasets.moments import index_moments
 from cover.errors import ManifestError
 
 Put = Callable[[Path, Mapping[str, int]], Path]

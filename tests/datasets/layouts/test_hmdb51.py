@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cover.datasets.hmdb51 import index_hmdb51
+from cover.datasets.layouts.hmdb51 import index_hmdb51
 from cover.datasets.manifest import Manifest
 from cover.errors import ManifestError
 

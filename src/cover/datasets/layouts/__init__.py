@@ -1,0 +1,1 @@
+"""Public datasets as they are distributed → manifests: a module for each."""
