@@ -86,7 +86,10 @@ def modules_of(file: Path) -> Iterator[Path]:
                 yield from [place.with_suffix(".py") for place in places if place.with_suffix(".py").exists()][:1]
 
 
-DATASETS = "; ".join(f"import cover.datasets.{file.stem}" for file in (SOURCE / "datasets").glob("[!_]*.py"))
+DATASETS = "; ".join(
+    f"import cover.{'.'.join(file.relative_to(SOURCE).with_suffix('').parts)}"
+    for file in (SOURCE / "datasets").rglob("[!_]*.py")
+)
 HELP = "import cover.cli; cover.cli.app(['--help'], standalone_mode=False)"
 PREDICT = "import cover.cli, cover.inference.predict, cover.runs.trained"
 TRAINING_AND_REPORTS = {"accelerate", "jinja2", "matplotlib", "tensorboard", "transformers"}
