@@ -45,7 +45,7 @@ from cover.core.process_pool import available_cpus, run_in_processes
 from cover.curation.dataset_pass import Pool
 from cover.curation.pack import PackFormat
 from cover.curation.pack import pack as pack_manifest
-from cover.datasets.folder import index_folder
+from cover.datasets.layouts.folder import index_folder
 from cover.datasets.manifest import Manifest
 from cover.runs.train import create, create_mixture, micro_batches, speed_meter, start_accelerator
 from cover.training.checkpoint import TrainingState

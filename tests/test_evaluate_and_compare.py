@@ -13,7 +13,7 @@ from tests.runs.tiny import quiet
 from tests.terminal import Cover, terminal
 
 from cover.config.recipe import parse_recipe
-from cover.datasets.folder import index_folder
+from cover.datasets.layouts.folder import index_folder
 from cover.evaluation.record import load_records
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun

@@ -18,7 +18,7 @@ import torch
 from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, WriteMedia, lines_of, quiet
 
 from cover.config.recipe import Recipe
-from cover.datasets.folder import index_folder
+from cover.datasets.layouts.folder import index_folder
 from cover.models.weights import find_checkpoint, load_model
 from cover.runs.train import train
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cover.config.recipe import Recipe, parse_recipe
-from cover.datasets.folder import index_folder
+from cover.datasets.layouts.folder import index_folder
 from cover.errors import CheckpointError, DecodeError
 from cover.models.create import create_model
 from cover.models.packing import PackedClips

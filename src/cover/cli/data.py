@@ -36,11 +36,11 @@ MANIFESTS = Path("manifests")
 
 
 def _layout(layout: str, module: str) -> Callable[..., Any]:
-    """Add a command `cover index LAYOUT`, whose help draws the tree: the docstring of cover.datasets.MODULE."""
+    """Add a command `cover index LAYOUT`, whose help draws the tree: the docstring of cover.datasets.layouts.MODULE."""
 
     class Command(TyperCommand):
         def format_help(self, *arguments: Any) -> None:
-            drawing = import_module(f"cover.datasets.{module}").__doc__ or ""
+            drawing = import_module(f"cover.datasets.layouts.{module}").__doc__ or ""
             self.help = "\n\n".join(f"\b\n{paragraph}" for paragraph in drawing.split("\n\n"))  # \b: lines stay
             super().format_help(*arguments)
 
@@ -135,7 +135,7 @@ def folder(
     name: Annotated[str | None, typer.Option(help="Default: the folder's name.")] = None,
 ) -> None:
     """Any dataset in class folders or WebDataset shards."""
-    from cover.datasets.folder import index_folder
+    from cover.datasets.layouts.folder import index_folder
 
     _print(index_folder(root, kind=kind.value, out=out, name=name))
 
@@ -151,8 +151,8 @@ def csv(
     split: Annotated[Split, typer.Option(help="The split that FILE lists.")] = Split.train,
 ) -> None:
     """Any annotation list: `path label`, `path num_frames label`, or named columns."""
-    from cover.datasets.annotations import index_annotations
     from cover.datasets.class_list import read_class_list
+    from cover.datasets.layouts.annotations import index_annotations
 
     manifest = index_annotations(
         file,

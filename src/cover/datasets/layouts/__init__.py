@@ -1,1 +1,1 @@
-"""Public datasets as they are distributed → manifests: a module for each."""
+"""Datasets as they are distributed, and your own folders and lists → manifests: a module for each layout."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cover.datasets.annotations import index_annotations
+from cover.datasets.layouts.annotations import index_annotations
 from cover.datasets.manifest import Manifest
 from cover.errors import ManifestError
 
