@@ -20,8 +20,8 @@ import torch
 from rich.console import Console
 from rich.table import Column, Table
 
-from cover.catalog.manifest import Manifest
-from cover.clip import MixedBatch
+from cover.core.batch import MixedBatch
+from cover.datasets.manifest import Manifest
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
 from cover.mixture.dataset import Dataset

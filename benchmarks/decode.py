@@ -36,8 +36,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Column, Table
 
-from cover.catalog.manifest import ManifestRow
-from cover.catalog.suffixes import Kind
+from cover.datasets.manifest import ManifestRow
+from cover.datasets.suffixes import Kind
 from cover.media.decode import decode_clip
 from cover.media.pixels import scaled_size
 

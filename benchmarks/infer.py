@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from cover.models.linear import keep_ready
+from cover.models.linear import freeze_weights
 from gpu import (
     NUM_CLASSES,
     Ceiling,
@@ -39,7 +39,7 @@ def without_training(call: Callable[[], object]) -> Step:
 
 def ours(size: Size, num_crops: int = 1) -> Step:
     model = our_model(size, {"k400": NUM_CLASSES}).eval()
-    keep_ready(model)
+    freeze_weights(model)
     frames = uint8_frames(size, size.batch * num_crops)
     return without_training(lambda: model.predict(frames)["k400"].unflatten(0, (-1, num_crops)).mean(1))
 

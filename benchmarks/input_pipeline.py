@@ -39,15 +39,15 @@ import torch
 from rich.console import Console
 from rich.table import Column, Table
 
-from cover.catalog.folder import index_folder
-from cover.catalog.manifest import Manifest
-from cover.clip import MixedBatch
-from cover.preparation.pack import PackFormat
-from cover.preparation.pack import pack as pack_manifest
-from cover.preparation.survey import Pool
-from cover.preparation.workers import available_cpus, run_in_processes
-from cover.recipe import Recipe, parse_recipe
-from cover.run import create, create_mixture, micro_batches, speed_meter, start_accelerator
+from cover.config.recipe import Recipe, parse_recipe
+from cover.core.batch import MixedBatch
+from cover.core.process_pool import available_cpus, run_in_processes
+from cover.curation.dataset_pass import Pool
+from cover.curation.pack import PackFormat
+from cover.curation.pack import pack as pack_manifest
+from cover.datasets.layouts.folder import index_folder
+from cover.datasets.manifest import Manifest
+from cover.runs.train import create, create_mixture, micro_batches, speed_meter, start_accelerator
 from cover.training.checkpoint import TrainingState
 from cover.training.engine import Engine
 from cover.training.metrics import Totals
@@ -146,7 +146,7 @@ def synchronise(device: torch.device) -> None:
 
 
 class Training:
-    """A case, built as `cover.run.train` builds it."""
+    """A case, built as `cover.runs.train.train` builds it."""
 
     def __init__(self, recipe: Recipe, manifest: Manifest) -> None:
         self.recipe = recipe

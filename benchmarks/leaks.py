@@ -25,11 +25,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cover.catalog.manifest import Manifest, ManifestRow, write_manifest
+from cover.curation.frame_hashes import HASH_BYTES, NUM_FRAMES, NUM_VIEWS, hash_frames
+from cover.curation.leaks import find_leaks
+from cover.curation.leaks_by_frames import leaks_by_frames, matching
+from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.media.decode import decode_clip
-from cover.preparation.frame_hashes import HASH_BYTES, NUM_FRAMES, NUM_VIEWS, hash_frames
-from cover.preparation.leaks import find_leaks
-from cover.preparation.leaks_by_frames import leaks_by_frames, matching
 
 Frames = npt.NDArray[np.uint8]
 

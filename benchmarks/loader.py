@@ -23,8 +23,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Column, Table
 
-from cover.catalog.folder import index_folder
-from cover.catalog.manifest import Manifest
+from cover.datasets.layouts.folder import index_folder
+from cover.datasets.manifest import Manifest
 from cover.media.cache import FrameCache
 from cover.media.reader import ClipReader
 from cover.mixture.mixture import default_short_side_px

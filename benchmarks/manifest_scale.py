@@ -22,7 +22,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from cover.catalog.manifest import Manifest, write_manifest
+from cover.datasets.manifest import Manifest, write_manifest
 
 MIB = 2**20
 

@@ -23,8 +23,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from cover.catalog.exclusion import read_exclusions, without_excluded, write_exclusions
-from cover.catalog.manifest import Manifest, ManifestRow, write_manifest
+from cover.datasets.exclusion import read_exclusions, without_excluded, write_exclusions
+from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture
 

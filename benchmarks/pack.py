@@ -27,11 +27,11 @@ from av.video.frame import PictureType
 from rich.console import Console
 from rich.table import Column, Table
 
-from cover.catalog.manifest import ManifestRow
+from cover.curation.pack import PackFormat
+from cover.curation.packed_video import ShortClip, shorten, write_short_clip
+from cover.datasets.manifest import ManifestRow
 from cover.media.sampling import Sampling
 from cover.media.video import decode_video
-from cover.preparation.pack import PackFormat
-from cover.preparation.packed_video import ShortClip, shorten, write_short_clip
 from loader import texture
 
 FPS, NUM_FRAMES, NUM_READ = 25, 250, 16

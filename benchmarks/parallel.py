@@ -26,11 +26,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cover.clip import ClipBatch, MixedBatch
+from cover.config.recipe import Recipe, parse_recipe
+from cover.core.batch import ClipBatch, MixedBatch
 from cover.mixture.schedule import Sample, Schedule, clip_seed, slice_samples
 from cover.models.create import create_model
-from cover.recipe import Recipe, parse_recipe
-from cover.run import start_accelerator
+from cover.runs.train import start_accelerator
 from cover.training.engine import Engine
 from cover.training.parallel import place
 

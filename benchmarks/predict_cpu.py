@@ -23,7 +23,7 @@ from transformers import TimesformerForVideoClassification
 
 from cover.models.create import create_model
 from cover.models.export import export_transformers
-from cover.models.linear import keep_ready
+from cover.models.linear import freeze_weights
 from cover.models.timesformer import TimeSformer
 
 
@@ -37,7 +37,7 @@ def models(arguments: argparse.Namespace) -> tuple[TimeSformer, TimesformerForVi
     with tempfile.TemporaryDirectory() as folder:
         export_transformers(ours, Path(folder) / "model", "k400")
         theirs = TimesformerForVideoClassification.from_pretrained(Path(folder) / "model")
-    keep_ready(ours)
+    freeze_weights(ours)
     return ours, theirs.eval()
 
 

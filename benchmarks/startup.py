@@ -21,9 +21,9 @@ from statistics import median
 from rich.console import Console
 from rich.table import Column, Table
 
+from cover.config.recipe import parse_recipe
 from cover.models.create import create_model
 from cover.models.weights import LATEST, save_model
-from cover.recipe import parse_recipe
 from loader import Case, write_dataset
 
 VIDEO = Case("video 160×120, 1 s", 160, 120, 1, 12, 8, 96)

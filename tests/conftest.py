@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from cover.catalog.folder import index_folder
-from cover.catalog.manifest import Manifest
+from cover.datasets.layouts.folder import index_folder
+from cover.datasets.manifest import Manifest
 
 Frames = npt.NDArray[np.uint8]
 

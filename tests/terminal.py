@@ -12,7 +12,7 @@ import pytest
 from rich.console import RenderableType
 
 from cover import cli
-from cover.progress import Terminal
+from cover.core.progress import Terminal
 
 
 class Answer(NamedTuple):

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.run.tiny import quiet
+from tests.runs.tiny import quiet
 from tests.terminal import Cover, terminal
 
-from cover.catalog.folder import index_folder
+from cover.config.recipe import parse_recipe
+from cover.datasets.layouts.folder import index_folder
 from cover.evaluation.record import load_records
-from cover.recipe import parse_recipe
-from cover.run import train
-from cover.trained import TrainedRun
+from cover.runs.train import train
+from cover.runs.trained import TrainedRun
 
 WriteMedia = Callable[..., Path]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cover.catalog.folder import index_folder
+from cover.datasets.layouts.folder import index_folder
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cover.recipe import DatasetSection, Recipe
+from cover.config.recipe import DatasetSection, Recipe
 
 PAGE = Path(__file__).parents[1] / "docs" / "recipe.md"
 

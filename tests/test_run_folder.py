@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cover.catalog.folder import index_folder
-from cover.catalog.manifest import Manifest
+from cover.config.recipe import read_recipe
+from cover.datasets.layouts.folder import index_folder
+from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError
-from cover.recipe import read_recipe
 from cover.run_folder import RunFolder, parse_moves
 
 

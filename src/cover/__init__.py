@@ -9,12 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cover.answers import predict as predict
-    from cover.answers import timeline as timeline
-    from cover.answers import watch as watch
-    from cover.catalog.manifest import Manifest as Manifest
-    from cover.clip import ClipBatch as ClipBatch
-    from cover.clip import MixedBatch as MixedBatch
+    from cover.core.batch import ClipBatch as ClipBatch
+    from cover.core.batch import MixedBatch as MixedBatch
+    from cover.datasets.manifest import Manifest as Manifest
     from cover.errors import CoverError as CoverError
     from cover.media.mixing import Mixing as Mixing
     from cover.media.randaugment import RandAugment as RandAugment
@@ -24,16 +21,19 @@ if TYPE_CHECKING:
     from cover.models.loading import load_weights as load_weights
     from cover.models.timesformer import TimeSformer as TimeSformer
     from cover.models.weights import load_model as load_model
+    from cover.runs.predict import predict as predict
+    from cover.runs.predict import timeline as timeline
+    from cover.runs.predict import watch as watch
     from cover.training.loss import loss as loss
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ClipBatch": "cover.clip",
+    "ClipBatch": "cover.core.batch",
     "CoverError": "cover.errors",
     "Dataset": "cover.mixture.dataset",
-    "Manifest": "cover.catalog.manifest",
-    "MixedBatch": "cover.clip",
+    "Manifest": "cover.datasets.manifest",
+    "MixedBatch": "cover.core.batch",
     "Mixing": "cover.media.mixing",
     "Mixture": "cover.mixture.mixture",
     "RandAugment": "cover.media.randaugment",
@@ -42,9 +42,9 @@ _HOMES = {
     "load_model": "cover.models.weights",
     "load_weights": "cover.models.loading",
     "loss": "cover.training.loss",
-    "predict": "cover.answers",
-    "timeline": "cover.answers",
-    "watch": "cover.answers",
+    "predict": "cover.runs.predict",
+    "timeline": "cover.runs.predict",
+    "watch": "cover.runs.predict",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -22,13 +22,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cover.catalog.folder import index_folder
-from cover.catalog.manifest import Manifest
+from cover.config.recipe import read_recipe
+from cover.core.atomic_files import write_whole, writing
+from cover.datasets.layouts.folder import index_folder
+from cover.datasets.manifest import Manifest
 from cover.evaluation.orders import FrameOrder
-from cover.recipe import read_recipe
-from cover.run import train
-from cover.trained import TrainedRun, compare_runs
-from cover.whole_files import write_whole, writing
+from cover.runs.train import train
+from cover.runs.trained import TrainedRun, compare_runs
 from cover.world.contact_sheet import write_contact_sheets
 from cover.world.presets import DATASETS
 from cover.world.render import render_world

@@ -10,8 +10,6 @@ import errno
 import os
 import re
 
-from cover.escapes import escaped
-
 
 class CoverError(Exception):
     """A mistake or a fault that the user can fix. Its message is one line, whatever names it holds."""
@@ -45,6 +43,15 @@ class CheckpointError(CoverError):
 
 class TrainingError(CoverError):
     """A run whose numbers have become useless."""
+
+
+def escaped(text: str) -> str:
+    """The text on one line, safe to print: names from elsewhere move no cursor and stay on their line.
+
+    Characters that do not print, and bytes that are not UTF-8, become \\n, \\x1b and the like.
+    """
+    text = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def system_reason(error: BaseException) -> str:

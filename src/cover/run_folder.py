@@ -15,11 +15,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from cover.catalog.manifest import Manifest, Moves, moved_path
+from cover.config.recipe import Recipe, read_recipe
+from cover.core.atomic_files import write_whole
+from cover.core.text_files import read_json
+from cover.datasets.manifest import Manifest, Moves, moved_path
 from cover.errors import CheckpointError, CoverError
-from cover.recipe import Recipe, read_recipe
-from cover.text_files import read_json
-from cover.whole_files import write_whole
 
 RECIPE_FILE, MANIFESTS_FILE = "recipe.toml", "manifests.json"
 SPLITS = ("train", "val", "test")

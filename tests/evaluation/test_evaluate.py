@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cover.catalog.manifest import Manifest
+from cover.datasets.manifest import Manifest
 from cover.errors import DecodeError
 from cover.evaluation.evaluate import Predict, evaluate_dataset
 from cover.evaluation.result import DatasetResult

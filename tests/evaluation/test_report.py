@@ -16,16 +16,16 @@ import torch
 from rich.console import Console
 from torch.nn.functional import one_hot
 
+from cover.core.progress import Terminal
 from cover.errors import CheckpointError
 from cover.evaluation.comparison import Comparison, compare
 from cover.evaluation.comparison_json import comparison_json
+from cover.evaluation.metrics import EvalMetrics
 from cover.evaluation.record import load_records
 from cover.evaluation.report import write_report
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.strips import Strip
-from cover.evaluation.tally import Tally
 from cover.evaluation.terminal import print_comparison, results_table
-from cover.progress import Terminal
 
 MakeRun = Callable[..., Path]
 MakeResult = Callable[..., DatasetResult]
@@ -224,7 +224,7 @@ def test_thousands_of_classes_take_no_table_of_all_against_all(
     runs = []
     tracemalloc.start()
     for run, num_right in (("a", 125), ("b", 375)):
-        tally = Tally(torch.full((num_classes,), -1))
+        tally = EvalMetrics(torch.full((num_classes,), -1))
         for start in range(0, num_samples, 50):
             batch = slice(start, start + 50)
             wrong = torch.arange(start, start + 50) >= num_right

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cover.catalog.manifest import Manifest
+from cover.datasets.manifest import Manifest
 from cover.evaluation.strips import frames_of, sample_strips
 from cover.media.reader import ClipReader
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cover.errors import CoverError
-from cover.inference.moments import moments
+from cover.inference.window_fusion import moments
 from cover.inference.windows import WindowFormat, sliding_windows
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from cover.catalog.manifest import Manifest, write_manifest
+from cover.datasets.manifest import Manifest, write_manifest
 from cover.media.cache import CLIPS_PER_PROCESS
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cover.catalog.manifest import ManifestRow
+from cover.datasets.manifest import ManifestRow
 from cover.errors import DecodeError
 from cover.media.content import content_of
 from cover.media.decode import decode_clip, probe_row, stream_frames

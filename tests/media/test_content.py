@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cover.catalog.manifest import ManifestRow
-from cover.catalog.suffixes import Kind
+from cover.datasets.manifest import ManifestRow
+from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError
 from cover.inference.views import Views, media_kind
 from cover.media.content import Content, content_of

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from cover.catalog.manifest import ManifestRow
-from cover.catalog.suffixes import Kind
+from cover.datasets.manifest import ManifestRow
+from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError
 from cover.media.decode import decode_clip, probe_row
 from cover.media.info import MediaInfo

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tests.media.heic_files import TILE_PX, write_heic
 
-from cover.catalog.manifest import ManifestRow
+from cover.datasets.manifest import ManifestRow
 from cover.errors import DecodeError
 from cover.inference.views import Views, media_kind
 from cover.media.decode import decode_clip, probe_row

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cover.catalog.manifest import ManifestRow
+from cover.curation.packed_video import shorten, write_short_clip
+from cover.datasets.manifest import ManifestRow
 from cover.errors import DecodeError
 from cover.media.sampling import Sampling
 from cover.media.stream import FrameStream
 from cover.media.video import decode_video, probe_video
-from cover.preparation.packed_video import shorten, write_short_clip
 
 WriteVideo = Callable[..., Path]
 NumbersOf = Callable[[Any], list[int]]

@@ -12,14 +12,14 @@ import numpy.typing as npt
 import pytest
 from av.bitstream import BitStreamFilterContext
 
-from cover.catalog.manifest import ManifestRow
+from cover.curation.packed_video import shorten, write_short_clip
+from cover.datasets.manifest import ManifestRow
 from cover.errors import DecodeError
 from cover.media.live import LiveStream
 from cover.media.pixels import Orientation, make_pictures
 from cover.media.sampling import Sampling
 from cover.media.stream import FrameStream
 from cover.media.video import decode_video, probe_video
-from cover.preparation.packed_video import shorten, write_short_clip
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import torch
 
-from cover.catalog.manifest import ManifestRow
+from cover.datasets.manifest import ManifestRow
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
 from cover.media.parcels import empty_frames

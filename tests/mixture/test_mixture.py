@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from cover.catalog.manifest import Manifest, write_manifest
-from cover.clip import UNREADABLE, MixedBatch
+from cover.core.batch import UNREADABLE, MixedBatch
+from cover.datasets.manifest import Manifest, write_manifest
 from cover.errors import DecodeError, ManifestError, RecipeError
 from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture

@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from cover.catalog.manifest import Manifest
+from cover.datasets.manifest import Manifest
 from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture
 from cover.mixture.schedule import Reduction

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from cover.clip import ClipBatch, MixedBatch
+from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import CoverError
 from cover.models.attention import TemporalAttention
 from cover.models.block import Block
 from cover.models.config import variant_config
 from cover.models.create import create_model, num_parameters
 from cover.models.kernels.residual import Residual, Tokens, plain_add_normalise
-from cover.models.linear import Linear, keep_ready
+from cover.models.linear import Linear, freeze_weights
 from cover.models.loading import load_weights
 from cover.models.packing import Group, pack, unpack
 from cover.models.timesformer import TimeSformer
@@ -204,7 +204,7 @@ def test_weights_kept_ready_give_the_same_logits(attention: str) -> None:
     model, frames = small_model(attention=attention), clips(4, 2)
     with torch.inference_mode():
         expected = model.predict(frames)
-        keep_ready(model)
+        freeze_weights(model)
         first, second = model.predict(frames), model.predict(frames)
     for name, logits in expected.items():
         assert torch.equal(first[name], logits)

@@ -14,16 +14,16 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from cover.catalog.folder import index_folder
+from cover.datasets.layouts.folder import index_folder
 from cover.models.create import create_model
 from cover.models.weights import save_model
+from cover.runs.trained import TrainedRun
 from cover.serving.app import create_app
 from cover.serving.hosts import AllowedHosts
 from cover.serving.limits import Limits
 from cover.serving.metrics import Metrics
 from cover.serving.samples import samples_of
 from cover.serving.service import Service
-from cover.trained import TrainedRun
 
 LIMITS = Limits(max_bytes=200_000, upload_seconds=10, max_seconds=5, max_pixels=100_000, decode_seconds=10)
 SIZES = {"depth": 2, "width": 48, "num_heads": 3, "num_frames": 4, "image_size": 32}

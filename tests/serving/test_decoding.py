@@ -13,7 +13,7 @@ from tests.serving.conftest import LIMITS
 from cover.inference.views import Views
 from cover.inference.windows import WindowFormat
 from cover.serving.decoding import Decoder, Job
-from cover.serving.limits import MEBIBYTE, Limits, Refused
+from cover.serving.limits import MEBIBYTE, Limits, UploadRejected
 
 VIEWS = Views(num_frames=4, crop_px=32)
 
@@ -33,10 +33,13 @@ def test_time_and_memory_are_limited_for_each_file(
     image = Job(write_image(tmp_path / "large.png", 3, width_px=5000, height_px=5000), VIEWS)
     video = Job(write_video(tmp_path / "a.mp4"), WindowFormat(4, 32, window_seconds=0.4, stride_seconds=0.1))
     limits = replace(LIMITS, max_pixels=25_000_000)
-    with decoder(replace(limits, decode_seconds=0.02)) as hurried, pytest.raises(Refused, match=r"after 0\.02 s"):
+    with (
+        decoder(replace(limits, decode_seconds=0.02)) as hurried,
+        pytest.raises(UploadRejected, match=r"after 0\.02 s"),
+    ):
         hurried(image)
     with decoder(replace(limits, decode_bytes=64 * MEBIBYTE)) as narrow:
-        with pytest.raises(Refused, match=r"it cannot be decoded|decoding was ended") as raised:
+        with pytest.raises(UploadRejected, match=r"it cannot be decoded|decoding was ended") as raised:
             narrow(image)
         assert raised.value.refusal.status == 422
         assert narrow(video).frames.shape == (12, 32, 32, 3)

@@ -7,15 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cover.catalog.manifest import Manifest
-from cover.clip import UNREADABLE, ClipBatch, MixedBatch
+from cover.config.recipe import OptimizerSection
+from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
+from cover.datasets.manifest import Manifest
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
 from cover.mixture.dataset import Dataset
 from cover.mixture.mixture import Mixture
 from cover.mixture.schedule import Reduction, Schedule
 from cover.models.create import create_model
-from cover.recipe import OptimizerSection
 from cover.training.loss import loss
 from cover.training.optimizer import create_optimizer
 

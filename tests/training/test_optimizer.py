@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
+from cover.config.recipe import OptimizerSection
 from cover.models.create import create_model
-from cover.recipe import OptimizerSection
 from cover.training.optimizer import create_optimizer, learning_rate, set_learning_rate
 
 PAPER = OptimizerSection()

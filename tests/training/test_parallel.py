@@ -1,4 +1,4 @@
-"""What is put around a model on one process; tests/run/test_parallel.py has several."""
+"""What is put around a model on one process; tests/runs/test_parallel.py has several."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cover.clip import ClipBatch, MixedBatch
+from cover.core.batch import ClipBatch, MixedBatch
 from cover.models.create import create_model
 from cover.models.timesformer import TimeSformer
 from cover.training.loss import loss

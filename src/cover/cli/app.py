@@ -11,7 +11,7 @@ import typer
 from cover.cli.process import Commands
 
 if TYPE_CHECKING:
-    from cover.progress import Terminal
+    from cover.core.progress import Terminal
 
 app = typer.Typer(
     name="cover",
@@ -45,6 +45,6 @@ AllowChangedData = Annotated[
 
 def console() -> Terminal:
     """The terminal as wide as it is; 100 columns in a file or a pipe."""
-    from cover.progress import Terminal
+    from cover.core.progress import Terminal
 
     return Terminal()

@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 from cover.cli.app import Out, Split, app, console
 
 if TYPE_CHECKING:
-    from cover.catalog.manifest import Manifest
+    from cover.datasets.manifest import Manifest
 
 index = typer.Typer(help="Turn datasets on disk into manifests.", no_args_is_help=True)
 app.add_typer(index, name="index")
@@ -36,11 +36,11 @@ MANIFESTS = Path("manifests")
 
 
 def _layout(layout: str, module: str) -> Callable[..., Any]:
-    """Add a command `cover index LAYOUT`, whose help draws the tree: the docstring of cover.catalog.MODULE."""
+    """Add a command `cover index LAYOUT`, whose help draws the tree: the docstring of cover.datasets.layouts.MODULE."""
 
     class Command(TyperCommand):
         def format_help(self, *arguments: Any) -> None:
-            drawing = import_module(f"cover.catalog.{module}").__doc__ or ""
+            drawing = import_module(f"cover.datasets.layouts.{module}").__doc__ or ""
             self.help = "\n\n".join(f"\b\n{paragraph}" for paragraph in drawing.split("\n\n"))  # \b: lines stay
             super().format_help(*arguments)
 
@@ -50,7 +50,7 @@ def _layout(layout: str, module: str) -> Callable[..., Any]:
 @_layout("kinetics400", "kinetics")
 def kinetics400(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "k400") -> None:
     """Kinetics-400: CSV lists, clips called ID_000012_000022.mp4."""
-    from cover.catalog.kinetics import index_kinetics
+    from cover.datasets.layouts.kinetics import index_kinetics
 
     _print(index_kinetics(root, annotations=annotations, out=out, name=name))
 
@@ -70,7 +70,7 @@ def kinetics700(root: Root, annotations: Annotations = None, out: Out = MANIFEST
 @_layout("ssv2", "ssv2")
 def ssv2(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "ssv2") -> None:
     """Something-Something v2: JSON lists, videos called ID.webm."""
-    from cover.catalog.ssv2 import index_ssv2
+    from cover.datasets.layouts.ssv2 import index_ssv2
 
     _print(index_ssv2(root, annotations=annotations, out=out, name=name))
 
@@ -78,7 +78,7 @@ def ssv2(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name
 @_layout("moments", "moments")
 def moments(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "mit") -> None:
     """Moments in Time: trainingSet.csv and validationSet.csv, class folders."""
-    from cover.catalog.moments import index_moments
+    from cover.datasets.layouts.moments import index_moments
 
     _print(index_moments(root, annotations=annotations, out=out, name=name))
 
@@ -92,7 +92,7 @@ def ucf101(
     name: SplitName = None,
 ) -> None:
     """UCF101: ucfTrainTestlist, one of three splits."""
-    from cover.catalog.ucf101 import index_ucf101
+    from cover.datasets.layouts.ucf101 import index_ucf101
 
     _print(index_ucf101(root, split_number=split_number, annotations=annotations, out=out, name=name))
 
@@ -106,7 +106,7 @@ def hmdb51(
     name: SplitName = None,
 ) -> None:
     """HMDB51: testTrainMulti_7030_splits, one of three splits."""
-    from cover.catalog.hmdb51 import index_hmdb51
+    from cover.datasets.layouts.hmdb51 import index_hmdb51
 
     _print(index_hmdb51(root, split_number=split_number, annotations=annotations, out=out, name=name))
 
@@ -114,7 +114,7 @@ def hmdb51(
 @_layout("imagenet1k", "imagenet1k")
 def imagenet1k(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "imagenet") -> None:
     """ImageNet-1k: folders, the tars as downloaded, or Parquet shards."""
-    from cover.catalog.imagenet1k import index_imagenet1k
+    from cover.datasets.layouts.imagenet1k import index_imagenet1k
 
     _print(index_imagenet1k(root, annotations=annotations, out=out, name=name))
 
@@ -122,7 +122,7 @@ def imagenet1k(root: Root, annotations: Annotations = None, out: Out = MANIFESTS
 @_layout("imagenet21k", "imagenet21k")
 def imagenet21k(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "imagenet21k") -> None:
     """ImageNet-21k: class folders, or a tar a class."""
-    from cover.catalog.imagenet21k import index_imagenet21k
+    from cover.datasets.layouts.imagenet21k import index_imagenet21k
 
     _print(index_imagenet21k(root, annotations=annotations, out=out, name=name))
 
@@ -135,7 +135,7 @@ def folder(
     name: Annotated[str | None, typer.Option(help="Default: the folder's name.")] = None,
 ) -> None:
     """Any dataset in class folders or WebDataset shards."""
-    from cover.catalog.folder import index_folder
+    from cover.datasets.layouts.folder import index_folder
 
     _print(index_folder(root, kind=kind.value, out=out, name=name))
 
@@ -151,8 +151,8 @@ def csv(
     split: Annotated[Split, typer.Option(help="The split that FILE lists.")] = Split.train,
 ) -> None:
     """Any annotation list: `path label`, `path num_frames label`, or named columns."""
-    from cover.catalog.annotations import index_annotations
-    from cover.catalog.class_list import read_class_list
+    from cover.datasets.class_list import read_class_list
+    from cover.datasets.layouts.annotations import index_annotations
 
     manifest = index_annotations(
         file,

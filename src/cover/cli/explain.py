@@ -26,7 +26,7 @@ def explain(
     """
     from cover.inference.explanation_files import write_explanation
     from cover.inference.heatmaps import headline
-    from cover.trained import TrainedRun
+    from cover.runs.trained import TrainedRun
 
     explanation = TrainedRun.open(run).explain(file, head, class_name)
     files = write_explanation(explanation, out)

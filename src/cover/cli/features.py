@@ -25,11 +25,11 @@ def embed(
     Clips that cannot be read are named and left out. Exit code 0: all were read; 1: some were not; 2: a mistake in the
     call.
     """
-    from cover.catalog.manifest import Manifest
-    from cover.embed import embed as embed_clips
+    from cover.datasets.manifest import Manifest
     from cover.inference.feature_table import FeatureTable, check_suffix
     from cover.inference.inputs import Inputs
-    from cover.trained import TrainedRun
+    from cover.runs.embed import embed as embed_clips
+    from cover.runs.trained import TrainedRun
 
     check_suffix(out)
     manifests = [Manifest.open(path) for path in manifest or ()]
@@ -55,9 +55,9 @@ def search(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Find the clips that are nearest to others, by the cosine similarity of their features."""
+    from cover.core.text_files import printable
     from cover.inference.feature_table import FeatureTable
     from cover.inference.search import check_faiss, nearest, neighbours_json, neighbours_table
-    from cover.text_files import printable
 
     check_faiss()
     table = FeatureTable.open(features)
@@ -68,8 +68,8 @@ def search(
     if others and run is None:
         raise CoverError(f"{others[0]} is not an id in {features}; name the run that computed it with --run")
     if others and run:
-        from cover.embed import embed_queries
-        from cover.trained import TrainedRun
+        from cover.runs.embed import embed_queries
+        from cover.runs.trained import TrainedRun
 
         known |= embed_queries(TrainedRun.open(run), table, others)
     found = nearest(table, {name: known[name] for name in names.values()}, top)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cover.cli.app import Run, app, console
-from cover.errors import CoverError
-from cover.escapes import escaped
+from cover.errors import CoverError, escaped
 
 if TYPE_CHECKING:
     from cover.inference.live import Change
@@ -46,9 +45,9 @@ def predict_command(
     Files that cannot be read are named and passed over. Exit code 0: all were read; 1: some were not; 2: a mistake in
     the call.
     """
-    from cover.answers import predict
+    from cover.core.progress import progress_bar
     from cover.inference.inputs import Inputs
-    from cover.progress import progress_bar
+    from cover.runs.predict import predict
 
     num_clips, num_crops = parse_views(views) if views else (None, None)
     num_unreadable = 0
@@ -107,9 +106,9 @@ def timeline_command(
     """
     from functools import partial
 
-    from cover.answers import timeline, watch
     from cover.inference.timeline_formats import timeline_json, timeline_table, timeline_writer
     from cover.inference.timeline_plot import timeline_plotter
+    from cover.runs.predict import timeline, watch
 
     heads = head or ()
     if live is not None:

@@ -14,9 +14,9 @@ from cover.cli.app import app, console
 from cover.errors import CoverError
 
 if TYPE_CHECKING:
-    from cover.catalog.manifest import Manifest
-    from cover.preparation.journal import Shard
-    from cover.preparation.survey import Pool, Survey
+    from cover.curation.dataset_pass import DatasetPass, Pool
+    from cover.curation.resume_log import Shard
+    from cover.datasets.manifest import Manifest
 
 Manifests = Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests, as `cover index` writes.")]
 Processes = Annotated[int | None, typer.Option(min=1, help="Default: one for each CPU.")]
@@ -52,10 +52,10 @@ def check_command(
     With --leaks, find the training samples that occur in a val or test split of any of the datasets instead: by source
     and time (YouTube ids), and by what frames look like.
     """
-    from cover.catalog.manifest import Manifest
-    from cover.preparation.check import check
-    from cover.preparation.reasons import unreadable_rows
-    from cover.preparation.survey import Pool
+    from cover.curation.check import check
+    from cover.curation.dataset_pass import Pool
+    from cover.curation.reasons import unreadable_rows
+    from cover.datasets.manifest import Manifest
 
     pool, opened = Pool(processes, timeout_seconds), [Manifest.open(path) for path in manifests]
     if leaks:
@@ -86,9 +86,9 @@ def pack_command(
     """
     from rich.filesize import decimal
 
-    from cover.catalog.manifest import Manifest
-    from cover.preparation.pack import PackFormat, num_bytes, pack
-    from cover.preparation.survey import Pool
+    from cover.curation.dataset_pass import Pool
+    from cover.curation.pack import PackFormat, num_bytes, pack
+    from cover.datasets.manifest import Manifest
 
     format = PackFormat(short_side, frames)
     surveys = [pack(Manifest.open(path), out, format) for path in manifests]
@@ -98,10 +98,10 @@ def pack_command(
 
 
 def _carried_out(
-    surveys: Sequence[Survey], pool: Pool, again: bool, shard: str | None, merge: bool
-) -> Iterator[tuple[Survey, Manifest]]:
+    surveys: Sequence[DatasetPass], pool: Pool, again: bool, shard: str | None, merge: bool
+) -> Iterator[tuple[DatasetPass, Manifest]]:
     """The surveys and the manifests that result, each with its summary printed; none from shards."""
-    from cover.preparation.reasons import unreadable_among, unreadable_rows
+    from cover.curation.reasons import unreadable_among, unreadable_rows
 
     part = _part(shard, merge)
     for survey in surveys:
@@ -116,7 +116,7 @@ def _carried_out(
 
 
 def _part(shard: str | None, merge: bool) -> Shard | None:
-    from cover.preparation.journal import Shard
+    from cover.curation.resume_log import Shard
 
     if shard and merge:
         raise CoverError("--shard does a part, and --merge puts all parts together afterwards; give one of the two")
@@ -153,7 +153,7 @@ def print_summary(manifest: Manifest, unreadable: Mapping[int, str], num_samples
 
 def print_leaks(manifests: list[Manifest], pool: Pool | None, out: Path | None) -> bool:
     """Print which training samples leak, and write them to `out`. Returns whether any does."""
-    from cover.preparation.leaks import find_leaks, leaks_table, num_leaking, write_leaks
+    from cover.curation.leaks import find_leaks, leaks_table, num_leaking, write_leaks
 
     with _resumable():
         leaks = find_leaks(manifests, pool)

@@ -14,8 +14,7 @@ from typing import Any, NoReturn
 
 from typer.core import TyperGroup
 
-from cover.errors import CoverError, system_reason
-from cover.escapes import escaped
+from cover.errors import CoverError, escaped, system_reason
 
 _NOBODY_READS = 128 + signal.SIGPIPE
 """Exit code where whatever reads the output has seen enough, as `head` has."""

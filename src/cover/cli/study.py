@@ -12,7 +12,7 @@ import typer
 from cover.cli.app import app, console
 
 if TYPE_CHECKING:
-    from cover.study.spec import Study
+    from cover.studies.spec import Study
 
 
 @app.command("study")
@@ -25,19 +25,19 @@ def study_(
     report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing; show what is known.")] = False,
 ) -> None:
     """Train and test what studies compare, several seeds each, and show their tables; finished runs are skipped."""
-    from cover.study.printed import legend, to_terminal
-    from cover.study.records import load_records
-    from cover.study.spec import read_study
-    from cover.study.table import make_table
+    from cover.studies.records import load_records
+    from cover.studies.render import legend, to_terminal
+    from cover.studies.spec import read_study
+    from cover.studies.table import make_table
 
     paths = [Path(name) if name.endswith(".toml") else Path("studies") / f"{name}.toml" for name in studies]
     read = [read_study(path) for path in paths]
     if page:
-        from cover.study.page import check_places, write_report  # loads matplotlib
+        from cover.studies.page import check_places, write_report  # loads matplotlib
 
         check_places(page, [path.stem for path in paths])
     if dry_run:
-        from cover.study.driver import describe_studies
+        from cover.studies.driver import describe_studies
 
         describe_studies(read, out, console())
         return
@@ -54,7 +54,7 @@ def study_(
 def _run(studies: list[Study], out: Path, side_by_side: int) -> None:
     import torch
 
-    from cover.study.driver import run_studies
+    from cover.studies.driver import run_studies
 
     gpus = [str(number) for number in range(torch.cuda.device_count())]
     before = signal.signal(signal.SIGTERM, _stop)

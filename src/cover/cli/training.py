@@ -24,16 +24,16 @@ def train(
     ] = False,
 ) -> None:
     """Train a recipe into a run folder."""
-    from cover.recipe import read_recipe
+    from cover.config.recipe import read_recipe
     from cover.run_folder import parse_moves
 
     settings, moves = read_recipe(recipe, set_ or ()), parse_moves(data or ())
     if dry_run:
-        from cover.rehearsal import rehearse
+        from cover.runs.dry_run import rehearse
 
         rehearse(settings, console(), moves)
         return
-    from cover.run import train as train_run
+    from cover.runs.train import train as train_run
 
     run = out or Path("runs") / recipe.stem
     stopped = train_run(settings, run, console(), resume=resume, allow_changed_data=allow_changed_data, moves=moves)

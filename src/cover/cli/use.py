@@ -48,7 +48,7 @@ def evaluate(
     """
     from cover.evaluation.terminal import results_table
     from cover.run_folder import parse_moves
-    from cover.trained import TrainedRun
+    from cover.runs.trained import TrainedRun
 
     if reverse + shuffle + single_frame > 1:
         raise CoverError("--reverse, --shuffle and --single-frame exclude each other; give one")
@@ -85,7 +85,7 @@ def compare(
 ) -> None:
     """Compare runs: one HTML page and tables of policies, frame orders, classes, calibration and confusions."""
     from cover.run_folder import parse_moves
-    from cover.trained import compare_runs
+    from cover.runs.trained import compare_runs
 
     moves = parse_moves(data or ())
     compare_runs(runs, out, console(), json_out=json, moves=moves, allow_changed_data=allow_changed_data)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from cover.drawing import drawing
+from cover.core.drawing import drawing
 from cover.evaluation.calibration import Calibration
 from cover.evaluation.classes import RunPair
 from cover.evaluation.confusion import confused_labels, confusion_shares, count_pairs

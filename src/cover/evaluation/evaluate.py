@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 from torch import Tensor, from_numpy
 
+from cover.core.progress import track
 from cover.errors import DecodeError
+from cover.evaluation.metrics import EvalMetrics, pair_partners
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult, EvaluationKey
-from cover.evaluation.tally import Tally, pair_partners
 from cover.evaluation.views import SampleViews, ViewBatch, view_batches
 from cover.media.reader import ClipReader
-from cover.progress import track
 
 Predict = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 """{dataset: uint8 frames [T,B,C,Y,X]} -> {dataset: float logits [B,classes]}, both on the CPU."""
@@ -47,7 +47,7 @@ def evaluate_dataset(
     key = evaluation_key(
         reader, name=name, num_clips=num_clips, num_crops=num_crops, order=order, checkpoint=checkpoint
     )
-    tally = Tally(pair_partners(manifest.class_names, reversal_pairs))
+    tally = EvalMetrics(pair_partners(manifest.class_names, reversal_pairs))
     samples = SampleViews(reader, num_clips, num_crops, order)
     batches = view_batches(samples, batch_size=batch_size, num_workers=num_workers)
     unreadable: dict[str, str] = {}

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cover.drawing import drawing
+from cover.core.drawing import drawing
 from cover.evaluation.comparison import Comparison
 from cover.evaluation.record import RunRecord
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cover.config.recipe import Recipe
+from cover.core.text_files import read_text
 from cover.errors import CheckpointError
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult, read_result
 from cover.models.weights import CONFIG_FILE, find_checkpoint
-from cover.recipe import Recipe
 from cover.run_folder import RECIPE_FILE, RunFolder
-from cover.text_files import read_text
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from cover import __version__
+from cover.core.atomic_files import write_whole
 from cover.evaluation import formats
 from cover.evaluation.cards import Frames, sample_cards
 from cover.evaluation.class_plots import MAX_LABELLED_CLASSES
@@ -16,7 +17,6 @@ from cover.evaluation.orders import FRAME_ORDERS
 from cover.evaluation.plots import accuracy_figure, curves_figure, run_colors
 from cover.evaluation.sections import DatasetSection, dataset_section
 from cover.evaluation.strips import Strip
-from cover.whole_files import write_whole
 
 MAX_ROWS = 40
 """Rows of a table that are shown without a click."""

@@ -11,13 +11,13 @@ from typing import Annotated
 
 from pydantic import FailFast, Field, TypeAdapter, ValidationError
 
-from cover.catalog.suffixes import Kind
+from cover.config.layers import Share
+from cover.core.atomic_files import write_whole
+from cover.core.text_files import read_text
+from cover.datasets.suffixes import Kind
 from cover.errors import CheckpointError
 from cover.evaluation.intervals import Estimate, share
 from cover.evaluation.orders import FrameOrder
-from cover.sections import Share
-from cover.text_files import read_text
-from cover.whole_files import write_whole
 
 MAX_RESULT_BYTES = 2**30
 """Largest result file that is read; a result of a million samples takes about 80 MiB."""

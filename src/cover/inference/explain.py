@@ -13,14 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cover.catalog.manifest import ManifestRow
-from cover.catalog.suffixes import Kind
+from cover.core.text_files import printable
+from cover.datasets.manifest import ManifestRow
+from cover.datasets.suffixes import Kind
 from cover.errors import CoverError
 from cover.inference.views import Views
 from cover.media.decode import probe_row
 from cover.media.sampling import frame_times_seconds
 from cover.models.attribution import Attribution
-from cover.text_files import printable
 
 PredictHead = Callable[[Tensor], Tensor]
 """uint8 frames [T,B,C,Y,X] -> float logits [B,classes] of one head, both on the CPU."""

@@ -9,11 +9,11 @@ import av
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from cover.drawing import drawing
+from cover.core.atomic_files import whole_file
+from cover.core.drawing import drawing
+from cover.core.progress import track
 from cover.inference.explain import Explanation
 from cover.inference.heatmaps import PANELS_SIZE_PX, STYLE, panels_figure, strip_figure
-from cover.progress import track
-from cover.whole_files import whole_file
 
 STRIP_FILE, VIDEO_FILE, JSON_FILE = "strip.png", "overlay.mp4", "explanation.json"
 STRIP_DPI = 150

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cover.core.atomic_files import whole_file
 from cover.errors import CoverError
-from cover.whole_files import whole_file
 
 SUFFIXES = (".parquet", ".npy")
 _METADATA_KEY = b"cover"

@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from cover.core.atomic_files import whole_file
+from cover.core.text_files import printable
 from cover.inference.files import for_suffix
 from cover.inference.predict import Prediction
-from cover.text_files import printable
-from cover.whole_files import whole_file
 
 Write = Callable[[Prediction], None]
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from cover.escapes import escaped
+from cover.errors import escaped
 from cover.inference.explain import Explanation
 
 COLUMNS = 8

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cover.catalog.suffixes import MEDIA_SUFFIXES, is_frame, suffix_of
+from cover.core.text_files import read_text
+from cover.datasets.suffixes import MEDIA_SUFFIXES, is_frame, suffix_of
 from cover.errors import CoverError
-from cover.text_files import read_text
 
 _MEDIA = MEDIA_SUFFIXES["video"] | MEDIA_SUFFIXES["image"]
 STDIN = "-"

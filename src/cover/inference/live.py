@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from cover.inference.moments import Scores, mean_scores
 from cover.inference.predict import PredictHeads
+from cover.inference.window_fusion import Scores, mean_scores
 from cover.inference.windows import WindowFormat
 from cover.media.live import LiveWindow
 

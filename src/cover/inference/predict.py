@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cover.catalog.suffixes import Kind
+from cover.core.prefetch import map_ahead
+from cover.core.process_pool import available_cpus
+from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError
 from cover.evaluation.ranking import RankedClasses, top_classes
-from cover.inference.ahead import map_ahead
 from cover.inference.views import FileViews, Views
-from cover.preparation.workers import available_cpus
 
 PredictHeads = Callable[[Tensor], dict[str, Tensor]]
 """uint8 frames [T,B,C,Y,X] -> {dataset: float logits [B,classes]} of every head, both on the CPU."""

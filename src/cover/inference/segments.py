@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cover.inference.moments import Moment
+from cover.inference.window_fusion import Moment
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from cover.drawing import drawing
+from cover.core.atomic_files import whole_file
+from cover.core.drawing import drawing
 from cover.evaluation.plots import COLORS, STYLE
 from cover.inference.files import for_suffix
 from cover.inference.segments import Segment
 from cover.inference.timeline import Timeline
 from cover.inference.timeline_formats import clock
-from cover.whole_files import whole_file
 
 MAX_CLASSES = 16
 """Classes of a head that are drawn: those with the most seconds, weighted by their scores."""

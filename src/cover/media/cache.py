@@ -21,11 +21,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cover.catalog.manifest import Manifest
+from cover.core.atomic_files import fill_once
+from cover.datasets.manifest import Manifest
 from cover.errors import DecodeError
+from cover.media.cache_writer import Frames, StoredClips, decode_into
 from cover.media.parcels import memory_file
-from cover.media.storing import Frames, StoredClips, decode_into
-from cover.whole_files import fill_once
 
 CLIPS_PER_PROCESS = 128
 """Fewest samples worth starting a process for; so many small images are decoded in about a tenth of a second."""

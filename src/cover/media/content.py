@@ -19,14 +19,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from cover.catalog.suffixes import Kind
+from cover.core.text_files import open_regular
+from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError
 from cover.media.faults import decoding
 from cover.media.frame_ends import frame_ends_ms
 from cover.media.heif import heif_format, is_track_file
 from cover.media.jpeg import is_motion_jpeg
 from cover.media.source import Source
-from cover.text_files import open_regular
 
 EMPTY = "it is empty"
 HEAD_BYTES = 512

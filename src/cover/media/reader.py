@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cover.catalog.manifest import Manifest
+from cover.datasets.manifest import Manifest
 from cover.errors import DecodeError, RecipeError
 from cover.media.augment import crop, evaluation_boxes, random_box
 from cover.media.cache import FrameCache

@@ -23,10 +23,10 @@ from typing import BinaryIO, NamedTuple
 
 import pyarrow.parquet as pq
 
-from cover.catalog.manifest import ManifestRow
-from cover.catalog.media_column import media_column
+from cover.core.text_files import open_regular
+from cover.datasets.manifest import ManifestRow
+from cover.datasets.media_column import media_column
 from cover.errors import DecodeError
-from cover.text_files import open_regular
 
 
 class FFmpegInput(NamedTuple):

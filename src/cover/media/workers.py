@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import socket
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +21,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data._utils import signal_handling
 
+from cover.core.signals import signals_held_back
 from cover.errors import CoverError, system_reason
 from cover.media.parcels import Parcel
 
@@ -135,19 +135,6 @@ def workers_watched(remedy: str) -> Iterator[None]:
         else:
             cause = f" ({signal}), most likely by a broken file; `cover check` finds it"
         raise CoverError(f"a process that decodes clips was killed{cause}; {remedy}") from error
-
-
-@contextmanager
-def signals_held_back() -> Iterator[None]:
-    """Processes that are started in the block never get SIGINT and SIGTERM: their parent ends them.
-
-    Terminals and schedulers send these to every process, and the parent needs its workers to finish a step and save.
-    """
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 class _Work(Dataset[Any]):

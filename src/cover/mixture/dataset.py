@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cover.catalog.manifest import Manifest
+from cover.datasets.manifest import Manifest
 from cover.errors import RecipeError
 from cover.media.cache import FrameCache
 from cover.media.mixing import Mixing

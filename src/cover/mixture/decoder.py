@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cover.clip import UNREADABLE, ClipBatch, MixedBatch
+from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.errors import DecodeError
 from cover.media.mixing import Mixing
 from cover.media.parcels import empty_frames
 from cover.media.reader import ClipReader
+from cover.mixture.decode_failures import Fault
 from cover.mixture.permutation import hash_63bit
 from cover.mixture.schedule import Sample, Schedule, clip_seed, slice_samples
-from cover.mixture.unreadable import Fault
 
 
 class MicroBatch(NamedTuple):

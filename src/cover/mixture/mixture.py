@@ -15,13 +15,13 @@ from pathlib import Path
 
 import torch
 
-from cover.clip import ClipBatch, MixedBatch
+from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import RecipeError
 from cover.media.workers import in_workers
 from cover.mixture.dataset import Dataset
+from cover.mixture.decode_failures import DecodeFailures
 from cover.mixture.decoder import MicroBatch, MicroBatchDecoder
 from cover.mixture.schedule import Schedule, slice_samples
-from cover.mixture.unreadable import UnreadableTally
 
 
 class Mixture(Iterable[MixedBatch]):
@@ -96,7 +96,7 @@ class Mixture(Iterable[MixedBatch]):
         self.world_size = world_size
         self.num_micro_batches = num_micro_batches
         self.pin_memory = pin_memory
-        self.unreadable = UnreadableTally(max_unreadable_share, self.schedule.sizes, world_size)
+        self.unreadable = DecodeFailures(max_unreadable_share, self.schedule.sizes, world_size)
 
     def __iter__(self) -> Generator[MixedBatch]:
         return self._batches(self._decoder)  # what is to be cached is decoded now, not with the first batch

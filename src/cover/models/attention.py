@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from cover.models.kernels.backend import compute_dtype
 from cover.models.kernels.qkv import qkv_linear
 from cover.models.kernels.temporal import temporal_branch
-from cover.models.linear import Linear, after_norm, in_dtype, made_ready
+from cover.models.linear import Linear, after_norm, cached_weight, in_dtype
 from cover.models.packing import Group, unpack
 
 BACKENDS = [
@@ -91,7 +91,7 @@ class TemporalAttention(nn.Module):
         temporal_fc); both are applied as their product, which is formed here."""
         dtype = compute_dtype(normed_FND)
         weight, bias = after_norm(norm, self.qkv, dtype)
-        out_weight, out_bias = made_ready(fc, dtype, lambda: product(fc, self.proj, dtype))
+        out_weight, out_bias = cached_weight(fc, dtype, lambda: product(fc, self.proj, dtype))
         return temporal_branch(normed_FND, weight, bias, out_weight, self.num_heads, groups), out_bias
 
 

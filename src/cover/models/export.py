@@ -10,13 +10,13 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from cover.core.atomic_files import whole_folder
 from cover.errors import CheckpointError, CoverError
 from cover.models.config import ModelConfig
 from cover.models.names import transformers_name
 from cover.models.settings import PREPROCESSOR_FILE
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import CONFIG_FILE, WEIGHTS_FILE, save_model
-from cover.whole_files import whole_folder
 
 BILINEAR = 2
 """Pillow's number of the filter with which clips are resized in media/augment.py."""

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from cover.text_files import read_json
+from cover.core.text_files import read_json
 
 STATE_FILE = "state.json"
 CHUNK_BYTES = 2**24

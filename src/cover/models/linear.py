@@ -18,19 +18,19 @@ Ready = tuple[Tensor, ...]
 
 
 class Linear(nn.Linear):
-    """A linear layer. ready: what `made_ready` keeps, by type; None where nothing is kept."""
+    """A linear layer. ready: what `cached_weight` keeps, by type; None where nothing is kept."""
 
     ready: dict[torch.dtype, Ready] | None = None
 
 
-def keep_ready(model: nn.Module) -> None:
+def freeze_weights(model: nn.Module) -> None:
     """From now on weights are made ready once. They must not be changed or moved to another device any more."""
     for module in model.modules():
         if isinstance(module, Linear):
             module.ready = {}
 
 
-def made_ready(linear: Linear, dtype: torch.dtype, make: Callable[[], Ready]) -> Ready:
+def cached_weight(linear: Linear, dtype: torch.dtype, make: Callable[[], Ready]) -> Ready:
     """What `make` makes of the weights of `linear` for products in `dtype`, or what it made the first time.
 
     A layer is made ready in one way only.
@@ -45,10 +45,10 @@ def made_ready(linear: Linear, dtype: torch.dtype, make: Callable[[], Ready]) ->
 
 def after_norm(norm: nn.LayerNorm, linear: Linear, dtype: torch.dtype) -> Ready:
     """Weight and bias of `linear` after `norm`, for tokens that are normalised without it (kernels/folding.py)."""
-    return made_ready(linear, dtype, lambda: fold(norm, linear, dtype))
+    return cached_weight(linear, dtype, lambda: fold(norm, linear, dtype))
 
 
 def in_dtype(linear: Linear, dtype: torch.dtype) -> Tensor:
     """The weight in the type of matrix products."""
-    (weight,) = made_ready(linear, dtype, lambda: (linear.weight.to(dtype),))
+    (weight,) = cached_weight(linear, dtype, lambda: (linear.weight.to(dtype),))
     return weight

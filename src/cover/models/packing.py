@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cover.clip import ClipBatch
+from cover.core.batch import ClipBatch
 from cover.errors import CoverError
 
 

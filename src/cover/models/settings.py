@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from cover.config.layers import AnySection, Section, checked
+from cover.core.text_files import read_json
 from cover.errors import CheckpointError, RecipeError
 from cover.models.config import Attention
 from cover.models.weights import CONFIG_FILE
-from cover.sections import AnySection, Section, checked
-from cover.text_files import read_json
 
 
 def _check_square(sizes: int | tuple[int, ...]) -> int | tuple[int, ...]:

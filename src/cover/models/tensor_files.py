@@ -19,10 +19,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from cover.core.text_files import read_json
 from cover.errors import CheckpointError
 from cover.models.not_weights import describe_file, describe_folder, describe_zip
 from cover.models.pickles import read_state_dicts
-from cover.text_files import read_json
 
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 """What a folder's weights are called; with ".index.json" behind it, a list of the files they are spread over."""

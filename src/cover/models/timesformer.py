@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from cover.clip import ClipBatch, MixedBatch
+from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import CoverError
 from cover.models.block import Block, BranchScales, LastBlock
 from cover.models.config import ModelConfig

@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cover.core.text_files import read_json, read_text
 from cover.errors import CheckpointError, CoverError
 from cover.models.config import ModelConfig
 from cover.models.integrity import STATE_FILE, damage
 from cover.models.tensor_files import brief
 from cover.models.timesformer import TimeSformer
-from cover.text_files import read_json, read_text
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

@@ -23,13 +23,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cover.clip import UNREADABLE
+from cover.core.atomic_files import whole_file, write_whole
+from cover.core.batch import UNREADABLE
+from cover.core.progress import progress_bar
 from cover.errors import CheckpointError
 from cover.evaluation.views import SampleViews, view_batches
-from cover.mixture.unreadable import Fault, UnreadableTally
+from cover.mixture.decode_failures import DecodeFailures, Fault
 from cover.models.timesformer import TimeSformer
-from cover.progress import progress_bar
-from cover.whole_files import whole_file, write_whole
 
 Embed = Callable[[Tensor], Tensor]
 """uint8 frames [T,B,C,Y,X] -> float32 features [B,D], both on the CPU."""
@@ -55,7 +55,7 @@ class FeatureStore:
     """Computes and keeps features; a feature is the mean over a sample's views.
 
     folder: of all features. embed: the frozen backbone; `backbone` is its digest, `width` its D. precision: that it
-    computes in. batch_size: samples a forward pass. max_unreadable_share: see UnreadableTally. rank, world_size: which
+    computes in. batch_size: samples a forward pass. max_unreadable_share: see DecodeFailures. rank, world_size: which
     of how many processes this is; each computes every world_size-th part.
     """
 
@@ -80,7 +80,7 @@ class FeatureStore:
         parts = [_missing(folder, rows) for rows in _parts(len(manifest))[self.rank :: self.world_size]]
         if any(parts):
             write_whole(folder / "depends_on.json", json.dumps(self._depends_on(samples), indent=2) + "\n")
-        tally = UnreadableTally(self.max_unreadable_share, {name: len(manifest)})
+        tally = DecodeFailures(self.max_unreadable_share, {name: len(manifest)})
         with progress_bar("clips", visible=self.rank == 0, transient=True) as progress:
             bar = progress.add_task(f"features of {name} {manifest.split}", total=sum(map(len, parts)))
             for rows in filter(None, parts):
@@ -108,7 +108,7 @@ class FeatureStore:
         samples: SampleViews,
         rows: range,
         name: str,
-        tally: UnreadableTally,
+        tally: DecodeFailures,
         advance: Callable[[int], None],
         stopping: Callable[[], bool],
     ) -> dict[str, Tensor]:

@@ -9,13 +9,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from cover.clip import UNREADABLE, ClipBatch, MixedBatch
+from cover.config.recipe import Recipe
+from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.mixture.mixture import Mixture
 from cover.mixture.schedule import Sample
 from cover.models.timesformer import TimeSformer
 from cover.probing.features import Features
-from cover.recipe import Recipe
-from cover.training.average import WeightAverage
+from cover.training.ema import ModelEMA
 from cover.training.engine import Engine
 from cover.training.optimizer import create_optimizer
 from cover.training.parallel import replicate
@@ -88,7 +88,7 @@ class HeadEngine(Engine):
         self.wrapped = replicate(Heads(model), accelerator)
         self.optimizer = accelerator.prepare(create_optimizer(model.heads, recipe.optimizer))
         decay = recipe.training.ema_decay
-        self.average = None if decay is None else WeightAverage(model, decay)
+        self.average = None if decay is None else ModelEMA(model, decay)
         self._weights = {name: dataset.loss_weight for name, dataset in recipe.datasets.items()}
 
 

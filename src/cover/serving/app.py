@@ -13,7 +13,12 @@ from starlette.exceptions import HTTPException
 from cover import __version__
 from cover.errors import CoverError, DecodeError
 from cover.inference.windows import WINDOW_SECONDS
-from cover.serving.bodies import (
+from cover.serving.gate import Gate
+from cover.serving.hosts import AllowedHosts
+from cover.serving.limits import UploadRejected
+from cover.serving.metrics import Metrics
+from cover.serving.samples import Sample
+from cover.serving.schemas import (
     ErrorBody,
     ExplanationBody,
     HeadsBody,
@@ -23,11 +28,6 @@ from cover.serving.bodies import (
     SampleBody,
     TimelineBody,
 )
-from cover.serving.gate import Gate
-from cover.serving.hosts import AllowedHosts
-from cover.serving.limits import Refused
-from cover.serving.metrics import Metrics
-from cover.serving.samples import Sample
 from cover.serving.service import Service
 
 PAGE = Path(__file__).parent / "page"
@@ -43,9 +43,9 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 async def _one_upload(
     request: Request, file: Annotated[UploadFile, File(description="A video or an image.")]
 ) -> UploadFile:
-    """The file of a form. Raises Refused where there are several."""
+    """The file of a form. Raises UploadRejected where there are several."""
     if len((await request.form()).getlist("file")) > 1:
-        raise Refused(422, "the form has several files; send each in a request of its own")
+        raise UploadRejected(422, "the form has several files; send each in a request of its own")
     return file
 
 
@@ -180,8 +180,8 @@ def _add_errors(app: FastAPI) -> None:
     def error(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
         return JSONResponse({"error": " ".join(reason.split())}, status, headers)
 
-    @app.exception_handler(Refused)
-    async def refused(_: Request, raised: Refused) -> JSONResponse:
+    @app.exception_handler(UploadRejected)
+    async def refused(_: Request, raised: UploadRejected) -> JSONResponse:
         return error(raised.refusal.status, raised.refusal.reason)
 
     @app.exception_handler(CoverError)

@@ -20,8 +20,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cover.catalog.manifest import ManifestRow
-from cover.catalog.suffixes import Kind
+from cover.core.process_pool import Lost, Worker
+from cover.datasets.manifest import ManifestRow
+from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError
 from cover.inference.views import Views, media_kind
 from cover.inference.windows import WindowFormat
@@ -30,8 +31,7 @@ from cover.media.faults import UnknownFormat
 from cover.media.image import open_image
 from cover.media.info import MediaInfo
 from cover.media.source import Source
-from cover.preparation.workers import Lost, Worker
-from cover.serving.limits import Limits, Refusal, Refused
+from cover.serving.limits import Limits, Refusal, UploadRejected
 
 _UNKNOWN = "this opens neither as a video nor as an image; send a whole file, for example MP4, WebM, JPEG or PNG"
 
@@ -69,7 +69,7 @@ class Decoder:
             self._free.put(worker)
 
     def __call__(self, job: Job) -> Decoded:
-        """Raises Refused for a file that cannot be decoded, or not within the limits."""
+        """Raises UploadRejected for a file that cannot be decoded, or not within the limits."""
         worker = self._free.get()
         try:
             answer = worker.ask(job)
@@ -77,9 +77,9 @@ class Decoder:
             self._free.put(worker)
         match answer:
             case Refusal(status, reason):
-                raise Refused(status, reason)
+                raise UploadRejected(status, reason)
             case Lost(reason):
-                raise Refused(422, f"decoding was ended ({reason}); send a smaller or a whole file")
+                raise UploadRejected(422, f"decoding was ended ({reason}); send a smaller or a whole file")
         return answer
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ def decode_upload(job: Job, limits: Limits) -> Decoded | Refusal:
     _limit_memory(limits.decode_bytes)
     try:
         return _decode(job, limits)
-    except Refused as error:
+    except UploadRejected as error:
         return error.refusal
     except UnknownFormat:
         return Refusal(415, _UNKNOWN)
@@ -104,7 +104,7 @@ def decode_upload(job: Job, limits: Limits) -> Decoded | Refusal:
 
 def _decode(job: Job, limits: Limits) -> Decoded:
     if not job.path.stat().st_size:
-        raise Refused(400, "the file is empty; send a video or an image")
+        raise UploadRejected(400, "the file is empty; send a video or an image")
     kind = media_kind(job.path)
     info = _probe(job.path, kind)
     _check(info, limits)
@@ -113,7 +113,7 @@ def _decode(job: Job, limits: Limits) -> Decoded:
     elif kind == "video":
         frames = _all_frames(job.path, job.wanted, limits)
     else:
-        raise Refused(422, "an image has no timeline; send a video")
+        raise UploadRejected(422, "an image has no timeline; send a video")
     return Decoded(kind, info.duration_seconds, frames)
 
 
@@ -126,13 +126,13 @@ def _probe(path: Path, kind: Kind) -> MediaInfo:
 
 def _check(info: MediaInfo, limits: Limits) -> None:
     if info.width_px * info.height_px > limits.max_pixels:
-        raise Refused(
+        raise UploadRejected(
             413,
             f"its frames have {info.width_px}×{info.height_px} pixels, "
             f"and {limits.max_pixels / 1e6:g} million are allowed; send a smaller one",
         )
     if (info.duration_seconds or 0.0) > limits.max_seconds:
-        raise Refused(
+        raise UploadRejected(
             413, f"it lasts {info.duration_seconds:.1f} s, and {limits.max_seconds:g} s are allowed; send a part of it"
         )
 

@@ -32,7 +32,7 @@ class Refusal:
     reason: str
 
 
-class Refused(Exception):
+class UploadRejected(Exception):
     """Carries a Refusal to where requests are answered."""
 
     def __init__(self, status: int, reason: str) -> None:

@@ -12,13 +12,13 @@ from itertools import islice
 import numpy as np
 from PIL import Image
 
-from cover.catalog.manifest import Manifest, ManifestRow
-from cover.catalog.suffixes import Kind
+from cover.datasets.manifest import Manifest, ManifestRow
+from cover.datasets.suffixes import Kind
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
 from cover.media.faults import decoding
 from cover.media.source import Source
-from cover.trained import TrainedRun
+from cover.runs.trained import TrainedRun
 
 NUM_SAMPLES = 4
 """Of each dataset."""

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import uvicorn
 
-from cover.catalog.manifest import Moves
+from cover.datasets.manifest import Moves
 from cover.errors import CoverError
+from cover.runs.trained import TrainedRun
 from cover.serving.app import create_app
 from cover.serving.hosts import AllowedHosts
 from cover.serving.limits import Limits
 from cover.serving.metrics import Metrics
 from cover.serving.samples import samples_of
 from cover.serving.service import Service
-from cover.trained import TrainedRun
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from cover.inference.timeline_formats import timeline_json
 from cover.inference.views import Views
 from cover.inference.windows import WindowFormat
 from cover.media.sampling import frame_times_seconds
+from cover.runs.trained import TrainedRun
 from cover.serving.batching import Batcher
-from cover.serving.bodies import ClassScore, ExplanationBody, PredictionBody, SensitivityBody, TimelineBody
 from cover.serving.decoding import Decoder, Job
 from cover.serving.limits import Limits
-from cover.trained import TrainedRun
+from cover.serving.schemas import ClassScore, ExplanationBody, PredictionBody, SensitivityBody, TimelineBody
 
 UPLOAD = "upload"
 """How every upload is called: users' names for files are not looked at."""
@@ -38,7 +38,7 @@ class Service:
     """A run that any number of threads may ask; a context manager, which ends its processes.
 
     on_batch: is told of the clips of each forward pass.
-    Methods raise Refused for a file that is refused, and CoverError for a head or class that is not there.
+    Methods raise UploadRejected for a file that is refused, and CoverError for a head or class that is not there.
     """
 
     def __init__(

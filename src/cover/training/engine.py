@@ -11,17 +11,17 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from cover.clip import MixedBatch
+from cover.config.recipe import Recipe
+from cover.core.batch import MixedBatch
 from cover.errors import CheckpointError
 from cover.models.timesformer import TimeSformer
-from cover.recipe import Recipe
-from cover.training.average import WeightAverage
+from cover.training.ema import ModelEMA
 from cover.training.loss import dataset_losses, weighted_sum
 from cover.training.optimizer import create_optimizer, set_learning_rate
 from cover.training.parallel import gathered, local, on_host, parallelise, placed_like, synchronise_gradients, whole
 
 
-class Answers(NamedTuple):
+class StepOutput(NamedTuple):
     """What a micro-batch gave: logits of each dataset, their summed cross-entropies, and its part of the loss."""
 
     logits: dict[str, Tensor]
@@ -42,10 +42,10 @@ class Engine:
         self.wrapped = parallelise(model, recipe.training, accelerator).train()
         self.optimizer = accelerator.prepare(create_optimizer(model, recipe.optimizer))
         decay = recipe.training.ema_decay
-        self.average = None if decay is None else WeightAverage(model, decay)
+        self.average = None if decay is None else ModelEMA(model, decay)
         self._weights = {name: dataset.loss_weight for name, dataset in recipe.datasets.items()}
 
-    def backward(self, batch: MixedBatch, *, last: bool) -> Answers:
+    def backward(self, batch: MixedBatch, *, last: bool) -> StepOutput:
         """Add the gradients of a micro-batch. last: whether it ends the step, when processes share their gradients."""
         synchronise_gradients(self.wrapped, last)
         with self.accelerator.autocast():
@@ -54,7 +54,7 @@ class Engine:
         total = weighted_sum(losses, batch, self._weights, self.recipe.training.reduction)
         # Processes average their gradients; the loss is a sum over all of them.
         self.accelerator.backward(total * self.accelerator.num_processes)
-        return Answers(logits, losses, total.detach())
+        return StepOutput(logits, losses, total.detach())
 
     def step(self, learning_rate: float, completed_steps: int) -> Tensor:
         """Change the weights and forget the gradients. Returns the norm that these had before they were clipped."""

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from cover.clip import MixedBatch
+from cover.core.batch import MixedBatch
 from cover.errors import RecipeError
 from cover.training.loss import loss
 

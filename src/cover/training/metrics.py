@@ -12,16 +12,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from cover.clip import UNREADABLE, MixedBatch
-from cover.sections import flattened
-from cover.training.engine import Answers
-from cover.whole_files import append_line, write_whole
+from cover.config.layers import flattened
+from cover.core.atomic_files import append_line, write_whole
+from cover.core.batch import UNREADABLE, MixedBatch
+from cover.training.engine import StepOutput
 
 CONTINUE = "then continue with --resume"
 """What to do once a run can be written again."""
 
 
-class Totals:
+class TrainMetrics:
     """Sums over steps and processes: the loss, and each dataset's loss, correct answers, clips and unreadable clips.
 
     They stay on the device until they are asked for, so that counting does not wait for the GPU.
@@ -35,7 +35,7 @@ class Totals:
             len(names) + 1, 4, dtype=torch.float64, device="cpu" if device.type == "mps" else device
         )
 
-    def add(self, batch: MixedBatch, answers: Answers) -> None:
+    def add(self, batch: MixedBatch, answers: StepOutput) -> None:
         """Count one micro-batch."""
         self._sums[-1, 0] += answers.total.to(self._sums)
         for row, name in enumerate(self.names):

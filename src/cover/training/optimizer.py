@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cover.recipe import OptimizerSection
+from cover.config.recipe import OptimizerSection
 
 EMBEDDINGS = {"patch_embed", "cls_token", "pos_embed", "time_embed"}
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}

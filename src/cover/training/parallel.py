@@ -5,6 +5,7 @@ The models know nothing of this. Inside out: recomputed blocks, compiled blocks,
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,9 +20,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from cover.config.recipe import TrainingSection
 from cover.errors import CoverError
 from cover.models.timesformer import TimeSformer
-from cover.recipe import TrainingSection
 
 Value = TypeVar("Value")
 
@@ -133,3 +134,12 @@ def placed_like(value: Tensor, tensor: Tensor) -> Tensor:
     if isinstance(tensor, DTensor):
         return distribute_tensor(value, tensor.device_mesh, tensor.placements, src_data_rank=None)
     return value
+
+
+def any_rank_stopped(requested: signal.Signals | None, accelerator: Accelerator) -> signal.Signals | None:
+    """The signal that any process was asked to stop with: all of them must stop at the same point, and call this."""
+    if accelerator.num_processes == 1:
+        return requested
+    number = torch.tensor([int(requested or 0)], device=accelerator.device)
+    highest = int(accelerator.gather(number).max())
+    return signal.Signals(highest) if highest else None

@@ -15,8 +15,8 @@ from typing import TextIO
 
 from accelerate import Accelerator
 
+from cover.core.text_files import read_text
 from cover.errors import CheckpointError
-from cover.text_files import read_text
 from cover.training.parallel import from_main
 
 logger = logging.getLogger(__name__)

@@ -13,20 +13,21 @@ import torch
 from accelerate.utils import gather_object
 from rich.console import Console
 
-from cover.clip import MixedBatch
-from cover.mixture.unreadable import UnreadableTally
+from cover.config.recipe import Recipe
+from cover.core.atomic_files import writing
+from cover.core.batch import MixedBatch
+from cover.core.progress import progress_bar
+from cover.core.signals import StopSignal
+from cover.mixture.decode_failures import DecodeFailures
 from cover.models.timesformer import TimeSformer
-from cover.progress import progress_bar
-from cover.recipe import Recipe
 from cover.training.checkpoint import CheckpointWriter, TrainingState
 from cover.training.engine import Engine
-from cover.training.metrics import CONTINUE, MetricsFile, Totals, flat_numbers
+from cover.training.guards import LossSpikeMonitor, NonFiniteGuard
+from cover.training.metrics import CONTINUE, MetricsFile, TrainMetrics, flat_numbers
 from cover.training.optimizer import learning_rate
-from cover.training.signals import StopSignal, agreed
-from cover.training.speed import Speed
-from cover.training.upload import Upload
-from cover.training.watch import FiniteWatch, LossWatch
-from cover.whole_files import writing
+from cover.training.parallel import any_rank_stopped
+from cover.training.prefetcher import Prefetcher
+from cover.training.throughput import Throughput
 
 Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]
 """Evaluates the model on the validation splits, each process its part: {dataset: {"top1": share, …}} of all parts."""
@@ -45,15 +46,15 @@ class Trainer:
     run: Path
     engine: Engine
     batches: Iterator[MixedBatch]
-    unreadable: UnreadableTally
+    unreadable: DecodeFailures
     micro_batches: int
     num_steps: int
     steps_per_epoch: float
     epochs_per_step: Mapping[str, float]
     validate: Validate | None
     state: TrainingState
-    totals: Totals
-    speed: Speed
+    totals: TrainMetrics
+    speed: Throughput
     console: Console
 
     def __post_init__(self) -> None:
@@ -61,8 +62,8 @@ class Trainer:
         self.is_main = self.accelerator.is_main_process
         self._progress = progress_bar("steps", self.console, visible=self.is_main)
         self._saved_step = self.state.step
-        self._upload = Upload(self.accelerator.device)
-        self._finite, self._losses = FiniteWatch(self.accelerator), LossWatch(self.state.step)
+        self._upload = Prefetcher(self.accelerator.device)
+        self._finite, self._losses = NonFiniteGuard(self.accelerator), LossSpikeMonitor(self.state.step)
         if self.is_main:
             self.metrics = MetricsFile(self.run / "metrics.jsonl", self.state.step)
             self.checkpoints = CheckpointWriter(self.run, self.recipe.training.keep_checkpoints)
@@ -89,7 +90,7 @@ class Trainer:
                     self._save(best=self._evaluate())
                 elif self._due(self.recipe.training.save_every):
                     self._save()
-                stopped = agreed(stop.requested, self.accelerator)
+                stopped = any_rank_stopped(stop.requested, self.accelerator)
             if self._saved_step < self.state.step:
                 self._save()
         return stopped

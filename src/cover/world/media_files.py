@@ -9,7 +9,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from cover.whole_files import whole_file
+from cover.core.atomic_files import whole_file
 from cover.world.dataset import ClipFormat
 from cover.world.game import TICS_PER_SECOND
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cover.core.atomic_files import write_whole
+from cover.core.progress import progress_bar
 from cover.errors import CoverError
-from cover.progress import progress_bar
-from cover.whole_files import write_whole
 from cover.world.blocks import Block, group_by_map, plan_blocks
 from cover.world.game import EpisodeOver, Game
 from cover.world.media_files import write_image, write_video

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cover.clip import ClipBatch
+from cover.core.batch import ClipBatch
 from cover.models.create import create_model
 from cover.models.kernels import folding, mlp, qkv, residual, temporal
 from cover.models.timesformer import TimeSformer

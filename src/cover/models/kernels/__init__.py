@@ -9,7 +9,7 @@ operations. Both compute the same function (tests/models/kernels compares them);
     qkv.py        queries, keys and values whose gradients are packed again in one pass
     mlp.py        the MLP, which keeps one tensor for its backward pass instead of two
 
-    sums.py       the second stage of sums over rows
+    reductions.py       the second stage of sums over rows
     backend.py    whether a kernel can run here
 
 What they save is memory traffic: between the matrix products of a block eager torch reads and writes every token once

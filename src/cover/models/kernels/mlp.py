@@ -15,7 +15,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, has_kernel, jit, tl
-from cover.models.kernels.sums import column_sums
+from cover.models.kernels.reductions import column_sums
 
 BLOCK_ROWS, BLOCK_COLUMNS, ROWS_PER_PROGRAM = 8, 512, 128
 

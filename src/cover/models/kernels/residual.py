@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, compute_dtype, has_kernel, jit, power_of_two, tl
-from cover.models.kernels.sums import column_sums
+from cover.models.kernels.reductions import column_sums
 from cover.models.packing import Group, unpack
 
 BLOCK_ROWS, ROWS_PER_PROGRAM = 4, 64

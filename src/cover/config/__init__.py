@@ -1,0 +1,1 @@
+"""TOML files as checked settings: the recipe of a run, and the layers that it is made of."""

@@ -1,0 +1,178 @@
+"""TOML files as sections: frozen, checked settings with defaults.
+
+`extends = "base.toml"`, or a list of such parts, fills in what a file does not say: the parts are laid over each other
+in their order, the file over all. Paths are relative to the file that has them; a part extends nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cover.core.text_files import read_text
+from cover.errors import RecipeError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Common rules: no unknown keys, no silent conversion of types, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+Rebase = Callable[[dict[str, Any], Path], dict[str, Any]]
+"""(values of a file, the file) → the values with absolute paths."""
+
+
+def read_layers(path: Path, rebase: Rebase) -> dict[str, Any]:
+    """Read a TOML file and lay it over the parts that it extends; each file's paths are made absolute before.
+
+    Raises:
+        RecipeError: A file is missing or is not TOML, or a part extends something itself.
+    """
+    own = _read_toml(path)
+    parts = [(path.parent / name, _read_part(path, name)) for name in _part_names(path, own.pop("extends", []))]
+    values: dict[str, Any] = {}
+    for file, layer in [*parts, (path, own)]:
+        values = overlaid(values, rebase(layer, file))
+    return values
+
+
+def with_base(values: dict[str, Any], path_keys: Sequence[str], base: Path) -> dict[str, Any]:
+    """The values with absolute paths under `path_keys`: relative ones start from the folder `base`."""
+    return map_paths(values, path_keys, lambda path: absolute_path(path, base))
+
+
+def absolute_path(path: str, base: Path) -> str:
+    """A path that starts from the folder `base`, or from the home folder where it begins with ~."""
+    return os.path.normpath(base.resolve() / os.path.expanduser(path))
+
+
+def map_paths(values: dict[str, Any], path_keys: Sequence[str], change: Callable[[str], str]) -> dict[str, Any]:
+    """The values with each path under `path_keys` replaced as `map_path` does."""
+    changed: Any = values
+    for key in path_keys:
+        changed = _map_at(changed, key.split("."), change)
+    return dict(changed)
+
+
+def map_path(value: str, change: Callable[[str], str]) -> str:
+    """`change` of a path; "" and addresses with :// stay as they are."""
+    return change(value) if value and "://" not in value else value
+
+
+def _map_at(values: Any, parts: Sequence[str], change: Callable[[str], str]) -> Any:
+    if isinstance(values, list):
+        return [_map_at(value, parts, change) for value in values]
+    if not parts:
+        return map_path(str(values), change) if isinstance(values, str | Path) else values
+    if not isinstance(values, dict):
+        return values
+    names = values if parts[0] == "*" else {parts[0]} & values.keys()
+    return values | {name: _map_at(values[name], parts[1:], change) for name in names}
+
+
+def checked(kind: type[AnySection], values: dict[str, Any], source: str) -> AnySection:
+    """Plain data as a section of that kind. Raises RecipeError naming the key, the value and the rule."""
+    try:
+        # JSON mode: lists become tuples and strings paths, while numbers and strings are not taken for each other.
+        return kind.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise RecipeError(f"{source}: {_explained(error, kind)}") from None
+
+
+def _explained(error: ValidationError, kind: type[BaseModel]) -> str:
+    """The first fault in a line; a misspelt key goes before all others, since the right one is missing then."""
+    faults = error.errors()
+    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+    key = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; {_known_keys(kind, fault['loc'])}"
+    if fault["type"] == "too_short":
+        return f"{key} = {fault['input']!r}: it takes {fault['ctx']['min_length']} or more"
+    if fault["type"] == "missing" and isinstance(fault["loc"][-1], int):
+        return f"{key.rpartition('.')[0]} takes more values than {fault['loc'][-1]}"
+    if fault["type"] == "missing":
+        return f"{key!r} is missing; it has no default"
+    is_no_list = fault["type"] == "tuple_type"
+    message = "it is a list; write [ ] around its values" if is_no_list else fault["msg"].removeprefix("Value error, ")
+    shown = "" if not key else f"{key} = {fault['input']!r}: "
+    return f"{shown}{message[:1].lower()}{message[1:]}"
+
+
+def _known_keys(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """The keys of the section that a location, which ends with an unknown key, is in."""
+    for part in location[:-1]:
+        if str(part) in section.model_fields:
+            section = _section_in(section.model_fields[str(part)].annotation) or section
+    return "known here: " + ", ".join(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, be it several of them by name or in a row."""
+    kinds = [annotation, *get_args(annotation)]
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(read_text(path))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file; give the path of a TOML file") from None
+    except RecursionError:
+        raise RecipeError(f"{path} is not a readable TOML file: it is nested too deeply") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RecipeError(f"{path} is not a readable TOML file: {reason}") from None
+
+
+def _part_names(path: Path, extends: object) -> list[str]:
+    """What the file at `path` extends, in the order of the list."""
+    names = [extends] if isinstance(extends, str) else extends
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RecipeError(f'{path}: extends = {extends!r} is neither a file nor a list of files; write ["a.toml"]')
+    return names
+
+
+def _read_part(path: Path, name: str) -> dict[str, Any]:
+    part = _read_toml(path.parent / name)
+    if "extends" in part:
+        raise RecipeError(f"{path}: extends {name!r}, which extends something itself; name that in {path.name} too")
+    return part
+
+
+def nested(key: str, value: object) -> dict[str, Any]:
+    """The value in tables, as TOML reads `key = value`: "a.b", 1 → {"a": {"b": 1}}."""
+    first, _, rest = key.partition(".")
+    return {first: nested(rest, value) if rest else value}
+
+
+def flattened(values: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
+    """The values in one table: {"a": {"b": 1}} → {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}{separator}{name}": part for name, part in flattened(value, separator).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, table by table."""
+    both = {
+        key: overlaid(base[key], value)
+        for key, value in over.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
+    return base | over | both

@@ -1,0 +1,1 @@
+"""What every stage uses: batches of clips, progress, files that appear whole."""

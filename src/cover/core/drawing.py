@@ -1,0 +1,57 @@
+"""Figures whose text may hold any sign, in the fonts that are installed."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import font_manager
+
+from cover.errors import escaped
+
+logger = logging.getLogger(__name__)
+
+_FALLBACKS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+    "Arial Unicode MS",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "Noto Emoji",
+    "Symbola",
+)
+"""Fonts for signs that matplotlib's own font lacks, such as Chinese; those that are installed are used."""
+
+_MISSING = re.compile(r"Glyph (\d+) ")
+
+
+@contextmanager
+def drawing(style: Mapping[Any, Any]) -> Iterator[None]:
+    """Draw and save figures in this style. Tells in one line which signs no font has; they become boxes."""
+    with mpl.rc_context({**style, "font.family": _fonts()}), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    missing: dict[str, None] = {}
+    for warning in caught:
+        if found := _MISSING.match(str(warning.message)):
+            missing[chr(int(found[1]))] = None
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if missing:
+        signs = escaped("".join(missing))
+        logger.warning("no font for %s: boxes stand for them in the figure; install Noto Sans CJK, for example", signs)
+
+
+@cache
+def _fonts() -> list[str]:
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return [*mpl.rcParamsDefault["font.sans-serif"][:1], *(name for name in _FALLBACKS if name in installed)]

@@ -1,0 +1,52 @@
+"""Which samples of a manifest can be decoded, and why not the others; noted in the manifest itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from cover.curation.dataset_pass import DatasetPass
+from cover.curation.resume_log import CheckResult, Journals
+from cover.datasets.manifest import FINDINGS, Manifest, write_findings
+from cover.errors import DecodeError
+from cover.media.decode import decode_clip, probe_row
+
+
+def check(manifest: Manifest, *, num_frames: int) -> DatasetPass:
+    """The survey that decodes the frames which training would use, T = `num_frames` of a video.
+
+    Samples that were checked before are left out.
+    """
+    journals = Journals(manifest.path.with_suffix(".check"), {"digest": manifest.digest})
+    return DatasetPass(
+        manifest,
+        f"checking {manifest.name} {manifest.split}",
+        look=partial(_inspect, manifest, num_frames),
+        readable=manifest.table["readable"].to_pylist(),
+        journals=journals,
+        finish=partial(_write_back, manifest, journals),
+    )
+
+
+def _inspect(manifest: Manifest, num_frames: int, row_number: int) -> CheckResult:
+    row = replace(manifest[row_number], readable=None)  # or the decoder would refuse it for what was found before
+    try:
+        decode_clip(row, manifest.kind, num_frames)
+        return CheckResult.of(probe_row(row, manifest.kind))
+    except DecodeError as error:
+        return CheckResult(False, error.reason)
+
+
+def _write_back(manifest: Manifest, journals: Journals, found: Mapping[int, CheckResult]) -> Manifest:
+    """Into the manifest; what a file does not tell, such as the frame rate of a folder of frames, stays as it was."""
+    columns: dict[str, list[Any]] = {name: manifest.table[name].to_pylist() for name in FINDINGS}
+    for row, finding in found.items():
+        for name in FINDINGS:
+            value = getattr(finding, name)
+            if value is not None or name == "reason":
+                columns[name][row] = value
+    checked = write_findings(manifest, columns)
+    journals.delete()
+    return checked

@@ -1,0 +1,157 @@
+"""A copy of a dataset for training: small files whose every frame is cheap to reach, with a manifest of their own.
+
+    manifests/k400-train.arrow           OUT/k400-train.arrow
+    k400/train/yoga/a.webm       ──▶     OUT/k400-train/yoga/a.webm.mp4
+    k400/train/yoga/b.mp4                OUT/k400-train/yoga/b.mp4
+
+The samples are the same in the same order, with the same ids and labels, so that recipes need no other change. Those
+that cannot be packed stay in the manifest as unreadable.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+from PIL import Image
+
+from cover.core.atomic_files import whole_file
+from cover.curation.dataset_pass import DatasetPass
+from cover.curation.packed_names import PackedNames
+from cover.curation.packed_video import shorten, write_short_clip
+from cover.curation.resume_log import CheckResult, Journals
+from cover.datasets.manifest import FINDINGS, Manifest, ManifestRow, write_manifest
+from cover.errors import CoverError, DecodeError
+from cover.media.decode import decode_clip, probe_row
+from cover.media.pixels import scaled_size
+from cover.media.source import Source
+
+_JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class PackFormat:
+    """short_side_px: what longer short sides are brought down to. num_frames: the most that a video keeps."""
+
+    short_side_px: int = 320
+    num_frames: int = 64
+
+
+def pack(manifest: Manifest, out: Path, format: PackFormat) -> DatasetPass:
+    """The survey that writes OUT/NAME.arrow and the files beside it. What is unreadable by a check is not tried.
+
+    Raises CoverError when OUT is the manifest's own folder, or copies would lie among the files that they are made of.
+    """
+    packed = out.absolute() / manifest.path.name
+    if packed.parent.resolve() == manifest.path.parent.resolve():
+        raise CoverError(f"{out} holds {manifest.path.name} itself, which a packed one would replace; choose another")
+    _check_apart(manifest, packed.with_suffix(""))
+    names = PackedNames(manifest.table["sample_id"].to_pylist(), manifest.kind)
+    journals = Journals(packed.with_suffix(".pack"), {"digest": manifest.digest, **vars(format)})
+    return DatasetPass(
+        manifest,
+        f"packing {manifest.name} {manifest.split}",
+        look=partial(_pack_row, manifest, packed, names, format),
+        readable=[None] * len(manifest),
+        journals=journals,
+        finish=partial(_write_manifest, manifest, packed, names),
+    )
+
+
+def _check_apart(manifest: Manifest, copies: Path) -> None:
+    folders = {os.path.dirname(path) for path in manifest.table["path"].to_pylist()}
+    if within := [folder for folder in sorted(folders) if _is_within(manifest.root / folder, copies)]:
+        raise CoverError(
+            f"{manifest.root / within[0]} holds files of {manifest.path}, and copies would be written to {copies}; "
+            "choose another --out"
+        )
+
+
+def _is_within(folder: Path, other: Path) -> bool:
+    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(other))
+
+
+def num_bytes(manifest: Manifest, found: Mapping[int, CheckResult]) -> tuple[int, int]:
+    """Bytes of what was packed and of the copies. A file of which several samples were cut counts once."""
+    offsets = manifest.table["offset"].to_pylist()
+    files = zip(manifest.table["path"].to_pylist(), offsets, strict=True)
+    before, after = {}, 0
+    for row, file in enumerate(files):
+        if row in found and (sizes := found[row].num_bytes):
+            before[file] = sizes[0]
+            after += sizes[1]
+    return sum(before.values()), after
+
+
+def _pack_row(manifest: Manifest, packed: Path, names: PackedNames, format: PackFormat, row_number: int) -> CheckResult:
+    row = manifest[row_number]
+    if row.readable is False:
+        return CheckResult(False, row.reason)
+    copy = _copy_of(row, names, packed)
+    try:
+        with whole_file(copy.file, "then the same command continues") as unfinished:
+            if manifest.kind == "image":
+                _write_image(unfinished, row, format.short_side_px)
+            else:
+                write_short_clip(unfinished, shorten(row, format.num_frames, format.short_side_px))
+            info = probe_row(replace(copy, path=str(unfinished)), manifest.kind)
+    except DecodeError as error:
+        return CheckResult(False, error.reason)
+    except av.FFmpegError as error:
+        return CheckResult(False, f"it cannot be encoded ({error.strerror})")
+    return replace(CheckResult.of(info), num_bytes=(_num_bytes(row), _num_bytes(copy)))
+
+
+def _copy_of(row: ManifestRow, names: PackedNames, packed: Path) -> ManifestRow:
+    """The same sample as a file of its own."""
+    path = f"{packed.stem}/{names.name_of(row.sample_id)}"
+    copy = replace(row, path=path, offset=None, length=None, start_seconds=None, end_seconds=None, root=packed.parent)
+    is_cut = row.start_seconds is not None or row.end_seconds is not None
+    return replace(copy, **_origin(row)) if is_cut else copy
+
+
+def _origin(row: ManifestRow) -> dict[str, Any]:
+    """What a segment was cut from, which the start and end of its copy do not tell any more."""
+    start, end = row.start_seconds or 0.0, row.end_seconds
+    if row.source_id is None:
+        return {"source_id": row.path, "source_start_seconds": start, "source_end_seconds": end}
+    first, last = row.source_start_seconds, row.source_end_seconds
+    if first is None:
+        return {}
+    return {"source_start_seconds": first + start, "source_end_seconds": last if end is None else first + end}
+
+
+def _write_image(path: Path, row: ManifestRow, short_side_px: int) -> None:
+    image = Image.fromarray(decode_clip(row, "image", 1, short_side_px=short_side_px)[0])
+    image.resize(scaled_size(*image.size, short_side_px), Image.Resampling.BICUBIC).save(
+        path, "jpeg", quality=_JPEG_QUALITY
+    )
+
+
+def _num_bytes(row: ManifestRow) -> int:
+    if row.file.is_dir():
+        return sum(entry.stat().st_size for entry in os.scandir(row.file))
+    with Source.of(row).open() as file:
+        return file.seek(0, os.SEEK_END)
+
+
+def _write_manifest(manifest: Manifest, packed: Path, names: PackedNames, found: Mapping[int, CheckResult]) -> Manifest:
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, row in enumerate(manifest):
+            findings = {name: getattr(found[number], name) for name in FINDINGS}
+            yield vars(_copy_of(row, names, packed)) | findings
+
+    return write_manifest(
+        packed,
+        rows(),
+        name=manifest.name,
+        kind=manifest.kind,
+        split=manifest.split,
+        class_names=manifest.class_names,
+        root=packed.parent,
+    )

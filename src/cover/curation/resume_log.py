@@ -1,0 +1,201 @@
+"""What long work over a manifest has found so far, in files that survive its end by whatever means.
+
+    k400-train.check.jsonl                one process after another, or
+    k400-train.check-1-of-8.jsonl         a file for each of the jobs that share the work
+    k400-train.check-2-of-8.jsonl
+                    │
+                    ▼
+    {"digest": "5f1c…"}                                             which manifest, and how it is worked on
+    {"row": 0, "readable": true, "num_frames": 250, …}              a line a sample, as soon as it is done
+    {"row": 8, "readable": false, "reason": "Invalid data found when processing input", …}
+    {"complete": true}                                              nothing is left to do
+
+A line is written at once, so that a kill loses at most a line; one that was cut short is not counted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cover.core.atomic_files import add_line, writing
+from cover.errors import CoverError
+from cover.media.info import MediaInfo
+
+_REMEDY = "findings are kept there"
+
+
+@dataclass(frozen=True, order=True)
+class Shard:
+    """One of `count` equal parts of a manifest's rows; they are numbered from 1. `Shard(1, 1)` is all of it."""
+
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Of a text like "2/8". Raises CoverError."""
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise CoverError(f"--shard {text!r} is no part of the work; the third of eight parts is --shard 3/8")
+        return cls(int(match[1]), int(match[2]))
+
+    def rows(self, num_rows: int) -> range:
+        """Every count-th row, so that parts are alike whatever the order of the rows."""
+        return range(self.number - 1, num_rows, self.count)
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What was found out about one sample's file: columns of a manifest.
+
+    num_bytes: of the file and of its copy, where there is one; no column.
+    """
+
+    readable: bool
+    reason: str | None = None
+    num_frames: int | None = None
+    fps: float | None = None
+    duration_seconds: float | None = None
+    width: int | None = None
+    height: int | None = None
+    rotation: int | None = None
+    num_bytes: Sequence[int] | None = None
+
+    @classmethod
+    def of(cls, info: MediaInfo) -> CheckResult:
+        """Of a file that can be decoded."""
+        return cls(
+            True, None, info.num_frames, info.fps, info.duration_seconds, info.width_px, info.height_px, info.rotation
+        )
+
+
+class ResumeLog:
+    """The findings of one shard; as a context manager it takes more of them.
+
+    about: what this work is; its `digest` is the manifest's. Raises CoverError when the file is about other work.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+        self.path = path
+        self.findings: dict[int, CheckResult] = {}
+        self.is_complete = False
+        self._about = about
+        self._is_begun = False
+        for line in _whole_lines(path) if path.exists() else ():
+            self._read(line)
+
+    def _read(self, line: dict[str, Any]) -> None:
+        if "digest" in line:
+            if others := {key: value for key, value in line.items() if value != self._about.get(key)}:
+                raise CoverError(
+                    f"{self.path} is about other work ({_listed(others)}); continue that, or delete the file"
+                )
+            self._is_begun = True
+        if "row" in line:
+            row = line.pop("row")
+            self.findings[row] = CheckResult(**line)
+        self.is_complete = "complete" in line
+
+    def __enter__(self) -> ResumeLog:
+        with writing(self.path, _REMEDY):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("ab", buffering=0)
+            add_line(self._file, "")  # ends a line that was cut short
+        if not self._is_begun:
+            self._write(self._about)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, row: int, finding: CheckResult) -> None:
+        self.findings[row] = finding
+        self._write({"row": row, **vars(finding)})
+
+    def complete(self) -> None:
+        """Note that nothing is left to do."""
+        self.is_complete = True
+        self._write({"complete": True})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        with writing(self.path, _REMEDY):
+            add_line(self._file, json.dumps(line))
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            with suppress(ValueError):  # blank, or cut short
+                yield json.loads(line)
+
+
+def _listed(about: Mapping[str, Any]) -> str:
+    return ", ".join("another manifest" if key == "digest" else f"{key} {value}" for key, value in about.items())
+
+
+class Journals:
+    """All journals of one piece of work, such as the check of a manifest: STEM.jsonl and STEM-1-of-8.jsonl, …"""
+
+    def __init__(self, stem: Path, about: Mapping[str, Any]) -> None:
+        self._stem = stem
+        self._about = about
+
+    def of(self, shard: Shard) -> ResumeLog:
+        return ResumeLog(self._path(shard), self._about)
+
+    def findings(self) -> dict[int, CheckResult]:
+        """Of all journals that there are."""
+        return _together(self._read())
+
+    def merged_findings(self) -> dict[int, CheckResult]:
+        """Of all shards. Raises CoverError when one is missing or not done."""
+        journals = self._read()
+        counts = {shard.count for shard in journals}
+        if len(counts) != 1:
+            found = ", ".join(map(str, journals)) or "none"
+            raise CoverError(
+                f"{self._stem.name}: shards found are {found}; --merge takes all parts of one division, and a run "
+                "without --shard and --merge takes what there is and does the rest"
+            )
+        count = counts.pop()
+        expected = [Shard(number + 1, count) for number in range(count)]
+        undone = [shard for shard in expected if shard not in journals or not journals[shard].is_complete]
+        if undone:
+            raise CoverError(
+                f"{self._stem.name}: {len(undone)} of {len(expected)} shards are missing or not done "
+                f"({_shortened(undone)}); run --shard {undone[0]} first"
+            )
+        return _together(journals)
+
+    def delete(self) -> None:
+        for shard in self._shards():
+            self._path(shard).unlink()
+
+    def _read(self) -> dict[Shard, ResumeLog]:
+        return {shard: self.of(shard) for shard in self._shards()}
+
+    def _shards(self) -> list[Shard]:
+        pattern = re.compile(re.escape(self._stem.name) + r"(?:-(\d+)-of-(\d+))?\.jsonl")
+        matches = [pattern.fullmatch(path.name) for path in self._stem.parent.glob("*.jsonl")]
+        return sorted(Shard(int(match[1] or 1), int(match[2] or 1)) for match in matches if match)
+
+    def _path(self, shard: Shard) -> Path:
+        part = f"-{shard.number}-of-{shard.count}" if shard.count > 1 else ""
+        return self._stem.with_name(f"{self._stem.name}{part}.jsonl")
+
+
+def _together(journals: Mapping[Shard, ResumeLog]) -> dict[int, CheckResult]:
+    return {row: finding for journal in journals.values() for row, finding in journal.findings.items()}
+
+
+def _shortened(shards: list[Shard]) -> str:
+    return ", ".join(map(str, shards[:8])) + (", …" if len(shards) > 8 else "")

@@ -1,0 +1,200 @@
+"""The lines of an annotation list, whatever separates their fields and whatever its columns are called."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from cover.datasets.annotation_files import read_text_lines
+from cover.datasets.notices import examples, shown
+from cover.datasets.suffixes import MEDIA_SUFFIXES, suffix_of
+from cover.errors import ManifestError
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("path", "label", "start_seconds", "end_seconds", "num_frames", "split", "source_id")
+_WITHOUT_HEADER = {2: ["path", "label"], 3: ["path", "num_frames", "label"]}
+
+_SYNONYMS = {
+    "path": "paths file files filename file_name filepath file_path fname video video_file video_name video_path "
+    "videos clip clip_file clip_name clip_path image image_file image_name image_path images img img_name img_path "
+    "frame_dir frame_folder frames_dir",
+    "label": "labels class classes class_id class_idx class_index class_label class_name classid classname category "
+    "category_id category_name target action action_name action_label label_id label_index label_name",
+    "start_seconds": "start_sec start_secs start_time time_start t_start begin_time",
+    "end_seconds": "end_sec end_secs end_time time_end t_end stop_time",
+    "num_frames": "numframes n_frames nframes frames frame_count total_frames number_of_frames",
+    "split": "subset partition",
+    "source_id": "youtube_id",
+}
+_MEANING = {word: column for column, words in _SYNONYMS.items() for word in [column, *words.split()]}
+_MAYBE_SEGMENT = ("start", "end", "begin", "stop", "onset", "offset")
+
+Value = TypeVar("Value", int, float)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a list.
+
+    place: FILE:LINE, for messages.
+    is_first: whether it is the first line, above which there is no header.
+    """
+
+    place: str
+    values: Mapping[str, str]
+    is_first: bool = False
+
+    @property
+    def has_path(self) -> bool:
+        """Whether a field looks like the path of a file, which no header has."""
+        return any(map(_is_path, self.values.values()))
+
+    def number(self, column: str, parse: Callable[[str], Value]) -> Value | None:
+        """The number in a column, None where it is empty. Raises ManifestError for anything else."""
+        text = self.values.get(column, "")
+        if not text:
+            return None
+        try:
+            return parse(text)
+        except ValueError:
+            remedy = "correct it, and put paths with separators in quotes"
+            if self.is_first and not self.has_path:
+                remedy = "call the columns of a header path and label"
+            raise ManifestError(
+                f"{self.place}: {column} is '{shown(text)}'; it takes a number from 0 or nothing: {remedy}"
+            ) from None
+
+
+def whole_number(text: str) -> int:
+    """16 for "16" and "16.0". Raises ValueError for anything else but numbers from 0."""
+    number = float(text)
+    if number < 0 or not number.is_integer():
+        raise ValueError
+    return int(number)
+
+
+def seconds(text: str) -> float:
+    """A time. Raises ValueError for what is none: negative, infinite or NaN."""
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError
+    return number
+
+
+def read_list(file: Path) -> Iterator[Entry]:
+    """The lines of a list with the names of their columns, COLUMNS or others.
+
+    Raises:
+        ManifestError: It is not text, a line has more or fewer fields than the first one, or its header is unclear.
+    """
+    if not file.exists():
+        raise ManifestError(f"{file} does not exist; give the annotation list")
+    header: list[str] | None = None
+    for place, fields in read_rows(file):
+        is_first = header is None
+        if header is None:
+            header, is_header = _header(place, fields)
+            if is_header:
+                continue
+        if len(fields) != len(header):
+            raise ManifestError(
+                f"{place}: {len(fields)} fields, '{shown(' | '.join(fields))}'; the first line has {len(header)}: "
+                "put paths with separators in quotes"
+            )
+        yield Entry(place, dict(zip(header, fields, strict=True)), is_first)
+    if header is None:
+        raise ManifestError(f"{file} is empty; it takes a line a sample: `path label`")
+
+
+def read_rows(file: Path) -> Iterator[tuple[str, list[str]]]:
+    """FILE:LINE and the fields of the lines that are not blank, whatever separates the fields.
+
+    A separator at the end of every line separates nothing. Raises ManifestError for what is no text.
+    """
+    filled = [(number, line) for number, line in enumerate(read_text_lines(file), start=1) if line]
+    delimiter = _delimiter([line for _, line in filled[:20]]) if filled else ","
+    is_closed = all(line.endswith(delimiter) for _, line in filled)
+    for number, line in filled:
+        try:
+            fields = _fields(line, delimiter)
+        except csv.Error as error:
+            raise ManifestError(f"{file}:{number}: '{shown(line)}' cannot be read ({error}); correct it") from error
+        yield f"{file}:{number}", fields[:-1] if is_closed else fields
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """The first of tab, semicolon, comma and blank that divides all lines into the same number of fields.
+
+    One that sets off the names of media files comes before others.
+    """
+    possible: list[tuple[bool, int, str]] = []
+    for delimiter in "\t;, ":
+        divided = [_divided(line, delimiter) for line in lines]
+        if len({len(fields) for fields in divided}) == 1 < len(divided[0]):
+            possible.append((not any(map(_has_media_suffix, divided[-1])), len(possible), delimiter))
+    return min(possible)[2] if possible else next(sign for sign in "\t;, " if sign in f"{lines[0]} ")
+
+
+def _divided(line: str, delimiter: str) -> list[str]:
+    try:
+        return _fields(line, delimiter)
+    except csv.Error:
+        return [line]
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    return [field.strip() for field in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
+
+
+def _header(place: str, fields: list[str]) -> tuple[list[str], bool]:
+    """Names of the columns, and whether the first line was itself the header."""
+    words = [field.lower().replace(" ", "_").replace("-", "_") for field in fields]
+    meanings = [_MEANING.get(word) for word in words]
+    is_named = {"path", "label"} <= set(meanings) and not any(map(_is_path, fields))
+    if is_named or "path" in words or "label" in words:
+        return _named(place, words), True
+    if len(fields) not in _WITHOUT_HEADER:
+        raise ManifestError(
+            f"{place}: {len(fields)} fields without a header, such as {examples(fields)}; lines are `path label` or "
+            f"`path num_frames label`, or the first line names the columns: {', '.join(COLUMNS)}"
+        )
+    return _WITHOUT_HEADER[len(fields)], False
+
+
+def _is_path(field: str) -> bool:
+    return "/" in field or "\\" in field or _has_media_suffix(field)
+
+
+def _has_media_suffix(field: str) -> bool:
+    return any(suffix_of(field) in suffixes for suffixes in MEDIA_SUFFIXES.values())
+
+
+def _named(place: str, words: Sequence[str]) -> list[str]:
+    """What the columns of a header are. Raises ManifestError where that is unclear."""
+    columns = list(words)
+    for column in COLUMNS:
+        found = [number for number, word in enumerate(words) if _MEANING.get(word) == column]
+        exact = [number for number in found if words[number] == column]
+        if len(chosen := exact or found) > 1 or (not chosen and column in {"path", "label"}):
+            hint = "; lists of Kinetics are for `cover index kinetics400`" if "youtube_id" in words else ""
+            shown_words = ", ".join(map(shown, islice(words, 12)))
+            raise ManifestError(f"{place}: columns {shown_words}; exactly one must be called {column}{hint}")
+        if chosen:
+            columns[chosen[0]] = column
+    others = [word or f"number {number}" for number, word in enumerate(columns, start=1) if word not in COLUMNS]
+    if unclear := [word for word in others if word.split("_")[0] in _MAYBE_SEGMENT]:
+        raise ManifestError(
+            f"{place}: column {shown(unclear[0])} may be a time in seconds or a frame; call times start_seconds and "
+            "end_seconds, and delete the other columns"
+        )
+    if others:
+        message = "%s: %d columns are ignored (%s); used are %s"
+        logger.warning(message, place, len(others), examples(others), ", ".join(COLUMNS))
+    return columns

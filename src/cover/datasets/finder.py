@@ -1,0 +1,131 @@
+"""Finds the samples that an annotation lists, by the names of their files or by their paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from cover.datasets.class_names import composed, folder_key
+from cover.datasets.listing import Folders, join
+from cover.datasets.location import Location
+from cover.datasets.notices import Notices
+from cover.datasets.scan import scan
+from cover.datasets.suffixes import MEDIA_SUFFIXES, Kind, is_frame, split_in, stem_of, suffix_of
+from cover.datasets.tars import tar_members
+
+
+class StemFinder:
+    """Finds samples by the names of their files, wherever below `root` they lie, in one scan of it."""
+
+    def __init__(self, root: Path, kind: Kind) -> None:
+        self._places: dict[str, list[Location]] = {}
+        for place in scan(root, kind, once=False):  # a link may have the name that the annotation lists
+            self._places.setdefault(composed(stem_of(place.name)), []).append(place)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def find(self, stems: Sequence[str], folders: Sequence[str] = ()) -> Location | None:
+        """The file with one of the names `stems`, or None.
+
+        Of several it is the one that lies in most of `folders` (class, split), then one in the same form of Unicode,
+        then that of the first stem, then the first in alphabetical order.
+        """
+        places = [place for stem in stems for place in self._places.get(composed(stem), ())]
+        if len(places) < 2:
+            return places[0] if places else None
+        wanted = {folder_key(folder) for folder in folders}
+        return max(places, key=lambda place: (_num_shared(place, wanted), stem_of(place.name) in stems))
+
+
+def _num_shared(place: Location, wanted: set[str]) -> int:
+    return sum(folder_key(part) in wanted or split_in(part) in wanted for part in place.name.split("/")[:-1])
+
+
+class PathFinder:
+    """Finds samples by their paths, absolute or relative to `root`; only the folders that are asked for are listed."""
+
+    def __init__(self, root: Path, kind: Kind) -> None:
+        self._root, self._kind = root, kind
+        self.notices = Notices()
+        self._listing = Folders(root, kind, self.notices, once=())
+        self._places: dict[str, Location] = {}
+        self._folders: set[str] = set()
+        self._listed: set[str] = set()
+        self._alike: dict[str, list[Location]] = {}
+        self._num_alike = 0
+        self._spelled: dict[str, str] = {}  # folders as listed → as on disk
+
+    def find(self, path: str, *, num_frames: int | None = None) -> Location | None:
+        """The file, folder of frames, or member of a tar beside or above it, at `path`; None if there is nothing.
+
+        num_frames: of a folder of frames, where it is known, so that they need not be counted.
+        """
+        path = os.path.normpath(path)
+        self._list_folder(os.path.dirname(path))
+        if place := self._places.get(path):
+            return place
+        if path not in self._folders:
+            return None
+        if num_frames is None:
+            num_frames = sum(map(is_frame, self._listing.list(path)[0]))
+        return Location(path, path, num_frames=num_frames) if num_frames else None
+
+    def find_alike(self, path: str, *, num_frames: int | None = None) -> Location | None:
+        """As `find`, for a path with Windows' slashes, another form of Unicode than on disk, or without or with
+        another suffix. None if there are several such files."""
+        path = os.path.normpath(path.replace("\\", "/"))
+        folder, name = os.path.split(path)
+        if folder not in self._spelled:
+            self._spelled[folder] = self._as_on_disk(folder)
+        path = join(self._spelled[folder], name)
+        if place := self.find(path, num_frames=num_frames):
+            return place
+        found = self._by_key().get(_key(path), [])
+        same = [place for place in found if composed(place.name) == composed(path)] or found
+        if len(same) > 1:
+            self.notices.add("listed paths fit several files and are left out", path)
+        return same[0] if len(same) == 1 else None
+
+    def _by_key(self) -> dict[str, list[Location]]:
+        """Files by what an unlike path has in common with theirs; those listed since the last call are added."""
+        for place in islice(self._places.values(), self._num_alike, None):
+            if suffix_of(place.name) in MEDIA_SUFFIXES[self._kind]:
+                self._alike.setdefault(_key(place.name), []).append(place)
+        self._num_alike = len(self._places)
+        return self._alike
+
+    def _as_on_disk(self, folder: str) -> str:
+        """`folder` as it is spelled on disk, which may be in another form of Unicode."""
+        if folder.isascii():
+            return folder
+        on_disk = "/" if os.path.isabs(folder) else ""
+        for name in folder.strip("/").split("/"):
+            path = os.path.join(on_disk, name)
+            if not name.isascii() and not os.path.isdir(self._root / path):
+                same = [other for other in self._listing.list(on_disk)[1] if composed(other) == composed(name)]
+                path = os.path.join(on_disk, same[0]) if len(same) == 1 else path
+            on_disk = path
+        return on_disk
+
+    def _list_folder(self, folder: str) -> None:
+        """List a folder and, as tars there may hold what it seems to hold, those above it inside the root."""
+        while folder not in self._listed:
+            self._listed.add(folder)
+            files, folders = self._listing.list(folder)
+            self._folders.update(join(folder, name) for name in folders)
+            for path in (join(folder, name) for name in files):
+                self._places[path] = Location(path, path)
+                if suffix_of(path) == ".tar":
+                    members = tar_members(self._root, path, self._kind, self.notices)
+                    self._places.update((place.name, place) for place in members)
+            if os.path.isabs(folder):
+                return
+            folder = os.path.dirname(folder)
+
+
+def _key(path: str) -> str:
+    folder, name = os.path.split(path)
+    return composed(join(folder, stem_of(name)))

@@ -1,0 +1,223 @@
+"""Any annotation list → a manifest, in the forms in which lists exist.
+
+run/a.mp4 0       run/a 300 0       path,label,start_seconds,end_seconds,split
+jump/b.mp4 1      jump/b 250 1      run/a.mp4,running,2.0,12.0,train
+
+Lines are `path label` or `path num_frames label`, or have the columns that a
+header names, in these words or usual others (video, class, time_start). Tabs,
+semicolons, commas or spaces separate them; paths with separators are put in
+quotes. A path is that of a file, of a folder of frames, or of what a tar
+beside it or in a folder above would unpack to. It is found as well if only
+its suffix, its slashes or its form of Unicode differ from what is on disk.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cover.core.progress import track
+from cover.datasets.annotation_list import Entry, read_list, seconds, whole_number
+from cover.datasets.class_list import classes_of, listed_classes, number_of
+from cover.datasets.class_names import composed
+from cover.datasets.finder import PathFinder
+from cover.datasets.location import Location, Placed, write_placed
+from cover.datasets.manifest import Manifest
+from cover.datasets.missing import list_missing
+from cover.datasets.notices import examples, shown
+from cover.datasets.suffixes import SPLIT_NAMES, Kind
+from cover.errors import ManifestError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """One sample as a list has it."""
+
+    entry: Entry
+    sample_id: str
+    path: str
+    label: int
+    start_seconds: float | None
+    end_seconds: float | None
+    num_frames: int | None
+    source_id: str | None
+
+
+def index_annotations(
+    file: str | Path,
+    *,
+    kind: Kind,
+    root: str | Path,
+    out: str | Path,
+    name: str,
+    split: str,
+    class_names: Sequence[str] | None = None,
+) -> Manifest:
+    """Write OUT/NAME-SPLIT.arrow for the media files that the list `file` names, relative to `root`.
+
+    Lines are `path label` or `path num_frames label`, or have the columns that a header names (COLUMNS; others are
+    ignored); of a list with a `split` column only the lines of `split` are taken. Labels are class names, or numbers
+    into `class_names`. Without `class_names` they are what the whole list has: the names, sorted, or 0 to the largest
+    number. Listed files that do not exist are left out, counted in the log, and listed in OUT/NAME-SPLIT.missing.txt.
+
+    Raises ManifestError, naming file and line, for what cannot be read so, for a sample with several labels, and when
+    no listed file exists.
+    """
+    entries = list(read_list(Path(file)))
+    texts = [_label_text(entry) for entry in entries]
+    names, label_of = classes_of(texts, str(file)) if class_names is None else listed_classes(class_names, texts, file)
+    for entry, text in zip(entries, texts, strict=True):
+        if text not in label_of:
+            raise ManifestError(
+                f"{entry.place}: label '{shown(text)}' is outside the {len(names)} classes; labels are class names or "
+                f"0 to {len(names) - 1}: correct the line or the class list, in which `1 NAME` names class 1"
+            )
+    of_split = _of_split(entries, split, str(file))
+    listed = [
+        _listed(entry, label_of[text]) for entry, text, is_of in zip(entries, texts, of_split, strict=True) if is_of
+    ]
+    finder = PathFinder(Path(root), kind)
+    places = _find(listed, finder, str(file))
+    _refuse_header(listed, places)
+    samples = _once(listed, places, names, f"{name} {split}")
+    found = [(sample, place) for sample, place in samples if place is not None]
+    missing = [sample for sample, place in samples if place is None]
+    if not found:
+        raise ManifestError(
+            f"none of the {len(missing)} files of {file} is in {root}, such as {shown(missing[0].path)}; give the "
+            "folder that the paths start from with --root"
+        )
+    finder.notices.warn(Path(root))
+    (manifest,) = write_placed({split: _placed(found)}, names, root=root, kind=kind, out=out, name=name)
+    list_missing([(row.sample_id, names[row.label]) for row in missing], len(samples), out=out, name=name, split=split)
+    return manifest
+
+
+def _placed(found: Sequence[tuple[_Listed, Location]]) -> Placed:
+    return Placed(
+        [place for _, place in found],
+        [row.label for row, _ in found],
+        {
+            "sample_id": [row.sample_id for row, _ in found],
+            "start_seconds": [row.start_seconds for row, _ in found],
+            "end_seconds": [row.end_seconds for row, _ in found],
+            "num_frames": [row.num_frames if place.num_frames is None else place.num_frames for row, place in found],
+            "source_id": [row.source_id for row, _ in found],
+        },
+    )
+
+
+def _find(listed: list[_Listed], finder: PathFinder, file: str) -> list[Location | None]:
+    """The place of each sample. One that is not there as listed is taken under a similar name that no other line has;
+    backslashes in its id become slashes."""
+    places = [
+        finder.find(row.path, num_frames=row.num_frames)
+        for row in track(listed, f"Looking for the files of {file}"[:44])
+    ]
+    taken = {place[1:4] for place in places if place is not None}
+    alike = []
+    for number, row in enumerate(listed):
+        if places[number] is not None:
+            continue
+        place = finder.find_alike(row.path, num_frames=row.num_frames)
+        if place is not None and place[1:4] not in taken:
+            places[number] = place
+            listed[number] = replace(row, sample_id=row.sample_id.replace("\\", "/"))
+            alike.append(f"{row.path} as {place.name}")
+    if alike:
+        message = "%s: %s files are found under names with another suffix, slash or form of Unicode, such as %s"
+        logger.warning(message, file, f"{len(alike):,}", examples(alike))
+    return places
+
+
+def _refuse_header(listed: Sequence[_Listed], places: Sequence[Location | None]) -> None:
+    """Where only the first line names no file, and has a label of its own, it is a header in unknown words."""
+    first, *others = listed
+    is_missing = places[0] is None and any(places)
+    is_alone = all(row.label != first.label and row.entry.has_path for row in others)
+    if first.entry.is_first and not first.entry.has_path and is_missing and is_alone:
+        raise ManifestError(
+            f"{first.entry.place}: there is no file {shown(first.path)}, so this looks like a header; call its columns "
+            "path and label, or delete the line"
+        )
+
+
+def _once(
+    listed: Sequence[_Listed], places: Sequence[Location | None], names: Sequence[str], source: str
+) -> list[tuple[_Listed, Location | None]]:
+    """Each sample once. Raises ManifestError for one that has several labels."""
+    first: dict[Hashable, tuple[_Listed, Location | None]] = {}
+    repeated = []
+    for row, place in zip(listed, places, strict=True):
+        address = row.path if place is None else place[1:4]
+        before, _ = first.setdefault((address, row.start_seconds, row.end_seconds), (row, place))
+        if before.label != row.label:
+            raise ManifestError(
+                f"{row.entry.place}: {shown(row.path)} is {shown(names[row.label])}, and in {before.entry.place} "
+                f"{shown(names[before.label])}; a sample has one label: keep one of the lines"
+            )
+        if before is not row:
+            repeated.append(row.sample_id)
+    if repeated:
+        message = "%s: %s lines repeat a sample, such as %s, which is taken once"
+        logger.warning(message, source, f"{len(repeated):,}", examples(repeated))
+    return list(first.values())
+
+
+def _label_text(entry: Entry) -> str:
+    """The label of a line. Raises ManifestError, naming the line, if it has none or no path."""
+    for column in ("path", "label"):
+        if not entry.values[column]:
+            raise ManifestError(f"{entry.place}: the {column} is empty; every line takes one: delete it or fill it in")
+    text = composed(entry.values["label"])
+    if (number_of(text) or 0) < 0:
+        raise ManifestError(
+            f"{entry.place}: label '{text}' is negative; labels are class names or numbers from 0: delete lines "
+            "without a label"
+        )
+    return text
+
+
+def _of_split(entries: Sequence[Entry], split: str, source: str) -> list[bool]:
+    """Whether each line is of `split`. Warns of lines that are of no split; raises ManifestError if none is of this."""
+    if "split" not in entries[0].values:
+        return [True] * len(entries)
+    values = [entry.values["split"].lower() for entry in entries]
+    of_split = [SPLIT_NAMES.get(value, value) == split for value in values]
+    counts = Counter(value or "nothing" for value in values)
+    if not any(of_split):
+        raise ManifestError(
+            f"{source} lists nothing of split {split}; its split column has {_counted(counts)}: index one of these, "
+            "and call it train, val or test in the column"
+        )
+    if unknown := counts - Counter({value: counts[value] for value in (*SPLIT_NAMES, split)}):
+        message = "%s: %s lines are of no split and are left out, as their split column has %s; call it train, val or "
+        logger.warning(message + "test to index them", source, f"{unknown.total():,}", _counted(unknown))
+    return of_split
+
+
+def _counted(values: Counter[str]) -> str:
+    return examples(f"{value} ({count:,})" for value, count in values.most_common())
+
+
+def _listed(entry: Entry, label: int) -> _Listed:
+    path = entry.values["path"]
+    start, end = entry.number("start_seconds", seconds), entry.number("end_seconds", seconds)
+    if start is not None and end is not None and not start < end:
+        raise ManifestError(f"{entry.place}: the segment begins at {start:g} s and ends at {end:g} s; correct the line")
+    segment = "" if start is None and end is None else f"@{start or 0:g}-{'' if end is None else format(end, 'g')}"
+    return _Listed(
+        entry,
+        path + segment,
+        path,
+        label,
+        start,
+        end,
+        entry.number("num_frames", whole_number),
+        entry.values.get("source_id") or None,
+    )

@@ -1,0 +1,106 @@
+"""Any dataset in class folders or WebDataset shards → manifests, one a split.
+
+ROOT/run/a.mp4                   ROOT/train/run/a.mp4
+ROOT/jump/b.mp4                  ROOT/val/jump/b.mp4
+ROOT/jump/c/img_00001.jpg, …     ROOT/test-0001.tar with jump/d.mp4 in it
+
+A folder of images is a video, with --kind video. Uncompressed tars count as
+what they would unpack to: ROOT/run.tar is a class folder. In WebDataset
+shards the class stands beside a sample, in a .cls, .label, .json or .txt of
+its name. ROOT/train-00000-of-00002.parquet, … are read if there is no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cover.datasets.class_list import Classes, classes_of
+from cover.datasets.class_names import composed
+from cover.datasets.folder_checks import check_folders, check_hard_links, has_split_folders, report
+from cover.datasets.location import Location, Placed, write_placed
+from cover.datasets.manifest import Manifest
+from cover.datasets.parquet import find_shards, index_parquet
+from cover.datasets.scan import Scan
+from cover.datasets.suffixes import DERIVED_FOLDERS, SPLIT_NAMES, Kind, split_of, suffix_of
+
+
+class _Sample(NamedTuple):
+    split: str
+    class_name: str
+    place: Location
+
+
+def index_folder(root: str | Path, *, kind: Kind, out: str | Path, name: str | None = None) -> list[Manifest]:
+    """Write OUT/NAME-SPLIT.arrow for the media of ROOT/class/… or ROOT/split/class/….
+
+    Split folders are called train, val, valid, validation or test; without them everything is `train`. Class names
+    are the folder names in Unicode's composed form, sorted, over all splits together, so that labels agree between
+    splits. Files in folders below a class belong to it, except thumbnails, previews and masks. Samples with a label
+    beside them in a shard have that as their class, and the split that the shard's path states; labels that are all
+    numbers stand for themselves. What is left out is counted in the log.
+
+    Raises ManifestError when ROOT does not exist, holds no media in class folders, mixes the two layouts, or has
+    split folders below its classes.
+    """
+    root = Path(root)
+    name = name or root.resolve().name
+    found = Scan(root, kind, with_labels=True)
+    places = sorted(found, key=lambda place: place.name.split("/"))
+    in_folders = [place for place in places if place.label is None]
+    has_splits = has_split_folders(root, [place.name for place in in_folders])
+    labelled = _labelled(place for place in places if place.label is not None)
+    samples = [*labelled, *_classed(in_folders, has_splits, found)]
+    if not samples and (shards := find_shards(root, in_any_folder=True)):
+        return index_parquet(shards, root=root, kind=kind, out=out, name=name)
+    report(found, len(samples))
+    class_folders = {sample.class_name for sample in samples[len(labelled) :]}
+    check_folders(found, class_folders, [sample.place.name for sample in samples[len(labelled) :]], has_splits)
+    check_hard_links(found, ((sample.place.path, (sample.split, sample.class_name)) for sample in samples))
+    class_names = sorted({sample.class_name for sample in samples})
+    names, label_of = classes_of(class_names, name) if labelled else Classes.of(class_names)
+    placed = {
+        split: Placed(
+            [sample.place for sample in samples if sample.split == split],
+            [label_of[sample.class_name] for sample in samples if sample.split == split],
+        )
+        for split in dict.fromkeys(sample.split for sample in samples)
+    }
+    return write_placed(placed, names, root=root, kind=kind, out=out, name=name)
+
+
+def _labelled(places: Iterable[Location]) -> list[_Sample]:
+    """The samples that shards have labels for. Classes of one name and several numbers carry their numbers."""
+    samples = [(place, composed(place.label or "")) for place in places]
+    numbers: dict[str, set[str | None]] = {}
+    for place, label in samples:
+        numbers.setdefault(label, set()).add(place.label_number)
+    return [
+        _Sample(
+            split_of(place.name.rpartition("/")[0]),
+            label if len(numbers[label]) == 1 else f"{label} ({place.label_number})",
+            place,
+        )
+        for place, label in samples
+    ]
+
+
+def _classed(places: Sequence[Location], has_splits: bool, found: Scan) -> list[_Sample]:
+    """The samples in class folders. Those that are in none, or in one of thumbnails, are counted as left out."""
+    samples = []
+    for place in places:
+        *folders, file = place.name.split("/")
+        is_loose = len(folders) < 1 + has_splits
+        inside = folders[1 + has_splits :] + ([] if place.num_frames is None else [file])
+        if not {folder.lower() for folder in inside + folders[:has_splits]}.isdisjoint(DERIVED_FOLDERS):
+            found.notices.add("samples in folders of thumbnails, previews or masks are left out", place.name)
+        elif is_loose and folders:
+            found.notices.add("files in split folders and in no class folder are left out", place.name)
+        elif is_loose:
+            found.others[suffix_of(file) if place.num_frames is None else "folders of images"] += 1
+        elif has_splits:
+            samples.append(_Sample(SPLIT_NAMES[folders[0].lower()], composed(folders[1]), place))
+        else:
+            samples.append(_Sample("train", composed(folders[0]), place))
+    return samples

@@ -1,0 +1,103 @@
+"""ImageNet-1k (ILSVRC 2012), as image-net.org, Kaggle and dataset hubs distribute it → manifests.
+
+ROOT/train/n01440764/n01440764_10026.JPEG
+ROOT/val/n01440764/ILSVRC2012_val_00000293.JPEG
+ROOT/val/ILSVRC2012_val_00000293.JPEG, with one of
+    ROOT/LOC_val_solution.csv
+    ROOT/imagenet_2012_validation_synset_labels.txt
+    ROOT/ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt
+                                    meta.mat
+ROOT/LOC_synset_mapping.txt         n01440764 tench, Tinca tinca
+
+ROOT/data/train-00000-of-00294.parquet, …    image {bytes, path}, label
+          validation-00000-of-00014.parquet
+
+Images may lie in any folders below ROOT, and in uncompressed tars, such as
+ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar as they were downloaded.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+
+from cover.datasets.annotation_files import AnnotationFiles, as_published, read_lines
+from cover.datasets.location import Location
+from cover.datasets.manifest import Manifest
+from cover.datasets.parquet import find_shards, index_parquet
+from cover.datasets.scan import scan
+from cover.datasets.splits import Sample, write_places
+from cover.datasets.suffixes import split_of, stem_of
+from cover.datasets.synsets import as_wnid, named_classes, read_devkit_wnids, read_words, wnid_of
+from cover.errors import ManifestError
+
+logger = logging.getLogger(__name__)
+
+_DEVKIT = "ILSVRC2012_devkit_t12/data"
+_VAL = "ILSVRC2012_val_"
+
+
+def index_imagenet1k(
+    root: str | Path, *, out: str | Path, name: str = "imagenet", annotations: str | Path | None = None
+) -> list[Manifest]:
+    """Write OUT/NAME-train.arrow and OUT/NAME-val.arrow for the images below `root`, or for its Parquet shards.
+
+    Classes are sorted by wnid, as usual, or as the shards have them. They are called by the words of
+    LOC_synset_mapping.txt or synset_words.txt, else by their wnids. Validation images that no file gives a label to
+    have that of their folder. `annotations` is where those files are, if not in ROOT, ROOT/annotations or the
+    development kit in ROOT.
+
+    Raises ManifestError when no image has a label.
+    """
+    if shards := find_shards(Path(root)):
+        return index_parquet(shards, root=Path(root), kind="image", out=out, name=name)
+    files = AnnotationFiles(root, annotations, _DEVKIT, "annotations")
+    truth = _validation_truth(files)
+    samples: dict[str, list[Sample]] = {"train": [], "val": []}
+    places: dict[str, list[Location | None]] = {"train": [], "val": []}
+    num_unlabelled = 0
+    for place in scan(Path(root), "image"):
+        stem = stem_of(place.name)
+        split = "val" if stem.startswith(_VAL) else split_of(place.name.rpartition("/")[0])
+        wnid = truth.pop(stem, None) or wnid_of(place)
+        if wnid is None or split not in samples:
+            num_unlabelled += 1
+            continue
+        samples[split].append(Sample(place.name, wnid, (stem,)))
+        places[split].append(place)
+    if num_unlabelled:
+        logger.warning(
+            "%s: %s images have no label and are left out; those of validation are labelled by LOC_val_solution.csv "
+            "or the development kit",
+            root,
+            f"{num_unlabelled:,}",
+        )
+    if not any(samples.values()):
+        raise ManifestError(f"no image in {root} has a label; expected ROOT/train/n01440764/n01440764_10026.JPEG")
+    samples["val"] += [Sample(stem, wnid, (stem,)) for stem, wnid in truth.items()]
+    places["val"] += [None] * len(truth)
+    words_file = files.find("LOC_synset_mapping.txt", "synset_words.txt")
+    words = read_words(words_file) if words_file else {}
+    wnids = {sample.label for listed in samples.values() for sample in listed} | words.keys()
+    return write_places(samples, places, named_classes(wnids, words), root=root, kind="image", out=out, name=name)
+
+
+def _validation_truth(files: AnnotationFiles) -> dict[str, str]:
+    """Name of a validation image, without suffix → wnid, from the first source there is; empty without one."""
+    if solution := files.find("LOC_val_solution.csv"):
+        with as_published(solution):
+            rows = csv.DictReader(read_lines(solution))
+            return {row["ImageId"]: as_wnid(row["PredictionString"].split()[0]) for row in rows}
+    if labels := files.find("imagenet_2012_validation_synset_labels.txt"):
+        with as_published(labels):
+            return _numbered([as_wnid(line) for line in read_lines(labels)])
+    if numbers := files.find("ILSVRC2012_validation_ground_truth.txt"):
+        wnids = read_devkit_wnids(files.need("meta.mat"))
+        with as_published(numbers):
+            return _numbered([wnids[int(number) - 1] for number in read_lines(numbers)])
+    return {}
+
+
+def _numbered(wnids: list[str]) -> dict[str, str]:
+    return {f"{_VAL}{number:08d}": wnid for number, wnid in enumerate(wnids, start=1)}

@@ -1,0 +1,68 @@
+"""Something-Something v2, as 20BN and Qualcomm distribute it → manifests.
+
+ROOT/labels/labels.json       {"Holding something": "21"}
+            train.json        [{"id": "1", "template": "Holding [something]"}]
+            validation.json   or something-something-v2-validation.json
+            test-answers.csv  2;Holding something
+ROOT/20bn-something-something-v2/1.webm
+
+Videos may lie in any folders below ROOT, and in uncompressed tars; folders of
+their frames will do as well: frames/1/img_00001.jpg, …
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cover.core.text_files import read_json
+from cover.datasets.annotation_files import AnnotationFiles, as_published, read_lines
+from cover.datasets.class_names import class_name
+from cover.datasets.manifest import Manifest
+from cover.datasets.splits import Sample, write_splits
+from cover.errors import ManifestError
+
+
+def index_ssv2(
+    root: str | Path, *, out: str | Path, name: str = "ssv2", annotations: str | Path | None = None
+) -> list[Manifest]:
+    """Write OUT/NAME-SPLIT.arrow for the videos below `root` that the JSON files list.
+
+    Classes are those of labels.json, in its order: templates without brackets. `annotations` is where the JSON files
+    are, if not in ROOT, ROOT/labels or ROOT/annotations. The test set is taken where test-answers.csv is.
+
+    Raises ManifestError for a missing or damaged file, and when no video is found.
+    """
+    files = AnnotationFiles(root, annotations, "labels", "annotations")
+    labels = files.need("labels.json", "*-labels.json")
+    with as_published(labels):
+        numbers = _json(labels)
+        classes = {_key(text): class_name(text) for text in sorted(numbers, key=lambda text: int(numbers[text]))}
+    samples: dict[str, list[Sample]] = {}
+    for split, stem in (("train", "train"), ("val", "validation")):
+        if file := files.find(f"{stem}.json", f"*-{stem}.json"):
+            with as_published(file):
+                samples[split] = [_sample(str(entry["id"]), entry["template"]) for entry in _json(file)]
+    if file := files.find("*test-answers.csv"):
+        with as_published(file):
+            answers = (line.split(";", 1) for line in read_lines(file))
+            samples["test"] = [_sample(video_id, label) for video_id, label in answers]
+    if not samples:
+        files.need("train.json", "*-train.json")
+    return write_splits(samples, classes, root=root, kind="video", out=out, name=name)
+
+
+def _sample(video_id: str, template: str) -> Sample:
+    return Sample(video_id, _key(template), (video_id,))
+
+
+def _key(template: str) -> str:
+    """Templates have brackets where labels.json has none, and differ from it in case here and there."""
+    return template.replace("[", "").replace("]", "").strip().lower()
+
+
+def _json(file: Path) -> Any:
+    try:
+        return read_json(file)
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{file} is not JSON ({error}); fetch it again") from error

@@ -1,0 +1,96 @@
+"""Where samples were found, and manifests of them: the end of every indexing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cover.datasets.class_checks import check_classes
+from cover.datasets.manifest import Manifest, write_manifest
+from cover.datasets.notices import examples
+from cover.datasets.suffixes import Kind
+
+logger = logging.getLogger(__name__)
+
+
+class Location(NamedTuple):
+    """Where one video or image lies: `path`, `offset`, `length` and `num_frames` as a ManifestRow has them.
+
+    name: its path relative to the root as it would be if every tar were unpacked.
+    label, label_number: what a WebDataset shard says of it, in a file of the same name; None elsewhere.
+    """
+
+    name: str
+    path: str
+    offset: int | None = None
+    length: int | None = None
+    num_frames: int | None = None
+    label: str | None = None
+    label_number: str | None = None
+
+
+class Placed(NamedTuple):
+    """The samples of a split: a place and a label each, and further columns of the manifest."""
+
+    places: Sequence[Location]
+    labels: Sequence[int]
+    columns: Mapping[str, Sequence[Any]] = {}
+
+
+def write_placed(
+    splits: Mapping[str, Placed],
+    class_names: Sequence[str],
+    *,
+    root: str | Path,
+    kind: Kind,
+    out: str | Path,
+    name: str,
+) -> list[Manifest]:
+    """Write OUT/NAME-SPLIT.arrow for each split, after a check of all of them together.
+
+    Sample ids are the places' names, unless `columns` has others. Of samples with one id the last is taken, as one
+    file would replace the other if all tars were unpacked.
+
+    Raises:
+        ManifestError: The classes or labels cannot be meant so; then nothing is written.
+    """
+    columns = {split: _columns(placed, f"{name} {split}") for split, placed in splits.items()}
+    labels = {split: np.asarray(values["label"], np.int64) for split, values in columns.items()}
+    check_classes(labels, class_names, name=name, out=Path(out))
+    return [
+        write_manifest(
+            Path(out) / f"{name}-{split}.arrow",
+            values,
+            name=name,
+            kind=kind,
+            split=split,
+            class_names=class_names,
+            root=root,
+        )
+        for split, values in columns.items()
+    ]
+
+
+def _columns(placed: Placed, source: str) -> dict[str, Sequence[Any]]:
+    places = placed.places
+    columns: dict[str, Sequence[Any]] = {
+        "sample_id": [place.name for place in places],
+        "path": [place.path for place in places],
+        "offset": [place.offset for place in places],
+        "length": [place.length for place in places],
+        "num_frames": [place.num_frames for place in places],
+        "label": placed.labels,
+    }
+    columns |= placed.columns
+    last = {sample_id: row for row, sample_id in enumerate(columns["sample_id"])}
+    if len(last) == len(places):
+        return columns
+    rows = sorted(last.values())
+    repeated = (columns["sample_id"][row] for row in sorted(set(range(len(places))) - set(rows)))
+    message = "%s: %s samples occur twice, as files or in tars, such as %s; the last of each is taken"
+    logger.warning(message, source, f"{len(places) - len(rows):,}", examples(repeated))
+    return {column: [values[row] for row in rows] for column, values in columns.items()}

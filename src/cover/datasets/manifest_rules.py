@@ -1,0 +1,191 @@
+"""What a manifest may hold. The same rules apply when one is written and when one is opened, whoever wrote it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cover.datasets.suffixes import Kind
+from cover.errors import ManifestError
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("offset", pa.int64()),
+        pa.field("length", pa.int64()),
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("start_seconds", pa.float64()),
+        pa.field("end_seconds", pa.float64()),
+        pa.field("num_frames", pa.int64()),
+        pa.field("fps", pa.float64()),
+        pa.field("duration_seconds", pa.float64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("rotation", pa.int32()),
+        pa.field("source_id", pa.string()),
+        pa.field("source_start_seconds", pa.float64()),
+        pa.field("source_end_seconds", pa.float64()),
+        pa.field("readable", pa.bool_()),
+        pa.field("reason", pa.string()),
+    ]
+)
+
+_BOUNDS: dict[str, tuple[float, float, str]] = {  # 1e9 seconds are 32 years
+    "offset": (0, 2**62, "0 or more"),
+    "length": (0, 2**62, "0 or more"),
+    "start_seconds": (0, 1e9, "0 to 1e9"),
+    "end_seconds": (0, 1e9, "0 to 1e9"),
+    "num_frames": (0, 2**40, "0 to 2^40"),
+    "fps": (1e-9, 1e9, "above 0 and up to 1e9"),
+    "duration_seconds": (0, 1e9, "0 to 1e9"),
+    "width": (1, 2**20, "1 to 2^20"),
+    "height": (1, 2**20, "1 to 2^20"),
+    "source_start_seconds": (-1e9, 1e9, "-1e9 to 1e9"),
+    "source_end_seconds": (-1e9, 1e9, "-1e9 to 1e9"),
+}
+
+
+_NOT_IN_NAMES = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def _is_name(value: object) -> bool:
+    """Whether terminals and lists can take it: no control characters, no halves of surrogate pairs."""
+    return isinstance(value, str) and not _NOT_IN_NAMES.search(value)
+
+
+def _is_folder(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+_METADATA_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (lambda value: _is_name(value) and value != "", "a name without control characters"),
+    "kind": (lambda value: value in get_args(Kind), "video or image"),
+    "split": (lambda value: _is_name(value) and value and "/" not in value, "a name without / and control characters"),
+    "class_names": (lambda value: isinstance(value, list) and len(value) > 0, "a list of one or more names"),
+    "root": (_is_folder, "the path of a folder"),
+    "relative_root": (lambda value: value is None or _is_folder(value), "the path of a folder"),
+}
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What concerns a whole split; the JSON in a manifest's schema.
+
+    root: folder that the rows' paths are relative to; itself relative to the manifest's folder if it lies inside that,
+        else absolute.
+    relative_root: the same folder, always relative to the manifest's folder. None in files of older versions.
+    """
+
+    name: str
+    kind: Kind
+    split: str
+    class_names: tuple[str, ...]
+    root: str
+    relative_root: str | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], source: str) -> Metadata:
+        """Check the values. `source` stands for the manifest in messages. Raises ManifestError."""
+        for key, (holds, rule) in _METADATA_RULES.items():
+            if not holds(values.get(key)):
+                value = f"= {ascii(values[key])[:80]}" if key in values else "is missing"
+                raise ManifestError(f"{source}: {key} {value}; it is {rule}: correct it and index again")
+        class_names = values["class_names"]
+        for name in class_names:
+            if not _is_name(name):
+                raise ManifestError(
+                    f"{source}: class {ascii(name)[:80]} is not a name without control characters; rename it"
+                )
+        check_unique(f"class names of {source}", pa.chunked_array([class_names], pa.string()))
+        return cls(**{key: values.get(key) for key in _METADATA_RULES} | {"class_names": tuple(class_names)})
+
+    @classmethod
+    def from_json(cls, content: bytes, source: str) -> Metadata:
+        """Read what `to_json` wrote, or somebody else. Raises ManifestError."""
+        try:
+            values = json.loads(content)
+        except (ValueError, RecursionError):
+            values = None
+        if not isinstance(values, dict):
+            raise ManifestError(f"{source} has no readable metadata; write it with `cover index`")
+        return cls.of(values, source)
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+
+def check_rows(table: pa.Table, num_classes: int, source: str) -> None:
+    """Raise ManifestError for no rows, a missing value, or one out of bounds. `source` is for messages."""
+    if not len(table):
+        raise ManifestError(f"{source} has no samples; a manifest takes at least one")
+    for column in ("sample_id", "path", "label"):
+        if table[column].null_count:
+            raise ManifestError(f"a sample of {source} has no {column}; every sample takes one")
+    for column in ("sample_id", "path"):
+        rule = "refused; a name has no NUL character: rename the file and index again"
+        _refuse(pc.match_substring(table[column], "\0"), table, column, rule, source)
+    rule = f"outside its {num_classes} classes; labels are 0 to {num_classes - 1}: correct the label or the class list"
+    _refuse(_outside(table["label"], 0, num_classes - 1), table, "label", rule, source)
+    for column, (low, high, bounds) in _BOUNDS.items():
+        rule = f"out of bounds ({bounds}); correct it and index again"
+        _refuse(_outside(table[column], low, high), table, column, rule, source)
+    has_no_offset = pc.and_(table["length"].is_valid(), table["offset"].is_null())
+    _refuse(has_no_offset, table, "length", "without an offset; give both or none and index again", source)
+    ends_early = pc.less(table["end_seconds"], table["start_seconds"])
+    _refuse(ends_early, table, "end_seconds", "before its start_seconds; correct it and index again", source)
+
+
+def without_impossible(table: pa.Table, columns: Sequence[str], source: str) -> pa.Table:
+    """`table` with nulls for values that are out of bounds, each column with a warning.
+
+    Media files claim all sorts of things about themselves, and one such claim must not void hours of work.
+    """
+    for column, (low, high, bounds) in _BOUNDS.items():
+        if column not in columns:
+            continue
+        is_wrong = pc.fill_null(_outside(table[column], low, high), False)
+        if (row := pc.index(is_wrong, True).as_py()) >= 0:
+            message = "%s: %s of %s values of %s, such as %s, are out of bounds (%s) and are left unknown"
+            count, example = pc.sum(is_wrong).as_py(), table[column][row].as_py()
+            logger.warning(message, source, f"{count:,}", f"{len(table):,}", column, example, bounds)
+            field = SCHEMA.field(column)
+            values = pc.if_else(is_wrong, pa.scalar(None, field.type), table[column])
+            table = table.set_column(SCHEMA.get_field_index(column), field, values)
+    return table
+
+
+def check_unique(what: str, values: pa.ChunkedArray) -> None:
+    """Raise ManifestError for a value that occurs twice."""
+    if pc.count_distinct(values).as_py() == len(values):
+        return
+    counts = values.value_counts()
+    twice = next(count["values"].as_py() for count in counts if count["counts"].as_py() > 1)
+    raise ManifestError(f"{_brief(twice)} occurs more than once among the {what}; each must be there once")
+
+
+def _outside(values: pa.ChunkedArray, low: float, high: float) -> pa.ChunkedArray:
+    """Which values are below `low`, above `high` or NaN, for which no comparison holds; null for nulls."""
+    return pc.invert(pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high)))
+
+
+def _refuse(is_wrong: pa.ChunkedArray, table: pa.Table, column: str, rule: str, source: str) -> None:
+    row = pc.index(is_wrong, True).as_py()
+    if row >= 0:
+        value, sample_id = (_brief(table[name][row].as_py()) for name in (column, "sample_id"))
+        raise ManifestError(f"{column} {value} of {source}'s sample {sample_id} is {rule}")
+
+
+def _brief(value: object) -> str:
+    """One printable line, of bounded length."""
+    text = str(value)
+    return text if len(text) <= 80 and text.isprintable() else ascii(text)[:80]

@@ -1,0 +1,145 @@
+"""What one Parquet shard says of its rows: their labels, the names of the classes, and whether there are media."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cover.datasets.class_list import number_of
+from cover.datasets.class_names import composed
+from cover.datasets.media_column import kind_of_column, media_column
+from cover.datasets.notices import examples, shown
+from cover.datasets.suffixes import Kind
+from cover.errors import ManifestError
+
+logger = logging.getLogger(__name__)
+
+_LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "class_id", "class_name", "category", "target", "cls")
+_LFS = b"version https://git-lfs"
+
+
+def _open(shard: Path) -> pq.ParquetFile:
+    """Raises ManifestError for what is no Parquet file."""
+    try:
+        if not shard.is_file():
+            raise OSError("it is a link that leads nowhere, or no file")
+        with shard.open("rb") as file:
+            if file.read(len(_LFS)) == _LFS:
+                raise OSError("it is a pointer of Git LFS, `git lfs pull` fetches the file itself")
+        return pq.ParquetFile(shard)
+    except (OSError, pa.ArrowException) as error:
+        raise ManifestError(f"{shard} is not a readable Parquet file ({_reason(error)}); fetch it again") from error
+
+
+def label_column(shard: Path) -> pa.Field:
+    """The column of the labels. Raises ManifestError if there is none."""
+    schema = _open(shard).schema_arrow
+    columns = schema.names
+    found = [column for wanted in _LABEL_COLUMNS for column in columns if column.lower() == wanted]
+    if len(found) > 1:
+        logger.warning("%s: columns %s could all be labels; %s is taken", shard.parent, examples(found), found[0])
+    if not found:
+        raise ManifestError(
+            f"{shard} has no readable column `label` (it has {examples(columns)}); call that of the labels `label`"
+        )
+    return schema.field(found[0])
+
+
+def read_labels(shard: Path, field: pa.Field, kind: Kind) -> list[str | None]:
+    """The label of each row, None without one.
+
+    Raises:
+        ManifestError: The shard has no such column of numbers or names, has several labels a row, or holds no media of
+            this kind.
+    """
+    file, column = _open(shard), field.name
+    schema = file.schema_arrow
+    if column not in schema.names or _is_text(schema.field(column).type) != _is_text(field.type):
+        raise ManifestError(
+            f"{shard} has no readable column `{column}` of {'names' if _is_text(field.type) else 'numbers'}, as other "
+            "shards have; index one configuration of a dataset"
+        )
+    _check_media(shard, file, kind)
+    try:
+        values = file.read(columns=[column]).column(0).to_pylist()
+        try:
+            texts = {value: _text(value) for value in set(values)}
+        except TypeError:  # lists, which are in no set
+            return [_text(_single(value, shard, column)) for value in values]
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ManifestError(f"{shard} has no readable column `{column}` ({_reason(error)}); fetch it again") from error
+    return [texts[value] for value in values]
+
+
+def _is_text(type: pa.DataType) -> bool:
+    """Whether labels are names. Bytes are, as programs write them that do not say that they are UTF-8."""
+    while isinstance(type, pa.DictionaryType | pa.ListType | pa.LargeListType):
+        type = type.value_type
+    is_any_of = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(is_type(type) for is_type in is_any_of)
+
+
+def _single(value: Any, shard: Path, column: str) -> Any:
+    """The only label of a row that holds a list of them."""
+    if isinstance(value, list) and len(value) == 1:
+        return value[0]
+    if value:
+        raise ManifestError(
+            f"{shard}: `{column}` is {shown(str(value))}; a sample has one label, which is a number or a name"
+        )
+    return None
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        value = value.decode()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = "" if value is None or value != value else composed(str(value).strip())
+    return text if text and (number_of(text) or 0) >= 0 else None
+
+
+def _check_media(shard: Path, file: pq.ParquetFile, kind: Kind) -> None:
+    """Refuse a shard without media, with media of the other kind, or with their paths alone."""
+    metadata = file.metadata
+    try:
+        leaf = media_column(metadata.schema)
+    except ValueError as error:
+        raise ManifestError(f"{shard}: {error}") from error
+    column = kind_of_column(leaf) or kind
+    if column != kind:
+        raise ManifestError(f"{shard} holds {column}s; index it with `cover index folder --kind {column}`")
+    leaves = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
+    groups = [metadata.row_group(group).column(leaves.index(leaf)) for group in range(metadata.num_row_groups)]
+    nulls = [group.statistics.null_count for group in groups if group.statistics and group.statistics.has_null_count]
+    if sum(nulls) == metadata.num_rows > 0:
+        raise ManifestError(
+            f"{shard}: {leaf} is empty in all rows, which have no content but paths at most; fetch it again"
+        )
+    if any(nulls):
+        logger.warning("%s: %s is empty in %d of %d rows", shard, leaf, sum(nulls), metadata.num_rows)
+
+
+def names_in_metadata(shard: Path, column: str) -> list[str] | None:
+    """The class names that a hub has written into the schema, None without them."""
+    text = (_open(shard).schema_arrow.metadata or {}).get(b"huggingface")
+    if text is None:
+        return None
+    try:
+        feature = json.loads(text)["info"]["features"][column]
+        names = feature.get("names") or feature.get("feature", {}).get("names")
+        if not isinstance(names, list | None):
+            raise TypeError("names are no list")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        logger.warning("%s: the metadata of `%s` cannot be read, so classes are called by their labels", shard, column)
+        return None
+    return [composed(str(name)) for name in names] if names else None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,116 @@
+"""Where the samples of a dataset lie: files, folders of frames and members of tars, each under a name in folders.
+
+ROOT/train/run/a.mp4                            train/run/a.mp4
+ROOT/train/run/b/img_00001.jpg, …               train/run/b        a folder of frames is one video
+ROOT/train-0001.tar with run/c.mp4 in it        train/run/c.mp4    as if unpacked
+ROOT/train/run.tar with d.mp4 in it             train/run/d.mp4    a tar without folders is a folder itself
+
+Whole folders are listed, and no file is touched by itself: a million files are a few thousand folders. What is not
+indexed is counted, and said in one line for each reason.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from cover.core.progress import track
+from cover.datasets.hard_links import HardLinks
+from cover.datasets.listing import Folders, join
+from cover.datasets.location import Location
+from cover.datasets.notices import Notices, shown
+from cover.datasets.suffixes import DERIVED_FOLDERS, MEDIA_SUFFIXES, Kind, is_frame, suffix_of
+from cover.datasets.tars import tar_members
+from cover.errors import ManifestError
+
+logger = logging.getLogger(__name__)
+
+_PACKED = {".7z", ".bz2", ".gz", ".rar", ".tgz", ".xz", ".zip", ".zst"}
+
+
+@dataclass
+class Scan:
+    """One look at all videos or images below `root`, and what else there was.
+
+    with_labels: read the labels that WebDataset shards carry.
+    once: leave out links to files that are there themselves.
+    others: counts the files that are neither media nor tars, by suffix.
+    without: folder → suffixes of its files, of the folders that hold no sample themselves.
+    hard_links: knows which of the files are one file on disk.
+    """
+
+    root: Path
+    kind: Kind
+    with_labels: bool = False
+    once: bool = True
+    others: Counter[str] = field(default_factory=Counter)
+    without: dict[str, Counter[str]] = field(default_factory=dict)
+    notices: Notices = field(default_factory=Notices)
+    hard_links: HardLinks = field(default_factory=HardLinks)
+
+    def __iter__(self) -> Iterator[Location]:
+        """The videos or images, folder by folder in alphabetical order, behind a progress bar.
+
+        Raises ManifestError when `root` is not a folder.
+        """
+        if not self.root.is_dir():
+            raise ManifestError(f"{self.root} is not a folder; give the folder that holds the {self.kind}s")
+        yield from track(self._places(), f"Scanning {shown(str(self.root))}"[:44])
+        if packed := sum(self.others[suffix] for suffix in _PACKED):
+            message = "%s holds %d compressed archives, which are not looked into; unpack them"
+            logger.warning(message, self.root, packed)
+
+    def _places(self) -> Iterator[Location]:
+        once: tuple[Literal["files", "folders"], ...] = ("files", "folders") if self.once else ("folders",)
+        listing = Folders(self.root, self.kind, self.notices, once=once)
+        waiting = [""]
+        while waiting:
+            below = waiting.pop()
+            files, folders = listing.list(below)
+            places = self._in_folder(below, files, folders, listing.inodes)
+            first = next(places, None)
+            if first is None:
+                self.without[below] = Counter(suffix_of(name) or "no suffix" for name in files)
+            else:
+                yield first
+                yield from places
+            if first is None or first.path != below:  # a folder of frames is no folder of samples
+                waiting.extend(join(below, folder) for folder in reversed(folders))
+
+    def _in_folder(
+        self, below: str, files: Sequence[str], folders: Sequence[str], inodes: Mapping[str, int]
+    ) -> Iterator[Location]:
+        """The samples in one folder, or the folder itself if it holds the frames of one."""
+        suffixes = [suffix_of(name) for name in files]
+        media = MEDIA_SUFFIXES[self.kind]
+        has_folders = any(folder.lower() not in DERIVED_FOLDERS for folder in folders)
+        num_frames = 0
+        if self.kind == "video" and below and not has_folders and media.isdisjoint(suffixes):
+            num_frames = sum(map(is_frame, files))
+        if num_frames:
+            yield Location(below, below, num_frames=num_frames)
+            return
+        for name, suffix in zip(files, suffixes, strict=True):
+            path = join(below, name)
+            if suffix in media:
+                if name in inodes:
+                    self.hard_links.add(path, inodes[name])
+                yield Location(path, path)
+            elif suffix == ".tar":
+                yield from tar_members(self.root, path, self.kind, self.notices, with_labels=self.with_labels)
+            else:
+                self.others[suffix or "no suffix"] += 1
+
+
+def scan(root: Path, kind: Kind, *, once: bool = True) -> Iterator[Location]:
+    """All videos or images below `root`, as a Scan finds them; what is left out is said at the end.
+
+    Raises ManifestError when `root` is not a folder.
+    """
+    found = Scan(root, kind, once=once)
+    yield from found
+    found.notices.warn(root)

@@ -1,0 +1,143 @@
+"""WebDataset shards: members of a tar that share a name up to its first dot are one sample.
+
+0.mp4, 0.cls                     a sample of the class that 0.cls states
+0.jpg, 0.seg.png, 0.left.jpg     one picture, 0.jpg; the others belong to it
+0.clip.mp4, 0.json               one video of the class that 0.json states: {"label": "run"}, {"label": {"name": "run"}}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from cover.datasets.location import Location
+from cover.datasets.notices import Notices
+from cover.datasets.suffixes import MEDIA_SUFFIXES, split_in, suffix_of
+
+LABEL_SUFFIXES = (".cls", ".label", ".json", ".txt")
+"""Of the files that state a sample's class, the first one that does counts."""
+
+_KEYS = ("label", "class_name", "class", "cls", "category", "target", "label_name", "label_id", "class_id")
+_NAME_KEYS = ("name", "label", "class_name", "label_name", "text")
+_NUMBER_KEYS = ("id", "index", "label_id", "class_id")
+_LONGEST_LABEL = 100  # characters; a longer .txt is a caption
+_UNLABELLED = "samples of shards without a label in a .cls, .label, .json or .txt beside them are left out"
+_MANY_LABELS = "samples of shards with several labels are left out, since a sample has one"
+_NUMBERED = re.compile(r"(?:^|[-_.])(?:0\d{2,}|\d{5,})$")
+
+
+class Label(NamedTuple):
+    """What a file beside a sample says of its class.
+
+    number: that of the class, where the file states both a name and a number.
+    """
+
+    text: str
+    number: str | None = None
+
+
+class _ManyLabels(Exception):
+    pass
+
+
+def labelled(
+    places: Iterable[Location], texts: Mapping[str, Mapping[str, str]], tar: str, notices: Notices
+) -> Iterator[Location]:
+    """The samples among the members of a tar, with their labels if it is a WebDataset shard.
+
+    Args:
+        places: The videos or images in the tar.
+        texts: Key of a sample → suffix → text of its label files.
+        tar: Path of the tar.
+        notices: Counts samples without a label, and members that are no samples of their own.
+    """
+    samples: dict[str, dict[str, Location]] = {}  # key → name → the last member of this name, as unpacking leaves it
+    for place in places:
+        samples.setdefault(key_of(place.name), {})[place.name] = place
+    found = {key: _label(texts[key]) for key in samples if key in texts}
+    if not any(found.values()):
+        is_shard = _is_named_like_shard(tar)
+        for place in (place for members in samples.values() for place in members.values()):
+            if is_shard and place.name.rpartition("/")[0] == tar.removesuffix(".tar"):
+                notices.add(_UNLABELLED, place.name)
+            else:
+                yield place
+        return
+    for key, members in samples.items():
+        sample, *others = sorted(members.values(), key=_rank)
+        for other in others:
+            notices.add("members of shards that belong to another sample (masks, views) are left out", other.name)
+        match found.get(key):
+            case Label(text, number):
+                yield sample._replace(label=text, label_number=number)
+            case reason:
+                notices.add(reason or _UNLABELLED, sample.name)
+
+
+def key_of(name: str) -> str:
+    """What the names of a sample's members have in common: "run/a" of "run/a.seg.png"."""
+    folder, slash, base = name.rpartition("/")
+    return f"{folder}{slash}{base.partition('.')[0]}"
+
+
+def _rank(place: Location) -> tuple[bool, bool]:
+    """Smallest for the member that is the sample: the plain name, and rather a photograph or film than a drawing."""
+    name = place.name.rpartition("/")[2]
+    is_film_or_photo = suffix_of(name) in {".jpg", ".jpeg"} | (MEDIA_SUFFIXES["video"] - MEDIA_SUFFIXES["image"])
+    return name.count(".") > 1, not is_film_or_photo
+
+
+def _is_named_like_shard(tar: str) -> bool:
+    """Whether a tar has the name of a part of a dataset, train-0001.tar or 00012.tar, and not of a class."""
+    stem = tar.removesuffix(".tar").rpartition("/")[2]
+    return split_in(stem) is not None or _NUMBERED.search(stem) is not None
+
+
+def _label(texts: Mapping[str, str]) -> Label | str | None:
+    """The label in the files beside a sample; why there is none of use, if there is something; else None."""
+    readers = {".json": _in_json, ".txt": _in_caption}
+    try:
+        found = (readers.get(suffix, _in_text)(texts[suffix]) for suffix in LABEL_SUFFIXES if suffix in texts)
+        return next(filter(None, found), None)
+    except _ManyLabels:
+        return _MANY_LABELS
+
+
+def _in_text(text: str) -> Label | None:
+    words = text.split()
+    if len(text.strip().splitlines()) > 1 or (len(words) > 1 and all(word.isdecimal() for word in words)):
+        raise _ManyLabels
+    return _of_value(text)
+
+
+def _in_caption(text: str) -> Label | None:
+    text = text.strip()
+    return _of_value(text) if len(text) <= _LONGEST_LABEL and len(text.splitlines()) == 1 else None
+
+
+def _in_json(text: str) -> Label | None:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return _of_value(_first(values, _KEYS)) if isinstance(values, dict) else None
+
+
+def _of_value(value: Any) -> Label | None:
+    if isinstance(value, dict):
+        name, number = (_of_value(_first(value, keys)) for keys in (_NAME_KEYS, _NUMBER_KEYS))
+        return Label(name.text, number.text) if name and number else name or number
+    if isinstance(value, list):
+        if len(value) > 1:
+            raise _ManyLabels
+        return _of_value(value[0]) if value else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = "" if value is None else str(value).strip()
+    return Label(text) if text and not re.fullmatch(r"-\d+", text) else None  # -1 stands for no label
+
+
+def _first(values: Mapping[str, Any], keys: Iterable[str]) -> Any:
+    return next((values[key] for key in keys if values.get(key) is not None), None)

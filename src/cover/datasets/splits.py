@@ -1,0 +1,135 @@
+"""What a dataset's annotation lists + what is on disk → one manifest a split, and lists of what is missing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cover.datasets.finder import StemFinder
+from cover.datasets.location import Location, Placed, write_placed
+from cover.datasets.manifest import Manifest
+from cover.datasets.missing import list_missing
+from cover.datasets.notices import examples
+from cover.datasets.suffixes import Kind
+from cover.errors import ManifestError
+
+logger = logging.getLogger(__name__)
+
+
+class Sample(NamedTuple):
+    """One sample as the annotation has it, whether it is on disk or not.
+
+    label: a key of the dataset's classes.
+    stems: what its file may be called, without suffix, the usual name first.
+    folders: what folders above it may be called, such as its class and split.
+    source_id, source_start_seconds, source_end_seconds: as a ManifestRow has them.
+    """
+
+    sample_id: str
+    label: str
+    stems: Sequence[str]
+    folders: Sequence[str] = ()
+    source_id: str | None = None
+    source_start_seconds: float | None = None
+    source_end_seconds: float | None = None
+
+
+def write_splits(
+    samples: Mapping[str, Sequence[Sample]],
+    classes: Mapping[str, str],
+    *,
+    root: str | Path,
+    kind: Kind,
+    out: str | Path,
+    name: str,
+) -> list[Manifest]:
+    """Write OUT/NAME-SPLIT.arrow for each split of `samples` of which a file is below `root`.
+
+    classes: key of a class → its name, in label order.
+
+    Samples that are not on disk are counted in the log and listed in OUT/NAME-SPLIT.missing.txt, a line each: sample
+    id, tab, class name. A sample that is listed twice is taken once. Raises ManifestError when nothing is found.
+    """
+    finder = StemFinder(Path(root), kind)
+    places = {
+        split: [finder.find(sample.stems, sample.folders) for sample in listed] for split, listed in samples.items()
+    }
+    if not any(place for found in places.values() for place in found):
+        example = next(sample for listed in samples.values() for sample in listed)
+        raise ManifestError(
+            f"none of the {sum(map(len, samples.values())):,} {kind}s that {name}'s annotation lists is in {root}, as "
+            f"{example.stems[0]}; there are {len(finder):,} others: give the folder that holds the {kind}s"
+        )
+    return write_places(samples, places, classes, root=root, kind=kind, out=out, name=name)
+
+
+def write_places(
+    samples: Mapping[str, Sequence[Sample]],
+    places: Mapping[str, Sequence[Location | None]],
+    classes: Mapping[str, str],
+    *,
+    root: str | Path,
+    kind: Kind,
+    out: str | Path,
+    name: str,
+) -> list[Manifest]:
+    """As write_splits, for samples that have been looked for: `places` of them, None for a missing one."""
+    for listed in samples.values():
+        if unknown := next((sample for sample in listed if sample.label not in classes), None):
+            raise ManifestError(
+                f"{unknown.label!r}, the class of {name}'s {unknown.sample_id}, is not among its {len(classes)} "
+                "classes; fetch the annotation files again, all of one version"
+            )
+    once = {split: _once(listed, places[split], f"{name} {split}") for split, listed in samples.items()}
+    found = {split: [pair for pair in pairs if pair[1] is not None] for split, pairs in once.items()}
+    label_of = {key: label for label, key in enumerate(classes)}
+    manifests = write_placed(
+        {split: _placed(pairs, label_of) for split, pairs in found.items() if pairs},
+        list(classes.values()),
+        root=root,
+        kind=kind,
+        out=out,
+        name=name,
+    )
+    for split, pairs in once.items():
+        missing = [(sample.sample_id, classes[sample.label]) for sample, place in pairs if place is None]
+        list_missing(missing, len(pairs), out=out, name=name, split=split)
+    return manifests
+
+
+def _once(
+    samples: Sequence[Sample], places: Sequence[Location | None], source: str
+) -> list[tuple[Sample, Location | None]]:
+    """Each sample once, the last one where it is listed several times; says so, and what shares a file."""
+    once: dict[str, tuple[Sample, Location | None]] = {}
+    relabelled = []
+    for sample, place in zip(samples, places, strict=True):
+        before, _ = once.get(sample.sample_id, (sample, None))
+        if before.label != sample.label:
+            relabelled.append(f"{sample.sample_id} ({before.label}, {sample.label})")
+        once[sample.sample_id] = sample, place
+    if len(once) < len(samples):
+        logger.warning("%s: %d lines repeat a sample", source, len(samples) - len(once))
+    if relabelled:
+        message = "%s: %d lines give a sample another label, which it takes, such as %s"
+        logger.warning(message, source, len(relabelled), examples(relabelled))
+    found = [(sample, place) for sample, place in once.values() if place is not None]
+    if shared := len(found) - len({place[1:4] for _, place in found}):
+        message = "%s: %d samples have the same file as another; if files are whole recordings, use `cover index csv`"
+        logger.warning(message, source, shared)
+    return list(once.values())
+
+
+def _placed(found: Sequence[tuple[Sample, Location | None]], label_of: Mapping[str, int]) -> Placed:
+    return Placed(
+        [place for _, place in found if place is not None],
+        [label_of[sample.label] for sample, _ in found],
+        {
+            "sample_id": [sample.sample_id for sample, _ in found],
+            "source_id": [sample.source_id for sample, _ in found],
+            "source_start_seconds": [sample.source_start_seconds for sample, _ in found],
+            "source_end_seconds": [sample.source_end_seconds for sample, _ in found],
+        },
+    )

@@ -1,0 +1,110 @@
+"""Running counts of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from cover.errors import CheckpointError, RecipeError
+from cover.evaluation.result import Predictions
+
+PROBABILITY_DIGITS = 6
+"""What a result keeps of a probability."""
+
+
+class Measured(TypedDict):
+    """The fields of a DatasetResult that come from counting."""
+
+    num_samples: int
+    top1: float
+    top5: float | None
+    num_pair_samples: int
+    pair_accuracy: float | None
+    predictions: Predictions
+
+
+class EvalMetrics:
+    """Sample ids, logits [B,classes] and labels [B] in; accuracies and predictions out.
+
+    What it keeps grows with the samples alone, not with the classes.
+
+    partners: int64 [classes], see pair_partners.
+    """
+
+    def __init__(self, partners: Tensor) -> None:
+        self.partners = partners
+        self.sample_ids: list[str] = []
+        self.labels: list[int] = []
+        self.predicted: list[int] = []
+        self.probabilities: list[float] = []
+        self.num_top1 = self.num_top5 = 0
+        self.num_pair_samples = 0
+        self.num_pairs_right = 0.0
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.sample_ids)
+
+    def update(self, sample_ids: Sequence[str], logits: Tensor, labels: Tensor) -> None:
+        """Count one batch. Raises CheckpointError for logits that are not finite: no accuracy comes of them."""
+        if not (finite := logits.isfinite().all(-1)).all():
+            raise CheckpointError(
+                f"the model answers sample {sample_ids[int(finite.int().argmin())]} with numbers that are not finite; "
+                'take another checkpoint, or training.precision = "fp32" in the run\'s recipe.toml'
+            )
+        predicted, ranks = logits.argmax(-1), _ranks(logits, labels)
+        probabilities = logits.softmax(-1).gather(1, predicted[:, None])[:, 0]
+        self.num_top1 += int((ranks == 0).sum())
+        self.num_top5 += int((ranks < 5).sum())
+        self.sample_ids += sample_ids
+        self.labels += labels.tolist()
+        self.predicted += predicted.tolist()
+        self.probabilities += [round(probability, PROBABILITY_DIGITS) for probability in probabilities.tolist()]
+        paired = self.partners[labels] >= 0
+        logits, labels = logits[paired], labels[paired]
+        own, partner = (logits.gather(1, index[:, None]) for index in (labels, self.partners[labels]))
+        self.num_pair_samples += len(labels)
+        self.num_pairs_right += float(torch.heaviside(own - partner, torch.tensor(0.5)).sum())  # a tie is half right
+
+    def measured(self) -> Measured:
+        """The accuracies over everything counted, which must be at least one sample."""
+        return Measured(
+            num_samples=self.num_samples,
+            top1=self.num_top1 / self.num_samples,
+            top5=self.num_top5 / self.num_samples if len(self.partners) >= 6 else None,
+            num_pair_samples=self.num_pair_samples,
+            pair_accuracy=self.num_pairs_right / self.num_pair_samples if self.num_pair_samples else None,
+            predictions=Predictions(
+                tuple(self.sample_ids), tuple(self.labels), tuple(self.predicted), tuple(self.probabilities)
+            ),
+        )
+
+
+def _ranks(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many classes of [B,classes] come before the true one, int64 [B]. Of equal logits the smaller label comes
+    first, as in argmax, so a model that always says the same has no better a top-5 than chance."""
+    own = logits.gather(1, labels[:, None])
+    earlier = torch.arange(logits.shape[1]) < labels[:, None]
+    return ((logits > own) | ((logits == own) & earlier)).sum(1)
+
+
+def pair_partners(class_names: Sequence[str], reversal_pairs: Sequence[tuple[str, str]]) -> Tensor:
+    """For each class the label of its reversal partner, -1 where it has none: int64 [classes].
+
+    Raises RecipeError for a name that is no class.
+    """
+    labels = {class_name: label for label, class_name in enumerate(class_names)}
+    partners = torch.full((len(labels),), -1)
+    for pair in reversal_pairs:
+        for class_name in pair:
+            if class_name not in labels:
+                raise RecipeError(
+                    f"reversal_pairs names {class_name!r}, which is no class of the dataset; its classes are "
+                    + ", ".join(labels)
+                )
+        first, second = (labels[class_name] for class_name in pair)
+        partners[first], partners[second] = second, first
+    return partners

@@ -1,0 +1,97 @@
+"""What `cover train --dry-run` shows: a recipe checked, its plan, the memory and, on a GPU, the time that it takes."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from cover.config.recipe import Recipe
+from cover.datasets.manifest import Moves
+from cover.mixture.mixture import Mixture
+from cover.mixture.table import mixture_table
+from cover.models.create import build
+from cover.runs.plan import Plan, mixture_datasets, plan, training_manifests
+from cover.runs.train import micro_batches, start_accelerator
+from cover.training.engine import Engine
+from cover.training.parallel import place
+
+NUM_WARMUP, NUM_TIMED = 2, 3
+"""Steps on black clips."""
+KEPT_BYTES_A_VALUE = {"bf16": 55, "fp16": 55, "fp32": 110}
+"""What the backward pass needs of each token and block, in bytes a feature, without recomputation or torch.compile:
+bf16 as measured for Base at 8 × 224 (docs/log.md), the others by the sizes of their numbers."""
+
+
+def rehearse(recipe: Recipe, console: Console, moves: Moves | None = None) -> None:
+    """Print what training a recipe amounts to. Nothing is written. Raises the CoverError that training would."""
+    planned = plan(recipe, moves)
+    console.print(mixture_table(planned.rows))
+    console.print(plan_table(planned))
+    if torch.cuda.is_available() and recipe.policy != "probe":
+        seconds, memory = measured(planned, moves)
+        hours = planned.num_steps * seconds / 3600
+        console.print(f"measured on this GPU: {seconds:.3g} s a step, {memory / 2**30:.1f} GiB, {hours:.3g} h in all")
+    for warning in planned.warnings:
+        console.print(f"warning: {warning}", soft_wrap=True)
+
+
+def plan_table(planned: Plan) -> Table:
+    """Model, cost, length and memory for the terminal."""
+    recipe, clips = planned.recipe, {row.dataset: row.clips_per_batch for row in planned.rows}
+    step_flops = 6 * sum(clips[name] * cost for name, cost in planned.clip_multiply_adds.items())
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("parameters", f"{planned.num_parameters:,}, trained {planned.num_trained:,}")
+    for name, cost in planned.clip_multiply_adds.items():
+        table.add_row(f"a clip of {name}", f"{cost / 1e9:,.4g} GFLOPs (multiply-adds, forward)")
+    table.add_row("steps", f"{planned.num_steps:,}; {planned.steps_per_epoch:,.1f} an epoch")
+    if recipe.policy != "probe":
+        table.add_row("training", f"{step_flops * planned.num_steps:.2g} floating-point operations")
+        table.add_row("memory", f"{states_bytes(planned) / 2**30:,.3g} GiB of weights and states in each process")
+        kept = f"about {backward_bytes(planned) / 2**30:,.3g} GiB for the backward pass of a whole batch, to be split"
+        table.add_row("", f"{kept} by processes, micro_batches and activation_checkpointing")
+    return table
+
+
+def measured(planned: Plan, moves: Moves | None = None) -> tuple[float, int]:
+    """Seconds of a step on black clips without waiting for data, and bytes of the GPU that it takes at most."""
+    recipe = planned.recipe
+    accelerator = start_accelerator(recipe, None)
+    mixture = Mixture(
+        mixture_datasets(recipe, training_manifests(recipe, moves)),
+        batch_size=recipe.data.batch_size,
+        image_size=recipe.model.image_size,
+        short_side_px=recipe.data.short_side,
+        world_size=accelerator.num_processes,
+    )
+    model = build(planned.config, recipe.model.temporal_init)
+    place(model, recipe.training, accelerator)
+    number = micro_batches(recipe, model, mixture, accelerator)
+    engine, batch = Engine(model, recipe, accelerator), mixture.blank_batch(number).to(accelerator.device)
+    torch.cuda.reset_peak_memory_stats()
+    for step in range(NUM_WARMUP + NUM_TIMED):
+        if step == NUM_WARMUP:
+            torch.cuda.synchronize()
+            started = time.perf_counter()
+        for part in range(number):
+            engine.backward(batch, last=part == number - 1)
+        engine.step(0.0, step)
+    torch.cuda.synchronize()
+    return (time.perf_counter() - started) / NUM_TIMED, torch.cuda.max_memory_allocated()
+
+
+def states_bytes(planned: Plan) -> int:
+    """Weights, gradients, the optimizer's states and the average of the weights, all in float32."""
+    recipe = planned.recipe
+    numbers = {"sgd": 3, "adamw": 4}[recipe.optimizer.name] + (recipe.training.ema_decay is not None)
+    return 4 * numbers * planned.num_parameters
+
+
+def backward_bytes(planned: Plan) -> float:
+    """What the backward pass needs of a whole batch, roughly (KEPT_BYTES_A_VALUE)."""
+    config = planned.config
+    values = config.depth * config.width * (config.grid_size**2 + 1)
+    frames = sum(row.clips_per_batch * row.num_frames for row in planned.rows)
+    return frames * values * KEPT_BYTES_A_VALUE[planned.recipe.training.precision]

@@ -1,0 +1,112 @@
+"""Features of a user's files and manifests, for search and clustering: the class token after the final norm."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cover.core.batch import UNREADABLE
+from cover.core.progress import track
+from cover.core.signals import StopSignal
+from cover.core.text_files import printable
+from cover.datasets.manifest import Manifest
+from cover.errors import CheckpointError, CoverError, DecodeError
+from cover.evaluation.views import SampleViews
+from cover.inference.feature_table import FeatureTable
+from cover.inference.views import Views
+from cover.media.reader import ClipReader
+from cover.media.workers import workers_watched
+from cover.probing.features import FeatureStore, backbone_digest
+from cover.runs.probe import FEATURES
+from cover.runs.trained import TrainedRun
+
+logger = logging.getLogger(__name__)
+
+
+def embed(run: TrainedRun, files: Sequence[Path], manifests: Sequence[Manifest]) -> FeatureTable | signal.Signals:
+    """Features of files, whose ids are their paths, and of the samples of manifests, whose ids are sample ids.
+
+    A feature is that of one view, the centre crop of a single clip. What cannot be decoded is named in the log and left
+    out; features of manifests are kept beside the run, in the store of linear probes.
+    Returns the signal that interrupted the work on manifests; the same call goes on from there.
+    Raises CoverError for an id that occurs twice, and where nothing can be decoded.
+    """
+    check_ids([printable(file) for file in files] + [row.sample_id for manifest in manifests for row in manifest])
+    digest = backbone_digest(run.model)
+    features: list[npt.NDArray[np.float32]] = []
+    names: list[tuple[str, str, str | None]] = []
+    for file in track(files, "features of files"):
+        try:
+            features.append(embed_file(run, file))
+            names.append((printable(file), printable(file), None))
+        except DecodeError as error:
+            logger.warning("%s", error)
+    store = feature_store(run, digest)
+    for manifest in manifests:
+        samples = SampleViews(_reader(run, manifest), num_clips=1, num_crops=1, order="normal")
+        with StopSignal() as stop, workers_watched("the same command continues"):
+            store.fill(manifest.name, samples, stopping=lambda stop=stop: stop.requested is not None)  # type: ignore[misc]
+        if stop.requested:
+            return stop.requested
+        computed = store.read(manifest.name, samples)
+        readable = (computed.labels_N != UNREADABLE).tolist()
+        features += list(computed.features_ND[computed.labels_N != UNREADABLE].numpy())
+        names += [
+            (row.sample_id, str(row.file), manifest.class_names[row.label])
+            for row, is_readable in zip(manifest, readable, strict=True)
+            if is_readable
+        ]
+    if not features:
+        raise CoverError("there are no clips to embed; give files that can be read, or a --manifest of such")
+    ids, paths, classes = (list(values) for values in zip(*names, strict=True))
+    return FeatureTable(ids, paths, classes, np.stack(features), digest)
+
+
+def embed_queries(run: TrainedRun, table: FeatureTable, files: Sequence[Path]) -> dict[str, npt.NDArray[np.float32]]:
+    """Features of files to look up in a table. Raises CheckpointError when another model has computed the table."""
+    if backbone_digest(run.model) != table.backbone:
+        raise CheckpointError(
+            f"the features are of another model than {run.checkpoint}; name the run that they were computed by, "
+            "or embed the clips again"
+        )
+    return {printable(file): embed_file(run, file) for file in files}
+
+
+def embed_file(run: TrainedRun, file: Path) -> npt.NDArray[np.float32]:
+    """The feature [D] of a video or image. Raises DecodeError, naming the file."""
+    config = run.model.config
+    views = Views(config.num_frames, config.image_size_px, num_crops=1).read(file)
+    feature: npt.NDArray[np.float32] = run.embed(views.frames)[0].numpy()
+    return feature
+
+
+def check_ids(ids: Sequence[str]) -> None:
+    """Raises CoverError, naming it, for an id that occurs twice."""
+    twice = [name for name, count in Counter(ids).most_common(1) if count > 1]
+    if twice:
+        raise CoverError(f"{twice[0]} occurs twice; every clip has one feature: write the two into different files")
+
+
+def feature_store(run: TrainedRun, digest: str) -> FeatureStore:
+    """Where a run's features are kept: beside it, in the store of linear probes."""
+    return FeatureStore(
+        run.folder.parent / FEATURES,
+        run.embed,
+        backbone=digest,
+        width=run.model.config.width,
+        precision=run.mixed_precision,
+        batch_size=run.recipe.evaluation.batch_size,
+        num_workers=run.recipe.num_workers,
+        max_unreadable_share=1.0,
+    )
+
+
+def _reader(run: TrainedRun, manifest: Manifest) -> ClipReader:
+    crop_px = run.model.config.image_size_px
+    return ClipReader(manifest, run.model.config.num_frames, crop_px, (crop_px, crop_px), horizontal_flip=False)

@@ -1,0 +1,122 @@
+"""A run that continues: from which checkpoint, with which state, and what differs from before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.filesize import decimal
+from torch import Tensor
+
+from cover.config.layers import flattened, with_base
+from cover.config.recipe import PATH_KEYS, Recipe
+from cover.errors import CheckpointError
+from cover.models.config import ModelConfig
+from cover.models.head_rows import HeadRows, match_rows, take_rows
+from cover.models.integrity import damage
+from cover.run_folder import RunFolder
+from cover.training.checkpoint import TrainingState, checkpoints
+
+
+def starting_point(run: Path, resume: bool, console: Console) -> Path | None:
+    """The newest whole checkpoint of a run that continues; None for a run that begins. Damaged ones are named.
+
+    Raises:
+        CheckpointError: There is a run already and it is not to be resumed, or all of its checkpoints are damaged.
+    """
+    folders = checkpoints(run)
+    if folders and not resume:
+        raise CheckpointError(f"{run} holds a run already; continue it with --resume or choose another --out")
+    for folder in folders:
+        started = time.monotonic()
+        fault = damage(folder)
+        line = f"{folder} is damaged ({fault}) and skipped"
+        if fault is None:
+            num_bytes = sum(file.stat().st_size for file in folder.iterdir())
+            line = f"continuing from {folder} ({decimal(num_bytes)} checked in {time.monotonic() - started:.2g} s)"
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        if fault is None:
+            return folder
+    if folders:
+        raise CheckpointError(f"{run} has no whole checkpoint to resume from; remove it, or choose another --out")
+    return None
+
+
+def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data: bool) -> TrainingState:
+    """The state to continue from; where data changed, the mixture starts a new epoch.
+
+    Args:
+        state: As saved.
+        fresh: As the recipe would begin.
+        allow_changed_data: Accept other training samples than before.
+
+    Raises:
+        CheckpointError: The optimizer is another one, or the samples of a dataset are, unless that is allowed.
+    """
+    if state.optimizer != fresh.optimizer:
+        raise CheckpointError(
+            f"optimizer.name = {fresh.optimizer!r}, but this run began with {state.optimizer!r}, whose state cannot "
+            "be taken over; resume with that, or start a new run with init"
+        )
+    digests = fresh.digests
+    changed = sorted(
+        name for name in digests.keys() | state.digests.keys() if digests.get(name) != state.digests.get(name)
+    )
+    if changed and not allow_changed_data:
+        raise CheckpointError(
+            f"the training samples of {', '.join(changed)} are not those this run began with; restore the manifest and "
+            "data.exclude, or pass --allow-changed-data to continue with the new ones"
+        )
+    if changed:
+        state.mixture_start = state.step
+    state.digests = digests
+    return state
+
+
+def changed_heads(saved: ModelConfig, config: ModelConfig) -> dict[str, HeadRows]:
+    """The heads whose classes are not those of the checkpoint, and where their rows come from: each class has its own.
+
+    saved: of the checkpoint. config: of the recipe's model.
+    """
+    rows = {
+        name: match_rows(saved.heads[name], classes) for name, classes in config.heads.items() if name in saved.heads
+    }
+    return {name: found for name, found in rows.items() if not found.unchanged}
+
+
+def with_rows(
+    tensors: Mapping[str, Tensor], rows: Mapping[str, HeadRows], weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors of a checkpoint with the rows of changed heads in the places of their classes.
+
+    Args:
+        tensors: Weights by name, or what `Engine.training_tensors` gives.
+        rows: From `changed_heads`.
+        weights: Of the model. New classes keep the weights that they have there; their optimizer's state is zero.
+    """
+
+    def follow(key: str, tensor: Tensor) -> Tensor:
+        *kind, name = key.split("/")
+        head = name.split(".")[1] if name.startswith("heads.") else ""
+        if head not in rows or not tensor.ndim:
+            return tensor
+        fresh = torch.zeros_like(weights[name]) if "optimizer" in kind else weights[name]
+        return take_rows(rows[head], tensor, fresh)
+
+    return {key: follow(key, tensor) for key, tensor in tensors.items()}
+
+
+def recipe_changes(recipe: Recipe, run: Path) -> list[str]:
+    """What the recipe says that a run was not trained with so far, such as "seed = 5, which was 0"."""
+    before, now = (
+        flattened(with_base(part.model_dump(mode="json"), PATH_KEYS, Path()))
+        for part in (RunFolder(run).read_recipe(), recipe)
+    )
+    return [
+        f"{key} = {now.get(key)}, which was {before.get(key)}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]

@@ -1,0 +1,103 @@
+"""What the API answers, as OpenAPI shows it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from cover.datasets.suffixes import Kind
+
+
+class ErrorBody(BaseModel):
+    """Why there is no answer."""
+
+    error: str = Field(description="One line: what is wrong, the rule, the remedy.")
+
+
+class ClassScore(BaseModel):
+    """A class and its probability among those of its head."""
+
+    label: str = Field(serialization_alias="class")
+    probability: float
+
+
+class PredictionBody(BaseModel):
+    """The most probable classes of every head asked for, the most probable first."""
+
+    kind: Kind
+    heads: dict[str, list[ClassScore]]
+
+
+class SegmentBody(BaseModel):
+    """A time in which a head gives one class. score: its mean probability there."""
+
+    start_seconds: float
+    end_seconds: float
+    label: str
+    score: float
+
+
+class TimelineBody(BaseModel):
+    """When a video shows what; the segments of each head, in order of time."""
+
+    duration_seconds: float
+    window_seconds: float
+    stride_seconds: float
+    heads: dict[str, list[SegmentBody]]
+
+
+class SensitivityBody(BaseModel):
+    """How another order of the frames changes a head's probabilities; probability: of the explained class."""
+
+    total_variation: float
+    probability: float
+
+
+class ExplanationBody(BaseModel):
+    """What spoke for a class: pictures in base64, and each frame's share of the relevance."""
+
+    kind: Kind
+    head: str
+    label: str = Field(serialization_alias="class")
+    probability: float
+    predicted: str
+    times_seconds: list[float] | None
+    relevance_of_frames: list[float]
+    backwards: SensitivityBody | None
+    frozen: SensitivityBody | None
+    strip_png: str
+    overlay_mp4: str | None = Field(description="Of videos.")
+
+
+class LimitsBody(BaseModel):
+    """Of one upload."""
+
+    max_bytes: int
+    max_seconds: float
+    max_pixels: int
+
+
+class HeadsBody(BaseModel):
+    """Which model answers: the classes of its heads in label order, and the limits of uploads."""
+
+    run: str
+    checkpoint: str
+    heads: dict[str, list[str]]
+    limits: LimitsBody
+
+
+class SampleBody(BaseModel):
+    """A sample of a dataset of the run; GET /samples/{number} gives its file. thumbnail: a JPEG as a data URI."""
+
+    number: int
+    dataset: str
+    label: str = Field(serialization_alias="class")
+    kind: Kind
+    thumbnail: str
+
+
+class HealthBody(BaseModel):
+    """The server answers."""
+
+    status: Literal["ok"] = "ok"

@@ -1,0 +1,72 @@
+"""A study's figure: a panel a column, in which every row is a point with its interval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import fill
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cover.core.drawing import drawing
+from cover.evaluation.plots import CHANCE_COLOR, COLORS, STYLE
+from cover.studies.table import Table
+
+WIDTH_INCHES = 9.4
+MAX_NAME_CHARACTERS = 28
+"""Longer names of rows go on in another line."""
+SEEDS_BELOW = 0.25
+"""How far below a row its single seeds are, where the interval does not hide them; rows are 1 apart."""
+
+
+def write_figure(table: Table, path: Path) -> None:
+    """Write the figure as SVG; the same table gives the same file, byte for byte."""
+    with drawing(STYLE):
+        study_figure(table).savefig(path, format="svg", metadata={"Date": None})
+
+
+def study_figure(table: Table) -> Figure:
+    """Means with their 95 % intervals, single seeds as small dots, and how far each is from what it is compared with.
+
+    A dashed line goes from a row that others are compared with to those. Panels have their own scales.
+    """
+    names = [fill(row.name, MAX_NAME_CHARACTERS) for row in table.rows]
+    num_lines = sum(1 + name.count("\n") for name in names)
+    height_inches = 0.9 + 0.16 * (len(names) + num_lines)
+    figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained", facecolor="white")
+    panels = figure.subplots(1, len(table.columns), sharey=True, squeeze=False)[0]
+    for column, axes in zip(table.columns, panels, strict=True):
+        _draw_rows(axes, table, column)
+        _draw_comparisons(axes, table, column)
+        axes.set_title(column)
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.margins(x=0.12)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    figure.supxlabel(
+        "accuracy (%): mean and 95 % interval over seeds; small: single seeds; dashed: what a row is compared with",
+        fontsize=8,
+        color=CHANCE_COLOR,
+    )
+    return figure
+
+
+def _draw_rows(axes: Axes, table: Table, column: str) -> None:
+    for height, row in enumerate(table.rows):
+        cell, color = row.cells[column], COLORS[0] if row.comparisons else COLORS[1]
+        seeds = [100 * value for value in cell.values.values()]
+        axes.plot(seeds, [height + SEEDS_BELOW] * len(seeds), "o", color=color, ms=3.5, alpha=0.35, mew=0)
+        if mean := cell.mean:
+            half_width = 100 * (mean.half_width or 0)
+            axes.errorbar(100 * mean.value, height, xerr=half_width, fmt="o", color=color, ms=5.5, lw=1.6)
+
+
+def _draw_comparisons(axes: Axes, table: Table, column: str) -> None:
+    heights = {row.name: height for height, row in enumerate(table.rows)}
+    for row in table.rows:
+        for start in (heights[comparison.against] for comparison in row.comparisons):
+            if mean := table.rows[start].cells[column].mean:
+                ends = [start, heights[row.name]]
+                axes.plot([100 * mean.value] * 2, ends, color=CHANCE_COLOR, lw=1, ls=(0, (3, 3)), zorder=0.9)

@@ -1,0 +1,105 @@
+"""Wrong numbers are named: not-a-number ends a run, a loss that jumps or grows from the start is remarked upon."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Sequence
+from statistics import median
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from cover.core.batch import MixedBatch
+from cover.errors import TrainingError
+from cover.training.engine import StepOutput
+
+logger = logging.getLogger(__name__)
+
+SPIKE, NUM_BEFORE = 3.0, 20
+"""A logged loss this many times the median of so many before it is a spike."""
+GROWTH, NUM_EARLY = 2.0, 10
+"""A loss this many times the first one, among so many first ones logged, says that the learning rate is too high."""
+NUM_NAMED = 5
+"""Samples named in a message."""
+
+
+class NonFiniteGuard:
+    """Ends a run in which losses or gradients are no longer finite, before anything of it is saved.
+
+    Numbers are looked at one step late, when the next step is on its way, so that the device is not waited for.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self._clips: list[tuple[tuple[str, ...], Tensor]] = []
+        self._loss = torch.zeros((), device=accelerator.device)
+        self._step: tuple[int, Tensor, list[tuple[tuple[str, ...], Tensor]]] | None = None
+
+    def add(self, batch: MixedBatch, answers: StepOutput) -> None:
+        """Note a micro-batch of the present step."""
+        self._clips += [(clips.sample_ids, answers.logits[name].detach()) for name, clips in batch.items()]
+        self._loss = self._loss + answers.total
+
+    def end_step(self, step: int, gradient_norm: Tensor) -> None:
+        """Look at the step before, and keep this one, of which `gradient_norm` is over all processes."""
+        self.check()
+        # The scaling of fp16 makes infinite gradients a matter of course; there the losses alone are looked at.
+        number = gradient_norm if self.accelerator.scaler is None else self.accelerator.reduce(self._loss)
+        self._step = (step, number, self._clips)
+        self._clips, self._loss = [], torch.zeros_like(self._loss)
+
+    def check(self) -> None:
+        """Look at the last step kept. Raises TrainingError, in all processes, naming step, datasets and samples."""
+        if self._step is None:
+            return
+        step, number, clips = self._step
+        self._step = None
+        if math.isfinite(float(number)):
+            return
+        names: list[str] = gather_object(
+            [name for sample_ids, logits in clips for name in _not_finite(sample_ids, logits)]
+        )
+        num_clips = sum(gather_object([sum(len(sample_ids) for sample_ids, _ in clips)]))
+        raise TrainingError(
+            f"step {step}: {_described(names, num_clips)}; lower optimizer.learning_rate, set "
+            "optimizer.clip_gradient_norm, or bring the datasets' sample weights closer together (the mixture table "
+            "shows them), and continue from the last checkpoint with --resume"
+        )
+
+
+def _not_finite(sample_ids: Sequence[str], logits: Tensor) -> list[str]:
+    return [name for name, row in zip(sample_ids, logits.isfinite().all(-1).tolist(), strict=True) if not row]
+
+
+def _described(names: list[str], num_clips: int) -> str:
+    if not names:
+        return "the gradients are not finite, though all losses are"
+    more = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
+    return f"the loss of {len(names)} of {num_clips} clips is not a finite number: {', '.join(names[:NUM_NAMED])}{more}"
+
+
+class LossSpikeMonitor:
+    """Warns of a loss that jumps, and of one that grows from the beginning of a run."""
+
+    def __init__(self, first_step: int) -> None:
+        self._before: deque[float] = deque(maxlen=NUM_BEFORE)
+        self._first: float | None = None
+        self._num_early = 0 if first_step else NUM_EARLY
+
+    def see(self, step: int, loss: float, learning_rate: float) -> None:
+        """Look at a logged loss."""
+        self._first = loss if self._first is None else self._first
+        if self._num_early and loss > GROWTH * self._first:
+            logger.warning(
+                "the loss has grown from %.3g to %.3g by step %d; a learning rate of %.3g may be too high",
+                *(self._first, loss, step, learning_rate),
+            )
+            self._num_early = 0
+        elif len(self._before) == NUM_BEFORE and loss > SPIKE * median(self._before):
+            logger.warning("step %d: the loss has jumped to %.3g from about %.3g", step, loss, median(self._before))
+        self._num_early = max(self._num_early - 1, 0)
+        self._before.append(loss)

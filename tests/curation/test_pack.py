@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cover.curation.check import check
+from cover.curation.dataset_pass import Pool
+from cover.curation.pack import PackFormat, num_bytes, pack
+from cover.curation.reasons import unreadable_rows
+from cover.curation.resume_log import Shard
+from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
+from cover.errors import CoverError, DecodeError
+from cover.media.decode import decode_clip
+
+POOL = Pool(num_processes=1, timeout_seconds=2)
+FORMAT = PackFormat(short_side_px=48, num_frames=16)
+
+WriteMedia = Callable[..., Path]
+NumbersOf = Callable[[Any], list[int]]
+
+
+def identity(manifest: Manifest) -> list[tuple[str, int]]:
+    return [(row.sample_id, row.label) for row in manifest]
+
+
+def test_the_same_samples_in_the_same_order(
+    tmp_path: Path, hanging_manifest: Manifest, broken: dict[str, str], numbers_of: NumbersOf
+) -> None:
+    survey = pack(hanging_manifest, tmp_path / "packed", FORMAT)
+    packed = survey.run(POOL)
+    assert identity(packed) == identity(hanging_manifest)
+    assert (packed.name, packed.kind, packed.split) == (hanging_manifest.name, "video", "train")
+    assert packed.class_names == hanging_manifest.class_names
+    assert {packed[row].sample_id: reason for row, reason in unreadable_rows(packed).items()} == broken
+    before, after = num_bytes(hanging_manifest, survey.journals.findings())
+    assert after == sum(row.file.stat().st_size for row in packed if row.readable)
+    assert before == sum(row.file.stat().st_size for row in hanging_manifest if row.sample_id not in broken)
+
+    shutil.move(tmp_path / "packed", tmp_path / "elsewhere")
+    shutil.rmtree(tmp_path / "clips")
+    moved = Manifest.open(tmp_path / "elsewhere" / hanging_manifest.path.name)
+    for row in moved:
+        if row.sample_id in broken:
+            with pytest.raises(DecodeError, match="was found unreadable"):
+                decode_clip(row, "video", 8)
+        else:
+            assert (row.num_frames, row.width, row.height) == (16, 48, 48)
+            length = 20 + int(Path(row.sample_id).stem)
+            assert numbers_of(decode_clip(row, "video", 8)) == [(2 * part + 1) * length // 16 for part in range(8)]
+
+
+def test_segments_are_cut_out(tmp_path: Path, write_video: WriteMedia, numbers_of: NumbersOf) -> None:
+    write_video(tmp_path / "film.mp4", num_frames=100)
+    rows = [
+        ManifestRow("film@1-2", "film.mp4", 0, start_seconds=1.0, end_seconds=2.0),
+        ManifestRow("film@3-4", "film.mp4", 0, start_seconds=3.0, source_id="x", source_start_seconds=100.0),
+        ManifestRow("/films/../film", "film.mp4", 0),
+    ]
+    options: dict[str, Any] = {"name": "films", "kind": "video", "split": "train", "class_names": ["film"]}
+    manifest = write_manifest(tmp_path / "films.arrow", rows, root=tmp_path, **options)
+    survey = pack(manifest, tmp_path / "packed", FORMAT)
+    packed = survey.run(POOL)
+    assert [numbers_of(decode_clip(row, "video", 4)) for row in packed] == [
+        [28, 34, 40, 46],
+        [78, 84, 90, 96],
+        [12, 37, 62, 87],
+    ]
+    assert [(row.start_seconds, row.end_seconds, row.duration_seconds) for row in packed] == [
+        (None, None, pytest.approx(1.0, abs=1e-3)),
+        (None, None, pytest.approx(1.0, abs=1e-3)),
+        (None, None, pytest.approx(4.0, abs=1e-3)),
+    ]
+    sources = [(row.source_id, row.source_start_seconds, row.source_end_seconds) for row in packed]
+    assert sources == [("film.mp4", 1.0, 2.0), ("x", 103.0, None), (None, None, None)]
+    assert all(row.file.resolve().is_relative_to(tmp_path / "packed") for row in packed)
+    assert num_bytes(manifest, survey.journals.findings())[0] == (tmp_path / "film.mp4").stat().st_size
+
+
+def test_images(tmp_path: Path, image_manifest: Manifest, write_image: WriteMedia, numbers_of: NumbersOf) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    files = [row.file for row in image_manifest]
+    write_image(files[0], 7, width_px=100, height_px=300)
+    write_image(files[1], 8, width_px=30, height_px=20)
+    write_image(files[2], 9, width_px=96, height_px=64, exif=exif)
+    files[3].write_bytes(b"no image")
+    packed = pack(image_manifest, tmp_path / "packed", FORMAT).run(POOL)
+    assert [(row.width, row.height) for row in packed] == [(48, 144), (30, 20), (48, 72), (None, None), (48, 48)]
+    assert [row.reason for row in packed if not row.readable] == ["it is not an image"]
+    for row, number in zip(packed, (7, 8, 9, None, 4), strict=True):
+        if number is not None:
+            with Image.open(row.file) as image:
+                assert image.format == "JPEG"
+                upright = np.rot90(np.asarray(image)) if number == 9 else np.asarray(image)
+                assert numbers_of([upright]) == [number]
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
+def test_shards_merge_in_any_order(
+    tmp_path: Path, broken_manifest: Manifest, broken: dict[str, str], order: tuple[int, ...]
+) -> None:
+    survey = pack(broken_manifest, tmp_path / "packed", FORMAT)
+    with pytest.raises(CoverError, match=r"clips-train.pack: shards found are none"):
+        survey.merge()
+    for number in order:
+        survey.run_shard(Shard(number, 3), POOL)
+    packed = survey.merge()
+    assert identity(packed) == identity(broken_manifest)
+    assert {packed[row].sample_id: reason for row, reason in unreadable_rows(packed).items()} == broken
+
+
+def test_what_a_check_found_unreadable_is_not_tried(
+    tmp_path: Path, broken_manifest: Manifest, broken: dict[str, str], write_video: WriteMedia
+) -> None:
+    checked = check(broken_manifest, num_frames=4).run(POOL)
+    write_video(checked.root / "jump/cut.mp4")
+    packed = pack(checked, tmp_path / "packed", FORMAT).run(POOL)
+    assert {packed[row].sample_id for row in unreadable_rows(packed)} == broken.keys()
+    rechecked = check(checked, num_frames=4).run(POOL, again=True)
+    packed = pack(rechecked, tmp_path / "packed", FORMAT).run(POOL, again=True)
+    assert {packed[row].sample_id for row in unreadable_rows(packed)} == broken.keys() - {"jump/cut.mp4"}
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, hanging_manifest: Manifest) -> None:
+    out = tmp_path / "packed"
+    options = ["--out", str(out), "--short-side", "48", "--frames", "16", "--processes", "1", "--timeout-seconds", "2"]
+    command = [sys.executable, "-m", "cover.cli", "pack", str(hanging_manifest.path), *options]
+    journal = out / "clips-train.pack.jsonl"
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
+        while not journal.exists() or len(journal.read_text().splitlines()) < 5:
+            assert running.poll() is None, "the slow file should have held it"
+            time.sleep(0.02)
+        running.send_signal(signal.SIGKILL)
+    done = {file: file.stat().st_mtime_ns for file in out.rglob("[!.]*.mp4")}
+    assert done and not (out / "clips-train.arrow").exists()
+    (hanging_manifest.root / "run/slow.mp4").unlink()
+    packed = pack(hanging_manifest, out, FORMAT).run(POOL)
+    files = [row.file for row in packed if row.readable]
+    assert len(files) == 8 and sorted(out.rglob("[!.]*.mp4")) == sorted(files)
+    kept = [file for file in files if done.get(file) == file.stat().st_mtime_ns]
+    assert len(kept) >= len(done) - 2  # one may have been in work, and one done but not noted yet
+
+
+def test_another_format_or_the_manifests_own_folder_is_refused(tmp_path: Path, image_manifest: Manifest) -> None:
+    pack(image_manifest, tmp_path / "packed", FORMAT).run(POOL)
+    other = replace(FORMAT, short_side_px=32)
+    with pytest.raises(
+        CoverError, match=r"is about other work \(short_side_px 48\); continue that, or delete the file"
+    ):
+        pack(image_manifest, tmp_path / "packed", other).run(POOL)
+    with pytest.raises(CoverError, match=r"holds pictures-train.arrow itself, which a packed one would replace; "):
+        pack(image_manifest, tmp_path, FORMAT)
+    (tmp_path / "file").touch()
+    with pytest.raises(CoverError, match=r"pack.jsonl cannot be written \(File exists\); findings are kept there"):
+        pack(image_manifest, tmp_path / "file", FORMAT).run(POOL)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cover.config.recipe import Recipe, parse_recipe
+from cover.datasets.layouts.folder import index_folder
+from cover.errors import ManifestError
+from cover.runs.dry_run import rehearse
+
+
+def recipe(root: Path, **changes: object) -> Recipe:
+    values = {"policy": "pretrain", "datasets": {"pets": {"train": str(root / "pets-train.arrow")}}}
+    return parse_recipe(values | {"data": {"batch_size": 2}, "training": {"epochs": 10}} | changes, "test")
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, write_image: object) -> None:
+    for name in ("cat/0.png", "dog/1.png", "dog/2.png"):
+        write_image(tmp_path / "pets" / name)  # type: ignore[operator]
+    index_folder(tmp_path / "pets", kind="image", out=tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    console = Console(file=StringIO(), width=100)
+    rehearse(recipe(tmp_path, init=str(tmp_path / "vit.npz")), console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert sorted(tmp_path.rglob("*")) == before
+    for expected in ("pets     image      3   100%", "parameters", "85,800,194", "15; 1.5 an epoch", "GiB of weights"):
+        assert expected in shown, (expected, shown)
+    assert "warning: init = " in shown
+    assert "vit.npz' does not exist" in shown.replace("\n", "")
+
+
+def test_a_dry_run_ends_as_training_would(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"pets-train\.arrow does not exist; write it with `cover index`"):
+        rehearse(recipe(tmp_path), Console(file=StringIO()))

@@ -1,0 +1,160 @@
+"""One process or two, however a step is split: the same losses and the same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, lines_of, quiet
+
+import cover
+from cover.config.recipe import Recipe
+from cover.runs.train import train
+
+PROGRAM = """
+import gc, json, os, sys
+from io import StringIO
+from pathlib import Path
+from accelerate import Accelerator
+from rich.console import Console
+from cover.errors import RecipeError
+from cover.config.recipe import read_recipe
+from cover.runs.train import train
+from cover.training.trainer import Trainer
+from torch.nn.parallel import DistributedDataParallel
+
+fit = Trainer.fit
+
+def noted_fit(trainer):
+    kinds = {type(parameter).__name__ for parameter in trainer.engine.model.parameters()}
+    found = {"processes": trainer.accelerator.num_processes, "parameters": sorted(kinds),
+             "wrapped": type(trainer.engine.wrapped).__name__}
+    Path(f"{trainer.run.name}.{os.environ['RANK']}.json").write_text(json.dumps(found))
+    return fit(trainer)
+
+def noted_end(accelerator):  # the processes stay together for the next run
+    # Freed later than its process group, DDP can hang.
+    alive = sum(type(thing) is DistributedDataParallel for thing in gc.get_objects())
+    assert not alive
+    accelerator.wait_for_everyone()
+
+Trainer.fit = noted_fit
+Accelerator.end_training = noted_end
+for recipe in sys.argv[1:]:
+    name = recipe.split(".")[0]
+    try:
+        train(read_recipe(Path(recipe)), Path("runs") / name, Console(file=StringIO()), resume=True)
+    except RecipeError as error:
+        Path(f"{name}.{os.environ['RANK']}.txt").write_text(str(error))
+"""
+
+TRAINING: dict[str, Any] = {"epochs": 2, "micro_batches": 1, "ema_decay": 0.9, "evaluate_every_epochs": 1}
+SPLITS: dict[str, Mapping[str, Any]] = {
+    "ddp-1": {"parallel": "ddp"},
+    "ddp-3": {"parallel": "ddp", "micro_batches": 3},
+    "fsdp-1": {"parallel": "fsdp"},
+    "fsdp-3": {"parallel": "fsdp", "micro_batches": 3, "activation_checkpointing": 2},
+}
+"""Slices of one clip each, as with 2 x 3 micro-batches of 6 clips, hold one dataset and none of the others."""
+NUM_STEPS, STOP = 10, 3
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretrained: Path) -> Path:
+    """Runs of one process, and of two in one launch; "mixed" continued from step 3 of DDP as FSDP."""
+    folder = tmp_path_factory.mktemp("parallel")
+
+    def write(name: str, **changes: Any) -> str:
+        recipe = recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING | changes)
+        recipe.write(folder / f"{name}.toml")
+        return f"{name}.toml"
+
+    files = [write(name, **changes) for name, changes in SPLITS.items()]
+    files += [write("mixed.a", max_steps=STOP), write("mixed.b", parallel="fsdp")]
+    files += [write("half", max_steps=STOP, parallel="fsdp"), write("none", parallel="none")]
+    probe_of(recipe_of, pretrained).write(folder / "probe.toml")
+    files += ["probe.toml"]
+    (folder / "program.py").write_text(PROGRAM)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "program.py"]
+    environment = os.environ | {"PYTHONPATH": str(Path(cover.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        launch + files, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not train(
+        recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING), folder / "runs" / "one", quiet()
+    )
+    return folder
+
+
+def probe_of(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
+    plain = {"randaugment": {"num_ops": 0}, "mixup": 0.0, "cutmix": 0.0}
+    return recipe_of("probe", IMAGES, init=pretrained, augmentation=plain, training={"micro_batches": 1})
+
+
+def same_as_one_process(folder: Path, name: str) -> None:
+    found, expected = ([line for line in lines_of(folder / "runs" / run) if "loss" in line] for run in (name, "one"))
+    assert len(found) == NUM_STEPS
+    for line, wanted in zip(found, expected, strict=True):
+        for dataset, row in line.pop("datasets").items():
+            assert row == pytest.approx(wanted["datasets"][dataset], rel=1e-5)
+        assert line == pytest.approx({key: wanted[key] for key in line}, rel=1e-5)
+    for file in ("model.safetensors", "training.safetensors"):  # averaged weights; weights, momentum and totals
+        tensors, wanted_tensors = (
+            load_file(folder / "runs" / run / "checkpoints" / f"step-{NUM_STEPS}" / file) for run in (name, "one")
+        )
+        assert tensors.keys() == wanted_tensors.keys()
+        for key, tensor in tensors.items():
+            assert torch.allclose(tensor, wanted_tensors[key], rtol=1e-4, atol=1e-6), (file, key)
+
+
+@pytest.mark.parametrize("name", [*SPLITS, "mixed"])
+def test_two_processes_train_as_one(runs: Path, name: str) -> None:
+    for rank in (0, 1):
+        found = json.loads((runs / f"{name}.{rank}.json").read_text())
+        assert found["processes"] == 2
+        sharded = (name != "mixed" and name.startswith("fsdp")) or name == "mixed"
+        assert found["parameters"] == (["DTensor"] if sharded else ["Parameter"])
+        assert found["wrapped"] == ("FSDPTimeSformer" if sharded else "DistributedDataParallel")
+    same_as_one_process(runs, name)
+
+
+def test_a_recipe_for_one_process_is_refused_by_all_of_several(runs: Path) -> None:
+    for rank in (0, 1):
+        assert (runs / f"none.{rank}.txt").read_text() == (
+            "training.parallel = 'none' is for one process, and 2 were started; start one, or set it to 'ddp' or 'fsdp'"
+        )
+    assert not (runs / "runs" / "none").exists()
+
+
+def test_two_processes_train_a_probe_as_one(
+    runs: Path, recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path
+) -> None:
+    assert json.loads((runs / "probe.1.json").read_text())["wrapped"] == "DistributedDataParallel"
+    assert not train(probe_of(recipe_of, pretrained), tmp_path / "one", quiet())
+    found, expected = (
+        [line["loss"] for line in lines_of(run) if "loss" in line]
+        for run in (runs / "runs" / "probe", tmp_path / "one")
+    )
+    assert found == pytest.approx(expected, rel=1e-5) and found
+
+
+def test_validation_is_shared_and_counts_each_sample_once(runs: Path) -> None:
+    one, ddp, fsdp = (
+        [line["val"] for line in lines_of(runs / "runs" / run) if "val" in line] for run in ("one", "ddp-1", "fsdp-1")
+    )
+    assert ddp == fsdp == one != []
+
+
+def test_one_process_goes_on_from_two(runs: Path, recipe_of: MakeRecipe, pretrained: Path) -> None:
+    recipe = recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING)
+    assert not train(recipe, runs / "runs" / "half", quiet(), resume=True)
+    same_as_one_process(runs, "half")

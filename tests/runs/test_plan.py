@@ -1,0 +1,164 @@
+"""Every recipe of the paper, planned on miniature manifests."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from cover.cli import data
+from cover.config.recipe import parse_recipe, read_recipe
+from cover.datasets.manifest import write_manifest
+from cover.datasets.suffixes import Kind
+from cover.errors import CheckpointError, CoverError, ManifestError
+from cover.models.create import create_model
+from cover.models.weights import save_model
+from cover.runs.plan import plan
+
+PAPER = Path(str(files("cover") / "recipes" / "paper"))
+RECIPES = {path.stem: path for path in sorted(PAPER.glob("*.toml"))}
+SIZES = {"k400": 24, "k600": 39, "k700": 54, "ssv2": 17, "mit": 79, "imagenet": 128}
+DOCUMENT = Path(__file__).parents[2] / "docs" / "paper.md"
+
+
+def write_miniature(folder: Path, name: str, split: str, *, kind: Kind = "video", classes: int = 3) -> None:
+    rows = [{"sample_id": str(row), "path": f"{row}.mp4", "label": row % classes} for row in range(SIZES[name])]
+    write_manifest(
+        folder / f"{name}-{split}.arrow",
+        rows,
+        name=name,
+        kind=kind,
+        split=split,
+        class_names=[f"class {label}" for label in range(classes)],
+        root=folder,
+    )
+
+
+@pytest.fixture(scope="module")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with manifests/NAME-{train,val}.arrow of every dataset of the paper, a ten-thousandth of its size."""
+    folder = tmp_path_factory.mktemp("paper")
+    for name in SIZES:
+        for split in ("train", "val"):
+            kind: Kind = "image" if name == "imagenet" else "video"
+            write_miniature(folder / "manifests", name, split, kind=kind)
+    return folder
+
+
+@pytest.fixture
+def here(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(miniature)
+    return miniature
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_of_the_paper_can_be_planned(name: str) -> None:
+    recipe = read_recipe(RECIPES[name])
+    planned = plan(recipe)
+    (warning,) = (text for text in planned.warnings if not text.startswith("one clip of "))
+    assert warning.startswith(f"init = '{recipe.init}' does not exist; training starts from it: put it there")
+    assert recipe.init and (Path(recipe.init).parent.name == "weights" or Path(recipe.init).name in RECIPES)
+    assert [row.dataset for row in planned.rows] == list(recipe.datasets)
+    num_clips = sum(row.num_clips for row in planned.rows)
+    assert planned.steps_per_epoch == num_clips / 128
+    assert planned.num_steps == round(20 * num_clips / 128)
+    assert (planned.config.depth, planned.config.width) == (
+        (12, 768) if "base" in RECIPES[name].read_text() else (24, 1024)
+    )
+    assert all(section.test and section.val is None for section in recipe.datasets.values())
+
+
+def test_every_part_is_used() -> None:
+    used = {part for path in RECIPES.values() for part in tomllib.loads(path.read_text())["extends"]}
+    assert used == {f"parts/{path.name}" for path in (PAPER / "parts").glob("*.toml")}
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_keeps_to_the_setup_of_the_paper(name: str) -> None:
+    """§4.1; the sizes are those of §4.1 and appendix B, and of the quoted TimeSformer."""
+    recipe = read_recipe(RECIPES[name])
+    assert recipe.data.batch_size == 128 and recipe.training.epochs == 20
+    assert recipe.optimizer == type(recipe.optimizer)()
+    assert (recipe.evaluation.num_clips, recipe.evaluation.num_crops) == (1, 3)
+    assert (recipe.model.num_frames, recipe.model.image_size) in {(8, 224), (16, 448), (96, 224)}
+    for dataset, section in recipe.datasets.items():
+        assert section.horizontal_flip == (dataset != "ssv2")
+        expected = {"imagenet": 0.75 if name.endswith("w075") else 0.5}.get(dataset, 1.0)
+        assert section.loss_weight == expected
+
+
+def test_the_parts_read_what_the_layouts_write() -> None:
+    """Each part of a dataset names its command, whose default name is that of the manifests."""
+    parts = {path.stem: path.read_text() for path in (PAPER / "parts").glob("*.toml")}
+    datasets = {name: text for name, text in parts.items() if "[datasets." in text}
+    assert datasets.keys() == SIZES.keys()
+    for name, text in datasets.items():
+        (layout,) = re.findall(r"`cover index (\w+)`", text)
+        assert inspect.signature(getattr(data, layout)).parameters["name"].default == name
+        assert re.findall(r'"manifests/(.*)\.arrow"', text) == [f"{name}-train", f"{name}-val"]
+
+
+def test_the_document_names_every_recipe_and_no_other() -> None:
+    section = DOCUMENT.read_text().partition("## Recipes")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`((?:i21k|jft300m|jft3b|timesformer96|table2|probe|fig3)_\w+)`", section)) == set(RECIPES)
+
+
+def test_the_documents_figures_are_those_of_the_recipes_headers() -> None:
+    """One recipe has all figures of its row; three, trained independently, have one each."""
+    num_compared = 0
+    section = DOCUMENT.read_text().partition("## Recipes")[2].partition("\n## ")[0]
+    for row in [line.split("|") for line in section.splitlines() if "| `" in line]:
+        place = next(place for place, cell in enumerate(row) if cell.startswith(" `"))
+        names = re.findall(r"\w+", row[place])
+        headers = [RECIPES[name].read_text().partition("# Expected:")[2].partition("\nextends")[0] for name in names]
+        for number, figure in enumerate(re.findall(r"\d\d\.\d", "".join(row[place + 1 :]))):
+            assert figure in headers[number % len(names)], f"{figure} of {names}"
+            num_compared += 1
+    assert num_compared == 74
+
+
+@pytest.mark.usefixtures("here")
+def test_parameters_and_cost_are_those_of_the_model() -> None:
+    planned = plan(read_recipe(RECIPES["table2_k400"]))
+    model = create_model("timesformer_base", heads={"k400": 3})
+    assert planned.num_parameters == planned.num_trained == sum(p.numel() for p in model.parameters())
+    assert planned.clip_multiply_adds["k400"] == pytest.approx(195.8e9, rel=1e-3)  # docs/weights.md
+    probe = plan(read_recipe(RECIPES["probe_k400_to_ssv2"]))
+    assert probe.num_trained == sum(p.numel() for p in model.heads.parameters())
+    both = plan(read_recipe(RECIPES["i21k_k400_ssv2_mit_imagenet"])).clip_multiply_adds
+    assert both["k400"] > 15.9 * both["imagenet"]
+
+
+def test_what_does_not_fit_is_refused_and_what_is_missing_named(miniature: Path, tmp_path: Path) -> None:
+    def planned(init: Path | str, **paths: str) -> tuple[str, ...]:
+        files = {"train": str(miniature / "manifests" / "k400-train.arrow")} | paths
+        values = {"policy": "standard", "init": str(init), "datasets": {"k400": files}}
+        return plan(parse_recipe(values | {"model": {"variant": "timesformer_tiny", "depth": 1}}, "test")).warnings
+
+    def refusal(kind: type[CoverError], init: Path | str, **paths: str) -> str:
+        with pytest.raises(kind) as caught:
+            planned(init, **paths)
+        return str(caught.value)
+
+    for width in (192, 96):
+        save_model(create_model("timesformer_tiny", depth=1, width=width, heads={"a": 2}), tmp_path / str(width))
+    assert planned(tmp_path / "192") == ()
+    assert "has width 96, this model has 192; make them equal" in refusal(CheckpointError, tmp_path / "96")
+    assert planned("hf://owner/name") == (
+        "init = 'hf://owner/name' is downloaded when training starts; it was not looked at",
+    )
+    assert planned(tmp_path / "192", test="absent.arrow") == (
+        "datasets.k400.test = 'absent.arrow' does not exist; `cover evaluate` reads it",
+    )
+    assert "absent.arrow does not exist" in refusal(ManifestError, tmp_path / "192", train="absent.arrow")
+    write_miniature(tmp_path, "k400", "val", classes=4)
+    for split in ("val", "test"):
+        other = {split: str(tmp_path / "k400-val.arrow")}
+        assert "has other classes than its training manifest" in refusal(ManifestError, tmp_path / "192", **other)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cover.core.batch import ClipBatch, MixedBatch
+from cover.training.prefetcher import Prefetcher
+
+
+def mixed_batch(step: int, px: int = 4) -> MixedBatch:
+    """Two clips of random pixels whose labels tell the step."""
+    frames = torch.randint(256, (2, 2, 3, px, px), dtype=torch.uint8, generator=torch.Generator().manual_seed(step))
+    clips = ClipBatch("clips", frames, torch.tensor([step, step]), ("a", "b"), torch.tensor([1, 2]))
+    return MixedBatch({"clips": clips}, {"clips": 2.0}, step)
+
+
+def test_a_batch_arrives_as_it_was_sent() -> None:
+    sent = mixed_batch(3)
+    arrived = Prefetcher(torch.device("cpu"))(sent)
+    assert arrived.step == 3 and arrived.counts == sent.counts
+    assert arrived["clips"].frames.equal(sent["clips"].frames)
+
+
+@pytest.mark.needs_cuda
+def test_copies_do_not_wait_for_what_is_computed() -> None:
+    upload, computing = Prefetcher(torch.device("cuda")), torch.cuda.current_stream()
+    torch.cuda._sleep(2_000_000_000)  # cycles, about a second
+    asleep = computing.record_event()
+    upload(mixed_batch(0).pin_memory())
+    assert upload.stream is not None
+    upload.stream.synchronize()
+    assert not asleep.query()
+
+
+@pytest.mark.needs_cuda
+def test_what_is_computed_waits_for_its_copy() -> None:
+    upload, sums = Prefetcher(torch.device("cuda")), []
+    batches = [mixed_batch(step, px=512) for step in range(40)]
+    for batch in batches:
+        uploaded = upload(batch.pin_memory())
+        torch.cuda._sleep(1_000_000)
+        sums.append(uploaded["clips"].frames.long().sum())
+    assert [int(total) for total in sums] == [int(batch["clips"].frames.long().sum()) for batch in batches]
