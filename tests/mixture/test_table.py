@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from io import StringIO
 
 import pytest
-from rich.console import Console
+from tests.terminal import printed
 
 from cover.datasets.manifest import Manifest
 from cover.mixture.dataset import Dataset
@@ -38,11 +37,9 @@ def test_pooled_samples_weigh_their_share_of_the_batch(mixture: Mixture) -> None
 
 
 def test_the_table_fits_a_terminal(mixture: Mixture) -> None:
-    console = Console(width=80, file=StringIO())
-    with console.capture() as capture:
-        console.print(mixture_table(mixture_rows(mixture)))
-    for word in ("freedoom_objects", "video", "75%", "0.0417", "1.65"):
-        assert word in capture.get()
+    shown = printed(mixture_table(mixture_rows(mixture)), width=80)
+    for word in ("freedoom_objects", "video", "75%", "0.0417", "1.65", "sample   epochs", "weight  / epoch"):
+        assert word in shown
 
 
 def test_heads_that_will_learn_nothing_are_named(video_manifest: Manifest, image_manifest: Manifest) -> None:

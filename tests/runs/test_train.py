@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.runs.tiny import IMAGES, SECTIONS, STEPS_PER_EPOCH, VIDEOS, MakeRecipe, WriteMedia, lines_of, quiet
 
 from cover.config.recipe import Recipe, read_recipe
@@ -91,6 +91,19 @@ def test_pretraining_has_no_temporal_layers_and_cotraining_starts_from_it(
             assert torch.equal(weights[name.replace(".attn.", ".temporal_attn.")], tensor)
     assert isinstance(console.file, StringIO)
     assert f"weights from {pretrained}: cover, tensors: " in console.file.getvalue().replace("\n", "")
+
+
+def test_what_a_file_of_weights_does_not_state_is_a_line_of_its_own(
+    recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path
+) -> None:
+    weights = load_file(find_checkpoint(pretrained) / "model.safetensors")
+    backbone = {name: tensor for name, tensor in weights.items() if not name.startswith("heads.")}
+    save_file(backbone, tmp_path / "plain.safetensors")
+    recipe = recipe_of("cotrain", VIDEOS + IMAGES, init=tmp_path / "plain.safetensors", training={"max_steps": 1})
+    console = quiet()
+    assert not train(recipe, tmp_path / "run", console)
+    assert isinstance(console.file, StringIO)
+    assert "attention heads: not stated by the file; taken from the model (3)" in console.file.getvalue().splitlines()
 
 
 def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(finished: Path, cotrain: Recipe, tmp_path: Path) -> None:

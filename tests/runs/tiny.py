@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from cover.config.recipe import Recipe
+from cover.core.progress import Terminal
 
 WriteMedia = Callable[..., Path]
 MakeRecipe = Callable[..., Recipe]
@@ -43,7 +44,7 @@ TIMES = ("seconds", "_seconds", "_per_second", "_per_device", "data_wait_share")
 
 
 def quiet() -> Console:
-    return Console(file=StringIO(), width=120)
+    return Terminal(StringIO(), width=120)
 
 
 def lines_of(run: Path) -> list[dict[str, Any]]:

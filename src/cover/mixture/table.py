@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from cover.mixture.mixture import Mixture
 from cover.mixture.schedule import Reduction, loss_divisor
@@ -82,7 +83,7 @@ def mixture_table(rows: Sequence[MixtureRow]) -> Table:
     for heading in ("dataset", "kind"):
         table.add_column(heading, no_wrap=True)
     for heading in ("clips", "share", "per\nbatch", "loss\nweight", "sample\nweight", "epochs\n/ epoch"):
-        table.add_column(heading, no_wrap=True, justify="right")
+        table.add_column(Text(heading), no_wrap=True, justify="right")  # as text, whose line break is kept
     for row in rows:
         table.add_row(
             row.dataset,

@@ -257,7 +257,8 @@ def create(recipe: Recipe, manifests: Manifests, init: Source | None, console: C
         fresh_heads = recipe.fresh_heads or recipe.policy == "probe"
         report = load_weights(model, init, temporal_init=temporal_init, fresh_heads=fresh_heads)
         if console:
-            console.print(f"weights from {recipe.init}: {report}", report_table(report), sep="\n")
+            lines = f"weights from {recipe.init}: {report}".splitlines()  # each by itself, or it would be one line
+            console.print(*lines, report_table(report), sep="\n")
     return model
 
 
