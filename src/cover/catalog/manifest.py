@@ -1,0 +1,5 @@
+"""The former place of `Manifest`."""
+
+from __future__ import annotations
+
+from cover.datasets.manifest import Manifest as Manifest
