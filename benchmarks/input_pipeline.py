@@ -50,7 +50,7 @@ from cover.datasets.manifest import Manifest
 from cover.runs.train import create, create_mixture, micro_batches, speed_meter, start_accelerator
 from cover.training.checkpoint import TrainingState
 from cover.training.engine import Engine
-from cover.training.metrics import Totals
+from cover.training.metrics import TrainMetrics
 from cover.training.parallel import place
 from cover.training.trainer import Trainer
 from pack import CASES as VIDEOS
@@ -173,7 +173,7 @@ class Training:
             epochs_per_step={},
             validate=None,
             state=TrainingState(),
-            totals=Totals([NAME], self.accelerator),
+            totals=TrainMetrics([NAME], self.accelerator),
             speed=speed_meter(self.recipe, self.model, self.mixture, self.accelerator),
             console=Console(quiet=True),
         )

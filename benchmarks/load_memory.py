@@ -26,8 +26,10 @@ from safetensors.torch import save_file
 
 from cover.models.create import create_model
 from cover.models.loading import load_weights
-from cover.models.sources import NAMINGS, open_source
+from cover.models.names import PUBLISHED
+from cover.models.sources import open_source
 from cover.models.timesformer import TimeSformer
+from cover.models.views import NAMINGS
 from cover.models.weights import save_model
 
 FORMATS = ("cover", "timesformer", "timm-vit", "transformers-vit")
@@ -45,7 +47,7 @@ def write(format: str, model: TimeSformer, folder: Path) -> Path:
     if format == "cover":
         save_model(model, folder)
         return folder
-    naming, state = NAMINGS[format], {}
+    naming, state = PUBLISHED if format == "timesformer" else dict(reversed(NAMINGS))[format], {}
     for name, tensor in model.state_dict().items():
         if format == "timesformer" or not re.search("temporal|time_embed", name):
             theirs = naming.theirs(name)
