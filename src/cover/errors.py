@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from pathlib import Path
 
 
 class CoverError(Exception):
@@ -50,8 +51,12 @@ def escaped(text: str) -> str:
 
     Characters that do not print, and bytes that are not UTF-8, become \\n, \\x1b and the like.
     """
-    text = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in printable(text))
+
+
+def printable(name: str | Path) -> str:
+    """The name of a file as text that can be written anywhere: bytes that are not UTF-8 become \\xe9 and the like."""
+    return str(name).encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def system_reason(error: BaseException) -> str:

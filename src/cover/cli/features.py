@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cover.cli.app import Run, app, console
-from cover.errors import CoverError
+from cover.errors import CoverError, printable
 
 
 @app.command()
@@ -55,7 +55,6 @@ def search(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Find the clips that are nearest to others, by the cosine similarity of their features."""
-    from cover.core.text_files import printable
     from cover.inference.feature_table import FeatureTable
     from cover.inference.search import check_faiss, nearest, neighbours_json, neighbours_table
 

@@ -43,11 +43,6 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES, errors: str = "strict")
         raise ValueError("it is not UTF-8 text; save it as UTF-8") from None
 
 
-def printable(name: str | Path) -> str:
-    """The name of a file as text that can be written anywhere: bytes that are not UTF-8 become \\xe9 and the like."""
-    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
     """Read a JSON file. Raises OSError and ValueError as `read_text` does, and ValueError for text that is not JSON."""
     text = read_text(path, max_bytes=max_bytes)

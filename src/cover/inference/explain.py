@@ -13,10 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cover.core.text_files import printable
 from cover.datasets.manifest import ManifestRow
 from cover.datasets.suffixes import Kind
-from cover.errors import CoverError
+from cover.errors import CoverError, printable
 from cover.inference.views import Views
 from cover.media.decode import probe_row
 from cover.media.sampling import frame_times_seconds

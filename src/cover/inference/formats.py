@@ -25,7 +25,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cover.core.atomic_files import whole_file
-from cover.core.text_files import printable
+from cover.errors import printable
 from cover.inference.files import for_suffix
 from cover.inference.predict import Prediction
 

@@ -21,7 +21,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
 from cover.core.atomic_files import whole_file
-from cover.core.text_files import printable
+from cover.errors import printable
 from cover.inference.files import for_suffix
 from cover.inference.segments import Segment
 from cover.inference.timeline import Timeline

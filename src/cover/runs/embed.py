@@ -14,9 +14,8 @@ import numpy.typing as npt
 from cover.core.batch import UNREADABLE
 from cover.core.progress import track
 from cover.core.signals import StopSignal
-from cover.core.text_files import printable
 from cover.datasets.manifest import Manifest
-from cover.errors import CheckpointError, CoverError, DecodeError
+from cover.errors import CheckpointError, CoverError, DecodeError, printable
 from cover.evaluation.views import SampleViews
 from cover.inference.feature_table import FeatureTable
 from cover.inference.views import Views
