@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cover.errors import RecipeError
-from cover.mixture.schedule import Sample, Schedule, clip_seed, schedule, slice_samples
+from cover.mixture.schedule import Sample, Schedule, clip_seed, hash_63bit, permute, schedule, slice_samples
 
 SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=20).map(
     lambda sizes: {f"dataset{number}": size for number, size in enumerate(sizes)}
@@ -169,3 +170,42 @@ def test_impossible_mixtures_are_refused(sizes: dict[str, int], rates: dict[str,
 def test_repeats_that_do_not_divide_the_batch_are_refused() -> None:
     with pytest.raises(RecipeError, match="batch_size 8 with 3 repeats of every clip; make it a multiple of 3"):
         Schedule({"a": 5}, batch_size=8, repeats=3)
+
+
+@given(size=st.integers(1, 400), key=st.integers(0, 2**63 - 1))
+def test_every_index_appears_once(size: int, key: int) -> None:
+    assert sorted(permute(index, size, key) for index in range(size)) == list(range(size))
+
+
+@given(size=st.integers(1, 2**40), data=st.data())
+def test_a_huge_dataset_needs_no_list(size: int, data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, size - 1))
+    assert 0 <= permute(index, size, key=7) < size
+
+
+@pytest.mark.parametrize("size", [2, 3, 7, 10])
+def test_every_index_goes_everywhere_equally_often(size: int) -> None:
+    num_keys = 1500
+    landed = np.array([[permute(index, size, key) for index in range(size)] for key in range(num_keys)])
+    for column in landed.T:
+        expected = num_keys / size
+        chi_squared = ((np.bincount(column, minlength=size) - expected) ** 2 / expected).sum()
+        assert chi_squared < 30  # p < 0.001 for 10 cells
+
+
+def test_neighbours_do_not_stay_neighbours() -> None:
+    order = np.array([permute(index, 2000, key=1) for index in range(2000)])
+    assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.08  # 3.5 standard deviations
+    assert np.abs(np.diff(order)).min() >= 1
+
+
+def test_an_index_outside_is_refused() -> None:
+    with pytest.raises(ValueError, match="index is 5; a permutation of 5 takes 0 to 4"):
+        permute(5, 5, key=0)
+
+
+def test_a_hash_depends_on_every_part_and_fits_an_int64() -> None:
+    hashes = {hash_63bit("clip", seed, name, epoch) for seed in range(5) for name in "ab" for epoch in range(5)}
+    assert len(hashes) == 50
+    assert all(0 <= value < 2**63 for value in hashes)
+    assert hash_63bit("a", 11) != hash_63bit("a1", 1)

@@ -16,8 +16,7 @@ from cover.media.mixing import Mixing
 from cover.media.parcels import empty_frames
 from cover.media.reader import ClipReader
 from cover.mixture.decode_failures import Fault
-from cover.mixture.permutation import hash_63bit
-from cover.mixture.schedule import Sample, Schedule, clip_seed, slice_samples
+from cover.mixture.schedule import Sample, Schedule, clip_seed, hash_63bit, slice_samples
 
 
 class MicroBatch(NamedTuple):
