@@ -24,8 +24,7 @@ from cover.core.batch import MixedBatch
 from cover.datasets.manifest import Manifest
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
-from cover.mixture.dataset import Dataset
-from cover.mixture.mixture import Mixture
+from cover.mixture.mixture import Dataset, Mixture
 from loader import CASES, Case, write_dataset
 
 AUGMENTATIONS: dict[str, dict[str, Any]] = {

@@ -25,8 +25,7 @@ from rich.table import Table
 
 from cover.datasets.exclusion import read_exclusions, without_excluded, write_exclusions
 from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
-from cover.mixture.dataset import Dataset
-from cover.mixture.mixture import Mixture
+from cover.mixture.mixture import Dataset, Mixture
 
 MIB = 2**20
 BATCH_SIZE = 128

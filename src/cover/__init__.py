@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cover.errors import CoverError as CoverError
     from cover.media.mixing import Mixing as Mixing
     from cover.media.randaugment import RandAugment as RandAugment
-    from cover.mixture.dataset import Dataset as Dataset
+    from cover.mixture.mixture import Dataset as Dataset
     from cover.mixture.mixture import Mixture as Mixture
     from cover.models.create import create_model as create_model
     from cover.models.loading import load_weights as load_weights
@@ -31,7 +31,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ClipBatch": "cover.core.batch",
     "CoverError": "cover.errors",
-    "Dataset": "cover.mixture.dataset",
+    "Dataset": "cover.mixture.mixture",
     "Manifest": "cover.datasets.manifest",
     "MixedBatch": "cover.core.batch",
     "Mixing": "cover.media.mixing",

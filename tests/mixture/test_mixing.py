@@ -13,8 +13,7 @@ from cover.core.batch import UNREADABLE, MixedBatch
 from cover.datasets.manifest import Manifest
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
-from cover.mixture.dataset import Dataset
-from cover.mixture.mixture import Mixture
+from cover.mixture.mixture import Dataset, Mixture
 from cover.mixture.schedule import Schedule
 
 Clips = dict[tuple[int, str, int], tuple[torch.Tensor, ...]]

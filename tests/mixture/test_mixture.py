@@ -13,8 +13,7 @@ import torch
 from cover.core.batch import UNREADABLE, MixedBatch
 from cover.datasets.manifest import Manifest, write_manifest
 from cover.errors import DecodeError, ManifestError, RecipeError
-from cover.mixture.dataset import Dataset
-from cover.mixture.mixture import Mixture
+from cover.mixture.mixture import Dataset, Mixture
 from cover.mixture.schedule import schedule
 
 NumbersOf = Callable[[Any], list[int]]

@@ -7,8 +7,7 @@ import pytest
 from tests.terminal import printed
 
 from cover.datasets.manifest import Manifest
-from cover.mixture.dataset import Dataset
-from cover.mixture.mixture import Mixture
+from cover.mixture.mixture import Dataset, Mixture
 from cover.mixture.schedule import Reduction
 from cover.mixture.table import mixture_rows, mixture_table, mixture_warnings
 

@@ -12,8 +12,7 @@ from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.datasets.manifest import Manifest
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
-from cover.mixture.dataset import Dataset
-from cover.mixture.mixture import Mixture
+from cover.mixture.mixture import Dataset, Mixture
 from cover.mixture.schedule import Reduction, Schedule
 from cover.models.create import create_model
 from cover.training.loss import loss

@@ -14,8 +14,7 @@ from cover.datasets.manifest import Manifest, Moves, moved_path
 from cover.errors import ManifestError, RecipeError
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
-from cover.mixture.dataset import Dataset
-from cover.mixture.mixture import Mixture
+from cover.mixture.mixture import Dataset, Mixture
 from cover.mixture.table import MixtureRow, mixture_rows, mixture_warnings
 from cover.models.config import ModelConfig, variant_config
 from cover.models.create import num_parameters
