@@ -11,7 +11,7 @@ from rich.table import Table
 from cover.config.recipe import Recipe
 from cover.datasets.manifest import Moves
 from cover.mixture.mixture import Mixture
-from cover.mixture.table import mixture_table
+from cover.mixture.summary import mixture_table
 from cover.models.create import build
 from cover.runs.plan import Plan, mixture_datasets, plan, training_manifests
 from cover.runs.train import micro_batches, start_accelerator

@@ -15,7 +15,7 @@ from cover.errors import ManifestError, RecipeError
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
 from cover.mixture.mixture import Dataset, Mixture
-from cover.mixture.table import MixtureRow, mixture_rows, mixture_warnings
+from cover.mixture.summary import MixtureRow, mixture_rows, mixture_warnings
 from cover.models.config import ModelConfig, variant_config
 from cover.models.create import num_parameters
 from cover.models.info import multiply_adds

@@ -27,7 +27,7 @@ from cover.errors import DecodeError, RecipeError
 from cover.evaluation.evaluate import count_correct
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import Mixture
-from cover.mixture.table import mixture_rows, mixture_table, mixture_warnings
+from cover.mixture.summary import mixture_rows, mixture_table, mixture_warnings
 from cover.models.create import build
 from cover.models.head_rows import HeadRows
 from cover.models.loading import load_weights, report_table

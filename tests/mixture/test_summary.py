@@ -9,7 +9,7 @@ from tests.terminal import printed
 from cover.datasets.manifest import Manifest
 from cover.mixture.mixture import Dataset, Mixture
 from cover.mixture.schedule import Reduction
-from cover.mixture.table import mixture_rows, mixture_table, mixture_warnings
+from cover.mixture.summary import mixture_rows, mixture_table, mixture_warnings
 
 
 @pytest.fixture
