@@ -27,13 +27,13 @@ class MicroBatch(NamedTuple):
     num_slices: int
 
 
-class Decoded(NamedTuple):
+class DecodedMicroBatch(NamedTuple):
     """What came of it. faults: of the clips that could not be decoded."""
 
     batch: MixedBatch
     faults: list[Fault]
 
-    def pin_memory(self) -> Decoded:
+    def pin_memory(self) -> DecodedMicroBatch:
         """The same in page-locked memory."""
         return self._replace(batch=self.batch.pin_memory())
 
@@ -46,7 +46,7 @@ class MicroBatchDecoder:
     mixings: Mapping[str, Mixing]
     schedule: Schedule
 
-    def __call__(self, micro_batch: MicroBatch) -> Decoded:
+    def __call__(self, micro_batch: MicroBatch) -> DecodedMicroBatch:
         step = self.schedule.unshuffled(micro_batch.step)  # to shuffle what others decode would take time
         num_frames = {name: reader.num_frames for name, reader in self.readers.items()}
         by_dataset: dict[str, list[Sample]] = {}
@@ -56,7 +56,7 @@ class MicroBatchDecoder:
         clips = {name: self._clips(name, samples, faults) for name, samples in by_dataset.items()}
         mixed = {name: self._mixed(clips[name], by_dataset[name]) for name in clips if self.mixings[name].is_on}
         counts, repeats = self.schedule.counts(step), self.schedule.repeats
-        return Decoded(MixedBatch(clips | mixed, counts, micro_batch.step, repeats), faults)
+        return DecodedMicroBatch(MixedBatch(clips | mixed, counts, micro_batch.step, repeats), faults)
 
     def _clips(self, dataset: str, samples: Sequence[Sample], faults: list[Fault]) -> ClipBatch:
         """Frames and labels of one dataset. What cannot be decoded is zero, unlabelled, and goes into `faults`."""
