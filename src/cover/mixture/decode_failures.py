@@ -20,7 +20,7 @@ Gather = Callable[[list[Any]], list[Any]]
 """The items of the lists that all processes pass, in each of them: accelerate's gather_object."""
 
 
-class Fault(NamedTuple):
+class DecodeFailure(NamedTuple):
     """Why a clip could not be decoded: in full, naming the file, and as DecodeError.reason, to count by."""
 
     dataset: str
@@ -46,16 +46,16 @@ class DecodeFailures:
 
     def _forget_recent(self) -> None:
         self._clips: Counter[tuple[str, str]] = Counter()  # by (dataset, kind of reason), since `share`
-        self._found: list[Fault] = []  # of samples not known before, since `share`
+        self._found: list[DecodeFailure] = []  # of samples not known before, since `share`
 
-    def add(self, faults: Sequence[Fault]) -> None:
+    def add(self, failures: Sequence[DecodeFailure]) -> None:
         """Note the clips of a micro-batch. Raises DecodeError, in a single process, when too many are unreadable."""
-        for fault in faults:
-            self._clips[fault.dataset, reason_kind(fault.reason)] += 1
-            if fault.sample_id not in self.reasons[fault.dataset]:
-                logger.warning("%s/%s is unreadable: %s", fault.dataset, fault.sample_id, fault.message)
-                self.reasons[fault.dataset][fault.sample_id] = fault.reason
-                self._found.append(fault)
+        for failure in failures:
+            self._clips[failure.dataset, reason_kind(failure.reason)] += 1
+            if failure.sample_id not in self.reasons[failure.dataset]:
+                logger.warning("%s/%s is unreadable: %s", failure.dataset, failure.sample_id, failure.message)
+                self.reasons[failure.dataset][failure.sample_id] = failure.reason
+                self._found.append(failure)
         if self.num_processes == 1:
             self._check()
 
@@ -68,8 +68,8 @@ class DecodeFailures:
         clips: Counter[tuple[str, str]] = Counter()
         for theirs, found in gather([(self._clips, self._found)]):
             clips += theirs
-            for fault in found:
-                self.reasons[fault.dataset].setdefault(fault.sample_id, fault.reason)
+            for failure in found:
+                self.reasons[failure.dataset].setdefault(failure.sample_id, failure.reason)
         self._forget_recent()
         counts: dict[str, dict[str, int]] = {}
         for (dataset, kind), count in sorted(clips.items()):

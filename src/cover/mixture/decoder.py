@@ -15,7 +15,7 @@ from cover.errors import DecodeError
 from cover.media.mixing import Mixing
 from cover.media.parcels import empty_frames
 from cover.media.reader import ClipReader
-from cover.mixture.decode_failures import Fault
+from cover.mixture.decode_failures import DecodeFailure
 from cover.mixture.schedule import Sample, Schedule, clip_seed, hash_63bit, slice_samples
 
 
@@ -28,10 +28,10 @@ class MicroBatch(NamedTuple):
 
 
 class DecodedMicroBatch(NamedTuple):
-    """What came of it. faults: of the clips that could not be decoded."""
+    """What came of it. failures: of the clips that could not be decoded."""
 
     batch: MixedBatch
-    faults: list[Fault]
+    failures: list[DecodeFailure]
 
     def pin_memory(self) -> DecodedMicroBatch:
         """The same in page-locked memory."""
@@ -52,14 +52,14 @@ class MicroBatchDecoder:
         by_dataset: dict[str, list[Sample]] = {}
         for sample in slice_samples(step, num_frames, micro_batch.num_slices)[micro_batch.part]:
             by_dataset.setdefault(sample.dataset, []).append(self.schedule.shuffled(sample))
-        faults: list[Fault] = []
-        clips = {name: self._clips(name, samples, faults) for name, samples in by_dataset.items()}
+        failures: list[DecodeFailure] = []
+        clips = {name: self._clips(name, samples, failures) for name, samples in by_dataset.items()}
         mixed = {name: self._mixed(clips[name], by_dataset[name]) for name in clips if self.mixings[name].is_on}
         counts, repeats = self.schedule.counts(step), self.schedule.repeats
-        return DecodedMicroBatch(MixedBatch(clips | mixed, counts, micro_batch.step, repeats), faults)
+        return DecodedMicroBatch(MixedBatch(clips | mixed, counts, micro_batch.step, repeats), failures)
 
-    def _clips(self, dataset: str, samples: Sequence[Sample], faults: list[Fault]) -> ClipBatch:
-        """Frames and labels of one dataset. What cannot be decoded is zero, unlabelled, and goes into `faults`."""
+    def _clips(self, dataset: str, samples: Sequence[Sample], failures: list[DecodeFailure]) -> ClipBatch:
+        """Frames and labels of one dataset. What cannot be decoded is zero, unlabelled, and goes into `failures`."""
         reader = self.readers[dataset]
         rows = reader.manifest.rows([sample.index for sample in samples])
         sample_ids = tuple(f"{dataset}/{row.sample_id}" for row in rows)
@@ -71,13 +71,13 @@ class MicroBatchDecoder:
                 frames[:, place] = reader.train_clip(sample.index, seed)
             except DecodeError as error:
                 frames[:, place], labels[place] = 0, UNREADABLE
-                faults.append(Fault(dataset, rows[place].sample_id, str(error), error.reason))
+                failures.append(DecodeFailure(dataset, rows[place].sample_id, str(error), error.reason))
         return ClipBatch(dataset, frames, labels, sample_ids, torch.tensor(seeds))
 
     def _mixed(self, clips: ClipBatch, samples: Sequence[Sample]) -> ClipBatch:
         """The clips mixed with their partners; one stays as it is where it or its partner cannot be decoded.
 
-        A partner's fault is noted where that is a sample itself.
+        A partner's failure is noted where that is a sample itself.
         """
         places = {sample: place for place, sample in enumerate(samples)}
         frames, partner_labels, weights = clips.frames.clone(), clips.labels.clone(), torch.ones(clips.num_clips)
@@ -95,5 +95,5 @@ class MicroBatchDecoder:
     def _partner(self, sample: Sample, clips: ClipBatch, places: Mapping[Sample, int]) -> tuple[Tensor, int]:
         """Frames [T,C,Y,X] and label of a partner: from the batch, or from its file where a slice ends between them."""
         if sample not in places:
-            clips, places = self._clips(sample.dataset, [sample], faults=[]), {sample: 0}
+            clips, places = self._clips(sample.dataset, [sample], failures=[]), {sample: 0}
         return clips.frames[:, places[sample]], int(clips.labels[places[sample]])

@@ -186,8 +186,8 @@ class Mixture(Iterable[MixedBatch]):
         start = self.step
         keys = self._micro_batches(range(start, start + self.num_steps))
         with closing(in_workers(decoder, keys, num_workers=self.num_workers, pin_memory=self.pin_memory)) as decoded:
-            for number, (batch, faults) in enumerate(decoded, start=1):
-                self.unreadable.add(faults)
+            for number, (batch, failures) in enumerate(decoded, start=1):
+                self.unreadable.add(failures)
                 self.step = start + number // self.num_micro_batches
                 yield batch
 

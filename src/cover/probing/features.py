@@ -28,7 +28,7 @@ from cover.core.batch import UNREADABLE
 from cover.core.progress import progress_bar
 from cover.errors import CheckpointError
 from cover.evaluation.views import SampleViews, view_batches
-from cover.mixture.decode_failures import DecodeFailures, Fault
+from cover.mixture.decode_failures import DecodeFailure, DecodeFailures
 from cover.models.timesformer import TimeSformer
 
 Embed = Callable[[Tensor], Tensor]
@@ -119,7 +119,7 @@ class FeatureStore:
         for batch in view_batches(part, batch_size=self.batch_size, num_workers=self.num_workers):
             tally.add(
                 [
-                    Fault(name, manifest[row].sample_id, str(error), error.reason)
+                    DecodeFailure(name, manifest[row].sample_id, str(error), error.reason)
                     for row, error in batch.unreadable.items()
                 ]
             )
