@@ -14,7 +14,7 @@ from PIL import Image
 
 from cover.media.augment import scale_down
 from cover.media.content import Content
-from cover.media.faults import check_work
+from cover.media.failures import check_work
 from cover.media.frame_ends import check_canvas
 from cover.media.image import open_image, upright_rgb, upright_size
 from cover.media.info import MediaInfo

@@ -22,7 +22,7 @@ from typing import BinaryIO, Literal
 from cover.core.text_files import open_regular
 from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError
-from cover.media.faults import decoding
+from cover.media.failures import decoding
 from cover.media.frame_ends import frame_ends_ms
 from cover.media.heif import heif_format, is_track_file
 from cover.media.jpeg import is_motion_jpeg

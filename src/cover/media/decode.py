@@ -13,7 +13,7 @@ from cover.errors import DecodeError
 from cover.media.animation import AnimationStream, decode_animation, probe_animation
 from cover.media.augment import scale_down
 from cover.media.content import Content, content_of
-from cover.media.faults import decoding
+from cover.media.failures import decoding
 from cover.media.frame_folder import decode_frame_folder, probe_frame_folder
 from cover.media.image import decode_image, probe_image
 from cover.media.info import MediaInfo

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cover.datasets.suffixes import is_frame
 from cover.errors import DecodeError
-from cover.media.faults import decoding
+from cover.media.failures import decoding
 from cover.media.image import decode_image, probe_image
 from cover.media.info import MediaInfo
 from cover.media.sampling import Sampling

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cover.errors import DecodeError
 from cover.media.content import EMPTY, HEAD_BYTES, image_format, usual_name, video_format
-from cover.media.faults import check_frame_size, check_work, decoding
+from cover.media.failures import check_frame_size, check_work, decoding
 from cover.media.heif import is_cut_short
 from cover.media.info import MediaInfo
 from cover.media.rgb import as_rgb, scale_key

@@ -25,7 +25,7 @@ from av.video.frame import VideoFrame
 
 from cover.errors import DecodeError
 from cover.media.demux import OpenVideo, open_live, open_video
-from cover.media.faults import decoding
+from cover.media.failures import decoding
 from cover.media.pixels import make_pictures
 from cover.media.sequential import all_frames
 from cover.media.source import Source

@@ -19,7 +19,7 @@ from av.buffer import Buffer
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from cover.media.faults import check_frame_size
+from cover.media.failures import check_frame_size
 
 # The filter of Pillow's BILINEAR, which cuts the crops: it averages over all pixels that become one.
 _SCALING = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT

@@ -25,7 +25,7 @@ from av.video.frame import VideoFrame
 from cover.errors import DecodeError
 from cover.media.continuity import JoinedPackets
 from cover.media.demux import OpenVideo, open_video
-from cover.media.faults import decoding
+from cover.media.failures import decoding
 from cover.media.info import MediaInfo
 from cover.media.keyframe_seek import INDEXED, Unreliable, frames_by_packets
 from cover.media.pixels import Orientation, Picture, make_pictures, square_size

@@ -27,7 +27,7 @@ from cover.errors import DecodeError
 from cover.inference.views import Views, media_kind
 from cover.inference.windows import WindowFormat
 from cover.media.decode import probe_row, stream_frames
-from cover.media.faults import UnknownFormat
+from cover.media.failures import UnknownFormat
 from cover.media.image import open_image
 from cover.media.info import MediaInfo
 from cover.media.source import Source

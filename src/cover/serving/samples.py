@@ -16,7 +16,7 @@ from cover.datasets.manifest import Manifest, ManifestRow
 from cover.datasets.suffixes import Kind
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
-from cover.media.faults import decoding
+from cover.media.failures import decoding
 from cover.media.source import Source
 from cover.runs.trained import TrainedRun
 
