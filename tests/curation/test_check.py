@@ -19,7 +19,7 @@ from cover.curation.reasons import unreadable_rows
 from cover.curation.resume_log import Shard
 from cover.datasets.manifest import Manifest
 from cover.errors import CoverError
-from cover.media.reasons import count_reasons
+from cover.media.failures import count_reasons
 
 POOL = Pool(num_processes=1, timeout_seconds=2)
 

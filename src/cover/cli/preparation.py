@@ -136,7 +136,7 @@ def print_summary(manifest: Manifest, unreadable: Mapping[int, str], num_samples
     """How many of `num_samples` are readable, and a table of the reasons why others are not."""
     from rich.table import Column, Table
 
-    from cover.media.reasons import count_reasons
+    from cover.media.failures import count_reasons
 
     terminal = console()
     num_readable = num_samples - len(unreadable)

@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cover.errors import DecodeError
-from cover.media.reasons import count_reasons, reason_kind
+from cover.media.failures import count_reasons, reason_kind
 
 logger = logging.getLogger(__name__)
 
