@@ -18,7 +18,7 @@ from cover.datasets.manifest import ManifestRow
 from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError
 from cover.media.decode import decode_clip, probe_row
-from cover.media.info import MediaInfo
+from cover.media.source import MediaInfo
 
 WriteVideo = Callable[..., Path]
 WriteImage = Callable[..., Path]

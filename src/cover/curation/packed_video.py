@@ -32,10 +32,9 @@ from cover.datasets.manifest import ManifestRow
 from cover.media.animation import decode_shown_pictures
 from cover.media.content import content_of
 from cover.media.decode import decode_sampled, probe_row
-from cover.media.info import MediaInfo
 from cover.media.pixels import Orientation, make_pictures, square_size
 from cover.media.sampling import Sampling
-from cover.media.source import Source
+from cover.media.source import MediaInfo, Source
 from cover.media.video import ShownFrame, decode_shown_frames
 
 _ENCODER_OPTIONS = {"qmin": "2", "qmax": "2"}

@@ -25,7 +25,7 @@ from typing import Any
 
 from cover.core.atomic_files import add_line, writing
 from cover.errors import CoverError
-from cover.media.info import MediaInfo
+from cover.media.source import MediaInfo
 
 _REMEDY = "findings are kept there"
 

@@ -17,9 +17,8 @@ from cover.media.content import Content
 from cover.media.failures import check_work
 from cover.media.frame_ends import check_canvas
 from cover.media.image import open_image, upright_rgb, upright_size
-from cover.media.info import MediaInfo
 from cover.media.sampling import Sampling
-from cover.media.source import Source
+from cover.media.source import MediaInfo, Source
 
 Picture = npt.NDArray[np.uint8]
 

@@ -16,9 +16,8 @@ from cover.media.content import Content, content_of
 from cover.media.failures import decoding
 from cover.media.frame_folder import decode_frame_folder, probe_frame_folder
 from cover.media.image import decode_image, probe_image
-from cover.media.info import MediaInfo
 from cover.media.sampling import Sampling
-from cover.media.source import Source
+from cover.media.source import MediaInfo, Source
 from cover.media.stream import FrameStream
 from cover.media.video import decode_video, probe_video
 

@@ -15,9 +15,8 @@ from cover.datasets.suffixes import is_frame
 from cover.errors import DecodeError
 from cover.media.failures import decoding
 from cover.media.image import decode_image, probe_image
-from cover.media.info import MediaInfo
 from cover.media.sampling import Sampling
-from cover.media.source import Source
+from cover.media.source import MediaInfo, Source
 
 
 def probe_frame_folder(folder: Path, *, fps: float | None) -> MediaInfo:

@@ -17,9 +17,8 @@ from cover.errors import DecodeError
 from cover.media.content import EMPTY, HEAD_BYTES, image_format, usual_name, video_format
 from cover.media.failures import check_frame_size, check_work, decoding
 from cover.media.heif import is_cut_short
-from cover.media.info import MediaInfo
 from cover.media.rgb import as_rgb, scale_key
-from cover.media.source import Source
+from cover.media.source import MediaInfo, Source
 
 _FORMATS = {"AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"}
 """What is decoded, in Pillow's names. It knows many more, and a damaged file must not wake Ghostscript."""

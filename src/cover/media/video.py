@@ -26,12 +26,11 @@ from cover.errors import DecodeError
 from cover.media.continuity import JoinedPackets
 from cover.media.demux import OpenVideo, open_video
 from cover.media.failures import decoding
-from cover.media.info import MediaInfo
 from cover.media.keyframe_seek import INDEXED, Unreliable, frames_by_packets
 from cover.media.pixels import Orientation, Picture, make_pictures, square_size
 from cover.media.sampling import Sampling
 from cover.media.sequential import frames_one_by_one
-from cover.media.source import Source
+from cover.media.source import MediaInfo, Source
 from cover.media.structure import AVI, MATROSKA, MP4
 
 

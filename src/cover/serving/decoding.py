@@ -29,8 +29,7 @@ from cover.inference.windows import WindowFormat
 from cover.media.decode import probe_row, stream_frames
 from cover.media.failures import UnknownFormat
 from cover.media.image import open_image
-from cover.media.info import MediaInfo
-from cover.media.source import Source
+from cover.media.source import MediaInfo, Source
 from cover.serving.limits import Limits, Refusal, UploadRejected
 
 _UNKNOWN = "this opens neither as a video nor as an image; send a whole file, for example MP4, WebM, JPEG or PNG"
