@@ -22,8 +22,8 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
+from cover.media.containers import AVI, MATROSKA, check_alike
 from cover.media.demux import MAX_FRAMES, OpenVideo
-from cover.media.structure import AVI, MATROSKA, check_alike
 
 MAX_REORDERED = 16
 """The most frames that H.264 and HEVC allow to be decoded before one that is shown before them."""

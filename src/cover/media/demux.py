@@ -15,9 +15,9 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
+from cover.media.containers import ASF, MP4, ReadAt, check_alike, check_tracks, joined_files
 from cover.media.failures import MAX_FRAME_PX, UnknownFormat, check_frame_size
 from cover.media.source import FFmpegInput, Source
-from cover.media.structure import ASF, MP4, ReadAt, check_alike, check_tracks, joined_files
 from cover.media.video_stream import best_video_stream, decoder_of
 
 FORMATS = (

@@ -20,10 +20,10 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from cover.media.containers import MATROSKA, MP4
 from cover.media.continuity import MAX_REORDERED, Continuity
 from cover.media.demux import OpenVideo
 from cover.media.pixels import keep_orientation
-from cover.media.structure import MATROSKA, MP4
 
 INDEXED = MP4, MATROSKA
 """The containers for this. Elsewhere packets may have no times, or guesses after a leap."""

@@ -10,10 +10,10 @@ import av
 from av.video.frame import VideoFrame
 
 from cover.errors import DecodeError
+from cover.media.containers import AVI
 from cover.media.continuity import JoinedPackets, TimelinePart
 from cover.media.demux import OpenVideo
 from cover.media.pixels import keep_orientation
-from cover.media.structure import AVI
 
 MAX_WITHOUT_KEYFRAME = 250
 """Packets of a part that begins between keyframes, and may give no frame before the next: encoders' usual distance."""

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 
 from cover.errors import DecodeError
+from cover.media.containers import AVI, MATROSKA, MP4
 from cover.media.continuity import JoinedPackets
 from cover.media.demux import OpenVideo, open_video
 from cover.media.failures import decoding
@@ -31,7 +32,6 @@ from cover.media.pixels import Orientation, Picture, make_pictures, square_size
 from cover.media.sampling import Sampling
 from cover.media.sequential import frames_one_by_one
 from cover.media.source import MediaInfo, Source
-from cover.media.structure import AVI, MATROSKA, MP4
 
 
 def probe_video(source: Source | str | Path) -> MediaInfo:

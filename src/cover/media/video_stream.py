@@ -9,7 +9,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
-from cover.media.structure import MP4
+from cover.media.containers import MP4
 
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _PICTURE_CODECS = {"bmp", "mjpeg", "png", "tiff", "webp"}
