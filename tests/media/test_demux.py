@@ -23,7 +23,7 @@ from cover.errors import DecodeError
 from cover.media import demux
 from cover.media.decode import decode_clip, probe_row
 from cover.media.sampling import Sampling
-from cover.media.stream import FrameStream
+from cover.media.sequential import FrameStream
 from cover.media.video import decode_video, probe_video
 
 WriteVideo = Callable[..., Path]

@@ -16,7 +16,7 @@ from cover.curation.packed_video import shorten, write_short_clip
 from cover.datasets.manifest import ManifestRow
 from cover.errors import DecodeError
 from cover.media.sampling import Sampling
-from cover.media.stream import FrameStream
+from cover.media.sequential import FrameStream
 from cover.media.video import decode_video, probe_video
 
 WriteVideo = Callable[..., Path]

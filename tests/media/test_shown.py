@@ -18,7 +18,7 @@ from cover.errors import DecodeError
 from cover.media.live import LiveStream
 from cover.media.pixels import Orientation, make_pictures
 from cover.media.sampling import Sampling
-from cover.media.stream import FrameStream
+from cover.media.sequential import FrameStream
 from cover.media.video import decode_video, probe_video
 
 Pixels = npt.NDArray[np.uint8]

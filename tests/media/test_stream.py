@@ -9,7 +9,7 @@ import pytest
 
 from cover.errors import DecodeError
 from cover.media.sampling import Sampling
-from cover.media.stream import FrameStream
+from cover.media.sequential import FrameStream
 from cover.media.video import decode_video
 
 WriteVideo = Callable[..., Path]

@@ -17,8 +17,8 @@ from cover.media.failures import decoding
 from cover.media.frame_folder import decode_frame_folder, probe_frame_folder
 from cover.media.image import decode_image, probe_image
 from cover.media.sampling import Sampling
+from cover.media.sequential import FrameStream
 from cover.media.source import MediaInfo, Source
-from cover.media.stream import FrameStream
 from cover.media.video import decode_video, probe_video
 
 
