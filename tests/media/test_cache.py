@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import cover.media.cache_writer
+import cover.media.cache
 from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.cache import FrameCache
@@ -69,6 +69,6 @@ def test_a_killed_process_and_ctrl_c_end_the_decoding(
             time.sleep(60)  # the decoding must not be through before the signal is seen
         raise DecodeError(row.sample_id)
 
-    monkeypatch.setattr(cover.media.cache_writer, "decode_clip", strike)
+    monkeypatch.setattr(cover.media.cache, "decode_clip", strike)
     with error:
         FrameCache.fill(many_images, num_frames=1, max_short_side_px=64, num_processes=2)

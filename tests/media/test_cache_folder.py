@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import cover.media.cache_writer
+import cover.media.cache
 from cover.datasets.manifest import Manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.cache import FrameCache
@@ -45,12 +45,12 @@ def outcomes(cache: FrameCache) -> list[list[Any] | tuple[str, str]]:
 def slowly(monkeypatch: pytest.MonkeyPatch, started: Path) -> None:
     """Decoding takes 0.1 s a clip, and leaves a file when it begins."""
 
-    def decode(*arguments: Any, **options: Any) -> cover.media.cache_writer.Frames:
+    def decode(*arguments: Any, **options: Any) -> cover.media.cache.Frames:
         started.touch()
         time.sleep(0.1)
         return decode_clip(*arguments, **options)
 
-    monkeypatch.setattr(cover.media.cache_writer, "decode_clip", decode)
+    monkeypatch.setattr(cover.media.cache, "decode_clip", decode)
 
 
 def wait_for(path: Path) -> None:
@@ -126,7 +126,7 @@ def interrupt(*_: object, **options: object) -> None:
 
 
 def test_ctrl_c_leaves_nothing(video_manifest: Manifest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cover.media.cache_writer, "decode_clip", interrupt)
+    monkeypatch.setattr(cover.media.cache, "decode_clip", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fill(video_manifest, folder)
     assert [path.suffix for path in folder.iterdir()] == [".lock"]
