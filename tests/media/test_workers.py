@@ -19,7 +19,7 @@ import torch
 from cover.datasets.manifest import ManifestRow
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
-from cover.media.parcels import empty_frames
+from cover.media.shared_memory import empty_frames
 from cover.media.workers import in_workers, workers_watched
 
 

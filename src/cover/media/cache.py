@@ -33,7 +33,7 @@ from cover.datasets.manifest import Manifest
 from cover.errors import DecodeError
 from cover.media.augment import scale_down
 from cover.media.decode import decode_clip
-from cover.media.parcels import memory_file
+from cover.media.shared_memory import memory_file
 from cover.media.workers import in_workers, workers_watched
 
 CLIPS_PER_PROCESS = 128

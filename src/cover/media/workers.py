@@ -23,7 +23,7 @@ from torch.utils.data._utils import signal_handling
 
 from cover.core.signals import signals_held_back
 from cover.errors import CoverError, system_reason
-from cover.media.parcels import Parcel
+from cover.media.shared_memory import Parcel
 
 Key = TypeVar("Key")
 Batch = TypeVar("Batch")

@@ -13,8 +13,8 @@ from torch import Tensor
 from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.errors import DecodeError
 from cover.media.mixing import Mixing
-from cover.media.parcels import empty_frames
 from cover.media.reader import ClipReader
+from cover.media.shared_memory import empty_frames
 from cover.mixture.decode_failures import DecodeFailure
 from cover.mixture.schedule import Sample, Schedule, clip_seed, hash_63bit, slice_samples
 
