@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cover.inference.live import Change, changes
 from cover.inference.windows import WindowFormat
-from cover.media.live import LiveWindow
+from cover.media.live_stream import LiveWindow
 
 WINDOW = WindowFormat(num_frames=4, crop_px=16, window_seconds=4.0, stride_seconds=2.0)
 NAMES = {"light": ("dark", "bright")}

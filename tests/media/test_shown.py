@@ -15,7 +15,7 @@ from av.bitstream import BitStreamFilterContext
 from cover.curation.packed_video import shorten, write_short_clip
 from cover.datasets.manifest import ManifestRow
 from cover.errors import DecodeError
-from cover.media.live import LiveStream
+from cover.media.live_stream import LiveStream
 from cover.media.pixels import Orientation, make_pictures
 from cover.media.sampling import Sampling
 from cover.media.sequential import FrameStream

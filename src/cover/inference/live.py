@@ -11,7 +11,7 @@ import torch
 from cover.inference.predict import PredictHeads
 from cover.inference.window_fusion import Scores, mean_scores
 from cover.inference.windows import WindowFormat
-from cover.media.live import LiveWindow
+from cover.media.live_stream import LiveWindow
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from cover.inference.predict import Prediction, predict_files
 from cover.inference.timeline import Timeline, find_timeline
 from cover.inference.views import Views
 from cover.inference.windows import WINDOW_SECONDS, WindowFormat
-from cover.media.live import LiveStream
+from cover.media.live_stream import LiveStream
 from cover.runs.trained import TrainedRun
 
 

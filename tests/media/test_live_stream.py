@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cover.errors import DecodeError
-from cover.media.live import LiveStream
+from cover.media.live_stream import LiveStream
 
 WriteVideo = Callable[..., Path]
 NumbersOf = Callable[[Any], list[int]]
