@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -72,3 +74,150 @@ def test_a_killed_process_and_ctrl_c_end_the_decoding(
     monkeypatch.setattr(cover.media.cache, "decode_clip", strike)
     with error:
         FrameCache.fill(many_images, num_frames=1, max_short_side_px=64, num_processes=2)
+
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "made" / "frames"
+
+
+def fill(manifest: Manifest, folder: Path | None, **options: Any) -> FrameCache:
+    return FrameCache.fill(manifest, **{"num_frames": 4, "max_short_side_px": 64, "folder": folder} | options)
+
+
+def outcomes(cache: FrameCache) -> list[list[Any] | tuple[str, str]]:
+    """Pixels of each sample, or message and reason of its error."""
+
+    def outcome(index: int) -> list[Any] | tuple[str, str]:
+        try:
+            return cache[index].tolist()  # type: ignore[no-any-return]
+        except DecodeError as error:
+            return str(error), error.reason
+
+    return [outcome(index) for index in range(len(cache))]
+
+
+def slowly(monkeypatch: pytest.MonkeyPatch, started: Path) -> None:
+    """Decoding takes 0.1 s a clip, and leaves a file when it begins."""
+
+    def decode(*arguments: Any, **options: Any) -> cover.media.cache.Frames:
+        started.touch()
+        time.sleep(0.1)
+        return decode_clip(*arguments, **options)
+
+    monkeypatch.setattr(cover.media.cache, "decode_clip", decode)
+
+
+def wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.01)
+
+
+def test_frames_and_errors_are_decoded_once_for_all(video_manifest: Manifest, folder: Path) -> None:
+    video_manifest[2].file.write_bytes(b"not a video")
+    first = outcomes(fill(video_manifest, folder))
+    assert first == outcomes(fill(video_manifest, None))
+    for row in video_manifest:
+        row.file.unlink()
+    again = fill(Manifest.open(video_manifest.path), folder)
+    assert outcomes(again) == first and first[2][0].startswith(str(video_manifest[2].file))
+    with pytest.raises(ValueError, match="read-only"):
+        again[0][0, 0, 0] = 0
+
+
+def test_several_processes_write_a_file_each(many_images: Manifest, folder: Path) -> None:
+    cache = fill(many_images, folder, num_frames=1, num_processes=2)
+    assert outcomes(cache) == outcomes(fill(many_images, None, num_frames=1))
+    assert len(list(folder.glob("*/frames-*"))) == 2
+
+
+def test_other_frames_and_samples_have_files_of_their_own(video_manifest: Manifest, folder: Path) -> None:
+    few = video_manifest.without([video_manifest[0].sample_id])
+    caches = [fill(video_manifest, folder), fill(few, folder)]
+    caches += [fill(video_manifest, folder, num_frames=2), fill(video_manifest, folder, max_short_side_px=32)]
+    assert [len(cache) for cache in caches] == [6, 5, 6, 6]
+    assert [cache[0].shape for cache in caches] == [(4, 64, 64, 3), (4, 64, 64, 3), (2, 64, 64, 3), (4, 32, 32, 3)]
+    assert np.array_equal(caches[0][1], caches[1][0])
+    assert len(list(folder.glob("*.lock"))) == 4
+
+
+def test_who_comes_meanwhile_waits_and_says_so(
+    video_manifest: Manifest, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    slowly(monkeypatch, tmp_path / "started")
+    other = FORK.Process(target=fill, args=(video_manifest, folder))
+    other.start()
+    wait_for(tmp_path / "started")
+    cache = fill(video_manifest, folder)
+    other.join()
+    assert other.exitcode == 0 and outcomes(cache) == outcomes(fill(video_manifest, None))
+    (place,) = (path for path in folder.iterdir() if path.is_dir())
+    waited, decoded, _ = capfd.readouterr().err.splitlines()
+    assert {waited[:20], decoded[:20]} == {"waiting for a proces", "decoded 6 clips of c"}
+    assert f"waiting for a process that decodes clips into {place}" in (waited, decoded)
+
+
+def test_what_a_killed_process_has_written_is_not_taken_for_whole(
+    many_images: Manifest, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        slowly(patch, tmp_path / "started")
+        other = FORK.Process(target=fill, args=(many_images, folder), kwargs={"num_frames": 1, "num_processes": 2})
+        other.start()
+        wait_for(tmp_path / "started")
+        time.sleep(0.3)
+        assert other.pid
+        os.kill(other.pid, signal.SIGKILL)
+        other.join()
+    (unfinished,) = folder.glob(".*")
+    assert sum(file.stat().st_size for file in unfinished.iterdir())
+    whole = outcomes(fill(many_images, None, num_frames=1))
+    assert outcomes(fill(many_images, folder, num_frames=1)) == whole
+    assert not list(folder.glob(".*"))
+
+
+def interrupt(*_: object, **options: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_leaves_nothing(video_manifest: Manifest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cover.media.cache, "decode_clip", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fill(video_manifest, folder)
+    assert [path.suffix for path in folder.iterdir()] == [".lock"]
+
+
+@pytest.fixture
+def full_disk() -> Any:
+    """A limit on the size of files stands for a full disk: what is written ends half-way."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_up(num_bytes: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+
+    yield fill_up
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("num_processes", [0, 2])
+def test_a_full_disk_ends_it_in_one_line_and_leaves_nothing(
+    many_images: Manifest, folder: Path, full_disk: Callable[[int], None], num_processes: int
+) -> None:
+    full_disk(100_000)
+    with pytest.raises(CoverError) as caught:
+        fill(many_images, folder, num_frames=1, num_processes=num_processes)
+    place = folder / f"{many_images.digest[:16]}-1x64"
+    assert str(caught.value) == (
+        f"{place} cannot be written (File too large); "
+        "name another data.cache_folder, or leave it out to keep frames in memory"
+    )
+    assert [path.suffix for path in folder.iterdir()] == [".lock"]
+
+
+def test_a_folder_that_cannot_be_is_named(video_manifest: Manifest, folder: Path) -> None:
+    folder.parent.write_bytes(b"")
+    with pytest.raises(CoverError, match=r"made/frames/.* cannot be written \(Not a directory\)"):
+        fill(video_manifest, folder)
