@@ -44,7 +44,7 @@ def memory_file() -> BinaryIO:
     return open(os.memfd_create("frames"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
 
 
-class Parcel:
+class SharedBatch:
     """A batch on its way: pickled, while the files with its tensors follow through a socket.
 
     theirs, ours: ends of the worker's socket, in the main process and in this one; parcels of a worker are opened in

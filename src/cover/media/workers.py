@@ -1,6 +1,6 @@
 """Processes that decode beside the model; whatever keeps them from it is one line.
 
-    keys ──▶ worker 0 ── work(key) ── Parcel ──▶ batch
+    keys ──▶ worker 0 ── work(key) ── SharedBatch ──▶ batch
          ──▶ worker 1 ── …
 
 torch's DataLoader starts the processes and keeps the batches in order.
@@ -23,7 +23,7 @@ from torch.utils.data._utils import signal_handling
 
 from cover.core.signals import signals_held_back
 from cover.errors import CoverError, system_reason
-from cover.media.shared_memory import Parcel
+from cover.media.shared_memory import SharedBatch
 
 Key = TypeVar("Key")
 Batch = TypeVar("Batch")
@@ -70,7 +70,7 @@ def in_workers(
         while True:
             with _failures("a process that decodes clips failed"):
                 answer: Any = next(batches, _END)
-                if isinstance(answer, Parcel):
+                if isinstance(answer, SharedBatch):
                     answer = answer.open()
             if answer is _END:
                 return
@@ -138,16 +138,16 @@ def workers_watched(remedy: str) -> Iterator[None]:
 
 
 class _Work(Dataset[Any]):
-    """The life of a worker, as a map-style dataset: a key in, a parcel out, or the error that there is instead."""
+    """The life of a worker, as a map-style dataset: a key in, a shared batch out, or the error that there is instead."""
 
     def __init__(self, work: Callable[[Any], Any], channels: list[tuple[socket.socket, socket.socket]]) -> None:
         self._work, self._channels = work, channels
 
-    def __getitem__(self, key: Any) -> Parcel | CoverError:
+    def __getitem__(self, key: Any) -> SharedBatch | CoverError:
         worker = get_worker_info()
         assert worker is not None
         try:
-            return Parcel(self._work(key), *self._channels[worker.id])
+            return SharedBatch(self._work(key), *self._channels[worker.id])
         except CoverError as error:
             return error  # not raised: torch would bring the main process a text with a traceback in its place
         except (OSError, MemoryError) as error:
