@@ -8,13 +8,13 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from cover.media.augment import Box, crop, evaluation_boxes, random_box, scale_down
+from cover.media.augment import CropBox, crop, evaluation_boxes, random_box, scale_down
 
 NumbersOf = Callable[[Any], list[int]]
 DrawNumber = Callable[[int, int, int], npt.NDArray[np.uint8]]
 
 
-def draw_boxes(count: int, flip_probability: float = 0.5) -> list[Box]:
+def draw_boxes(count: int, flip_probability: float = 0.5) -> list[CropBox]:
     rng = np.random.default_rng(0)
     options: dict[str, Any] = {"crop_px": 224, "short_side_px": (256, 320), "flip_probability": flip_probability}
     return [random_box(340, 256, rng=rng, **options) for _ in range(count)]
@@ -35,7 +35,7 @@ def test_random_boxes_lie_inside_and_have_the_sizes_of_the_short_side_range() ->
 def test_a_picture_of_one_pixel_has_a_box() -> None:
     rng = np.random.default_rng(0)
     options: dict[str, Any] = {"crop_px": 112, "short_side_px": (128, 512), "flip_probability": 0.0}
-    assert {random_box(1, 1, rng=rng, **options) for _ in range(20)} == {Box(0, 0, 1, 1)}
+    assert {random_box(1, 1, rng=rng, **options) for _ in range(20)} == {CropBox(0, 0, 1, 1)}
 
 
 def test_switching_the_flip_off_leaves_the_crops() -> None:
@@ -45,27 +45,27 @@ def test_switching_the_flip_off_leaves_the_crops() -> None:
 
 
 def test_evaluation_boxes_span_the_longer_side() -> None:
-    assert evaluation_boxes(340, 256) == [Box(0, 0, 256, 256), Box(42, 0, 256, 256), Box(84, 0, 256, 256)]
-    assert evaluation_boxes(100, 300) == [Box(0, 0, 100, 100), Box(0, 100, 100, 100), Box(0, 200, 100, 100)]
-    assert evaluation_boxes(340, 256, num_crops=1) == [Box(42, 0, 256, 256)]
-    assert evaluation_boxes(3, 2, num_crops=1) == [Box(0, 0, 2, 2)]
+    assert evaluation_boxes(340, 256) == [CropBox(0, 0, 256, 256), CropBox(42, 0, 256, 256), CropBox(84, 0, 256, 256)]
+    assert evaluation_boxes(100, 300) == [CropBox(0, 0, 100, 100), CropBox(0, 100, 100, 100), CropBox(0, 200, 100, 100)]
+    assert evaluation_boxes(340, 256, num_crops=1) == [CropBox(42, 0, 256, 256)]
+    assert evaluation_boxes(3, 2, num_crops=1) == [CropBox(0, 0, 2, 2)]
 
 
 def test_crop_cuts_the_box_out_of_every_frame_and_mirrors(draw_number: DrawNumber, numbers_of: NumbersOf) -> None:
     frames = np.zeros((3, 100, 150, 3), np.uint8)
     for index in range(3):
         frames[index, 10:90, 60:140] = draw_number(index + 5, 80, 80)
-    clip = crop(frames, Box(60, 10, 80, 80), 48)
+    clip = crop(frames, CropBox(60, 10, 80, 80), 48)
     assert clip.shape == (3, 3, 48, 48) and clip.is_contiguous()
     assert numbers_of(clip) == [5, 6, 7]
-    mirrored = crop(frames, Box(60, 10, 80, 80, flip=True), 48)
+    mirrored = crop(frames, CropBox(60, 10, 80, 80, flip=True), 48)
     assert mirrored.is_contiguous() and mirrored.equal(clip.flip(-1))
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_box_of_the_size_of_the_crop_is_copied(flip: bool) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 20, 30, 3), dtype=np.uint8)
-    clip = crop(frames, Box(7, 3, 16, 16, flip), 16)
+    clip = crop(frames, CropBox(7, 3, 16, 16, flip), 16)
     expected = frames[:, 3:19, 7:23].transpose(0, 3, 1, 2)
     assert clip.is_contiguous() and np.array_equal(clip.numpy(), expected[..., ::-1] if flip else expected)
 
@@ -73,7 +73,7 @@ def test_a_box_of_the_size_of_the_crop_is_copied(flip: bool) -> None:
 @pytest.mark.parametrize("side_px", [20, 48, 100])
 def test_pixels_are_those_of_pillow_to_rounding(side_px: int) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 120, 130, 3), np.uint8)
-    clip = crop(frames, Box(30, 20, side_px, side_px), 48).permute(0, 2, 3, 1).numpy().astype(int)
+    clip = crop(frames, CropBox(30, 20, side_px, side_px), 48).permute(0, 2, 3, 1).numpy().astype(int)
     for frame, cut in zip(frames, clip, strict=True):
         box = Image.fromarray(frame[20 : 20 + side_px, 30 : 30 + side_px])
         assert np.abs(np.asarray(box.resize((48, 48), Image.Resampling.BILINEAR)) - cut).max() <= 1
@@ -82,7 +82,7 @@ def test_pixels_are_those_of_pillow_to_rounding(side_px: int) -> None:
 def test_shrinking_averages_instead_of_picking_pixels() -> None:
     stripes = np.zeros((1, 128, 128, 3), np.uint8)
     stripes[:, :, ::2] = 255
-    grey = crop(stripes, Box(0, 0, 128, 128), 16).numpy()[..., 2:-2]
+    grey = crop(stripes, CropBox(0, 0, 128, 128), 16).numpy()[..., 2:-2]
     assert np.abs(grey.astype(int) - 127).max() <= 8
 
 

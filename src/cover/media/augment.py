@@ -22,7 +22,7 @@ from cover.media.pixels import scaled_size
 
 
 @dataclass(frozen=True)
-class Box:
+class CropBox:
     """A rectangle in source pixels, and whether it is mirrored left to right."""
 
     left: int
@@ -40,7 +40,7 @@ def random_box(
     short_side_px: tuple[int, int],
     flip_probability: float,
     rng: np.random.Generator,
-) -> Box:
+) -> CropBox:
     """The box of: scale the short side to U(min, max), crop at random, flip at random.
 
     `short_side_px` is (min, max), neither less than `crop_px`. Always four draws, so that switching the flip off
@@ -48,10 +48,10 @@ def random_box(
     """
     side = max(round(crop_px * min(width_px, height_px) / rng.uniform(*short_side_px)), 1)
     left, top = (int(rng.random() * (size - side + 1)) for size in (width_px, height_px))
-    return Box(left, top, side, side, flip=bool(rng.random() < flip_probability))
+    return CropBox(left, top, side, side, flip=bool(rng.random() < flip_probability))
 
 
-def evaluation_boxes(width_px: int, height_px: int, *, num_crops: int = 3) -> list[Box]:
+def evaluation_boxes(width_px: int, height_px: int, *, num_crops: int = 3) -> list[CropBox]:
     """Square boxes as high as the short side, spread over the longer: left, centre, right or top, centre, bottom.
 
     A single crop is the centre one.
@@ -59,12 +59,12 @@ def evaluation_boxes(width_px: int, height_px: int, *, num_crops: int = 3) -> li
     side = min(width_px, height_px)
     fractions = [0.5] if num_crops == 1 else [crop / (num_crops - 1) for crop in range(num_crops)]
     return [
-        Box(round(fraction * (width_px - side)), round(fraction * (height_px - side)), side, side)
+        CropBox(round(fraction * (width_px - side)), round(fraction * (height_px - side)), side, side)
         for fraction in fractions
     ]
 
 
-def crop(frames: npt.NDArray[np.uint8], box: Box, crop_px: int) -> Tensor:
+def crop(frames: npt.NDArray[np.uint8], box: CropBox, crop_px: int) -> Tensor:
     """uint8 [T,Y,X,3] → contiguous uint8 tensor [T,3,crop,crop]: the same box of every frame.
 
     Bilinear, antialiased where it makes things smaller; a box of the crop's own size is copied as it is.
