@@ -14,7 +14,7 @@ import pytest
 from cover.datasets.layouts.folder import index_folder
 from cover.datasets.manifest import Manifest
 from cover.errors import ManifestError
-from cover.media.source import Source
+from cover.media.source import MediaSource
 
 ONE = "train-00000-of-00001.parquet"
 
@@ -94,7 +94,7 @@ def test_the_column_of_the_media_is_the_one_with_a_usual_name_when_indexed_and_w
             pa.table({name: wrong for name in others} | dict(zip(table.column_names, table, strict=True))), root / ONE
         )
         row = index(root, "video" if media == "video" else "image")[1]
-        assert Source.of(row).open().read() == column.encode()
+        assert MediaSource.of(row).open().read() == column.encode()
 
 
 def test_unreadable_metadata_and_missing_shards_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

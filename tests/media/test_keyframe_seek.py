@@ -16,7 +16,7 @@ from cover.media.keyframe_seek import Unreliable, frames_by_packets
 from cover.media.pixels import make_pictures
 from cover.media.sampling import Sampling
 from cover.media.sequential import frames_one_by_one
-from cover.media.source import Source
+from cover.media.source import MediaSource
 from cover.media.video import decode_video
 
 WriteVideo = Callable[..., Path]
@@ -50,17 +50,17 @@ def rgb_of(frames: Iterator[av.VideoFrame]) -> Any:
 
 
 def quick_frames(path: Path, times: Sequence[int]) -> Any:
-    with open_video(Source(path)) as video:
+    with open_video(MediaSource(path)) as video:
         return rgb_of(frames_by_packets(video, times))
 
 
 def begins_of(path: Path) -> list[int]:
-    with open_video(Source(path)) as video:
+    with open_video(MediaSource(path)) as video:
         return sorted(packet.pts for packet in video.container.demux(video.stream) if packet.pts is not None)
 
 
 def sure_frames(path: Path, times: Sequence[int]) -> Any:
-    with open_video(Source(path)) as video:
+    with open_video(MediaSource(path)) as video:
         return rgb_of(frames_one_by_one(video, times))
 
 
@@ -93,7 +93,7 @@ def damage(video: Path, numbers: Sequence[int]) -> None:
     """Overwrite the packets of some frames."""
     begins = begins_of(video)
     content = bytearray(video.read_bytes())
-    with open_video(Source(video)) as opened:
+    with open_video(MediaSource(video)) as opened:
         for packet in opened.container.demux(opened.stream):
             if packet.pts in [begins[number] for number in numbers]:
                 content[packet.pos + 5 : packet.pos + packet.size] = b"\xff" * (packet.size - 5)

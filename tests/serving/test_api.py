@@ -14,7 +14,7 @@ from PIL import Image
 
 import cover
 from cover.errors import DecodeError
-from cover.media.source import Source
+from cover.media.source import MediaSource
 from cover.serving.samples import Sample
 
 WriteMedia = Callable[..., Path]
@@ -185,4 +185,4 @@ def test_what_is_beyond_the_limits_is_refused(client: TestClient, tmp_path: Path
 def test_a_sample_that_a_pipe_has_replaced_has_gone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(DecodeError):
-        Sample("pets", "cat", "image", Source(tmp_path / "a.png"), b"").read()
+        Sample("pets", "cat", "image", MediaSource(tmp_path / "a.png"), b"").read()

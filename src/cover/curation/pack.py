@@ -29,7 +29,7 @@ from cover.datasets.manifest import FINDINGS, Manifest, ManifestRow, write_manif
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip, probe_row
 from cover.media.pixels import scaled_size
-from cover.media.source import Source
+from cover.media.source import MediaSource
 
 _JPEG_QUALITY = 95
 
@@ -136,7 +136,7 @@ def _write_image(path: Path, row: ManifestRow, short_side_px: int) -> None:
 def _num_bytes(row: ManifestRow) -> int:
     if row.file.is_dir():
         return sum(entry.stat().st_size for entry in os.scandir(row.file))
-    with Source.of(row).open() as file:
+    with MediaSource.of(row).open() as file:
         return file.seek(0, os.SEEK_END)
 
 

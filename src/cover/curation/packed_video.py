@@ -34,7 +34,7 @@ from cover.media.content import content_of
 from cover.media.decode import decode_sampled, probe_row
 from cover.media.pixels import Orientation, make_pictures, square_size
 from cover.media.sampling import Sampling
-from cover.media.source import MediaInfo, Source
+from cover.media.source import MediaInfo, MediaSource
 from cover.media.video import ShownFrame, decode_shown_frames
 
 _ENCODER_OPTIONS = {"qmin": "2", "qmax": "2"}
@@ -145,7 +145,7 @@ def _shorten_folder(row: ManifestRow, info: MediaInfo, num_frames: int, shrink: 
 
 def _shown_frames(row: ManifestRow, num_parts: int, shrink: Shrinker) -> list[ShownFrame]:
     """The frames shown at the beginnings of so many parts, each once."""
-    source, sampling = Source.of(row), Beginnings(num_parts, row.start_seconds, row.end_seconds)
+    source, sampling = MediaSource.of(row), Beginnings(num_parts, row.start_seconds, row.end_seconds)
     content = content_of(source)
     if content.type == "video":
         return decode_shown_frames(source, sampling, shrink)

@@ -18,12 +18,12 @@ from cover.media.failures import check_work
 from cover.media.frame_ends import check_canvas
 from cover.media.image import open_image, upright_rgb, upright_size
 from cover.media.sampling import Sampling
-from cover.media.source import MediaInfo, Source
+from cover.media.source import MediaInfo, MediaSource
 
 Picture = npt.NDArray[np.uint8]
 
 
-def probe_animation(source: Source, content: Content) -> MediaInfo:
+def probe_animation(source: MediaSource, content: Content) -> MediaInfo:
     """Read the facts about an animation from its headers. Raises DecodeError, naming the file."""
     with _open(source, content) as image:
         num_frames, seconds = len(content.ends_ms), content.ends_ms[-1] / 1000
@@ -31,7 +31,7 @@ def probe_animation(source: Source, content: Content) -> MediaInfo:
 
 
 def decode_animation(
-    source: Source, content: Content, sampling: Sampling, *, short_side_px: int | None = None
+    source: MediaSource, content: Content, sampling: Sampling, *, short_side_px: int | None = None
 ) -> Picture:
     """Decode the frames of an animation that are shown at the chosen times.
 
@@ -59,7 +59,9 @@ def decode_animation(
         return frames
 
 
-def decode_shown_pictures(source: Source, content: Content, sampling: Sampling) -> Iterator[tuple[Picture, int, int]]:
+def decode_shown_pictures(
+    source: MediaSource, content: Content, sampling: Sampling
+) -> Iterator[tuple[Picture, int, int]]:
     """The frames of `decode_animation`, each once, and the milliseconds at which they begin and stop being shown.
 
     They come one by one, since many large ones take much memory.
@@ -79,7 +81,7 @@ class AnimationStream:
     """
 
     def __init__(
-        self, source: Source, content: Content, *, step_seconds: float, short_side_px: int | None = None
+        self, source: MediaSource, content: Content, *, step_seconds: float, short_side_px: int | None = None
     ) -> None:
         self._source, self._content, self._short_side_px = source, content, short_side_px
         self.duration_seconds = content.ends_ms[-1] / 1000
@@ -96,7 +98,7 @@ class AnimationStream:
 
 
 @contextmanager
-def _open(source: Source, content: Content) -> Iterator[Image.Image]:
+def _open(source: MediaSource, content: Content) -> Iterator[Image.Image]:
     with open_image(source) as image:
         check_canvas(*image.size)
         check_work("frames", len(content.ends_ms), *image.size)

@@ -25,7 +25,7 @@ from cover.errors import DecodeError
 from cover.media.failures import decoding
 from cover.media.frame_ends import frame_ends_ms
 from cover.media.heif import heif_format, is_track_file
-from cover.media.source import Source
+from cover.media.source import MediaSource
 
 EMPTY = "it is empty"
 HEAD_BYTES = 512
@@ -85,20 +85,20 @@ class Content:
         return usual_name(self.format)
 
 
-def content_of(source: Source | str | Path) -> Content:
+def content_of(source: MediaSource | str | Path) -> Content:
     """Judge a file, or a member of a shard.
 
     Raises:
         DecodeError: It is missing or empty, raw Motion JPEG, or an animation of more frames than are decoded.
     """
-    source = Source.of(source)
+    source = MediaSource.of(source)
     with decoding(source):
         state = source.path.stat()
         return _judge(source, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=64)  # the kind of a file, facts about it and its frames are asked for one after the other
-def _judge(source: Source, modified_ns: int, num_bytes: int) -> Content:
+def _judge(source: MediaSource, modified_ns: int, num_bytes: int) -> Content:
     is_member = source.length is not None
     with _head_of_member(source) if is_member else source.open() as file:
         head = file.read(HEAD_BYTES)
@@ -115,8 +115,8 @@ def _judge(source: Source, modified_ns: int, num_bytes: int) -> Content:
         return _judge_frames(format, file)
 
 
-def _head_of_member(source: Source) -> BinaryIO:
-    """The first bytes of a member of a tar, which `Source.open` would read as a whole."""
+def _head_of_member(source: MediaSource) -> BinaryIO:
+    """The first bytes of a member of a tar, which `MediaSource.open` would read as a whole."""
     with open_regular(source.path) as shard:
         shard.seek(source.offset or 0)
         return BytesIO(shard.read(min(HEAD_BYTES, source.length or 0)))

@@ -18,7 +18,7 @@ from cover.media.frame_folder import decode_frame_folder, probe_frame_folder
 from cover.media.image import decode_image, probe_image
 from cover.media.sampling import Sampling
 from cover.media.sequential import FrameStream
-from cover.media.source import MediaInfo, Source
+from cover.media.source import MediaInfo, MediaSource
 from cover.media.video import decode_video, probe_video
 
 
@@ -39,7 +39,7 @@ def decode_clip(
 
     Raises DecodeError, naming the file; at once for a file that a check has found unreadable.
     """
-    source = Source.of(row)
+    source = MediaSource.of(row)
     if row.readable is False:
         raise DecodeError(
             f"{source} was found unreadable ({row.reason}); replace the file and check it again", row.reason
@@ -58,7 +58,7 @@ def decode_sampled(row: ManifestRow, sampling: Sampling, *, short_side_px: int |
     if row.file.is_dir():
         frames = decode_frame_folder(row.file, sampling, fps=row.fps, short_side_px=short_side_px)
         return frames if short_side_px is None else scale_down(frames, short_side_px)
-    source = Source.of(row)
+    source = MediaSource.of(row)
     content = _moving(source)
     if content.type == "video":
         return decode_video(source, sampling, short_side_px=short_side_px)
@@ -71,7 +71,7 @@ def probe_row(row: ManifestRow, kind: Kind) -> MediaInfo:
     The header and the first frame are read; of a video whose header does not count its frames, all packets. A folder
     of frames has the frame rate that the row states. Raises DecodeError, naming the file.
     """
-    source = Source.of(row)
+    source = MediaSource.of(row)
     if kind == "image":
         return probe_image(source)
     if row.file.is_dir():
@@ -93,14 +93,14 @@ def stream_frames(
     Raises:
         DecodeError: It is missing, or a picture without frames; iterating raises it where no frame can be decoded.
     """
-    source = Source.of(file)
+    source = MediaSource.of(file)
     content = _moving(source)
     if content.type == "video":
         return FrameStream(file, step_seconds=step_seconds, short_side_px=short_side_px)
     return AnimationStream(source, content, step_seconds=step_seconds, short_side_px=short_side_px)
 
 
-def _moving(source: Source) -> Content:
+def _moving(source: MediaSource) -> Content:
     """What a sample of a dataset of videos is. Raises DecodeError for a picture without frames."""
     content = content_of(source)
     if content.type == "image" and not content.ends_ms:

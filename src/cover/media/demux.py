@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from cover.errors import DecodeError
 from cover.media.containers import ASF, MP4, ReadAt, check_alike, check_tracks, joined_files
 from cover.media.failures import MAX_FRAME_PX, UnknownFormat, check_frame_size
-from cover.media.source import FFmpegInput, Source
+from cover.media.source import FFmpegInput, MediaSource
 
 FORMATS = (
     "asf,avi,dv,flv,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,ogg,rm,yuv4mpegpipe,"
@@ -88,7 +88,7 @@ class OpenVideo:
 
 
 @contextmanager
-def open_video(source: Source, *, num_threads: int = 1) -> Iterator[OpenVideo]:
+def open_video(source: MediaSource, *, num_threads: int = 1) -> Iterator[OpenVideo]:
     """A file and its video stream. num_threads: that decode; 0 is one for each CPU.
 
     Raises DecodeError for a file that is no video, and whatever FFmpeg raises; for use inside of `decoding`.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from cover.errors import CoverError, DecodeError, system_reason
-from cover.media.source import Source
+from cover.media.source import MediaSource
 
 MAX_FRAME_PX = 2**26
 """Pixels of the largest frame that is decoded, twice those of 8K video; more is taken for a decompression bomb."""
@@ -28,7 +28,7 @@ class UnknownFormat(DecodeError):
 
 
 @contextmanager
-def decoding(source: Source | Path) -> Iterator[None]:
+def decoding(source: MediaSource | Path) -> Iterator[None]:
     """Turn whatever goes wrong in the block into a DecodeError that names `source`; at once if it does not exist.
 
     Raises CoverError where it is not the file's fault: this process has too many files open.

@@ -16,14 +16,14 @@ from cover.errors import DecodeError
 from cover.media.failures import decoding
 from cover.media.image import decode_image, probe_image
 from cover.media.sampling import Sampling
-from cover.media.source import MediaInfo, Source
+from cover.media.source import MediaInfo, MediaSource
 
 
 def probe_frame_folder(folder: Path, *, fps: float | None) -> MediaInfo:
     """Facts about the video, whose duration is known if `fps` is. Raises DecodeError, naming the folder."""
     with decoding(folder):
         images = _list_images(folder)
-    first = probe_image(Source(folder / images[0]))
+    first = probe_image(MediaSource(folder / images[0]))
     seconds = len(images) / fps if fps else None
     return MediaInfo(len(images), fps or None, seconds, first.width_px, first.height_px)
 

@@ -18,7 +18,7 @@ from cover.media.content import EMPTY, HEAD_BYTES, image_format, usual_name, vid
 from cover.media.failures import check_frame_size, check_work, decoding
 from cover.media.heif import is_cut_short
 from cover.media.rgb import as_rgb, scale_key
-from cover.media.source import MediaInfo, Source
+from cover.media.source import MediaInfo, MediaSource
 
 _FORMATS = {"AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"}
 """What is decoded, in Pillow's names. It knows many more, and a damaged file must not wake Ghostscript."""
@@ -37,17 +37,17 @@ _TRANSPOSED = {
 """What brings a picture upright, by EXIF's orientation."""
 
 
-def probe_image(source: Source | str | Path) -> MediaInfo:
+def probe_image(source: MediaSource | str | Path) -> MediaInfo:
     """Read the facts about an image from its header.
 
     Raises:
         DecodeError: The file is no image; the message names it.
     """
-    with open_image(Source.of(source)) as image:
+    with open_image(MediaSource.of(source)) as image:
         return MediaInfo(1, None, None, *upright_size(image))
 
 
-def decode_image(source: Source | str | Path, *, short_side_px: int | None = None) -> npt.NDArray[np.uint8]:
+def decode_image(source: MediaSource | str | Path, *, short_side_px: int | None = None) -> npt.NDArray[np.uint8]:
     """Decode an image; of an animation, the first frame.
 
     Args:
@@ -60,14 +60,14 @@ def decode_image(source: Source | str | Path, *, short_side_px: int | None = Non
     Raises:
         DecodeError: The file gives no image; the message names it.
     """
-    with open_image(Source.of(source)) as image:
+    with open_image(MediaSource.of(source)) as image:
         if short_side_px is not None and image.format in ("JPEG", "MPO"):
             image.draft(None, (short_side_px, short_side_px))
         return np.asarray(upright_rgb(image))[None]
 
 
 @contextmanager
-def open_image(source: Source) -> Iterator[Image.Image]:
+def open_image(source: MediaSource) -> Iterator[Image.Image]:
     """Open an image or animation and read its header. What goes wrong here or in the block is a DecodeError."""
     with decoding(source), source.open() as file, _no_warnings(), _open(file) as image:
         check_frame_size(*image.size)

@@ -28,7 +28,7 @@ from cover.media.demux import OpenVideo, open_live, open_video
 from cover.media.failures import decoding
 from cover.media.pixels import make_pictures
 from cover.media.sequential import all_frames
-from cover.media.source import Source
+from cover.media.source import MediaSource
 
 Frame = npt.NDArray[np.uint8]
 
@@ -159,7 +159,7 @@ class LiveStream:
     def _opened(self) -> Iterator[OpenVideo]:
         address, form = self._source, None
         if self._is_file:
-            with decoding(Path(address)), open_video(Source.of(address), num_threads=0) as video:
+            with decoding(Path(address)), open_video(MediaSource.of(address), num_threads=0) as video:
                 yield video
             return
         if address.isdecimal():

@@ -19,7 +19,7 @@ from cover.media.continuity import JoinedPackets, TimelinePart
 from cover.media.demux import OpenVideo, open_video
 from cover.media.failures import decoding
 from cover.media.pixels import keep_orientation, make_pictures
-from cover.media.source import Source
+from cover.media.source import MediaSource
 
 MAX_WITHOUT_KEYFRAME = 250
 """Packets of a part that begins between keyframes, and may give no frame before the next: encoders' usual distance."""
@@ -116,7 +116,7 @@ class FrameStream:
     """
 
     def __init__(self, file: str | Path, *, step_seconds: float, short_side_px: int | None = None) -> None:
-        self._source = Source.of(file)
+        self._source = MediaSource.of(file)
         self._step_seconds = step_seconds
         self._short_side_px = short_side_px
         with decoding(self._source), open_video(self._source) as video:

@@ -38,7 +38,7 @@ class FFmpegInput(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class MediaSource:
     """A file, or the part of it that one sample is. `str` names it for messages."""
 
     path: Path
@@ -46,9 +46,9 @@ class Source:
     length: int | None = None
 
     @classmethod
-    def of(cls, sample: ManifestRow | Source | str | Path) -> Source:
+    def of(cls, sample: ManifestRow | MediaSource | str | Path) -> MediaSource:
         """Of a row of a manifest; a path stands for its whole file."""
-        if isinstance(sample, Source):
+        if isinstance(sample, MediaSource):
             return sample
         if isinstance(sample, ManifestRow):
             return cls(sample.file, sample.offset, sample.length)

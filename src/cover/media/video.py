@@ -31,15 +31,15 @@ from cover.media.keyframe_seek import INDEXED, Unreliable, frames_by_packets
 from cover.media.pixels import Orientation, Picture, make_pictures, square_size
 from cover.media.sampling import Sampling
 from cover.media.sequential import frames_one_by_one
-from cover.media.source import MediaInfo, Source
+from cover.media.source import MediaInfo, MediaSource
 
 
-def probe_video(source: Source | str | Path) -> MediaInfo:
+def probe_video(source: MediaSource | str | Path) -> MediaInfo:
     """Header and first frame of a video; where no header lists the frames, all packets.
 
     Raises DecodeError, naming the file, when it cannot be decoded.
     """
-    source = Source.of(source)
+    source = MediaSource.of(source)
     with decoding(source), open_video(source) as video:
         first = next(frames_one_by_one(video, [0]))
         orientation = Orientation.of(first)
@@ -56,7 +56,7 @@ def probe_video(source: Source | str | Path) -> MediaInfo:
 
 
 def decode_video(
-    source: Source | str | Path, sampling: Sampling, *, short_side_px: int | None = None
+    source: MediaSource | str | Path, sampling: Sampling, *, short_side_px: int | None = None
 ) -> npt.NDArray[np.uint8]:
     """uint8 [T,Y,X,3], RGB, as players show it. The frame for time t is the one shown at t.
 
@@ -69,7 +69,7 @@ def decode_video(
     def pictures(frames: Iterable[VideoFrame], video: OpenVideo) -> list[Picture]:
         return list(make_pictures(frames, short_side_px, video.pixel_aspect))
 
-    return np.stack([picture.rgb for picture in _decode(Source.of(source), sampling, pictures)])
+    return np.stack([picture.rgb for picture in _decode(MediaSource.of(source), sampling, pictures)])
 
 
 class ShownFrame(NamedTuple):
@@ -81,7 +81,7 @@ class ShownFrame(NamedTuple):
 
 
 def decode_shown_frames(
-    source: Source | str | Path, sampling: Sampling, convert: Callable[[VideoFrame, Fraction], VideoFrame]
+    source: MediaSource | str | Path, sampling: Sampling, convert: Callable[[VideoFrame, Fraction], VideoFrame]
 ) -> list[ShownFrame]:
     """The frames of decode_video, each once, as `convert` makes them of the decoded ones, which are not held.
 
@@ -98,14 +98,14 @@ def decode_shown_frames(
             kept.append(ShownFrame(convert(frame, video.pixel_aspect), begins_seconds, pts + (frame.duration or 0)))
         return kept
 
-    return _decode(Source.of(source), sampling, shown)
+    return _decode(MediaSource.of(source), sampling, shown)
 
 
 _Kept = TypeVar("_Kept", Picture, ShownFrame)
 _Keep = Callable[[Iterable[VideoFrame], OpenVideo], list[_Kept]]
 
 
-def _decode(source: Source, sampling: Sampling, keep: _Keep[_Kept]) -> list[_Kept]:
+def _decode(source: MediaSource, sampling: Sampling, keep: _Keep[_Kept]) -> list[_Kept]:
     """What `keep` makes of the chosen frames, as they come. It may be called twice, if the first time ends half-way."""
     with decoding(source), open_video(source) as video:
         extent = None if sampling.end_seconds is not None else _extent(source, video)
@@ -123,7 +123,7 @@ def _decode(source: Source, sampling: Sampling, keep: _Keep[_Kept]) -> list[_Kep
         return kept
 
 
-def _decode_afresh(source: Source, times: Sequence[int], keep: _Keep[_Kept]) -> list[_Kept]:
+def _decode_afresh(source: MediaSource, times: Sequence[int], keep: _Keep[_Kept]) -> list[_Kept]:
     with open_video(source) as video:
         return keep(frames_one_by_one(video, times), video)
 
@@ -136,13 +136,13 @@ class _Extent:
     is_joined: bool = False
 
 
-def _extent(source: Source, video: OpenVideo) -> _Extent:
+def _extent(source: MediaSource, video: OpenVideo) -> _Extent:
     if _is_listed(video):
         return _Extent(float((video.stream.duration or 0) * video.time_base))
     return _measure(source)
 
 
-def _count_frames(source: Source, video: OpenVideo) -> int:
+def _count_frames(source: MediaSource, video: OpenVideo) -> int:
     if _is_listed(video):
         return sum(not entry.is_discard for entry in video.stream.index_entries)
     with open_video(source) as afresh:
@@ -160,7 +160,7 @@ def _is_listed(video: OpenVideo) -> bool:
     return video.container_name == MP4 and last < end
 
 
-def _measure(source: Source) -> _Extent:
+def _measure(source: MediaSource) -> _Extent:
     """From the first timestamp to the end of the last frame, by all packets; in Matroska by those of the end."""
     with open_video(source) as video:
         if video.container_name == MATROSKA:

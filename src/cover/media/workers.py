@@ -138,7 +138,7 @@ def workers_watched(remedy: str) -> Iterator[None]:
 
 
 class _Work(Dataset[Any]):
-    """The life of a worker, as a map-style dataset: a key in, a shared batch out, or the error that there is instead."""
+    """The life of a worker, as a map-style dataset: a key in, a SharedBatch or an error out."""
 
     def __init__(self, work: Callable[[Any], Any], channels: list[tuple[socket.socket, socket.socket]]) -> None:
         self._work, self._channels = work, channels

@@ -29,7 +29,7 @@ from cover.inference.windows import WindowFormat
 from cover.media.decode import probe_row, stream_frames
 from cover.media.failures import UnknownFormat
 from cover.media.image import open_image
-from cover.media.source import MediaInfo, Source
+from cover.media.source import MediaInfo, MediaSource
 from cover.serving.limits import Limits, Refusal, UploadRejected
 
 _UNKNOWN = "this opens neither as a video nor as an image; send a whole file, for example MP4, WebM, JPEG or PNG"
@@ -119,7 +119,7 @@ def _decode(job: Job, limits: Limits) -> Decoded:
 def _probe(path: Path, kind: Kind) -> MediaInfo:
     if kind == "video":
         return probe_row(ManifestRow(sample_id="", path=str(path), label=0), kind)
-    with open_image(Source.of(path)) as image:  # the header alone: orientations may be told behind all pixels
+    with open_image(MediaSource.of(path)) as image:  # the header alone: orientations may be told behind all pixels
         return MediaInfo(1, None, None, *image.size)
 
 

@@ -17,7 +17,7 @@ from cover.datasets.suffixes import Kind
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
 from cover.media.failures import decoding
-from cover.media.source import Source
+from cover.media.source import MediaSource
 from cover.runs.trained import TrainedRun
 
 NUM_SAMPLES = 4
@@ -32,7 +32,7 @@ class Sample:
     dataset: str
     class_name: str
     kind: Kind
-    source: Source
+    source: MediaSource
     thumbnail: bytes
 
     @property
@@ -72,7 +72,7 @@ def _samples(dataset: str, manifest: Manifest) -> Iterator[Sample]:
             continue
         with suppress(DecodeError):
             thumbnail = _thumbnail(row, manifest.kind)
-            yield Sample(dataset, manifest.class_names[row.label], manifest.kind, Source.of(row), thumbnail)
+            yield Sample(dataset, manifest.class_names[row.label], manifest.kind, MediaSource.of(row), thumbnail)
             shown.add(row.label)
 
 
