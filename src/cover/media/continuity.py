@@ -48,7 +48,7 @@ _MAX_HEADER_BYTES = 2**26
 """Of the index at the end of a part, the header of the next and what is attached to it, such as fonts."""
 
 
-class Continuity:
+class DiscontinuityDetector:
     """Takes the packets of a video in decoding order, and tells where its timestamps begin anew.
 
     end_pts: when the last frame so far ceases to be shown.
@@ -114,7 +114,7 @@ class JoinedPackets:
         return len(self.parts) > 1
 
     def __iter__(self) -> Iterator[Packet[VideoStream]]:
-        timeline, shift, begins_byte, end_byte, is_new = Continuity(self._video), 0, 0, 0, False
+        timeline, shift, begins_byte, end_byte, is_new = DiscontinuityDetector(self._video), 0, 0, 0, False
         limit = None if self._video.read_at is None else MAX_FRAMES  # none for what is live
         for number, packet in enumerate(self._demux()):
             if number == limit:
@@ -126,7 +126,7 @@ class JoinedPackets:
                 begins_byte = self._check_part(begins_byte, end_byte, packet)
                 shift += timeline.end_pts - cast("int", packet.pts)
                 self.parts.append(TimelinePart(cast("int", packet.pts) + shift))
-                timeline = Continuity(self._video)
+                timeline = DiscontinuityDetector(self._video)
                 is_new = timeline.breaks_at(packet)
             if shift:
                 packet.pts = None if packet.pts is None else packet.pts + shift

@@ -21,7 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from cover.media.containers import MATROSKA, MP4
-from cover.media.continuity import MAX_REORDERED, Continuity
+from cover.media.continuity import MAX_REORDERED, DiscontinuityDetector
 from cover.media.demux import OpenVideo
 from cover.media.pixels import keep_orientation
 
@@ -61,7 +61,7 @@ class _Stretch:
     def _begin(self) -> None:
         # PyAV's demux loses a packet's memory when it is dropped half-way without being closed.
         self._demuxed = cast("Generator[Packet[VideoStream]]", self._container.demux(self._stream))
-        self._timeline = Continuity(self._video)
+        self._timeline = DiscontinuityDetector(self._video)
         self._packets: list[Packet[VideoStream]] = []
         self._times: list[int] = []
         self._is_over = False
