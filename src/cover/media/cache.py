@@ -39,6 +39,10 @@ from cover.media.workers import in_workers, workers_watched
 CLIPS_PER_PROCESS = 128
 """Fewest samples worth starting a process for; so many small images are decoded in about a tenth of a second."""
 
+Frames = npt.NDArray[np.uint8]
+
+_BATCH_SIZE = 16
+
 
 class FrameCache:
     """Frames of every sample as training reads them, before augmentation; read-only.
@@ -118,10 +122,6 @@ def _decode_into_folder(folder: Path, num_files: int, decode: Callable[[Sequence
 def _mapped(file: BinaryIO) -> mmap.mmap | bytes:
     """The file's content, read-only; an empty file cannot be mapped."""
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
-
-
-Frames = npt.NDArray[np.uint8]
-_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,12 @@ _MAX_PARTS = 2**14
 _PARENTS = {b"trak", b"mdia", b"minf", b"dinf", b"stbl"}
 _ENCRYPTED = {b"encv", b"drmi"}
 
+_PROBED_BYTES = 2**18
+"""How much of a part is opened: its header and the first packets."""
+
+_WITH_OWN_HEADERS = {"av1", "vp8", "vp9"}
+"""Codecs whose keyframes say all that a decoder must know, whatever the container's header says."""
+
 
 class Part(NamedTuple):
     """A box of MP4, an object of ASF or a chunk of AVI: its name, where it begins, where its content does and ends."""
@@ -125,13 +131,6 @@ def _read_head(container: str, head: bytes) -> tuple[bytes, int, int]:
         size = int.from_bytes(head[4:8], "little")
         return head[8:12], 12, 8 + size + size % 2
     return head[:16], 24, int.from_bytes(head[16:24], "little")
-
-
-_PROBED_BYTES = 2**18
-"""How much of a part is opened: its header and the first packets."""
-
-_WITH_OWN_HEADERS = {"av1", "vp8", "vp9"}
-"""Codecs whose keyframes say all that a decoder must know, whatever the container's header says."""
 
 
 class _Format(NamedTuple):

@@ -59,6 +59,19 @@ _VIDEOS = {
 _MAY_MOVE = {"AVIF", "GIF", "HEIF", "JPEG", "PNG", "WEBP"}
 _USUAL_NAMES = {"HEIF": "HEIC", "JPEG2000": "JPEG 2000", "WEBP": "WebP"}
 
+_MAX_SEGMENTS = 1000
+"""Of a picture; those of a progressive one are about a hundred."""
+
+_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8), 0xFF}
+
+_FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+
+_END, _SCAN, _APP2 = 0xD9, 0xDA, 0xE2
+
+_NEXT_MARKER = re.compile(rb"\xff[^\0\xd0-\xd7\xff]", re.DOTALL)
+
+_CHUNK_BYTES = 2**16
+
 
 @dataclass(frozen=True)
 class Content:
@@ -148,16 +161,6 @@ def video_format(head: bytes) -> str | None:
 
 def _matching(signatures: Mapping[str, bytes], head: bytes) -> str | None:
     return next((name for name, pattern in signatures.items() if re.match(pattern, head, re.DOTALL)), None)
-
-
-_MAX_SEGMENTS = 1000
-"""Of a picture; those of a progressive one are about a hundred."""
-
-_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8), 0xFF}
-_FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_END, _SCAN, _APP2 = 0xD9, 0xDA, 0xE2
-_NEXT_MARKER = re.compile(rb"\xff[^\0\xd0-\xd7\xff]", re.DOTALL)
-_CHUNK_BYTES = 2**16
 
 
 def is_motion_jpeg(file: BinaryIO) -> bool:

@@ -43,6 +43,13 @@ _LIVE_OPTIONS = {"rtsp_transport": "tcp"}
 MAX_FRAMES = 2_500_000
 """Most frames of a file: a day at 25 a second or 11 hours at 60. A small file can claim more, to keep readers busy."""
 
+_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+
+_PICTURE_CODECS = {"bmp", "mjpeg", "png", "tiff", "webp"}
+
+_DECODERS_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""FFmpeg's own decoders of these drop the transparency of WebM."""
+
 
 @dataclass(frozen=True)
 class OpenVideo:
@@ -147,12 +154,6 @@ def _opened(container: InputContainer, num_threads: int, thread_type: str = "AUT
     decoder.thread_count, decoder.thread_type = num_threads, thread_type
     pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
     return OpenVideo(container, stream, decoder, stream.time_base, pixel_aspect)
-
-
-_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-_PICTURE_CODECS = {"bmp", "mjpeg", "png", "tiff", "webp"}
-_DECODERS_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""FFmpeg's own decoders of these drop the transparency of WebM."""
 
 
 def best_video_stream(container: InputContainer) -> VideoStream:

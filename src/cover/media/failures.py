@@ -22,6 +22,8 @@ MAX_WORK_PX = 2**31
 They take some seconds. A file of a megabyte can ask for a thousand times as many, and a decoder cannot be interrupted.
 """
 
+Sample = TypeVar("Sample", int, str)
+
 
 class UnknownFormat(DecodeError):
     """A file that opens neither as a video nor as an image."""
@@ -63,9 +65,6 @@ def check_work(what: str, number: int, width_px: int, height_px: int) -> None:
             f"its {number:,} {what} of {width_px}×{height_px} pixels take too long; "
             f"at most {MAX_WORK_PX:,} pixels of a file are decoded"
         )
-
-
-Sample = TypeVar("Sample", int, str)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ from cover.media.source import MediaSource
 MAX_WITHOUT_KEYFRAME = 250
 """Packets of a part that begins between keyframes, and may give no frame before the next: encoders' usual distance."""
 
+MAX_STILL_SECONDS = 3600
+"""For how long one frame may be shown. More is no slide but a leap of the timestamps, which would fill days with it."""
+
 
 def frames_one_by_one(video: OpenVideo, times: Sequence[int]) -> Iterator[VideoFrame]:
     """The frame shown at each of the ascending `times` (in the stream's unit) of a freshly opened file.
@@ -98,10 +101,6 @@ def pts_of(frame: VideoFrame) -> int:
     if frame.pts is None:
         raise DecodeError("its frames have no timestamps")
     return frame.pts
-
-
-MAX_STILL_SECONDS = 3600
-"""For how long one frame may be shown. More is no slide but a leap of the timestamps, which would fill days with it."""
 
 
 class FrameStream:
