@@ -1,4 +1,4 @@
-"""Figures whose text may hold any sign, in the fonts that are installed."""
+"""The style of figures, and fonts for text that may hold any sign."""
 
 from __future__ import annotations
 
@@ -16,6 +16,25 @@ from matplotlib import font_manager
 from cover.errors import escaped
 
 logger = logging.getLogger(__name__)
+
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa3af",
+    "axes.labelcolor": "#4b5563",
+    "xtick.color": "#4b5563",
+    "ytick.color": "#4b5563",
+    "grid.color": "#e5e7eb",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "text.parse_math": False,  # a class name may hold a dollar sign
+    "svg.hashsalt": "cover",  # the same runs give the same page, byte for byte
+}
+COLORS = ("#2563eb", "#d97706", "#0f766e", "#9333ea", "#be185d", "#4d7c0f", "#0891b2", "#7c2d12")
+CHANCE_COLOR = "#6b7280"
 
 _FALLBACKS = (
     "Noto Sans CJK SC",

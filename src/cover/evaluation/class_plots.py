@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from cover.core.drawing import drawing
+from cover.core.drawing import CHANCE_COLOR, STYLE, drawing
 from cover.evaluation.calibration import Calibration
 from cover.evaluation.classes import RunPair
 from cover.evaluation.confusion import confused_labels, confusion_shares, count_pairs
 from cover.evaluation.formats import percent
-from cover.evaluation.plots import CHANCE_COLOR, STYLE, data_uri, short
+from cover.evaluation.plots import data_uri, short
 from cover.evaluation.result import DatasetResult
 
 MAX_LABELLED_CLASSES = 40

@@ -6,34 +6,15 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cover.core.drawing import drawing
+from cover.core.drawing import CHANCE_COLOR, COLORS, STYLE, drawing
 from cover.evaluation.comparison import Comparison
 from cover.evaluation.record import RunRecord
 
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#9aa3af",
-    "axes.labelcolor": "#4b5563",
-    "xtick.color": "#4b5563",
-    "ytick.color": "#4b5563",
-    "grid.color": "#e5e7eb",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "text.parse_math": False,  # a class name may hold a dollar sign
-    "svg.hashsalt": "cover",  # the same runs give the same page, byte for byte
-}
-COLORS = ("#2563eb", "#d97706", "#0f766e", "#9333ea", "#be185d", "#4d7c0f", "#0891b2", "#7c2d12")
-CHANCE_COLOR = "#6b7280"
 MAX_CURVE_POINTS = 100
 MAX_NAME_LENGTH = 36
 """Letters of a name in a figure."""

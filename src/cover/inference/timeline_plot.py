@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from cover.core.atomic_files import whole_file
-from cover.core.drawing import drawing
-from cover.evaluation.plots import COLORS, STYLE
+from cover.core.drawing import COLORS, STYLE, drawing
 from cover.inference.files import for_suffix
 from cover.inference.segments import Segment
 from cover.inference.timeline import Timeline

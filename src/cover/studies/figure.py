@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cover.core.drawing import drawing
-from cover.evaluation.plots import CHANCE_COLOR, COLORS, STYLE
+from cover.core.drawing import CHANCE_COLOR, COLORS, STYLE, drawing
 from cover.studies.table import Table
 
 WIDTH_INCHES = 9.4
