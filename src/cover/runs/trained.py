@@ -21,13 +21,10 @@ from cover.datasets.manifest import Manifest, Moves
 from cover.errors import CheckpointError
 from cover.evaluation.classes import RunPair
 from cover.evaluation.comparison import compare
-from cover.evaluation.comparison_json import comparison_json
 from cover.evaluation.evaluate import Predict, evaluate_dataset, evaluation_key
 from cover.evaluation.orders import FrameOrder
 from cover.evaluation.record import load_records
 from cover.evaluation.result import DatasetResult
-from cover.evaluation.strips import Strip, frames_of, sample_strips
-from cover.evaluation.terminal import print_comparison
 from cover.inference.explain import Explanation, FileClip, explain_clip, label_of, read_file_clip
 from cover.media.cache import FrameCache
 from cover.media.reader import ClipReader
@@ -38,6 +35,9 @@ from cover.models.linear import freeze_weights
 from cover.models.packing import pack
 from cover.models.timesformer import TimeSformer
 from cover.models.weights import find_checkpoint, load_model
+from cover.reports.comparison_json import comparison_json
+from cover.reports.strips import Strip, frames_of, sample_strips
+from cover.reports.terminal import print_comparison
 from cover.run_folder import RECIPE_FILE, SPLITS, RunFolder
 
 logger = logging.getLogger(__name__)
@@ -320,7 +320,7 @@ def compare_runs(
         json_out: Where to write the same as JSON.
         moves, allow_changed_data: As in `TrainedRun.open`.
     """
-    from cover.evaluation.report import write_report  # loads matplotlib, which nothing else here needs
+    from cover.reports.report import write_report  # loads matplotlib, which nothing else here needs
 
     comparison = compare(load_records(runs))
     if not comparison.policy_rows:

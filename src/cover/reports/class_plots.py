@@ -15,9 +15,9 @@ from cover.core.drawing import CHANCE_COLOR, STYLE, drawing
 from cover.evaluation.calibration import Calibration
 from cover.evaluation.classes import RunPair
 from cover.evaluation.confusion import confused_labels, confusion_shares, count_pairs
-from cover.evaluation.formats import percent
-from cover.evaluation.plots import data_uri, short
 from cover.evaluation.result import DatasetResult
+from cover.reports.formats import percent
+from cover.reports.plots import data_uri, short
 
 MAX_LABELLED_CLASSES = 40
 """More classes than these are not named one by one; of a confusion matrix the most confused are shown."""

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cover.evaluation.classes import Answer, Disagreement, RunPair
 from cover.evaluation.ranking import RankedClasses
-from cover.evaluation.strips import Strip
+from cover.reports.strips import Strip
 
 MAX_FRAMES_SHOWN = 8
 MAX_FRAME_PX = 128

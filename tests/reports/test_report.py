@@ -19,13 +19,13 @@ from torch.nn.functional import one_hot
 from cover.core.progress import Terminal
 from cover.errors import CheckpointError
 from cover.evaluation.comparison import Comparison, compare
-from cover.evaluation.comparison_json import comparison_json
 from cover.evaluation.metrics import EvalMetrics
 from cover.evaluation.record import load_records
-from cover.evaluation.report import write_report
 from cover.evaluation.result import DatasetResult
-from cover.evaluation.strips import Strip
-from cover.evaluation.terminal import print_comparison, results_table
+from cover.reports.comparison_json import comparison_json
+from cover.reports.report import write_report
+from cover.reports.strips import Strip
+from cover.reports.terminal import print_comparison, results_table
 
 MakeRun = Callable[..., Path]
 MakeResult = Callable[..., DatasetResult]

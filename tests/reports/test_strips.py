@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from cover.datasets.manifest import Manifest
-from cover.evaluation.strips import frames_of, sample_strips
 from cover.media.reader import ClipReader
+from cover.reports.strips import frames_of, sample_strips
 
 
 def second_class(clips: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cover.evaluation.comparison import Comparison, OrderRow, PolicyRow
-from cover.evaluation.formats import chance, percent, percent_range, points
 from cover.evaluation.intervals import Estimate
 from cover.evaluation.orders import FRAME_ORDERS, FrameOrder
 from cover.evaluation.result import DatasetResult
+from cover.reports.formats import chance, percent, percent_range, points
 
 NONE = "–"
 MARK = "*"

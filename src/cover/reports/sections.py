@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cover.evaluation.calibration import Calibration, calibrate
-from cover.evaluation.cards import Frames, SampleCard, disagreement_cards
-from cover.evaluation.class_plots import changes_figure, confusion_figure, reliability_figure
 from cover.evaluation.classes import ClassChange, RunPair
 from cover.evaluation.comparison import PolicyRow
 from cover.evaluation.confusion import Confusion, most_confused
 from cover.evaluation.result import DatasetResult
+from cover.reports.cards import Frames, SampleCard, disagreement_cards
+from cover.reports.class_plots import changes_figure, confusion_figure, reliability_figure
 
 NUM_CLASSES_SHOWN = 8
 NUM_CONFUSIONS_SHOWN = 8

@@ -9,14 +9,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from cover import __version__
 from cover.core.atomic_files import write_whole
-from cover.evaluation import formats
-from cover.evaluation.cards import Frames, sample_cards
-from cover.evaluation.class_plots import MAX_LABELLED_CLASSES
 from cover.evaluation.comparison import Comparison
 from cover.evaluation.orders import FRAME_ORDERS
-from cover.evaluation.plots import accuracy_figure, curves_figure, run_colors
-from cover.evaluation.sections import DatasetSection, dataset_section
-from cover.evaluation.strips import Strip
+from cover.reports import formats
+from cover.reports.cards import Frames, sample_cards
+from cover.reports.class_plots import MAX_LABELLED_CLASSES
+from cover.reports.plots import accuracy_figure, curves_figure, run_colors
+from cover.reports.sections import DatasetSection, dataset_section
+from cover.reports.strips import Strip
 
 MAX_ROWS = 40
 """Rows of a table that are shown without a click."""
@@ -69,7 +69,7 @@ def _sections(
 
 def _template() -> Template:
     environment = Environment(
-        loader=PackageLoader("cover.evaluation"),
+        loader=PackageLoader("cover.reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

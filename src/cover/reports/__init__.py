@@ -1,0 +1,1 @@
+"""Pages, plots and tables made of the numbers of evaluation."""
