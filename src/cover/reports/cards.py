@@ -1,31 +1,57 @@
-"""Sample clips on the page: a strip of frames, and what runs say about it."""
+"""Sample clips of a report: the frames that a model saw, and what each run predicts for them."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from torch import Tensor
 
+from cover.errors import DecodeError
 from cover.evaluation.classes import Answer, Disagreement, RunPair
-from cover.evaluation.ranking import RankedClasses
-from cover.reports.strips import Strip
+from cover.evaluation.evaluate import Predict
+from cover.evaluation.ranking import RankedClasses, top_classes
+from cover.media.reader import ClipReader
 
+NUM_CLASSES_SHOWN = 3
 MAX_FRAMES_SHOWN = 8
 MAX_FRAME_PX = 128
 GAP_PX = 2
 
 Frames = npt.NDArray[np.uint8]
-"""uint8 [T,Y,X,3]."""
+"""Frames of one clip, uint8 [T,Y,X,3]."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One clip as a model saw it, and its most probable classes.
+
+    Attributes:
+        frames: The centre crop of a single clip.
+        predictions: The `NUM_CLASSES_SHOWN` most probable classes.
+    """
+
+    dataset: str
+    sample_id: str
+    frames: Frames
+    true_class: str
+    predictions: RankedClasses
+
+    @property
+    def correct(self) -> bool:
+        """Whether the most probable class is the true one."""
+        return self.predictions[0][0] == self.true_class
 
 
 @dataclass(frozen=True)
 class CardAnswer:
-    """What a run says."""
+    """What one run predicts for a clip."""
 
     run: str
     correct: bool
@@ -34,7 +60,11 @@ class CardAnswer:
 
 @dataclass
 class SampleCard:
-    """One clip and what every run says about it."""
+    """One clip and what every run predicts for it.
+
+    Attributes:
+        image: The clip's frames side by side, as a data URI.
+    """
 
     image: str
     num_frames: int
@@ -43,8 +73,39 @@ class SampleCard:
     answers: list[CardAnswer] = field(default_factory=list)
 
 
+def sample_strips(predict: Predict, reader: ClipReader, name: str, num_samples: int, seed: int) -> list[Strip]:
+    """Pick random clips of a dataset and predict their classes.
+
+    Args:
+        predict: The model.
+        reader: The dataset's clips.
+        name: The dataset's head.
+        num_samples: How many clips to show; fewer if fewer can be decoded.
+        seed: The same seed picks the same clips for every model.
+    """
+    strips: list[Strip] = []
+    for index in np.random.default_rng(seed).permutation(len(reader.manifest)).tolist():
+        if len(strips) == num_samples:
+            break
+        try:
+            strips.append(_strip(predict, reader, name, index))
+        except DecodeError:
+            continue  # the evaluation has already named and counted it
+    return strips
+
+
+def frames_of(reader: ClipReader, sample_ids: Collection[str]) -> dict[str, Frames]:
+    """Decode the centre crops of chosen samples, by id; samples that are missing or unreadable are left out."""
+    frames = {}
+    for index, sample_id in enumerate(reader.manifest.table["sample_id"].to_pylist()):
+        if sample_id in sample_ids:
+            with suppress(DecodeError):
+                frames[sample_id] = _pictures(reader.views(index, num_crops=1).transpose(0, 1))
+    return frames
+
+
 def sample_cards(strips: Mapping[str, Sequence[Strip]]) -> dict[str, list[SampleCard]]:
-    """Run -> strips in, dataset -> cards out; runs that were asked about the same sample share its card."""
+    """Group strips by run into cards by dataset; runs that saw the same sample share its card."""
     cards: dict[str, dict[str, SampleCard]] = {}
     for run, run_strips in strips.items():
         for strip in run_strips:
@@ -58,7 +119,7 @@ def sample_cards(strips: Mapping[str, Sequence[Strip]]) -> dict[str, list[Sample
 def disagreement_cards(
     pair: RunPair, samples: Sequence[Disagreement], frames: Mapping[str, Frames]
 ) -> list[SampleCard]:
-    """Cards of those samples of which there are frames, by sample id."""
+    """Make a card of each sample whose frames are given; `frames` is by sample id."""
     cards = []
     for sample in samples:
         if sample.sample_id in frames:
@@ -69,6 +130,24 @@ def disagreement_cards(
             ]
             cards.append(card)
     return cards
+
+
+def _strip(predict: Predict, reader: ClipReader, name: str, index: int) -> Strip:
+    class_names = reader.manifest.class_names
+    row = reader.manifest[index]
+    frames_tbcyx = reader.views(index, num_crops=1).transpose(0, 1)
+    return Strip(
+        dataset=name,
+        sample_id=row.sample_id,
+        frames=_pictures(frames_tbcyx),
+        true_class=class_names[row.label],
+        predictions=top_classes(predict({name: frames_tbcyx})[name][0], class_names, NUM_CLASSES_SHOWN),
+    )
+
+
+def _pictures(frames_tbcyx: Tensor) -> Frames:
+    """The frames of the first clip."""
+    return frames_tbcyx[:, 0].permute(0, 2, 3, 1).numpy()
 
 
 def _card_answer(run: str, answer: Answer, true_class: str) -> CardAnswer:

@@ -12,11 +12,10 @@ from cover.core.atomic_files import write_whole
 from cover.evaluation.comparison import Comparison
 from cover.evaluation.orders import FRAME_ORDERS
 from cover.reports import formats
-from cover.reports.cards import Frames, sample_cards
+from cover.reports.cards import Frames, Strip, sample_cards
 from cover.reports.class_plots import MAX_LABELLED_CLASSES
 from cover.reports.plots import accuracy_figure, curves_figure, run_colors
 from cover.reports.sections import DatasetSection, dataset_section
-from cover.reports.strips import Strip
 
 MAX_ROWS = 40
 """Rows of a table that are shown without a click."""

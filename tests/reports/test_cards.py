@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cover.datasets.manifest import Manifest
 from cover.media.reader import ClipReader
-from cover.reports.strips import frames_of, sample_strips
+from cover.reports.cards import frames_of, sample_strips
 
 
 def second_class(clips: dict[str, Tensor]) -> dict[str, Tensor]:
