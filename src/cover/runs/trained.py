@@ -320,7 +320,7 @@ def compare_runs(
         json_out: Where to write the same as JSON.
         moves, allow_changed_data: As in `TrainedRun.open`.
     """
-    from cover.reports.report import write_report  # loads matplotlib, which nothing else here needs
+    from cover.reports.html_report import write_report  # loads matplotlib, which nothing else here needs
 
     comparison = compare(load_records(runs))
     if not comparison.policy_rows:
