@@ -25,7 +25,7 @@ from cover.evaluation.result import DatasetResult
 from cover.reports.cards import Strip
 from cover.reports.comparison_json import comparison_json
 from cover.reports.html_report import write_report
-from cover.reports.terminal import print_comparison, results_table
+from cover.reports.tables import print_comparison, results_table
 
 MakeRun = Callable[..., Path]
 MakeResult = Callable[..., DatasetResult]

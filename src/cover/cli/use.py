@@ -46,7 +46,7 @@ def evaluate(
     Datasets without the split are left out. Exit code 0: all others were evaluated; 1: some of them have no sample that
     can be decoded; 2: none has, or the call is mistaken.
     """
-    from cover.reports.terminal import results_table
+    from cover.reports.tables import results_table
     from cover.run_folder import parse_moves
     from cover.runs.trained import TrainedRun
 

@@ -16,8 +16,8 @@ from cover.evaluation.calibration import Calibration
 from cover.evaluation.classes import RunPair
 from cover.evaluation.confusion import confused_labels, confusion_shares, count_pairs
 from cover.evaluation.result import DatasetResult
-from cover.reports.formats import percent
 from cover.reports.plots import data_uri, short
+from cover.reports.tables import percent
 
 MAX_LABELLED_CLASSES = 40
 """More classes than these are not named one by one; of a confusion matrix the most confused are shown."""

@@ -16,10 +16,10 @@ from cover.evaluation.comparison import Comparison, PolicyRow
 from cover.evaluation.confusion import Confusion, most_confused
 from cover.evaluation.orders import FRAME_ORDERS
 from cover.evaluation.result import DatasetResult
-from cover.reports import formats
 from cover.reports.cards import Frames, SampleCard, Strip, disagreement_cards, sample_cards
 from cover.reports.class_plots import MAX_LABELLED_CLASSES, changes_figure, confusion_figure, reliability_figure
 from cover.reports.plots import accuracy_figure, curves_figure, run_colors
+from cover.reports.tables import chance, count, duration, percent, percent_range, points, points_range
 
 MAX_ROWS = 40
 """A table with more rows is folded."""
@@ -159,6 +159,6 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("chance", "count", "duration", "percent", "percent_range", "points", "points_range"):
-        environment.filters[name] = getattr(formats, name)
+    for written in (chance, count, duration, percent, percent_range, points, points_range):
+        environment.filters[written.__name__] = written
     return environment.get_template("report.html.j2")

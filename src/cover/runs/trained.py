@@ -37,7 +37,7 @@ from cover.models.timesformer import TimeSformer
 from cover.models.weights import find_checkpoint, load_model
 from cover.reports.cards import Strip, frames_of, sample_strips
 from cover.reports.comparison_json import comparison_json
-from cover.reports.terminal import print_comparison
+from cover.reports.tables import print_comparison
 from cover.run_folder import RECIPE_FILE, SPLITS, RunFolder
 
 logger = logging.getLogger(__name__)

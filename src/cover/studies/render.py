@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from rich import box
 from rich import table as rich_table
 
-from cover.reports.formats import duration, percent, points
+from cover.reports.tables import duration, percent, points
 from cover.studies.arm import Settings
 from cover.studies.compute_cost import Effort
 from cover.studies.statistics import SeedMean
