@@ -8,9 +8,8 @@ from typing import Any
 
 from cover.evaluation.calibration import calibrate
 from cover.evaluation.classes import RunPair
-from cover.evaluation.comparison import Comparison, OrderRow, PolicyRow
+from cover.evaluation.comparison import Comparison, Difference, OrderRow, PolicyRow
 from cover.evaluation.confusion import most_confused
-from cover.evaluation.differences import Difference
 from cover.evaluation.intervals import Estimate
 from cover.evaluation.record import RunRecord
 from cover.evaluation.result import DatasetResult
