@@ -108,3 +108,16 @@ def pair_partners(class_names: Sequence[str], reversal_pairs: Sequence[tuple[str
         first, second = (labels[class_name] for class_name in pair)
         partners[first], partners[second] = second, first
     return partners
+
+
+RankedClasses = tuple[tuple[str, float], ...]
+"""(class name, probability), the most probable first."""
+
+
+def top_classes(logits: Tensor, class_names: Sequence[str], num_shown: int) -> RankedClasses:
+    """The `num_shown` most probable classes (all, if there are fewer) for logits [classes]."""
+    best = logits.softmax(0).topk(min(num_shown, len(class_names)))
+    return tuple(
+        (class_names[label], probability)
+        for label, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    )

@@ -18,7 +18,7 @@ from cover.core.prefetch import map_ahead
 from cover.core.process_pool import available_cpus
 from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError
-from cover.evaluation.ranking import RankedClasses, top_classes
+from cover.evaluation.metrics import RankedClasses, top_classes
 from cover.inference.views import FileViews, Views
 
 PredictHeads = Callable[[Tensor], dict[str, Tensor]]

@@ -16,7 +16,7 @@ from torch import Tensor
 from cover.errors import DecodeError
 from cover.evaluation.classes import Answer, Disagreement, RunPair
 from cover.evaluation.evaluate import Predict
-from cover.evaluation.ranking import RankedClasses, top_classes
+from cover.evaluation.metrics import RankedClasses, top_classes
 from cover.media.reader import ClipReader
 
 NUM_CLASSES_SHOWN = 3

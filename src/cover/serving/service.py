@@ -16,7 +16,7 @@ from typing import BinaryIO, Self
 
 import torch
 
-from cover.evaluation.ranking import top_classes
+from cover.evaluation.metrics import top_classes
 from cover.inference.explain import FileClip, Sensitivity, label_of
 from cover.inference.explanation_files import JSON_FILE, STRIP_FILE, VIDEO_FILE, write_explanation
 from cover.inference.timeline import find_timeline
