@@ -26,7 +26,7 @@ from cover.config.recipe import read_recipe
 from cover.core.atomic_files import write_whole, writing
 from cover.datasets.layouts.folder import index_folder
 from cover.datasets.manifest import Manifest
-from cover.evaluation.orders import FrameOrder
+from cover.evaluation.sample_views import FrameOrder
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun, compare_runs
 from cover.world.contact_sheet import write_contact_sheets

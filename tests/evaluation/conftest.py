@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult, Predictions
+from cover.evaluation.sample_views import FrameOrder
 
 
 def _result(

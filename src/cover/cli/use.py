@@ -14,8 +14,8 @@ from cover.cli.app import AllowChangedData, Data, Run, Split, app, console
 from cover.errors import CoverError, DecodeError
 
 if TYPE_CHECKING:
-    from cover.evaluation.orders import FrameOrder
     from cover.evaluation.result import DatasetResult
+    from cover.evaluation.sample_views import FrameOrder
 
 
 class ExportFormat(StrEnum):

@@ -9,9 +9,9 @@ from typing import Literal
 
 from cover.evaluation.classes import RunPair, pair_runs
 from cover.evaluation.intervals import Estimate, difference
-from cover.evaluation.orders import FRAME_ORDERS, FrameOrder
 from cover.evaluation.record import RunRecord
 from cover.evaluation.result import DatasetResult
+from cover.evaluation.sample_views import FRAME_ORDERS, FrameOrder
 
 SPLITS = ("test", "val", "train")
 """A dataset is compared on the first of these that any run was evaluated on."""

@@ -11,9 +11,8 @@ from torch import Tensor, from_numpy
 from cover.core.progress import track
 from cover.errors import DecodeError
 from cover.evaluation.metrics import EvalMetrics, pair_partners
-from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult, EvaluationKey
-from cover.evaluation.views import SampleViews, ViewBatch, view_batches
+from cover.evaluation.sample_views import FrameOrder, SampleViews, ViewBatch, view_batches
 from cover.media.reader import ClipReader
 
 Predict = Callable[[dict[str, Tensor]], dict[str, Tensor]]

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from cover.config.recipe import Recipe
 from cover.core.text_files import read_text
 from cover.errors import CheckpointError
-from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult, read_result
+from cover.evaluation.sample_views import FrameOrder
 from cover.models.weights import CONFIG_FILE, find_checkpoint
 from cover.run_folder import RECIPE_FILE, RunFolder
 

@@ -17,7 +17,7 @@ from cover.core.text_files import read_text
 from cover.datasets.suffixes import Kind
 from cover.errors import CheckpointError
 from cover.evaluation.intervals import Estimate, share
-from cover.evaluation.orders import FrameOrder
+from cover.evaluation.sample_views import FrameOrder
 
 MAX_RESULT_BYTES = 2**30
 """Largest result file that is read; a result of a million samples takes about 80 MiB."""

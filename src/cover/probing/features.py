@@ -27,7 +27,7 @@ from cover.core.atomic_files import whole_file, write_whole
 from cover.core.batch import UNREADABLE
 from cover.core.progress import progress_bar
 from cover.errors import CheckpointError
-from cover.evaluation.views import SampleViews, view_batches
+from cover.evaluation.sample_views import SampleViews, view_batches
 from cover.mixture.decode_failures import DecodeFailure, DecodeFailures
 from cover.models.timesformer import TimeSformer
 

@@ -14,8 +14,8 @@ from cover.evaluation.calibration import Calibration, calibrate
 from cover.evaluation.classes import ClassChange, RunPair
 from cover.evaluation.comparison import Comparison, PolicyRow
 from cover.evaluation.confusion import Confusion, most_confused
-from cover.evaluation.orders import FRAME_ORDERS
 from cover.evaluation.result import DatasetResult
+from cover.evaluation.sample_views import FRAME_ORDERS
 from cover.reports.cards import Frames, SampleCard, Strip, disagreement_cards, sample_cards
 from cover.reports.class_plots import MAX_LABELLED_CLASSES, changes_figure, confusion_figure, reliability_figure
 from cover.reports.plots import accuracy_figure, curves_figure, run_colors

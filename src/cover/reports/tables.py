@@ -14,8 +14,8 @@ from rich.text import Text
 
 from cover.evaluation.comparison import Comparison, OrderRow, PolicyRow
 from cover.evaluation.intervals import Estimate
-from cover.evaluation.orders import FRAME_ORDERS, FrameOrder
 from cover.evaluation.result import DatasetResult
+from cover.evaluation.sample_views import FRAME_ORDERS, FrameOrder
 
 NONE = "–"
 MARK = "*"

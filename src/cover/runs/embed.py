@@ -16,7 +16,7 @@ from cover.core.progress import track
 from cover.core.signals import StopSignal
 from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError, DecodeError, printable
-from cover.evaluation.views import SampleViews
+from cover.evaluation.sample_views import SampleViews
 from cover.inference.feature_table import FeatureTable
 from cover.inference.views import Views
 from cover.media.reader import ClipReader

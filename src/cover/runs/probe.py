@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cover.config.recipe import Recipe
 from cover.core.signals import StopSignal
-from cover.evaluation.views import SampleViews
+from cover.evaluation.sample_views import SampleViews
 from cover.models.packing import pack
 from cover.models.timesformer import TimeSformer
 from cover.probing.features import Features, FeatureStore, backbone_digest

@@ -22,9 +22,9 @@ from cover.errors import CheckpointError
 from cover.evaluation.classes import RunPair
 from cover.evaluation.comparison import compare
 from cover.evaluation.evaluate import Predict, evaluate_dataset, evaluation_key
-from cover.evaluation.orders import FrameOrder
 from cover.evaluation.record import load_records
 from cover.evaluation.result import DatasetResult
+from cover.evaluation.sample_views import FrameOrder
 from cover.inference.explain import Explanation, FileClip, explain_clip, label_of, read_file_clip
 from cover.media.cache import FrameCache
 from cover.media.reader import ClipReader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cover.evaluation.orders import FRAME_ORDERS, FrameOrder
+from cover.evaluation.sample_views import FRAME_ORDERS, FrameOrder
 
 PAIRS: Literal["pairs"] = "pairs"
 VALIDATION: Literal["val"] = "val"

@@ -29,7 +29,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from cover.config.layers import Section, Share, absolute_path, checked, map_paths, nested, read_layers, with_base
 from cover.config.recipe import PATH_KEYS
-from cover.evaluation.orders import FrameOrder
+from cover.evaluation.sample_views import FrameOrder
 from cover.studies.arm import Arm, Names, Seeds, Settings, Tune, dotted_tune, each_once, whole_arms
 from cover.studies.measure import PAIRS, VALIDATION, measure_of
 

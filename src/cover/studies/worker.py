@@ -17,8 +17,8 @@ from typing import Any
 
 from cover.core.atomic_files import writing
 from cover.errors import CoverError, TrainingError
-from cover.evaluation.orders import FrameOrder
 from cover.evaluation.result import DatasetResult
+from cover.evaluation.sample_views import FrameOrder
 from cover.studies.measure import PAIRS
 from cover.studies.planning import ELSEWHERE, PlannedRun
 

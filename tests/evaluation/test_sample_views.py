@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from cover.evaluation.orders import FRAME_ORDERS, reorder
+from cover.evaluation.sample_views import FRAME_ORDERS, reorder
 
 FRAMES_TC = torch.arange(8)[:, None].expand(8, 2)
 
