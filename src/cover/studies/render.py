@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from rich import box
 from rich import table as rich_table
 
+from cover.evaluation.intervals import SeedMean
 from cover.reports.tables import duration, percent, points
 from cover.studies.arm import Settings
 from cover.studies.compute_cost import Effort
-from cover.studies.statistics import SeedMean
 from cover.studies.table import Cell, Table
 
 NONE = "–"

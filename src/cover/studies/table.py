@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cover.evaluation.intervals import SeedMean, paired_difference, seed_mean
 from cover.studies.compute_cost import Effort, effort_of
 from cover.studies.measure import PAIRS, VALIDATION, Measure, measure_of
 from cover.studies.planning import NotYetKnown, PlannedRun, Planner
 from cover.studies.records import Record
 from cover.studies.spec import Row, Study
-from cover.studies.statistics import SeedMean, mean, paired_difference
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Cell:
 
     @property
     def mean(self) -> SeedMean | None:
-        return mean(self.values.values())
+        return seed_mean(self.values.values())
 
 
 @dataclass(frozen=True)
