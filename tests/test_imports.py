@@ -101,9 +101,10 @@ TRAINING_AND_REPORTS = {"accelerate", "jinja2", "matplotlib", "tensorboard", "tr
         (HELP, {"torch", "pydantic", "av", "pyarrow"}),
         (DATASETS, {"torch", "av"}),
         ("import cover", {"torch"}),
+        ("import cover.curation.check, cover.curation.pack, cover.curation.leaks", {"torch"}),
         (PREDICT, TRAINING_AND_REPORTS),
     ],
-    ids=["help", "datasets", "package", "predict"],
+    ids=["help", "datasets", "package", "curation", "predict"],
 )
 def test_light_parts_load_nothing_heavy(program: str, absent: set[str]) -> None:
     code = f"import sys; {program}; print('loaded:', *sys.modules)"

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from cover.media.augment import CropBox, crop, evaluation_boxes, random_box, scale_down
+from cover.media.augment import CropBox, crop, evaluation_boxes, random_box
 
 NumbersOf = Callable[[Any], list[int]]
 DrawNumber = Callable[[int, int, int], npt.NDArray[np.uint8]]
@@ -84,10 +84,3 @@ def test_shrinking_averages_instead_of_picking_pixels() -> None:
     stripes[:, :, ::2] = 255
     grey = crop(stripes, CropBox(0, 0, 128, 128), 16).numpy()[..., 2:-2]
     assert np.abs(grey.astype(int) - 127).max() <= 8
-
-
-def test_scale_down_brings_the_short_side_down_only() -> None:
-    assert scale_down(np.zeros((2, 240, 320, 3), np.uint8), 120).shape == (2, 120, 160, 3)
-    assert scale_down(np.zeros((2, 320, 240, 3), np.uint8), 120).shape == (2, 160, 120, 3)
-    small = np.zeros((2, 100, 90, 3), np.uint8)
-    assert scale_down(small, 120) is small

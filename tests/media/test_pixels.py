@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from cover.media.pixels import make_pictures, scaled_size
+from cover.media.pixels import make_pictures, scale_down, scaled_size
 from cover.media.sampling import Sampling
 from cover.media.video import decode_video
 
@@ -118,3 +118,10 @@ def test_transparent_parts_are_white() -> None:
     assert rgb[0, 0].tolist() == [255, 255, 255]
     assert rgb[5, 0].tolist() == [244, 224, 204]
     assert rgb[7, 0].tolist() == [200, 100, 0]
+
+
+def test_scale_down_brings_the_short_side_down_only() -> None:
+    assert scale_down(np.zeros((2, 240, 320, 3), np.uint8), 120).shape == (2, 120, 160, 3)
+    assert scale_down(np.zeros((2, 320, 240, 3), np.uint8), 120).shape == (2, 160, 120, 3)
+    small = np.zeros((2, 100, 90, 3), np.uint8)
+    assert scale_down(small, 120) is small

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cover.media.augment import scale_down
 from cover.media.content import Content
 from cover.media.failures import check_work
 from cover.media.frame_ends import check_canvas
 from cover.media.image import open_image, upright_rgb, upright_size
+from cover.media.pixels import scale_down
 from cover.media.sampling import Sampling
 from cover.media.source import MediaInfo, MediaSource
 

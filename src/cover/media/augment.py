@@ -15,10 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
-
-from cover.media.pixels import scaled_size
 
 
 @dataclass(frozen=True)
@@ -79,12 +76,3 @@ def crop(frames: npt.NDArray[np.uint8], box: CropBox, crop_px: int) -> Tensor:
         scaled = F.interpolate(pixels_CYX[None], (crop_px, crop_px), mode="bilinear", antialias=True)[0]
         clip[index] = scaled.flip(2) if box.flip else scaled
     return clip
-
-
-def scale_down(frames: npt.NDArray[np.uint8], short_side_px: int) -> npt.NDArray[np.uint8]:
-    """uint8 [T,Y,X,3] with the short side brought down to `short_side_px`; smaller frames stay as they are."""
-    height_px, width_px = frames.shape[1:3]
-    size = scaled_size(width_px, height_px, short_side_px)
-    if size == (width_px, height_px):
-        return frames
-    return np.stack([np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)) for frame in frames])

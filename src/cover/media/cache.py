@@ -31,8 +31,8 @@ from cover.core.atomic_files import fill_once
 from cover.core.progress import Terminal, progress_bar
 from cover.datasets.manifest import Manifest
 from cover.errors import DecodeError
-from cover.media.augment import scale_down
 from cover.media.decode import decode_clip
+from cover.media.pixels import scale_down
 from cover.media.shared_memory import memory_file
 from cover.media.workers import in_workers, workers_watched
 

@@ -11,11 +11,11 @@ from cover.datasets.manifest import ManifestRow
 from cover.datasets.suffixes import Kind
 from cover.errors import DecodeError
 from cover.media.animation import AnimationStream, decode_animation, probe_animation
-from cover.media.augment import scale_down
 from cover.media.content import Content, content_of
 from cover.media.failures import decoding
 from cover.media.frame_folder import decode_frame_folder, probe_frame_folder
 from cover.media.image import decode_image, probe_image
+from cover.media.pixels import scale_down
 from cover.media.sampling import Sampling
 from cover.media.sequential import FrameStream
 from cover.media.source import MediaInfo, MediaSource

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from av.buffer import Buffer
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
+from PIL import Image
 
 from cover.media.failures import check_frame_size
 
@@ -138,6 +139,15 @@ def scaled_size(width_px: int, height_px: int, short_side_px: int | None) -> tup
     if short_side_px is None or short <= short_side_px:
         return width_px, height_px
     return round(width_px * short_side_px / short), round(height_px * short_side_px / short)
+
+
+def scale_down(frames: npt.NDArray[np.uint8], short_side_px: int) -> npt.NDArray[np.uint8]:
+    """uint8 [T,Y,X,3] with the short side brought down to `short_side_px`; smaller frames stay as they are."""
+    height_px, width_px = frames.shape[1:3]
+    size = scaled_size(width_px, height_px, short_side_px)
+    if size == (width_px, height_px):
+        return frames
+    return np.stack([np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)) for frame in frames])
 
 
 def _to_rgb(frame: VideoFrame, size: tuple[int, int], reformatter: VideoReformatter) -> npt.NDArray[np.uint8]:
