@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from safetensors.torch import load_file, save_file
 
+from cover.models.checkpoints.integrity import damage, file_digest, write_state
 from cover.models.create import create_model
-from cover.models.integrity import damage, file_digest, write_state
 from cover.models.weights import save_model
 
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 from cover.core.progress import track
-from cover.models.attribution import attribute
+from cover.models.timesformer.attribution import attribute
 from cover.runs.trained import TrainedRun
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6)

@@ -24,7 +24,7 @@ from transformers import TimesformerConfig, TimesformerForVideoClassification
 
 from cover.models.config import VARIANTS
 from cover.models.create import create_model
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 
 Step = Callable[[], object]
 NUM_CLASSES = 400

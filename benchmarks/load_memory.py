@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
+from cover.models.checkpoints.naming import PUBLISHED
+from cover.models.checkpoints.views import NAMINGS
 from cover.models.create import create_model
 from cover.models.loading import load_weights
-from cover.models.names import PUBLISHED
 from cover.models.sources import open_source
-from cover.models.timesformer import TimeSformer
-from cover.models.views import NAMINGS
+from cover.models.timesformer.model import TimeSformer
 from cover.models.weights import save_model
 
 FORMATS = ("cover", "timesformer", "timm-vit", "transformers-vit")

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from transformers import TimesformerConfig, TimesformerForVideoClassification
 
 import cover
-from cover.models.architecture import PUBLISHED_MEAN_STD
+from cover.models.checkpoints.naming import HEAD
 from cover.models.config import VARIANTS
-from cover.models.names import HEAD
+from cover.models.timesformer.architecture import PUBLISHED_MEAN_STD
 
 NUM_CLASSES, NUM_CLIPS, NUM_FRAMES, SIDE_PX, LEARNING_RATE = 10, 16, 4, 112, 1e-3
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

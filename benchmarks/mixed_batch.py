@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 from gpu import SIZES, Size, median_seconds, our_model, uint8_frames
 
 HEADS = {"videos": 400, "images": 1000}

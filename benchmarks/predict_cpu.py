@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from transformers import TimesformerForVideoClassification
 
 from cover.models.create import create_model
-from cover.models.export import export_transformers
+from cover.models.export.transformers import export_transformers
 from cover.models.linear import freeze_weights
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 
 
 def models(arguments: argparse.Namespace) -> tuple[TimeSformer, TimesformerForVideoClassification]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cover.mixture.mixture import Mixture as Mixture
     from cover.models.create import create_model as create_model
     from cover.models.loading import load_weights as load_weights
-    from cover.models.timesformer import TimeSformer as TimeSformer
+    from cover.models.timesformer.model import TimeSformer as TimeSformer
     from cover.models.weights import load_model as load_model
     from cover.runs.predict import predict as predict
     from cover.runs.predict import timeline as timeline
@@ -37,7 +37,7 @@ _HOMES = {
     "Mixing": "cover.media.mixing",
     "Mixture": "cover.mixture.mixture",
     "RandAugment": "cover.media.randaugment",
-    "TimeSformer": "cover.models.timesformer",
+    "TimeSformer": "cover.models.timesformer.model",
     "create_model": "cover.models.create",
     "load_model": "cover.models.weights",
     "load_weights": "cover.models.loading",

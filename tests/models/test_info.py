@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cover.models.config import variant_config
 from cover.models.create import create_model, num_parameters
-from cover.models.export import export_transformers
+from cover.models.export.transformers import export_transformers
 from cover.models.info import describe, info_table, multiply_adds
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 from cover.models.weights import save_model
 
 

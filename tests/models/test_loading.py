@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from cover.errors import CheckpointError
 from cover.models.create import create_model
 from cover.models.loading import load_weights, report_table
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 from cover.models.weights import load_model, save_model
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from cover.errors import CheckpointError
 from cover.models.create import create_model
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 from cover.models.weights import find_checkpoint, load_exactly, load_model, read_tensors, save_model
 
 

@@ -22,7 +22,7 @@ from cover.datasets.layouts.folder import index_folder
 from cover.errors import CheckpointError, DecodeError
 from cover.models.create import create_model
 from cover.models.packing import PackedClips
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 from cover.models.weights import LATEST, find_checkpoint, load_model, save_model
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun

@@ -23,8 +23,8 @@ from cover.datasets.exclusion import write_exclusions
 from cover.datasets.layouts.folder import index_folder
 from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError, TrainingError
+from cover.models.checkpoints.integrity import read_state, write_state
 from cover.models.create import create_model
-from cover.models.integrity import read_state, write_state
 from cover.models.weights import find_checkpoint, load_model
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 
 from cover.config.recipe import Recipe, parse_recipe
 from cover.errors import CheckpointError
+from cover.models.checkpoints.integrity import damage, write_state
 from cover.models.create import create_model
-from cover.models.integrity import damage, write_state
 from cover.models.weights import find_checkpoint, load_model
 from cover.training.checkpoint import CheckpointWriter, TrainingState, checkpoints, read_training
 from cover.training.engine import Engine

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.models.create import create_model
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 from cover.training.loss import loss
 from cover.training.parallel import compile_blocks, recompute_blocks
 

@@ -121,9 +121,9 @@ def export(
     ] = None,
 ) -> None:
     """Write a model for other tools: weights, labels and input format, or one file that runs without cover."""
-    from cover.models.export import export_safetensors, export_transformers
-    from cover.models.export_graph import export_onnx, export_torch
-    from cover.models.graph import fit
+    from cover.models.export.graph import fit
+    from cover.models.export.programs import export_onnx, export_torch
+    from cover.models.export.transformers import export_safetensors, export_transformers
     from cover.models.weights import find_checkpoint, load_model
 
     is_graph = to in (ExportFormat.onnx, ExportFormat.torch_export)

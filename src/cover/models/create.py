@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cover.models.config import Attention, Heads, ImageTemporal, ModelConfig, variant_config
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 
 TemporalInit = Literal["zero", "random"]
 

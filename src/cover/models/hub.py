@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from cover.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from cover.models.timesformer import TimeSformer
+    from cover.models.timesformer.model import TimeSformer
 
 MODEL_CARD = """---
 {{ card_data }}

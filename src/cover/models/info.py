@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.table import Table
 
 from cover.errors import RecipeError
+from cover.models.checkpoints.naming import HEAD
 from cover.models.config import ModelConfig
-from cover.models.names import HEAD
 from cover.models.sources import ORIGINS, Source, open_source
 from cover.run_folder import RunFolder
 

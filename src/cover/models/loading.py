@@ -14,10 +14,10 @@ from torch import Tensor
 from cover.errors import CheckpointError
 from cover.models.config import ModelConfig
 from cover.models.create import TemporalInit
-from cover.models.embeddings import Resize, resize_pos_embed, time_embed_for
 from cover.models.head_rows import HeadRows, match_rows, take_rows
 from cover.models.sources import ORIGINS, Source, open_source
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.embeddings import Resize, resize_pos_embed, time_embed_for
+from cover.models.timesformer.model import TimeSformer
 from cover.models.weights import check_files, check_finite, normalise_as
 
 

@@ -25,13 +25,13 @@ import torch
 from torch import Tensor
 
 from cover.errors import CheckpointError, CoverError
-from cover.models.architecture import read_architecture
+from cover.models.checkpoints.naming import OURS
+from cover.models.checkpoints.tensor_files import TensorFile, brief, open_one_file, open_tensors
+from cover.models.checkpoints.views import Candidate, View, choose, find_candidates
 from cover.models.config import ModelConfig
-from cover.models.names import OURS
-from cover.models.settings import read_model_type, read_settings
-from cover.models.tensor_files import TensorFile, brief, open_one_file, open_tensors
-from cover.models.timesformer import TimeSformer
-from cover.models.views import Candidate, View, choose, find_candidates
+from cover.models.timesformer.architecture import read_architecture
+from cover.models.timesformer.model import TimeSformer
+from cover.models.timesformer.settings import read_model_type, read_settings
 from cover.models.weights import LATEST, MODEL_TYPE, WEIGHTS_FILE, check_numbers, find_checkpoint, read_config
 
 READABLE = "a model of cover, a TimeSformer (published or transformers) and a plain ViT (transformers, timm or JAX)"

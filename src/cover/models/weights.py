@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from cover.core.text_files import read_json, read_text
 from cover.errors import CheckpointError, CoverError
+from cover.models.checkpoints.integrity import STATE_FILE, damage
+from cover.models.checkpoints.tensor_files import brief
 from cover.models.config import ModelConfig
-from cover.models.integrity import STATE_FILE, damage
-from cover.models.tensor_files import brief
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

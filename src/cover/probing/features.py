@@ -29,7 +29,7 @@ from cover.core.progress import progress_bar
 from cover.errors import CheckpointError
 from cover.evaluation.sample_views import SampleViews, view_batches
 from cover.mixture.decode_failures import DecodeFailure, DecodeFailures
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 
 Embed = Callable[[Tensor], Tensor]
 """uint8 frames [T,B,C,Y,X] -> float32 features [B,D], both on the CPU."""

@@ -13,7 +13,7 @@ from cover.config.recipe import Recipe
 from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.mixture.mixture import Mixture
 from cover.mixture.schedule import Sample
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 from cover.probing.features import Features
 from cover.training.ema import ModelEMA
 from cover.training.engine import Engine

@@ -14,7 +14,7 @@ from cover.config.recipe import Recipe
 from cover.core.signals import StopSignal
 from cover.evaluation.sample_views import SampleViews
 from cover.models.packing import pack
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 from cover.probing.features import Features, FeatureStore, backbone_digest
 from cover.runs.plan import Manifests
 from cover.runs.trained import reader_for

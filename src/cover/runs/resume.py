@@ -14,9 +14,9 @@ from torch import Tensor
 from cover.config.layers import flattened, with_base
 from cover.config.recipe import PATH_KEYS, Recipe
 from cover.errors import CheckpointError
+from cover.models.checkpoints.integrity import damage
 from cover.models.config import ModelConfig
 from cover.models.head_rows import HeadRows, match_rows, take_rows
-from cover.models.integrity import damage
 from cover.run_folder import RunFolder
 from cover.training.checkpoint import TrainingState, checkpoints
 

@@ -32,7 +32,7 @@ from cover.models.create import build
 from cover.models.head_rows import HeadRows
 from cover.models.loading import load_weights, report_table
 from cover.models.sources import Source, open_source
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 from cover.models.weights import BEST, load_exactly, normalise_as, read_config, read_tensors
 from cover.probing.heads import HeadEngine, feature_batches, feature_validator
 from cover.run_folder import RunFolder

@@ -30,10 +30,10 @@ from cover.media.cache import FrameCache
 from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import default_short_side_px
-from cover.models.attribution import attribute
 from cover.models.linear import freeze_weights
 from cover.models.packing import pack
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.attribution import attribute
+from cover.models.timesformer.model import TimeSformer
 from cover.models.weights import find_checkpoint, load_model
 from cover.reports.cards import Strip, frames_of, sample_strips
 from cover.reports.comparison_json import comparison_json

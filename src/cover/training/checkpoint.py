@@ -5,7 +5,7 @@ RUN/best                            name of the one with the highest mean valida
 RUN/checkpoints/step-1200/
     model.safetensors, config.json  the model: what evaluate and predict read
     training.safetensors            what else training needs to continue (Engine.training_tensors, running totals)
-    state.json                      the rest: step, mixture, scores; and the digest of each file (models/integrity.py)
+    state.json                      the rest: step, mixture, scores; and a digest of each file
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cover.errors import CheckpointError, system_reason
+from cover.models.checkpoints.integrity import read_state, write_state
 from cover.models.config import ModelConfig
-from cover.models.integrity import read_state, write_state
 from cover.models.weights import BEST, LATEST, save_weights
 
 TRAINING_FILE = "training.safetensors"

@@ -14,7 +14,7 @@ from torch.nn.utils import get_total_norm
 from cover.config.recipe import Recipe
 from cover.core.batch import MixedBatch
 from cover.errors import CheckpointError
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 from cover.training.ema import ModelEMA
 from cover.training.loss import dataset_losses, weighted_sum
 from cover.training.optimizer import create_optimizer, set_learning_rate

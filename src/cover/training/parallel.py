@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cover.config.recipe import TrainingSection
 from cover.errors import CoverError
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 
 Value = TypeVar("Value")
 

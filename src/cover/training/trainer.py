@@ -19,7 +19,7 @@ from cover.core.batch import MixedBatch
 from cover.core.progress import progress_bar
 from cover.core.signals import StopSignal
 from cover.mixture.decode_failures import DecodeFailures
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 from cover.training.checkpoint import CheckpointWriter, TrainingState
 from cover.training.engine import Engine
 from cover.training.guards import LossSpikeMonitor, NonFiniteGuard

@@ -20,7 +20,7 @@ from torch import Tensor
 from cover.core.batch import ClipBatch
 from cover.models.create import create_model
 from cover.models.kernels import folding, mlp, qkv, residual, temporal
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 
 CASES = {  # name: settings of the model
     "divided": {},

@@ -6,10 +6,10 @@ from itertools import count
 from math import isqrt
 
 from cover.errors import CheckpointError, CoverError
+from cover.models.checkpoints.naming import HEAD
+from cover.models.checkpoints.views import View
 from cover.models.config import Attention, ModelConfig, class_names
-from cover.models.names import HEAD
-from cover.models.settings import Settings
-from cover.models.views import View
+from cover.models.timesformer.settings import Settings
 
 PUBLISHED_MEAN_STD = (0.45,) * 3, (0.225,) * 3
 VIT_MEAN_STD = (0.5,) * 3, (0.5,) * 3

@@ -17,9 +17,9 @@ from torch.export import Dim, ExportedProgram
 
 from cover.errors import CheckpointError, CoverError
 from cover.models.config import ModelConfig
-from cover.models.embeddings import resize_pos_embed, time_embed_for
 from cover.models.packing import Group, PackedClips
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.embeddings import resize_pos_embed, time_embed_for
+from cover.models.timesformer.model import TimeSformer
 from cover.models.weights import load_exactly, normalise_as
 
 INPUT = "frames"

@@ -32,8 +32,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cover.models.plain_forward import BlockAttention, plain_forward
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
+from cover.models.timesformer.plain_forward import BlockAttention, plain_forward
 
 
 class Attribution(NamedTuple):

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import TimesformerForVideoClassification
 
 from cover.models.create import create_model
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 ATTENTIONS = ("divided", "joint", "space_only")

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from cover.models.config import ModelConfig
-from cover.models.embeddings import resize_pos_embed, time_embed_for
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.embeddings import resize_pos_embed, time_embed_for
+from cover.models.timesformer.model import TimeSformer
 
 
 @dataclass(frozen=True)

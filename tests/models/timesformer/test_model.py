@@ -8,15 +8,15 @@ from torch import Tensor
 
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import CoverError
-from cover.models.attention import TemporalAttention
-from cover.models.block import Block
 from cover.models.config import variant_config
 from cover.models.create import create_model, num_parameters
 from cover.models.kernels.residual import Residual, Tokens, plain_add_normalise
 from cover.models.linear import Linear, freeze_weights
 from cover.models.loading import load_weights
 from cover.models.packing import Group, pack, unpack
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.attention import TemporalAttention
+from cover.models.timesformer.block import Block
+from cover.models.timesformer.model import TimeSformer
 from cover.models.weights import load_model, save_model
 
 SMALL = {"width": 48, "num_heads": 3, "depth": 3}

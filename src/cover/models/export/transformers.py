@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 
 from cover.core.atomic_files import whole_folder
 from cover.errors import CheckpointError, CoverError
+from cover.models.checkpoints.naming import transformers_name
 from cover.models.config import ModelConfig
-from cover.models.names import transformers_name
-from cover.models.settings import PREPROCESSOR_FILE
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
+from cover.models.timesformer.settings import PREPROCESSOR_FILE
 from cover.models.weights import CONFIG_FILE, WEIGHTS_FILE, save_model
 
 BILINEAR = 2

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import CoverError
-from cover.models.block import Block, BranchScales, LastBlock
 from cover.models.config import ModelConfig
 from cover.models.drop_path import drop_path_scales
-from cover.models.embeddings import PatchEmbed, resize_pos_embed, time_embed_for
 from cover.models.hub import HubModel
 from cover.models.kernels.residual import Residual, Tokens, join
 from cover.models.packing import PackedClips, clip_means, pack, spread
+from cover.models.timesformer.block import Block, BranchScales, LastBlock
+from cover.models.timesformer.embeddings import PatchEmbed, resize_pos_embed, time_embed_for
 
 
 class Heads(nn.ModuleDict):

@@ -14,10 +14,10 @@ from transformers.models.videomae.image_processing_pil_videomae import VideoMAEI
 
 from cover.errors import CheckpointError, CoverError
 from cover.models.create import create_model
-from cover.models.export import export_safetensors, export_transformers
+from cover.models.export.transformers import export_safetensors, export_transformers
 from cover.models.loading import load_weights
 from cover.models.sources import open_source
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
 from cover.models.weights import load_model, normalise_as
 
 CLASSES = ("abseiling", "air drumming", "köpfen")

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from cover.core.text_files import read_json
 from cover.errors import CheckpointError
-from cover.models.not_weights import describe_file, describe_folder, describe_zip
-from cover.models.pickles import read_state_dicts
+from cover.models.checkpoints.not_weights import describe_file, describe_folder, describe_zip
+from cover.models.checkpoints.pickles import read_state_dicts
 
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 """What a folder's weights are called; with ".index.json" behind it, a list of the files they are spread over."""

@@ -5,8 +5,8 @@ import torch
 
 from cover.models.create import create_model
 from cover.models.packing import pack
-from cover.models.plain_forward import plain_forward
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.model import TimeSformer
+from cover.models.timesformer.plain_forward import plain_forward
 
 
 def lively_model(**settings: object) -> TimeSformer:

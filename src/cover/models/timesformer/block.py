@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from cover.models.attention import JointAttention, SpatialAttention, TemporalAttention
 from cover.models.config import ModelConfig
 from cover.models.kernels.backend import compute_dtype
 from cover.models.kernels.mlp import mlp
 from cover.models.kernels.residual import Residual, Slots, Tokens, add_normalise
 from cover.models.linear import Linear, after_norm, in_dtype
 from cover.models.packing import Group, clip_means, first_frames
+from cover.models.timesformer.attention import JointAttention, SpatialAttention, TemporalAttention
 
 
 class Mlp(nn.Module):

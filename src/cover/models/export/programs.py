@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from cover.errors import CoverError
-from cover.models.export import new_folder, write_json
-from cover.models.graph import INPUT, Answer, check_graph, describe_graph, trace
-from cover.models.timesformer import TimeSformer
+from cover.models.export.graph import INPUT, Answer, check_graph, describe_graph, trace
+from cover.models.export.transformers import new_folder, write_json
+from cover.models.timesformer.model import TimeSformer
 
 ONNX_FILE, TORCH_FILE, DESCRIPTION_FILE = "model.onnx", "model.pt2", "model.json"
 METADATA_KEY = "cover"

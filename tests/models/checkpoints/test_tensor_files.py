@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from cover.errors import CheckpointError
-from cover.models.tensor_files import open_tensors
+from cover.models.checkpoints.tensor_files import open_tensors
 
 
 class Malicious:

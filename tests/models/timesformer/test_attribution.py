@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cover.models.attribution import attribute, class_score, roll_out
 from cover.models.config import Attention
 from cover.models.create import create_model
-from cover.models.plain_forward import BlockAttention, plain_forward
-from cover.models.timesformer import TimeSformer
+from cover.models.timesformer.attribution import attribute, class_score, roll_out
+from cover.models.timesformer.model import TimeSformer
+from cover.models.timesformer.plain_forward import BlockAttention, plain_forward
 
 NUM_FRAMES, SIDE, PATCH_PX = 3, 2, 4
 NUM_PATCHES = SIDE**2

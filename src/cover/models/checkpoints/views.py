@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cover.errors import CheckpointError, CoverError
-from cover.models.names import (
+from cover.models.checkpoints.naming import (
     JAX_VIT,
     PUBLISHED,
     TRANSFORMERS_TIMESFORMER,
@@ -25,7 +25,7 @@ from cover.models.names import (
     TRANSFORMERS_VIT_IN_MEMORY,
     Naming,
 )
-from cover.models.tensor_files import TensorFile
+from cover.models.checkpoints.tensor_files import TensorFile
 
 NAMINGS: tuple[tuple[str, Naming], ...] = (
     ("timm-vit", PUBLISHED),

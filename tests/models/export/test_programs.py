@@ -17,14 +17,14 @@ from torch import Tensor
 from cover.errors import CheckpointError, CoverError
 from cover.inference.predict import predict_files
 from cover.inference.views import Views
-from cover.models import export_graph
 from cover.models.create import create_model
-from cover.models.export_graph import export_onnx, export_torch
-from cover.models.graph import check_graph, fit, trace
-from cover.models.timesformer import TimeSformer
+from cover.models.export import programs as export_graph
+from cover.models.export.graph import check_graph, fit, trace
+from cover.models.export.programs import export_onnx, export_torch
+from cover.models.timesformer.model import TimeSformer
 from cover.models.weights import normalise_as
 
-PAGE = Path(__file__).parents[2] / "docs" / "export.md"
+PAGE = Path(__file__).parents[3] / "docs" / "export.md"
 HEADS = {"k400": ("abseiling", "air drumming", "köpfen"), "ssv2": 4}
 
 

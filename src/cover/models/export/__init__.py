@@ -1,0 +1,1 @@
+"""Models for programs that run without cover."""
