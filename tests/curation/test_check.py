@@ -15,7 +15,7 @@ import pytest
 
 from cover.curation.check import check
 from cover.curation.dataset_pass import Pool
-from cover.curation.reasons import unreadable_rows
+from cover.curation.check import unreadable_rows
 from cover.curation.resume_log import Shard
 from cover.datasets.manifest import Manifest
 from cover.errors import CoverError

@@ -17,7 +17,7 @@ from PIL import Image
 from cover.curation.check import check
 from cover.curation.dataset_pass import Pool
 from cover.curation.pack import PackFormat, num_bytes, pack
-from cover.curation.reasons import unreadable_rows
+from cover.curation.check import unreadable_rows
 from cover.curation.resume_log import Shard
 from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.errors import CoverError, DecodeError

@@ -54,7 +54,7 @@ def check_command(
     """
     from cover.curation.check import check
     from cover.curation.dataset_pass import Pool
-    from cover.curation.reasons import unreadable_rows
+    from cover.curation.check import unreadable_rows
     from cover.datasets.manifest import Manifest
 
     pool, opened = Pool(processes, timeout_seconds), [Manifest.open(path) for path in manifests]
@@ -101,7 +101,7 @@ def _carried_out(
     surveys: Sequence[DatasetPass], pool: Pool, again: bool, shard: str | None, merge: bool
 ) -> Iterator[tuple[DatasetPass, Manifest]]:
     """The surveys and the manifests that result, each with its summary printed; none from shards."""
-    from cover.curation.reasons import unreadable_among, unreadable_rows
+    from cover.curation.check import unreadable_among, unreadable_rows
 
     part = _part(shard, merge)
     for survey in surveys:

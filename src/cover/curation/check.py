@@ -13,6 +13,13 @@ from cover.datasets.manifest import FINDINGS, Manifest, write_findings
 from cover.errors import DecodeError
 from cover.media.decode import decode_clip, probe_row
 
+from collections.abc import Mapping
+
+import numpy as np
+
+from cover.curation.resume_log import CheckResult
+from cover.datasets.manifest import Manifest
+
 
 def check(manifest: Manifest, *, num_frames: int) -> DatasetPass:
     """The survey that decodes the frames which training would use, T = `num_frames` of a video.
@@ -50,3 +57,15 @@ def _write_back(manifest: Manifest, journals: Journals, found: Mapping[int, Chec
     checked = write_findings(manifest, columns)
     journals.delete()
     return checked
+
+
+def unreadable_rows(manifest: Manifest) -> dict[int, str]:
+    """Row → reason of what a check has found unreadable."""
+    rows = np.flatnonzero(manifest.table["readable"].fill_null(True).to_numpy() == 0)
+    reasons = manifest.table["reason"].take(rows).to_pylist()
+    return dict(zip(rows.tolist(), reasons, strict=True))
+
+
+def unreadable_among(findings: Mapping[int, CheckResult]) -> dict[int, str]:
+    """Row → reason of what a shard has found unreadable."""
+    return {row: str(finding.reason) for row, finding in findings.items() if not finding.readable}
