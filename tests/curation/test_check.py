@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cover.curation.check import check
+from cover.curation.check import check, unreadable_rows
 from cover.curation.dataset_pass import Pool
-from cover.curation.check import unreadable_rows
 from cover.curation.resume_log import Shard
 from cover.datasets.manifest import Manifest
 from cover.errors import CoverError

@@ -14,25 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cover.curation.check import check
+from cover.curation.check import check, unreadable_rows
 from cover.curation.dataset_pass import Pool
-from cover.curation.pack import PackFormat, num_bytes, pack
-from cover.curation.check import unreadable_rows
+from cover.curation.pack import PackedNames, PackFormat, num_bytes, pack
 from cover.curation.resume_log import Shard
 from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
-
-from pathlib import Path
-from typing import Any
-
-import pytest
-
-from cover.curation.dataset_pass import Pool
-from cover.curation.pack import PackFormat, pack
-from cover.curation.pack import PackedNames
-from cover.datasets.manifest import ManifestRow, write_manifest
-from cover.errors import CoverError
 
 POOL = Pool(num_processes=1, timeout_seconds=2)
 FORMAT = PackFormat(short_side_px=48, num_frames=16)

@@ -52,9 +52,8 @@ def check_command(
     With --leaks, find the training samples that occur in a val or test split of any of the datasets instead: by source
     and time (YouTube ids), and by what frames look like.
     """
-    from cover.curation.check import check
+    from cover.curation.check import check, unreadable_rows
     from cover.curation.dataset_pass import Pool
-    from cover.curation.check import unreadable_rows
     from cover.datasets.manifest import Manifest
 
     pool, opened = Pool(processes, timeout_seconds), [Manifest.open(path) for path in manifests]

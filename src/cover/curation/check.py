@@ -7,18 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from cover.curation.dataset_pass import DatasetPass
-from cover.curation.resume_log import CheckResult, Journals
+from cover.curation.resume_log import CheckResult, ResumeLogs
 from cover.datasets.manifest import FINDINGS, Manifest, write_findings
 from cover.errors import DecodeError
 from cover.media.decode import decode_clip, probe_row
-
-from collections.abc import Mapping
-
-import numpy as np
-
-from cover.curation.resume_log import CheckResult
-from cover.datasets.manifest import Manifest
 
 
 def check(manifest: Manifest, *, num_frames: int) -> DatasetPass:
@@ -26,7 +21,7 @@ def check(manifest: Manifest, *, num_frames: int) -> DatasetPass:
 
     Samples that were checked before are left out.
     """
-    journals = Journals(manifest.path.with_suffix(".check"), {"digest": manifest.digest})
+    journals = ResumeLogs(manifest.path.with_suffix(".check"), {"digest": manifest.digest})
     return DatasetPass(
         manifest,
         f"checking {manifest.name} {manifest.split}",
@@ -46,7 +41,7 @@ def _inspect(manifest: Manifest, num_frames: int, row_number: int) -> CheckResul
         return CheckResult(False, error.reason)
 
 
-def _write_back(manifest: Manifest, journals: Journals, found: Mapping[int, CheckResult]) -> Manifest:
+def _write_back(manifest: Manifest, journals: ResumeLogs, found: Mapping[int, CheckResult]) -> Manifest:
     """Into the manifest; what a file does not tell, such as the frame rate of a folder of frames, stays as it was."""
     columns: dict[str, list[Any]] = {name: manifest.table[name].to_pylist() for name in FINDINGS}
     for row, finding in found.items():

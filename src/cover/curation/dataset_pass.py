@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cover.core.process_pool import Lost, available_cpus, run_in_processes
 from cover.core.progress import Terminal, progress_bar
-from cover.curation.resume_log import CheckResult, Journals, ResumeLog, Shard
+from cover.curation.resume_log import CheckResult, ResumeLog, ResumeLogs, Shard
 from cover.datasets.manifest import Manifest
 
 
@@ -59,7 +59,7 @@ class DatasetPass:
     title: str
     look: Callable[[int], CheckResult]
     readable: Sequence[bool | None]
-    journals: Journals
+    journals: ResumeLogs
     finish: Callable[[Mapping[int, CheckResult]], Manifest]
 
     def run(self, pool: Pool, *, again: bool = False) -> Manifest:

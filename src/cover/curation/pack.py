@@ -10,8 +10,10 @@ that cannot be packed stay in the manifest as unreadable.
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,19 +25,14 @@ from PIL import Image
 from cover.core.atomic_files import whole_file
 from cover.curation.dataset_pass import DatasetPass
 from cover.curation.packed_video import shorten, write_short_clip
-from cover.curation.resume_log import CheckResult, Journals
+from cover.curation.resume_log import CheckResult, ResumeLogs
+from cover.datasets.class_names import composed
 from cover.datasets.manifest import FINDINGS, Manifest, ManifestRow, write_manifest
+from cover.datasets.suffixes import Kind
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip, probe_row
 from cover.media.pixels import scaled_size
 from cover.media.source import MediaSource
-
-import hashlib
-import re
-from collections.abc import Iterable, Iterator
-
-from cover.datasets.class_names import composed
-from cover.datasets.suffixes import Kind
 
 _JPEG_QUALITY = 95
 
@@ -68,7 +65,7 @@ def pack(manifest: Manifest, out: Path, format: PackFormat) -> DatasetPass:
         raise CoverError(f"{out} holds {manifest.path.name} itself, which a packed one would replace; choose another")
     _check_apart(manifest, packed.with_suffix(""))
     names = PackedNames(manifest.table["sample_id"].to_pylist(), manifest.kind)
-    journals = Journals(packed.with_suffix(".pack"), {"digest": manifest.digest, **vars(format)})
+    journals = ResumeLogs(packed.with_suffix(".pack"), {"digest": manifest.digest, **vars(format)})
     return DatasetPass(
         manifest,
         f"packing {manifest.name} {manifest.split}",
@@ -171,8 +168,6 @@ def _write_manifest(manifest: Manifest, packed: Path, names: PackedNames, found:
         class_names=manifest.class_names,
         root=packed.parent,
     )
-
-
 
 
 class PackedNames:

@@ -142,7 +142,7 @@ def _listed(about: Mapping[str, Any]) -> str:
     return ", ".join("another manifest" if key == "digest" else f"{key} {value}" for key, value in about.items())
 
 
-class Journals:
+class ResumeLogs:
     """All journals of one piece of work, such as the check of a manifest: STEM.jsonl and STEM-1-of-8.jsonl, …"""
 
     def __init__(self, stem: Path, about: Mapping[str, Any]) -> None:
