@@ -30,14 +30,14 @@ def verdicts(manifest: Manifest) -> dict[str, str]:
     return {row.sample_id: row.reason or "" for row in rows if not row.readable}
 
 
-def journals(manifest: Manifest) -> list[str]:
+def logs(manifest: Manifest) -> list[str]:
     return sorted(path.name for path in manifest.path.parent.glob("*.jsonl"))
 
 
 def test_findings_are_written_into_the_manifest(hanging_manifest: Manifest, broken: dict[str, str]) -> None:
     checked = check(hanging_manifest, num_frames=4).run(Pool(num_processes=2, timeout_seconds=2))
     assert verdicts(hanging_manifest) == broken
-    assert checked.digest == hanging_manifest.digest and not journals(checked)
+    assert checked.digest == hanging_manifest.digest and not logs(checked)
     good = next(row for row in checked if row.sample_id == "jump/3.mp4")
     assert (good.num_frames, good.fps, good.duration_seconds) == (23, 25.0, 23 / 25)
     assert (good.width, good.height, good.rotation) == (64, 64, 0)
@@ -70,7 +70,7 @@ def test_shards_merge_in_any_order(broken_manifest: Manifest, broken: dict[str, 
     assert sorted(itertools.chain(*found)) == list(range(11))
     assert Manifest.open(broken_manifest.path)[0].readable is None
     assert verdicts(check(broken_manifest, num_frames=4).merge()) == broken
-    assert not journals(broken_manifest)
+    assert not logs(broken_manifest)
 
 
 def test_missing_and_unfinished_shards_are_named(broken_manifest: Manifest) -> None:
@@ -78,8 +78,8 @@ def test_missing_and_unfinished_shards_are_named(broken_manifest: Manifest) -> N
         check(broken_manifest, num_frames=4).merge()
     for number in (1, 2):
         check(broken_manifest, num_frames=4).run_shard(Shard(number, 4), POOL)
-    journal = broken_manifest.path.parent / "clips-train.check-2-of-4.jsonl"
-    journal.write_text(journal.read_text().replace('{"complete": true}', ""))
+    log = broken_manifest.path.parent / "clips-train.check-2-of-4.jsonl"
+    log.write_text(log.read_text().replace('{"complete": true}', ""))
     message = r"3 of 4 shards are missing or not done \(2/4, 3/4, 4/4\); run --shard 2/4 first"
     with pytest.raises(CoverError, match=message):
         check(broken_manifest, num_frames=4).merge()
@@ -95,8 +95,8 @@ def test_a_shard_is_one_of_its_number(text: str) -> None:
 
 
 def test_a_journal_of_another_manifest_is_refused(broken_manifest: Manifest) -> None:
-    journal = broken_manifest.path.with_suffix(".check.jsonl")
-    journal.write_text('{"digest": "other"}\n')
+    log = broken_manifest.path.with_suffix(".check.jsonl")
+    log.write_text('{"digest": "other"}\n')
     with pytest.raises(CoverError, match=r"check.jsonl is about other work \(another manifest\); continue that, or "):
         check(broken_manifest, num_frames=4).run(POOL)
 
@@ -107,10 +107,10 @@ def test_an_interrupted_check_goes_on_where_it_was(
 ) -> None:
     options = ["--processes", "1", "--timeout-seconds", "2"]
     command = [sys.executable, "-m", "cover.cli", "check", str(hanging_manifest.path), *options]
-    journal = hanging_manifest.path.with_suffix(".check.jsonl")
+    log = hanging_manifest.path.with_suffix(".check.jsonl")
     printed = tmp_path / "printed"
     with printed.open("w") as file, subprocess.Popen(command, stderr=file, process_group=0) as running:
-        while not journal.exists() or len(journal.read_text().splitlines()) < 5:
+        while not log.exists() or len(log.read_text().splitlines()) < 5:
             assert running.poll() is None, "the slow file should have held it"
             time.sleep(0.02)
         if stop == signal.SIGINT:
@@ -121,9 +121,9 @@ def test_an_interrupted_check_goes_on_where_it_was(
     assert printed.read_text() == (
         "interrupted; the same command continues from here\n" if stop == signal.SIGINT else ""
     )
-    found = [json.loads(line)["row"] for line in journal.read_text().splitlines() if '"row"' in line]
+    found = [json.loads(line)["row"] for line in log.read_text().splitlines() if '"row"' in line]
     assert len(found) >= 3 and Manifest.open(hanging_manifest.path)[0].readable is None
-    with journal.open("a") as file:
+    with log.open("a") as file:
         file.write('{"row": 12, "readable": fal')  # as a kill in the middle of a line leaves it
     (hanging_manifest.root / "run/slow.mp4").unlink()
     for row_number in found:

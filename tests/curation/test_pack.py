@@ -42,7 +42,7 @@ def test_the_same_samples_in_the_same_order(
     assert (packed.name, packed.kind, packed.split) == (hanging_manifest.name, "video", "train")
     assert packed.class_names == hanging_manifest.class_names
     assert {packed[row].sample_id: reason for row, reason in unreadable_rows(packed).items()} == broken
-    before, after = num_bytes(hanging_manifest, survey.journals.findings())
+    before, after = num_bytes(hanging_manifest, survey.logs.results())
     assert after == sum(row.file.stat().st_size for row in packed if row.readable)
     assert before == sum(row.file.stat().st_size for row in hanging_manifest if row.sample_id not in broken)
 
@@ -83,7 +83,7 @@ def test_segments_are_cut_out(tmp_path: Path, write_video: WriteMedia, numbers_o
     sources = [(row.source_id, row.source_start_seconds, row.source_end_seconds) for row in packed]
     assert sources == [("film.mp4", 1.0, 2.0), ("x", 103.0, None), (None, None, None)]
     assert all(row.file.resolve().is_relative_to(tmp_path / "packed") for row in packed)
-    assert num_bytes(manifest, survey.journals.findings())[0] == (tmp_path / "film.mp4").stat().st_size
+    assert num_bytes(manifest, survey.logs.results())[0] == (tmp_path / "film.mp4").stat().st_size
 
 
 def test_images(tmp_path: Path, image_manifest: Manifest, write_image: WriteMedia, numbers_of: NumbersOf) -> None:
@@ -135,9 +135,9 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, hanging_manifest: Man
     out = tmp_path / "packed"
     options = ["--out", str(out), "--short-side", "48", "--frames", "16", "--processes", "1", "--timeout-seconds", "2"]
     command = [sys.executable, "-m", "cover.cli", "pack", str(hanging_manifest.path), *options]
-    journal = out / "clips-train.pack.jsonl"
+    log = out / "clips-train.pack.jsonl"
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
-        while not journal.exists() or len(journal.read_text().splitlines()) < 5:
+        while not log.exists() or len(log.read_text().splitlines()) < 5:
             assert running.poll() is None, "the slow file should have held it"
             time.sleep(0.02)
         running.send_signal(signal.SIGKILL)
@@ -161,7 +161,7 @@ def test_another_format_or_the_manifests_own_folder_is_refused(tmp_path: Path, i
     with pytest.raises(CoverError, match=r"holds pictures-train.arrow itself, which a packed one would replace; "):
         pack(image_manifest, tmp_path, FORMAT)
     (tmp_path / "file").touch()
-    with pytest.raises(CoverError, match=r"pack.jsonl cannot be written \(File exists\); findings are kept there"):
+    with pytest.raises(CoverError, match=r"pack.jsonl cannot be written \(File exists\); results are kept there"):
         pack(image_manifest, tmp_path / "file", FORMAT).run(POOL)
 
 

@@ -92,7 +92,7 @@ def pack_command(
     format = PackFormat(short_side, frames)
     surveys = [pack(Manifest.open(path), out, format) for path in manifests]
     for survey, packed in _carried_out(surveys, Pool(processes, timeout_seconds), again, shard, merge):
-        before, after = num_bytes(survey.manifest, survey.journals.findings())
+        before, after = num_bytes(survey.manifest, survey.logs.results())
         print(f"{packed.path}: {decimal(after)}, before {decimal(before)}")
 
 

@@ -21,14 +21,14 @@ def check(manifest: Manifest, *, num_frames: int) -> DatasetPass:
 
     Samples that were checked before are left out.
     """
-    journals = ResumeLogs(manifest.path.with_suffix(".check"), {"digest": manifest.digest})
+    logs = ResumeLogs(manifest.path.with_suffix(".check"), {"digest": manifest.digest})
     return DatasetPass(
         manifest,
         f"checking {manifest.name} {manifest.split}",
-        look=partial(_inspect, manifest, num_frames),
+        process=partial(_inspect, manifest, num_frames),
         readable=manifest.table["readable"].to_pylist(),
-        journals=journals,
-        finish=partial(_write_back, manifest, journals),
+        logs=logs,
+        finish=partial(_write_back, manifest, logs),
     )
 
 
@@ -41,16 +41,16 @@ def _inspect(manifest: Manifest, num_frames: int, row_number: int) -> CheckResul
         return CheckResult(False, error.reason)
 
 
-def _write_back(manifest: Manifest, journals: ResumeLogs, found: Mapping[int, CheckResult]) -> Manifest:
+def _write_back(manifest: Manifest, logs: ResumeLogs, found: Mapping[int, CheckResult]) -> Manifest:
     """Into the manifest; what a file does not tell, such as the frame rate of a folder of frames, stays as it was."""
     columns: dict[str, list[Any]] = {name: manifest.table[name].to_pylist() for name in FINDINGS}
-    for row, finding in found.items():
+    for row, result in found.items():
         for name in FINDINGS:
-            value = getattr(finding, name)
+            value = getattr(result, name)
             if value is not None or name == "reason":
                 columns[name][row] = value
     checked = write_findings(manifest, columns)
-    journals.delete()
+    logs.delete()
     return checked
 
 
@@ -61,6 +61,6 @@ def unreadable_rows(manifest: Manifest) -> dict[int, str]:
     return dict(zip(rows.tolist(), reasons, strict=True))
 
 
-def unreadable_among(findings: Mapping[int, CheckResult]) -> dict[int, str]:
+def unreadable_among(results: Mapping[int, CheckResult]) -> dict[int, str]:
     """Row → reason of what a shard has found unreadable."""
-    return {row: str(finding.reason) for row, finding in findings.items() if not finding.readable}
+    return {row: str(result.reason) for row, result in results.items() if not result.readable}

@@ -1,6 +1,6 @@
 """A look at every sample of a manifest, in one call or in many: interrupted ones, and shards on many machines.
 
-rows ──▶ processes ── look(row) ──▶ journal, a shard's own ──▶ all journals together ──▶ finish ──▶ manifest
+rows ──▶ processes ── process(row) ──▶ log, a shard's own ──▶ all logs together ──▶ finish ──▶ manifest
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ class Pool:
     num_processes: int | None = None
     timeout_seconds: float = 60.0
 
-    def work(self, look: Callable[[int], CheckResult], rows: Sequence[int], journal: ResumeLog, title: str) -> None:
-        """Add `look(row)` of every row to the journal. One at which `look` hangs or dies is unreadable therefor."""
+    def work(self, process: Callable[[int], CheckResult], rows: Sequence[int], log: ResumeLog, title: str) -> None:
+        """Add `process(row)` of every row to the log. One at which `process` hangs or dies is unreadable therefor."""
         num_processes = min(self.num_processes or available_cpus(), len(rows))
         started = time.monotonic()
         with progress_bar("files", transient=True) as progress:
             bar = progress.add_task(title, total=len(rows))
-            results = run_in_processes(look, rows, num_processes=num_processes, timeout_seconds=self.timeout_seconds)
+            results = run_in_processes(process, rows, num_processes=num_processes, timeout_seconds=self.timeout_seconds)
             with closing(results):
                 for row, found in results:
-                    journal.add(row, CheckResult(False, found.reason) if isinstance(found, Lost) else found)
+                    log.add(row, CheckResult(False, found.reason) if isinstance(found, Lost) else found)
                     progress.advance(bar)
         if rows:
             seconds = time.monotonic() - started
@@ -49,17 +49,17 @@ class DatasetPass:
     """Something that is to be done to every sample of a manifest.
 
     title: for the progress bar.
-    look: row → what came of it; it must pickle.
+    process: row → what came of it; it must pickle.
     readable: of each row what was known before; None where it has to be looked at.
-    journals: where findings are kept until all are there.
+    logs: where findings are kept until all are there.
     finish: makes a manifest of all findings.
     """
 
     manifest: Manifest
     title: str
-    look: Callable[[int], CheckResult]
+    process: Callable[[int], CheckResult]
     readable: Sequence[bool | None]
-    journals: ResumeLogs
+    logs: ResumeLogs
     finish: Callable[[Mapping[int, CheckResult]], Manifest]
 
     def run(self, pool: Pool, *, again: bool = False) -> Manifest:
@@ -67,23 +67,23 @@ class DatasetPass:
 
         again: also what was unreadable.
         """
-        self._look(Shard(), self.journals.findings(), pool, again)
-        return self.finish(self.journals.findings())
+        self._process_missing(Shard(), self.logs.results(), pool, again)
+        return self.finish(self.logs.results())
 
     def run_shard(self, shard: Shard, pool: Pool, *, again: bool = False) -> dict[int, CheckResult]:
         """Do what is left of a shard; it is only noted, and the answer."""
-        self._look(shard, self.journals.of(shard).findings, pool, again)
-        return self.journals.of(shard).findings
+        self._process_missing(shard, self.logs.of(shard).results, pool, again)
+        return self.logs.of(shard).results
 
     def merge(self) -> Manifest:
         """Finish what was done in shards. Raises CoverError when one is missing or not done."""
-        return self.finish(self.journals.merged_findings())
+        return self.finish(self.logs.merged_results())
 
-    def _look(self, shard: Shard, found: Mapping[int, CheckResult], pool: Pool, again: bool) -> None:
+    def _process_missing(self, shard: Shard, found: Mapping[int, CheckResult], pool: Pool, again: bool) -> None:
         readable = list(self.readable)
-        for row, finding in found.items():
-            readable[row] = finding.readable
+        for row, result in found.items():
+            readable[row] = result.readable
         rows = [row for row in shard.rows(len(readable)) if readable[row] is None or (again and not readable[row])]
-        with self.journals.of(shard) as journal:
-            pool.work(self.look, rows, journal, self.title)
-            journal.complete()
+        with self.logs.of(shard) as log:
+            pool.work(self.process, rows, log, self.title)
+            log.complete()

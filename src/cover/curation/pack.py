@@ -65,13 +65,13 @@ def pack(manifest: Manifest, out: Path, format: PackFormat) -> DatasetPass:
         raise CoverError(f"{out} holds {manifest.path.name} itself, which a packed one would replace; choose another")
     _check_apart(manifest, packed.with_suffix(""))
     names = PackedNames(manifest.table["sample_id"].to_pylist(), manifest.kind)
-    journals = ResumeLogs(packed.with_suffix(".pack"), {"digest": manifest.digest, **vars(format)})
+    logs = ResumeLogs(packed.with_suffix(".pack"), {"digest": manifest.digest, **vars(format)})
     return DatasetPass(
         manifest,
         f"packing {manifest.name} {manifest.split}",
-        look=partial(_pack_row, manifest, packed, names, format),
+        process=partial(_pack_row, manifest, packed, names, format),
         readable=[None] * len(manifest),
-        journals=journals,
+        logs=logs,
         finish=partial(_write_manifest, manifest, packed, names),
     )
 

@@ -27,7 +27,7 @@ from cover.core.atomic_files import add_line, writing
 from cover.errors import CoverError
 from cover.media.source import MediaInfo
 
-_REMEDY = "findings are kept there"
+_REMEDY = "results are kept there"
 
 
 @dataclass(frozen=True, order=True)
@@ -79,14 +79,14 @@ class CheckResult:
 
 
 class ResumeLog:
-    """The findings of one shard; as a context manager it takes more of them.
+    """The results of one shard; as a context manager it takes more of them.
 
     about: what this work is; its `digest` is the manifest's. Raises CoverError when the file is about other work.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.path = path
-        self.findings: dict[int, CheckResult] = {}
+        self.results: dict[int, CheckResult] = {}
         self.is_complete = False
         self._about = about
         self._is_begun = False
@@ -102,7 +102,7 @@ class ResumeLog:
             self._is_begun = True
         if "row" in line:
             row = line.pop("row")
-            self.findings[row] = CheckResult(**line)
+            self.results[row] = CheckResult(**line)
         self.is_complete = "complete" in line
 
     def __enter__(self) -> ResumeLog:
@@ -117,9 +117,9 @@ class ResumeLog:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, row: int, finding: CheckResult) -> None:
-        self.findings[row] = finding
-        self._write({"row": row, **vars(finding)})
+    def add(self, row: int, result: CheckResult) -> None:
+        self.results[row] = result
+        self._write({"row": row, **vars(result)})
 
     def complete(self) -> None:
         """Note that nothing is left to do."""
@@ -143,7 +143,7 @@ def _listed(about: Mapping[str, Any]) -> str:
 
 
 class ResumeLogs:
-    """All journals of one piece of work, such as the check of a manifest: STEM.jsonl and STEM-1-of-8.jsonl, …"""
+    """All logs of one piece of work, such as the check of a manifest: STEM.jsonl and STEM-1-of-8.jsonl, …"""
 
     def __init__(self, stem: Path, about: Mapping[str, Any]) -> None:
         self._stem = stem
@@ -152,29 +152,29 @@ class ResumeLogs:
     def of(self, shard: Shard) -> ResumeLog:
         return ResumeLog(self._path(shard), self._about)
 
-    def findings(self) -> dict[int, CheckResult]:
-        """Of all journals that there are."""
+    def results(self) -> dict[int, CheckResult]:
+        """Of all logs that there are."""
         return _together(self._read())
 
-    def merged_findings(self) -> dict[int, CheckResult]:
+    def merged_results(self) -> dict[int, CheckResult]:
         """Of all shards. Raises CoverError when one is missing or not done."""
-        journals = self._read()
-        counts = {shard.count for shard in journals}
+        logs = self._read()
+        counts = {shard.count for shard in logs}
         if len(counts) != 1:
-            found = ", ".join(map(str, journals)) or "none"
+            found = ", ".join(map(str, logs)) or "none"
             raise CoverError(
                 f"{self._stem.name}: shards found are {found}; --merge takes all parts of one division, and a run "
                 "without --shard and --merge takes what there is and does the rest"
             )
         count = counts.pop()
         expected = [Shard(number + 1, count) for number in range(count)]
-        undone = [shard for shard in expected if shard not in journals or not journals[shard].is_complete]
+        undone = [shard for shard in expected if shard not in logs or not logs[shard].is_complete]
         if undone:
             raise CoverError(
                 f"{self._stem.name}: {len(undone)} of {len(expected)} shards are missing or not done "
                 f"({_shortened(undone)}); run --shard {undone[0]} first"
             )
-        return _together(journals)
+        return _together(logs)
 
     def delete(self) -> None:
         for shard in self._shards():
@@ -193,8 +193,8 @@ class ResumeLogs:
         return self._stem.with_name(f"{self._stem.name}{part}.jsonl")
 
 
-def _together(journals: Mapping[Shard, ResumeLog]) -> dict[int, CheckResult]:
-    return {row: finding for journal in journals.values() for row, finding in journal.findings.items()}
+def _together(logs: Mapping[Shard, ResumeLog]) -> dict[int, CheckResult]:
+    return {row: result for log in logs.values() for row, result in log.results.items()}
 
 
 def _shortened(shards: list[Shard]) -> str:
