@@ -1,4 +1,4 @@
-# make demo | test | lint | smoke: each sets up a virtual environment of its own first.
+# make demo | test | lint | docs | smoke: each sets up a virtual environment of its own first.
 # VENV= (empty) uses PYTHON's present environment as it is.
 
 PYTHON ?= python3
@@ -14,7 +14,7 @@ run = $(VENV)/bin/python -m
 installed = $(VENV)/installed
 endif
 
-.PHONY: demo smoke test lint
+.PHONY: demo smoke test lint docs
 demo: $(installed)
 	$(run) cover.cli demo --preset $(PRESET) --out $(OUT)
 
@@ -31,7 +31,11 @@ lint: $(installed)
 	$(run) ruff format --check .
 	$(run) mypy
 
+# The documentation, into site/.
+docs: $(installed)
+	NO_MKDOCS_2_WARNING=1 $(run) mkdocs build --strict
+
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,heif,leaks,onnx,search,serve,test,dev]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,heif,leaks,onnx,search,serve,test,dev,docs]'
 	touch $@

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import re
 from importlib.resources import files
@@ -16,7 +15,7 @@ K400 = '[datasets.k400]\ntrain = "k400.arrow"\n'
 SSV2 = '[datasets.ssv2]\ntrain = "ssv2.arrow"\n'
 RECIPES = Path(str(files("cover") / "recipes"))
 OWN = [path for path in sorted(RECIPES.rglob("*.toml")) if path.name != "base.toml" and path.parent.name != "parts"]
-OPTIONS = (Path(__file__).parents[2] / "docs" / "options.md").read_text()
+GUIDE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 
 
 def read(folder: Path, text: str, *overrides: str) -> Recipe:
@@ -270,25 +269,13 @@ def test_our_own_recipes_are_valid_and_their_headers_complete(path: Path) -> Non
         assert re.search(f"^# {entry}: +[^ ]", path.read_text(), re.MULTILINE), f"{path} has no line # {entry}:"
 
 
-def test_the_options_page_names_keys_and_defaults_as_they_are(tmp_path: Path) -> None:
-    recipe = read(tmp_path, STANDARD + K400)
-    rows = re.findall(r"^\| `(\w+)\.(\w+)` \| (.+?) \|", OPTIONS, re.MULTILINE)
-    assert len(rows) == 14
-    for section, key, default in rows:
-        value = getattr(getattr(recipe, section), key)
-        if value is None or getattr(value, "num_ops", None) == 0:
-            assert default == "none", key
-        else:
-            assert json.loads(default.strip("`")) == value, key
-
-
-def test_the_example_of_the_options_page_is_a_recipe_with_every_option_on(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", OPTIONS, re.DOTALL)
-    recipe = read(tmp_path, example)
-    augmentation = recipe.augmentation
+def test_the_recipes_of_the_training_guide_are_recipes(tmp_path: Path) -> None:
+    examples = [read(tmp_path, example) for example in re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)]
+    assert [recipe.policy for recipe in examples] == ["cotrain", "standard", "probe", "standard"]
+    augmentation = examples[-1].augmentation
     assert (augmentation.randaugment.num_ops, augmentation.randaugment.magnitude) == (2, 7)
     assert (augmentation.mixup, augmentation.cutmix, augmentation.repeats) == (0.8, 1.0, 2)
-    assert (recipe.optimizer.layer_decay, recipe.training.label_smoothing) == (0.75, 0.1)
+    assert (examples[-1].optimizer.layer_decay, examples[-1].training.label_smoothing) == (0.75, 0.1)
 
 
 @pytest.mark.parametrize("path", [path for path in OWN if path.parent.name == "paper"], ids=lambda path: path.stem)

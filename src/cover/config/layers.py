@@ -22,9 +22,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    """Common rules: no unknown keys, no silent conversion of types, no change after reading."""
+    """Common rules: no unknown keys, no silent conversion of types, no change after reading.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    The docstring below a key is its description in the reference pages of the docs.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 AnySection = TypeVar("AnySection", bound=Section)

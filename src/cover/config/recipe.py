@@ -11,7 +11,7 @@
     val = "manifests/k400-val.arrow"
 
 Defaults are the paper's (§4.1); docs/paper.md lists what the paper leaves open. Relative paths start from the folder of
-the file that has them. Those on the command line, and those in the recipes that come with this package, start from the
+the file that contains them. Paths on the command line, and in the recipes that come with this package, start from the
 current folder.
 """
 
@@ -39,7 +39,7 @@ MAX_CLIPS, MAX_CROPS = 1000, 100
 
 Positive = Annotated[int, Field(gt=0)]
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
-"""TOML has no null: "" is none, too, for who lays something over a part that has one."""
+"""TOML has no null, so "" also means none: a recipe can remove a path that a part sets."""
 NotNegative = Annotated[float, Field(ge=0)]
 
 
@@ -49,146 +49,175 @@ def _micro_batches(value: object) -> object:
     raise ValueError('it is a number, at least 1, or "auto"')
 
 
-MicroBatches = Annotated[int | Literal["auto"], PlainValidator(_micro_batches)]
+MicroBatches = Annotated[
+    int | Literal["auto"], PlainValidator(_micro_batches, json_schema_input_type=Positive | Literal["auto"])
+]
 
 
 class ModelSection(Section):
-    """Architecture; depth, width, num_heads and patch_size override the variant's values.
-
-    attention: of the policies that train on videos; "pretrain" is space-only (paper, Eq. 1).
-    """
+    """Architecture and input size."""
 
     variant: Literal["timesformer_tiny", "timesformer_small", "timesformer_base", "timesformer_large"] = (
         "timesformer_base"
     )
+    """Sets depth, width and attention heads."""
     num_frames: Positive = 8
+    """Frames per clip. An image always has one."""
     image_size: Positive = 224
+    """Side of the square crop, in pixels."""
     patch_size: Positive = 16
+    """Side of a patch, in pixels."""
     depth: Positive | None = None
+    """Number of blocks, instead of the variant's."""
     width: Positive | None = None
+    """Embedding width, instead of the variant's."""
     num_heads: Positive | None = None
+    """Attention heads per block, instead of the variant's."""
     attention: Literal["divided", "joint", "space_only"] = "divided"
+    """Space-time attention. The policy "pretrain" always uses "space_only" (paper, Eq. 1)."""
     drop_path_rate: Share = 0.1
+    """Stochastic depth: drop rate of the last block. The rate grows linearly over the blocks."""
     image_temporal: Literal["attend", "skip"] = "attend"
+    """Whether images go through the temporal layers or skip them."""
     temporal_init: Literal["zero", "random"] = "zero"
+    """How temporal layers start when `init` has none: "zero" keeps the function of the image model."""
 
 
 class DatasetSection(Section):
-    """One dataset: its manifests and how it takes part.
-
-    rate: share of a batch relative to the other datasets' rates; all or none say it. Without rates, shares are
-    proportional to size (§4.1). reversal_pairs: pairs of classes that become each other when a clip is reversed.
-    """
+    """One dataset: its manifests and its part in the mixture."""
 
     train: Path
+    """Training manifest, as `cover index` writes it."""
     val: OptionalPath = None
+    """Validation manifest. The best checkpoint is chosen by its top-1."""
     test: OptionalPath = None
+    """Test manifest: the default split of `cover evaluate`."""
     loss_weight: NotNegative = 1.0
+    """Weight of this dataset's loss in the sum."""
     horizontal_flip: bool = True
+    """Mirror half of the training clips. Turn it off if left and right matter to the labels."""
     rate: Annotated[float, Field(gt=0)] | None = None
+    """Share of a batch relative to the other datasets' rates. Set it for all datasets or for none; without rates,
+    shares are proportional to size (paper, §4.1)."""
     reversal_pairs: tuple[tuple[str, str], ...] = ()
+    """Pairs of classes that become each other when a clip plays backwards, for `cover evaluate`."""
 
 
 class DataSection(Section):
-    """Batches and how clips are read.
-
-    short_side: range in pixels to which a frame's shorter side is scaled before the random crop; (256, 320) at
-    image_size 224, (448, 512) at 448, in proportion otherwise. cache_frames: decode once, keep frames in memory, those
-    of validation videos, too. cache_folder: keep them there instead, as files that all processes map which want the
-    same frames of the same samples. Files' contents are not compared: delete the folder when media were replaced or
-    mended.
-    exclude: lists of training samples to leave out, as `cover check --leaks` writes them.
-    """
+    """Batches, and how clips are read."""
 
     batch_size: Positive = 128
+    """Clips per step, over all processes."""
     short_side: tuple[Positive, Positive] | None = None
+    """`[smallest, largest]`: the shorter side of a frame is scaled to a random size in this range, in pixels, before
+    the crop. By default (256, 320) at image_size 224, (448, 512) at 448, and in proportion at other sizes."""
     temporal_jitter: bool = False
+    """Draw each frame at random from its segment of the clip instead of taking the middle."""
     cache_frames: bool = False
+    """Decode every sample once and keep its frames in memory."""
     cache_folder: OptionalPath = None
+    """With cache_frames: keep the frames in this folder instead, as memory-mapped files shared by all processes and by
+    later runs. Delete the folder when media files change."""
     exclude: tuple[Path, ...] = ()
+    """CSV lists of training samples to leave out, as `cover check --leaks` writes them."""
     num_workers: Annotated[int, Field(ge=0)] = 8
+    """Decoding processes per training process, at most one per core."""
     max_unreadable_share: Share = 0.01
+    """The run stops when more than this share of a dataset's samples cannot be decoded."""
 
 
 class RandAugmentSection(Section):
-    """Operations a clip, 0 for none, and their strength."""
+    """Operations per clip, 0 for none, and their strength."""
 
     num_ops: Annotated[int, Field(ge=0)] = 0
+    """Operations per clip; 0 turns RandAugment off."""
     magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
+    """Strength, from 0 to 10."""
 
 
 class AugmentationSection(Section):
-    """What is done to training clips beyond crop and flip: nothing by default, as in the paper (§4.1).
-
-    randaugment: { num_ops, magnitude 0 to 10 }; the same for all frames of a clip. mixup, cutmix: α of the Beta(α, α)
-    that weights are drawn from, partners being of the same dataset; both: either, by even odds. repeats: how often a
-    chosen sample comes in a batch, each time augmented anew. docs/options.md tells more.
-    """
+    """Augmentation of training clips beyond crop and flip. The paper uses none (§4.1)."""
 
     randaugment: RandAugmentSection = RandAugmentSection()
+    """`{ num_ops = 2, magnitude = 9.0 }`: RandAugment, the same operations for all frames of a clip."""
     mixup: NotNegative = 0.0
+    """α of mixup: blend two clips of the same dataset. With cutmix on as well, each clip gets one of the two."""
     cutmix: NotNegative = 0.0
+    """α of CutMix: paste a box of one clip into another clip of the same dataset."""
     repeats: Positive = 1
+    """How often a sample occurs in its batch, with a new augmentation each time."""
 
 
 class OptimizerSection(Section):
-    """The paper's SGD (§4.1) by default. weight_decay: of the weights of linear and convolution layers. layer_decay:
-    factor of the rate from each block to the one before it. drop_epochs: completed epochs after which the rate is
-    multiplied by drop_factor (schedule = "step"); warmup_epochs: linear rise; the first of its n steps has 1/n of the
-    rate."""
+    """Optimizer and learning-rate schedule; the defaults are the paper's SGD (§4.1)."""
 
     name: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum, or AdamW with betas 0.9 and 0.999."""
     learning_rate: NotNegative = 5e-3
+    """Peak learning rate."""
     momentum: Share = 0.9
+    """Momentum of SGD."""
     weight_decay: NotNegative = 1e-4
+    """Weight decay of linear and convolution weights; biases, norms and embeddings have none."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Learning rate of each block as a share of the next block's."""
     schedule: Literal["step", "cosine"] = "step"
+    """Drops at drop_epochs, or a cosine down to 0."""
     drop_epochs: tuple[NotNegative, ...] = (10, 14)
+    """Completed epochs after which the rate drops (schedule "step")."""
     drop_factor: Share = 0.1
+    """Factor of each drop."""
     warmup_epochs: NotNegative = 0
+    """Linear warm-up: the first of its n steps has 1/n of the rate."""
     clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm of the whole gradient."""
 
 
 class TrainingSection(Section):
-    """Length, precision and rhythm of a run. max_steps ends it early; log_every and save_every count steps.
-
-    precision: bf16 and fp16 are mixed precision on a GPU; a CPU always computes in fp32, which is faster there.
-    parallel: how several processes share a run: each with the whole model ("ddp") or with a part of it ("fsdp");
-    "none" refuses to be more than one. docs/training.md tells more.
-
-    To save memory: micro_batches, parts into which each process splits its share of a batch ("auto": as few as fit);
-    activation_checkpointing = n, every n-th block keeps only its input and is computed again in the backward pass.
-    compile: torch.compile the blocks instead of running our kernels. ema_decay: of the average of the weights that is
-    evaluated and kept (EMA). keep_checkpoints: that many of the newest, and the best. trackers: beside metrics.jsonl
-    and TensorBoard, by accelerate's names for them ("wandb", "mlflow", "trackio", …).
-    reduction: how the losses of a dataset's clips become one: their mean over its clips in the step ("dataset_mean") or
-    over the clips expected in a step ("expected_mean"), or their share of the mean over the batch ("pooled").
-    label_smoothing: share of each target that goes to all classes alike.
-    """
+    """Length, precision, memory and rhythm of a run."""
 
     epochs: Annotated[float, Field(gt=0)] = 20
+    """Training epochs. An epoch is as many clips as all training sets have together."""
     max_steps: Positive | None = None
+    """End the run after this many steps."""
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    """Mixed precision on a GPU. A CPU always computes in fp32, which is faster there."""
     parallel: Literal["none", "ddp", "fsdp"] = "ddp"
+    """How processes share the model: a copy each ("ddp") or a shard each ("fsdp"). "none" refuses several processes."""
     micro_batches: MicroBatches = 1
+    """Parts into which each process splits its share of a step, to save memory; "auto" takes as few as fit."""
     activation_checkpointing: Annotated[int, Field(ge=0)] = 0
+    """Recompute every n-th block in the backward pass, to save memory; 0 recomputes none."""
     compile: bool = False
+    """Use `torch.compile` instead of the library's own kernels."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Keep an exponential moving average of the weights, and evaluate and save the average."""
     log_every: Positive = 10
+    """Steps between lines of metrics.jsonl."""
     save_every: Positive = 1000
+    """Steps between checkpoints."""
     keep_checkpoints: Positive = 2
+    """How many of the newest checkpoints to keep. The best one always stays."""
     trackers: tuple[str, ...] = ()
+    """Trackers beside metrics.jsonl and TensorBoard, by accelerate's names: "wandb", "mlflow", …"""
     evaluate_every_epochs: Annotated[float, Field(gt=0)] = 1
+    """Epochs between validations."""
     reduction: Literal["dataset_mean", "expected_mean", "pooled"] = "dataset_mean"
+    """What a dataset's loss is divided by: its clips in the step ("dataset_mean"), the clips expected in a step
+    ("expected_mean"), or all clips of the batch ("pooled")."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each target that is spread over all classes of the dataset."""
 
 
 class EvaluationSection(Section):
-    """Views of a clip whose logits are averaged: num_clips in time × num_crops in space."""
+    """Views of a sample, whose logits are averaged."""
 
     num_clips: Annotated[int, Field(ge=1, le=MAX_CLIPS)] = 1
+    """Views in time."""
     num_crops: Literal[1, 3] = 3
+    """Views in space, along the longer side."""
     batch_size: Positive = 16
+    """Samples per batch."""
 
     def views(self, num_clips: int | None, num_crops: int | None) -> tuple[int, int]:
         """Times and crops of a sample; None stands for this recipe's. Raises RecipeError for too many, and for none."""
@@ -205,18 +234,18 @@ class EvaluationSection(Section):
 
 
 class Recipe(Section):
-    """One experiment.
-
-    policy: docs/architecture.md lists them; "probe" trains heads alone, on the frozen features of `init`.
-    init: what the weights start from: a run, a file or folder of another code base, or "hf://owner/name"
-    (models/sources.py lists the formats). Of a file with several models, "#key" chooses one: "dino.pth#student".
-    fresh_heads: start every head anew, even one that `init` has for the same dataset; a probe always does.
-    """
+    """One experiment."""
 
     policy: Literal["pretrain", "standard", "cotrain", "probe"]
+    """What to train: one dataset ("standard"), several ("cotrain"), images without temporal layers ("pretrain"), or
+    heads alone on frozen features of `init` ("probe")."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything random."""
     init: str | None = None
+    """Weights to start from: a run, a file or folder of foreign weights, or "hf://owner/name". In a file with several
+    models, "file.pth#key" chooses one."""
     fresh_heads: bool = False
+    """Start every head anew, even if `init` has one for the same dataset. A probe always does."""
     model: ModelSection = ModelSection()
     datasets: Annotated[dict[str, DatasetSection], Field(min_length=1)]
     data: DataSection = DataSection()

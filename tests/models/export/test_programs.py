@@ -24,7 +24,7 @@ from cover.models.export.programs import export_onnx, export_torch
 from cover.models.timesformer.model import TimeSformer
 from cover.models.weights import normalise_as
 
-PAGE = Path(__file__).parents[3] / "docs" / "export.md"
+PAGE = Path(__file__).parents[3] / "docs" / "using.md"
 HEADS = {"k400": ("abseiling", "air drumming", "köpfen"), "ssv2": 4}
 
 
@@ -142,7 +142,7 @@ def test_the_program_on_the_page_answers_as_cover_does(
 ) -> None:
     model, folder = exported
     video = write_video(tmp_path / "clip.mp4", num_frames=10, width_px=96, height_px=64)
-    program, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (program,) = re.findall(r"```python\n(import json\n.*?)```", PAGE.read_text(), re.DOTALL)
     alone = program + "assert not {'torch', 'cover'} & set(sys.modules)\n"
     done = subprocess.run([sys.executable, "-c", alone, video], cwd=folder.parent, capture_output=True, text=True)
     assert done.stderr == ""

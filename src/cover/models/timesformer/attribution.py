@@ -9,7 +9,7 @@ patch of the clip, x̄:
 
 after Ali et al. 2022, "XAI for Transformers: Better Explanations through Conservative Propagation", which has no x̄. The
 parts, before max, sum to what the score is more than that of a clip of mean patches. The gradient at the logits is that
-of the log-odds log(p / (1 - p)). docs/explain.md compares with other methods.
+of the log-odds log(p / (1 - p)). docs/using.md compares with other methods.
 
 **Attention rollout** (Abnar & Zuidema 2020) asks where the model looked, whatever it then said. Each attention layer is
 taken as a step of a random walk over the tokens: ½ (I + A), A being the mean over heads and I the residual connection.
