@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cover.core.atomic_files import write_whole
 from cover.datasets.class_checks import check_classes
 from cover.datasets.manifest import Manifest, write_manifest
-from cover.datasets.notices import examples
+from cover.datasets.notices import examples, shown
 from cover.datasets.suffixes import Kind
+from cover.errors import CoverError
 
 logger = logging.getLogger(__name__)
 
@@ -94,3 +96,24 @@ def _columns(placed: Placed, source: str) -> dict[str, Sequence[Any]]:
     message = "%s: %s samples occur twice, as files or in tars, such as %s; the last of each is taken"
     logger.warning(message, source, f"{len(places) - len(rows):,}", examples(repeated))
     return {column: [values[row] for row in rows] for column, values in columns.items()}
+
+
+def list_missing(
+    missing: Sequence[tuple[str, str]], num_listed: int, *, out: str | Path, name: str, split: str
+) -> None:
+    """Write OUT/NAME-SPLIT.missing.txt, a line for each of `missing`: sample id, tab, class name; and count them in
+    the log. Where nothing is missing, an older file goes. Raises CoverError where no file can be written.
+
+    num_listed: how many samples the annotation lists.
+    """
+    file = Path(out) / f"{name}-{split}.missing.txt"
+    if not missing:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise CoverError(f"{file} cannot be removed ({error.strerror}); remove what is there") from error
+        return
+    write_whole(file, "".join(f"{sample_id}\t{class_name}\n" for sample_id, class_name in missing))
+    share = 100 * len(missing) / num_listed
+    message = "%s %s: %s of %s listed samples are missing (%.1f %%), such as %s; they are listed in %s"
+    logger.warning(message, name, split, f"{len(missing):,}", f"{num_listed:,}", share, shown(missing[0][0]), file)

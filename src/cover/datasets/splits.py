@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cover.datasets.finder import StemFinder
-from cover.datasets.location import Location, Placed, write_placed
+from cover.datasets.location import Location, Placed, list_missing, write_placed
 from cover.datasets.manifest import Manifest
-from cover.datasets.missing import list_missing
 from cover.datasets.notices import examples
 from cover.datasets.suffixes import Kind
 from cover.errors import ManifestError

@@ -24,9 +24,8 @@ from cover.datasets.annotation_list import Entry, read_list, seconds, whole_numb
 from cover.datasets.class_list import classes_of, listed_classes, number_of
 from cover.datasets.class_names import composed
 from cover.datasets.finder import PathFinder
-from cover.datasets.location import Location, Placed, write_placed
+from cover.datasets.location import Location, Placed, list_missing, write_placed
 from cover.datasets.manifest import Manifest
-from cover.datasets.missing import list_missing
 from cover.datasets.notices import examples, shown
 from cover.datasets.suffixes import SPLIT_NAMES, Kind
 from cover.errors import ManifestError
