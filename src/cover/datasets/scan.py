@@ -12,14 +12,16 @@ indexed is counted, and said in one line for each reason.
 from __future__ import annotations
 
 import logging
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from cover.core.progress import track
-from cover.datasets.hard_links import HardLinks
 from cover.datasets.listing import Folders, join
 from cover.datasets.location import Location
 from cover.datasets.notices import Notices, shown
@@ -114,3 +116,25 @@ def scan(root: Path, kind: Kind, *, once: bool = True) -> Iterator[Location]:
     found = Scan(root, kind, once=once)
     yield from found
     found.notices.warn(root)
+
+
+class HardLinks:
+    """The paths of files with the numbers that a file system gives them: 16 bytes for each besides its path."""
+
+    def __init__(self) -> None:
+        self._inodes = array("Q")
+        self._paths: list[str] = []
+
+    def add(self, path: str, inode: int) -> None:
+        """Add a file."""
+        self._inodes.append(inode)
+        self._paths.append(path)
+
+    def groups(self) -> list[list[str]]:
+        """Paths that share a number, in the order of the first of each. On different devices they may be two files."""
+        inodes = np.array(self._inodes, np.uint64)
+        values, counts = np.unique(inodes, return_counts=True)
+        groups: dict[int, list[str]] = {}
+        for place in np.flatnonzero(np.isin(inodes, values[counts > 1])):
+            groups.setdefault(int(inodes[place]), []).append(self._paths[place])
+        return list(groups.values())
