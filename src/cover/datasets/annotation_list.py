@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from cover.datasets.annotation_files import read_text_lines
+from cover.datasets.naming import MEDIA_SUFFIXES, suffix_of
 from cover.datasets.notices import examples, shown
-from cover.datasets.suffixes import MEDIA_SUFFIXES, suffix_of
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from cover.datasets.class_list import number_of
 from cover.datasets.class_names import reading_key
 from cover.datasets.manifest import Manifest
+from cover.datasets.naming import SPLIT_NAMES, split_in
 from cover.datasets.notices import examples, shown
-from cover.datasets.suffixes import SPLIT_NAMES, split_in
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)

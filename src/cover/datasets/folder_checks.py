@@ -8,9 +8,9 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 from pathlib import Path
 
 from cover.datasets.class_names import composed
+from cover.datasets.naming import DERIVED_FOLDERS, SPLIT_NAMES
 from cover.datasets.notices import examples, shown
 from cover.datasets.scan import Scan
-from cover.datasets.suffixes import DERIVED_FOLDERS, SPLIT_NAMES
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)

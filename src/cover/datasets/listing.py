@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from cover.datasets.naming import MEDIA_SUFFIXES, Kind, suffix_of
 from cover.datasets.notices import Notices, is_utf8
-from cover.datasets.suffixes import MEDIA_SUFFIXES, Kind, suffix_of
 
 _SYSTEM_FOLDERS = frozenset(
     {"#recycle", "#snapshot", "$recycle.bin", "@eadir", "@recently-snapshot", "@recycle", "@tmp", "~snapshot"}

@@ -12,8 +12,8 @@ import numpy as np
 from cover.core.atomic_files import write_whole
 from cover.datasets.class_checks import check_classes
 from cover.datasets.manifest import Manifest, write_manifest
+from cover.datasets.naming import Kind
 from cover.datasets.notices import examples, shown
-from cover.datasets.suffixes import Kind
 from cover.errors import CoverError
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pyarrow.parquet as pq
 
+from cover.datasets.naming import Kind
 from cover.datasets.notices import examples
-from cover.datasets.suffixes import Kind
 
 _USUAL: dict[str, Kind] = {
     **dict.fromkeys(("video", "videos", "mp4", "webm", "avi"), "video"),

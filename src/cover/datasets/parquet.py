@@ -15,9 +15,9 @@ from cover.core.progress import track
 from cover.datasets.class_list import Classes, classes_of
 from cover.datasets.location import Location, Placed, write_placed
 from cover.datasets.manifest import Manifest
+from cover.datasets.naming import Kind, split_in
 from cover.datasets.notices import examples, shown
 from cover.datasets.parquet_shard import label_column, names_in_metadata, read_labels
-from cover.datasets.suffixes import Kind, split_in
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)

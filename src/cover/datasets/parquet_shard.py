@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from cover.datasets.class_list import number_of
 from cover.datasets.class_names import composed
 from cover.datasets.media_column import kind_of_column, media_column
+from cover.datasets.naming import Kind
 from cover.datasets.notices import examples, shown
-from cover.datasets.suffixes import Kind
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from cover.datasets.location import Location
+from cover.datasets.naming import MEDIA_SUFFIXES, split_in, suffix_of
 from cover.datasets.notices import Notices
-from cover.datasets.suffixes import MEDIA_SUFFIXES, split_in, suffix_of
 
 LABEL_SUFFIXES = (".cls", ".label", ".json", ".txt")
 """Of the files that state a sample's class, the first one that does counts."""

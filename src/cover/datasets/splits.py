@@ -10,8 +10,8 @@ from typing import NamedTuple
 from cover.datasets.finder import StemFinder
 from cover.datasets.location import Location, Placed, list_missing, write_placed
 from cover.datasets.manifest import Manifest
+from cover.datasets.naming import Kind
 from cover.datasets.notices import examples
-from cover.datasets.suffixes import Kind
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)

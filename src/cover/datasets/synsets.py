@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cover.datasets.annotation_files import as_published, read_lines
 from cover.datasets.location import Location
-from cover.datasets.suffixes import stem_of
+from cover.datasets.naming import stem_of
 from cover.errors import ManifestError
 
 _WNID = re.compile(r"n\d{8}")

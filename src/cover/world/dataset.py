@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cover.datasets.suffixes import Kind
+from cover.datasets.naming import Kind
 from cover.world.game import Game
 
 

@@ -26,8 +26,8 @@ from cover.datasets.class_names import composed
 from cover.datasets.finder import PathFinder
 from cover.datasets.location import Location, Placed, list_missing, write_placed
 from cover.datasets.manifest import Manifest
+from cover.datasets.naming import SPLIT_NAMES, Kind
 from cover.datasets.notices import examples, shown
-from cover.datasets.suffixes import SPLIT_NAMES, Kind
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)

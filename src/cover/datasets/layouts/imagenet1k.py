@@ -25,10 +25,10 @@ from pathlib import Path
 from cover.datasets.annotation_files import AnnotationFiles, as_published, read_lines
 from cover.datasets.location import Location
 from cover.datasets.manifest import Manifest
+from cover.datasets.naming import split_of, stem_of
 from cover.datasets.parquet import find_shards, index_parquet
 from cover.datasets.scan import scan
 from cover.datasets.splits import Sample, write_places
-from cover.datasets.suffixes import split_of, stem_of
 from cover.datasets.synsets import as_wnid, named_classes, read_devkit_wnids, read_words, wnid_of
 from cover.errors import ManifestError
 

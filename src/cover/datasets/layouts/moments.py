@@ -18,8 +18,8 @@ from pathlib import Path
 from cover.datasets.annotation_files import AnnotationFiles, as_published, read_table
 from cover.datasets.class_names import class_name
 from cover.datasets.manifest import Manifest
+from cover.datasets.naming import stem_of
 from cover.datasets.splits import Sample, write_splits
-from cover.datasets.suffixes import stem_of
 
 _YOUTUBE = re.compile(r"yt-(?P<id>[\w-]{11})_\d+")
 
