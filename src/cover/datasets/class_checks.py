@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cover.datasets.class_list import number_of
-from cover.datasets.class_names import reading_key
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import SPLIT_NAMES, split_in
+from cover.datasets.naming import SPLIT_NAMES, reading_key, split_in
 from cover.datasets.notices import examples, shown
 from cover.errors import ManifestError
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from cover.datasets.class_names import composed, folder_key
 from cover.datasets.listing import Folders, join
 from cover.datasets.location import Location
-from cover.datasets.naming import MEDIA_SUFFIXES, Kind, is_frame, split_in, stem_of, suffix_of
+from cover.datasets.naming import MEDIA_SUFFIXES, Kind, composed, folder_key, is_frame, split_in, stem_of, suffix_of
 from cover.datasets.notices import Notices
 from cover.datasets.scan import scan
 from cover.datasets.tars import tar_members

@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cover.datasets.class_list import number_of
-from cover.datasets.class_names import composed
 from cover.datasets.media_column import kind_of_column, media_column
-from cover.datasets.naming import Kind
+from cover.datasets.naming import Kind, composed
 from cover.datasets.notices import examples, shown
 from cover.errors import ManifestError
 

@@ -22,11 +22,10 @@ from pathlib import Path
 from cover.core.progress import track
 from cover.datasets.annotation_list import Entry, read_list, seconds, whole_number
 from cover.datasets.class_list import classes_of, listed_classes, number_of
-from cover.datasets.class_names import composed
 from cover.datasets.finder import PathFinder
 from cover.datasets.location import Location, Placed, list_missing, write_placed
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import SPLIT_NAMES, Kind
+from cover.datasets.naming import SPLIT_NAMES, Kind, composed
 from cover.datasets.notices import examples, shown
 from cover.errors import ManifestError
 

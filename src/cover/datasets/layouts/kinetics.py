@@ -18,9 +18,8 @@ from pathlib import Path
 
 from cover.datasets.annotation_files import AnnotationFiles
 from cover.datasets.annotation_list import read_rows, seconds
-from cover.datasets.class_names import class_name
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import SPLIT_NAMES, split_in
+from cover.datasets.naming import SPLIT_NAMES, class_name, split_in
 from cover.datasets.notices import examples, shown
 from cover.datasets.splits import Sample, write_splits
 from cover.errors import ManifestError

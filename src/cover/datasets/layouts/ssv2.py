@@ -17,8 +17,8 @@ from typing import Any
 
 from cover.core.text_files import read_json
 from cover.datasets.annotation_files import AnnotationFiles, as_published, read_lines
-from cover.datasets.class_names import class_name
 from cover.datasets.manifest import Manifest
+from cover.datasets.naming import class_name
 from cover.datasets.splits import Sample, write_splits
 from cover.errors import ManifestError
 

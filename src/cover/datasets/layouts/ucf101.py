@@ -14,9 +14,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cover.datasets.annotation_files import AnnotationFiles, as_published, read_lines
-from cover.datasets.class_names import class_name
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import stem_of
+from cover.datasets.naming import class_name, stem_of
 from cover.datasets.splits import Sample, write_splits
 
 
