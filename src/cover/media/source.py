@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from cover.core.text_files import open_regular
 from cover.datasets.manifest import ManifestRow
-from cover.datasets.media_column import media_column
+from cover.datasets.parquet_shard import media_column
 from cover.errors import DecodeError
 
 
