@@ -19,7 +19,7 @@ from cover.datasets.listing import is_hidden
 from cover.datasets.location import Location
 from cover.datasets.naming import MEDIA_SUFFIXES, SPLIT_NAMES, Kind, split_in, suffix_of
 from cover.datasets.notices import Notices, is_utf8
-from cover.datasets.shards import LABEL_SUFFIXES, key_of, labelled
+from cover.datasets.webdataset import LABEL_SUFFIXES, key_of, labelled
 
 _MAX_LABEL_BYTES = 2**20
 _MAX_DEPTH = 8
