@@ -34,6 +34,28 @@ logger = logging.getLogger(__name__)
 _PACKED = {".7z", ".bz2", ".gz", ".rar", ".tgz", ".xz", ".zip", ".zst"}
 
 
+class HardLinks:
+    """The paths of files with the numbers that a file system gives them: 16 bytes for each besides its path."""
+
+    def __init__(self) -> None:
+        self._inodes = array("Q")
+        self._paths: list[str] = []
+
+    def add(self, path: str, inode: int) -> None:
+        """Add a file."""
+        self._inodes.append(inode)
+        self._paths.append(path)
+
+    def groups(self) -> list[list[str]]:
+        """Paths that share a number, in the order of the first of each. On different devices they may be two files."""
+        inodes = np.array(self._inodes, np.uint64)
+        values, counts = np.unique(inodes, return_counts=True)
+        groups: dict[int, list[str]] = {}
+        for place in np.flatnonzero(np.isin(inodes, values[counts > 1])):
+            groups.setdefault(int(inodes[place]), []).append(self._paths[place])
+        return list(groups.values())
+
+
 @dataclass
 class Scan:
     """One look at all videos or images below `root`, and what else there was.
@@ -116,25 +138,3 @@ def scan(root: Path, kind: Kind, *, once: bool = True) -> Iterator[Location]:
     found = Scan(root, kind, once=once)
     yield from found
     found.notices.warn(root)
-
-
-class HardLinks:
-    """The paths of files with the numbers that a file system gives them: 16 bytes for each besides its path."""
-
-    def __init__(self) -> None:
-        self._inodes = array("Q")
-        self._paths: list[str] = []
-
-    def add(self, path: str, inode: int) -> None:
-        """Add a file."""
-        self._inodes.append(inode)
-        self._paths.append(path)
-
-    def groups(self) -> list[list[str]]:
-        """Paths that share a number, in the order of the first of each. On different devices they may be two files."""
-        inodes = np.array(self._inodes, np.uint64)
-        values, counts = np.unique(inodes, return_counts=True)
-        groups: dict[int, list[str]] = {}
-        for place in np.flatnonzero(np.isin(inodes, values[counts > 1])):
-            groups.setdefault(int(inodes[place]), []).append(self._paths[place])
-        return list(groups.values())

@@ -20,16 +20,18 @@ from __future__ import annotations
 
 import csv
 import logging
+import re
+import zlib
 from pathlib import Path
 
 from cover.datasets.annotation_files import AnnotationFiles, as_published, read_lines
+from cover.datasets.layouts.imagenet21k import as_wnid, named_classes, read_words, wnid_of
 from cover.datasets.location import Location
 from cover.datasets.manifest import Manifest
 from cover.datasets.naming import split_of, stem_of
 from cover.datasets.parquet import find_shards, index_parquet
 from cover.datasets.scan import scan
 from cover.datasets.splits import Sample, write_places
-from cover.datasets.synsets import as_wnid, named_classes, read_devkit_wnids, read_words, wnid_of
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)
@@ -93,7 +95,7 @@ def _validation_truth(files: AnnotationFiles) -> dict[str, str]:
         with as_published(labels):
             return _numbered([as_wnid(line) for line in read_lines(labels)])
     if numbers := files.find("ILSVRC2012_validation_ground_truth.txt"):
-        wnids = read_devkit_wnids(files.need("meta.mat"))
+        wnids = _read_devkit_wnids(files.need("meta.mat"))
         with as_published(numbers):
             return _numbered([wnids[int(number) - 1] for number in read_lines(numbers)])
     return {}
@@ -101,3 +103,22 @@ def _validation_truth(files: AnnotationFiles) -> dict[str, str]:
 
 def _numbered(wnids: list[str]) -> dict[str, str]:
     return {f"{_VAL}{number:08d}": wnid for number, wnid in enumerate(wnids, start=1)}
+
+
+def _read_devkit_wnids(file: Path) -> list[str]:
+    """The wnids in meta.mat of ILSVRC's development kit, in the order of ILSVRC2012_ID, which counts from 1.
+
+    It is a MATLAB 5 file: an array of structs, compressed. Their only texts of this form are the WNID fields.
+    Raises ManifestError where none are found.
+    """
+    content = file.read_bytes()[128:]  # behind the header
+    texts = content
+    while len(content) > 8:
+        kind, size = (int.from_bytes(content[at : at + 4], "little") for at in (0, 4))
+        if kind == 15:  # miCOMPRESSED
+            texts += zlib.decompress(content[8 : 8 + size])
+        content = content[8 + size :]
+    wnids = [match.decode() for match in re.findall(rb"n\d{8}", texts.replace(b"\0", b""))]  # 8 or 16 bits a letter
+    if not wnids:
+        raise ManifestError(f"{file} holds no synsets; unpack it again from ILSVRC2012_devkit_t12.tar.gz")
+    return wnids

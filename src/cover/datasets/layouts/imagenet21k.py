@@ -9,16 +9,21 @@ ROOT/words.txt                        n00004475    organism, being
 from __future__ import annotations
 
 import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cover.datasets.annotation_files import AnnotationFiles
-from cover.datasets.location import Placed, write_placed
+from cover.datasets.annotation_files import AnnotationFiles, as_published, read_lines
+from cover.datasets.location import Location, Placed, write_placed
 from cover.datasets.manifest import Manifest
+from cover.datasets.naming import stem_of
 from cover.datasets.scan import scan
-from cover.datasets.synsets import named_classes, read_words, wnid_of
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)
+
+_WNID = re.compile(r"n\d{8}")
 
 
 def index_imagenet21k(
@@ -46,3 +51,35 @@ def index_imagenet21k(
     label_of = {wnid: label for label, wnid in enumerate(classes)}
     placed = {"train": Placed(places, [label_of[wnid] for wnid in wnids])}
     return write_placed(placed, list(classes.values()), root=root, kind="image", out=out, name=name)
+
+
+def wnid_of(place: Location) -> str | None:
+    """From the name of the file (n01440764_10026.JPEG), else of the closest folder or tar; None if neither has one."""
+    *folders, file = place.name.split("/")
+    stem = stem_of(file).partition("_")[0]
+    return next((part for part in (stem, *reversed(folders)) if _WNID.fullmatch(part)), None)
+
+
+def read_words(file: Path) -> dict[str, str]:
+    """wnid → its words, of lines such as `n01440764 tench, Tinca tinca`."""
+    with as_published(file):
+        pairs = (line.split(maxsplit=1) for line in read_lines(file))
+        return {as_wnid(wnid): words.strip() for wnid, words in pairs}
+
+
+def as_wnid(text: str) -> str:
+    """`text` itself. Raises ValueError for what is no wnid."""
+    if not _WNID.fullmatch(text):
+        raise ValueError(f"'{text}' is no WordNet id")
+    return text
+
+
+def named_classes(wnids: Iterable[str], words: Mapping[str, str]) -> dict[str, str]:
+    """wnid → class name, sorted by wnid, as the labels of ImageNet are numbered.
+
+    Names are the words, with the wnid behind them where two synsets have the same ("crane"); the wnid without words.
+    """
+    ordered = sorted(set(wnids))
+    counts = Counter(words.get(wnid, wnid) for wnid in ordered)
+    names = ((wnid, words.get(wnid, wnid)) for wnid in ordered)
+    return {wnid: name if counts[name] == 1 else f"{name} ({wnid})" for wnid, name in names}
