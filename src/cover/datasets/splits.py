@@ -17,7 +17,7 @@ from cover.errors import ManifestError
 logger = logging.getLogger(__name__)
 
 
-class Sample(NamedTuple):
+class AnnotatedSample(NamedTuple):
     """One sample as the annotation has it, whether it is on disk or not.
 
     label: a key of the dataset's classes.
@@ -36,7 +36,7 @@ class Sample(NamedTuple):
 
 
 def write_splits(
-    samples: Mapping[str, Sequence[Sample]],
+    samples: Mapping[str, Sequence[AnnotatedSample]],
     classes: Mapping[str, str],
     *,
     root: str | Path,
@@ -65,7 +65,7 @@ def write_splits(
 
 
 def write_places(
-    samples: Mapping[str, Sequence[Sample]],
+    samples: Mapping[str, Sequence[AnnotatedSample]],
     places: Mapping[str, Sequence[Location | None]],
     classes: Mapping[str, str],
     *,
@@ -99,10 +99,10 @@ def write_places(
 
 
 def _once(
-    samples: Sequence[Sample], places: Sequence[Location | None], source: str
-) -> list[tuple[Sample, Location | None]]:
+    samples: Sequence[AnnotatedSample], places: Sequence[Location | None], source: str
+) -> list[tuple[AnnotatedSample, Location | None]]:
     """Each sample once, the last one where it is listed several times; says so, and what shares a file."""
-    once: dict[str, tuple[Sample, Location | None]] = {}
+    once: dict[str, tuple[AnnotatedSample, Location | None]] = {}
     relabelled = []
     for sample, place in zip(samples, places, strict=True):
         before, _ = once.get(sample.sample_id, (sample, None))
@@ -121,7 +121,7 @@ def _once(
     return list(once.values())
 
 
-def _placed(found: Sequence[tuple[Sample, Location | None]], label_of: Mapping[str, int]) -> Placed:
+def _placed(found: Sequence[tuple[AnnotatedSample, Location | None]], label_of: Mapping[str, int]) -> Placed:
     return Placed(
         [place for _, place in found if place is not None],
         [label_of[sample.label] for sample, _ in found],

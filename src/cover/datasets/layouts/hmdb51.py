@@ -15,7 +15,7 @@ from pathlib import Path
 from cover.datasets.annotation_files import AnnotationFiles, as_published, read_lines
 from cover.datasets.manifest import Manifest
 from cover.datasets.naming import class_name, stem_of
-from cover.datasets.splits import Sample, write_splits
+from cover.datasets.splits import AnnotatedSample, write_splits
 
 _SPLITS = {"0": None, "1": "train", "2": "test"}
 
@@ -40,7 +40,7 @@ def index_hmdb51(
     ending = f"_test_split{split_number}.txt"
     files.need(f"*{ending}")
     lists = {file.name.removesuffix(ending): file for file in files.find_all(f"*{ending}")}
-    samples: dict[str, list[Sample]] = {"train": [], "test": []}
+    samples: dict[str, list[AnnotatedSample]] = {"train": [], "test": []}
     for label, file in lists.items():
         with as_published(file):
             for video, mark in (line.rsplit(maxsplit=1) for line in read_lines(file)):
@@ -51,6 +51,6 @@ def index_hmdb51(
     return write_splits(samples, classes, root=root, kind="video", out=out, name=name)
 
 
-def _sample(file: str, label: str) -> Sample:
+def _sample(file: str, label: str) -> AnnotatedSample:
     stem = stem_of(file)
-    return Sample(f"{label}/{stem}", label, (stem,), (label,), source_id=stem.partition(f"_{label}_")[0])
+    return AnnotatedSample(f"{label}/{stem}", label, (stem,), (label,), source_id=stem.partition(f"_{label}_")[0])

@@ -31,7 +31,7 @@ from cover.datasets.manifest import Manifest
 from cover.datasets.naming import split_of, stem_of
 from cover.datasets.parquet import find_shards, index_parquet
 from cover.datasets.scan import scan
-from cover.datasets.splits import Sample, write_places
+from cover.datasets.splits import AnnotatedSample, write_places
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def index_imagenet1k(
         return index_parquet(shards, root=Path(root), kind="image", out=out, name=name)
     files = AnnotationFiles(root, annotations, _DEVKIT, "annotations")
     truth = _validation_truth(files)
-    samples: dict[str, list[Sample]] = {"train": [], "val": []}
+    samples: dict[str, list[AnnotatedSample]] = {"train": [], "val": []}
     places: dict[str, list[Location | None]] = {"train": [], "val": []}
     num_unlabelled = 0
     for place in scan(Path(root), "image"):
@@ -66,7 +66,7 @@ def index_imagenet1k(
         if wnid is None or split not in samples:
             num_unlabelled += 1
             continue
-        samples[split].append(Sample(place.name, wnid, (stem,)))
+        samples[split].append(AnnotatedSample(place.name, wnid, (stem,)))
         places[split].append(place)
     if num_unlabelled:
         logger.warning(
@@ -77,7 +77,7 @@ def index_imagenet1k(
         )
     if not any(samples.values()):
         raise ManifestError(f"no image in {root} has a label; expected ROOT/train/n01440764/n01440764_10026.JPEG")
-    samples["val"] += [Sample(stem, wnid, (stem,)) for stem, wnid in truth.items()]
+    samples["val"] += [AnnotatedSample(stem, wnid, (stem,)) for stem, wnid in truth.items()]
     places["val"] += [None] * len(truth)
     words_file = files.find("LOC_synset_mapping.txt", "synset_words.txt")
     words = read_words(words_file) if words_file else {}

@@ -21,7 +21,7 @@ from cover.datasets.annotation_list import read_rows, seconds
 from cover.datasets.manifest import Manifest
 from cover.datasets.naming import SPLIT_NAMES, class_name, split_in
 from cover.datasets.notices import examples, shown
-from cover.datasets.splits import Sample, write_splits
+from cover.datasets.splits import AnnotatedSample, write_splits
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def index_kinetics(
     Raises ManifestError when there is no such list, for a line that cannot be read, and when no clip is found.
     """
     files = AnnotationFiles(root, annotations, "annotations")
-    samples: dict[str, list[Sample]] = {}
+    samples: dict[str, list[AnnotatedSample]] = {}
     others = []
     for file in files.find_all("*.csv", "*.tsv", "train*.txt", "val*.txt"):
         rows = _rows(file)
@@ -65,14 +65,16 @@ def index_kinetics(
     return write_splits(samples, {label: label for label in labels}, root=root, kind="video", out=out, name=name)
 
 
-def _rows(file: Path) -> Iterator[tuple[str, Sample]] | None:
+def _rows(file: Path) -> Iterator[tuple[str, AnnotatedSample]] | None:
     """(split, sample) of each line with a label; None for a file that is another kind of list."""
     rows = read_rows(file)
     columns = [field.lower() for field in next(rows, ("", []))[1]]
     return _samples(file, columns, rows) if set(columns) >= _COLUMNS else None
 
 
-def _samples(file: Path, columns: Sequence[str], rows: Iterator[tuple[str, list[str]]]) -> Iterator[tuple[str, Sample]]:
+def _samples(
+    file: Path, columns: Sequence[str], rows: Iterator[tuple[str, list[str]]]
+) -> Iterator[tuple[str, AnnotatedSample]]:
     for place, fields in rows:
         row = dict(zip(columns, fields, strict=False))
         try:
@@ -91,4 +93,9 @@ def _samples(file: Path, columns: Sequence[str], rows: Iterator[tuple[str, list[
         split = split or "train"
         if label:
             clip = f"{youtube_id}_{int(start):06d}_{int(end):06d}"
-            yield split, Sample(clip, label, (clip, youtube_id), (split, label, *_REPLACEMENTS), youtube_id, start, end)
+            yield (
+                split,
+                AnnotatedSample(
+                    clip, label, (clip, youtube_id), (split, label, *_REPLACEMENTS), youtube_id, start, end
+                ),
+            )

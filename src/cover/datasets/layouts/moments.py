@@ -18,7 +18,7 @@ from pathlib import Path
 from cover.datasets.annotation_files import AnnotationFiles, as_published, read_table
 from cover.datasets.manifest import Manifest
 from cover.datasets.naming import class_name, stem_of
-from cover.datasets.splits import Sample, write_splits
+from cover.datasets.splits import AnnotatedSample, write_splits
 
 _YOUTUBE = re.compile(r"yt-(?P<id>[\w-]{11})_\d+")
 
@@ -48,8 +48,8 @@ def index_moments(
     return write_splits(samples, classes, root=root, kind="video", out=out, name=name)
 
 
-def _sample(split: str, file: str, label: str) -> Sample:
+def _sample(split: str, file: str, label: str) -> AnnotatedSample:
     stem = stem_of(file)
     youtube = _YOUTUBE.fullmatch(stem)
     source_id = youtube["id"] if youtube else stem.rpartition("_")[0] or stem
-    return Sample(file, label, (stem,), (split, *file.split("/")[:-1]), source_id)
+    return AnnotatedSample(file, label, (stem,), (split, *file.split("/")[:-1]), source_id)

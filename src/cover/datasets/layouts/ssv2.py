@@ -19,7 +19,7 @@ from cover.core.text_files import read_json
 from cover.datasets.annotation_files import AnnotationFiles, as_published, read_lines
 from cover.datasets.manifest import Manifest
 from cover.datasets.naming import class_name
-from cover.datasets.splits import Sample, write_splits
+from cover.datasets.splits import AnnotatedSample, write_splits
 from cover.errors import ManifestError
 
 
@@ -38,7 +38,7 @@ def index_ssv2(
     with as_published(labels):
         numbers = _json(labels)
         classes = {_key(text): class_name(text) for text in sorted(numbers, key=lambda text: int(numbers[text]))}
-    samples: dict[str, list[Sample]] = {}
+    samples: dict[str, list[AnnotatedSample]] = {}
     for split, stem in (("train", "train"), ("val", "validation")):
         if file := files.find(f"{stem}.json", f"*-{stem}.json"):
             with as_published(file):
@@ -52,8 +52,8 @@ def index_ssv2(
     return write_splits(samples, classes, root=root, kind="video", out=out, name=name)
 
 
-def _sample(video_id: str, template: str) -> Sample:
-    return Sample(video_id, _key(template), (video_id,))
+def _sample(video_id: str, template: str) -> AnnotatedSample:
+    return AnnotatedSample(video_id, _key(template), (video_id,))
 
 
 def _key(template: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from cover.datasets.annotation_files import AnnotationFiles, as_published, read_lines
 from cover.datasets.manifest import Manifest
 from cover.datasets.naming import class_name, stem_of
-from cover.datasets.splits import Sample, write_splits
+from cover.datasets.splits import AnnotatedSample, write_splits
 
 
 def index_ucf101(
@@ -48,6 +48,6 @@ def index_ucf101(
     return write_splits(samples, classes, root=root, kind="video", out=out, name=name)
 
 
-def _sample(file: str) -> Sample:
+def _sample(file: str) -> AnnotatedSample:
     stem, folder = stem_of(file), file.split("/")[0]
-    return Sample(stem, folder, (stem,), (folder,), source_id=stem.rpartition("_c")[0])
+    return AnnotatedSample(stem, folder, (stem,), (folder,), source_id=stem.rpartition("_c")[0])
