@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from cover.datasets.location import Location, Placed, write_placed
+from cover.datasets.location import LocatedSplit, Location, write_manifests
 from cover.datasets.manifest import Manifest
 from cover.errors import ManifestError
 
 
 def index(out: Path, class_names: list[str], splits: Mapping[str, list[int]]) -> list[Manifest]:
-    placed = {
-        split: Placed([Location(f"{split}/{row}.mp4", f"{split}/{row}.mp4") for row in range(len(labels))], labels)
+    located = {
+        split: LocatedSplit(
+            [Location(f"{split}/{row}.mp4", f"{split}/{row}.mp4") for row in range(len(labels))], labels
+        )
         for split, labels in splits.items()
     }
-    return write_placed(placed, class_names, root=out, kind="video", out=out, name="x")
+    return write_manifests(located, class_names, root=out, kind="video", out=out, name="x")
 
 
 def test_an_ordinary_dataset_is_indexed_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -101,14 +103,19 @@ def test_splits_that_are_indexed_one_by_one_must_agree(tmp_path: Path, caplog: p
 
 
 def test_of_two_files_of_one_name_the_last_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    places = [
+    locations = [
         Location("run/a.mp4", "1.tar", 512, 3),
         Location("run/b.mp4", "1.tar", 2048, 3),
         Location("run/a.mp4", "2.tar", 0, 4),
     ]
     with caplog.at_level(logging.WARNING):
-        (manifest,) = write_placed(
-            {"train": Placed(places, [0, 1, 0])}, ["a", "b"], root=tmp_path, kind="video", out=tmp_path, name="x"
+        (manifest,) = write_manifests(
+            {"train": LocatedSplit(locations, [0, 1, 0])},
+            ["a", "b"],
+            root=tmp_path,
+            kind="video",
+            out=tmp_path,
+            name="x",
         )
     assert [(row.sample_id, row.path) for row in manifest] == [("run/b.mp4", "1.tar"), ("run/a.mp4", "2.tar")]
     assert "x train: 1 samples occur twice, as files or in tars, such as run/a.mp4" in caplog.text

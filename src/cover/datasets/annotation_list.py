@@ -43,11 +43,11 @@ Value = TypeVar("Value", int, float)
 class Entry:
     """One line of a list.
 
-    place: FILE:LINE, for messages.
+    position: FILE:LINE, for messages.
     is_first: whether it is the first line, above which there is no header.
     """
 
-    place: str
+    position: str
     values: Mapping[str, str]
     is_first: bool = False
 
@@ -68,7 +68,7 @@ class Entry:
             if self.is_first and not self.has_path:
                 remedy = "call the columns of a header path and label"
             raise ManifestError(
-                f"{self.place}: {column} is '{shown(text)}'; it takes a number from 0 or nothing: {remedy}"
+                f"{self.position}: {column} is '{shown(text)}'; it takes a number from 0 or nothing: {remedy}"
             ) from None
 
 
@@ -97,18 +97,18 @@ def read_list(file: Path) -> Iterator[Entry]:
     if not file.exists():
         raise ManifestError(f"{file} does not exist; give the annotation list")
     header: list[str] | None = None
-    for place, fields in read_rows(file):
+    for position, fields in read_rows(file):
         is_first = header is None
         if header is None:
-            header, is_header = _header(place, fields)
+            header, is_header = _header(position, fields)
             if is_header:
                 continue
         if len(fields) != len(header):
             raise ManifestError(
-                f"{place}: {len(fields)} fields, '{shown(' | '.join(fields))}'; the first line has {len(header)}: "
+                f"{position}: {len(fields)} fields, '{shown(' | '.join(fields))}'; the first line has {len(header)}: "
                 "put paths with separators in quotes"
             )
-        yield Entry(place, dict(zip(header, fields, strict=True)), is_first)
+        yield Entry(position, dict(zip(header, fields, strict=True)), is_first)
     if header is None:
         raise ManifestError(f"{file} is empty; it takes a line a sample: `path label`")
 
@@ -153,16 +153,16 @@ def _fields(line: str, delimiter: str) -> list[str]:
     return [field.strip() for field in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
 
 
-def _header(place: str, fields: list[str]) -> tuple[list[str], bool]:
+def _header(position: str, fields: list[str]) -> tuple[list[str], bool]:
     """Names of the columns, and whether the first line was itself the header."""
     words = [field.lower().replace(" ", "_").replace("-", "_") for field in fields]
     meanings = [_MEANING.get(word) for word in words]
     is_named = {"path", "label"} <= set(meanings) and not any(map(_is_path, fields))
     if is_named or "path" in words or "label" in words:
-        return _named(place, words), True
+        return _named(position, words), True
     if len(fields) not in _WITHOUT_HEADER:
         raise ManifestError(
-            f"{place}: {len(fields)} fields without a header, such as {examples(fields)}; lines are `path label` or "
+            f"{position}: {len(fields)} fields without a header, such as {examples(fields)}; lines are `path label` or "
             f"`path num_frames label`, or the first line names the columns: {', '.join(COLUMNS)}"
         )
     return _WITHOUT_HEADER[len(fields)], False
@@ -176,7 +176,7 @@ def _has_media_suffix(field: str) -> bool:
     return any(suffix_of(field) in suffixes for suffixes in MEDIA_SUFFIXES.values())
 
 
-def _named(place: str, words: Sequence[str]) -> list[str]:
+def _named(position: str, words: Sequence[str]) -> list[str]:
     """What the columns of a header are. Raises ManifestError where that is unclear."""
     columns = list(words)
     for column in COLUMNS:
@@ -185,16 +185,16 @@ def _named(place: str, words: Sequence[str]) -> list[str]:
         if len(chosen := exact or found) > 1 or (not chosen and column in {"path", "label"}):
             hint = "; lists of Kinetics are for `cover index kinetics400`" if "youtube_id" in words else ""
             shown_words = ", ".join(map(shown, islice(words, 12)))
-            raise ManifestError(f"{place}: columns {shown_words}; exactly one must be called {column}{hint}")
+            raise ManifestError(f"{position}: columns {shown_words}; exactly one must be called {column}{hint}")
         if chosen:
             columns[chosen[0]] = column
     others = [word or f"number {number}" for number, word in enumerate(columns, start=1) if word not in COLUMNS]
     if unclear := [word for word in others if word.split("_")[0] in _MAYBE_SEGMENT]:
         raise ManifestError(
-            f"{place}: column {shown(unclear[0])} may be a time in seconds or a frame; call times start_seconds and "
+            f"{position}: column {shown(unclear[0])} may be a time in seconds or a frame; call times start_seconds and "
             "end_seconds, and delete the other columns"
         )
     if others:
         message = "%s: %d columns are ignored (%s); used are %s"
-        logger.warning(message, place, len(others), examples(others), ", ".join(COLUMNS))
+        logger.warning(message, position, len(others), examples(others), ", ".join(COLUMNS))
     return columns

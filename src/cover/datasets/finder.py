@@ -19,12 +19,12 @@ class StemFinder:
     """Finds samples by the names of their files, wherever below `root` they lie, in one scan of it."""
 
     def __init__(self, root: Path, kind: Kind) -> None:
-        self._places: dict[str, list[Location]] = {}
-        for place in scan(root, kind, once=False):  # a link may have the name that the annotation lists
-            self._places.setdefault(composed(stem_of(place.name)), []).append(place)
+        self._locations: dict[str, list[Location]] = {}
+        for location in scan(root, kind, once=False):  # a link may have the name that the annotation lists
+            self._locations.setdefault(composed(stem_of(location.name)), []).append(location)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._locations)
 
     def find(self, stems: Sequence[str], folders: Sequence[str] = ()) -> Location | None:
         """The file with one of the names `stems`, or None.
@@ -32,15 +32,15 @@ class StemFinder:
         Of several it is the one that lies in most of `folders` (class, split), then one in the same form of Unicode,
         then that of the first stem, then the first in alphabetical order.
         """
-        places = [place for stem in stems for place in self._places.get(composed(stem), ())]
-        if len(places) < 2:
-            return places[0] if places else None
+        locations = [location for stem in stems for location in self._locations.get(composed(stem), ())]
+        if len(locations) < 2:
+            return locations[0] if locations else None
         wanted = {folder_key(folder) for folder in folders}
-        return max(places, key=lambda place: (_num_shared(place, wanted), stem_of(place.name) in stems))
+        return max(locations, key=lambda location: (_num_shared(location, wanted), stem_of(location.name) in stems))
 
 
-def _num_shared(place: Location, wanted: set[str]) -> int:
-    return sum(folder_key(part) in wanted or split_in(part) in wanted for part in place.name.split("/")[:-1])
+def _num_shared(location: Location, wanted: set[str]) -> int:
+    return sum(folder_key(part) in wanted or split_in(part) in wanted for part in location.name.split("/")[:-1])
 
 
 class PathFinder:
@@ -50,7 +50,7 @@ class PathFinder:
         self._root, self._kind = root, kind
         self.notices = Notices()
         self._listing = Folders(root, kind, self.notices, once=())
-        self._places: dict[str, Location] = {}
+        self._locations: dict[str, Location] = {}
         self._folders: set[str] = set()
         self._listed: set[str] = set()
         self._alike: dict[str, list[Location]] = {}
@@ -64,8 +64,8 @@ class PathFinder:
         """
         path = os.path.normpath(path)
         self._list_folder(os.path.dirname(path))
-        if place := self._places.get(path):
-            return place
+        if location := self._locations.get(path):
+            return location
         if path not in self._folders:
             return None
         if num_frames is None:
@@ -80,20 +80,20 @@ class PathFinder:
         if folder not in self._spelled:
             self._spelled[folder] = self._as_on_disk(folder)
         path = join(self._spelled[folder], name)
-        if place := self.find(path, num_frames=num_frames):
-            return place
+        if location := self.find(path, num_frames=num_frames):
+            return location
         found = self._by_key().get(_key(path), [])
-        same = [place for place in found if composed(place.name) == composed(path)] or found
+        same = [location for location in found if composed(location.name) == composed(path)] or found
         if len(same) > 1:
             self.notices.add("listed paths fit several files and are left out", path)
         return same[0] if len(same) == 1 else None
 
     def _by_key(self) -> dict[str, list[Location]]:
         """Files by what an unlike path has in common with theirs; those listed since the last call are added."""
-        for place in islice(self._places.values(), self._num_alike, None):
-            if suffix_of(place.name) in MEDIA_SUFFIXES[self._kind]:
-                self._alike.setdefault(_key(place.name), []).append(place)
-        self._num_alike = len(self._places)
+        for location in islice(self._locations.values(), self._num_alike, None):
+            if suffix_of(location.name) in MEDIA_SUFFIXES[self._kind]:
+                self._alike.setdefault(_key(location.name), []).append(location)
+        self._num_alike = len(self._locations)
         return self._alike
 
     def _as_on_disk(self, folder: str) -> str:
@@ -116,10 +116,10 @@ class PathFinder:
             files, folders = self._listing.list(folder)
             self._folders.update(join(folder, name) for name in folders)
             for path in (join(folder, name) for name in files):
-                self._places[path] = Location(path, path)
+                self._locations[path] = Location(path, path)
                 if suffix_of(path) == ".tar":
                     members = tar_members(self._root, path, self._kind, self.notices)
-                    self._places.update((place.name, place) for place in members)
+                    self._locations.update((location.name, location) for location in members)
             if os.path.isabs(folder):
                 return
             folder = os.path.dirname(folder)

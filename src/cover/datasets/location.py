@@ -35,16 +35,16 @@ class Location(NamedTuple):
     label_number: str | None = None
 
 
-class Placed(NamedTuple):
-    """The samples of a split: a place and a label each, and further columns of the manifest."""
+class LocatedSplit(NamedTuple):
+    """The samples of a split: a location and a label each, and further columns of the manifest."""
 
-    places: Sequence[Location]
+    locations: Sequence[Location]
     labels: Sequence[int]
     columns: Mapping[str, Sequence[Any]] = {}
 
 
-def write_placed(
-    splits: Mapping[str, Placed],
+def write_manifests(
+    splits: Mapping[str, LocatedSplit],
     class_names: Sequence[str],
     *,
     root: str | Path,
@@ -54,13 +54,13 @@ def write_placed(
 ) -> list[Manifest]:
     """Write OUT/NAME-SPLIT.arrow for each split, after a check of all of them together.
 
-    Sample ids are the places' names, unless `columns` has others. Of samples with one id the last is taken, as one
+    Sample ids are the locations' names, unless `columns` has others. Of samples with one id the last is taken, as one
     file would replace the other if all tars were unpacked.
 
     Raises:
         ManifestError: The classes or labels cannot be meant so; then nothing is written.
     """
-    columns = {split: _columns(placed, f"{name} {split}") for split, placed in splits.items()}
+    columns = {split: _columns(located, f"{name} {split}") for split, located in splits.items()}
     labels = {split: np.asarray(values["label"], np.int64) for split, values in columns.items()}
     check_classes(labels, class_names, name=name, out=Path(out))
     return [
@@ -77,24 +77,24 @@ def write_placed(
     ]
 
 
-def _columns(placed: Placed, source: str) -> dict[str, Sequence[Any]]:
-    places = placed.places
+def _columns(located: LocatedSplit, source: str) -> dict[str, Sequence[Any]]:
+    locations = located.locations
     columns: dict[str, Sequence[Any]] = {
-        "sample_id": [place.name for place in places],
-        "path": [place.path for place in places],
-        "offset": [place.offset for place in places],
-        "length": [place.length for place in places],
-        "num_frames": [place.num_frames for place in places],
-        "label": placed.labels,
+        "sample_id": [location.name for location in locations],
+        "path": [location.path for location in locations],
+        "offset": [location.offset for location in locations],
+        "length": [location.length for location in locations],
+        "num_frames": [location.num_frames for location in locations],
+        "label": located.labels,
     }
-    columns |= placed.columns
+    columns |= located.columns
     last = {sample_id: row for row, sample_id in enumerate(columns["sample_id"])}
-    if len(last) == len(places):
+    if len(last) == len(locations):
         return columns
     rows = sorted(last.values())
-    repeated = (columns["sample_id"][row] for row in sorted(set(range(len(places))) - set(rows)))
+    repeated = (columns["sample_id"][row] for row in sorted(set(range(len(locations))) - set(rows)))
     message = "%s: %s samples occur twice, as files or in tars, such as %s; the last of each is taken"
-    logger.warning(message, source, f"{len(places) - len(rows):,}", examples(repeated))
+    logger.warning(message, source, f"{len(locations) - len(rows):,}", examples(repeated))
     return {column: [values[row] for row in rows] for column, values in columns.items()}
 
 

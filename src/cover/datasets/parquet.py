@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cover.core.progress import track
 from cover.datasets.class_list import Classes, classes_of
-from cover.datasets.location import Location, Placed, write_placed
+from cover.datasets.location import LocatedSplit, Location, write_manifests
 from cover.datasets.manifest import Manifest
 from cover.datasets.naming import Kind, split_in
 from cover.datasets.notices import examples, shown
@@ -56,7 +56,7 @@ def index_parquet(shards: Sequence[Path], *, root: Path, kind: Kind, out: str | 
     """
     _check_set(shards)
     column = label_column(shards[0])  # its name and type
-    places: dict[str, list[Location]] = {}
+    locations: dict[str, list[Location]] = {}
     labels: dict[str, list[str]] = {}
     num_unlabelled = 0
     for shard in track(shards, f"Reading {root}"[:44], unit="shards"):
@@ -66,14 +66,14 @@ def index_parquet(shards: Sequence[Path], *, root: Path, kind: Kind, out: str | 
                 num_unlabelled += 1
                 continue
             labels.setdefault(split, []).append(label)
-            places.setdefault(split, []).append(Location(f"{path}:{row}", path, offset=row))
+            locations.setdefault(split, []).append(Location(f"{path}:{row}", path, offset=row))
     if not labels:
         raise ManifestError(f"no row of the {len(shards)} Parquet shards in {root} has a label; fetch a labelled split")
     if num_unlabelled:
         logger.warning("%s: %s rows have no label (null or -1) and are left out", root, f"{num_unlabelled:,}")
     names, label_of = _classes({label for split in labels.values() for label in split}, shards[0], column.name, name)
-    placed = {split: Placed(places[split], [label_of[label] for label in labels[split]]) for split in labels}
-    return write_placed(placed, names, root=root, kind=kind, out=out, name=name)
+    located = {split: LocatedSplit(locations[split], [label_of[label] for label in labels[split]]) for split in labels}
+    return write_manifests(located, names, root=root, kind=kind, out=out, name=name)
 
 
 def _check_set(shards: Sequence[Path]) -> None:

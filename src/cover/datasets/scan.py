@@ -51,8 +51,8 @@ class HardLinks:
         inodes = np.array(self._inodes, np.uint64)
         values, counts = np.unique(inodes, return_counts=True)
         groups: dict[int, list[str]] = {}
-        for place in np.flatnonzero(np.isin(inodes, values[counts > 1])):
-            groups.setdefault(int(inodes[place]), []).append(self._paths[place])
+        for index in np.flatnonzero(np.isin(inodes, values[counts > 1])):
+            groups.setdefault(int(inodes[index]), []).append(self._paths[index])
         return list(groups.values())
 
 
@@ -83,25 +83,25 @@ class Scan:
         """
         if not self.root.is_dir():
             raise ManifestError(f"{self.root} is not a folder; give the folder that holds the {self.kind}s")
-        yield from track(self._places(), f"Scanning {shown(str(self.root))}"[:44])
+        yield from track(self._locations(), f"Scanning {shown(str(self.root))}"[:44])
         if packed := sum(self.others[suffix] for suffix in _PACKED):
             message = "%s holds %d compressed archives, which are not looked into; unpack them"
             logger.warning(message, self.root, packed)
 
-    def _places(self) -> Iterator[Location]:
+    def _locations(self) -> Iterator[Location]:
         once: tuple[Literal["files", "folders"], ...] = ("files", "folders") if self.once else ("folders",)
         listing = Folders(self.root, self.kind, self.notices, once=once)
         waiting = [""]
         while waiting:
             below = waiting.pop()
             files, folders = listing.list(below)
-            places = self._in_folder(below, files, folders, listing.inodes)
-            first = next(places, None)
+            locations = self._in_folder(below, files, folders, listing.inodes)
+            first = next(locations, None)
             if first is None:
                 self.without[below] = Counter(suffix_of(name) or "no suffix" for name in files)
             else:
                 yield first
-                yield from places
+                yield from locations
             if first is None or first.path != below:  # a folder of frames is no folder of samples
                 waiting.extend(join(below, folder) for folder in reversed(folders))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cover.datasets.finder import StemFinder
-from cover.datasets.location import Location, Placed, list_missing, write_placed
+from cover.datasets.location import LocatedSplit, Location, list_missing, write_manifests
 from cover.datasets.manifest import Manifest
 from cover.datasets.naming import Kind
 from cover.datasets.notices import examples
@@ -52,21 +52,21 @@ def write_splits(
     id, tab, class name. A sample that is listed twice is taken once. Raises ManifestError when nothing is found.
     """
     finder = StemFinder(Path(root), kind)
-    places = {
+    locations = {
         split: [finder.find(sample.stems, sample.folders) for sample in listed] for split, listed in samples.items()
     }
-    if not any(place for found in places.values() for place in found):
+    if not any(location for found in locations.values() for location in found):
         example = next(sample for listed in samples.values() for sample in listed)
         raise ManifestError(
             f"none of the {sum(map(len, samples.values())):,} {kind}s that {name}'s annotation lists is in {root}, as "
             f"{example.stems[0]}; there are {len(finder):,} others: give the folder that holds the {kind}s"
         )
-    return write_places(samples, places, classes, root=root, kind=kind, out=out, name=name)
+    return write_located(samples, locations, classes, root=root, kind=kind, out=out, name=name)
 
 
-def write_places(
+def write_located(
     samples: Mapping[str, Sequence[AnnotatedSample]],
-    places: Mapping[str, Sequence[Location | None]],
+    locations: Mapping[str, Sequence[Location | None]],
     classes: Mapping[str, str],
     *,
     root: str | Path,
@@ -74,18 +74,18 @@ def write_places(
     out: str | Path,
     name: str,
 ) -> list[Manifest]:
-    """As write_splits, for samples that have been looked for: `places` of them, None for a missing one."""
+    """As write_splits, for samples that have been looked for: `locations` of them, None for a missing one."""
     for listed in samples.values():
         if unknown := next((sample for sample in listed if sample.label not in classes), None):
             raise ManifestError(
                 f"{unknown.label!r}, the class of {name}'s {unknown.sample_id}, is not among its {len(classes)} "
                 "classes; fetch the annotation files again, all of one version"
             )
-    once = {split: _once(listed, places[split], f"{name} {split}") for split, listed in samples.items()}
+    once = {split: _once(listed, locations[split], f"{name} {split}") for split, listed in samples.items()}
     found = {split: [pair for pair in pairs if pair[1] is not None] for split, pairs in once.items()}
     label_of = {key: label for label, key in enumerate(classes)}
-    manifests = write_placed(
-        {split: _placed(pairs, label_of) for split, pairs in found.items() if pairs},
+    manifests = write_manifests(
+        {split: _located(pairs, label_of) for split, pairs in found.items() if pairs},
         list(classes.values()),
         root=root,
         kind=kind,
@@ -93,37 +93,37 @@ def write_places(
         name=name,
     )
     for split, pairs in once.items():
-        missing = [(sample.sample_id, classes[sample.label]) for sample, place in pairs if place is None]
+        missing = [(sample.sample_id, classes[sample.label]) for sample, location in pairs if location is None]
         list_missing(missing, len(pairs), out=out, name=name, split=split)
     return manifests
 
 
 def _once(
-    samples: Sequence[AnnotatedSample], places: Sequence[Location | None], source: str
+    samples: Sequence[AnnotatedSample], locations: Sequence[Location | None], source: str
 ) -> list[tuple[AnnotatedSample, Location | None]]:
     """Each sample once, the last one where it is listed several times; says so, and what shares a file."""
     once: dict[str, tuple[AnnotatedSample, Location | None]] = {}
     relabelled = []
-    for sample, place in zip(samples, places, strict=True):
+    for sample, location in zip(samples, locations, strict=True):
         before, _ = once.get(sample.sample_id, (sample, None))
         if before.label != sample.label:
             relabelled.append(f"{sample.sample_id} ({before.label}, {sample.label})")
-        once[sample.sample_id] = sample, place
+        once[sample.sample_id] = sample, location
     if len(once) < len(samples):
         logger.warning("%s: %d lines repeat a sample", source, len(samples) - len(once))
     if relabelled:
         message = "%s: %d lines give a sample another label, which it takes, such as %s"
         logger.warning(message, source, len(relabelled), examples(relabelled))
-    found = [(sample, place) for sample, place in once.values() if place is not None]
-    if shared := len(found) - len({place[1:4] for _, place in found}):
+    found = [(sample, location) for sample, location in once.values() if location is not None]
+    if shared := len(found) - len({location[1:4] for _, location in found}):
         message = "%s: %d samples have the same file as another; if files are whole recordings, use `cover index csv`"
         logger.warning(message, source, shared)
     return list(once.values())
 
 
-def _placed(found: Sequence[tuple[AnnotatedSample, Location | None]], label_of: Mapping[str, int]) -> Placed:
-    return Placed(
-        [place for _, place in found if place is not None],
+def _located(found: Sequence[tuple[AnnotatedSample, Location | None]], label_of: Mapping[str, int]) -> LocatedSplit:
+    return LocatedSplit(
+        [location for _, location in found if location is not None],
         [label_of[sample.label] for sample, _ in found],
         {
             "sample_id": [sample.sample_id for sample, _ in found],

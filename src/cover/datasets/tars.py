@@ -41,14 +41,14 @@ def tar_members(
     try:
         with (root / path).open("rb") as file:
             tar = _Tar(file, path, kind, notices, with_labels)
-            places = tar.places(path, 0, os.fstat(file.fileno()).st_size)
-            yield from labelled(places, tar.texts, path, notices) if with_labels else places
+            locations = tar.locations(path, 0, os.fstat(file.fileno()).st_size)
+            yield from labelled(locations, tar.texts, path, notices) if with_labels else locations
     except OSError as error:
         notices.add(f"tars cannot be read ({error.strerror or error})", path)
 
 
 class _Tar:
-    """An open tar. texts: key of a sample → suffix → text, of the label files that `places` has passed."""
+    """An open tar. texts: key of a sample → suffix → text, of the label files that `locations` has passed."""
 
     def __init__(self, file: BinaryIO, path: str, kind: Kind, notices: Notices, with_labels: bool) -> None:
         self._file, self._path, self._notices = file, path, notices
@@ -56,7 +56,7 @@ class _Tar:
         self._label_suffixes = LABEL_SUFFIXES if with_labels else ()
         self.texts: dict[str, dict[str, str]] = {}
 
-    def places(self, name: str, start: int, end: int, depth: int = 0) -> Iterator[Location]:
+    def locations(self, name: str, start: int, end: int, depth: int = 0) -> Iterator[Location]:
         """Members of the tar between two bytes of the file, which would be called `name` if it lay in a folder.
 
         depth: how many tars it lies in.
@@ -94,7 +94,7 @@ class _Tar:
         elif suffix in self._suffixes:
             yield Location(member_name, self._path, member.offset_data, member.size)
         elif suffix == ".tar":
-            yield from self.places(member_name, member.offset_data, member.offset_data + member.size, depth + 1)
+            yield from self.locations(member_name, member.offset_data, member.offset_data + member.size, depth + 1)
         elif member.size <= _MAX_LABEL_BYTES:
             self._keep_text(member, member_name)
 

@@ -43,27 +43,27 @@ class _ManyLabels(Exception):
 
 
 def labelled(
-    places: Iterable[Location], texts: Mapping[str, Mapping[str, str]], tar: str, notices: Notices
+    locations: Iterable[Location], texts: Mapping[str, Mapping[str, str]], tar: str, notices: Notices
 ) -> Iterator[Location]:
     """The samples among the members of a tar, with their labels if it is a WebDataset shard.
 
     Args:
-        places: The videos or images in the tar.
+        locations: The videos or images in the tar.
         texts: Key of a sample → suffix → text of its label files.
         tar: Path of the tar.
         notices: Counts samples without a label, and members that are no samples of their own.
     """
     samples: dict[str, dict[str, Location]] = {}  # key → name → the last member of this name, as unpacking leaves it
-    for place in places:
-        samples.setdefault(key_of(place.name), {})[place.name] = place
+    for location in locations:
+        samples.setdefault(key_of(location.name), {})[location.name] = location
     found = {key: _label(texts[key]) for key in samples if key in texts}
     if not any(found.values()):
         is_shard = _is_named_like_shard(tar)
-        for place in (place for members in samples.values() for place in members.values()):
-            if is_shard and place.name.rpartition("/")[0] == tar.removesuffix(".tar"):
-                notices.add(_UNLABELLED, place.name)
+        for location in (location for members in samples.values() for location in members.values()):
+            if is_shard and location.name.rpartition("/")[0] == tar.removesuffix(".tar"):
+                notices.add(_UNLABELLED, location.name)
             else:
-                yield place
+                yield location
         return
     for key, members in samples.items():
         sample, *others = sorted(members.values(), key=_rank)
@@ -82,9 +82,9 @@ def key_of(name: str) -> str:
     return f"{folder}{slash}{base.partition('.')[0]}"
 
 
-def _rank(place: Location) -> tuple[bool, bool]:
+def _rank(location: Location) -> tuple[bool, bool]:
     """Smallest for the member that is the sample: the plain name, and rather a photograph or film than a drawing."""
-    name = place.name.rpartition("/")[2]
+    name = location.name.rpartition("/")[2]
     is_film_or_photo = suffix_of(name) in {".jpg", ".jpeg"} | (MEDIA_SUFFIXES["video"] - MEDIA_SUFFIXES["image"])
     return name.count(".") > 1, not is_film_or_photo
 

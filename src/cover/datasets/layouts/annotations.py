@@ -23,7 +23,7 @@ from cover.core.progress import track
 from cover.datasets.annotation_list import Entry, read_list, seconds, whole_number
 from cover.datasets.class_list import classes_of, listed_classes, number_of
 from cover.datasets.finder import PathFinder
-from cover.datasets.location import Location, Placed, list_missing, write_placed
+from cover.datasets.location import LocatedSplit, Location, list_missing, write_manifests
 from cover.datasets.manifest import Manifest
 from cover.datasets.naming import SPLIT_NAMES, Kind, composed
 from cover.datasets.notices import examples, shown
@@ -67,96 +67,92 @@ def index_annotations(
     no listed file exists.
     """
     entries = list(read_list(Path(file)))
-    texts = [_label_text(entry) for entry in entries]
-    names, label_of = classes_of(texts, str(file)) if class_names is None else listed_classes(class_names, texts, file)
-    for entry, text in zip(entries, texts, strict=True):
-        if text not in label_of:
-            raise ManifestError(
-                f"{entry.place}: label '{shown(text)}' is outside the {len(names)} classes; labels are class names or "
-                f"0 to {len(names) - 1}: correct the line or the class list, in which `1 NAME` names class 1"
-            )
+    names, labels = _labels(entries, class_names, str(file))
     of_split = _of_split(entries, split, str(file))
-    listed = [
-        _listed(entry, label_of[text]) for entry, text, is_of in zip(entries, texts, of_split, strict=True) if is_of
-    ]
+    listed = [_listed(entry, label) for entry, label, is_of in zip(entries, labels, of_split, strict=True) if is_of]
     finder = PathFinder(Path(root), kind)
-    places = _find(listed, finder, str(file))
-    _refuse_header(listed, places)
-    samples = _once(listed, places, names, f"{name} {split}")
-    found = [(sample, place) for sample, place in samples if place is not None]
-    missing = [sample for sample, place in samples if place is None]
+    locations = _find(listed, finder, str(file))
+    _refuse_header(listed, locations)
+    samples = _once(listed, locations, names, f"{name} {split}")
+    found = [(sample, location) for sample, location in samples if location is not None]
+    missing = [sample for sample, location in samples if location is None]
     if not found:
         raise ManifestError(
             f"none of the {len(missing)} files of {file} is in {root}, such as {shown(missing[0].path)}; give the "
             "folder that the paths start from with --root"
         )
     finder.notices.warn(Path(root))
-    (manifest,) = write_placed({split: _placed(found)}, names, root=root, kind=kind, out=out, name=name)
+    (manifest,) = write_manifests({split: _located(found)}, names, root=root, kind=kind, out=out, name=name)
     list_missing([(row.sample_id, names[row.label]) for row in missing], len(samples), out=out, name=name, split=split)
     return manifest
 
 
-def _placed(found: Sequence[tuple[_Listed, Location]]) -> Placed:
-    return Placed(
-        [place for _, place in found],
+def _located(found: Sequence[tuple[_Listed, Location]]) -> LocatedSplit:
+    return LocatedSplit(
+        [location for _, location in found],
         [row.label for row, _ in found],
         {
             "sample_id": [row.sample_id for row, _ in found],
             "start_seconds": [row.start_seconds for row, _ in found],
             "end_seconds": [row.end_seconds for row, _ in found],
-            "num_frames": [row.num_frames if place.num_frames is None else place.num_frames for row, place in found],
+            "num_frames": [
+                row.num_frames if location.num_frames is None else location.num_frames for row, location in found
+            ],
             "source_id": [row.source_id for row, _ in found],
         },
     )
 
 
 def _find(listed: list[_Listed], finder: PathFinder, file: str) -> list[Location | None]:
-    """The place of each sample. One that is not there as listed is taken under a similar name that no other line has;
-    backslashes in its id become slashes."""
-    places = [
+    """The location of each sample.
+
+    One that is not there as listed is taken under a similar name that no other line has; backslashes in its id become
+    slashes.
+    """
+    locations = [
         finder.find(row.path, num_frames=row.num_frames)
         for row in track(listed, f"Looking for the files of {file}"[:44])
     ]
-    taken = {place[1:4] for place in places if place is not None}
+    taken = {location[1:4] for location in locations if location is not None}
     alike = []
     for number, row in enumerate(listed):
-        if places[number] is not None:
+        if locations[number] is not None:
             continue
-        place = finder.find_alike(row.path, num_frames=row.num_frames)
-        if place is not None and place[1:4] not in taken:
-            places[number] = place
+        location = finder.find_alike(row.path, num_frames=row.num_frames)
+        if location is not None and location[1:4] not in taken:
+            locations[number] = location
             listed[number] = replace(row, sample_id=row.sample_id.replace("\\", "/"))
-            alike.append(f"{row.path} as {place.name}")
+            alike.append(f"{row.path} as {location.name}")
     if alike:
         message = "%s: %s files are found under names with another suffix, slash or form of Unicode, such as %s"
         logger.warning(message, file, f"{len(alike):,}", examples(alike))
-    return places
+    return locations
 
 
-def _refuse_header(listed: Sequence[_Listed], places: Sequence[Location | None]) -> None:
+def _refuse_header(listed: Sequence[_Listed], locations: Sequence[Location | None]) -> None:
     """Where only the first line names no file, and has a label of its own, it is a header in unknown words."""
     first, *others = listed
-    is_missing = places[0] is None and any(places)
+    is_missing = locations[0] is None and any(locations)
     is_alone = all(row.label != first.label and row.entry.has_path for row in others)
     if first.entry.is_first and not first.entry.has_path and is_missing and is_alone:
         raise ManifestError(
-            f"{first.entry.place}: there is no file {shown(first.path)}, so this looks like a header; call its columns "
-            "path and label, or delete the line"
+            f"{first.entry.position}: there is no file {shown(first.path)}, so this looks like a header; call its "
+            "columns path and label, or delete the line"
         )
 
 
 def _once(
-    listed: Sequence[_Listed], places: Sequence[Location | None], names: Sequence[str], source: str
+    listed: Sequence[_Listed], locations: Sequence[Location | None], names: Sequence[str], source: str
 ) -> list[tuple[_Listed, Location | None]]:
     """Each sample once. Raises ManifestError for one that has several labels."""
     first: dict[Hashable, tuple[_Listed, Location | None]] = {}
     repeated = []
-    for row, place in zip(listed, places, strict=True):
-        address = row.path if place is None else place[1:4]
-        before, _ = first.setdefault((address, row.start_seconds, row.end_seconds), (row, place))
+    for row, location in zip(listed, locations, strict=True):
+        address = row.path if location is None else location[1:4]
+        before, _ = first.setdefault((address, row.start_seconds, row.end_seconds), (row, location))
         if before.label != row.label:
             raise ManifestError(
-                f"{row.entry.place}: {shown(row.path)} is {shown(names[row.label])}, and in {before.entry.place} "
+                f"{row.entry.position}: {shown(row.path)} is {shown(names[row.label])}, and in {before.entry.position} "
                 f"{shown(names[before.label])}; a sample has one label: keep one of the lines"
             )
         if before is not row:
@@ -167,15 +163,30 @@ def _once(
     return list(first.values())
 
 
+def _labels(entries: Sequence[Entry], class_names: Sequence[str] | None, file: str) -> tuple[list[str], list[int]]:
+    """Class names, and the label of each line. Raises ManifestError, naming the line, for a label of no class."""
+    texts = [_label_text(entry) for entry in entries]
+    names, label_of = classes_of(texts, file) if class_names is None else listed_classes(class_names, texts, file)
+    for entry, text in zip(entries, texts, strict=True):
+        if text not in label_of:
+            raise ManifestError(
+                f"{entry.position}: label '{shown(text)}' is outside the {len(names)} classes; labels are class names "
+                f"or 0 to {len(names) - 1}: correct the line or the class list, in which `1 NAME` names class 1"
+            )
+    return names, [label_of[text] for text in texts]
+
+
 def _label_text(entry: Entry) -> str:
     """The label of a line. Raises ManifestError, naming the line, if it has none or no path."""
     for column in ("path", "label"):
         if not entry.values[column]:
-            raise ManifestError(f"{entry.place}: the {column} is empty; every line takes one: delete it or fill it in")
+            raise ManifestError(
+                f"{entry.position}: the {column} is empty; every line takes one: delete it or fill it in"
+            )
     text = composed(entry.values["label"])
     if (number_of(text) or 0) < 0:
         raise ManifestError(
-            f"{entry.place}: label '{text}' is negative; labels are class names or numbers from 0: delete lines "
+            f"{entry.position}: label '{text}' is negative; labels are class names or numbers from 0: delete lines "
             "without a label"
         )
     return text
@@ -207,7 +218,9 @@ def _listed(entry: Entry, label: int) -> _Listed:
     path = entry.values["path"]
     start, end = entry.number("start_seconds", seconds), entry.number("end_seconds", seconds)
     if start is not None and end is not None and not start < end:
-        raise ManifestError(f"{entry.place}: the segment begins at {start:g} s and ends at {end:g} s; correct the line")
+        raise ManifestError(
+            f"{entry.position}: the segment begins at {start:g} s and ends at {end:g} s; correct the line"
+        )
     segment = "" if start is None and end is None else f"@{start or 0:g}-{'' if end is None else format(end, 'g')}"
     return _Listed(
         entry,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from cover.datasets.class_list import Classes, classes_of
 from cover.datasets.folder_checks import check_folders, check_hard_links, has_split_folders, report
-from cover.datasets.location import Location, Placed, write_placed
+from cover.datasets.location import LocatedSplit, Location, write_manifests
 from cover.datasets.manifest import Manifest
 from cover.datasets.naming import DERIVED_FOLDERS, SPLIT_NAMES, Kind, composed, split_of, suffix_of
 from cover.datasets.parquet import find_shards, index_parquet
@@ -28,7 +28,7 @@ from cover.datasets.scan import Scan
 class _Sample(NamedTuple):
     split: str
     class_name: str
-    place: Location
+    location: Location
 
 
 def index_folder(root: str | Path, *, kind: Kind, out: str | Path, name: str | None = None) -> list[Manifest]:
@@ -46,60 +46,60 @@ def index_folder(root: str | Path, *, kind: Kind, out: str | Path, name: str | N
     root = Path(root)
     name = name or root.resolve().name
     found = Scan(root, kind, with_labels=True)
-    places = sorted(found, key=lambda place: place.name.split("/"))
-    in_folders = [place for place in places if place.label is None]
-    has_splits = has_split_folders(root, [place.name for place in in_folders])
-    labelled = _labelled(place for place in places if place.label is not None)
+    locations = sorted(found, key=lambda location: location.name.split("/"))
+    in_folders = [location for location in locations if location.label is None]
+    has_splits = has_split_folders(root, [location.name for location in in_folders])
+    labelled = _labelled(location for location in locations if location.label is not None)
     samples = [*labelled, *_classed(in_folders, has_splits, found)]
     if not samples and (shards := find_shards(root, in_any_folder=True)):
         return index_parquet(shards, root=root, kind=kind, out=out, name=name)
     report(found, len(samples))
     class_folders = {sample.class_name for sample in samples[len(labelled) :]}
-    check_folders(found, class_folders, [sample.place.name for sample in samples[len(labelled) :]], has_splits)
-    check_hard_links(found, ((sample.place.path, (sample.split, sample.class_name)) for sample in samples))
+    check_folders(found, class_folders, [sample.location.name for sample in samples[len(labelled) :]], has_splits)
+    check_hard_links(found, ((sample.location.path, (sample.split, sample.class_name)) for sample in samples))
     class_names = sorted({sample.class_name for sample in samples})
     names, label_of = classes_of(class_names, name) if labelled else Classes.of(class_names)
-    placed = {
-        split: Placed(
-            [sample.place for sample in samples if sample.split == split],
+    located = {
+        split: LocatedSplit(
+            [sample.location for sample in samples if sample.split == split],
             [label_of[sample.class_name] for sample in samples if sample.split == split],
         )
         for split in dict.fromkeys(sample.split for sample in samples)
     }
-    return write_placed(placed, names, root=root, kind=kind, out=out, name=name)
+    return write_manifests(located, names, root=root, kind=kind, out=out, name=name)
 
 
-def _labelled(places: Iterable[Location]) -> list[_Sample]:
+def _labelled(locations: Iterable[Location]) -> list[_Sample]:
     """The samples that shards have labels for. Classes of one name and several numbers carry their numbers."""
-    samples = [(place, composed(place.label or "")) for place in places]
+    samples = [(location, composed(location.label or "")) for location in locations]
     numbers: dict[str, set[str | None]] = {}
-    for place, label in samples:
-        numbers.setdefault(label, set()).add(place.label_number)
+    for location, label in samples:
+        numbers.setdefault(label, set()).add(location.label_number)
     return [
         _Sample(
-            split_of(place.name.rpartition("/")[0]),
-            label if len(numbers[label]) == 1 else f"{label} ({place.label_number})",
-            place,
+            split_of(location.name.rpartition("/")[0]),
+            label if len(numbers[label]) == 1 else f"{label} ({location.label_number})",
+            location,
         )
-        for place, label in samples
+        for location, label in samples
     ]
 
 
-def _classed(places: Sequence[Location], has_splits: bool, found: Scan) -> list[_Sample]:
+def _classed(locations: Sequence[Location], has_splits: bool, found: Scan) -> list[_Sample]:
     """The samples in class folders. Those that are in none, or in one of thumbnails, are counted as left out."""
     samples = []
-    for place in places:
-        *folders, file = place.name.split("/")
+    for location in locations:
+        *folders, file = location.name.split("/")
         is_loose = len(folders) < 1 + has_splits
-        inside = folders[1 + has_splits :] + ([] if place.num_frames is None else [file])
+        inside = folders[1 + has_splits :] + ([] if location.num_frames is None else [file])
         if not {folder.lower() for folder in inside + folders[:has_splits]}.isdisjoint(DERIVED_FOLDERS):
-            found.notices.add("samples in folders of thumbnails, previews or masks are left out", place.name)
+            found.notices.add("samples in folders of thumbnails, previews or masks are left out", location.name)
         elif is_loose and folders:
-            found.notices.add("files in split folders and in no class folder are left out", place.name)
+            found.notices.add("files in split folders and in no class folder are left out", location.name)
         elif is_loose:
-            found.others[suffix_of(file) if place.num_frames is None else "folders of images"] += 1
+            found.others[suffix_of(file) if location.num_frames is None else "folders of images"] += 1
         elif has_splits:
-            samples.append(_Sample(SPLIT_NAMES[folders[0].lower()], composed(folders[1]), place))
+            samples.append(_Sample(SPLIT_NAMES[folders[0].lower()], composed(folders[1]), location))
         else:
-            samples.append(_Sample("train", composed(folders[0]), place))
+            samples.append(_Sample("train", composed(folders[0]), location))
     return samples

@@ -31,7 +31,7 @@ from cover.datasets.manifest import Manifest
 from cover.datasets.naming import split_of, stem_of
 from cover.datasets.parquet import find_shards, index_parquet
 from cover.datasets.scan import scan
-from cover.datasets.splits import AnnotatedSample, write_places
+from cover.datasets.splits import AnnotatedSample, write_located
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)
@@ -56,33 +56,40 @@ def index_imagenet1k(
         return index_parquet(shards, root=Path(root), kind="image", out=out, name=name)
     files = AnnotationFiles(root, annotations, _DEVKIT, "annotations")
     truth = _validation_truth(files)
-    samples: dict[str, list[AnnotatedSample]] = {"train": [], "val": []}
-    places: dict[str, list[Location | None]] = {"train": [], "val": []}
-    num_unlabelled = 0
-    for place in scan(Path(root), "image"):
-        stem = stem_of(place.name)
-        split = "val" if stem.startswith(_VAL) else split_of(place.name.rpartition("/")[0])
-        wnid = truth.pop(stem, None) or wnid_of(place)
-        if wnid is None or split not in samples:
-            num_unlabelled += 1
-            continue
-        samples[split].append(AnnotatedSample(place.name, wnid, (stem,)))
-        places[split].append(place)
-    if num_unlabelled:
-        logger.warning(
-            "%s: %s images have no label and are left out; those of validation are labelled by LOC_val_solution.csv "
-            "or the development kit",
-            root,
-            f"{num_unlabelled:,}",
-        )
+    samples, locations = _labelled_images(Path(root), truth)
     if not any(samples.values()):
         raise ManifestError(f"no image in {root} has a label; expected ROOT/train/n01440764/n01440764_10026.JPEG")
     samples["val"] += [AnnotatedSample(stem, wnid, (stem,)) for stem, wnid in truth.items()]
-    places["val"] += [None] * len(truth)
+    locations["val"] += [None] * len(truth)
     words_file = files.find("LOC_synset_mapping.txt", "synset_words.txt")
     words = read_words(words_file) if words_file else {}
     wnids = {sample.label for listed in samples.values() for sample in listed} | words.keys()
-    return write_places(samples, places, named_classes(wnids, words), root=root, kind="image", out=out, name=name)
+    return write_located(samples, locations, named_classes(wnids, words), root=root, kind="image", out=out, name=name)
+
+
+def _labelled_images(
+    root: Path, truth: dict[str, str]
+) -> tuple[dict[str, list[AnnotatedSample]], dict[str, list[Location | None]]]:
+    """The images of each split that have a label, and where they are. Takes those that it finds out of `truth`."""
+    samples: dict[str, list[AnnotatedSample]] = {"train": [], "val": []}
+    locations: dict[str, list[Location | None]] = {"train": [], "val": []}
+    num_unlabelled = 0
+    for location in scan(root, "image"):
+        stem = stem_of(location.name)
+        split = "val" if stem.startswith(_VAL) else split_of(location.name.rpartition("/")[0])
+        wnid = truth.pop(stem, None) or wnid_of(location)
+        if wnid is None or split not in samples:
+            num_unlabelled += 1
+            continue
+        samples[split].append(AnnotatedSample(location.name, wnid, (stem,)))
+        locations[split].append(location)
+    if num_unlabelled:
+        message = (
+            "%s: %s images have no label and are left out; those of validation are labelled by LOC_val_solution.csv "
+            "or the development kit"
+        )
+        logger.warning(message, root, f"{num_unlabelled:,}")
+    return samples, locations
 
 
 def _validation_truth(files: AnnotationFiles) -> dict[str, str]:

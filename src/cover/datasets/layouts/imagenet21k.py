@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cover.datasets.annotation_files import AnnotationFiles, as_published, read_lines
-from cover.datasets.location import Location, Placed, write_placed
+from cover.datasets.location import LocatedSplit, Location, write_manifests
 from cover.datasets.manifest import Manifest
 from cover.datasets.naming import stem_of
 from cover.datasets.scan import scan
@@ -38,24 +38,24 @@ def index_imagenet21k(
     """
     words_file = AnnotationFiles(root, annotations).find("words.txt")
     words = read_words(words_file) if words_file else {}
-    labelled = [(wnid_of(place), place) for place in scan(Path(root), "image")]
-    places = [place for wnid, place in labelled if wnid]
+    labelled = [(wnid_of(location), location) for location in scan(Path(root), "image")]
+    locations = [location for wnid, location in labelled if wnid]
     wnids = [wnid for wnid, _ in labelled if wnid]
-    if not places:
+    if not locations:
         raise ManifestError(
             f"{len(labelled):,} images in {root}, none with a WordNet id in its name; expected ROOT/n00004475/*.JPEG"
         )
-    if len(places) < len(labelled):
-        logger.warning("%s: %d images have no WordNet id and are left out", root, len(labelled) - len(places))
+    if len(locations) < len(labelled):
+        logger.warning("%s: %d images have no WordNet id and are left out", root, len(labelled) - len(locations))
     classes = named_classes(wnids, words)
     label_of = {wnid: label for label, wnid in enumerate(classes)}
-    placed = {"train": Placed(places, [label_of[wnid] for wnid in wnids])}
-    return write_placed(placed, list(classes.values()), root=root, kind="image", out=out, name=name)
+    located = {"train": LocatedSplit(locations, [label_of[wnid] for wnid in wnids])}
+    return write_manifests(located, list(classes.values()), root=root, kind="image", out=out, name=name)
 
 
-def wnid_of(place: Location) -> str | None:
+def wnid_of(location: Location) -> str | None:
     """From the name of the file (n01440764_10026.JPEG), else of the closest folder or tar; None if neither has one."""
-    *folders, file = place.name.split("/")
+    *folders, file = location.name.split("/")
     stem = stem_of(file).partition("_")[0]
     return next((part for part in (stem, *reversed(folders)) if _WNID.fullmatch(part)), None)
 

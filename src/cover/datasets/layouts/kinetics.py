@@ -75,20 +75,20 @@ def _rows(file: Path) -> Iterator[tuple[str, AnnotatedSample]] | None:
 def _samples(
     file: Path, columns: Sequence[str], rows: Iterator[tuple[str, list[str]]]
 ) -> Iterator[tuple[str, AnnotatedSample]]:
-    for place, fields in rows:
+    for position, fields in rows:
         row = dict(zip(columns, fields, strict=False))
         try:
             label, youtube_id = class_name(row["label"]), row["youtube_id"]
             start, end = seconds(row["time_start"]), seconds(row["time_end"])
         except (KeyError, ValueError):
             raise ManifestError(
-                f"{place}: a field is missing, or a time is not a number; fetch the file again"
+                f"{position}: a field is missing, or a time is not a number; fetch the file again"
             ) from None
         split_name = row.get("split", "").lower()
         split = SPLIT_NAMES.get(split_name) or split_in(split_name or file.stem)
         if split is None and split_name:
             raise ManifestError(
-                f"{place}: split is '{shown(split_name)}'; it takes train, val, test or nothing: correct it"
+                f"{position}: split is '{shown(split_name)}'; it takes train, val, test or nothing: correct it"
             )
         split = split or "train"
         if label:
