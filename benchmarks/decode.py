@@ -37,7 +37,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from cover.datasets.manifest import ManifestRow
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.media.decode import decode_clip
 from cover.media.pixels import scaled_size
 

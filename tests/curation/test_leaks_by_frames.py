@@ -13,7 +13,7 @@ from cover.curation.frame_hashes import HASH_BYTES, hash_frames, read_hashes
 from cover.curation.leaks_by_frames import leaks_by_frames
 from cover.datasets.layouts.folder import index_folder
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 
 pytest.importorskip("imagehash")
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cover.datasets.manifest import ManifestRow
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.errors import DecodeError
 from cover.inference.views import Views, media_kind
 from cover.media.content import Content, content_of

@@ -18,7 +18,7 @@ from av.stream import Disposition
 from PIL import Image
 
 from cover.datasets.manifest import ManifestRow
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.errors import DecodeError
 from cover.media import demux
 from cover.media.decode import decode_clip, probe_row

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cover.datasets.layouts.folder import index_folder
 from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.errors import DecodeError, RecipeError
 from cover.media.cache import FrameCache
 from cover.media.decode import decode_clip

@@ -14,7 +14,7 @@ import pytest
 from cover.cli import data
 from cover.config.recipe import parse_recipe, read_recipe
 from cover.datasets.manifest import write_manifest
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.errors import CheckpointError, CoverError, ManifestError
 from cover.models.create import create_model
 from cover.models.weights import save_model

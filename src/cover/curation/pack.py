@@ -27,7 +27,7 @@ from cover.curation.dataset_pass import DatasetPass
 from cover.curation.packed_video import shorten, write_short_clip
 from cover.curation.resume_log import CheckResult, ResumeLogs
 from cover.datasets.manifest import FINDINGS, Manifest, ManifestRow, write_manifest
-from cover.datasets.naming import Kind, composed
+from cover.datasets.names import Kind, composed
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip, probe_row
 from cover.media.pixels import scaled_size

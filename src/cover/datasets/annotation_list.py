@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cover.datasets.annotation_files import read_text_lines
-from cover.datasets.naming import MEDIA_SUFFIXES, suffix_of
+from cover.datasets.names import MEDIA_SUFFIXES, suffix_of
 from cover.datasets.notices import examples, shown
 from cover.errors import ManifestError
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cover.datasets.class_list import number_of
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import SPLIT_NAMES, reading_key, split_in
+from cover.datasets.names import SPLIT_NAMES, reading_key, split_in
 from cover.datasets.notices import examples, shown
 from cover.errors import ManifestError
 

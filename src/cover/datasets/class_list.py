@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cover.datasets.annotation_files import read_text_lines
-from cover.datasets.naming import composed, reading_key
+from cover.datasets.names import composed, reading_key
 from cover.datasets.notices import examples, shown
 from cover.errors import ManifestError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cover.datasets.listing import Folders, join
 from cover.datasets.location import Location
-from cover.datasets.naming import MEDIA_SUFFIXES, Kind, composed, folder_key, is_frame, split_in, stem_of, suffix_of
+from cover.datasets.names import MEDIA_SUFFIXES, Kind, composed, folder_key, is_frame, split_in, stem_of, suffix_of
 from cover.datasets.notices import Notices
 from cover.datasets.scan import scan
 from cover.datasets.tars import tar_members

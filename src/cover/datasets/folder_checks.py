@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from pathlib import Path
 
-from cover.datasets.naming import DERIVED_FOLDERS, SPLIT_NAMES, composed
+from cover.datasets.names import DERIVED_FOLDERS, SPLIT_NAMES, composed
 from cover.datasets.notices import examples, shown
 from cover.datasets.scan import Scan
 from cover.errors import ManifestError

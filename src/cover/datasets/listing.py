@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from cover.datasets.naming import MEDIA_SUFFIXES, Kind, suffix_of
+from cover.datasets.names import MEDIA_SUFFIXES, Kind, suffix_of
 from cover.datasets.notices import Notices, is_utf8
 
 _SYSTEM_FOLDERS = frozenset(

@@ -12,7 +12,7 @@ import numpy as np
 from cover.core.atomic_files import write_whole
 from cover.datasets.class_checks import check_classes
 from cover.datasets.manifest import Manifest, write_manifest
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.datasets.notices import examples, shown
 from cover.errors import CoverError
 

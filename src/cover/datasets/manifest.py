@@ -29,7 +29,7 @@ import pyarrow.csv
 
 from cover.datasets.manifest_file import ManifestFile, Stamp, with_absent_columns
 from cover.datasets.manifest_rules import SCHEMA, Metadata, check_rows, check_unique, without_impossible
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.errors import ManifestError
 
 # What a sample *is*.

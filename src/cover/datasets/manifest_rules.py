@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from cover.core.progress import track
 from cover.datasets.class_list import Classes, classes_of
 from cover.datasets.location import LocatedSplit, Location, write_manifests
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import Kind, split_in
+from cover.datasets.names import Kind, split_in
 from cover.datasets.notices import examples, shown
 from cover.datasets.parquet_shard import label_column, names_in_metadata, read_labels
 from cover.errors import ManifestError

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cover.datasets.class_list import number_of
-from cover.datasets.naming import Kind, composed
+from cover.datasets.names import Kind, composed
 from cover.datasets.notices import examples, shown
 from cover.errors import ManifestError
 

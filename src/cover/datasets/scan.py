@@ -24,7 +24,7 @@ import numpy as np
 from cover.core.progress import track
 from cover.datasets.listing import Folders, join
 from cover.datasets.location import Location
-from cover.datasets.naming import DERIVED_FOLDERS, MEDIA_SUFFIXES, Kind, is_frame, suffix_of
+from cover.datasets.names import DERIVED_FOLDERS, MEDIA_SUFFIXES, Kind, is_frame, suffix_of
 from cover.datasets.notices import Notices, shown
 from cover.datasets.tars import tar_members
 from cover.errors import ManifestError

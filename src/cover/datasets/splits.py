@@ -10,7 +10,7 @@ from typing import NamedTuple
 from cover.datasets.finder import StemFinder
 from cover.datasets.location import LocatedSplit, Location, list_missing, write_manifests
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.datasets.notices import examples
 from cover.errors import ManifestError
 

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from cover.datasets.listing import is_hidden
 from cover.datasets.location import Location
-from cover.datasets.naming import MEDIA_SUFFIXES, SPLIT_NAMES, Kind, split_in, suffix_of
+from cover.datasets.names import MEDIA_SUFFIXES, SPLIT_NAMES, Kind, split_in, suffix_of
 from cover.datasets.notices import Notices, is_utf8
 from cover.datasets.webdataset import LABEL_SUFFIXES, key_of, labelled
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from cover.datasets.location import Location
-from cover.datasets.naming import MEDIA_SUFFIXES, split_in, suffix_of
+from cover.datasets.names import MEDIA_SUFFIXES, split_in, suffix_of
 from cover.datasets.notices import Notices
 
 LABEL_SUFFIXES = (".cls", ".label", ".json", ".txt")

@@ -14,7 +14,7 @@ from pydantic import FailFast, Field, TypeAdapter, ValidationError
 from cover.config.layers import Share
 from cover.core.atomic_files import write_whole
 from cover.core.text_files import read_text
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.errors import CheckpointError
 from cover.evaluation.intervals import Estimate, share
 from cover.evaluation.sample_views import FrameOrder

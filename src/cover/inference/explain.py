@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cover.datasets.manifest import ManifestRow
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.errors import CoverError, printable
 from cover.inference.views import Views
 from cover.media.decode import probe_row

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cover.core.text_files import read_text
-from cover.datasets.naming import MEDIA_SUFFIXES, is_frame, suffix_of
+from cover.datasets.names import MEDIA_SUFFIXES, is_frame, suffix_of
 from cover.errors import CoverError
 
 _MEDIA = MEDIA_SUFFIXES["video"] | MEDIA_SUFFIXES["image"]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cover.core.prefetch import map_ahead
 from cover.core.process_pool import available_cpus
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.errors import DecodeError
 from cover.evaluation.metrics import RankedClasses, top_classes
 from cover.inference.views import FileViews, Views

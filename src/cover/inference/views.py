@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cover.datasets.manifest import ManifestRow
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.media.augment import crop, evaluation_boxes
 from cover.media.content import content_of
 from cover.media.decode import decode_clip

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from cover.core.text_files import open_regular
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.errors import DecodeError
 from cover.media.failures import decoding
 from cover.media.frame_ends import frame_ends_ms

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cover.datasets.manifest import ManifestRow
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.errors import DecodeError
 from cover.media.animation import AnimationStream, decode_animation, probe_animation
 from cover.media.content import Content, content_of

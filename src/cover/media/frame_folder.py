@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cover.datasets.naming import is_frame
+from cover.datasets.names import is_frame
 from cover.errors import DecodeError
 from cover.media.failures import decoding
 from cover.media.image import decode_image, probe_image

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from cover.core.process_pool import Lost, Worker
 from cover.datasets.manifest import ManifestRow
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.errors import DecodeError
 from cover.inference.views import Views, media_kind
 from cover.inference.windows import WindowFormat

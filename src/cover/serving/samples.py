@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from cover.datasets.manifest import Manifest, ManifestRow
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
 from cover.media.failures import decoding

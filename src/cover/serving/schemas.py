@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 
 
 class ErrorBody(BaseModel):

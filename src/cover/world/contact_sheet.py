@@ -10,7 +10,7 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.world.media_files import SUFFIXES
 from cover.world.presets import DATASETS
 

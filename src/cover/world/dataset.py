@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cover.datasets.naming import Kind
+from cover.datasets.names import Kind
 from cover.world.game import Game
 
 

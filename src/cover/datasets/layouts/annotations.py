@@ -25,7 +25,7 @@ from cover.datasets.class_list import classes_of, listed_classes, number_of
 from cover.datasets.finder import PathFinder
 from cover.datasets.location import LocatedSplit, Location, list_missing, write_manifests
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import SPLIT_NAMES, Kind, composed
+from cover.datasets.names import SPLIT_NAMES, Kind, composed
 from cover.datasets.notices import examples, shown
 from cover.errors import ManifestError
 

@@ -20,7 +20,7 @@ from cover.datasets.class_list import Classes, classes_of
 from cover.datasets.folder_checks import check_folders, check_hard_links, has_split_folders, report
 from cover.datasets.location import LocatedSplit, Location, write_manifests
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import DERIVED_FOLDERS, SPLIT_NAMES, Kind, composed, split_of, suffix_of
+from cover.datasets.names import DERIVED_FOLDERS, SPLIT_NAMES, Kind, composed, split_of, suffix_of
 from cover.datasets.parquet import find_shards, index_parquet
 from cover.datasets.scan import Scan
 

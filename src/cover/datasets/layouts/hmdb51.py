@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cover.datasets.annotation_files import AnnotationFiles, as_published, read_lines
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import class_name, stem_of
+from cover.datasets.names import class_name, stem_of
 from cover.datasets.splits import AnnotatedSample, write_splits
 
 _SPLITS = {"0": None, "1": "train", "2": "test"}

@@ -28,7 +28,7 @@ from cover.datasets.annotation_files import AnnotationFiles, as_published, read_
 from cover.datasets.layouts.imagenet21k import as_wnid, named_classes, read_words, wnid_of
 from cover.datasets.location import Location
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import split_of, stem_of
+from cover.datasets.names import split_of, stem_of
 from cover.datasets.parquet import find_shards, index_parquet
 from cover.datasets.scan import scan
 from cover.datasets.splits import AnnotatedSample, write_located

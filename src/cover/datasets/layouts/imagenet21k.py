@@ -17,7 +17,7 @@ from pathlib import Path
 from cover.datasets.annotation_files import AnnotationFiles, as_published, read_lines
 from cover.datasets.location import LocatedSplit, Location, write_manifests
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import stem_of
+from cover.datasets.names import stem_of
 from cover.datasets.scan import scan
 from cover.errors import ManifestError
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from cover.datasets.annotation_files import AnnotationFiles
 from cover.datasets.annotation_list import read_rows, seconds
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import SPLIT_NAMES, class_name, split_in
+from cover.datasets.names import SPLIT_NAMES, class_name, split_in
 from cover.datasets.notices import examples, shown
 from cover.datasets.splits import AnnotatedSample, write_splits
 from cover.errors import ManifestError

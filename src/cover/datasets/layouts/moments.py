@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cover.datasets.annotation_files import AnnotationFiles, as_published, read_table
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import class_name, stem_of
+from cover.datasets.names import class_name, stem_of
 from cover.datasets.splits import AnnotatedSample, write_splits
 
 _YOUTUBE = re.compile(r"yt-(?P<id>[\w-]{11})_\d+")

@@ -18,7 +18,7 @@ from typing import Any
 from cover.core.text_files import read_json
 from cover.datasets.annotation_files import AnnotationFiles, as_published, read_lines
 from cover.datasets.manifest import Manifest
-from cover.datasets.naming import class_name
+from cover.datasets.names import class_name
 from cover.datasets.splits import AnnotatedSample, write_splits
 from cover.errors import ManifestError
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cover.datasets.naming import class_name, composed, reading_key
+from cover.datasets.names import class_name, composed, reading_key
 
 
 @pytest.mark.parametrize(
