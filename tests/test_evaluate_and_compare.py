@@ -14,7 +14,7 @@ from tests.terminal import Cover, terminal
 
 from cover.config.recipe import parse_recipe
 from cover.datasets.layouts.folder import index_folder
-from cover.evaluation.record import load_records
+from cover.evaluation.run_record import read_run_records
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 
@@ -68,7 +68,7 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def results_of(run: Path) -> dict[tuple[str, str, str, str], float]:
-    (record,) = load_records([run])
+    (record,) = read_run_records([run])
     return {(each.dataset, each.split, each.views, each.checkpoint): each.top1 for each in record.results}
 
 
@@ -84,7 +84,7 @@ def test_what_cannot_be_evaluated_is_named_and_the_others_are_evaluated(
     assert [row.split()[0] for row in answer.out.splitlines() if " test " in row] == ["signs", "single"]
     assert results_of(run).keys() == {("signs", "test", "1x3", "step-2"), ("single", "test", "1x3", "step-2")}
     assert results_of(run)["single", "test", "1x3", "step-2"] == 1.0
-    (record,) = load_records([run])
+    (record,) = read_run_records([run])
     assert [result.chance for result in record.results] == [0.5, 1.0]
     assert cover("compare", "first").code == 0 and Path("report.html").exists()
 

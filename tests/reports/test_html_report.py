@@ -20,8 +20,8 @@ from cover.core.progress import Terminal
 from cover.errors import CheckpointError
 from cover.evaluation.comparison import Comparison, compare
 from cover.evaluation.metrics import EvalMetrics
-from cover.evaluation.record import load_records
 from cover.evaluation.result import DatasetResult
+from cover.evaluation.run_record import read_run_records
 from cover.reports.cards import Strip
 from cover.reports.comparison_json import comparison_json
 from cover.reports.html_report import write_report
@@ -62,7 +62,7 @@ class TextOf(HTMLParser):
 
 
 def report(runs: list[Path], out: Path, **shown: Any) -> Comparison:
-    comparison = compare(load_records(runs))
+    comparison = compare(read_run_records(runs))
     write_report(comparison, out, **shown)
     return comparison
 
@@ -117,7 +117,7 @@ def test_terminal_tables_fit_100_columns(runs: list[Path], tmp_path: Path, make_
 def test_page_shows_classes_calibration_confusions_and_clips_that_runs_disagree_on(
     runs: list[Path], tmp_path: Path
 ) -> None:
-    (pair,) = compare(load_records(runs)).policy_rows[0].pairs
+    (pair,) = compare(read_run_records(runs)).policy_rows[0].pairs
     example = pair.hurt_examples[0]
     clips = {"moves": {example.sample_id: np.zeros((12, 200, 200, 3), np.uint8)}}
     report(runs, tmp_path / "report.html", frames=clips)
@@ -144,7 +144,7 @@ def test_a_result_of_an_older_version_is_shown_and_asked_for_again(
 
 
 def test_json_says_what_the_page_says(runs: list[Path]) -> None:
-    values = json.loads(comparison_json(compare(load_records(runs))))
+    values = json.loads(comparison_json(compare(read_run_records(runs))))
     moves = values["datasets"]["moves"]
     assert (moves["split"], moves["standard_run"]) == ("test", "std")
     assert moves["results"]["co"]["top1"]["reversed"]["value"] == 0.25
@@ -232,7 +232,7 @@ def test_thousands_of_classes_take_no_table_of_all_against_all(
             tally.update(ids[batch], logits, labels[batch])
         result = replace(make_result(), class_names=names, **tally.measured())
         runs.append(make_run(run, "cotrain", ["moves"], [result]))
-    comparison = compare(load_records(runs))
+    comparison = compare(read_run_records(runs))
     values = json.loads(comparison_json(comparison))["datasets"]["moves"]
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

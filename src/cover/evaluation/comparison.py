@@ -9,8 +9,8 @@ from typing import Literal
 
 from cover.evaluation.classes import RunPair, pair_runs
 from cover.evaluation.intervals import Estimate, difference
-from cover.evaluation.record import RunRecord
 from cover.evaluation.result import DatasetResult
+from cover.evaluation.run_record import RunRecord
 from cover.evaluation.sample_views import FRAME_ORDERS, FrameOrder
 
 SPLITS = ("test", "val", "train")

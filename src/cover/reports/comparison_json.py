@@ -11,8 +11,8 @@ from cover.evaluation.classes import RunPair
 from cover.evaluation.comparison import Comparison, Difference, OrderRow, PolicyRow
 from cover.evaluation.confusion import most_confused
 from cover.evaluation.intervals import Estimate
-from cover.evaluation.record import RunRecord
 from cover.evaluation.result import DatasetResult
+from cover.evaluation.run_record import RunRecord
 
 NUM_CONFUSIONS = 100
 

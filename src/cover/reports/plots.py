@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from cover.core.drawing import CHANCE_COLOR, COLORS, STYLE, drawing
 from cover.evaluation.comparison import Comparison
-from cover.evaluation.record import RunRecord
+from cover.evaluation.run_record import RunRecord
 
 MAX_CURVE_POINTS = 100
 MAX_NAME_LENGTH = 36

@@ -22,8 +22,8 @@ from cover.errors import CheckpointError
 from cover.evaluation.classes import RunPair
 from cover.evaluation.comparison import compare
 from cover.evaluation.evaluate import Predict, evaluate_dataset, evaluation_key
-from cover.evaluation.record import load_records
 from cover.evaluation.result import DatasetResult
+from cover.evaluation.run_record import read_run_records
 from cover.evaluation.sample_views import FrameOrder
 from cover.inference.explain import Explanation, FileClip, explain_clip, label_of, read_file_clip
 from cover.media.cache import FrameCache
@@ -322,7 +322,7 @@ def compare_runs(
     """
     from cover.reports.html_report import write_report  # loads matplotlib, which nothing else here needs
 
-    comparison = compare(load_records(runs))
+    comparison = compare(read_run_records(runs))
     if not comparison.policy_rows:
         which = "none of these runs has" if len(comparison.records) > 1 else f"{runs[0]} has no"
         raise CheckpointError(f"{which} results in normal frame order; `cover evaluate` writes them")

@@ -81,14 +81,14 @@ def _train(run: PlannedRun, folder: Path) -> dict[str, Any]:
     import torch
 
     from cover.core.progress import Terminal
-    from cover.evaluation.record import load_records
+    from cover.evaluation.run_record import read_run_records
     from cover.runs.plan import training_manifests
     from cover.runs.train import train
 
     started = time.monotonic()
     if train(run.recipe, folder, Terminal(width=100), resume=True):
         raise Interrupted
-    left = load_records([folder])[0]
+    left = read_run_records([folder])[0]
     seconds = max(time.monotonic() - started, *(line["seconds"] for line in left.training[-1:]))
     return _identity(run) | {
         "val": {name: scores["top1"] for name, scores in left.validation[-1]["val"].items()},

@@ -79,7 +79,7 @@ class RunRecord:
         return max(fitting, key=nearness, default=None)
 
 
-def load_records(runs: Sequence[Path]) -> list[RunRecord]:
+def read_run_records(runs: Sequence[Path]) -> list[RunRecord]:
     """Read runs, or single checkpoints of theirs; two of the same name go by their whole paths.
 
     A run that is given twice is read once. Raises CheckpointError for a folder that is no run, or a file in it that is
