@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from cover.evaluation.classes import RunPair, pair_runs
 from cover.evaluation.intervals import Estimate, difference
 from cover.evaluation.result import DatasetResult
+from cover.evaluation.run_pair import RunPair, pair_runs
 from cover.evaluation.run_record import RunRecord
 from cover.evaluation.sample_views import FRAME_ORDERS, FrameOrder
 

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from cover.errors import DecodeError
-from cover.evaluation.classes import Answer, Disagreement, RunPair
 from cover.evaluation.evaluate import Predict
 from cover.evaluation.metrics import RankedClasses, top_classes
+from cover.evaluation.run_pair import Answer, Disagreement, RunPair
 from cover.media.reader import ClipReader
 
 NUM_CLASSES_SHOWN = 3

@@ -13,9 +13,9 @@ from matplotlib.textpath import TextPath
 
 from cover.core.drawing import CHANCE_COLOR, STYLE, drawing
 from cover.evaluation.calibration import Calibration
-from cover.evaluation.classes import RunPair
 from cover.evaluation.confusion import confused_labels, confusion_shares, count_pairs
 from cover.evaluation.result import DatasetResult
+from cover.evaluation.run_pair import RunPair
 from cover.reports.plots import data_uri, short
 from cover.reports.tables import percent
 

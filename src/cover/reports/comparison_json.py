@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from cover.evaluation.calibration import calibrate
-from cover.evaluation.classes import RunPair
 from cover.evaluation.comparison import Comparison, Difference, OrderRow, PolicyRow
 from cover.evaluation.confusion import most_confused
 from cover.evaluation.intervals import Estimate
 from cover.evaluation.result import DatasetResult
+from cover.evaluation.run_pair import RunPair
 from cover.evaluation.run_record import RunRecord
 
 NUM_CONFUSIONS = 100

@@ -11,10 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from cover import __version__
 from cover.core.atomic_files import write_whole
 from cover.evaluation.calibration import Calibration, calibrate
-from cover.evaluation.classes import ClassChange, RunPair
 from cover.evaluation.comparison import Comparison, PolicyRow
 from cover.evaluation.confusion import Confusion, most_confused
 from cover.evaluation.result import DatasetResult
+from cover.evaluation.run_pair import ClassChange, RunPair
 from cover.evaluation.sample_views import FRAME_ORDERS
 from cover.reports.cards import Frames, SampleCard, Strip, disagreement_cards, sample_cards
 from cover.reports.class_plots import MAX_LABELLED_CLASSES, changes_figure, confusion_figure, reliability_figure

@@ -19,10 +19,10 @@ from cover.config.recipe import Recipe
 from cover.core.atomic_files import write_whole
 from cover.datasets.manifest import Manifest, Moves
 from cover.errors import CheckpointError
-from cover.evaluation.classes import RunPair
 from cover.evaluation.comparison import compare
 from cover.evaluation.evaluate import Predict, evaluate_dataset, evaluation_key
 from cover.evaluation.result import DatasetResult
+from cover.evaluation.run_pair import RunPair
 from cover.evaluation.run_record import read_run_records
 from cover.evaluation.sample_views import FrameOrder
 from cover.inference.explain import Explanation, FileClip, explain_clip, label_of, read_file_clip

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from cover.evaluation.classes import RunPair, pair_runs
 from cover.evaluation.result import DatasetResult, Predictions
+from cover.evaluation.run_pair import RunPair, pair_runs
 
 MakeResult = Callable[..., DatasetResult]
 NAMES = ("jump", "run", "wave")
