@@ -9,7 +9,7 @@ from tests.studies.miniature import RATE, STUDY, Known, study_of
 
 from cover.studies.planning import NotYetKnown, Planner
 from cover.studies.records import Record
-from cover.studies.spec import read_study
+from cover.studies.study_file import read_study
 
 
 def key_of(arm: str = "both", seed: int = 0, out: Path = Path(), **changes: Any) -> str:

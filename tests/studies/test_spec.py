@@ -7,8 +7,8 @@ import pytest
 from tests.studies.miniature import RATE, study_of
 
 from cover.errors import RecipeError
-from cover.studies.measure import measure_of
-from cover.studies.spec import Study, read_study
+from cover.studies.spec import Study, measure_of
+from cover.studies.study_file import read_study
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.toml"))
 
@@ -21,46 +21,55 @@ def test_the_studies_of_the_repository_are_read(file: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"columns": ["sights"]}, "columns names 'sights', which is not there; known are 'scenes', 'moves'"),
-        ({"columns": ["moves backwards"]}, "shows 'backwards', which is not measured; known are normal, reversed"),
-        ({"arms": {"both": {"datasets": ["sights"]}}}, "arms.both.datasets names 'sights', which is not there"),
+        ({"columns": ["sights"]}, "columns names 'sights', which does not exist; known are 'scenes', 'moves'"),
+        ({"columns": ["moves backwards"]}, "shows 'backwards', which is not a measure; use one of normal, reversed"),
+        ({"arms": {"both": {"datasets": ["sights"]}}}, "arms.both.datasets names 'sights', which does not exist"),
         (
             {"arms": {"both": {"init": "pretrain"}}},
-            "arms.both.init names 'pretrain', which is not there; known are 'scenes'",
+            "arms.both.init names 'pretrain', which does not exist; known are 'scenes'",
         ),
-        ({"arms": {"both": {"tuned_as": "al"}}}, "arms.both.tuned_as names 'al', which is not there"),
+        ({"arms": {"both": {"tuned_as": "al"}}}, "arms.both.tuned_as names 'al', which does not exist"),
         (
             {"rows": [{"name": "a", "arms": ["al"]}]},
-            "row 'a' names 'al', which is not there; known are 'scenes', 'moves'",
+            "row 'a' names 'al', which does not exist; known are 'scenes', 'moves'",
         ),
         ({"rows": [{"name": "a", "arms": ["both"], "against": ["b"]}]}, "row 'a': against names 'b'"),
-        ({"rows": [{"name": "a", "arms": ["both"], "paper_difference": {"K400": 1}}]}, "no row to differ from"),
+        (
+            {"rows": [{"name": "a", "arms": ["both"], "paper_difference": {"K400": 1}}]},
+            "no row to differ from; name it in against",
+        ),
         (
             {"rows": [{"name": "a", "arms": ["both"], "paper": {"MiT": 1.0}}]},
             "paper names 'MiT'.* known are 'K400', 'SSv2'",
         ),
-        ({"init": "pretrain"}, "init names 'pretrain', which is not there"),
-        ({"arms": {"both": {"init": "moves"}, "moves": {"init": "both"}}}, "moves → both → moves build on each other"),
+        ({"init": "pretrain"}, "init names 'pretrain', which does not exist"),
+        (
+            {"arms": {"both": {"init": "moves"}, "moves": {"init": "both"}}},
+            "moves → both → moves depend on each other in a circle",
+        ),
         ({"arms": {"both": {"share": 0.0}}}, r"arms.both.share = 0.0: input should be greater than 0"),
-        ({"columns": ["moves", "scenes", "moves"]}, "columns = .*'moves' is there twice; name it once"),
-        ({"columns": ["scenes pairs"]}, "each other reversed; name them: datasets.scenes.reversal_pairs"),
-        ({"seeds": [0, 1, 0]}, "seeds = .*0 is there twice; name it once"),
+        ({"columns": ["moves", "scenes", "moves"]}, "columns = .*'moves' appears twice; name it once"),
+        ({"columns": ["scenes pairs"]}, "needs pairs of reversed classes; list them in datasets.scenes.reversal_pairs"),
+        ({"seeds": [0, 1, 0]}, "seeds = .*0 appears twice; name it once"),
         ({"seeds": []}, "seeds = .*it takes 1 or more"),
         ({"tune": {RATE: []}}, "learning_rate = .*it takes 1 or more"),
         ({"tune": {RATE: 0.1}}, "learning_rate = 0.1: it is a list; write . . around its values"),
-        ({"rows": [{"name": "a", "arms": ["both"]}] * 2}, "two rows have the name 'a'; give them one each"),
+        ({"rows": [{"name": "a", "arms": ["both"]}] * 2}, "two rows are named 'a'; give each its own name"),
         ({"rows": [{"name": "a", "arms": ["both"], "against": ["a"]}]}, "row 'a' is compared with itself"),
-        ({"rows": [{"name": "a", "arms": ["both", "both"]}]}, "'both' is there twice"),
+        ({"rows": [{"name": "a", "arms": ["both", "both"]}]}, "'both' appears twice"),
         ({"arms": {"both": {"tune": {RATE: [0.1]}, "tuned_as": "moves"}}}, "arms.both has both tune and tuned_as"),
         ({"arms": {"both": {"recipe": {"datasets": {"mvoes": {}}}}}}, "arms.both.recipe.datasets names 'mvoes'"),
-        ({"arms": {"both": {"recipe": {"datasets": {"moves": {"test": "x"}}}}}}, "recipe has another test for moves"),
-        ({"tune": {"datasets.mvoes.loss_weight": [0.1]}}, "tune.datasets names 'mvoes', which is not there"),
+        (
+            {"arms": {"both": {"recipe": {"datasets": {"moves": {"test": "x"}}}}}},
+            "recipe changes test of moves; define another dataset",
+        ),
+        ({"tune": {"datasets.mvoes.loss_weight": [0.1]}}, "tune.datasets names 'mvoes', which does not exist"),
         ({"recipe": {"datasets": 3}}, "recipe.datasets = 3 is not made of tables"),
         (
             {"arms": {"both": {"recipe": {"datasets": {"moves": 3}}}}},
             "both.recipe.datasets = .* is not made of tables",
         ),
-        ({"tune": {"seed": [1]}}, "tune says seed, which is for arms to say"),
+        ({"tune": {"seed": [1]}}, "tune sets seed; an arm's own keys policy, seeds and init set it"),
         ({"seeds": [0, -1]}, "seeds.1 = -1: input should be greater than or equal to 0"),
         (
             {"rows": [{"name": "a", "arms": ["both", "moves"]}]},
@@ -111,8 +120,11 @@ def test_an_arm_is_like_another_but_for_what_it_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("likes", "message"),
     [
-        ({"scenes": "sights"}, "arms.scenes is like 'sights', which is no arm; known are scenes"),
-        ({"scenes": "moves", "moves": "scenes"}, "arms scenes → moves → scenes are like each other in a ring"),
+        ({"scenes": "sights"}, "arms.scenes is like 'sights', which is not an arm; known are scenes"),
+        (
+            {"scenes": "moves", "moves": "scenes"},
+            "arms scenes → moves → scenes are like each other in a circle; remove a like",
+        ),
     ],
 )
 def test_an_arm_that_is_like_none_is_an_error(tmp_path: Path, likes: dict[str, str], message: str) -> None:

@@ -27,7 +27,7 @@ def study_(
     """Train and test what studies compare, several seeds each, and show their tables; finished runs are skipped."""
     from cover.studies.records import load_records
     from cover.studies.render import legend, to_terminal
-    from cover.studies.spec import read_study
+    from cover.studies.study_file import read_study
     from cover.studies.table import make_table
 
     paths = [Path(name) if name.endswith(".toml") else Path("studies") / f"{name}.toml" for name in studies]

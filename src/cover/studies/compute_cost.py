@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from cover.studies.arm import Settings
 from cover.studies.planning import NotYetKnown, Planner
 from cover.studies.records import Record
+from cover.studies.spec import Settings
 
 
 @dataclass(frozen=True)

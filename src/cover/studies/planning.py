@@ -14,9 +14,8 @@ from typing import Any
 from cover.config.layers import map_path, map_paths, nested, overlaid
 from cover.config.recipe import Recipe, parse_recipe
 from cover.evaluation.sample_views import FrameOrder
-from cover.studies.arm import Settings
 from cover.studies.records import Record
-from cover.studies.spec import Study
+from cover.studies.spec import Settings, Study
 
 ELSEWHERE: dict[str, Any] = {
     "init": True,

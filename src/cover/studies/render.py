@@ -15,8 +15,8 @@ from rich import table as rich_table
 
 from cover.evaluation.intervals import SeedMean
 from cover.reports.tables import duration, percent, points
-from cover.studies.arm import Settings
 from cover.studies.compute_cost import Effort
+from cover.studies.spec import Settings
 from cover.studies.table import Cell, Table
 
 NONE = "–"

@@ -1,6 +1,6 @@
-"""A study: one TOML file that names the runs to be compared and the table they are to fill.
+"""What a study is: the runs to compare, and the table that they fill.
 
-    extends = ["parts/world.toml"]      # datasets, arms and settings that studies share
+    extends = ["parts/world.toml"]      # datasets, arms and settings that several studies share
     title = "More datasets"
     columns = ["scenes", "moves", "moves reversed"]
 
@@ -14,8 +14,8 @@
     name = "co-trained"
     arms = ["both"]
 
-An arm is a way to train: a recipe but for its seed and the values that are tuned; it may be like another one. A row
-shows the test results of one arm, or of several that train on different datasets.
+An arm names a `Variant`, one way to train: a recipe without its seed and without the values that are tuned. A row shows
+the test results of one arm, or of several arms that train on different datasets.
 """
 
 from __future__ import annotations
@@ -23,42 +23,90 @@ from __future__ import annotations
 from collections.abc import Collection
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
-from cover.config.layers import Section, Share, absolute_path, checked, map_paths, nested, read_layers, with_base
-from cover.config.recipe import PATH_KEYS
-from cover.evaluation.sample_views import FrameOrder
-from cover.studies.arm import Arm, Names, Seeds, Settings, Tune, dotted_tune, each_once, whole_arms
-from cover.studies.measure import PAIRS, VALIDATION, measure_of
+from cover.config.layers import Section, Share, nested
+from cover.evaluation.sample_views import FRAME_ORDERS, FrameOrder
 
-_PATH_KEYS = [f"{part}{key}" for part in ("", "recipe.", "arms.*.recipe.") for key in PATH_KEYS if key != "init"]
-"""Keys of a study that hold paths: its datasets, and those of its recipes."""
+PAIRS: Literal["pairs"] = "pairs"
+VALIDATION: Literal["val"] = "val"
+Measure = FrameOrder | Literal["pairs", "val"]
+MEASURES: tuple[Measure, ...] = (*FRAME_ORDERS, PAIRS, VALIDATION)
+_Values = TypeVar("_Values", bound=tuple[Any, ...])
+
+
+def _each_once(values: _Values) -> _Values:
+    if twice := [value for place, value in enumerate(values) if value in values[:place]]:
+        raise ValueError(f"{twice[0]!r} appears twice; name it once")
+    return values
+
+
+Settings = dict[str, float]
+"""Values of recipe keys, such as {"optimizer.learning_rate": 0.1}."""
+Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_each_once)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_each_once)]
+Tune = dict[str, Annotated[tuple[int | float, ...], Field(min_length=1), AfterValidator(_each_once)]]
+"""The values to try for each setting."""
+
+
+class Variant(Section):
+    """One way to train.
+
+    Attributes:
+        like: An arm to inherit from. Keys stated here override its keys; the two recipes are merged.
+        datasets: Names of datasets of the study.
+        policy: Default: "standard" for one dataset, "cotrain" for several.
+        init: Initial weights. Another arm, whose run of the same seed is taken if there is one, else that of its first
+            seed; or weights as in a recipe's `init`, by a path with a "/" or by "hf://"; or "" for none. Default: the
+            study's.
+        share: The share of each class's training samples, above 0 and up to 1. Default: the study's.
+        recipe: Changes to the study's recipe.
+        tune: Values to choose from by validation top-1, with the first seed. Default: the study's.
+        tuned_as: An arm whose chosen settings are used instead.
+        seeds: Default: the study's.
+    """
+
+    like: str | None = None
+    datasets: Names
+    policy: Literal["pretrain", "standard", "cotrain", "probe"] | None = None
+    init: str | None = None
+    share: Annotated[Share, Field(gt=0)] | None = None
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    tune: Tune | None = None
+    tuned_as: str | None = None
+    seeds: Seeds | None = None
 
 
 class Row(Section):
-    """One line of the table.
+    """One row of the table.
 
-    paper: what the paper reports, by `paper_columns`, in %. against: the rows that its runs are compared with, seed by
-    seed. paper_difference: to the first of them, in points, where the paper tells no more.
+    Attributes:
+        arms: The arms whose results it shows, one for each dataset.
+        paper: What the paper reports, in %, by `Study.paper_columns`.
+        against: The rows that it is compared with, seed by seed.
+        paper_difference: The paper's difference to the first of these rows, in points, if it reports nothing else.
     """
 
     name: str
     arms: Names
     paper: dict[str, float] = Field(default_factory=dict)
-    against: Annotated[tuple[str, ...], AfterValidator(each_once)] = ()
+    against: Annotated[tuple[str, ...], AfterValidator(_each_once)] = ()
     paper_difference: dict[str, float] = Field(default_factory=dict)
 
 
 class Study(Section):
-    """Runs and their table.
+    """Runs and the table that they fill.
 
-    question: what the table answers, a sentence or two. version: of the datasets; another one is another study.
-    recipe: what all runs share: a recipe without policy, seed, init and datasets. columns: "DATASET" or
-    "DATASET ORDER", test top-1 with the frames in the order normal, reversed, shuffled, or single; "DATASET pairs", the
-    share of test clips told from their own class reversed in time; "DATASET val", validation top-1. results: file of
-    all runs, beside the study's.
+    Attributes:
+        question: What the table answers, in a sentence or two.
+        version: Version of the datasets; another version makes all runs new ones.
+        seeds, init, share, tune: Defaults of the arms.
+        recipe: What all runs share: a recipe without policy, seed, init and datasets.
+        columns: "DATASET" or "DATASET ORDER" is the test top-1 with frames in normal, reversed, shuffled or single
+            order; "DATASET pairs" is the reversal accuracy; "DATASET val" is the validation top-1.
+        results: The file that holds the results of all runs, beside the study's own file.
     """
 
     title: str
@@ -70,9 +118,9 @@ class Study(Section):
     tune: Tune = Field(default_factory=dict)
     recipe: dict[str, Any] = Field(default_factory=dict)
     datasets: dict[str, dict[str, Any]]
-    arms: dict[str, Arm]
+    arms: dict[str, Variant]
     columns: Names
-    paper_columns: Annotated[tuple[str, ...], AfterValidator(each_once)] = ()
+    paper_columns: Annotated[tuple[str, ...], AfterValidator(_each_once)] = ()
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
     results: Path = Path("results.jsonl")
 
@@ -83,12 +131,12 @@ class Study(Section):
         return self
 
     def init_of(self, arm: str) -> str:
-        """What an arm's weights start from: another arm, weights from elsewhere, or ""."""
+        """The initial weights of an arm: another arm, a path, or ""."""
         own = self.arms[arm].init
         return self.init if own is None else own
 
     def init_arm(self, arm: str) -> str:
-        """The arm that an arm's weights start from, or ""."""
+        """The arm whose weights an arm starts from, or ""."""
         return arm_named(self.init_of(arm))
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:
@@ -100,8 +148,10 @@ class Study(Section):
         return self.arms[arm].share or self.share
 
     def grid(self, arm: str) -> list[Settings]:
-        """The settings that an arm's are chosen from, if by another arm, that one's; one, and maybe an empty one, where
-        there is no choice."""
+        """The settings to choose an arm's from, or those of the arm that it is tuned as.
+
+        There is one entry, which may be empty, if there is nothing to choose.
+        """
         if other := self.arms[arm].tuned_as:
             return self.grid(other)
         own = self.arms[arm].tune
@@ -109,13 +159,13 @@ class Study(Section):
         return [dict(zip(tune, values, strict=True)) for values in product(*tune.values())]
 
     def needed_arms(self) -> list[str]:
-        """Arms of the rows and those that they build on, each after what it builds on."""
+        """The arms of the rows and the arms that they depend on, each after its dependencies."""
         ordered: dict[str, None] = {}
 
         def add(arm: str, path: tuple[str, ...]) -> None:
             if arm in path:
                 raise ValueError(
-                    f"arms {' → '.join([*path, arm])} build on each other in a ring, by init or tuned_as; cut it"
+                    f"arms {' → '.join([*path, arm])} depend on each other in a circle; remove an init or tuned_as"
                 )
             for other in (self.init_arm(arm), self.arms[arm].tuned_as):
                 if other:
@@ -128,7 +178,7 @@ class Study(Section):
         return list(ordered)
 
     def orders_of(self, arm: str) -> dict[str, tuple[FrameOrder, ...]]:
-        """The frame orders in which an arm is tested, by dataset: those of the columns, where a row shows it."""
+        """The frame orders to test an arm in, by dataset: those of the columns, if a row shows the arm."""
         if not any(arm in row.arms for row in self.rows):
             return {}
         wanted: dict[str, dict[FrameOrder, None]] = {}
@@ -138,72 +188,65 @@ class Study(Section):
         return {dataset: tuple(orders) for dataset, orders in wanted.items()}
 
 
-def _with_absolute_paths(values: dict[str, Any], file: Path) -> dict[str, Any]:
-    """The values of a file of a study; relative paths in it start from its folder. An init may also name an arm."""
+def measure_of(column: str) -> tuple[str, Measure]:
+    """Split a column into its dataset and its measure: a frame order (test top-1), PAIRS, or VALIDATION.
 
-    def absolute(init: str) -> str:
-        return absolute_path(init, file.parent) if arm_named(init) != init else init
+    Raises:
+        ValueError: There is no such measure.
+    """
+    dataset, _, measure = column.partition(" ")
+    for known in MEASURES:
+        if known == (measure or "normal"):
+            return dataset, known
+    raise ValueError(f"column {column!r} shows {measure!r}, which is not a measure; use one of {', '.join(MEASURES)}")
 
-    return map_paths(with_base(values, _PATH_KEYS, file.parent), ("init", "arms.*.init"), absolute)
 
-
-def read_study(path: Path) -> Study:
-    """Read and check a study. Raises RecipeError naming the key, the value and the rule."""
-    values = dotted_tune(read_layers(path, _with_absolute_paths))
-    if isinstance(arms := values.get("arms"), dict):
-        whole = whole_arms(arms, str(path))
-        values["arms"] = {name: dotted_tune(arm) if isinstance(arm, dict) else arm for name, arm in whole.items()}
-    study = checked(Study, values, str(path))
-    return study.model_copy(update={"results": path.parent / study.results})
+def arm_named(init: str) -> str:
+    """The arm that an `init` names; "" if it is a path."""
+    return "" if "/" in init else init
 
 
 def _check_study(study: Study) -> None:
-    """Raise ValueError where a study says what cannot be meant."""
+    """Raise ValueError where parts of a study contradict each other."""
     _check_settings(study, study.recipe, study.tune, "")
     _check_known("init", arm_named(study.init), study.arms)
-    for name, arm in study.arms.items():
-        _check_arm(study, name, arm)
+    for name, variant in study.arms.items():
+        _check_variant(study, name, variant)
     for column in study.columns:
         dataset, measure = measure_of(column)
         _check_known("columns", dataset, study.datasets)
         if measure == PAIRS and not study.datasets[dataset].get("reversal_pairs"):
             raise ValueError(
-                f"column {column!r} is of classes that are each other reversed; name them: "
-                f"datasets.{dataset}.reversal_pairs"
+                f"column {column!r} needs pairs of reversed classes; list them in datasets.{dataset}.reversal_pairs"
             )
     names = [row.name for row in study.rows]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"two rows have the name {twice[0]!r}; give them one each")
+        raise ValueError(f"two rows are named {twice[0]!r}; give each its own name")
     for row in study.rows:
         _check_row(study, row)
 
 
-def arm_named(init: str) -> str:
-    """The arm that an init names, "" where it is a path."""
-    return "" if "/" in init else init
-
-
-def _check_arm(study: Study, name: str, arm: Arm) -> None:
-    for dataset in arm.datasets:
+def _check_variant(study: Study, name: str, variant: Variant) -> None:
+    for dataset in variant.datasets:
         _check_known(f"arms.{name}.datasets", dataset, study.datasets)
-    _check_known(f"arms.{name}.init", arm_named(arm.init or ""), study.arms)
-    _check_known(f"arms.{name}.tuned_as", arm.tuned_as, study.arms)
-    if arm.tuned_as and arm.tune:
-        raise ValueError(f"arms.{name} has both tune and tuned_as; settings are chosen by one of them")
-    _check_settings(study, arm.recipe, arm.tune or {}, f"arms.{name}.")
+    _check_known(f"arms.{name}.init", arm_named(variant.init or ""), study.arms)
+    _check_known(f"arms.{name}.tuned_as", variant.tuned_as, study.arms)
+    if variant.tuned_as and variant.tune:
+        raise ValueError(f"arms.{name} has both tune and tuned_as; remove one of them")
+    _check_settings(study, variant.recipe, variant.tune or {}, f"arms.{name}.")
 
 
 def _check_settings(study: Study, recipe: dict[str, Any], tune: Collection[str], where: str) -> None:
     for part, values in ((f"{where}recipe", recipe), *((f"{where}tune", nested(key, {})) for key in tune)):
         if own := {"policy", "seed", "init"} & values.keys():
-            raise ValueError(f"{part} says {min(own)}, which is for arms to say; they have policy, seeds and init")
+            raise ValueError(f"{part} sets {min(own)}; an arm's own keys policy, seeds and init set it")
         datasets = values.get("datasets", {})
         if not isinstance(datasets, dict) or not all(isinstance(section, dict) for section in datasets.values()):
             raise ValueError(f"{part}.datasets = {datasets!r} is not made of tables; write {{ NAME = {{ … }} }}")
         for name, section in datasets.items():
             _check_known(f"{part}.datasets", name, study.datasets)
             if paths := {"train", "val", "test"} & section.keys():
-                raise ValueError(f"{part} has another {min(paths)} for {name}; give that a dataset of its own")
+                raise ValueError(f"{part} changes {min(paths)} of {name}; define another dataset for it")
 
 
 def _check_row(study: Study, row: Row) -> None:
@@ -214,14 +257,14 @@ def _check_row(study: Study, row: Row) -> None:
             if shown.setdefault(dataset, arm) != arm:
                 raise ValueError(
                     f"row {row.name!r} has two arms that train on {dataset}, {shown[dataset]} and {arm}; "
-                    "give each a row"
+                    "give each its own row"
                 )
     for other in row.against:
         _check_known(f"row {row.name!r}: against", other, [row.name for row in study.rows])
     if row.name in row.against:
-        raise ValueError(f"row {row.name!r} is compared with itself; name another one: against")
+        raise ValueError(f"row {row.name!r} is compared with itself; name another row in against")
     if row.paper_difference and not row.against:
-        raise ValueError(f"row {row.name!r} has a paper_difference and no row to differ from; name it: against")
+        raise ValueError(f"row {row.name!r} has a paper_difference but no row to differ from; name it in against")
     for key, columns in (("paper", row.paper), ("paper_difference", row.paper_difference)):
         for column in columns:
             _check_known(f"row {row.name!r}: {key}", column, study.paper_columns)
@@ -230,5 +273,5 @@ def _check_row(study: Study, row: Row) -> None:
 def _check_known(where: str, name: str | None, known: Collection[str]) -> None:
     if name and name not in known:
         raise ValueError(
-            f"{where} names {name!r}, which is not there; known are {', '.join(map(repr, known)) or 'none'}"
+            f"{where} names {name!r}, which does not exist; known are {', '.join(map(repr, known)) or 'none'}"
         )

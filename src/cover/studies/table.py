@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from cover.evaluation.intervals import SeedMean, paired_difference, seed_mean
 from cover.studies.compute_cost import Effort, effort_of
-from cover.studies.measure import PAIRS, VALIDATION, Measure, measure_of
 from cover.studies.planning import NotYetKnown, PlannedRun, Planner
 from cover.studies.records import Record
-from cover.studies.spec import Row, Study
+from cover.studies.spec import PAIRS, VALIDATION, Measure, Row, Study, measure_of
 
 
 @dataclass(frozen=True)

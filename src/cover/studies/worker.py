@@ -19,8 +19,8 @@ from cover.core.atomic_files import writing
 from cover.errors import CoverError, TrainingError
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.sample_views import FrameOrder
-from cover.studies.measure import PAIRS
 from cover.studies.planning import ELSEWHERE, PlannedRun
+from cover.studies.spec import PAIRS
 
 Tests = Mapping[str, tuple[FrameOrder, ...]]
 SECONDS_TO_SAVE = 10
