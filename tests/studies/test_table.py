@@ -74,9 +74,9 @@ def test_failed_runs_and_chosen_settings_are_told() -> None:
         known.tried(slow, val=0.5)
         known.tried(fast, val=0.6)
     known[fast.key] = Record(fast.key, "both", 4, fast.settings, failed="the loss is nan; lower the rate")
-    effort = make_table(study, known).effort
-    assert effort.chosen == {"scenes": {RATE: 0.03}, "moves": {RATE: 0.03}, "both": {RATE: 0.01}}
-    assert (effort.num_runs, effort.seconds, len(effort.failed)) == (4, 180, 1)
+    cost = make_table(study, known).cost
+    assert cost.chosen == {"scenes": {RATE: 0.03}, "moves": {RATE: 0.03}, "both": {RATE: 0.01}}
+    assert (cost.num_runs, cost.seconds, len(cost.failed)) == (4, 180, 1)
     assert to_markdown(make_table(study, known)).splitlines()[-1] == (
         "In %, seed 4; Δ: paired by seed. 4 runs in all, 3 min 00 s of training added up, on H100. "
         "Failed, 1: both, seed 4, learning_rate 0.03: the loss is nan; lower the rate. "

@@ -15,9 +15,8 @@ from rich import table as rich_table
 
 from cover.evaluation.intervals import SeedMean
 from cover.reports.tables import duration, percent, points
-from cover.studies.compute_cost import Effort
 from cover.studies.spec import Settings
-from cover.studies.table import Cell, Table
+from cover.studies.table import Cell, ComputeCost, Table
 
 NONE = "–"
 
@@ -67,21 +66,21 @@ def legend(table: Table) -> str:
     seeds = f"seed{'s' * (len(table.seeds) > 1)} {', '.join(map(str, table.seeds))}"
     mean = "mean ± half of its 95 % interval (Student's t) over " if table.has_intervals else ""
     paired = "; Δ: paired by seed" if any(row.comparisons for row in table.rows) else ""
-    return " ".join([f"In %, {mean}{seeds}{paired}.", *_effort(table.effort)])
+    return " ".join([f"In %, {mean}{seeds}{paired}.", *_cost(table.cost)])
 
 
-def _effort(effort: Effort) -> list[str]:
+def _cost(cost: ComputeCost) -> list[str]:
     failed = "; ".join(
         f"{record.arm}, {', '.join([f'seed {record.seed}', *_settings(record.settings)])}: {record.failed}"
-        for record in effort.failed
+        for record in cost.failed
     )
-    runs = f"{effort.num_runs} run{'s' * (effort.num_runs != 1)} in all"
-    took = f", {duration(effort.seconds)} of training added up, on {' and '.join(effort.devices)}"
-    shown = [f"{runs}{took}." if effort.devices else f"{runs}."]
+    runs = f"{cost.num_runs} run{'s' * (cost.num_runs != 1)} in all"
+    took = f", {duration(cost.seconds)} of training added up, on {' and '.join(cost.devices)}"
+    shown = [f"{runs}{took}." if cost.devices else f"{runs}."]
     if failed:
-        shown.append(f"Failed, {len(effort.failed)}: {failed}.")
-    if effort.chosen:
-        shown.append(f"Chosen by validation: {_chosen(effort.chosen)}.")
+        shown.append(f"Failed, {len(cost.failed)}: {failed}.")
+    if cost.chosen:
+        shown.append(f"Chosen by validation: {_chosen(cost.chosen)}.")
     return shown
 
 

@@ -1,22 +1,24 @@
-"""The table that a study fills: a cell a row and column, beside what the paper reports, and what it took."""
+"""The table that a study fills: a cell for each row and column, what the paper reports, and what the runs cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cover.evaluation.intervals import SeedMean, paired_difference, seed_mean
-from cover.studies.compute_cost import Effort, effort_of
 from cover.studies.planning import NotYetKnown, PlannedRun, Planner
 from cover.studies.records import Record
-from cover.studies.spec import PAIRS, VALIDATION, Measure, Row, Study, measure_of
+from cover.studies.spec import PAIRS, VALIDATION, Measure, Row, Settings, Study, measure_of
 
 
 @dataclass(frozen=True)
 class Cell:
     """One column of a row, as fractions.
 
-    values: by seed. num_seeds: how many there are to be, 0 where no arm of the row trains on the column's dataset.
+    Attributes:
+        values: By seed, as far as the runs have finished.
+        num_seeds: How many there will be; 0 if no arm of the row trains on the column's dataset.
     """
 
     values: dict[int, float]
@@ -24,12 +26,19 @@ class Cell:
 
     @property
     def mean(self) -> SeedMean | None:
+        """The mean over seeds; None without values."""
         return seed_mean(self.values.values())
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """How far a row is from the row `against`, as fractions: here by column, in the paper by its columns."""
+class RowComparison:
+    """The difference of a row to another row, as fractions.
+
+    Attributes:
+        against: The other row.
+        differences: Ours, by column.
+        paper: The paper's, by its columns.
+    """
 
     against: str
     differences: dict[str, SeedMean | None]
@@ -38,17 +47,36 @@ class Comparison:
 
 @dataclass(frozen=True)
 class TableRow:
-    """cells: by column. paper: fractions, by the paper's columns."""
+    """A row: its cells by column, and the paper's values by its columns, as fractions."""
 
     name: str
     cells: dict[str, Cell]
     paper: dict[str, float]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[RowComparison, ...]
+
+
+@dataclass(frozen=True)
+class ComputeCost:
+    """What the runs of a table cost, including those that settings were chosen by and those that others start from.
+
+    Attributes:
+        num_runs: Runs that have ended, failed ones too.
+        failed: The failed ones.
+        seconds: Training time of all runs, added up.
+        devices: Names of the devices.
+        chosen: The chosen settings, by arm.
+    """
+
+    num_runs: int
+    failed: tuple[Record, ...]
+    seconds: float
+    devices: tuple[str, ...]
+    chosen: dict[str, Settings]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A study's rows. seeds: of its runs."""
+    """A study's rows, the seeds of its runs, and their cost."""
 
     title: str
     question: str
@@ -56,15 +84,16 @@ class Table:
     paper_columns: tuple[str, ...]
     seeds: tuple[int, ...]
     rows: tuple[TableRow, ...]
-    effort: Effort
+    cost: ComputeCost
 
     @property
     def has_intervals(self) -> bool:
+        """Whether any cell has several seeds."""
         return any(len(cell.values) > 1 for row in self.rows for cell in row.cells.values())
 
 
 def make_table(study: Study, records: dict[str, Record]) -> Table:
-    """The table as far as the records fill it."""
+    """Fill a study's table as far as the records, by key, allow it."""
     planner = Planner(study, records)
     shown = [arm for row in study.rows for arm in row.arms]
     values = {row.name: {column: _values(planner, row, column) for column in study.columns} for row in study.rows}
@@ -75,7 +104,22 @@ def make_table(study: Study, records: dict[str, Record]) -> Table:
         paper_columns=study.paper_columns,
         seeds=tuple(sorted({seed for arm in shown for seed in study.seeds_of(arm)})),
         rows=tuple(_table_row(study, row, values) for row in study.rows),
-        effort=effort_of(planner),
+        cost=_compute_cost(planner),
+    )
+
+
+def _compute_cost(planner: Planner) -> ComputeCost:
+    chosen: dict[str, Settings] = {}
+    for arm in planner.study.needed_arms():
+        with suppress(NotYetKnown):
+            chosen[arm] = planner.chosen(arm)
+    records = planner.all_recorded()
+    return ComputeCost(
+        num_runs=len(records),
+        failed=tuple(record for record in records if record.failed),
+        seconds=sum(record.seconds for record in records),
+        devices=tuple(dict.fromkeys(record.device for record in records if record.device)),
+        chosen={arm: settings for arm, settings in chosen.items() if settings},
     )
 
 
@@ -86,13 +130,13 @@ def _table_row(study: Study, row: Row, values: Mapping[str, Mapping[str, dict[in
     return TableRow(row.name, cells, _fractions(row.paper), comparisons)
 
 
-def _comparison(row: Row, other: Row, values: Mapping[str, Mapping[str, dict[int, float]]]) -> Comparison:
+def _comparison(row: Row, other: Row, values: Mapping[str, Mapping[str, dict[int, float]]]) -> RowComparison:
     differences = {
         column: paired_difference(of_seed, values[other.name][column]) for column, of_seed in values[row.name].items()
     }
     paper = {column: row.paper[column] - other.paper[column] for column in row.paper if column in other.paper}
-    told = row.paper_difference if other.name == row.against[0] else {}
-    return Comparison(other.name, differences, _fractions(paper | told))
+    stated = row.paper_difference if other.name == row.against[0] else {}
+    return RowComparison(other.name, differences, _fractions(paper | stated))
 
 
 def _fractions(percents: Mapping[str, float]) -> dict[str, float]:
@@ -100,7 +144,7 @@ def _fractions(percents: Mapping[str, float]) -> dict[str, float]:
 
 
 def _arm_of(study: Study, row: Row, column: str) -> str | None:
-    """The row's arm that trains on the column's dataset."""
+    """The arm of a row that trains on a column's dataset."""
     dataset, _ = measure_of(column)
     return next((arm for arm in row.arms if dataset in study.arms[arm].datasets), None)
 
@@ -111,7 +155,7 @@ def _num_seeds(study: Study, row: Row, column: str) -> int:
 
 
 def _values(planner: Planner, row: Row, column: str) -> dict[int, float]:
-    """By seed, of the runs that have a result."""
+    """The values of one cell, by seed, of the runs that have a result."""
     arm = _arm_of(planner.study, row, column)
     runs = _known_finals(planner, arm) if arm else {}
     measured = {
@@ -130,7 +174,7 @@ def _measured(record: Record, dataset: str, measure: Measure) -> float | None:
 
 
 def _known_finals(planner: Planner, arm: str) -> dict[int, PlannedRun]:
-    """By seed; none while the arm's settings, or those of one that it builds on, are not chosen yet."""
+    """An arm's runs by seed; none before its settings, and those of the arms it depends on, are chosen."""
     try:
         return planner.finals(arm)
     except NotYetKnown:
