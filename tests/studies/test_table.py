@@ -8,8 +8,8 @@ from tests.studies.miniature import RATE, Known, finished, study_of
 
 from cover.studies.planning import Planner
 from cover.studies.records import Record
-from cover.studies.render import to_markdown, to_terminal
 from cover.studies.table import make_table
+from cover.studies.table_text import to_markdown, to_terminal
 
 MARKDOWN = """\
 |  | scenes | moves | paper: K400 | paper: SSv2 |

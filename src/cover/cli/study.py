@@ -26,9 +26,9 @@ def study_(
 ) -> None:
     """Train and test what studies compare, several seeds each, and show their tables; finished runs are skipped."""
     from cover.studies.records import load_records
-    from cover.studies.render import legend, to_terminal
     from cover.studies.study_file import read_study
     from cover.studies.table import make_table
+    from cover.studies.table_text import legend, to_terminal
 
     paths = [Path(name) if name.endswith(".toml") else Path("studies") / f"{name}.toml" for name in studies]
     read = [read_study(path) for path in paths]

@@ -9,8 +9,8 @@ from pathlib import Path
 from cover.core.atomic_files import whole_file, write_whole
 from cover.errors import CoverError
 from cover.studies.figure import write_figure
-from cover.studies.render import to_markdown
 from cover.studies.table import Table
+from cover.studies.table_text import to_markdown
 
 
 def check_places(page: Path, names: Sequence[str]) -> None:
