@@ -18,13 +18,11 @@ from rich.console import Console
 
 from cover.core.atomic_files import locked
 from cover.core.progress import progress_bar
-from cover.studies.checks import check_files, check_runs
-from cover.studies.planning import Planner
+from cover.studies.planning import Planner, check_files, check_runs, write_subsets
 from cover.studies.records import Record, load_records
 from cover.studies.runs import Runs
 from cover.studies.slots import Slots
 from cover.studies.spec import Study
-from cover.studies.subsets import write_subsets
 from cover.studies.worker import begin
 
 

@@ -19,7 +19,7 @@ from cover.core.atomic_files import writing
 from cover.errors import CoverError, TrainingError
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.sample_views import FrameOrder
-from cover.studies.planning import ELSEWHERE, PlannedRun
+from cover.studies.planning import LOCATION_KEYS, PlannedRun
 from cover.studies.spec import PAIRS
 
 Tests = Mapping[str, tuple[FrameOrder, ...]]
@@ -108,7 +108,7 @@ def _identity(run: PlannedRun) -> dict[str, Any]:
         "settings": run.settings,
         "share": run.share,
         "init_key": run.init_key,
-        "recipe": run.recipe.model_dump(mode="json", exclude_none=True, exclude=ELSEWHERE),
+        "recipe": run.recipe.model_dump(mode="json", exclude_none=True, exclude=LOCATION_KEYS),
     }
 
 
