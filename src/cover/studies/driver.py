@@ -18,10 +18,10 @@ from rich.console import Console
 
 from cover.core.atomic_files import locked
 from cover.core.progress import progress_bar
+from cover.studies.job_queue import JobQueue
 from cover.studies.planning import Planner, check_files, check_runs, write_subsets
 from cover.studies.records import Record, load_records
 from cover.studies.runs import Runs
-from cover.studies.slots import Slots
 from cover.studies.spec import Study
 from cover.studies.worker import begin
 
@@ -67,7 +67,7 @@ def _run(planners: Sequence[Planner], devices: Sequence[str], console: Console) 
     with (
         progress_bar("runs", console) as progress,
         ThreadPoolExecutor(num_arms) as threads,
-        Slots(devices, begin) as slots,
+        JobQueue(devices, begin) as queue,
     ):
         known = known_runs(planners)
         bar = progress.add_task("studies", total=num_runs(studies), completed=len(known))
@@ -77,7 +77,7 @@ def _run(planners: Sequence[Planner], devices: Sequence[str], console: Console) 
             known.add(record.key)
             progress.update(bar, completed=len(known))
 
-        files = {(path := planner.study.results): Runs(path, planner.records, slots, report) for planner in planners}
+        files = {(path := planner.study.results): Runs(path, planner.records, queue, report) for planner in planners}
         settled: list[Future[None]] = []
         for priority, planner in enumerate(planners):
             settled += start_arms(planner, files[planner.study.results], threads, priority)

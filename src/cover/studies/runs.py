@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from cover.errors import TrainingError
+from cover.studies.job_queue import JobQueue
 from cover.studies.planning import PlannedRun, Planner
 from cover.studies.records import Record, append_record, load_records
-from cover.studies.slots import Slots
 from cover.studies.worker import Tests, last_checkpoint, work
 
 
 class Runs:
     """All runs that go into one file of results.
 
-    results: that file. records: what is known by now, by key; what comes in is added. slots: where runs are done.
+    results: that file. records: what is known by now, by key; what comes in is added. queue: where runs are done.
     report: is told of each record that comes in.
     """
 
     def __init__(
-        self, results: Path, records: dict[str, Record], slots: Slots, report: Callable[[Record], None]
+        self, results: Path, records: dict[str, Record], queue: JobQueue, report: Callable[[Record], None]
     ) -> None:
         self.results = results
         self.records = records
-        self._slots, self._report = slots, report
+        self._queue, self._report = queue, report
         self._jobs: dict[str, Future[None]] = {}
         self._submitting = threading.Lock()
 
@@ -78,7 +78,7 @@ class Runs:
             folder = planner.run_folder(run.key)
             recorded = run.key in self.records
             arguments = (_from_last_weights(run, planner), folder, tests, recorded)
-            job = self._jobs[run.key] = self._slots.submit(priority, self._record, work, *arguments)
+            job = self._jobs[run.key] = self._queue.submit(priority, self._record, work, *arguments)
         return job
 
     def _record(self, values: dict[str, Any]) -> None:
