@@ -1,55 +1,67 @@
-"""Studies run: every arm's settings are chosen, then its seeds are trained and tested, several runs side by side.
+"""Runs studies: chooses every arm's settings, then trains and tests its seeds, several runs side by side.
 
     arm "scenes"    candidates ── chosen settings ── seeds ─────────┐
     arm "both"      candidates ── chosen settings ── seeds ──┬──────┼── Runs ── worker processes
     arm "both to …" ················· waits for its weights ─┴──────┘
 
-An arm has a thread, which waits; the work is done in the processes. What has a record is not done again.
+Each arm has a thread, which only waits; the processes do the work. A run that has a record is not done again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from cover.core.atomic_files import locked
 from cover.core.progress import progress_bar
+from cover.errors import TrainingError
 from cover.studies.job_queue import JobQueue
-from cover.studies.planning import Planner, check_files, check_runs, write_subsets
-from cover.studies.records import Record, load_records
-from cover.studies.runs import Runs
+from cover.studies.planning import PlannedRun, Planner, check_files, check_runs, write_subsets
+from cover.studies.records import Record, append_record, load_records
 from cover.studies.spec import Study
-from cover.studies.worker import begin
+from cover.studies.worker import Tests, begin, last_checkpoint, work
 
 
 def run_studies(studies: Sequence[Study], out: Path, devices: Sequence[str], console: Console) -> None:
-    """Do what is missing of the studies, the first ones first, in a worker process for each of `devices`.
+    """Do what is missing of some studies, the first study first.
 
-    out: folder for run folders and manifests. devices: numbers of GPUs, one twice for two runs side by side; "" for
-    what torch chooses. Records are added to each study's file of results as runs end.
+    Runs that are interrupted continue with the next call.
 
-    Raises CoverError, and KeyboardInterrupt; runs that were interrupted go on next time.
+    Args:
+        studies: The studies. Each one's results file grows by a record when a run ends.
+        out: Folder for run folders and manifests.
+        devices: Numbers of GPUs, one worker process each; a number given twice has two runs side by side. "" is the
+            device that torch chooses.
+        console: Where each result is printed.
+
+    Raises:
+        CoverError: A study cannot be run, or a run failed in a way that would end all others too.
+        KeyboardInterrupt: The user stopped; running ones have saved themselves.
     """
     with _planned(studies, out) as planners:
         _run(planners, devices, console)
 
 
 def describe_studies(studies: Sequence[Study], out: Path, console: Console) -> None:
-    """Check studies as `run_studies` does, and print how many runs there are and are known. Raises CoverError."""
+    """Check studies as `run_studies` does, and print how many runs there are and how many have results.
+
+    Raises:
+        CoverError: A study cannot be run.
+    """
     with _planned(studies, out) as planners:
         console.print(f"{num_runs(studies)} runs; {len(known_runs(planners))} have results")
 
 
 @contextmanager
 def _planned(studies: Sequence[Study], out: Path) -> Iterator[list[Planner]]:
-    """A planner for each study, with the folder to oneself, after whatever can be known to fail has been looked at.
-
-    Those of the same file of results share its records.
-    """
+    """A planner for each study, checked, while no other command uses the folder. Planners of one file share records."""
     for study in studies:
         check_files(study)
     with locked(out / "study.lock", f"another cover study that works in {out}"):
@@ -87,7 +99,7 @@ def _run(planners: Sequence[Planner], devices: Sequence[str], console: Console) 
 
 
 def start_arms(planner: Planner, runs: Runs, threads: ThreadPoolExecutor, priority: int) -> list[Future[None]]:
-    """A future for each arm of a study, done when its runs are."""
+    """Start the runs of a study. Returns a future for each arm, done when its runs are."""
     study = planner.study
     settled: dict[str, Future[None]] = {}
 
@@ -102,8 +114,91 @@ def start_arms(planner: Planner, runs: Runs, threads: ThreadPoolExecutor, priori
     return list(settled.values())
 
 
+class Runs:
+    """All runs that go into one results file. Each is done once, even if several arms or studies need it.
+
+    Args:
+        results: The file.
+        records: The results so far, by key; new ones are added.
+        queue: Where the runs are done.
+        report: Called with each new record.
+    """
+
+    def __init__(
+        self, results: Path, records: dict[str, Record], queue: JobQueue, report: Callable[[Record], None]
+    ) -> None:
+        self.results = results
+        self.records = records
+        self._queue, self._report = queue, report
+        self._jobs: dict[str, Future[None]] = {}
+        self._submitting = threading.Lock()
+
+    def do(self, runs: Sequence[PlannedRun], planner: Planner, priority: int, *, test: bool) -> None:
+        """Train runs, and test them if `test`, side by side, as far as that is missing; return when all are done.
+
+        Raises whatever a run ends with, and CancelledError.
+        """
+        while missing := [run for run in runs if self._missing(run, test=test) is not None]:
+            for run in missing:
+                self._fetch_init(run, planner, priority)
+            with self._submitting:  # another thread may have submitted some of them meanwhile
+                lacking = [(run, self._missing(run, test=test)) for run in missing]
+                jobs = [self._job(run, tests, planner, priority) for run, tests in lacking if tests is not None]
+            for job in jobs:
+                job.result()
+
+    def _missing(self, run: PlannedRun, *, test: bool) -> Tests | None:
+        """The tests that a run lacks, {} if it only has to be trained; None if nothing is missing."""
+        record = self.records.get(run.key)
+        if record and (record.failed or not test):
+            return None
+        known = record.test if record else {}
+        lacking = {
+            name: tuple(order for order in orders if order not in known.get(name, {}))
+            for name, orders in (run.tests if test else {}).items()
+        }
+        lacking = {name: orders for name, orders in lacking.items() if orders}
+        return None if record and not lacking else lacking
+
+    def _fetch_init(self, run: PlannedRun, planner: Planner, priority: int) -> None:
+        """Make sure that a run's initial weights exist: users keep records longer than weights."""
+        init = planner.init_run(run.arm, run.seed)
+        if init is None or (weights := last_checkpoint(init, planner.run_folder(init.key))).exists():
+            return
+        self._fetch_init(init, planner, priority)
+        with self._submitting:
+            job = self._job(init, {}, planner, priority)
+        job.result()
+        if not weights.exists():
+            raise TrainingError(f"arm {init.arm} failed, and {run.arm} starts from its weights; change its settings")
+
+    def _job(self, run: PlannedRun, tests: Tests, planner: Planner, priority: int) -> Future[None]:
+        """The job of a run: the one in progress if there is one, else a new one. The caller holds the lock."""
+        job = self._jobs.get(run.key)
+        if job is None or job.done():
+            folder = planner.run_folder(run.key)
+            recorded = run.key in self.records
+            arguments = (_from_last_weights(run, planner), folder, tests, recorded)
+            job = self._jobs[run.key] = self._queue.submit(priority, self._record, work, *arguments)
+        return job
+
+    def _record(self, values: dict[str, Any]) -> None:
+        append_record(self.results, values)
+        self.records.update(load_records(self.results))
+        self._report(self.records[values["key"]])
+
+
+def _from_last_weights(run: PlannedRun, planner: Planner) -> PlannedRun:
+    """The run with an `init` that names the last checkpoint of the run it starts from; a folder would mean the best."""
+    init = planner.init_run(run.arm, run.seed)
+    if init is None:
+        return run
+    weights = last_checkpoint(init, planner.run_folder(init.key))
+    return replace(run, recipe=run.recipe.model_copy(update={"init": str(weights)}))
+
+
 def num_runs(studies: Sequence[Study]) -> int:
-    """Runs of studies, of which arms of the same name are the same, with those among which settings are chosen."""
+    """Count the runs of studies, including those that choose settings. Studies of one file share arms by name."""
     runs: set[tuple[Path, str, int, int]] = set()
     for study in studies:
         for arm in study.needed_arms():
@@ -115,12 +210,12 @@ def num_runs(studies: Sequence[Study]) -> int:
 
 
 def known_runs(planners: Sequence[Planner]) -> set[str]:
-    """The keys of those that have a record."""
+    """The keys of the runs that have a record."""
     return {record.key for planner in planners for record in planner.all_recorded()}
 
 
 def describe(record: Record) -> str:
-    """A run in a line."""
+    """Describe a run in one line."""
     settings = "".join(f", {key.rpartition('.')[2]} {value:g}" for key, value in record.settings.items())
     if record.failed:
         outcome = record.failed
