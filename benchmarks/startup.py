@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from cover.config.recipe import parse_recipe
+from cover.core.run_files import LATEST, RunFiles
 from cover.models.create import create_model
-from cover.models.weights import LATEST, save_model
+from cover.models.weights import save_model
 from loader import Case, write_dataset
 
 VIDEO = Case("video 160×120, 1 s", 160, 120, 1, 12, 8, 96)
@@ -31,13 +32,13 @@ VIDEO = Case("video 160×120, 1 s", 160, 120, 1, 12, 8, 96)
 
 def write_run(folder: Path) -> Path:
     """A run as `cover train` leaves it, with fresh weights."""
-    run, model = folder / "run", {"variant": "timesformer_tiny", "image_size": VIDEO.crop_px}
+    run, model = RunFiles(folder / "run"), {"variant": "timesformer_tiny", "image_size": VIDEO.crop_px}
     weights = create_model(**model, num_frames=VIDEO.num_frames, heads={"clips": 10})
-    save_model(weights, run / "checkpoints" / "step_1")
-    (run / LATEST).write_text("step_1")
+    save_model(weights, run.checkpoint(1))
+    run.pointer_file(LATEST).write_text(run.checkpoint(1).name)
     values = {"policy": "standard", "model": model, "datasets": {"clips": {"train": "clips.arrow"}}}
-    parse_recipe(values, "benchmark").write(run / "recipe.toml")
-    return run
+    parse_recipe(values, "benchmark").write(run.recipe_file)
+    return run.path
 
 
 def seconds(arguments: list[str]) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from tests.terminal import Cover, terminal
 
 from cover.config.recipe import parse_recipe
 from cover.datasets.layouts.folder import index_folder
-from cover.evaluation.run_record import read_run_records
+from cover.runs.record import read_run_records
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 

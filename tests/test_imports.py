@@ -14,7 +14,7 @@ import cover
 
 SOURCE = Path(cover.__file__).parent
 LEVELS = (
-    "errors | core | config | datasets | catalog media run_folder | mixture models curation | training | evaluation | "
+    "errors | core | config | datasets | catalog media | mixture models curation | training | evaluation | "
     "reports inference probing | runs | serving studies | demo | cli"
 )
 LEVEL_OF = {stage: level for level, stages in enumerate(LEVELS.split("|")) for stage in stages.split()}
@@ -52,7 +52,7 @@ def test_imports_point_upwards_only() -> None:
     assert not [f"{file} imports {imported}" for file, stage, imported in found if not allowed(stage, imported)]
 
 
-ROOT = {"__init__", "demo", "errors", "run_folder"}
+ROOT = {"__init__", "demo", "errors"}
 
 
 def test_the_root_of_the_package_has_no_loose_modules() -> None:

@@ -94,7 +94,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         (run / "checkpoints" / "step-20").mkdir(parents=True)
         (run / "checkpoints" / "step-20" / "config.json").write_text("{}")
         for result in results:
-            result.save(run)
+            result.save(run / "evaluation")
         return run
 
     return make_run

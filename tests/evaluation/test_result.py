@@ -39,10 +39,10 @@ def read(folder: Path, values: object) -> DatasetResult:
 
 def test_a_name_can_be_read_and_says_what_the_result_depends_on(make_result: MakeResult, tmp_path: Path) -> None:
     path = make_result("clips", order="reversed").save(tmp_path)
-    assert path.parent == tmp_path / "evaluation"
+    assert path.parent == tmp_path
     assert path.name.startswith("clips-test-reversed-1x3-8x64-step-20-")
     assert len(path.stem.rpartition("-")[2]) == 8
-    assert make_result("clips", top1=0.9, order="reversed").file(tmp_path) == path, "a name depends on no measurement"
+    assert make_result("clips", top1=0.9, order="reversed").file_name == path.name, "a name depends on no measurement"
 
 
 def test_results_that_differ_in_anything_have_files_of_their_own(make_result: MakeResult, tmp_path: Path) -> None:
@@ -60,14 +60,14 @@ def test_results_that_differ_in_anything_have_files_of_their_own(make_result: Ma
     ]
     files = [first.save(tmp_path), *(replace(first, **change).save(tmp_path) for change in others)]
     assert len({str(file).lower() for file in files}) == len(others) + 1
-    assert {file.parent for file in files} == {tmp_path / "evaluation"}
+    assert {file.parent for file in files} == {tmp_path}
     assert [read_result(file).dataset for file in files[:3]] == ["a/b", "a_b", "A/b"]
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "é" * 300, "../../up", "[red]", "<b>", ".hidden", "a\nb"])
 def test_any_name_of_a_dataset_makes_a_file(make_result: MakeResult, tmp_path: Path, name: str) -> None:
     path = make_result(name).save(tmp_path / "run")
-    assert path.parent == tmp_path / "run" / "evaluation" and not path.name.startswith(".")
+    assert path.parent == tmp_path / "run" and not path.name.startswith(".")
     assert read_result(path).dataset == name
 
 

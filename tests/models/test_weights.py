@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from cover.errors import CheckpointError
 from cover.models.create import create_model
 from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import find_checkpoint, load_exactly, load_model, read_tensors, save_model
+from cover.models.weights import load_exactly, load_model, read_tensors, save_model
 
 
 def small(**settings: object) -> TimeSformer:
@@ -164,39 +164,3 @@ def test_weights_that_are_no_numbers_are_refused(change: Any, message: str, tmp_
 def test_a_model_saved_in_half_precision_computes_in_full(tmp_path: Path) -> None:
     save_model(small().half(), tmp_path)
     assert {parameter.dtype for parameter in load_model(tmp_path).parameters()} == {torch.float32}
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    save_model(small(), tmp_path / "checkpoints" / "step-2")
-    save_model(small(), tmp_path / "elsewhere")
-    return tmp_path
-
-
-def test_a_run_is_its_best_checkpoint_or_its_latest(run: Path) -> None:
-    (run / "latest").write_text("step-2\n")
-    assert find_checkpoint(run) == run / "checkpoints" / "step-2"
-    save_model(small(), run / "checkpoints" / "step-1")
-    (run / "best").write_text("step-1\n")
-    assert find_checkpoint(run) == run / "checkpoints" / "step-1"
-
-
-@pytest.mark.parametrize(
-    "content", ["", ".", "..", "../elsewhere", "/etc", "step-3", "step-2/../step-2", "step-2\0", "x" * 300, "x" * 10**6]
-)
-def test_a_pointer_names_a_checkpoint_of_its_run_only(content: str, run: Path) -> None:
-    (run / "best").write_text(content)
-    with pytest.raises(
-        CheckpointError, match=r"best does not name a checkpoint \(.*\); write the name of one"
-    ) as caught:
-        find_checkpoint(run)
-    assert len(str(caught.value)) < 500
-
-
-@pytest.mark.parametrize(
-    ("make", "what"), [(os.mkfifo, "it is a pipe, not a file"), (os.mkdir, "it is a folder, not a file")]
-)
-def test_a_pointer_that_is_no_file_is_named(make: Any, what: str, run: Path) -> None:
-    make(run / "latest")
-    with pytest.raises(CheckpointError, match=rf"latest does not name a checkpoint \({what}\)"):
-        find_checkpoint(run)

@@ -21,11 +21,11 @@ from cover.errors import CheckpointError
 from cover.evaluation.comparison import Comparison, compare
 from cover.evaluation.metrics import EvalMetrics
 from cover.evaluation.result import DatasetResult
-from cover.evaluation.run_record import read_run_records
 from cover.reports.cards import Strip
 from cover.reports.comparison_json import comparison_json
 from cover.reports.html_report import write_report
 from cover.reports.tables import print_comparison, results_table
+from cover.runs.record import read_run_records
 
 MakeRun = Callable[..., Path]
 MakeResult = Callable[..., DatasetResult]

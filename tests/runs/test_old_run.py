@@ -15,7 +15,7 @@ from tests.runs.tiny import quiet
 
 import cover
 from cover.config.recipe import read_recipe
-from cover.run_folder import RunFolder
+from cover.runs.folder import RunFolder
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 

@@ -37,7 +37,7 @@ def noted_fit(trainer):
     kinds = {type(parameter).__name__ for parameter in trainer.engine.model.parameters()}
     found = {"processes": trainer.accelerator.num_processes, "parameters": sorted(kinds),
              "wrapped": type(trainer.engine.wrapped).__name__}
-    Path(f"{trainer.run.name}.{os.environ['RANK']}.json").write_text(json.dumps(found))
+    Path(f"{trainer.run.path.name}.{os.environ['RANK']}.json").write_text(json.dumps(found))
     return fit(trainer)
 
 def noted_end(accelerator):  # the processes stay together for the next run

@@ -18,12 +18,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cover.config.recipe import Recipe, parse_recipe
+from cover.core.run_files import LATEST, find_checkpoint
 from cover.datasets.layouts.folder import index_folder
 from cover.errors import CheckpointError, DecodeError
 from cover.models.create import create_model
 from cover.models.packing import PackedClips
 from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import LATEST, find_checkpoint, load_model, save_model
+from cover.models.weights import load_model, save_model
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 

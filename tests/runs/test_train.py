@@ -19,13 +19,14 @@ from safetensors.torch import load_file, save_file
 from tests.runs.tiny import IMAGES, SECTIONS, STEPS_PER_EPOCH, VIDEOS, MakeRecipe, WriteMedia, lines_of, quiet
 
 from cover.config.recipe import Recipe, read_recipe
+from cover.core.run_files import find_checkpoint
 from cover.datasets.exclusion import write_exclusions
 from cover.datasets.layouts.folder import index_folder
 from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError, TrainingError
 from cover.models.checkpoints.integrity import read_state, write_state
 from cover.models.create import create_model
-from cover.models.weights import find_checkpoint, load_model
+from cover.models.weights import load_model
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 

@@ -17,11 +17,12 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from cover.config.recipe import Recipe, parse_recipe
+from cover.core.run_files import RunFiles, find_checkpoint
 from cover.errors import CheckpointError
 from cover.models.checkpoints.integrity import damage, write_state
 from cover.models.create import create_model
-from cover.models.weights import find_checkpoint, load_model
-from cover.training.checkpoint import CheckpointWriter, TrainingState, checkpoints, read_training
+from cover.models.weights import load_model
+from cover.training.checkpoint import CheckpointWriter, TrainingState, read_training
 from cover.training.engine import Engine
 
 
@@ -55,7 +56,7 @@ def take_step(made: Engine, step: int) -> None:
 
 
 def save(run: Path, made: Engine, state: TrainingState, *, best: bool = False, keep: int = 2) -> None:
-    writer = CheckpointWriter(run, keep)
+    writer = CheckpointWriter(RunFiles(run), keep)
     writer.save(made.model.config, made.weights(), made.training_tensors(), state, best=best)
     writer.wait()
 
@@ -102,7 +103,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     made = engine()
     for step in (1, 2, 3, 4, 10):
         save(tmp_path, made, TrainingState(step=step), best=step == 2)
-    assert [folder.name for folder in checkpoints(tmp_path)] == ["step-10", "step-4", "step-2"]
+    assert [folder.name for folder in RunFiles(tmp_path).checkpoints()] == ["step-10", "step-4", "step-2"]
     assert find_checkpoint(tmp_path).name == "step-2"
     assert find_checkpoint(tmp_path, "latest").name == "step-10"
     assert find_checkpoint(tmp_path / "checkpoints" / "step-4").name == "step-4"
@@ -121,10 +122,10 @@ def test_copies_and_links_among_the_checkpoints_are_left_alone(tmp_path: Path) -
         shutil.copytree(folder / "step-1", folder / name)
     (folder / "step-1").rename(tmp_path / "elsewhere")
     (folder / "step-1").symlink_to(tmp_path / "elsewhere")
-    assert [found.name for found in checkpoints(tmp_path / "run")] == ["step-1"]
+    assert [found.name for found in RunFiles(tmp_path / "run").checkpoints()] == ["step-1"]
     for step in (2, 3):
         save(tmp_path / "run", made, TrainingState(step=step))
-    assert [found.name for found in checkpoints(tmp_path / "run")] == ["step-3", "step-2"]
+    assert [found.name for found in RunFiles(tmp_path / "run").checkpoints()] == ["step-3", "step-2"]
     assert (tmp_path / "elsewhere" / "model.safetensors").exists() and (folder / "step-1.bak").exists()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from accelerate import Accelerator
 
+from cover.core.run_files import RunFiles
 from cover.errors import CheckpointError
 from cover.training.run_lock import run_lock
 
@@ -18,8 +19,9 @@ HOLD = """
 import sys
 from pathlib import Path
 from accelerate import Accelerator
+from cover.core.run_files import RunFiles
 from cover.training.run_lock import run_lock
-with run_lock(Path(sys.argv[1]), Accelerator(cpu=True)):
+with run_lock(RunFiles(Path(sys.argv[1])), Accelerator(cpu=True)):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -40,7 +42,7 @@ def another_training(run: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_second_training_is_refused_with_the_name_of_the_first_until_that_is_gone(tmp_path: Path) -> None:
     run, accelerator = tmp_path / "run", Accelerator(cpu=True)
     with another_training(run) as process:
-        with pytest.raises(CheckpointError) as caught, run_lock(run, accelerator):
+        with pytest.raises(CheckpointError) as caught, run_lock(RunFiles(run), accelerator):
             pass
         assert str(caught.value).startswith(
             f"{run} is being trained by process {process.pid} on {socket.gethostname()}"
@@ -49,13 +51,13 @@ def test_a_second_training_is_refused_with_the_name_of_the_first_until_that_is_g
         process.kill()
         process.wait()
         assert (run / "train.lock").exists()
-        with run_lock(run, accelerator):
+        with run_lock(RunFiles(run), accelerator):
             assert (run / "train.lock").read_text().startswith("process ")
     assert not run.exists()
 
 
 def test_a_run_that_has_written_something_stays_and_the_lock_goes(tmp_path: Path) -> None:
-    with run_lock(tmp_path / "run", Accelerator(cpu=True)):
+    with run_lock(RunFiles(tmp_path / "run"), Accelerator(cpu=True)):
         (tmp_path / "run" / "recipe.toml").write_text("")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.toml"]
 
@@ -64,19 +66,19 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(CheckpointError, match=r"file/run cannot be written \(Not a directory\); choose another --out"),
-        run_lock(tmp_path / "file" / "run", Accelerator(cpu=True)),
+        run_lock(RunFiles(tmp_path / "file" / "run"), Accelerator(cpu=True)),
     ):
         pass
 
 
 def test_a_second_training_in_the_same_process_is_refused_and_leaves_the_first_its_lock(tmp_path: Path) -> None:
     run, accelerator = tmp_path / "run", Accelerator(cpu=True)
-    with run_lock(run, accelerator):
+    with run_lock(RunFiles(run), accelerator):
         with (
             pytest.raises(CheckpointError, match=f"is being trained by process {os.getpid()}"),
-            run_lock(run, accelerator),
+            run_lock(RunFiles(run), accelerator),
         ):
             pass
         assert (run / "train.lock").exists()
-    with run_lock(run, accelerator):
+    with run_lock(RunFiles(run), accelerator):
         pass

@@ -36,7 +36,7 @@ def serve_command(
     data: Data = None,
 ) -> None:
     """Answer for videos and images on a page and over HTTP, until Ctrl-C."""
-    from cover.run_folder import parse_moves
+    from cover.runs.folder import parse_moves
 
     try:
         from cover.serving.hosts import AllowedHosts

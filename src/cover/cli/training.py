@@ -25,7 +25,7 @@ def train(
 ) -> None:
     """Train a recipe into a run folder."""
     from cover.config.recipe import read_recipe
-    from cover.run_folder import parse_moves
+    from cover.runs.folder import parse_moves
 
     settings, moves = read_recipe(recipe, set_ or ()), parse_moves(data or ())
     if dry_run:

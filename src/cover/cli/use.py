@@ -47,7 +47,7 @@ def evaluate(
     can be decoded; 2: none has, or the call is mistaken.
     """
     from cover.reports.tables import results_table
-    from cover.run_folder import parse_moves
+    from cover.runs.folder import parse_moves
     from cover.runs.trained import TrainedRun
 
     if reverse + shuffle + single_frame > 1:
@@ -84,7 +84,7 @@ def compare(
     allow_changed_data: AllowChangedData = False,
 ) -> None:
     """Compare runs: one HTML page and tables of policies, frame orders, classes, calibration and confusions."""
-    from cover.run_folder import parse_moves
+    from cover.runs.folder import parse_moves
     from cover.runs.trained import compare_runs
 
     moves = parse_moves(data or ())
@@ -98,7 +98,8 @@ def info(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show what a file of weights holds: architecture, size, cost, heads, input, origin."""
-    from cover.models.info import describe, info_table
+    from cover.models.info import info_table
+    from cover.runs.record import describe
 
     described = describe(file)
     if json:
@@ -121,10 +122,11 @@ def export(
     ] = None,
 ) -> None:
     """Write a model for other tools: weights, labels and input format, or one file that runs without cover."""
+    from cover.core.run_files import find_checkpoint
     from cover.models.export.graph import fit
     from cover.models.export.programs import export_onnx, export_torch
     from cover.models.export.transformers import export_safetensors, export_transformers
-    from cover.models.weights import find_checkpoint, load_model
+    from cover.models.weights import load_model
 
     is_graph = to in (ExportFormat.onnx, ExportFormat.torch_export)
     if to is ExportFormat.safetensors and head:

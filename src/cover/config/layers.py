@@ -96,6 +96,11 @@ def checked(kind: type[AnySection], values: dict[str, Any], source: str) -> AnyS
         raise RecipeError(f"{source}: {_explained(error, kind)}") from None
 
 
+def reason_of(error: Exception) -> str:
+    """What is wrong with a file, without pydantic's other lines."""
+    return str(error.errors()[0]["msg"] if isinstance(error, ValidationError) else error)
+
+
 def _explained(error: ValidationError, kind: type[BaseModel]) -> str:
     """The first fault in a line; a misspelt key goes before all others, since the right one is missing then."""
     faults = error.errors()

@@ -53,7 +53,7 @@ class EvalMetrics:
         if not (finite := logits.isfinite().all(-1)).all():
             raise CheckpointError(
                 f"the model answers sample {sample_ids[int(finite.int().argmin())]} with numbers that are not finite; "
-                'take another checkpoint, or training.precision = "fp32" in the run\'s recipe.toml'
+                'take another checkpoint, or training.precision = "fp32" in the run\'s recipe'
             )
         predicted, ranks = logits.argmax(-1), _ranks(logits, labels)
         probabilities = logits.softmax(-1).gather(1, predicted[:, None])[:, 0]

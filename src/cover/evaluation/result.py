@@ -49,8 +49,9 @@ class EvaluationKey:
     image_size_px: Positive | None = None
     manifest_digest: str | None = None
 
-    def file(self, run: Path) -> Path:
-        """Where a run keeps the result: RUN/evaluation/DATASET-SPLIT-ORDER-VIEWS-FRAMESxSIZE-CHECKPOINT-HASH.json.
+    @property
+    def file_name(self) -> str:
+        """The name of the result's file: DATASET-SPLIT-ORDER-VIEWS-FRAMESxSIZE-CHECKPOINT-HASH.json.
 
         The names in it are shortened to what every file system accepts. The hash of the whole key keeps two results
         apart whose names come out the same, or which differ in their manifest alone.
@@ -59,7 +60,7 @@ class EvaluationKey:
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:8]
         size = f"{self.num_frames}x{self.image_size_px}"
         parts = (_plain(self.dataset), self.split, self.order, self.views, size, _plain(self.checkpoint), digest)
-        return run / "evaluation" / f"{'-'.join(parts)}.json"
+        return f"{'-'.join(parts)}.json"
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,9 @@ class DatasetResult(EvaluationKey):
         values = _RESULT.dump_python(self, mode="json", exclude={"confusion"} if self.predictions else None)
         return json.dumps(values)
 
-    def save(self, run: Path) -> Path:
-        """Write the result into the run folder, whole or not at all, and return its path. Raises CoverError."""
-        path = self.file(run)
+    def save(self, folder: Path) -> Path:
+        """Write the result into a folder, whole or not at all, and return its path. Raises CoverError."""
+        path = folder / self.file_name
         write_whole(path, self.to_json())
         return path
 

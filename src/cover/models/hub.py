@@ -52,7 +52,8 @@ class HubModel(
         In evaluation mode. download: revision, token, cache_dir, force_download, local_files_only, as in
         huggingface_hub. Raises CheckpointError for what is not a model of cover; `cover.load_weights` reads others.
         """
-        from cover.models.weights import CONFIG_FILE, WEIGHTS_FILE, find_checkpoint, load_model
+        from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE, find_checkpoint
+        from cover.models.weights import load_model
 
         folder = Path(pretrained_model_name_or_path)
         if isinstance(pretrained_model_name_or_path, str) and not folder.exists():

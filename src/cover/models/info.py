@@ -9,11 +9,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from cover.errors import RecipeError
 from cover.models.checkpoints.naming import HEAD
 from cover.models.config import ModelConfig
-from cover.models.sources import ORIGINS, Source, open_source
-from cover.run_folder import RunFolder
+from cover.models.sources import ORIGINS, open_source
 
 SHOWN_CLASSES = 4
 SHOWN_NAMES = 6
@@ -49,17 +47,16 @@ class Info:
 
 
 def describe(path: str | Path) -> Info:
-    """Look into a file, folder or run of any format that open_source knows. Raises CheckpointError."""
+    """Look into a file or folder of any format that open_source knows. Raises CheckpointError."""
     source = open_source(path)
-    origin, sampling = _run(source)
     return Info(
         path=str(source.path),
         format=source.format,
-        origin=origin,
+        origin=ORIGINS[source.format],
         config=source.config,
         num_parameters=sum(math.prod(shape) for shape in source.shapes.values()),
         multiply_adds=multiply_adds(source.config),
-        sampling=sampling,
+        sampling="not stated by the file",
         unused=source.unused,
         not_stated=tuple(sorted(source.not_stated)),
         choice=source.choice if source.others else None,
@@ -118,26 +115,6 @@ def info_table(info: Info) -> Table:
     for label, value in rows.items():
         table.add_row(label, value)
     return table
-
-
-def _run(source: Source) -> tuple[str, str]:
-    """Origin and sampling, from the recipe of the run where the weights are one of its checkpoints."""
-    path = source.path.resolve()
-    checkpoint = path if path.is_dir() else path.parent
-    run = RunFolder(checkpoint.parent.parent)
-    if checkpoint.parent.name != "checkpoints" or not run.is_run:
-        return ORIGINS[source.format], "not stated by the file"
-    try:
-        recipe = run.read_recipe()
-    except RecipeError:  # of another version of cover; the weights can be read all the same
-        return ORIGINS["cover"], "its recipe.toml is of another version"
-    start = f"started from {recipe.init}" if recipe.init else "started at random"
-    moments = "a random moment" if recipe.data.temporal_jitter else "the middle"
-    views = recipe.evaluation
-    return (
-        f"cover, policy {recipe.policy} on {', '.join(recipe.datasets)}, {checkpoint.name}, {start}",
-        f"{moments} of equal segments of a clip; evaluated on {views.num_clips} × {views.num_crops} views",
-    )
 
 
 def _numbers(values: tuple[float, ...]) -> str:

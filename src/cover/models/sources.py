@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cover.core.run_files import LATEST, WEIGHTS_FILE, find_checkpoint
 from cover.errors import CheckpointError, CoverError
 from cover.models.checkpoints.naming import OURS
 from cover.models.checkpoints.tensor_files import TensorFile, brief, open_one_file, open_tensors
@@ -32,7 +33,7 @@ from cover.models.config import ModelConfig
 from cover.models.timesformer.architecture import read_architecture
 from cover.models.timesformer.model import TimeSformer
 from cover.models.timesformer.settings import read_model_type, read_settings
-from cover.models.weights import LATEST, MODEL_TYPE, WEIGHTS_FILE, check_numbers, find_checkpoint, read_config
+from cover.models.weights import MODEL_TYPE, check_numbers, read_config
 
 READABLE = "a model of cover, a TimeSformer (published or transformers) and a plain ViT (transformers, timm or JAX)"
 HUB = "hf://"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -12,48 +11,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cover.core.text_files import read_json, read_text
+from cover.core.run_files import CONFIG_FILE, STATE_FILE, WEIGHTS_FILE
+from cover.core.text_files import read_json
 from cover.errors import CheckpointError, CoverError
-from cover.models.checkpoints.integrity import STATE_FILE, damage
+from cover.models.checkpoints.integrity import damage
 from cover.models.checkpoints.tensor_files import brief
 from cover.models.config import ModelConfig
 from cover.models.timesformer.model import TimeSformer
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 MODEL_TYPE = "cover-timesformer"
-LATEST, BEST = "latest", "best"
-"""Files of a run folder that name its newest checkpoint, and the one with the highest mean validation top-1."""
-MAX_POINTER_BYTES = 1024
 FLOAT_TYPES = ("float64", "float32", "float16", "bfloat16")
 """Types of weights that are read."""
-
-
-def find_checkpoint(path: Path, pointer: str = BEST) -> Path:
-    """The checkpoint folder for a path that is one itself, or a run: its best, or its latest where there is no best.
-
-    Raises CheckpointError when there is none, or when the file that names it does not name a checkpoint of the run.
-    """
-    if os.path.lexists(path / CONFIG_FILE):
-        return path
-    for candidate in (pointer, LATEST):
-        if os.path.lexists(path / candidate):
-            return path / "checkpoints" / _read_pointer(path, candidate)
-    raise CheckpointError(f"{path} holds no checkpoint; give the folder of a run that `cover train` has written")
-
-
-def _read_pointer(run: Path, pointer: str) -> str:
-    """The name of a folder in RUN/checkpoints, and nowhere else."""
-    try:
-        name = read_text(run / pointer, max_bytes=MAX_POINTER_BYTES).strip()
-        if name == ".." or Path(name).name != name or not (run / "checkpoints" / name / CONFIG_FILE).is_file():
-            raise ValueError(f"{name[:50]!r} is no checkpoint in {run / 'checkpoints'}")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(
-            f"{run / pointer} does not name a checkpoint ({reason}); write the name of one into it, such as step-100"
-        ) from None
-    return name
 
 
 def save_model(model: TimeSformer, folder: Path) -> None:

@@ -22,7 +22,6 @@ from cover.inference.views import Views
 from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.probing.features import FeatureStore, backbone_digest
-from cover.runs.probe import FEATURES
 from cover.runs.trained import TrainedRun
 
 logger = logging.getLogger(__name__)
@@ -95,7 +94,7 @@ def check_ids(ids: Sequence[str]) -> None:
 def feature_store(run: TrainedRun, digest: str) -> FeatureStore:
     """Where a run's features are kept: beside it, in the store of linear probes."""
     return FeatureStore(
-        run.folder.parent / FEATURES,
+        run.files.features_folder,
         run.embed,
         backbone=digest,
         width=run.model.config.width,

@@ -20,9 +20,6 @@ from cover.runs.plan import Manifests
 from cover.runs.trained import reader_for
 from cover.training.parallel import any_rank_stopped
 
-FEATURES = ".features"
-"""Folder beside the runs, hidden so that `runs/*` names runs only."""
-
 
 class FrozenFeatures(NamedTuple):
     """Features of each dataset's training and validation manifest."""

@@ -13,23 +13,24 @@ from torch import Tensor
 
 from cover.config.layers import flattened, with_base
 from cover.config.recipe import PATH_KEYS, Recipe
+from cover.core.run_files import RunFiles
 from cover.errors import CheckpointError
 from cover.models.checkpoints.integrity import damage
 from cover.models.config import ModelConfig
 from cover.models.head_rows import HeadRows, match_rows, take_rows
-from cover.run_folder import RunFolder
-from cover.training.checkpoint import TrainingState, checkpoints
+from cover.runs.folder import RunFolder
+from cover.training.checkpoint import TrainingState
 
 
-def starting_point(run: Path, resume: bool, console: Console) -> Path | None:
+def starting_point(run: RunFiles, resume: bool, console: Console) -> Path | None:
     """The newest whole checkpoint of a run that continues; None for a run that begins. Damaged ones are named.
 
     Raises:
         CheckpointError: There is a run already and it is not to be resumed, or all of its checkpoints are damaged.
     """
-    folders = checkpoints(run)
+    folders = run.checkpoints()
     if folders and not resume:
-        raise CheckpointError(f"{run} holds a run already; continue it with --resume or choose another --out")
+        raise CheckpointError(f"{run.path} holds a run already; continue it with --resume or choose another --out")
     for folder in folders:
         started = time.monotonic()
         fault = damage(folder)
@@ -41,7 +42,7 @@ def starting_point(run: Path, resume: bool, console: Console) -> Path | None:
         if fault is None:
             return folder
     if folders:
-        raise CheckpointError(f"{run} has no whole checkpoint to resume from; remove it, or choose another --out")
+        raise CheckpointError(f"{run.path} has no whole checkpoint to resume from; remove it, or choose another --out")
     return None
 
 
@@ -109,11 +110,10 @@ def with_rows(
     return {key: follow(key, tensor) for key, tensor in tensors.items()}
 
 
-def recipe_changes(recipe: Recipe, run: Path) -> list[str]:
+def recipe_changes(recipe: Recipe, run: RunFolder) -> list[str]:
     """What the recipe says that a run was not trained with so far, such as "seed = 5, which was 0"."""
     before, now = (
-        flattened(with_base(part.model_dump(mode="json"), PATH_KEYS, Path()))
-        for part in (RunFolder(run).read_recipe(), recipe)
+        flattened(with_base(part.model_dump(mode="json"), PATH_KEYS, Path())) for part in (run.read_recipe(), recipe)
     )
     return [
         f"{key} = {now.get(key)}, which was {before.get(key)}"

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cover.config.recipe import Recipe
 from cover.core.atomic_files import write_whole, writing
+from cover.core.run_files import BEST, RunFiles
 from cover.datasets.manifest import Manifest, Moves
 from cover.errors import DecodeError, RecipeError
 from cover.evaluation.evaluate import count_correct
@@ -33,9 +34,9 @@ from cover.models.head_rows import HeadRows
 from cover.models.loading import load_weights, report_table
 from cover.models.sources import Source, open_source
 from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import BEST, load_exactly, normalise_as, read_config, read_tensors
+from cover.models.weights import load_exactly, normalise_as, read_config, read_tensors
 from cover.probing.heads import HeadEngine, feature_batches, feature_validator
-from cover.run_folder import RunFolder
+from cover.runs.folder import RunFolder
 from cover.runs.plan import (
     Manifests,
     check_policy,
@@ -46,7 +47,7 @@ from cover.runs.plan import (
     training_length,
     training_manifests,
 )
-from cover.runs.probe import FEATURES, frozen_features
+from cover.runs.probe import frozen_features
 from cover.runs.resume import changed_heads, recipe_changes, resumed_state, starting_point, with_rows
 from cover.runs.trained import evaluation_reader, predictor
 from cover.training.checkpoint import TrainingState, read_training
@@ -87,9 +88,10 @@ def train(
     """
     os.environ.setdefault("MKL_CBWR", "AUTO")  # or products on some CPUs depend on where in memory a matrix lies
     data = open_data(recipe, moves)
-    accelerator = start_accelerator(recipe, run)
-    with run_lock(run, accelerator):
-        return _train(recipe, RunFolder(run, allow_changed_data=allow_changed_data), data, accelerator, console, resume)
+    folder = RunFolder(run, allow_changed_data=allow_changed_data)
+    accelerator = start_accelerator(recipe, folder)
+    with run_lock(folder, accelerator):
+        return _train(recipe, folder, data, accelerator, console, resume)
 
 
 class TrainingData(NamedTuple):
@@ -114,7 +116,7 @@ def _train(
 ) -> signal.Signals | None:
     run, manifests, validation = folder.path, data.training, data.splits["val"]
     shown = console if accelerator.is_main_process else None
-    checkpoint = from_main(lambda: starting_point(run, resume, console), accelerator)
+    checkpoint = from_main(lambda: starting_point(folder, resume, console), accelerator)
     if checkpoint:
         folder.check_manifests({split: data.splits[split] for split in ("val", "test")})
     digests = {name: manifest.digest for name, manifest in manifests.items()}
@@ -146,19 +148,19 @@ def _train(
     if accelerator.scaler is not None and state.grad_scaler:
         accelerator.scaler.load_state_dict(state.grad_scaler)
     if shown:
-        for change in recipe_changes(recipe, run) if checkpoint else ():
+        for change in recipe_changes(recipe, folder) if checkpoint else ():
             shown.print(f"note: continuing with {change}", soft_wrap=True, highlight=False, markup=False)
         if state.best_top1 < 0:  # then the checkpoint that was the best stands for the run no longer
-            (run / BEST).unlink(missing_ok=True)
+            folder.pointer_file(BEST).unlink(missing_ok=True)
         folder.write(recipe, data.splits)
-        describe_run(recipe, run, mixture, num_steps, shown)
+        describe_run(recipe, folder, mixture, num_steps, shown)
     with writing(run, CONTINUE):
         accelerator.init_trackers("cover", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
     with ExitStack() as stack:
         stack.enter_context(workers_watched(f"then continue from the last checkpoint of {run} with --resume"))
         stack.callback(show_unreadable, mixture, shown)
         if is_probe:
-            features = frozen_features(recipe, model, manifests, validation, run.parent / FEATURES, accelerator)
+            features = frozen_features(recipe, model, manifests, validation, folder.features_folder, accelerator)
             if isinstance(features, signal.Signals):
                 engine.close()
                 return features
@@ -167,7 +169,7 @@ def _train(
             batches, validate = iter(mixture), validator(recipe, validation, accelerator)
         stopped = Trainer(
             recipe=recipe,
-            run=run,
+            run=folder,
             engine=engine,
             batches=stack.enter_context(closing(batches)),
             unreadable=mixture.unreadable,
@@ -217,10 +219,10 @@ def micro_batches(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelera
     )
 
 
-def start_accelerator(recipe: Recipe, run: Path | None) -> Accelerator:
+def start_accelerator(recipe: Recipe, run: RunFiles | None) -> Accelerator:
     """Devices, processes and precision. A machine without CUDA computes in fp32 on the CPU, also across processes.
 
-    run: the folder of TensorBoard's events; None where nothing is to be logged.
+    run: where TensorBoard's events go; None where nothing is to be logged.
 
     Raises RecipeError for a tracker that is not installed, and when there are several processes and the recipe is for
     one; CoverError where the environment is that of no launch, or the processes do not find each other.
@@ -235,7 +237,7 @@ def start_accelerator(recipe: Recipe, run: Path | None) -> Accelerator:
             f"training.trackers names {absent[0]!r}, which is not installed; `pip install {absent[0]}`, or take one of "
             + ", ".join(available)
         )
-    folders = ProjectConfiguration(str(run), logging_dir=str(run / "tensorboard")) if run else None
+    folders = ProjectConfiguration(str(run.path), logging_dir=str(run.events_folder)) if run else None
     with processes_connected():
         accelerator = Accelerator(
             cpu=not cuda, mixed_precision=precision, log_with=trackers if run else None, project_config=folders
@@ -297,10 +299,10 @@ def create_mixture(
     )
 
 
-def describe_run(recipe: Recipe, run: Path, mixture: Mixture, num_steps: int, console: Console) -> None:
+def describe_run(recipe: Recipe, run: RunFiles, mixture: Mixture, num_steps: int, console: Console) -> None:
     """Write the mixture into the run folder, and print it."""
     rows = mixture_rows(mixture, reduction=recipe.training.reduction)
-    write_whole(run / "mixture.json", json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    write_whole(run.mixture_file, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     console.print(mixture_table(rows))
     for warning in mixture_warnings(rows, num_steps):
         console.print(f"warning: {warning}", soft_wrap=True, highlight=False)

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from cover.config.recipe import Recipe
 from cover.core.atomic_files import write_whole
+from cover.core.run_files import find_checkpoint
 from cover.datasets.manifest import Manifest, Moves
 from cover.errors import CheckpointError
 from cover.evaluation.comparison import compare
 from cover.evaluation.evaluate import Predict, evaluate_dataset, evaluation_key
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.run_pair import RunPair
-from cover.evaluation.run_record import read_run_records
 from cover.evaluation.sample_views import FrameOrder
 from cover.inference.explain import Explanation, FileClip, explain_clip, label_of, read_file_clip
 from cover.media.cache import FrameCache
@@ -34,11 +34,12 @@ from cover.models.linear import freeze_weights
 from cover.models.packing import pack
 from cover.models.timesformer.attribution import attribute
 from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import find_checkpoint, load_model
+from cover.models.weights import load_model
 from cover.reports.cards import Strip, frames_of, sample_strips
 from cover.reports.comparison_json import comparison_json
 from cover.reports.tables import print_comparison
-from cover.run_folder import RECIPE_FILE, SPLITS, RunFolder
+from cover.runs.folder import SPLITS, RunFolder
+from cover.runs.record import read_run_records
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ NUM_STRIPS = 3
 class TrainedRun:
     """A run with the model of its best checkpoint, ready on a device."""
 
-    source: RunFolder
+    files: RunFolder
     checkpoint: Path
     recipe: Recipe
     model: TimeSformer
@@ -69,22 +70,21 @@ class TrainedRun:
             CheckpointError: There is no run, or it is damaged.
         """
         checkpoint = find_checkpoint(path)
-        source = RunFolder(checkpoint.parent.parent, moves or {}, allow_changed_data)
-        if not source.is_run:
+        files = replace(RunFolder.of_checkpoint(checkpoint), moves=moves or {}, allow_changed_data=allow_changed_data)
+        if not files.is_run:
             raise CheckpointError(
-                f"{path} is not a run: {source.path / RECIPE_FILE} is missing; give a folder that `cover train` has "
-                "written"
+                f"{path} is not a run: {files.recipe_file} is missing; give a folder that `cover train` has written"
             )
-        recipe = source.read_recipe()
+        recipe = files.read_recipe()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model(checkpoint).to(device)
         freeze_weights(model)
-        return cls(source, checkpoint, recipe, model, device)
+        return cls(files, checkpoint, recipe, model, device)
 
     @property
     def folder(self) -> Path:
         """The run folder."""
-        return self.source.path
+        return self.files.path
 
     def splits(self, dataset: str) -> list[str]:
         """The splits of a dataset that the recipe names. Raises CheckpointError for an unknown dataset."""
@@ -101,7 +101,7 @@ class TrainedRun:
         """
         if split not in self.splits(dataset):
             raise CheckpointError(f"{self.folder} has no {split} manifest {self._choose_another([dataset])}")
-        manifest = self.source.open_manifest(self.recipe, dataset, split)
+        manifest = self.files.open_manifest(self.recipe, dataset, split)
         if manifest.class_names != self.model.config.heads[dataset]:
             raise CheckpointError(
                 f"{manifest.path} has other classes than the head {dataset} of {self.checkpoint}; index it as in "
@@ -125,7 +125,7 @@ class TrainedRun:
 
     def _choose_another(self, datasets: Iterable[str]) -> str:
         have = "; ".join(f"{name} has {', '.join(self.splits(name))}" for name in datasets)
-        return f"({have}); choose another --split, or name one in its recipe.toml"
+        return f"({have}); choose another --split, or name one in its {self.files.recipe_file.name}"
 
     def evaluate(
         self,
@@ -160,7 +160,7 @@ class TrainedRun:
                 reversal_pairs=self.recipe.datasets[dataset].reversal_pairs,
                 checkpoint=self.checkpoint.name,
             )
-        result.save(self.folder)
+        result.save(self.files.results_folder)
         return result
 
     def has_result(self, dataset: str, manifest: Manifest, order: FrameOrder) -> bool:
@@ -174,7 +174,7 @@ class TrainedRun:
             order=order,
             checkpoint=self.checkpoint.name,
         )
-        return key.file(self.folder).exists()
+        return (self.files.results_folder / key.file_name).exists()
 
     def class_names(self, heads: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
         """Of each of `heads`, or of every head, in label order. Raises CheckpointError for an unknown head."""

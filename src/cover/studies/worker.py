@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cover.core.atomic_files import writing
+from cover.core.run_files import RunFiles
 from cover.errors import CoverError, TrainingError
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.sample_views import FrameOrder
@@ -56,7 +57,7 @@ def last_checkpoint(run: PlannedRun, folder: Path) -> Path:
     from cover.runs.plan import training_length, training_manifests
 
     _, num_steps = training_length(run.recipe, training_manifests(run.recipe))
-    return folder / "checkpoints" / f"step-{num_steps}"
+    return RunFiles(folder).checkpoint(num_steps)
 
 
 def work(run: PlannedRun, folder: Path, tests: Tests, recorded: bool) -> dict[str, Any]:
@@ -81,8 +82,8 @@ def _train(run: PlannedRun, folder: Path) -> dict[str, Any]:
     import torch
 
     from cover.core.progress import Terminal
-    from cover.evaluation.run_record import read_run_records
     from cover.runs.plan import training_manifests
+    from cover.runs.record import read_run_records
     from cover.runs.train import train
 
     started = time.monotonic()

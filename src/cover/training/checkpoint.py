@@ -12,25 +12,24 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cover.config.layers import reason_of
+from cover.core.run_files import BEST, LATEST, TRAINING_FILE, RunFiles
 from cover.errors import CheckpointError, system_reason
 from cover.models.checkpoints.integrity import read_state, write_state
 from cover.models.config import ModelConfig
-from cover.models.weights import BEST, LATEST, save_weights
+from cover.models.weights import save_weights
 
-TRAINING_FILE = "training.safetensors"
-_NAME = re.compile(r"step-(0|[1-9][0-9]{0,17})")
 Steps = Annotated[int, Field(ge=0)]
 
 
@@ -58,12 +57,12 @@ class CheckpointWriter:
     keep: of the newest checkpoints that many stay, and the best.
     """
 
-    def __init__(self, run: Path, keep: int) -> None:
+    def __init__(self, run: RunFiles, keep: int) -> None:
         self.run = run
         self.keep = keep
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
-        for unfinished in run.glob("checkpoints/.*.part"):
+        for unfinished in run.unfinished_checkpoints():
             shutil.rmtree(unfinished)
 
     def save(
@@ -92,8 +91,8 @@ class CheckpointWriter:
             writing.result()
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
-                f"a checkpoint cannot be written to {self.run} ({system_reason(error)}); then continue from the last "
-                "complete checkpoint with --resume"
+                f"a checkpoint cannot be written to {self.run.path} ({system_reason(error)}); then continue from the "
+                "last complete checkpoint with --resume"
             ) from error
 
     def _write(
@@ -104,8 +103,7 @@ class CheckpointWriter:
         state: dict[str, Any],
         best: bool,
     ) -> None:
-        folder = self.run / "checkpoints" / f"step-{state['step']}"
-        aside = folder.with_name(f".{folder.name}.part")
+        folder, aside = self.run.checkpoint(state["step"]), self.run.unfinished_checkpoint(state["step"])
         try:
             save_weights(config, weights, aside)
             save_file(training, aside / TRAINING_FILE)
@@ -119,23 +117,16 @@ class CheckpointWriter:
             shutil.rmtree(aside, ignore_errors=True)
             raise
         for pointer in (LATEST, BEST) if best else (LATEST,):
-            _point(self.run, pointer, folder.name)
+            _point(self.run, pointer, folder)
         self._prune()
 
     def _prune(self) -> None:
-        newest = checkpoints(self.run)[: self.keep]
-        named = {
-            (self.run / pointer).read_text().strip() for pointer in (LATEST, BEST) if (self.run / pointer).exists()
-        }
-        for folder in checkpoints(self.run):
-            if folder not in newest and folder.name not in named:
+        """Delete all but the newest checkpoints and those that the pointers name."""
+        pointers = [file for file in map(self.run.pointer_file, (LATEST, BEST)) if file.exists()]
+        named = {file.read_text().strip() for file in pointers}
+        for folder in self.run.checkpoints()[self.keep :]:
+            if folder.name not in named:
                 _remove(folder)
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """The checkpoint folders of a run, newest first, damaged ones included. Copies under other names are none."""
-    folders = [folder for folder in run.glob("checkpoints/step-*") if _NAME.fullmatch(folder.name) and folder.is_dir()]
-    return sorted(folders, key=lambda folder: -int(folder.name.removeprefix("step-")))
 
 
 def read_training(folder: Path) -> tuple[TrainingState, dict[str, Tensor]]:
@@ -150,8 +141,9 @@ def read_training(folder: Path) -> tuple[TrainingState, dict[str, Tensor]]:
         state = TypeAdapter(TrainingState).validate_json(json.dumps(values, allow_nan=False), strict=True)
         return state, load_file(folder / TRAINING_FILE)
     except (OSError, ValueError, SafetensorError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise CheckpointError(f"{folder} cannot be resumed ({reason}); start again without --resume") from None
+        raise CheckpointError(
+            f"{folder} cannot be resumed ({reason_of(error)}); start again without --resume"
+        ) from None
 
 
 def _remove(folder: Path) -> None:
@@ -162,13 +154,14 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _point(run: Path, pointer: str, name: str) -> None:
+def _point(run: RunFiles, pointer: str, checkpoint: Path) -> None:
     """Make RUN/latest or RUN/best name a checkpoint."""
-    aside = run / f".{pointer}.part"
-    aside.write_text(name + "\n")
+    file = run.pointer_file(pointer)
+    aside = file.with_name(f".{pointer}.part")
+    aside.write_text(checkpoint.name + "\n")
     _sync(aside)
-    aside.replace(run / pointer)
-    _sync(run)
+    aside.replace(file)
+    _sync(run.path)
 
 
 def _sync(path: Path) -> None:

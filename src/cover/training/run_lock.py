@@ -15,20 +15,20 @@ from typing import TextIO
 
 from accelerate import Accelerator
 
+from cover.core.run_files import RunFiles
 from cover.core.text_files import read_text
 from cover.errors import CheckpointError
 from cover.training.parallel import from_main
 
 logger = logging.getLogger(__name__)
 
-LOCK_FILE = "train.lock"
 _held_here: set[str] = set()
 """Locks of this process. The system would grant it the same one twice."""
 _changing = threading.Lock()
 
 
 @contextmanager
-def run_lock(run: Path, accelerator: Accelerator) -> Iterator[None]:
+def run_lock(run: RunFiles, accelerator: Accelerator) -> Iterator[None]:
     """Hold a run folder while training. Every process of a training calls this; the main process takes the lock.
 
     The lock belongs to the process: the system releases it when the process ends in any way, so a file that a killed
@@ -38,14 +38,14 @@ def run_lock(run: Path, accelerator: Accelerator) -> Iterator[None]:
         CheckpointError: Another training holds the folder, or it cannot be written; in all processes.
     """
     held: list[TextIO] = []
-    from_main(lambda: held.append(_take(run / LOCK_FILE)), accelerator)
+    from_main(lambda: held.append(_take(run.lock_file)), accelerator)
     try:
         yield
     finally:
         for file in held:
-            _release(Path(file.name), file)
+            _release(run.lock_file, file)
             with suppress(OSError):  # a run that failed before it wrote anything leaves no folder
-                run.rmdir()
+                run.path.rmdir()
 
 
 def _take(path: Path) -> TextIO:

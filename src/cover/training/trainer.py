@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from accelerate.utils import gather_object
@@ -17,6 +16,7 @@ from cover.config.recipe import Recipe
 from cover.core.atomic_files import writing
 from cover.core.batch import MixedBatch
 from cover.core.progress import progress_bar
+from cover.core.run_files import RunFiles
 from cover.core.signals import StopSignal
 from cover.mixture.decode_failures import DecodeFailures
 from cover.models.timesformer.model import TimeSformer
@@ -43,7 +43,7 @@ class Trainer:
     """
 
     recipe: Recipe
-    run: Path
+    run: RunFiles
     engine: Engine
     batches: Iterator[MixedBatch]
     unreadable: DecodeFailures
@@ -65,7 +65,7 @@ class Trainer:
         self._upload = Prefetcher(self.accelerator.device)
         self._finite, self._losses = NonFiniteGuard(self.accelerator), LossSpikeMonitor(self.state.step)
         if self.is_main:
-            self.metrics = MetricsFile(self.run / "metrics.jsonl", self.state.step)
+            self.metrics = MetricsFile(self.run.metrics_file, self.state.step)
             self.checkpoints = CheckpointWriter(self.run, self.recipe.training.keep_checkpoints)
 
     def fit(self) -> signal.Signals | None:
@@ -168,7 +168,7 @@ class Trainer:
     def _write(self, values: dict[str, object]) -> None:
         if self.is_main:
             self.metrics.write(values)
-            with writing(self.run, CONTINUE):
+            with writing(self.run.path, CONTINUE):
                 self.accelerator.log(flat_numbers(values), step=self.state.step)
 
     def _evaluate(self) -> bool:

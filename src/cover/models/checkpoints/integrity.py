@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from cover.core.run_files import STATE_FILE, STEP
 from cover.core.text_files import read_json
 
-STATE_FILE = "state.json"
 CHUNK_BYTES = 2**24
 """A file is hashed in chunks of 16 MiB by several threads: 1.7 GB in about half a second on two cores."""
 
@@ -50,13 +50,12 @@ def read_state(folder: Path) -> dict[str, Any]:
     """The values of FOLDER/state.json. Raises OSError, and ValueError where they are not those that were written."""
     values = read_json(folder / STATE_FILE)
     if not isinstance(values, dict):
-        raise ValueError("state.json holds no table")
+        raise ValueError(f"{STATE_FILE} holds no table")
     digest = values.pop("digest", None)
     if (digest or "files" in values) and digest != _digest_of(values):
-        raise ValueError("state.json is not what was written")
-    step = folder.name.removeprefix("step-")
-    if folder.name != step and step != str(values.get("step")):
-        raise ValueError(f"state.json is of step {values.get('step')}")
+        raise ValueError(f"{STATE_FILE} is not what was written")
+    if folder.name.startswith(STEP) and folder.name != f"{STEP}{values.get('step')}":
+        raise ValueError(f"{STATE_FILE} is of step {values.get('step')}")
     return values
 
 

@@ -19,12 +19,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from cover.core.run_files import WEIGHTS_FILE
 from cover.core.text_files import read_json
 from cover.errors import CheckpointError
 from cover.models.checkpoints.not_weights import describe_file, describe_folder, describe_zip
 from cover.models.checkpoints.pickles import read_state_dicts
 
-WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS_FILES = (WEIGHTS_FILE, "pytorch_model.bin")
 """What a folder's weights are called; with ".index.json" behind it, a list of the files they are spread over."""
 MAX_HEADER_BYTES = 2**16
 """Of an array in a .npz file; numpy writes 128."""

@@ -11,12 +11,13 @@ from typing import Any
 from safetensors.torch import save_file
 
 from cover.core.atomic_files import whole_folder
+from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CheckpointError, CoverError
 from cover.models.checkpoints.naming import transformers_name
 from cover.models.config import ModelConfig
 from cover.models.timesformer.model import TimeSformer
 from cover.models.timesformer.settings import PREPROCESSOR_FILE
-from cover.models.weights import CONFIG_FILE, WEIGHTS_FILE, save_model
+from cover.models.weights import save_model
 
 BILINEAR = 2
 """Pillow's number of the filter with which clips are resized in media/augment.py."""

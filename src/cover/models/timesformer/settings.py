@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from cover.config.layers import AnySection, Section, checked
+from cover.core.run_files import CONFIG_FILE
 from cover.core.text_files import read_json
 from cover.errors import CheckpointError, RecipeError
 from cover.models.config import Attention
-from cover.models.weights import CONFIG_FILE
 
 
 def _check_square(sizes: int | tuple[int, ...]) -> int | tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What a run folder says about its recipe and data, so that the run can be used from anywhere.
+"""A run folder as its run left it: its recipe and its data, so that the run can be used from anywhere.
 
 RUN/recipe.toml       the resolved recipe; its paths are relative to RUN, so run and data can be moved together
 RUN/manifests.json    {dataset: {split: {path, digest, num_samples}}}, as they were when training started
@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from cover.config.layers import reason_of
 from cover.config.recipe import Recipe, read_recipe
 from cover.core.atomic_files import write_whole
+from cover.core.run_files import RunFiles
 from cover.core.text_files import read_json
 from cover.datasets.manifest import Manifest, Moves, moved_path
 from cover.errors import CheckpointError, CoverError
 
-RECIPE_FILE, MANIFESTS_FILE = "recipe.toml", "manifests.json"
 SPLITS = ("train", "val", "test")
 
 
@@ -38,42 +39,41 @@ _Records = dict[str, dict[str, ManifestRecord]]
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """A run on disk.
+class RunFolder(RunFiles):
+    """A run on disk, with its recipe and its manifests.
 
     Args:
         path: The folder.
-        moves: Where data lie that have been moved since training.
-        allow_changed_data: Accept manifests with other samples than those that the run was trained with.
+        moves: Where data lie that have moved since training, old folder → new folder.
+        allow_changed_data: Accept manifests with other samples than those that the run was trained on.
     """
 
-    path: Path
     moves: Moves = field(default_factory=dict)
     allow_changed_data: bool = False
 
     def write(self, recipe: Recipe, manifests: Mapping[str, Mapping[str, Manifest]]) -> None:
-        """Write the recipe, and what identifies its manifests. manifests: split → dataset → manifest."""
+        """Write the recipe, and what identifies its manifests.
+
+        Args:
+            recipe: What is trained.
+            manifests: Split → dataset → manifest.
+        """
         records: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in recipe.datasets}
         for split, opened in manifests.items():
             for name, manifest in opened.items():
                 values = {"path": str(manifest.path), "digest": manifest.digest, "num_samples": len(manifest)}
                 records[name][split] = values
-        recipe.write(self.path / RECIPE_FILE)
-        write_whole(self.path / MANIFESTS_FILE, json.dumps(records, indent=2) + "\n")
+        recipe.write(self.recipe_file)
+        write_whole(self.manifests_file, json.dumps(records, indent=2) + "\n")
 
     def read_recipe(self) -> Recipe:
-        """Read the recipe. Raises RecipeError where there is none, or a damaged one."""
-        return read_recipe(self.path / RECIPE_FILE, base=Path() if self.is_old else None)
-
-    @property
-    def is_run(self) -> bool:
-        """Whether training has begun in the folder."""
-        return (self.path / RECIPE_FILE).exists()
+        """Read the recipe. Raises RecipeError if there is none, or it is damaged."""
+        return read_recipe(self.recipe_file, base=Path() if self.is_old else None)
 
     @property
     def is_old(self) -> bool:
-        """Whether an older version wrote the run; the paths in its recipe start from the folder it was trained in."""
-        return not (self.path / MANIFESTS_FILE).exists()
+        """Whether an older version wrote the run. The paths in its recipe start from the folder it was trained in."""
+        return not self.manifests_file.exists()
 
     def open_manifest(self, recipe: Recipe, dataset: str, split: str) -> Manifest:
         """Open a manifest that the recipe names.
@@ -125,14 +125,15 @@ class RunFolder:
             )
 
     def _records(self) -> _Records:
-        file = self.path / MANIFESTS_FILE
-        if not file.exists():
+        if self.is_old:
             return {}
+        file = self.manifests_file
         try:
             return TypeAdapter(_Records).validate_python(read_json(file))
         except (OSError, ValueError) as error:
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-            raise CheckpointError(f"{file} is damaged ({reason}); restore it from a copy of the run") from None
+            raise CheckpointError(
+                f"{file} is damaged ({reason_of(error)}); restore it from a copy of the run"
+            ) from None
 
     def _hint(self) -> str:
         if not self.is_old:

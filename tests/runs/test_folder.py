@@ -12,7 +12,7 @@ from cover.config.recipe import read_recipe
 from cover.datasets.layouts.folder import index_folder
 from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError
-from cover.run_folder import RunFolder, parse_moves
+from cover.runs.folder import RunFolder, parse_moves
 
 
 @pytest.fixture
