@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -22,16 +22,32 @@ from cover.models.create import create_model
 from cover.models.kernels import folding, mlp, qkv, residual, temporal
 from cover.models.timesformer.model import TimeSformer
 
-CASES = {  # name: settings of the model
+CASES: dict[str, dict[str, Any]] = {  # name: settings of the model
     "divided": {},
-    "drop-path": {"drop_path_rate": 0.5, "image_temporal": "skip"},
+    "drop-path": {"drop_path_rate": 0.5, "image_temporal": "skip", "depth": 3},
     "space-only": {"attention": "space_only"},
     "joint": {"attention": "joint", "drop_path_rate": 0.5},
     "odd-sizes": {"width": 36, "num_heads": 3, "num_frames": 5},
-    "long-clips": {"num_frames": temporal.MOST_FRAMES + 6, "depth": 2},
+    "long-clips": {},  # more frames than the kernel of temporal attention takes
 }
 INTERPRETED = CASES.keys() - {"divided"}  # "odd-sizes" is divided, too, and each case takes seconds
 Found = tuple[dict[str, Tensor], dict[str, Tensor]]
+
+
+class Size(NamedTuple):
+    """How large the cases are.
+
+    most_frames: of a clip that the kernel of temporal attention is allowed to take.
+    """
+
+    depth: int
+    num_videos: int
+    num_images: int
+    most_frames: int
+
+
+FULL = Size(depth=3, num_videos=3, num_images=5, most_frames=temporal.MOST_FRAMES)
+QUICK = Size(depth=2, num_videos=2, num_images=3, most_frames=6)
 
 
 @contextmanager
@@ -48,16 +64,17 @@ def plain_operations() -> Iterator[None]:
             module.has_kernel = has_kernel
 
 
-def model_of(case: str, device: str) -> TimeSformer:
+def model_of(case: str, device: str, size: Size = FULL) -> TimeSformer:
     torch.manual_seed(0)
-    small = {"depth": 3, "width": 48, "num_heads": 3, "num_frames": 4, "image_size": 32}
+    num_frames = size.most_frames + 6 if case == "long-clips" else 4
+    small = {"depth": size.depth, "width": 48, "num_heads": 3, "num_frames": num_frames, "image_size": 32}
     model = create_model("timesformer_tiny", heads={"videos": 5, "images": 4}, **small | CASES[case])
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return model.to(device).train()
 
 
-def batch_of(model: TimeSformer) -> dict[str, ClipBatch]:
+def batch_of(model: TimeSformer, size: Size) -> dict[str, ClipBatch]:
     """Videos and images, of different numbers of clips."""
     generator = torch.Generator().manual_seed(1)
 
@@ -66,14 +83,15 @@ def batch_of(model: TimeSformer) -> dict[str, ClipBatch]:
         numbers = torch.arange(num_clips)
         return ClipBatch(dataset, frames, numbers * 0, ("",) * num_clips, numbers).to(model.pos_embed.device)
 
-    return {"videos": clips("videos", model.config.num_frames, 3), "images": clips("images", 1, 5)}
+    num_frames = model.config.num_frames
+    return {"videos": clips("videos", num_frames, size.num_videos), "images": clips("images", 1, size.num_images)}
 
 
-def logits_and_gradients(model: TimeSformer, dtype: torch.dtype = torch.float32) -> Found:
+def logits_and_gradients(model: TimeSformer, dtype: torch.dtype = torch.float32, size: Size = FULL) -> Found:
     model.zero_grad()
     device = model.pos_embed.device.type
     with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-        logits = model(batch_of(model))
+        logits = model(batch_of(model, size))
     sum(values.float().square().mean() for values in logits.values()).backward()
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     return {name: values.detach() for name, values in logits.items()}, gradients
@@ -88,22 +106,22 @@ def error(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     )
 
 
-def errors(case: str, device: str) -> dict[str, float]:
+def errors(case: str, device: str, size: Size = FULL) -> dict[str, float]:
     """Of the kernels against the plain operations in float32."""
-    model = model_of(case, device)
+    model = model_of(case, device, size)
     with plain_operations():
-        plain_logits, plain_gradients = logits_and_gradients(model)
-    logits, gradients = logits_and_gradients(model)
+        plain_logits, plain_gradients = logits_and_gradients(model, size=size)
+    logits, gradients = logits_and_gradients(model, size=size)
     return {"logits": error(logits, plain_logits), "gradients": error(gradients, plain_gradients)}
 
 
-def half_errors(case: str, device: str, dtype: torch.dtype) -> tuple[float, float]:
+def half_errors(case: str, device: str, dtype: torch.dtype, size: Size = FULL) -> tuple[float, float]:
     """Of the kernels and of the plain operations, in half precision, against float32; logits and gradients as one."""
-    model = model_of(case, device)
+    model = model_of(case, device, size)
     with plain_operations():
-        expected = logits_and_gradients(model)
-        plain = logits_and_gradients(model, dtype)
-    found = logits_and_gradients(model, dtype)
+        expected = logits_and_gradients(model, size=size)
+        plain = logits_and_gradients(model, dtype, size)
+    found = logits_and_gradients(model, dtype, size)
     return joined_error(found[0] | found[1], expected[0] | expected[1]), joined_error(
         plain[0] | plain[1], expected[0] | expected[1]
     )
@@ -122,11 +140,12 @@ def split_error(device: str) -> float:
     return float((found.exact - expected).abs().max() / expected.abs().max())
 
 
-def test_interpreted_kernels_equal_the_plain_operations() -> None:
+@pytest.mark.parametrize("size", ["quick", pytest.param("full", marks=pytest.mark.slow)])
+def test_interpreted_kernels_equal_the_plain_operations(size: str) -> None:
     """All cases in one process, which Triton takes seconds to start. The interpreter has no products of bfloat16."""
     pytest.importorskip("triton", reason="the extra `test` brings it on Linux")
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", __file__],
+        [sys.executable, "-W", "ignore", __file__, size],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
@@ -186,10 +205,11 @@ def test_a_step_gives_the_same_bits_twice() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
+    size = {"quick": QUICK, "full": FULL}[sys.argv[1]]
+    temporal.MOST_FRAMES = size.most_frames
     found = {
-        "errors": {case: errors(case, "cpu") for case in INTERPRETED},
-        "half": half_errors("drop-path", "cpu", torch.float16),
+        "errors": {case: errors(case, "cpu", size) for case in INTERPRETED},
+        "half": half_errors("drop-path", "cpu", torch.float16, size),
         "split": split_error("cpu"),
     }
     print(json.dumps(found))
