@@ -104,6 +104,8 @@ def _values(value: dict[str, Any]) -> str:
     if "const" in value or "enum" in value:
         return ", ".join(f"`{json.dumps(choice)}`" for choice in value.get("enum", [value.get("const")]))
     name = value.get("format") or value.get("type", "object")
+    if "exclusiveMinimum" in value:
+        value = {key: bound for key, bound in value.items() if key != "minimum"}
     bounds = ", ".join(f"{sign} {value[bound]}" for bound, sign in _BOUNDS.items() if bound in value)
     return f"{_TYPES.get(name, name)} {bounds}".strip()
 

@@ -23,7 +23,6 @@ from cover.runs.plan import plan
 PAPER = Path(str(files("cover") / "recipes" / "paper"))
 RECIPES = {path.stem: path for path in sorted(PAPER.glob("*.toml"))}
 SIZES = {"k400": 24, "k600": 39, "k700": 54, "ssv2": 17, "mit": 79, "imagenet": 128}
-DOCUMENT = Path(__file__).parents[2] / "docs" / "paper.md"
 
 
 def write_miniature(folder: Path, name: str, split: str, *, kind: Kind = "video", classes: int = 3) -> None:
@@ -103,25 +102,6 @@ def test_the_parts_read_what_the_layouts_write() -> None:
         (layout,) = re.findall(r"`cover index (\w+)`", text)
         assert inspect.signature(getattr(data, layout)).parameters["name"].default == name
         assert re.findall(r'"manifests/(.*)\.arrow"', text) == [f"{name}-train", f"{name}-val"]
-
-
-def test_the_document_names_every_recipe_and_no_other() -> None:
-    section = DOCUMENT.read_text().partition("## Recipes")[2].partition("\n## ")[0]
-    assert set(re.findall(r"`((?:i21k|jft300m|jft3b|timesformer96|table2|probe|fig3)_\w+)`", section)) == set(RECIPES)
-
-
-def test_the_documents_figures_are_those_of_the_recipes_headers() -> None:
-    """One recipe has all figures of its row; three, trained independently, have one each."""
-    num_compared = 0
-    section = DOCUMENT.read_text().partition("## Recipes")[2].partition("\n## ")[0]
-    for row in [line.split("|") for line in section.splitlines() if "| `" in line]:
-        place = next(place for place, cell in enumerate(row) if cell.startswith(" `"))
-        names = re.findall(r"\w+", row[place])
-        headers = [RECIPES[name].read_text().partition("# Expected:")[2].partition("\nextends")[0] for name in names]
-        for number, figure in enumerate(re.findall(r"\d\d\.\d", "".join(row[place + 1 :]))):
-            assert figure in headers[number % len(names)], f"{figure} of {names}"
-            num_compared += 1
-    assert num_compared == 74
 
 
 @pytest.mark.usefixtures("here")

@@ -52,77 +52,75 @@ Tune = dict[str, Annotated[tuple[int | float, ...], Field(min_length=1), AfterVa
 
 
 class Variant(Section):
-    """One way to train.
-
-    Attributes:
-        like: An arm to inherit from. Keys stated here override its keys; the two recipes are merged.
-        datasets: Names of datasets of the study.
-        policy: Default: "standard" for one dataset, "cotrain" for several.
-        init: Initial weights. Another arm, whose run of the same seed is taken if there is one, else that of its first
-            seed; or weights as in a recipe's `init`, by a path with a "/" or by "hf://"; or "" for none. Default: the
-            study's.
-        share: The share of each class's training samples, above 0 and up to 1. Default: the study's.
-        recipe: Changes to the study's recipe.
-        tune: Values to choose from by validation top-1, with the first seed. Default: the study's.
-        tuned_as: An arm whose chosen settings are used instead.
-        seeds: Default: the study's.
-    """
+    """One way to train. Keys that an arm leaves out are the study's."""
 
     like: str | None = None
+    """An arm to inherit from. Keys stated here override its keys; the two recipes are merged."""
     datasets: Names
+    """The datasets that it trains on."""
     policy: Literal["pretrain", "standard", "cotrain", "probe"] | None = None
+    """The recipe's policy: "standard" for one dataset and "cotrain" for several, unless stated."""
     init: str | None = None
+    """Initial weights: another arm, whose run of the same seed is taken (or of its first seed, if it has no such run);
+    or weights as in a recipe, with a "/" or "hf://"; or "" for none."""
     share: Annotated[Share, Field(gt=0)] | None = None
+    """The share of each class's training samples."""
     recipe: dict[str, Any] = Field(default_factory=dict)
+    """Changes to the study's recipe, such as `{ training = { epochs = 20 } }`."""
     tune: Tune | None = None
+    """Values to choose from, by validation top-1 of the first seed: `{ "optimizer.learning_rate" = [1e-3, 3e-3] }`.
+    `{}` chooses nothing."""
     tuned_as: str | None = None
+    """An arm whose chosen settings are used instead."""
     seeds: Seeds | None = None
+    """Seeds of this arm."""
 
 
 class Row(Section):
-    """One row of the table.
-
-    Attributes:
-        arms: The arms whose results it shows, one for each dataset.
-        paper: What the paper reports, in %, by `Study.paper_columns`.
-        against: The rows that it is compared with, seed by seed.
-        paper_difference: The paper's difference to the first of these rows, in points, if it reports nothing else.
-    """
+    """One row of the table."""
 
     name: str
+    """Its first cell."""
     arms: Names
+    """The arms whose results it shows, one for each dataset."""
     paper: dict[str, float] = Field(default_factory=dict)
+    """What the paper reports, in %, by `paper_columns`."""
     against: Annotated[tuple[str, ...], AfterValidator(_each_once)] = ()
+    """The rows that it is compared with, seed by seed."""
     paper_difference: dict[str, float] = Field(default_factory=dict)
+    """The paper's difference to the first of these rows, in points, if it reports nothing else."""
 
 
 class Study(Section):
-    """Runs and the table that they fill.
-
-    Attributes:
-        question: What the table answers, in a sentence or two.
-        version: Version of the datasets; another version makes all runs new ones.
-        seeds, init, share, tune: Defaults of the arms.
-        recipe: What all runs share: a recipe without policy, seed, init and datasets.
-        columns: "DATASET" or "DATASET ORDER" is the test top-1 with frames in normal, reversed, shuffled or single
-            order; "DATASET pairs" is the reversal accuracy; "DATASET val" is the validation top-1.
-        results: The file that holds the results of all runs, beside the study's own file.
-    """
+    """Runs and the table that they fill."""
 
     title: str
+    """Heading of the table."""
     question: str = ""
+    """What the table answers, in a sentence or two."""
     version: int = 1
+    """Version of the datasets. Raise it when their samples change: results of other samples are refused."""
     seeds: Seeds = (0, 1, 2)
+    """Seeds of every arm. The first one's runs are also those of tuning."""
     init: str = ""
+    """Initial weights of arms that state none."""
     share: Annotated[Share, Field(gt=0)] = 1.0
+    """Share of the training samples for arms that state none."""
     tune: Tune = Field(default_factory=dict)
+    """Values to choose from for arms that state none."""
     recipe: dict[str, Any] = Field(default_factory=dict)
+    """What all runs share: a recipe without policy, seed, init and datasets."""
     datasets: dict[str, dict[str, Any]]
+    """`[datasets.NAME]` tables, as in a recipe."""
     arms: dict[str, Variant]
     columns: Names
+    """"DATASET" or "DATASET ORDER": test top-1 with frames in normal, reversed, shuffled or single order; "DATASET
+    pairs": reversal accuracy; "DATASET val": validation top-1."""
     paper_columns: Annotated[tuple[str, ...], AfterValidator(_each_once)] = ()
+    """Names of columns with the paper's figures."""
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
     results: Path = Path("results.jsonl")
+    """The file that holds the results of all runs, beside the study's own file. Studies that share it share runs."""
 
     @model_validator(mode="after")
     def _check(self) -> Study:
