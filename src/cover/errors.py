@@ -1,7 +1,6 @@
-"""What can go wrong for a user. Every message is one line: the value, the rule, the remedy.
+"""Errors that a user can fix. Every message is one line: the value, the rule, the remedy.
 
-The command line prints the message and exits with code 2; anything that is not a CoverError is a bug and keeps its
-traceback.
+The command line prints the message and exits with code 2. Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -13,24 +12,26 @@ from pathlib import Path
 
 
 class CoverError(Exception):
-    """A mistake or a fault that the user can fix. Its message is one line, whatever names it holds."""
+    """An error that the user can fix. Its message is one line, whatever characters the names in it contain."""
 
     def __str__(self) -> str:
         return escaped(super().__str__())
 
 
 class RecipeError(CoverError):
-    """A recipe that cannot be run: unknown key, wrong type, impossible value."""
+    """A recipe that cannot be run: an unknown key, a wrong type or an impossible value."""
 
 
 class ManifestError(CoverError):
-    """A dataset that cannot be indexed or a manifest that cannot be read."""
+    """A dataset that cannot be indexed, or a manifest that cannot be read."""
 
 
 class DecodeError(CoverError):
-    """A media file that gives no frames.
+    """A media file that cannot be decoded.
 
-    reason: why, without the name of the file, so that files can be counted by it.
+    Args:
+        message: One line, with the name of the file.
+        reason: The cause without the name of the file, so that files can be counted by cause; `message` by default.
     """
 
     def __init__(self, message: str, reason: str | None = None) -> None:
@@ -47,22 +48,23 @@ class TrainingError(CoverError):
 
 
 def escaped(text: str) -> str:
-    """The text on one line, safe to print: names from elsewhere move no cursor and stay on their line.
+    """Return the text as one line that is safe to print.
 
-    Characters that do not print, and bytes that are not UTF-8, become \\n, \\x1b and the like.
+    Characters that do not print, and bytes that are not UTF-8, become `\\n`, `\\x1b` and so on. A name from elsewhere
+    therefore cannot move the cursor or start a new line.
     """
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in printable(text))
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in printable(text))
 
 
 def printable(name: str | Path) -> str:
-    """The name of a file as text that can be written anywhere: bytes that are not UTF-8 become \\xe9 and the like."""
+    """Return a file name as text that can be written anywhere; bytes that are not UTF-8 become `\\xe9` and so on."""
     return str(name).encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def system_reason(error: BaseException) -> str:
-    """What the operating system says is wrong, in one line, with a remedy where there is an obvious one."""
+    """Return what the operating system says is wrong, as one line, with a remedy if there is an obvious one."""
     number: int = getattr(error, "errno", None) or 0
-    if in_rust := re.search(r"\(os error (\d+)\)", str(error)):  # as safetensors says it
+    if in_rust := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors puts the number into its message
         number = int(in_rust[1])
     reason = os.strerror(number) if number in errno.errorcode else str(error) or type(error).__name__
     remedy = _REMEDIES.get(number, "")

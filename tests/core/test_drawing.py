@@ -18,7 +18,7 @@ def test_signs_without_a_font_are_told_in_one_line(tmp_path: Path, caplog: pytes
             figure.savefig(tmp_path / "a.png")
             figure.savefig(tmp_path / "b.png")
     (record,) = caplog.records
-    assert record.getMessage().startswith("no font for \\U0010fffd: boxes stand for them")
+    assert record.getMessage().startswith("no font for \\U0010fffd, so the figure shows boxes")
 
 
 def test_other_warnings_are_not_silenced() -> None:

@@ -1,1 +1,1 @@
-"""The former place of cover.datasets, for scripts that import `Manifest` from here. New code uses `cover.Manifest`."""
+"""The former home of `cover.datasets`, kept for scripts that import `Manifest` from here."""

@@ -1,4 +1,4 @@
-"""The former place of `Manifest`."""
+"""The former home of `Manifest`."""
 
 from __future__ import annotations
 

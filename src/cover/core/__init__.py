@@ -1,1 +1,1 @@
-"""What every stage uses: batches of clips, progress, files that appear whole."""
+"""What every stage uses: batches of clips, progress bars, atomic files, processes and threads."""

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and one line for whatever keeps them from being written."""
+"""Files and folders that appear complete or not at all, and one error for everything that prevents writing them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,22 @@ from cover.core.progress import Terminal
 from cover.errors import CoverError, system_reason
 
 ELSEWHERE = "name another place"
-"""What a user can do about a file that cannot be written, besides making room."""
+"""The default remedy for a file that cannot be written."""
 
 
 @contextmanager
 def writing(path: Path, remedy: str = ELSEWHERE) -> Iterator[None]:
-    """Raise CoverError, naming `path`, where the block cannot write: a full disk, no permission, a name too long.
+    """Turn errors while writing into a CoverError that names `path`.
 
-    Errors of connections and of other files pass through: the block may print, and read what it writes.
+    These are a full disk, missing permission, a name that is too long, and so on. Errors of connections and of other
+    files pass through unchanged, because the block may also print and read.
+
+    Args:
+        path: The file or folder that the block writes.
+        remedy: What the user can do, for the message.
+
+    Raises:
+        CoverError: The block cannot write.
     """
     try:
         yield
@@ -39,7 +47,7 @@ def writing(path: Path, remedy: str = ELSEWHERE) -> Iterator[None]:
 
 
 def _is_of_another_file(error: OSError | SafetensorError, path: Path) -> bool:
-    """Whether an error names a file that is neither `path`, nor above or below it, nor the unfinished one beside it."""
+    """Whether an error names a file that is neither `path`, nor above or below it, nor its unfinished version."""
     if not isinstance(error, OSError) or not isinstance(error.filename, str | Path):
         return False
     named, place = Path(os.path.realpath(error.filename)), Path(os.path.realpath(path))
@@ -48,16 +56,20 @@ def _is_of_another_file(error: OSError | SafetensorError, path: Path) -> bool:
 
 
 def _unfinished(place: Path, suffix: str) -> Path:
-    """What is beside `place` until it is whole. The system allows its name, however long that of `place` is."""
+    """Return the temporary path beside `place`. Its name is short enough for every file system."""
     digest = hashlib.sha256(os.fsencode(place.name)).hexdigest()
     return place.with_name(f".{place.name[:40]}.{digest[:12]}.{suffix}")
 
 
 @contextmanager
 def whole_file(path: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
-    """A path beside `path` to write to, which becomes `path` when the block ends well, and is deleted if not.
+    """Yield a temporary path to write to, which replaces `path` when the block succeeds and is deleted when it fails.
 
-    Folders above it are made. A link stays, and the file it leads to is replaced.
+    Folders above the file are created. A symbolic link stays, and the file that it points to is replaced.
+
+    Args:
+        path: The file to write.
+        remedy: What the user can do if it cannot be written, for the message.
 
     Raises:
         CoverError: The file cannot be written.
@@ -77,13 +89,17 @@ def whole_file(path: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text. Raises CoverError as `whole_file` does."""
+    """Write a text file atomically.
+
+    Raises:
+        CoverError: The file cannot be written.
+    """
     with whole_file(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
 def append_line(path: Path, line: str, remedy: str = ELSEWHERE) -> None:
-    """Add a line to a file, all of it or nothing; make the file and the folders above it where there are none.
+    """Append a line to a file, completely or not at all. The file and the folders above it are created if needed.
 
     Raises:
         CoverError: The file cannot be written.
@@ -95,7 +111,11 @@ def append_line(path: Path, line: str, remedy: str = ELSEWHERE) -> None:
 
 
 def add_line(file: FileIO, line: str) -> None:
-    """Add a line to an open file that is not buffered, all of it or nothing. Raises OSError."""
+    """Append a line to an open, unbuffered file, completely or not at all.
+
+    Raises:
+        OSError: The line cannot be written.
+    """
     content = f"{line}\n".encode()
     written = file.write(content)
     if written < len(content):
@@ -105,9 +125,13 @@ def add_line(file: FileIO, line: str) -> None:
 
 @contextmanager
 def whole_folder(folder: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
-    """A folder beside `folder` to fill, which becomes `folder` when the block ends well, and is deleted if not.
+    """Yield a temporary folder to fill, which becomes `folder` when the block succeeds and is deleted when it fails.
 
-    What a killed process has left there is deleted, so no two processes may fill it at once.
+    Leftovers of a killed process are deleted first, so two processes must not fill the same folder at once.
+
+    Args:
+        folder: The folder to create.
+        remedy: What the user can do if it cannot be written, for the message.
 
     Raises:
         CoverError: The folder cannot be written.
@@ -125,9 +149,15 @@ def whole_folder(folder: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
 
 
 def fill_once(folder: Path, fill: Callable[[Path], None], *, waiting_for: str, remedy: str = ELSEWHERE) -> None:
-    """Have `fill` fill a folder, unless that has been done; of several processes one does it, and the others wait.
+    """Call `fill` to fill a folder, unless the folder exists.
 
-    waiting_for: what those who wait say on the error stream.
+    If several processes call this, one fills the folder and the others wait.
+
+    Args:
+        folder: The folder to create.
+        fill: Takes the path of a temporary folder and writes files into it.
+        waiting_for: What a waiting process says it waits for, on the error stream.
+        remedy: What the user can do if the folder cannot be written, for the message.
 
     Raises:
         CoverError: The folder cannot be written.
@@ -142,7 +172,12 @@ def fill_once(folder: Path, fill: Callable[[Path], None], *, waiting_for: str, r
 
 @contextmanager
 def locked(path: Path, waiting_for: str, remedy: str = ELSEWHERE) -> Iterator[None]:
-    """Hold the lock of a file, which the system releases with the process. The file stays.
+    """Hold the lock of a file. The system releases it if the process ends. The file stays.
+
+    Args:
+        path: The lock file.
+        waiting_for: What the process says it waits for, on the error stream, while another one holds the lock.
+        remedy: What the user can do if the file cannot be written, for the message.
 
     Raises:
         CoverError: The file cannot be written.
@@ -159,4 +194,4 @@ def locked(path: Path, waiting_for: str, remedy: str = ELSEWHERE) -> Iterator[No
         try:
             yield
         finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # closing it is not enough while a forked process has it open, too
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing the file is not enough while a forked process has it open, too

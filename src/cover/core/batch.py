@@ -1,4 +1,4 @@
-"""The data that stages hand to each other.
+"""The data that stages pass to each other.
 
 Dimension legend, used as suffixes of tensor names throughout:
 
@@ -7,7 +7,7 @@ Dimension legend, used as suffixes of tensor names throughout:
     H  attention heads          E  width of a head, D / H
     C, Y, X  pixels of a frame: channel (RGB), row, column
 
-A step's data as it travels:
+The data of one step:
 
     MixedBatch ── "k400"     ClipBatch [T=8, B=40, 3, 224, 224]
                ├─ "ssv2"     ClipBatch [T=8, B=28, 3, 224, 224]
@@ -24,23 +24,26 @@ import torch
 from torch import Tensor
 
 UNREADABLE = -1
-"""Label of a clip that could not be decoded: its frames are zero, it adds no loss and is in no accuracy."""
+"""The label of a clip that could not be decoded. Its frames are zero; loss and accuracy ignore it."""
 
 
 @dataclass(frozen=True)
 class ClipBatch:
     """Clips of one dataset, all of the same length and resolution.
 
-    dataset: name of the dataset, and of its head.
-    frames: uint8 [T, B, C, Y, X], frame-major.
-    labels: int64 [B]; UNREADABLE where decoding failed.
-    sample_ids: B names, for messages.
-    seeds: int64 [B], the randomness that belongs to each clip (drop path), whatever batch it lands in.
-    partner_labels, label_weights: only where clips are mixed. int64 [B], the label of what was mixed into each clip,
-        and float32 [B] from 0.5 to 1, how much of the clip is its own; the rest, to 1, is its partner's. An unmixed
-        clip among them has its own label twice.
+    Attributes:
+        dataset: The name of the dataset and of its head.
+        frames: uint8 [T, B, C, Y, X], frame-major.
+        labels: int64 [B]; UNREADABLE where decoding failed.
+        sample_ids: B names, for messages.
+        seeds: int64 [B], the source of each clip's own randomness (drop path), independent of the batch it is in.
+        partner_labels: int64 [B], the label of the clip that was mixed into each clip, or None if no clips are mixed.
+            The partner of an unmixed clip is the clip itself.
+        label_weights: float32 [B], from 0.5 to 1: the weight of each clip's own label; the partner's label has the
+            rest. None if no clips are mixed.
 
-    Raises ValueError when shapes or types disagree.
+    Raises:
+        ValueError: Shapes or types disagree.
     """
 
     dataset: str
@@ -66,22 +69,24 @@ class ClipBatch:
 
     @property
     def num_frames(self) -> int:
+        """T."""
         return self.frames.shape[0]
 
     @property
     def num_clips(self) -> int:
+        """B."""
         return self.frames.shape[1]
 
     def to(self, device: torch.device) -> ClipBatch:
-        """The same clips on another device."""
+        """Return the same clips on another device."""
         return self._changed(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> ClipBatch:
-        """The same clips in page-locked memory, from which copies to a GPU overlap computation."""
+        """Return the same clips in page-locked memory, from which copies to a GPU overlap computation."""
         return self._changed(Tensor.pin_memory)
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
-        """Let no one else have the memory on the GPU before `stream` is done with it, as torch's own method does."""
+        """Keep the GPU memory from being reused before `stream` is done with it, like `torch.Tensor.record_stream`."""
         for tensor in self._tensors.values():
             if tensor.is_cuda:
                 tensor.record_stream(stream)
@@ -102,14 +107,18 @@ class ClipBatch:
 
 @dataclass(frozen=True)
 class MixedBatch(Mapping[str, ClipBatch]):
-    """The clips of one step, or of one micro-batch of it: a mapping from dataset to ClipBatch.
+    """The clips of one step or micro-batch, as a mapping from dataset names to ClipBatches.
 
-    clips: one ClipBatch a dataset that has samples here; a dataset may be absent.
-    counts: for every dataset of the mixture, the number of its clips in the *whole* step, over all micro-batches and
-        ranks (its expectation where a share is below one clip a batch). The loss divides by it, so that gradients do
-        not depend on how a step is sliced.
-    step: which step of the schedule this is.
-    repeats: how often each row comes in a step; a dataset that is in the step has at least as many clips.
+    Attributes:
+        clips: A ClipBatch for each dataset that has clips here; a dataset may be absent.
+        counts: For every dataset of the mixture, the number of its clips in the *whole* step, over all micro-batches
+            and ranks (the expected number if its share is below one clip a batch). The loss divides by it, so gradients
+            do not depend on how a step is sliced.
+        step: The number of the step in the schedule.
+        repeats: How often each row occurs in a step. A dataset that occurs in the step has at least this many clips.
+
+    Raises:
+        ValueError: Names of datasets disagree.
     """
 
     clips: dict[str, ClipBatch]
@@ -135,6 +144,7 @@ class MixedBatch(Mapping[str, ClipBatch]):
 
     @property
     def num_clips(self) -> int:
+        """The number of clips of all datasets."""
         return sum(batch.num_clips for batch in self.clips.values())
 
     def to(self, device: torch.device) -> MixedBatch:

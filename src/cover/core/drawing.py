@@ -1,4 +1,4 @@
-"""The style of figures, and fonts for text that may hold any sign."""
+"""The style of figures, and fonts for text in any script."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": "#e5e7eb",
     "axes.grid": True,
     "axes.axisbelow": True,
-    "text.parse_math": False,  # a class name may hold a dollar sign
+    "text.parse_math": False,  # a class name may contain a dollar sign
     "svg.hashsalt": "cover",  # the same runs give the same page, byte for byte
 }
 COLORS = ("#2563eb", "#d97706", "#0f766e", "#9333ea", "#be185d", "#4d7c0f", "#0891b2", "#7c2d12")
@@ -48,14 +48,18 @@ _FALLBACKS = (
     "Noto Emoji",
     "Symbola",
 )
-"""Fonts for signs that matplotlib's own font lacks, such as Chinese; those that are installed are used."""
+"""Fonts for characters that matplotlib's own font lacks, such as Chinese. Those that are installed are used."""
 
 _MISSING = re.compile(r"Glyph (\d+) ")
 
 
 @contextmanager
 def drawing(style: Mapping[Any, Any]) -> Iterator[None]:
-    """Draw and save figures in this style. Tells in one line which signs no font has; they become boxes."""
+    """Draw and save figures in this style. One warning names the characters that no font has; the figure shows boxes.
+
+    Args:
+        style: Settings of matplotlib (rcParams).
+    """
     with mpl.rc_context({**style, "font.family": _fonts()}), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -66,8 +70,8 @@ def drawing(style: Mapping[Any, Any]) -> Iterator[None]:
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     if missing:
-        signs = escaped("".join(missing))
-        logger.warning("no font for %s: boxes stand for them in the figure; install Noto Sans CJK, for example", signs)
+        characters = escaped("".join(missing))
+        logger.warning("no font for %s, so the figure shows boxes; install Noto Sans CJK, for example", characters)
 
 
 @cache

@@ -1,4 +1,7 @@
-"""Work done in threads while its results are in use: decoding, which leaves Python's lock alone, beside the model."""
+"""Prepare items in threads while earlier ones are in use.
+
+Decoding releases Python's lock, so it runs beside the model.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,14 @@ Result = TypeVar("Result")
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], *, num_threads: int, num_ahead: int
 ) -> Generator[Result]:
-    """function(item) in the order of `items`, of which `num_ahead` at most are begun before they are asked for."""
+    """Yield `function(item)` for each of `items`, in order, computed ahead in threads.
+
+    Args:
+        function: Called in a thread.
+        items: The arguments.
+        num_threads: How many calls run at the same time.
+        num_ahead: How many calls may be started before their results are asked for.
+    """
     todo = iter(items)
     begun: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(num_threads) as pool:
@@ -30,7 +40,7 @@ def map_ahead(
 
 
 def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """`items`, of which the next is made in a thread while one is in use."""
+    """Yield `items`, preparing the next one in a thread while the current one is in use."""
     end = object()
     made = map_ahead(lambda _: next(items, end), repeat(None), num_threads=1, num_ahead=1)
     for item in made:

@@ -1,13 +1,12 @@
-"""A function over many items, in processes that an item may hang or kill.
+"""Apply a function to many items, in processes that an item may block or crash.
 
-    items ──▶ worker 0 ── result ────────────────────────▶ (item, result), in the order they are done
-          ──▶ worker 1 ── hangs ── the kernel ends it ───▶ (item, Lost("timed out after 60 s")), and a fresh worker 1
-          ──▶ worker 2 ── crashes ───────────────────────▶ (item, Lost("killed by signal 11 …")), and a fresh worker 2
+    items ──▶ worker 0 ── result ───────────────────────▶ (item, result), in the order they finish
+          ──▶ worker 1 ── hangs ── the kernel ends it ──▶ (item, Lost("timed out after 60 s")), and a new worker 1
+          ──▶ worker 2 ── crashes ──────────────────────▶ (item, Lost("killed by signal 11 …")), and a new worker 2
 
-Workers live long and share nothing: each has a pipe of its own, so one that dies leaves no lock behind that others wait
-for. An interval timer of the kernel ends a worker that overstays, also while native code never returns to Python, and
-also when nobody is left to watch it. They are spawned, because a fork of a process with threads (a progress bar has
-one) may lock up.
+Each worker has a pipe of its own and shares nothing, so one that dies holds no lock that others wait for. A kernel
+timer ends a worker that takes too long, even if native code never returns to Python, and even if the parent has ended.
+Workers are spawned, because forking a process that has threads (such as a progress bar) can deadlock.
 """
 
 from __future__ import annotations
@@ -32,12 +31,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _ITEMS_AHEAD = 2
-"""Items that a worker has at most: one in work, one that waits in its pipe, so that it never idles."""
+"""The most items that a worker holds: the current one and one in its pipe, so that the worker never waits."""
 
 
 @dataclass(frozen=True)
 class Lost:
-    """What becomes of an item that took its process with it."""
+    """The result of an item whose process ended.
+
+    Attributes:
+        reason: Why it ended, for messages.
+    """
 
     reason: str
 
@@ -45,12 +48,19 @@ class Lost:
 def run_in_processes(
     function: Callable[[Item], Result], items: Iterable[Item], *, num_processes: int, timeout_seconds: float
 ) -> Generator[tuple[Item, Result | Lost]]:
-    """(item, function(item)) as they are done; (item, Lost) where that took too long or killed its process.
+    """Yield (item, function(item)) as results arrive, or (item, Lost) if the call took too long or ended its process.
 
-    function, items, results: must pickle. An exception in `function` is raised here, with the worker's traceback.
-    timeout_seconds: for one item. Closing the iterator early, as Ctrl-C does, ends the workers at once.
+    Closing the iterator early, as Ctrl-C does, ends the workers at once.
 
-    Raises CoverError when a worker cannot even start.
+    Args:
+        function: Must be picklable, as must items and results. Its exceptions are raised here, with the worker's
+            traceback.
+        items: The arguments.
+        num_processes: How many calls run at the same time.
+        timeout_seconds: The time limit of one call.
+
+    Raises:
+        CoverError: A worker cannot even start.
     """
     todo = iter(items)
     workers: list[Worker[Item, Result]] = []
@@ -70,12 +80,17 @@ def run_in_processes(
 
 
 def available_cpus() -> int:
-    """That this process may use, which on a shared machine are fewer than it has."""
+    """Return how many CPUs this process may use; on a shared machine that is fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Worker(Generic[Item, Result]):
-    """A process and the items that it has, in the order of its work. Arguments as in `run_in_processes`."""
+    """A process and the items that it holds, in the order it processes them.
+
+    Args:
+        function: As in `run_in_processes`.
+        timeout_seconds: As in `run_in_processes`.
+    """
 
     def __init__(self, function: Callable[[Item], Result], timeout_seconds: float) -> None:
         self._function = function
@@ -88,27 +103,28 @@ class Worker(Generic[Item, Result]):
         self.connection, theirs = context.Pipe()
         arguments = (self._function, theirs, self._timeout_seconds)
         self._process = context.Process(target=_work, args=arguments, daemon=True)
-        resource_tracker.ensure_running()  # or the first process would start it, which lets signals through
+        resource_tracker.ensure_running()  # otherwise the worker starts it and unblocks its signals
         with signals_held_back():
             self._process.start()
-        theirs.close()  # so that reading from ours ends when the worker does
+        theirs.close()  # so that reading from our end stops when the worker ends
         self._has_begun = False
 
     def give(self, items: Iterable[Item]) -> None:
+        """Send items to the process."""
         for item in items:
             self.items.append(item)
-            with suppress(ConnectionError):  # it has died: `receive` will see that
+            with suppress(ConnectionError):  # the worker has died, which `receive` handles
                 self.connection.send(item)
 
     def ask(self, item: Item) -> Result | Lost:
-        """The answer to an item, waited for; of a worker that has no other."""
+        """Send an item to a worker that holds no other, and wait for its result."""
         self.give([item])
         while True:
             for _, answer in self.receive():
                 return answer
 
     def receive(self) -> Iterator[tuple[Item, Result | Lost]]:
-        """What the worker has to say: at most one item is done."""
+        """Read one message of the worker; yield the item that is finished, if any."""
         try:
             answer = self.connection.recv()
         except (EOFError, ConnectionError):
@@ -121,11 +137,11 @@ class Worker(Generic[Item, Result]):
         self._has_begun = True
 
     def _replace(self) -> tuple[Item, Lost]:
-        """Start a fresh process, with the items that this one did not come to."""
+        """Start a new process with the remaining items."""
         self.kill()
         exit_code = self._process.exitcode or 0
         if not self._has_begun:
-            raise CoverError(f"worker processes end at once (exit code {exit_code}); see what they printed above")
+            raise CoverError(f"worker processes end at once (exit code {exit_code}); see their output above")
         lost, *others = self.items
         self.items.clear()
         self._start()
@@ -133,6 +149,7 @@ class Worker(Generic[Item, Result]):
         return lost, Lost(_reason(exit_code, self._timeout_seconds))
 
     def kill(self) -> None:
+        """End the process at once."""
         self.connection.close()
         self._process.kill()
         self._process.join()
@@ -147,9 +164,9 @@ def _reason(exit_code: int, timeout_seconds: float) -> str:
 
 
 def _work(function: Callable[[Any], Any], connection: Connection, timeout_seconds: float) -> None:
-    """The life of a worker."""
+    """The main loop of a worker."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    with suppress(EOFError, ConnectionError):  # the parent has gone
+    with suppress(EOFError, ConnectionError):  # the parent has ended
         connection.send("ready")
         while True:
             item = connection.recv()

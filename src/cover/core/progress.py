@@ -1,4 +1,4 @@
-"""What the terminal shows: lines and tables with names as they are, and progress bars of long work."""
+"""Terminal output: lines and tables that show names as they are, and progress bars."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from cover.errors import escaped
 
 Item = TypeVar("Item")
 FILE_WIDTH = 100
-"""Columns of what is printed into a file or a pipe."""
+"""The width, in columns, of output to a file or a pipe."""
 MIN_WIDTH = 40
-"""Columns below which a table is no longer readable: a narrower terminal wraps its lines."""
+"""The width, in columns, below which a table is unreadable. A narrower terminal wraps the lines."""
 
 
 class Terminal(Console):
-    """A rich console that shows a name such as "[something]" or ":smile:" as it is, and colours nothing by itself.
+    """A rich console that prints names such as "[something]" or ":smile:" unchanged and adds no colours by itself.
 
-    Every string is one line, also in a table: control characters, which a name may hold, are escaped.
+    Every string stays on one line, also in a table: control characters are escaped.
 
     Args:
-        file: Where to print; the standard output by default.
+        file: Where to print; standard output by default.
         stderr: Print to the error stream instead.
-        width: In columns; that of the terminal by default, and 100 in a file or a pipe.
+        width: In columns; by default that of the terminal, and 100 for a file or a pipe.
     """
 
     def __init__(self, file: IO[str] | None = None, *, stderr: bool = False, width: int | None = None) -> None:
@@ -38,11 +38,11 @@ class Terminal(Console):
             self.width = max(self.width, MIN_WIDTH) if self.is_terminal else FILE_WIDTH
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Rich calls it for every string that it prints."""
+        """Escape control characters. Rich calls this for every string that it prints."""
         return super().render_str(escaped(text), **options)
 
     def on_broken_pipe(self) -> None:
-        """Leave it to the command line; rich would exit with a code that means something else here."""
+        """Let the command line handle it; rich would exit with a code that has another meaning here."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
@@ -60,8 +60,14 @@ class _Rate(ProgressColumn):
 def progress_bar(
     unit: str, console: Console | None = None, *, visible: bool = True, transient: bool = False
 ) -> Progress:
-    """A bar that fits 100 columns beside a description of up to 44; on the error stream unless a console is given,
-    and then only on a terminal. unit: what is counted, e.g. "clips"."""
+    """Return a progress bar for a terminal of 100 columns, with room for a description of up to 44 characters.
+
+    Args:
+        unit: What is counted, for example "clips".
+        console: Where to show the bar. By default the error stream, and only if that is a terminal.
+        visible: Whether to show the bar at all.
+        transient: Remove the bar when it ends.
+    """
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=10),
@@ -72,7 +78,7 @@ def progress_bar(
     if console is None:
         console = Terminal(stderr=True)
         visible = visible and console.is_terminal
-    # What is printed meanwhile appears above the bar, but rich would send it there from a file or a pipe, too.
+    # Rich shows other output above the bar. If output goes to a file or a pipe, it must stay there.
     redirect_stdout = sys.stdout.isatty()
     return Progress(
         *columns, console=console, disable=not visible, transient=transient, redirect_stdout=redirect_stdout
@@ -80,6 +86,13 @@ def progress_bar(
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None, *, unit: str = "files") -> Iterator[Item]:
-    """`items` one by one behind a progress bar, which vanishes when done."""
+    """Yield `items` behind a progress bar that disappears at the end.
+
+    Args:
+        items: What to iterate over.
+        description: Stands before the bar.
+        total: The number of items, if `items` has no length.
+        unit: What is counted.
+    """
     with progress_bar(unit, transient=True) as progress:
         yield from progress.track(items, total=total, description=description)

@@ -1,4 +1,4 @@
-"""Signals: stopping between two steps when the user or the system asks for it, and processes that do not get them."""
+"""Signals: stop between two steps when the user or the system asks for it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from contextlib import contextmanager
 from types import FrameType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C, what schedulers send before they kill, and SLURM's warning before the time limit."""
+"""Ctrl-C, the signal that schedulers send before they kill, and SLURM's warning before the time limit."""
 
 
 class StopSignal:
-    """While entered, the first of STOPPING is noted instead of acted upon; a Ctrl-C after it ends at once.
+    """Record the first stop signal instead of ending the process. A second Ctrl-C ends it at once.
 
     >>> with StopSignal() as stop:
     ...     while not stop.requested:
     ...         train_one_step()
+
+    Attributes:
+        requested: The signal that arrived, or None.
     """
 
     def __init__(self) -> None:
@@ -38,9 +41,10 @@ class StopSignal:
 
 @contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Processes that are started in the block never get SIGINT and SIGTERM: their parent ends them.
+    """Start processes that never receive SIGINT and SIGTERM, so that their parent decides when they end.
 
-    Terminals and schedulers send these to every process, and the parent needs its workers to finish a step and save.
+    Terminals and schedulers send these signals to every process, but the parent needs its workers to finish a step and
+    save.
     """
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:

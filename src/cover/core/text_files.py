@@ -1,4 +1,4 @@
-"""Text and JSON files from anywhere, read within bounds: a pipe, an endless or a hostile file is an error at once."""
+"""Read text and JSON files from untrusted places: a pipe, an endless or a hostile file is an error at once."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 MAX_BYTES = 2**26
-"""Largest text file that is read, 64 MiB. The class names of ImageNet-21k take 1 MiB."""
+"""The largest text file that is read by default, 64 MiB. The class names of ImageNet-21k take 1 MiB."""
 
 _CHUNK_BYTES = 2**20
-"""Read at a time: asked for max_bytes at once, Python sets as much memory aside for the smallest file."""
+"""Bytes read at a time. If asked for `max_bytes` at once, Python would allocate that much for the smallest file."""
 
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -24,11 +24,16 @@ _KINDS = {
 
 
 def read_text(path: Path, *, max_bytes: int = MAX_BYTES, errors: str = "strict") -> str:
-    """Read a regular file of UTF-8 text, without its byte order mark.
+    """Read a regular UTF-8 text file, without its byte order mark.
 
     Args:
-        errors: What becomes of bytes that are not UTF-8, as for `bytes.decode`: "surrogateescape" keeps them as Python
-            does in the names of files.
+        path: The file.
+        max_bytes: The largest size that is accepted.
+        errors: How to treat bytes that are not UTF-8, as in `bytes.decode`. "surrogateescape" keeps them as Python does
+            in file names.
+
+    Returns:
+        The text.
 
     Raises:
         OSError: The file does not exist or cannot be opened.
@@ -44,7 +49,19 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES, errors: str = "strict")
 
 
 def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
-    """Read a JSON file. Raises OSError and ValueError as `read_text` does, and ValueError for text that is not JSON."""
+    """Read a JSON file.
+
+    Args:
+        path: The file.
+        max_bytes: The largest size that is accepted.
+
+    Returns:
+        What `json.loads` returns.
+
+    Raises:
+        OSError: As in `read_text`.
+        ValueError: As in `read_text`, or the text is not JSON.
+    """
     text = read_text(path, max_bytes=max_bytes)
     try:
         return json.loads(text)
@@ -53,7 +70,19 @@ def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
 
 
 def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """Read a regular file. Raises OSError and ValueError as `read_text` does."""
+    """Read a regular file.
+
+    Args:
+        path: The file.
+        max_bytes: The largest size that is accepted.
+
+    Returns:
+        The content.
+
+    Raises:
+        OSError: The file does not exist or cannot be opened.
+        ValueError: It is a folder, pipe, socket or device, or it is larger than `max_bytes`.
+    """
     content = bytearray()
     with open_regular(path) as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -64,14 +93,17 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading, and nothing that blocks or never ends.
+    """Open a regular file for reading. Anything that could block or never end is refused.
+
+    Returns:
+        The open file.
 
     Raises:
         OSError: The file does not exist or cannot be opened.
         ValueError: It is a folder, pipe, socket or device.
     """
-    kind = stat.S_IFMT(path.stat().st_mode)  # before the open, which some devices answer with an action
+    kind = stat.S_IFMT(path.stat().st_mode)  # checked first, because opening some devices has effects
     if kind in _KINDS:
         raise ValueError(f"it is {_KINDS[kind]}, not a file")
-    # A pipe that took the file's place in the meantime does not block the open either.
+    # O_NONBLOCK: if a pipe has replaced the file in the meantime, opening it must not block either.
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
