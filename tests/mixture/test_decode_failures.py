@@ -66,8 +66,8 @@ def test_too_many_stop_with_a_summary_in_one_line() -> None:
         tally.add(failures("k400", {"c": "empty"}))
     assert str(caught.value) == (
         "3 of the 200 samples of 'k400' are unreadable so far, more than max_unreadable_share = 0.01 allows "
-        "(2 no such file, 1 empty; the first is a); find all with `cover check` and replace them, or set "
-        "data.max_unreadable_share higher"
+        "(2 no such file, 1 empty; the first is a); find them all with `cover check` and replace them, or "
+        "raise data.max_unreadable_share"
     )
 
 

@@ -48,8 +48,8 @@ def test_heads_that_will_learn_nothing_are_named(video_manifest: Manifest, image
     ]
     rows = mixture_rows(Mixture(datasets, batch_size=16, image_size=32))
     weightless, absent = mixture_warnings(rows, num_steps=50)
-    assert weightless.startswith("datasets.moves.loss_weight = 0: its clips are decoded and its head learns nothing")
-    assert absent.startswith("datasets.objects has 0.016 clips a batch, so 50 steps may hold none of it")
+    assert weightless.startswith("datasets.moves.loss_weight = 0: its clips are decoded but its head learns nothing")
+    assert absent.startswith("datasets.objects has 0.016 clips a batch, so 50 steps may contain none of them")
     assert mixture_warnings(rows, num_steps=100) == [weightless]
 
 

@@ -1,9 +1,9 @@
-"""Which dataset each slot of the training stream belongs to: exact shares, in integers only.
+"""Decide which dataset each slot of a batch belongs to: exact shares, in integers only.
 
-    weights 2 : 1 : 1     slots  0 1 2 0 | 0 1 2 0 | …      the same again every sum(weights) / gcd(weights) slots
+    weights 2 : 1 : 1     slots  0 1 2 0 | 0 1 2 0 | …      repeats every sum(weights) / gcd(weights) slots
 
-A batch is a run of slots, so a share below one clip a batch simply comes up every few batches, and rounding never
-accumulates.
+A batch is a run of consecutive slots. A dataset whose share is below one clip a batch therefore occurs every few
+batches, and rounding errors never accumulate.
 """
 
 from __future__ import annotations
@@ -13,18 +13,23 @@ from math import gcd
 
 
 class BalancedSequence:
-    """An endless sequence over m datasets whose running totals never leave their shares by one slot.
+    """An endless sequence over m datasets whose running totals never deviate from their shares by a whole slot.
 
-    After t slots dataset i, of share w_i / W, has held n_i of them with |n_i - t·w_i / W| <= 1 - 1 / (2m - 2), the best
-    bound there is (R. Tijdeman, "The chairman assignment problem", Discrete Mathematics 32, 1980). From that bound
-    follow the first slot at which a dataset may, and the last before which it must, be served next; every slot goes to
-    the dataset whose time runs out first.
+    After t slots, dataset i with share w_i / W has received n_i of them, where |n_i - t·w_i / W| <= 1 - 1 / (2m - 2).
+    This is the best possible bound (R. Tijdeman, "The chairman assignment problem", Discrete Mathematics 32, 1980). The
+    bound gives the first slot at which a dataset may be served next (its release) and the last slot by which it must be
+    (its deadline). Each slot goes to the released dataset with the earliest deadline.
 
-    Reading forward is cheap; going back, or jumping, replays at most one period of sum(weights) / gcd(weights) slots.
+    Reading forward is cheap. Going back or jumping replays at most one period of sum(weights) / gcd(weights) slots.
+
+    Args:
+        weights: The relative share of each dataset.
+
+    Raises:
+        ValueError: There are no weights, or one is not a positive integer.
     """
 
     def __init__(self, weights: Sequence[int]) -> None:
-        """Raises ValueError unless every weight is a positive integer."""
         if not weights or min(weights) < 1:
             raise ValueError(f"weights are {list(weights)}; a balanced sequence takes one or more positive integers")
         divisor = gcd(*weights)
@@ -34,13 +39,13 @@ class BalancedSequence:
         self._rewind()
 
     def counts(self, num_slots: int) -> list[int]:
-        """How many of the first `num_slots` slots each dataset holds."""
+        """Return how many of the first `num_slots` slots each dataset receives."""
         num_periods, rest = divmod(num_slots, self.period)
         self._seek(rest)
         return [num_periods * weight + count for weight, count in zip(self._weights, self._counts, strict=True)]
 
     def slots(self, start: int, stop: int) -> list[int]:
-        """The dataset of each slot in [start, stop)."""
+        """Return the dataset of each slot in [start, stop)."""
         datasets = []
         for slot in range(start, stop):
             self._seek(slot % self.period)
@@ -71,9 +76,10 @@ class BalancedSequence:
         return dataset
 
     def _window(self, dataset: int) -> tuple[int, int]:
-        """How many slots must, and how many may at most, have passed when the dataset is served next.
+        """Return the release and the deadline of a dataset.
 
-        Release is the first t with t·w/W - n >= 1/margin, deadline the last t with t·w/W - n <= 1 - 1/margin.
+        They are numbers of slots that have passed when it is served next. Release is the first t with t·w/W - n >=
+        1/margin, deadline the last t with t·w/W - n <= 1 - 1/margin.
         """
         weight, earlier = self._weights[dataset] * self._margin, self._counts[dataset] * self._margin
         return -(-self.period * (earlier + 1) // weight), self.period * (earlier + self._margin - 1) // weight

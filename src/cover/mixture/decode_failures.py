@@ -1,4 +1,4 @@
-"""Samples that could not be decoded: named once, counted, and too many of them stop the training."""
+"""Samples that could not be decoded: each is reported once and counted, and too many of them stop the training."""
 
 from __future__ import annotations
 
@@ -17,11 +17,20 @@ from cover.media.failures import count_reasons, reason_kind
 logger = logging.getLogger(__name__)
 
 Gather = Callable[[list[Any]], list[Any]]
-"""The items of the lists that all processes pass, in each of them: accelerate's gather_object."""
+"""A function that returns, in every process, the items of the lists that all processes pass (accelerate's
+gather_object).
+"""
 
 
 class DecodeFailure(NamedTuple):
-    """Why a clip could not be decoded: in full, naming the file, and as DecodeError.reason, to count by."""
+    """A clip that could not be decoded.
+
+    Attributes:
+        dataset: The name of the dataset.
+        sample_id: The id of the sample.
+        message: The whole error, which names the file.
+        reason: `DecodeError.reason`, by which failures are counted.
+    """
 
     dataset: str
     sample_id: str
@@ -30,11 +39,17 @@ class DecodeFailure(NamedTuple):
 
 
 class DecodeFailures:
-    """Which samples of each dataset were found unreadable since training began or was resumed.
+    """The samples of each dataset that were found unreadable since training started or was resumed.
 
-    max_share: of any one dataset's samples, rounded up, so that 1 % lets one bad file in a small folder pass; 0 stops
-    at the first. sizes: samples of each dataset. num_processes: that decode parts of each step; several of them stop
-    together, in `share`, a single one at once. reasons: of each dataset, sample id -> why it could not be decoded.
+    Args:
+        max_share: The largest share of any dataset's samples that may be unreadable. The number is rounded up, so that
+            1 % lets one bad file in a small dataset pass; 0 stops at the first one.
+        sizes: The number of samples of each dataset.
+        num_processes: How many processes decode parts of each step. Several processes stop together, in `share`; a
+            single process stops at once.
+
+    Attributes:
+        reasons: For each dataset, sample id → reason.
     """
 
     def __init__(self, max_share: float, sizes: Mapping[str, int], num_processes: int = 1) -> None:
@@ -45,11 +60,15 @@ class DecodeFailures:
         self._forget_recent()
 
     def _forget_recent(self) -> None:
-        self._clips: Counter[tuple[str, str]] = Counter()  # by (dataset, kind of reason), since `share`
-        self._found: list[DecodeFailure] = []  # of samples not known before, since `share`
+        self._clips: Counter[tuple[str, str]] = Counter()  # (dataset, kind of reason) → clips since the last `share`
+        self._found: list[DecodeFailure] = []  # samples that are new since the last `share`
 
     def add(self, failures: Sequence[DecodeFailure]) -> None:
-        """Note the clips of a micro-batch. Raises DecodeError, in a single process, when too many are unreadable."""
+        """Record the failures of a micro-batch.
+
+        Raises:
+            DecodeError: Too many samples are unreadable; only with a single process.
+        """
         for failure in failures:
             self._clips[failure.dataset, reason_kind(failure.reason)] += 1
             if failure.sample_id not in self.reasons[failure.dataset]:
@@ -60,10 +79,17 @@ class DecodeFailures:
             self._check()
 
     def share(self, gather: Gather) -> dict[str, dict[str, int]]:
-        """Learn what other processes have found since the last call, and tell them.
+        """Exchange what processes have found since the last call.
 
-        Returns how many clips of each dataset were unreadable since then, by kind of reason, in all processes. Raises
-        DecodeError, in all of them, when too much of a dataset is unreadable.
+        Args:
+            gather: Collects the lists of all processes.
+
+        Returns:
+            How many clips of each dataset could not be decoded since the last call, in all processes: dataset → reason
+                with … for numbers → count.
+
+        Raises:
+            DecodeError: Too many samples of a dataset are unreadable; in all processes.
         """
         clips: Counter[tuple[str, str]] = Counter()
         for theirs, found in gather([(self._clips, self._found)]):
@@ -78,7 +104,7 @@ class DecodeFailures:
         return counts
 
     def table(self) -> Table:
-        """How many samples are unreadable for which reason, with an example."""
+        """Return a table of the number of unreadable samples for each reason, with an example."""
         table = Table(title="Unreadable samples", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for heading, justify in (("dataset", "left"), ("samples", "right"), ("reason", "left"), ("such as", "left")):
             table.add_column(heading, justify=justify)  # type: ignore[arg-type]
@@ -97,5 +123,5 @@ class DecodeFailures:
         return DecodeError(
             f"{len(reasons)} of the {self.sizes[dataset]} samples of {dataset!r} are unreadable so far, more than "
             f"max_unreadable_share = {self.max_share:g} allows ({counts}; the first is {next(iter(reasons))}); "
-            "find all with `cover check` and replace them, or set data.max_unreadable_share higher"
+            "find them all with `cover check` and replace them, or raise data.max_unreadable_share"
         )

@@ -1,4 +1,4 @@
-"""A slice of a step → MixedBatch, in a worker process."""
+"""Decode a slice of a step into a MixedBatch, in a worker process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cover.mixture.schedule import Sample, Schedule, clip_seed, hash_63bit, slic
 
 
 class MicroBatch(NamedTuple):
-    """What to decode: of `num_slices` equal parts of a step, the one with number `part`."""
+    """What to decode: part number `part` of `num_slices` equal parts of a step."""
 
     step: int
     part: int
@@ -28,26 +28,33 @@ class MicroBatch(NamedTuple):
 
 
 class DecodedMicroBatch(NamedTuple):
-    """What came of it. failures: of the clips that could not be decoded."""
+    """A decoded micro-batch, and the clips that could not be decoded."""
 
     batch: MixedBatch
     failures: list[DecodeFailure]
 
     def pin_memory(self) -> DecodedMicroBatch:
-        """The same in page-locked memory."""
+        """Return the same batch in page-locked memory."""
         return self._replace(batch=self.batch.pin_memory())
 
 
 @dataclass(frozen=True)
 class MicroBatchDecoder:
-    """Decodes micro-batches."""
+    """Decodes micro-batches.
+
+    Attributes:
+        readers: Dataset → reader of its clips.
+        mixings: Dataset → how its clips are mixed.
+        schedule: The samples of each step.
+    """
 
     readers: Mapping[str, ClipReader]
     mixings: Mapping[str, Mixing]
     schedule: Schedule
 
     def __call__(self, micro_batch: MicroBatch) -> DecodedMicroBatch:
-        step = self.schedule.unshuffled(micro_batch.step)  # to shuffle what others decode would take time
+        """Decode one micro-batch."""
+        step = self.schedule.unshuffled(micro_batch.step)  # shuffling the samples of other slices would waste time
         num_frames = {name: reader.num_frames for name, reader in self.readers.items()}
         by_dataset: dict[str, list[Sample]] = {}
         for sample in slice_samples(step, num_frames, micro_batch.num_slices)[micro_batch.part]:
@@ -59,7 +66,7 @@ class MicroBatchDecoder:
         return DecodedMicroBatch(MixedBatch(clips | mixed, counts, micro_batch.step, repeats), failures)
 
     def _clips(self, dataset: str, samples: Sequence[Sample], failures: list[DecodeFailure]) -> ClipBatch:
-        """Frames and labels of one dataset. What cannot be decoded is zero, unlabelled, and goes into `failures`."""
+        """Decode clips of one dataset. Those that fail are zero and unlabelled, and are added to `failures`."""
         reader = self.readers[dataset]
         rows = reader.manifest.rows([sample.index for sample in samples])
         sample_ids = tuple(f"{dataset}/{row.sample_id}" for row in rows)
@@ -75,9 +82,9 @@ class MicroBatchDecoder:
         return ClipBatch(dataset, frames, labels, sample_ids, torch.tensor(seeds))
 
     def _mixed(self, clips: ClipBatch, samples: Sequence[Sample]) -> ClipBatch:
-        """The clips mixed with their partners; one stays as it is where it or its partner cannot be decoded.
+        """Mix the clips with their partners. A clip stays as it is if it or its partner cannot be decoded.
 
-        A partner's failure is noted where that is a sample itself.
+        The failure of a partner is not recorded here, but where that partner is a sample itself.
         """
         places = {sample: place for place, sample in enumerate(samples)}
         frames, partner_labels, weights = clips.frames.clone(), clips.labels.clone(), torch.ones(clips.num_clips)
@@ -93,7 +100,10 @@ class MicroBatchDecoder:
         return replace(clips, frames=frames, partner_labels=partner_labels, label_weights=weights)
 
     def _partner(self, sample: Sample, clips: ClipBatch, places: Mapping[Sample, int]) -> tuple[Tensor, int]:
-        """Frames [T,C,Y,X] and label of a partner: from the batch, or from its file where a slice ends between them."""
+        """Return frames [T,C,Y,X] and label of a partner.
+
+        They come from the batch or, if a slice separates the pair, from the file.
+        """
         if sample not in places:
             clips, places = self._clips(sample.dataset, [sample], failures=[]), {sample: 0}
         return clips.frames[:, places[sample]], int(clips.labels[places[sample]])

@@ -33,19 +33,23 @@ from cover.mixture.schedule import Schedule, slice_samples
 class Dataset:
     """One dataset of a mixture.
 
-    manifest: an open manifest, or the path of one.
-    name: of the dataset and its head; None takes the manifest's.
-    num_frames: T of a clip; an image is always one frame.
-    loss_weight: w_i of the dataset's mean loss.
-    horizontal_flip: whether half of the clips are mirrored; False where mirroring changes the label.
-    rate: share of a batch relative to the rates of the other datasets; None everywhere samples in proportion to size.
-    temporal_jitter: draw frames at random times within T equal parts of the clip, instead of in their middle.
-    cache_frames: decode every sample once, before the first batch, and keep the frames in memory.
-    cache_folder: where these frames are kept as files, which all processes that want the same ones map.
-    randaugment: operations on the pixels of every clip; none by default.
-    mixing: how clips are mixed with others of this dataset (mixup, CutMix); not at all by default.
+    Attributes:
+        manifest: An open manifest, or the path of one.
+        name: The name of the dataset and of its head; by default the manifest's.
+        num_frames: T of a clip; an image always has one frame.
+        loss_weight: The weight w_i of the dataset's mean loss.
+        horizontal_flip: Whether half of the clips are mirrored. Switch it off if mirroring changes the label.
+        rate: The dataset's share of a batch relative to the rates of the others. If no dataset has a rate, shares are
+            proportional to size.
+        temporal_jitter: Draw each frame at a random time within one of T equal parts of the clip, instead of its
+            middle.
+        cache_frames: Decode every sample once, before the first batch, and keep the frames in memory.
+        cache_folder: Where to keep these frames as memory-mapped files, which all processes that need them share.
+        randaugment: Operations on the pixels of every clip; none by default.
+        mixing: How clips are mixed with others of this dataset (mixup, CutMix); off by default.
 
-    Raises RecipeError for values that cannot be.
+    Raises:
+        RecipeError: A value is impossible.
     """
 
     manifest: Manifest | str | Path
@@ -62,7 +66,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
-            raise RecipeError(f"num_frames is {self.num_frames}; a clip takes at least 1")
+            raise RecipeError(f"num_frames is {self.num_frames}; a clip has at least 1")
         if self.loss_weight < 0:
             raise RecipeError(f"loss_weight is {self.loss_weight}; a weight is 0 or more")
         if self.temporal_jitter and self.cache_frames:
@@ -71,11 +75,20 @@ class Dataset:
             )
         if self.cache_folder and not self.cache_frames:
             raise RecipeError(
-                f"cache_folder {self.cache_folder} without cache_frames, whose frames it keeps; switch cache_frames on"
+                f"cache_folder {self.cache_folder} without cache_frames; it keeps their frames: switch cache_frames on"
             )
 
     def reader(self, *, crop_px: int, short_side_px: tuple[int, int]) -> ClipReader:
-        """A reader of this dataset's clips, without its cache. Raises ManifestError, RecipeError."""
+        """Return a reader of this dataset's clips, without its cache.
+
+        Args:
+            crop_px: The side of the square crops.
+            short_side_px: (min, max) of the short side of a frame before cropping.
+
+        Raises:
+            ManifestError: The manifest cannot be opened.
+            RecipeError: The arguments contradict each other.
+        """
         manifest = self.manifest if isinstance(self.manifest, Manifest) else Manifest.open(self.manifest)
         num_frames = 1 if manifest.kind == "image" else self.num_frames
         return ClipReader(
@@ -89,9 +102,14 @@ class Dataset:
         )
 
     def with_cache(self, reader: ClipReader, *, num_processes: int = 0) -> ClipReader:
-        """The reader with every sample in memory, where the dataset asks for that; `num_processes` decode what is not.
+        """Return the reader with every sample in memory, if `cache_frames` is on.
 
-        Raises CoverError as FrameCache.fill does.
+        Args:
+            reader: A reader of this dataset.
+            num_processes: How many processes decode what is not cached yet.
+
+        Raises:
+            CoverError: See FrameCache.fill.
         """
         if not self.cache_frames:
             return reader
@@ -113,28 +131,34 @@ class Mixture(Iterable[MixedBatch]):
             for batch in mixture:       # one training epoch: {"k400": ClipBatch, "imagenet": ClipBatch}
                 ...
 
-    Closing an iterator, as contextlib.closing does, ends its decoding processes at once.
+    The content of a step depends only on the datasets, the seed and the number of the step. Iterating yields
+    `num_steps` steps and moves `self.step` forward. A new mixture with that number as its `start_step` continues in
+    exactly the same way. Closing an iterator, for example by contextlib.closing, ends its decoding processes at once.
 
-    What a step holds depends on the datasets, the seed and the step alone. Iterating gives `num_steps` steps from
-    `self.step` on, which moves along; a mixture made with that number as its `start_step` goes on in the same way.
+    Args:
+        datasets: Datasets, or paths of manifests.
+        batch_size: Clips in a step, over all ranks and micro-batches.
+        image_size: The side of the square crops, in pixels.
+        short_side_px: (min, max) that the short side of a frame is scaled to before cropping. By default (256, 320) at
+            image_size 224, (448, 512) at 448, and otherwise in proportion to 224.
+        seed: Determines the order of the samples and all augmentation.
+        start_step: The number of the first step.
+        num_steps: Steps of one iteration; by default one training epoch.
+        num_workers: Processes that decode batches and fill caches; 0 decodes in this process.
+        rank: The number of this process. Each process receives its own slice of every step.
+        world_size: The number of processes.
+        num_micro_batches: How many MixedBatches this rank's slice of a step is divided into.
+        repeats: How often each row occurs in a batch, augmented differently each time (see Schedule).
+        max_unreadable_share: The largest share of any dataset's samples that may be unreadable. Beyond it, iterating
+            raises DecodeError; several ranks raise it together, in `unreadable.share`.
+        pin_memory: Whether batches lie in page-locked memory.
 
-    datasets: Datasets, or paths of manifests.
-    batch_size: clips a step, over all ranks and micro-batches.
-    image_size: side in pixels of the square crops.
-    short_side_px: (min, max) that a frame's shorter side is scaled to before cropping; None is (256, 320) at image_size
-        224, (448, 512) at 448, in proportion to 224 otherwise.
-    num_steps: steps of one iteration; None is one training epoch.
-    num_workers: processes that decode, batches as well as what is cached beforehand; 0 decodes in this one.
-    rank, world_size: which of how many processes this is; each gets its own slice of every step.
-    num_micro_batches: MixedBatches that this rank's slice of a step comes in.
-    repeats: how often each row comes in a batch, augmented differently each time (see Schedule).
-    max_unreadable_share: of any dataset's samples; DecodeError beyond it, which several ranks raise together when they
-        call `unreadable.share`.
-    pin_memory: whether batches lie in page-locked memory.
+    Attributes:
+        unreadable: The samples that could not be decoded.
 
-    unreadable: the tally of samples that could not be decoded.
-
-    Raises RecipeError for datasets that cannot be mixed, ManifestError for one that cannot be opened.
+    Raises:
+        RecipeError: The datasets cannot be mixed.
+        ManifestError: A manifest cannot be opened.
     """
 
     def __init__(
@@ -158,7 +182,7 @@ class Mixture(Iterable[MixedBatch]):
         if batch_size < world_size * num_micro_batches:
             raise RecipeError(
                 f"batch_size {batch_size} is split over {world_size} processes x {num_micro_batches} micro-batches; "
-                "each takes at least one clip: enlarge the batch or split it less"
+                "each needs at least one clip: enlarge the batch or split it less"
             )
         specs = [dataset if isinstance(dataset, Dataset) else Dataset(dataset) for dataset in datasets]
         short_side_px = short_side_px or default_short_side_px(image_size)
@@ -180,7 +204,7 @@ class Mixture(Iterable[MixedBatch]):
         self.unreadable = DecodeFailures(max_unreadable_share, self.schedule.sizes, world_size)
 
     def __iter__(self) -> Generator[MixedBatch]:
-        return self._batches(self._decoder)  # what is to be cached is decoded now, not with the first batch
+        return self._batches(self._decoder)  # fills the caches now, not with the first batch
 
     def _batches(self, decoder: MicroBatchDecoder) -> Generator[MixedBatch]:
         start = self.step
@@ -193,26 +217,30 @@ class Mixture(Iterable[MixedBatch]):
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of the batch of each dataset."""
+        """The share of the batch of each dataset."""
         return self.schedule.shares
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """What each dataset's loss is multiplied by (Dataset.loss_weight)."""
+        """The factor of each dataset's loss (Dataset.loss_weight)."""
         return {name: dataset.loss_weight for name, dataset in self.datasets.items()}
 
     @property
     def digests(self) -> dict[str, str]:
-        """Digest of each dataset's manifest; equal digests and equal steps give equal batches."""
+        """The digest of each dataset's manifest. Equal digests and equal steps give equal batches."""
         return {name: reader.manifest.digest for name, reader in self.readers.items()}
 
     @property
     def class_names(self) -> dict[str, tuple[str, ...]]:
-        """Class names of each dataset, in label order."""
+        """The class names of each dataset, in label order."""
         return {name: reader.manifest.class_names for name, reader in self.readers.items()}
 
     def blank_batch(self, num_micro_batches: int) -> MixedBatch:
-        """Black clips, as many as in the largest micro-batch of a step split so: what has to fit into memory."""
+        """Return black clips, as many as in the largest micro-batch of a step: the batch that must fit into memory.
+
+        Args:
+            num_micro_batches: How many micro-batches each rank's slice of a step is divided into.
+        """
         num_frames = {name: reader.num_frames for name, reader in self.readers.items()}
         samples = self.schedule.unshuffled(self.step)
         largest = slice_samples(samples, num_frames, self.world_size * num_micro_batches)[0]
@@ -238,25 +266,28 @@ class Mixture(Iterable[MixedBatch]):
         return MicroBatchDecoder(readers, mixings, self.schedule)
 
     def _micro_batches(self, steps: Iterable[int]) -> Iterator[MicroBatch]:
-        """This rank's part of the steps."""
+        """Yield this rank's parts of the steps."""
         num_slices = self.world_size * self.num_micro_batches
         for step in steps:
-            # Every world_size-th: heavier slices come first, and so are dealt out evenly.
+            # Every world_size-th part, because slices with more frames come first.
             for part in range(self.rank, num_slices, self.world_size):
                 yield MicroBatch(step, part, num_slices)
 
 
 def default_short_side_px(image_size: int) -> tuple[int, int]:
-    """(256, 320) at 224 and (448, 512) at 448, the usual choices for both; in proportion to 224 otherwise."""
+    """Return the usual (min, max) of the short side in pixels, before a crop of `image_size`.
+
+    It is (256, 320) at 224, (448, 512) at 448, and otherwise in proportion to 224.
+    """
     return (448, 512) if image_size == 448 else (round(image_size * 256 / 224), round(image_size * 320 / 224))
 
 
 def _check_names(names: Sequence[str]) -> None:
     if not names:
-        raise RecipeError("no datasets; a mixture takes at least one")
+        raise RecipeError("no datasets; a mixture needs at least one")
     name, occurrences = Counter(names).most_common(1)[0]
     if occurrences > 1:
-        raise RecipeError(f"{occurrences} datasets are named {name!r}; each has a head by its name: rename one")
+        raise RecipeError(f"{occurrences} datasets are named {name!r}; names must differ: rename one")
 
 
 def _rates(datasets: dict[str, Dataset]) -> dict[str, float] | None:

@@ -1,11 +1,11 @@
-"""Which samples make up a step: a pure function of the step.
+"""Which samples make up a step: a pure function of the number of the step.
 
     step 0                          step 1
-    k400 k400 ssv2 k400 imagenet …  ssv2 k400 k400 …       batch_size slots a step, apportioned over the datasets
-      │    │                                                each dataset walked in its own shuffle, anew every epoch
+    k400 k400 ssv2 k400 imagenet …  ssv2 k400 k400 …       batch_size slots a step, apportioned to the datasets
+      │    │                                                each dataset in its own shuffled order, new every epoch
       └────┴── Sample("k400", epoch=0, index=1234, partner=87), Sample("k400", epoch=0, index=87, partner=1234), …
 
-So the whole position of a run is one integer, and no sampler state is ever saved.
+The position of a run is therefore a single integer, and no sampler state needs to be saved.
 """
 
 from __future__ import annotations
@@ -23,40 +23,52 @@ from cover.errors import RecipeError
 from cover.mixture.apportion import BalancedSequence
 
 Reduction = Literal["dataset_mean", "expected_mean", "pooled"]
-"""How the cross-entropies of a dataset's clips become its loss: see `loss_divisor`."""
+"""How the cross-entropies of a dataset's clips are combined into its loss; see `loss_divisor`."""
 
 _NUM_ROUNDS = 8
 """Rounds of the Feistel network in `permute`."""
 
 
 class Sample(NamedTuple):
-    """One clip of the stream: row `index` of a dataset, read for the `epoch`-th time (from 0).
+    """One clip of the stream.
 
-    partner: the row that it may be mixed with, its neighbour in the dataset's shuffle: places 0 and 1, 2 and 3, … are
-    each other's partners; the last of an odd number is its own. Partners do not depend on the batch, but nearly always
-    share one.
+    Attributes:
+        dataset: The name of the dataset.
+        epoch: How often the dataset has been read before, with repeats counted as further epochs.
+        index: The row of the manifest.
+        partner: The row that the clip may be mixed with: its neighbour in the dataset's shuffled order. Positions 0 and
+            1, 2 and 3, and so on are partners; the last of an odd number is its own partner. Partners do not depend on
+            the batch, but are nearly always in the same one.
     """
 
     dataset: str
     epoch: int
-    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody calls
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which is never called
     partner: int
 
     def mixed_with(self) -> Sample:
-        """The partner, read for the same time."""
+        """Return the partner as a Sample of the same epoch."""
         return self._replace(index=self.partner, partner=self.index)
 
 
 class Schedule:
     """The samples of every step.
 
-    sizes: number of samples of each dataset.
-    rates: relative sampling rates, exact to one in a million; None samples in proportion to the sizes.
-    repeats: how often a row comes in a batch, each time with another seed (repeated augmentation: E. Hoffer et al.,
-        "Augment your batch", CVPR 2020). The batch keeps its size and holds that many times fewer rows.
+    Args:
+        sizes: The number of samples of each dataset.
+        batch_size: Clips in a step.
+        seed: Determines the order of every dataset.
+        rates: Relative sampling rates, exact to one in a million. None samples in proportion to the sizes.
+        repeats: How often a row occurs in a batch, each time with another seed (repeated augmentation: E. Hoffer et
+            al., "Augment your batch", CVPR 2020). The size of the batch stays the same, so it has that many times fewer
+            rows.
 
-    Raises RecipeError when a dataset has no samples, or a rate that is not positive, or where repeats do not divide the
-    batch.
+    Attributes:
+        shares: The share of the batch of each dataset.
+        expected: The expected number of clips of each dataset in a batch.
+
+    Raises:
+        RecipeError: A dataset has no samples, a rate is not positive, or `repeats` does not divide `batch_size`.
     """
 
     def __init__(
@@ -86,11 +98,11 @@ class Schedule:
         self.expected = {name: batch_size * weight / total for name, weight in weights.items()}
 
     def samples(self, step: int) -> list[Sample]:
-        """The `batch_size` samples of a step, in the order of their slots; a slot is `repeats` clips of one row."""
+        """Return the `batch_size` samples of a step, slot by slot. A slot is `repeats` clips of one row."""
         return [self.shuffled(sample) for sample in self.unshuffled(step)]
 
     def unshuffled(self, step: int) -> list[Sample]:
-        """`samples` with places in the dataset's shuffle for rows, which takes a fraction of the time."""
+        """Like `samples`, with positions in the shuffled order instead of rows, in a fraction of the time."""
         num_slots = self.batch_size // self.repeats
         start = step * num_slots
         names = list(self.sizes)
@@ -102,10 +114,10 @@ class Schedule:
         return samples
 
     def counts(self, samples: Sequence[Sample]) -> dict[str, float]:
-        """Clips of each dataset in a step with these samples, as the loss counts them (`loss_divisor`).
+        """Return how many clips of each dataset the loss counts in a step with these samples (see `loss_divisor`).
 
-        The count is the expectation where a share is below one slot a batch, so that a clip weighs the same with and
-        without company, and where the step has no clip of the dataset.
+        This is the expected number if the share of a dataset is below one slot a batch, so that a clip weighs the same
+        alone and beside others, and if the step has no clip of the dataset.
         """
         present = Counter(sample.dataset for sample in samples)
         return {
@@ -114,13 +126,13 @@ class Schedule:
         }
 
     def shuffled(self, sample: Sample) -> Sample:
-        """A sample of `unshuffled` with the rows that are at its places."""
+        """Replace the positions in a sample of `unshuffled` by rows."""
         size = self.sizes[sample.dataset]
         key = hash_63bit("order", self.seed, sample.dataset, sample.epoch // self.repeats)
         return sample._replace(index=permute(sample.index, size, key), partner=permute(sample.partner, size, key))
 
     def _repeats(self, dataset: str, position: int) -> list[Sample]:
-        """The clips of a dataset's slot number `position`, unshuffled."""
+        """Return the clips of slot number `position` of a dataset, unshuffled."""
         size = self.sizes[dataset]
         walk, place = divmod(position, size)
         partner = min(place ^ 1, size - 1)
@@ -130,17 +142,28 @@ class Schedule:
 def schedule(
     step: int, *, seed: int, sizes: Mapping[str, int], batch_size: int, rates: Mapping[str, float] | None = None
 ) -> list[Sample]:
-    """The samples of one step; to read many steps, keep a Schedule."""
+    """Return the samples of one step. To read many steps, keep a Schedule.
+
+    Args:
+        step: The number of the step.
+        seed: As in Schedule.
+        sizes: As in Schedule.
+        batch_size: As in Schedule.
+        rates: As in Schedule.
+    """
     return Schedule(sizes, batch_size=batch_size, seed=seed, rates=rates).samples(step)
 
 
 def clip_seed(seed: int, sample: Sample) -> int:
-    """Seed of all randomness about a clip (frames, crop, flip, mixing, drop path), whatever batch it lands in."""
+    """Return the seed of all randomness of a clip: frames, crop, flip, mixing, drop path.
+
+    It does not depend on the batch that the clip is in.
+    """
     return hash_63bit("clip", seed, sample.dataset, sample.epoch, sample.index)
 
 
 def loss_divisor(count: float, reduction: Reduction, *, pooled: float, repeats: int = 1) -> float:
-    """What the summed cross-entropy of a dataset is divided by.
+    """Return the number that the summed cross-entropy of a dataset is divided by.
 
     "dataset_mean" takes the mean over the dataset's clips in the step. A dataset with a share below one clip a batch is
     not in every step, and each of its clips has weight 1. "expected_mean" gives such a clip the weight 1 / share: over
@@ -148,10 +171,10 @@ def loss_divisor(count: float, reduction: Reduction, *, pooled: float, repeats: 
     takes the mean over all clips of the step.
 
     Args:
-        count: Clips of the dataset in the step, or their expectation where the share is below one clip a batch.
+        count: Clips of the dataset in the step, or the expected number if the share is below one clip a batch.
         reduction: One of the three above.
         pooled: Clips of all datasets in the step.
-        repeats: How often each row comes in the step.
+        repeats: How often each row occurs in the step.
     """
     match reduction:
         case "dataset_mean":
@@ -163,12 +186,18 @@ def loss_divisor(count: float, reduction: Reduction, *, pooled: float, repeats: 
 
 
 def slice_samples(samples: Sequence[Sample], num_frames: Mapping[str, int], num_slices: int) -> list[list[Sample]]:
-    """Split the samples of a step into slices with equal numbers of frames, give or take one clip.
+    """Split the samples of a step into slices with equal numbers of frames, up to one clip.
 
-    samples: shuffled or not; so are the slices.
-    num_frames: frames of one clip of each dataset. How many clips of each length a slice takes is settled longest
-    clips first, each to the slice with the fewest frames. Then slices are filled in order, so that partners stay
-    together but where a slice ends between them.
+    First, the number of clips of each length is settled: longest clips first, each goes to the slice with the fewest
+    frames. Then the slices are filled in order, so that partners stay together unless a slice ends between them.
+
+    Args:
+        samples: The samples of a step, shuffled or not.
+        num_frames: Dataset → frames of one of its clips.
+        num_slices: How many slices to make.
+
+    Returns:
+        The samples of each slice.
     """
     takes: list[list[int]] = [[] for _ in range(num_slices)]
     loads = [0] * num_slices
@@ -183,7 +212,7 @@ def slice_samples(samples: Sequence[Sample], num_frames: Mapping[str, int], num_
 
 
 def _partners_together(samples: Sequence[Sample]) -> list[Sample]:
-    """The samples with partners side by side, in the order of each pair's first."""
+    """Reorder the samples so that partners are adjacent; pairs are ordered by their first sample."""
     pairs: dict[Sample, list[Sample]] = {}
     for sample in samples:
         pairs.setdefault(min(sample, sample.mixed_with()), []).append(sample)
@@ -199,18 +228,24 @@ def _integer_weights(rates: Mapping[str, float]) -> dict[str, int]:
     return {name: int(rate * scale) for name, rate in exact.items()}
 
 
-@lru_cache(maxsize=1024)  # a sample's partner is the sample that most often comes next
+@lru_cache(maxsize=1024)  # the partner of a sample is usually the next sample
 def permute(index: int, size: int, key: int) -> int:
-    """Where `index` lands in the shuffle of [0, size) that belongs to `key`.
+    """Return where `index` lands in the shuffled order of [0, size) that belongs to `key`.
 
-    A shuffled list of a million indices costs megabytes a worker and must be rebuilt to resume. A keyed bijection gives
-    any single entry of the shuffle at once.
+    A shuffled list of a million indices costs megabytes in every worker and must be rebuilt to resume. A keyed
+    bijection gives any single entry at once.
 
-    A Feistel network on pairs (left, right) of an a × b grid just covering [0, size), walked on while it lands outside
-    (J. Black and P. Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, methods 2 and 3). The grid has
-    fewer than a ≈ √size spare cells, so a second walk is rare.
+    It is a Feistel network on pairs (left, right) from an a × b grid that just covers [0, size), applied again while
+    the result lies outside (J. Black and P. Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, methods 2
+    and 3). The grid has fewer than a ≈ √size spare cells, so a second pass is rare.
 
-    Raises ValueError when index is outside [0, size).
+    Args:
+        index: The position before shuffling.
+        size: The number of entries.
+        key: Selects the order.
+
+    Raises:
+        ValueError: `index` is outside [0, size).
     """
     if not 0 <= index < size:
         raise ValueError(f"index is {index}; a permutation of {size} takes 0 to {size - 1}")
@@ -223,7 +258,7 @@ def permute(index: int, size: int, key: int) -> int:
 
 
 def _encipher(index: int, rows: int, columns: int, key: int) -> int:
-    """One pass of the network, a bijection on [0, rows · columns)."""
+    """Apply the network once; a bijection on [0, rows · columns)."""
     row, column = divmod(index, columns)
     for number in range(0, _NUM_ROUNDS, 2):
         row = (row + hash_63bit(key, number, column)) % rows
@@ -232,6 +267,6 @@ def _encipher(index: int, rows: int, columns: int, key: int) -> int:
 
 
 def hash_63bit(*parts: int | str) -> int:
-    """A non-negative int64 that depends on every part: the one source of randomness of a mixture."""
+    """Return a non-negative int64 that depends on every part. It is the only source of randomness of a mixture."""
     text = "\0".join(map(str, parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

@@ -1,4 +1,4 @@
-"""The mixture as a table, printed when training starts and shown in the report."""
+"""A summary of the mixture, printed when training starts and shown in the report."""
 
 from __future__ import annotations
 
@@ -13,17 +13,26 @@ from cover.mixture.mixture import Mixture
 from cover.mixture.schedule import Reduction, loss_divisor
 
 MAX_WEIGHT_RATIO = 4.0
-"""A clip that weighs more than this many times another one is worth a warning."""
+"""If a clip weighs more than this many times another one, a warning says so."""
 
 
 @dataclass(frozen=True)
 class MixtureRow:
     """One dataset of a mixture.
 
-    num_clips: samples in the dataset. num_excluded: samples of its manifest that are left out. share: of the batch.
-    clips_per_batch: expected.
-    sample_weight: what one sample's cross-entropy is multiplied by in the loss of a batch that it is in.
-    epochs_per_epoch: clips of it in a training epoch (as many clips as all datasets have together) per clip it has.
+    Attributes:
+        dataset: Its name.
+        kind: "video" or "image".
+        num_classes: The number of its classes.
+        num_frames: Frames of a clip.
+        num_clips: Samples in the dataset.
+        num_excluded: Samples of its manifest that are excluded.
+        share: Its share of the batch.
+        clips_per_batch: The expected number of its clips in a batch.
+        loss_weight: What its loss is multiplied by.
+        sample_weight: What the cross-entropy of one sample is multiplied by in the loss of a batch that contains it.
+        epochs_per_epoch: How often each of its samples is read in a training epoch, which has as many clips as all
+            datasets together.
     """
 
     dataset: str
@@ -40,21 +49,34 @@ class MixtureRow:
 
 
 def mixture_rows(mixture: Mixture, reduction: Reduction = "dataset_mean") -> list[MixtureRow]:
-    """A row a dataset. reduction: of the loss (`loss_divisor`)."""
+    """Return a row for each dataset.
+
+    Args:
+        mixture: The mixture.
+        reduction: How the loss combines clips (see `loss_divisor`).
+    """
     return [_row(mixture, name, reduction) for name in mixture.datasets]
 
 
 def mixture_warnings(rows: Sequence[MixtureRow], num_steps: int) -> list[str]:
-    """What makes a dataset useless to a run of `num_steps` steps, or too strong in it, one line each."""
+    """Return warnings about datasets that a run cannot use or that dominate it.
+
+    Args:
+        rows: The rows of the mixture.
+        num_steps: The length of the run.
+
+    Returns:
+        One line for each warning.
+    """
     weightless = [
-        f"datasets.{row.dataset}.loss_weight = 0: its clips are decoded and its head learns nothing; leave it out, or "
+        f"datasets.{row.dataset}.loss_weight = 0: its clips are decoded but its head learns nothing; leave it out, or "
         "give it a weight"
         for row in rows
         if row.loss_weight == 0
     ]
     absent = [
-        f"datasets.{row.dataset} has {row.clips_per_batch:.2g} clips a batch, so {num_steps:,} steps may hold none "
-        "of it and its head may learn nothing; raise its rate, or train longer"
+        f"datasets.{row.dataset} has {row.clips_per_batch:.2g} clips a batch, so {num_steps:,} steps may contain none "
+        "of them and its head may learn nothing; raise its rate, or train longer"
         for row in rows
         if row.clips_per_batch * num_steps < 1
     ]
@@ -62,7 +84,7 @@ def mixture_warnings(rows: Sequence[MixtureRow], num_steps: int) -> list[str]:
 
 
 def _unequal_weights(rows: Sequence[MixtureRow]) -> list[str]:
-    """A line for the dataset whose clips weigh most, where they weigh much more than those of another dataset."""
+    """Return a warning if the clips of one dataset weigh much more than those of another."""
     weighted = [row for row in rows if row.sample_weight > 0]
     if len(weighted) < 2:
         return []
@@ -78,12 +100,12 @@ def _unequal_weights(rows: Sequence[MixtureRow]) -> list[str]:
 
 
 def mixture_table(rows: Sequence[MixtureRow]) -> Table:
-    """The rows for the terminal."""
+    """Return the rows as a table for the terminal."""
     table = Table(title="Mixture", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("dataset", "kind"):
         table.add_column(heading, no_wrap=True)
     for heading in ("clips", "share", "per\nbatch", "loss\nweight", "sample\nweight", "epochs\n/ epoch"):
-        table.add_column(Text(heading), no_wrap=True, justify="right")  # as text, whose line break is kept
+        table.add_column(Text(heading), no_wrap=True, justify="right")  # Text keeps the line break
     for row in rows:
         table.add_row(
             row.dataset,
@@ -95,8 +117,8 @@ def mixture_table(rows: Sequence[MixtureRow]) -> Table:
             f"{row.sample_weight:.3g}",
             f"{row.epochs_per_epoch:.3g}",
         )
-    if left_out := [f"{row.num_excluded:,} of {row.dataset}" for row in rows if row.num_excluded]:
-        table.caption, table.caption_justify = f"left out: {', '.join(left_out)}", "left"
+    if excluded := [f"{row.num_excluded:,} of {row.dataset}" for row in rows if row.num_excluded]:
+        table.caption, table.caption_justify = f"left out: {', '.join(excluded)}", "left"
     return table
 
 
