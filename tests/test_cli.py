@@ -250,7 +250,7 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ("timeline runs/moves --live absent.mp4", "absent.mp4 cannot be opened (No such file or directory); "),
         (
             "timeline runs/moves absent.mp4 --stride-seconds 9",
-            "a window of 4 s every 9 s; both are above 0, and the stride ",
+            "a window of 4 s cannot move by 9 s; choose a stride above 0",
         ),
         ("predict moves photo.jpg", "moves holds no checkpoint; give the folder of a run that `cover train` has "),
         ("evaluate moves", "moves holds no checkpoint; give the folder of a run that `cover train` has written"),

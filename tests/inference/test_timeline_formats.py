@@ -10,10 +10,10 @@ from PIL import Image
 from tests.terminal import printed
 
 from cover.errors import CoverError
-from cover.inference.segments import Segment
 from cover.inference.timeline import Timeline
 from cover.inference.timeline_formats import clock, timeline_json, timeline_table, timeline_writer
 from cover.inference.timeline_plot import MAX_CLASSES, timeline_figure, timeline_plotter
+from cover.inference.windows import Segment
 
 SEGMENTS = (
     Segment("k400", 0.0, 7.25, "[riding] a <bike> & more", 0.876),

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from cover.inference.predict import PredictHeads
-from cover.inference.window_fusion import Scores, mean_scores
-from cover.inference.windows import WindowFormat
+from cover.inference.windows import Scores, WindowFormat, mean_scores
 from cover.media.live_stream import LiveWindow
 
 

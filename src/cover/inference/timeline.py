@@ -19,10 +19,8 @@ from cover.core.prefetch import one_ahead
 from cover.core.progress import track
 from cover.errors import CoverError
 from cover.inference.predict import PredictHeads
-from cover.inference.segments import Segment, find_segments
 from cover.inference.views import media_kind
-from cover.inference.window_fusion import Scores, moments
-from cover.inference.windows import Window, WindowFormat, sliding_windows
+from cover.inference.windows import Scores, Segment, Window, WindowFormat, find_segments, moments, sliding_windows
 from cover.media.decode import stream_frames
 
 

@@ -23,8 +23,8 @@ from rich.table import Column, Table
 from cover.core.atomic_files import whole_file
 from cover.errors import printable
 from cover.inference.files import for_suffix
-from cover.inference.segments import Segment
 from cover.inference.timeline import Timeline
+from cover.inference.windows import Segment
 
 
 def timeline_table(timeline: Timeline) -> Table:

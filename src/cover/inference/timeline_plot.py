@@ -14,9 +14,9 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 from cover.core.atomic_files import whole_file
 from cover.core.drawing import COLORS, STYLE, drawing
 from cover.inference.files import for_suffix
-from cover.inference.segments import Segment
 from cover.inference.timeline import Timeline
 from cover.inference.timeline_formats import clock
+from cover.inference.windows import Segment
 
 MAX_CLASSES = 16
 """Classes of a head that are drawn: those with the most seconds, weighted by their scores."""
