@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
 from cover.errors import CoverError, DecodeError
-from cover.inference.timeline import Timeline, find_timeline
+from cover.inference.timeline import Change, Timeline, find_changes, find_timeline
 from cover.inference.windows import WindowFormat
+from cover.media.live_stream import LiveWindow
 
 WriteVideo = Callable[..., Path]
 NumbersOf = Callable[[Any], list[int]]
@@ -143,3 +145,47 @@ def test_what_cannot_be_decoded_is_named(numbers_of: NumbersOf, tmp_path: Path) 
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     with pytest.raises(DecodeError, match=r"broken\.mp4"):
         timeline_of(tmp_path / "broken.mp4", numbers_of)
+
+
+LIVE_WINDOW = WindowFormat(num_frames=4, crop_px=16, window_seconds=4.0, stride_seconds=2.0)
+NAMES = {"light": ("dark", "bright")}
+
+
+def brightness(frames_tbcyx: Tensor) -> dict[str, Tensor]:
+    """dark and bright as much as the newest frame is; another head that is not asked for."""
+    bright = frames_tbcyx[-1].float().mean((1, 2, 3)) / 255
+    return {"light": torch.stack([10 * (1 - bright), 10 * bright], dim=1), "other": torch.zeros(len(bright), 3)}
+
+
+def windows(*shades: int, first: tuple[int, ...] = (0,)) -> Iterator[LiveWindow]:
+    for number, shade in enumerate(shades):
+        yield LiveWindow([np.full((16, 24, 3), shade, np.uint8)] * 4, is_first=number in first)
+
+
+def labels(found: Iterator[Change]) -> list[str | None]:
+    return [change.label for change in found]
+
+
+def test_only_changes_are_told() -> None:
+    (first, second) = find_changes(brightness, windows(0, 0, 255, 255, 255), class_names=NAMES, window=LIVE_WINDOW)
+    assert (first.head, first.label, second.label) == ("light", "dark", "bright")
+    assert first.score == pytest.approx(1, abs=1e-3)
+
+
+def test_a_word_is_the_mean_of_the_windows_that_overlap() -> None:
+    one_flash = windows(0, 0, 140, 0)  # a little brighter than half, for one window of two
+    assert labels(find_changes(brightness, one_flash, class_names=NAMES, window=LIVE_WINDOW)) == ["dark"]
+
+
+def test_nothing_of_the_time_before_a_lost_connection_is_kept() -> None:
+    shades = windows(0, 0, 140, first=(0, 2))
+    assert labels(find_changes(brightness, shades, class_names=NAMES, window=LIVE_WINDOW)) == ["dark", "bright"]
+
+
+def test_below_the_threshold_there_is_no_class() -> None:
+    shades = windows(128, 0, 0, 128, 128, first=(0, 1, 3))
+    assert labels(find_changes(brightness, shades, class_names=NAMES, window=LIVE_WINDOW, threshold=0.9)) == [
+        None,
+        "dark",
+        None,
+    ]

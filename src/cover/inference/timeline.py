@@ -1,10 +1,12 @@
-"""A long video → what each head sees in it, and when.
+"""A long video or a live stream → what each head sees in it, and when.
 
-one pass over the file ──▶ frames ──▶ windows ──▶ batches ──▶ model ──▶ moments ──▶ segments
+one pass over a video ──▶ frames ──▶ windows ──▶ batches ──▶ model ──▶ moments ──▶ segments
+live stream ──▶ newest window ──▶ model ──▶ mean of the windows that overlap ──▶ changes
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,8 +22,18 @@ from cover.core.progress import track
 from cover.errors import CoverError
 from cover.inference.predict import PredictHeads
 from cover.inference.views import media_kind
-from cover.inference.windows import Scores, Segment, Window, WindowFormat, find_segments, moments, sliding_windows
+from cover.inference.windows import (
+    Scores,
+    Segment,
+    Window,
+    WindowFormat,
+    find_segments,
+    mean_scores,
+    moments,
+    sliding_windows,
+)
 from cover.media.decode import stream_frames
+from cover.media.live_stream import LiveWindow
 
 
 @dataclass(frozen=True)
@@ -36,8 +48,25 @@ class Timeline:
     segments: tuple[Segment, ...]
 
 
+@dataclass(frozen=True)
+class Change:
+    """From now on, a head sees this class.
+
+    Attributes:
+        label: None if no class is probable enough any more.
+        score: The probability of the most probable class.
+    """
+
+    head: str
+    label: str | None
+    score: float
+
+
 class Frames(Protocol):
-    """What `stream_frames` gives: uint8 [Y,X,3] of each step, and the duration, which may change on the way."""
+    """Frames of a video, uint8 [Y,X,3], one each step, as `stream_frames` gives them.
+
+    The duration may change while they are read.
+    """
 
     @property
     def duration_seconds(self) -> float | None: ...
@@ -56,22 +85,26 @@ def find_timeline(
     threshold: float = 0.0,
     batch_size: int = 16,
 ) -> Timeline:
-    """Slide a window over a video and join what its heads say; behind a progress bar, in memory that does not grow.
+    """Slide a window over a video and join what its heads see, with a progress bar and in constant memory.
 
-    A moment has the mean probabilities of the windows that contain it. A segment is a time in which a class is among
-    the `top` of its head and has at least the probability `threshold`.
+    A moment has the mean probabilities of the windows that contain it.
 
-    frames: of the file, one each `window.step_seconds`, where they are decoded already.
-    class_names: of each head, in label order. batch_size: windows a forward pass; as many more are decoded meanwhile.
+    Args:
+        predict_heads: The model.
+        file: A video.
+        frames: Its frames, one each `window.step_seconds`, if they are decoded already.
+        class_names: The classes of each head, in label order.
+        window: The window.
+        top: A segment is a time span in which a class is among the `top` of its head,
+        threshold: and has at least this probability.
+        batch_size: Windows a forward pass; as many more are decoded meanwhile.
 
-    Raises CoverError for an image or a folder, and DecodeError, naming the file, when it gives no frames.
+    Raises:
+        CoverError: The file is an image or a folder.
+        DecodeError: The file has no frames; the message names it.
     """
     if frames is None:
-        if file.is_dir() or media_kind(file) == "image":
-            raise CoverError(
-                f"{file} is not a video, which a timeline needs; use `cover predict` for images and folders"
-            )
-        frames = stream_frames(file, step_seconds=window.step_seconds, short_side_px=window.crop_px)
+        frames = _decoded(file, window)
     windows = sliding_windows(map(window.cut, frames), window.num_frames, window.stride)
     batches = iter(lambda: list(islice(windows, batch_size)), [])
     tracked = track(one_ahead(batches), file.name[:44], _num_batches(frames, window, batch_size), unit="batches")
@@ -93,8 +126,14 @@ def find_timeline(
     )
 
 
+def _decoded(file: Path, window: WindowFormat) -> Frames:
+    if file.is_dir() or media_kind(file) == "image":
+        raise CoverError(f"{file} is not a video, which a timeline needs; use `cover predict` for images and folders")
+    return stream_frames(file, step_seconds=window.step_seconds, short_side_px=window.crop_px)
+
+
 def _until_the_end(segment: Segment, duration_seconds: float, step_seconds: float) -> Segment:
-    """The last step is that whose middle is the last in the video, so its end is up to half a step off."""
+    """Extend a last segment to the end: the last step is the one whose middle is in the video, so it may be short."""
     is_last = segment.end_seconds > duration_seconds - step_seconds / 2 - 1e-6
     return replace(segment, end_seconds=duration_seconds) if is_last else segment
 
@@ -115,3 +154,38 @@ def _num_batches(stream: Frames, window: WindowFormat, batch_size: int) -> int |
     num_frames = round(stream.duration_seconds / window.step_seconds)
     num_windows = -(-max(num_frames - window.num_frames, 0) // window.stride) + 1
     return -(-num_windows // batch_size)
+
+
+def find_changes(
+    predict_heads: PredictHeads,
+    windows: Iterable[LiveWindow],
+    *,
+    class_names: Mapping[str, Sequence[str]],
+    window: WindowFormat,
+    threshold: float = 0.0,
+) -> Iterator[Change]:
+    """Watch a live stream for changes of the most probable class of each head.
+
+    Scores are means over the windows that overlap, so that a single window changes nothing.
+
+    Args:
+        predict_heads: The model.
+        windows: The stream's windows, in order.
+        class_names: The classes of each head, in label order.
+        window: The format of the windows.
+        threshold: Below this probability, a head sees no class.
+    """
+    recent: deque[Scores] = deque(maxlen=-(-window.num_frames // window.stride))
+    seen: dict[str, str | None] = {}
+    for live in windows:
+        if live.is_first:
+            recent.clear()
+        logits = predict_heads(torch.stack([window.cut(frame) for frame in live.frames])[:, None])
+        recent.append({head: logits[head][0].softmax(-1) for head in class_names})
+        for head, probabilities in mean_scores(recent).items():
+            best = int(probabilities.argmax())
+            score = float(probabilities[best])
+            label = class_names[head][best] if score >= threshold else None
+            if head not in seen or label != seen[head]:
+                seen[head] = label
+                yield Change(head, label, score)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from cover.errors import DecodeError
 from cover.inference.inputs import Inputs
-from cover.inference.live import Change, changes
 from cover.inference.predict import Prediction, predict_files
-from cover.inference.timeline import Timeline, find_timeline
+from cover.inference.timeline import Change, Timeline, find_changes, find_timeline
 from cover.inference.views import Views
 from cover.inference.windows import WINDOW_SECONDS, WindowFormat
 from cover.media.live_stream import LiveStream
@@ -113,7 +112,9 @@ def watch(
         report=report,
     ) as stream:
         windows = stream.windows(window.stride)
-        yield from changes(trained.predict_heads, windows, class_names=class_names, window=window, threshold=threshold)
+        yield from find_changes(
+            trained.predict_heads, windows, class_names=class_names, window=window, threshold=threshold
+        )
 
 
 def _opened(run: str | Path | TrainedRun) -> TrainedRun:
