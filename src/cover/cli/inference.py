@@ -179,7 +179,7 @@ def parse_views(text: str) -> tuple[int, int]:
 @contextmanager
 def _prediction_output(out: Path | None, json: bool) -> Iterator[Callable[[Prediction], None]]:
     """Where predictions go: a file, JSON on the terminal, or a table each."""
-    from cover.inference.formats import json_list, prediction_table, predictions_file
+    from cover.inference.prediction_files import json_list, prediction_table, predictions_file
 
     if out and json:
         raise CoverError("--out writes a file, whose suffix may be .json, and --json prints; give one of the two")

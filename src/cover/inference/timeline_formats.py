@@ -22,7 +22,7 @@ from rich.table import Column, Table
 
 from cover.core.atomic_files import whole_file
 from cover.errors import printable
-from cover.inference.files import for_suffix
+from cover.inference.prediction_files import for_suffix
 from cover.inference.timeline import Timeline
 from cover.inference.windows import Segment
 

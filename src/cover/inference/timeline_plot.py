@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from cover.core.atomic_files import whole_file
 from cover.core.drawing import COLORS, STYLE, drawing
-from cover.inference.files import for_suffix
+from cover.inference.prediction_files import for_suffix
 from cover.inference.timeline import Timeline
 from cover.inference.timeline_formats import clock
 from cover.inference.windows import Segment

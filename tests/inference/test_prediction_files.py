@@ -10,8 +10,8 @@ import pytest
 from tests.terminal import printed
 
 from cover.errors import CoverError
-from cover.inference.formats import json_list, prediction_table, predictions_file
 from cover.inference.predict import Prediction
+from cover.inference.prediction_files import json_list, prediction_table, predictions_file
 
 PREDICTIONS = [
     Prediction(Path("photo[1].png"), "image", {"letters": (("b", 0.75), ("a", 0.25)), "signs": (("[x]", 0.993),)}),

@@ -1,23 +1,23 @@
-"""Predictions for people and for programs: tables, and files that grow a prediction at a time.
+"""Predictions for people and for programs: tables, and files that grow by one prediction at a time.
 
-.json      [{"file", "kind", "heads": {head: [{"class", "probability"}, …]}}, …]
-.jsonl     the same, an object a line
-.csv       file, kind, head, rank, class, probability: a row a class
-.parquet   the same columns
+    .json      [{"file", "kind", "heads": {head: [{"class", "probability"}, …]}}, …]
+    .jsonl     the same, one object a line
+    .csv       file, kind, head, rank, class, probability: one row a class
+    .parquet   the same columns
 
-Names stand in CSV as they are, also where a spreadsheet would take them for formulas (=, +, -, @): an escaped name
-would not be the name of the file or class any more.
+CSV holds names unchanged, even if a spreadsheet would read them as formulas (=, +, -, @): an escaped name would no
+longer be the name of the file or class.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from textwrap import indent
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,10 +25,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cover.core.atomic_files import whole_file
-from cover.errors import printable
-from cover.inference.files import for_suffix
+from cover.errors import CoverError, printable
 from cover.inference.predict import Prediction
 
+Format = TypeVar("Format")
 Write = Callable[[Prediction], None]
 
 _COLUMNS = pa.schema(
@@ -45,7 +45,7 @@ _ROWS_A_GROUP = 65536
 
 
 def prediction_table(prediction: Prediction) -> Table:
-    """One row a head: its classes with their probabilities in percent."""
+    """Show a prediction: one row a head, its classes with their probabilities in percent."""
     table = Table(title=f"{prediction.file} ({prediction.kind})", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("head")
     table.add_column("classes, most probable first (%)")
@@ -55,11 +55,28 @@ def prediction_table(prediction: Prediction) -> Table:
     return table
 
 
+def for_suffix(path: Path, formats: Mapping[str, Format]) -> Format:
+    """Look up the format of an output file by its suffix.
+
+    Raises:
+        CoverError: The suffix names none of the formats.
+    """
+    try:
+        return formats[path.suffix.lower()]
+    except KeyError:
+        known = ", ".join(formats)
+        raise CoverError(f"{path} has none of the suffixes {known}, which choose the format; add one") from None
+
+
 @contextmanager
 def predictions_file(path: Path) -> Iterator[Write]:
-    """A file by its suffix, to which predictions are written; it appears whole or not at all.
+    """Open a file for predictions, in the format of its suffix; it appears whole or not at all.
 
-    Raises CoverError for a suffix that is none of the above.
+    Yields:
+        A function that writes one prediction.
+
+    Raises:
+        CoverError: The suffix names none of the formats.
     """
     open_format = for_suffix(path, _FORMATS)
     with whole_file(path) as unfinished, open_format(unfinished) as write:
@@ -68,7 +85,7 @@ def predictions_file(path: Path) -> Iterator[Write]:
 
 @contextmanager
 def json_list(file: TextIO) -> Iterator[Write]:
-    """A JSON list, written as its items come."""
+    """Write a JSON list, item by item. Yields a function that writes one prediction."""
     before = "[\n"
 
     def write(prediction: Prediction) -> None:
