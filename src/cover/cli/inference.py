@@ -106,8 +106,7 @@ def timeline_command(
     """
     from functools import partial
 
-    from cover.inference.timeline_formats import timeline_json, timeline_table, timeline_writer
-    from cover.inference.timeline_plot import timeline_plotter
+    from cover.inference.timeline_files import timeline_json, timeline_plotter, timeline_table, timeline_writer
     from cover.runs.predict import timeline, watch
 
     heads = head or ()

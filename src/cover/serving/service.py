@@ -20,7 +20,7 @@ from cover.evaluation.metrics import top_classes
 from cover.inference.explain import FileClip, Sensitivity, label_of
 from cover.inference.explanation_files import JSON_FILE, STRIP_FILE, VIDEO_FILE, write_explanation
 from cover.inference.timeline import find_timeline
-from cover.inference.timeline_formats import timeline_json
+from cover.inference.timeline_files import timeline_json
 from cover.inference.views import Views
 from cover.inference.windows import WindowFormat
 from cover.media.sampling import frame_times_seconds

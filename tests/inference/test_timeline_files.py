@@ -11,8 +11,15 @@ from tests.terminal import printed
 
 from cover.errors import CoverError
 from cover.inference.timeline import Timeline
-from cover.inference.timeline_formats import clock, timeline_json, timeline_table, timeline_writer
-from cover.inference.timeline_plot import MAX_CLASSES, timeline_figure, timeline_plotter
+from cover.inference.timeline_files import (
+    MAX_CLASSES,
+    clock,
+    timeline_figure,
+    timeline_json,
+    timeline_plotter,
+    timeline_table,
+    timeline_writer,
+)
 from cover.inference.windows import Segment
 
 SEGMENTS = (
