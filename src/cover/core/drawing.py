@@ -35,6 +35,7 @@ STYLE: dict[Any, Any] = {
 }
 COLORS = ("#2563eb", "#d97706", "#0f766e", "#9333ea", "#be185d", "#4d7c0f", "#0891b2", "#7c2d12")
 CHANCE_COLOR = "#6b7280"
+MAX_NAME_LENGTH = 36
 
 _FALLBACKS = (
     "Noto Sans CJK SC",
@@ -72,6 +73,11 @@ def drawing(style: Mapping[Any, Any]) -> Iterator[None]:
     if missing:
         characters = escaped("".join(missing))
         logger.warning("no font for %s, so the figure shows boxes; install Noto Sans CJK, for example", characters)
+
+
+def shortened(name: str) -> str:
+    """Cut a name that is too long for a figure."""
+    return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "…"
 
 
 @cache

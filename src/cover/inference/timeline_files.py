@@ -27,7 +27,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
 from cover.core.atomic_files import whole_file
-from cover.core.drawing import COLORS, STYLE, drawing
+from cover.core.drawing import COLORS, STYLE, drawing, shortened
 from cover.errors import printable
 from cover.inference.prediction_files import for_suffix
 from cover.inference.timeline import Timeline
@@ -35,7 +35,6 @@ from cover.inference.windows import Segment
 
 MAX_CLASSES = 16
 """Classes of a head that are drawn: those with the most seconds, weighted by their scores."""
-_MAX_NAME_LENGTH = 36
 _ROUND_SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 
 
@@ -190,7 +189,7 @@ def _draw(axes: Axes, segments: Sequence[Segment], color: str) -> None:
         span = (segment.start_seconds, segment.end_seconds - segment.start_seconds)
         bar_color = _mixed_with_white(color, 0.15 + 0.85 * segment.score)
         axes.broken_barh([span], (labels.index(segment.label) - 0.38, 0.76), color=bar_color, lw=0)
-    axes.set_yticks(range(len(labels)), [_shortened(label) for label in labels])
+    axes.set_yticks(range(len(labels)), [shortened(label) for label in labels])
     axes.set_ylim(max(len(labels), 1) - 0.4, -0.6)
 
 
@@ -215,7 +214,3 @@ def _mixed_with_white(color: str, share: float) -> tuple[float, ...]:
 
 def _colors(count: int) -> list[str]:
     return [COLORS[index % len(COLORS)] for index in range(count)]
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _MAX_NAME_LENGTH else f"{name[: _MAX_NAME_LENGTH - 1]}…"

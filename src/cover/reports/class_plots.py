@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from cover.core.drawing import CHANCE_COLOR, STYLE, drawing
+from cover.core.drawing import CHANCE_COLOR, STYLE, drawing, shortened
 from cover.evaluation.calibration import Calibration
 from cover.evaluation.confusion import confused_labels, confusion_shares, count_pairs
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.run_pair import RunPair
-from cover.reports.plots import data_uri, short
+from cover.reports.plots import data_uri
 from cover.reports.tables import percent
 
 MAX_LABELLED_CLASSES = 40
@@ -36,7 +36,7 @@ def changes_figure(pair: RunPair, colors: Mapping[str, str]) -> str:
     values = [100 * (change.second_top1 - change.first_top1) for change in changes]
     labelled = len(values) <= MAX_LABELLED_CLASSES
     with drawing(STYLE):
-        names = [short(change.class_name) for change in changes] if labelled else []
+        names = [shortened(change.class_name) for change in changes] if labelled else []
         height = 2.2 + _inches(names)
         figure = Figure(figsize=(min(2.4 + 0.26 * len(values), 7.6), height), layout="constrained")
         axes = figure.add_subplot()
@@ -65,7 +65,7 @@ def reliability_figure(calibrations: Mapping[str, Calibration], colors: Mapping[
             edges, width = _bin_places(calibration)
             counts = np.array([each.num_samples for each in calibration.bins])
             share_axes.bar(edges, 100 * counts / counts.sum(), width, color=CHANCE_COLOR, align="edge")
-            top1_axes.set(title=f"{short(run)}\nECE {percent(calibration.expected_error)} %", ylabel="top-1 (%)")
+            top1_axes.set(title=f"{shortened(run)}\nECE {percent(calibration.expected_error)} %", ylabel="top-1 (%)")
             share_axes.set(xlabel="probability (%)", ylabel="samples (%)")
         return data_uri(figure)
 
@@ -114,7 +114,7 @@ def _confusion_shares(result: DatasetResult) -> tuple[list[str], Any]:
     shows_all = num_classes <= MAX_LABELLED_CLASSES
     chosen = list(range(num_classes)) if shows_all else confused_labels(pairs, MAX_CONFUSED_CLASSES)
     shares = 100 * confusion_shares(pairs, chosen)
-    return [short(result.class_names[label]) for label in chosen], shares[:, :-1] if shows_all else shares
+    return [shortened(result.class_names[label]) for label in chosen], shares[:, :-1] if shows_all else shares
 
 
 def _inches(names: Sequence[str]) -> float:

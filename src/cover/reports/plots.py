@@ -11,13 +11,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cover.core.drawing import CHANCE_COLOR, COLORS, STYLE, drawing
+from cover.core.drawing import CHANCE_COLOR, COLORS, STYLE, drawing, shortened
 from cover.evaluation.comparison import Comparison
 from cover.evaluation.run_record import RunRecord
 
 MAX_CURVE_POINTS = 100
-MAX_NAME_LENGTH = 36
-"""Letters of a name in a figure."""
 
 
 def run_colors(records: Sequence[RunRecord]) -> dict[str, str]:
@@ -39,7 +37,7 @@ def accuracy_figure(comparison: Comparison, colors: Mapping[str, str]) -> str:
             axes.plot([100 * estimate.lower, 100 * estimate.upper], [height] * 2, color=colors[run], lw=1.6, alpha=0.6)
             axes.plot(100 * estimate.value, height, "o", color=colors[run], ms=5.5)
             axes.plot(100 * result.chance, height, "|", color=CHANCE_COLOR, ms=11, mew=1.6)
-        axes.set_yticks(heights, [f"{short(dataset)} · {short(run)}" for dataset, run, _ in rows])
+        axes.set_yticks(heights, [f"{shortened(dataset)} · {shortened(run)}" for dataset, run, _ in rows])
         axes.set_xlim(0, 100)
         axes.set_xlabel("top-1 accuracy (%), with its 95 % interval; upright stroke: chance")
         return data_uri(figure)
@@ -54,9 +52,9 @@ def curves_figure(records: Sequence[RunRecord], dataset: str, colors: Mapping[st
             if dataset in record.datasets:
                 color = colors[record.name]
                 epochs, losses = training_curve(record, dataset)
-                loss_axes.plot(epochs, losses, color=color, lw=1.4, label=short(record.name))
+                loss_axes.plot(epochs, losses, color=color, lw=1.4, label=shortened(record.name))
                 top1_axes.plot(
-                    *validation_curve(record, dataset), "o-", color=color, lw=1.4, ms=3, label=short(record.name)
+                    *validation_curve(record, dataset), "o-", color=color, lw=1.4, ms=3, label=shortened(record.name)
                 )
         _chance_line(top1_axes, records, dataset)
         loss_axes.set(title="training loss (nats)", xlabel="epoch", xlim=(0, None))
@@ -99,11 +97,6 @@ def _grouped_heights(groups: Sequence[str]) -> list[float]:
     """Heights from the top down, with a wider step where the group changes."""
     steps = [0.0] + [-1.0 - 0.5 * (own != before) for before, own in pairwise(groups)]
     return [float(height) for height in np.cumsum(steps)]
-
-
-def short(name: str) -> str:
-    """A name as a figure shows it."""
-    return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "…"
 
 
 def data_uri(figure: Figure) -> str:
