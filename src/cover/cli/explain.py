@@ -24,8 +24,7 @@ def explain(
 
     OUT gets strip.png, overlay.mp4 (of videos) and explanation.json.
     """
-    from cover.inference.explanation_files import write_explanation
-    from cover.inference.heatmaps import headline
+    from cover.inference.explanation_files import headline, write_explanation
     from cover.runs.trained import TrainedRun
 
     explanation = TrainedRun.open(run).explain(file, head, class_name)
