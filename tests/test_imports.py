@@ -91,7 +91,7 @@ DATASETS = "; ".join(
     for file in (SOURCE / "datasets").rglob("[!_]*.py")
 )
 HELP = "import cover.cli; cover.cli.app(['--help'], standalone_mode=False)"
-PREDICT = "import cover.cli, cover.inference.predict, cover.runs.trained"
+PREDICT = "import cover.cli, cover.inference.prediction, cover.runs.trained"
 TRAINING_AND_REPORTS = {"accelerate", "jinja2", "matplotlib", "tensorboard", "transformers"}
 
 

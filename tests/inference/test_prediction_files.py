@@ -10,7 +10,7 @@ import pytest
 from tests.terminal import printed
 
 from cover.errors import CoverError
-from cover.inference.predict import Prediction
+from cover.inference.prediction import Prediction
 from cover.inference.prediction_files import json_list, prediction_table, predictions_file
 
 PREDICTIONS = [

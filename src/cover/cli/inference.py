@@ -14,7 +14,7 @@ from cover.cli.app import Run, app, console
 from cover.errors import CoverError, escaped
 
 if TYPE_CHECKING:
-    from cover.inference.predict import Prediction
+    from cover.inference.prediction import Prediction
     from cover.inference.timeline import Change
 
 Heads = Annotated[list[str] | None, typer.Option("--head", help="Only this head; may be repeated.")]

@@ -82,7 +82,7 @@ def _write_video(explanation: Explanation, path: Path) -> None:
 
 
 def strip_figure(explanation: Explanation) -> Figure:
-    """Draw each frame of a video as the model saw it, what spoke for the class, and where it looked; then the shares."""
+    """Draw every frame of a video as the model saw it, what spoke for the class and where it looked; then the shares."""
     num_frames = len(explanation.frames)
     columns = min(num_frames, COLUMNS)
     num_rows = -(-num_frames // COLUMNS)

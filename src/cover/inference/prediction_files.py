@@ -26,7 +26,7 @@ from rich.table import Table
 
 from cover.core.atomic_files import whole_file
 from cover.errors import CoverError, printable
-from cover.inference.predict import Prediction
+from cover.inference.prediction import Prediction
 
 Format = TypeVar("Format")
 Write = Callable[[Prediction], None]

@@ -20,7 +20,7 @@ import torch
 from cover.core.prefetch import one_ahead
 from cover.core.progress import track
 from cover.errors import CoverError
-from cover.inference.predict import PredictHeads
+from cover.inference.prediction import PredictHeads
 from cover.inference.views import media_kind
 from cover.inference.windows import (
     Scores,

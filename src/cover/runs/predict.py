@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cover.errors import DecodeError
 from cover.inference.inputs import Inputs
-from cover.inference.predict import Prediction, predict_files
+from cover.inference.prediction import Prediction, predict_files
 from cover.inference.timeline import Change, Timeline, find_changes, find_timeline
 from cover.inference.views import Views
 from cover.inference.windows import WINDOW_SECONDS, WindowFormat

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cover.inference.predict import PredictHeads
+from cover.inference.prediction import PredictHeads
 
 
 class _Request(NamedTuple):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cover.errors import CheckpointError, CoverError
-from cover.inference.predict import predict_files
+from cover.inference.prediction import predict_files
 from cover.inference.views import Views
 from cover.models.create import create_model
 from cover.models.export import programs as export_graph

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from cover.errors import DecodeError
-from cover.inference.predict import Prediction, predict_files
+from cover.inference.prediction import Prediction, predict_files
 from cover.inference.views import Views
 
 WriteMedia = Callable[..., Path]
