@@ -82,7 +82,7 @@ def _write_video(explanation: Explanation, path: Path) -> None:
 
 
 def strip_figure(explanation: Explanation) -> Figure:
-    """Draw every frame of a video as the model saw it, what spoke for the class and where it looked; then the shares."""
+    """Draw every frame of a video as the model saw it, what spoke for the class, where it looked, and all shares."""
     num_frames = len(explanation.frames)
     columns = min(num_frames, COLUMNS)
     num_rows = -(-num_frames // COLUMNS)
@@ -109,7 +109,7 @@ def strip_figure(explanation: Explanation) -> Figure:
 
 
 def panels_figure(explanation: Explanation, index: int) -> Figure:
-    """Draw one frame as the model saw it, what spoke for the class, and where it looked; then the shares."""
+    """Draw one frame as the model saw it, what spoke for the class, and where it looked, then the shares."""
     is_video = explanation.kind == "video"
     width_inches, height_inches = (side / PANELS_DPI for side in PANELS_SIZE_PX)
     figure = Figure(figsize=(width_inches, height_inches if is_video else 3.8), dpi=PANELS_DPI, layout="constrained")
