@@ -218,7 +218,7 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("check manifests/moves-train.arrow --leaks", "no val or test manifest is among them; leaks are from "),
+        ("check manifests/moves-train.arrow --leaks", "there is no val or test manifest; leaks are from "),
         ("check manifests/moves-train.arrow --no-frames", "--out and --no-frames are about leaks; add --leaks"),
         ("train absent.toml", "absent.toml: no such file; give the path of a TOML file"),
         ("train moves.toml --set model.dept=3", "moves.toml: unknown key 'model.dept'; known here: variant, "),
@@ -288,12 +288,12 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
             "check absent.arrow",
             "absent.arrow does not exist; write it with `cover index`, or fix the path in the recipe",
         ),
-        ("check manifests/moves-train.arrow --shard 3/2", "--shard '3/2' is no part of the work; the third of eight "),
+        ("check manifests/moves-train.arrow --shard 3/2", "--shard '3/2' is not of the form I/N; the third of eight "),
         ("check manifests/moves-train.arrow --shard 1/2 --merge", "--shard does a part, and --merge puts all parts "),
-        ("check manifests/moves-train.arrow --merge", "moves-train.check: shards found are none; --merge takes all "),
+        ("check manifests/moves-train.arrow --merge", "moves-train.check: shards found are none; --merge needs all "),
         (
             "pack manifests/moves-train.arrow --out manifests",
-            "manifests holds moves-train.arrow itself, which a packed ",
+            "manifests contains moves-train.arrow itself, which the ",
         ),
         ("index folder empty --kind video", "empty holds no video files in class folders (it is empty); expected ROOT"),
         ("index folder absent --kind video", "absent is not a folder; give the folder that holds the videos"),

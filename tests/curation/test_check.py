@@ -74,30 +74,32 @@ def test_shards_merge_in_any_order(broken_manifest: Manifest, broken: dict[str, 
 
 
 def test_missing_and_unfinished_shards_are_named(broken_manifest: Manifest) -> None:
-    with pytest.raises(CoverError, match=r"clips-train.check: shards found are none; --merge takes all parts of one "):
+    with pytest.raises(CoverError, match=r"clips-train.check: shards found are none; --merge needs all parts I/N "):
         check(broken_manifest, num_frames=4).merge()
     for number in (1, 2):
         check(broken_manifest, num_frames=4).run_shard(Shard(number, 4), POOL)
     log = broken_manifest.path.parent / "clips-train.check-2-of-4.jsonl"
     log.write_text(log.read_text().replace('{"complete": true}', ""))
-    message = r"3 of 4 shards are missing or not done \(2/4, 3/4, 4/4\); run --shard 2/4 first"
+    message = r"3 of 4 shards are missing or not complete \(2/4, 3/4, 4/4\); run --shard 2/4 first"
     with pytest.raises(CoverError, match=message):
         check(broken_manifest, num_frames=4).merge()
     check(broken_manifest, num_frames=4).run_shard(Shard(1, 2), POOL)
-    with pytest.raises(CoverError, match="shards found are 1/2, 1/4, 2/4; --merge takes all parts of one division"):
+    with pytest.raises(CoverError, match="shards found are 1/2, 1/4, 2/4; --merge needs all parts I/N of one N"):
         check(broken_manifest, num_frames=4).merge()
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "-1/3", "1/0"])
 def test_a_shard_is_one_of_its_number(text: str) -> None:
-    with pytest.raises(CoverError, match=rf"--shard '{text}' is no part of the work; the third of eight parts is "):
+    with pytest.raises(CoverError, match=rf"--shard '{text}' is not of the form I/N; the third of eight parts is "):
         Shard.parse(text)
 
 
-def test_a_journal_of_another_manifest_is_refused(broken_manifest: Manifest) -> None:
+def test_a_log_of_another_manifest_is_refused(broken_manifest: Manifest) -> None:
     log = broken_manifest.path.with_suffix(".check.jsonl")
     log.write_text('{"digest": "other"}\n')
-    with pytest.raises(CoverError, match=r"check.jsonl is about other work \(another manifest\); continue that, or "):
+    with pytest.raises(
+        CoverError, match=r"check.jsonl belongs to other work \(another manifest\); continue that work, or "
+    ):
         check(broken_manifest, num_frames=4).run(POOL)
 
 

@@ -54,7 +54,7 @@ def test_leaks_are_told_by_dataset_and_reason_and_can_be_left_out(manifests: lis
 
 def test_leaks_are_of_training_splits_into_others(manifests: list[Manifest]) -> None:
     for some, missing in ((manifests[:1], "val or test"), (manifests[1:2], "training")):
-        with pytest.raises(CoverError, match=f"no {missing} manifest is among them"):
+        with pytest.raises(CoverError, match=f"there is no {missing} manifest"):
             find_leaks(some, pool=None)
 
 

@@ -155,10 +155,10 @@ def test_another_format_or_the_manifests_own_folder_is_refused(tmp_path: Path, i
     pack(image_manifest, tmp_path / "packed", FORMAT).run(POOL)
     other = replace(FORMAT, short_side_px=32)
     with pytest.raises(
-        CoverError, match=r"is about other work \(short_side_px 48\); continue that, or delete the file"
+        CoverError, match=r"belongs to other work \(short_side_px 48\); continue that work, or delete the file"
     ):
         pack(image_manifest, tmp_path / "packed", other).run(POOL)
-    with pytest.raises(CoverError, match=r"holds pictures-train.arrow itself, which a packed one would replace; "):
+    with pytest.raises(CoverError, match=r"contains pictures-train.arrow itself, which the copy would replace; "):
         pack(image_manifest, tmp_path, FORMAT)
     (tmp_path / "file").touch()
     with pytest.raises(CoverError, match=r"pack.jsonl cannot be written \(File exists\); results are kept there"):
@@ -231,6 +231,6 @@ def test_copies_never_lie_among_the_originals(tmp_path: Path) -> None:
     row = ManifestRow("run/a.mp4", "run/a.mp4", 0)
     manifest = write_manifest(tmp_path / "manifests/x.arrow", [row], root=tmp_path / "data/x", **options)
     with pytest.raises(
-        CoverError, match=r"data/x/run holds files of .*x.arrow, and copies would be written to .*data/x;"
+        CoverError, match=r"data/x/run contains files of .*x.arrow, and copies would be written to .*data/x;"
     ):
         pack(manifest, tmp_path / "data", PackFormat(48, 4))

@@ -1,1 +1,1 @@
-"""A dataset on disk → checked, packed: work over all of its files, in processes that broken files may hang or kill."""
+"""Check, pack and compare datasets: work over all files, in processes that broken files may block or crash."""

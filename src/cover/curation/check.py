@@ -1,4 +1,4 @@
-"""Which samples of a manifest can be decoded, and why not the others; noted in the manifest itself."""
+"""Find out which samples of a manifest can be decoded, and record in the manifest why the others cannot."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from cover.media.decode import decode_clip, probe_row
 
 
 def check(manifest: Manifest, *, num_frames: int) -> DatasetPass:
-    """The survey that decodes the frames which training would use, T = `num_frames` of a video.
+    """Return the pass that decodes the same frames as training and writes the results into the manifest.
 
-    Samples that were checked before are left out.
+    Samples that were checked before are skipped.
+
+    Args:
+        manifest: The manifest to check.
+        num_frames: Frames of a video to decode, T.
     """
     logs = ResumeLogs(manifest.path.with_suffix(".check"), {"digest": manifest.digest})
     return DatasetPass(
@@ -33,7 +37,7 @@ def check(manifest: Manifest, *, num_frames: int) -> DatasetPass:
 
 
 def _inspect(manifest: Manifest, num_frames: int, row_number: int) -> CheckResult:
-    row = replace(manifest[row_number], readable=None)  # or the decoder would refuse it for what was found before
+    row = replace(manifest[row_number], readable=None)  # otherwise the decoder refuses what an earlier check found
     try:
         decode_clip(row, manifest.kind, num_frames)
         return CheckResult.of(probe_row(row, manifest.kind))
@@ -42,7 +46,10 @@ def _inspect(manifest: Manifest, num_frames: int, row_number: int) -> CheckResul
 
 
 def _write_back(manifest: Manifest, logs: ResumeLogs, found: Mapping[int, CheckResult]) -> Manifest:
-    """Into the manifest; what a file does not tell, such as the frame rate of a folder of frames, stays as it was."""
+    """Write the results into the manifest.
+
+    What a file does not state, such as the frame rate of a frame folder, stays as it was.
+    """
     columns: dict[str, list[Any]] = {name: manifest.table[name].to_pylist() for name in FINDINGS}
     for row, result in found.items():
         for name in FINDINGS:
@@ -55,12 +62,12 @@ def _write_back(manifest: Manifest, logs: ResumeLogs, found: Mapping[int, CheckR
 
 
 def unreadable_rows(manifest: Manifest) -> dict[int, str]:
-    """Row → reason of what a check has found unreadable."""
+    """Return row → reason for all samples that a check has found unreadable."""
     rows = np.flatnonzero(manifest.table["readable"].fill_null(True).to_numpy() == 0)
     reasons = manifest.table["reason"].take(rows).to_pylist()
     return dict(zip(rows.tolist(), reasons, strict=True))
 
 
 def unreadable_among(results: Mapping[int, CheckResult]) -> dict[int, str]:
-    """Row → reason of what a shard has found unreadable."""
+    """Return row → reason for all unreadable samples among the results of a shard."""
     return {row: str(result.reason) for row, result in results.items() if not result.readable}

@@ -1,6 +1,6 @@
-"""A look at every sample of a manifest, in one call or in many: interrupted ones, and shards on many machines.
+"""Process every sample of a manifest, in one call, in several after interruptions, or in shards on many machines.
 
-rows ──▶ processes ── process(row) ──▶ log, a shard's own ──▶ all logs together ──▶ finish ──▶ manifest
+rows ──▶ processes ── process(row) ──▶ log of the shard ──▶ logs of all shards ──▶ finish ──▶ manifest
 """
 
 from __future__ import annotations
@@ -18,17 +18,25 @@ from cover.datasets.manifest import Manifest
 
 @dataclass(frozen=True)
 class Pool:
-    """The processes that look.
+    """The processes that do the work.
 
-    num_processes: None is one for each CPU that this process may use.
-    timeout_seconds: for one sample, after which its process is ended.
+    Attributes:
+        num_processes: How many; None is one for each CPU that this process may use.
+        timeout_seconds: The time limit for one sample, after which its process is ended.
     """
 
     num_processes: int | None = None
     timeout_seconds: float = 60.0
 
     def work(self, process: Callable[[int], CheckResult], rows: Sequence[int], log: ResumeLog, title: str) -> None:
-        """Add `process(row)` of every row to the log. One at which `process` hangs or dies is unreadable therefor."""
+        """Process rows and add the results to a log. A row whose process hangs or dies counts as unreadable.
+
+        Args:
+            process: Row → result; must be picklable.
+            rows: The rows to process.
+            log: Where results go.
+            title: Stands before the progress bar.
+        """
         num_processes = min(self.num_processes or available_cpus(), len(rows))
         started = time.monotonic()
         with progress_bar("files", transient=True) as progress:
@@ -46,13 +54,15 @@ class Pool:
 
 @dataclass(frozen=True)
 class DatasetPass:
-    """Something that is to be done to every sample of a manifest.
+    """Work that is done on every sample of a manifest.
 
-    title: for the progress bar.
-    process: row → what came of it; it must pickle.
-    readable: of each row what was known before; None where it has to be looked at.
-    logs: where findings are kept until all are there.
-    finish: makes a manifest of all findings.
+    Attributes:
+        manifest: The manifest.
+        title: Stands before the progress bar.
+        process: Row → result; must be picklable.
+        readable: What is already known about each row; None if it still has to be processed.
+        logs: Where results are kept until all rows are done.
+        finish: Makes a manifest from all results.
     """
 
     manifest: Manifest
@@ -63,20 +73,41 @@ class DatasetPass:
     finish: Callable[[Mapping[int, CheckResult]], Manifest]
 
     def run(self, pool: Pool, *, again: bool = False) -> Manifest:
-        """Do what is left to do, whatever interrupted calls and shards have done, and finish.
+        """Process what earlier calls and shards have not done yet, and finish.
 
-        again: also what was unreadable.
+        Args:
+            pool: The processes that do the work.
+            again: Process unreadable samples again.
+
+        Returns:
+            The manifest with all results.
         """
         self._process_missing(Shard(), self.logs.results(), pool, again)
         return self.finish(self.logs.results())
 
     def run_shard(self, shard: Shard, pool: Pool, *, again: bool = False) -> dict[int, CheckResult]:
-        """Do what is left of a shard; it is only noted, and the answer."""
+        """Process what is left of a shard, and only record the results.
+
+        Args:
+            shard: Which part of the rows.
+            pool: The processes that do the work.
+            again: Process unreadable samples again.
+
+        Returns:
+            All results of the shard: row → result.
+        """
         self._process_missing(shard, self.logs.of(shard).results, pool, again)
         return self.logs.of(shard).results
 
     def merge(self) -> Manifest:
-        """Finish what was done in shards. Raises CoverError when one is missing or not done."""
+        """Finish after all shards are done.
+
+        Returns:
+            The manifest with all results.
+
+        Raises:
+            CoverError: A shard is missing or not complete.
+        """
         return self.finish(self.logs.merged_results())
 
     def _process_missing(self, shard: Shard, found: Mapping[int, CheckResult], pool: Pool, again: bool) -> None:

@@ -3,9 +3,9 @@
     k400-train.arrow
     k400-train.5f1c09d2.hashes.npy      a row a sample: 4 frames × (the whole frame and 9 crops of it) × 144 bits
 
-A hash says where a frame's coarse structure is lighter or darker than its median (`imagehash.phash`). Compression,
-scale, aspect ratio and brightness hardly change it. Cutting off an edge does, so crops are hashed too, of which one is
-near whatever a small cut leaves.
+A hash records where a frame's coarse structure is lighter or darker than its median (`imagehash.phash`). Compression,
+scale, aspect ratio and brightness hardly change it. Cutting off an edge does, so crops are hashed, too; one of them is
+close to any slightly cropped copy.
 """
 
 from __future__ import annotations
@@ -30,22 +30,30 @@ Hashes = npt.NDArray[np.uint8]
 
 NUM_FRAMES = 4
 HASH_SIDE = 12
-"""A hash holds HASH_SIDE² coefficients of a cosine transform. With 8, as is usual, cropped copies are as near as other
-scenes are; with 16, crops tell too much."""
+"""A hash has HASH_SIDE² coefficients of a cosine transform. With the usual 8, cropped copies are as close as other
+scenes; with 16, crops change too many bits.
+"""
 HASH_BYTES = HASH_SIDE**2 // 8
 CROP_SHARE = 0.92
 CROPS = tuple(product((0.0, 0.5, 1.0), repeat=2))
-"""Where the crops lie, of CROP_SHARE of each side: x from left to right, y from top to bottom."""
+"""The positions of the crops, which have CROP_SHARE of each side: x from left to right, y from top to bottom."""
 
 NUM_VIEWS = 1 + len(CROPS)
 
-_WORK_PX = 128  # side that a frame is squeezed to first; the transform is of 48 × 48
-_BAR_LEVEL = 5  # mean grey value up to which a row or column at the border is a black bar
-_MIN_DEVIATION = 6  # of grey values, below which a frame shows nothing to recognise; scenes at night have 10
+_WORK_PX = 128  # a frame is first scaled to this square; the transform works on 48 × 48
+_BAR_LEVEL = 5  # a row or column at the border with at most this mean grey value is a black bar
+_MIN_DEVIATION = 6  # below this standard deviation of grey values a frame has no content; night scenes have 10
 
 
 def hash_frames(frames: npt.NDArray[np.uint8]) -> Hashes:
-    """uint8 [T,NUM_VIEWS,HASH_BYTES] of frames uint8 [T,Y,X,3]; zeros for a frame that shows nothing."""
+    """Return the hashes of frames.
+
+    Args:
+        frames: uint8 [T,Y,X,3].
+
+    Returns:
+        uint8 [T,NUM_VIEWS,HASH_BYTES]; zeros for a frame without recognisable content.
+    """
     import imagehash
 
     hashes = np.zeros((len(frames), NUM_VIEWS, HASH_BYTES), np.uint8)
@@ -58,12 +66,21 @@ def hash_frames(frames: npt.NDArray[np.uint8]) -> Hashes:
 
 
 def read_hashes(manifest: Manifest, pool: Pool) -> Hashes:
-    """uint8 [rows,T,NUM_VIEWS,HASH_BYTES], a mapped file; zeros where there is nothing to recognise or no frame.
+    """Return the hashes of all samples, as a memory-mapped array.
 
-    T is NUM_FRAMES, or 1 of images. What the file does not have yet is decoded and hashed first, by `pool`; an
-    interrupted call goes on where it was.
+    Samples that the file does not contain yet are decoded and hashed first. An interrupted call continues where it
+    stopped.
 
-    Raises CoverError when imagehash is not installed.
+    Args:
+        manifest: The samples.
+        pool: The processes that decode.
+
+    Returns:
+        uint8 [rows,T,NUM_VIEWS,HASH_BYTES], where T is NUM_FRAMES for videos and 1 for images; zeros where a frame
+            cannot be decoded or has no recognisable content.
+
+    Raises:
+        CoverError: imagehash is not installed.
     """
     num_frames = NUM_FRAMES if manifest.kind == "video" else 1
     shape = (num_frames, NUM_VIEWS, HASH_BYTES)
@@ -95,7 +112,7 @@ def _fill(manifest: Manifest, todo: list[int], is_done: Hashes, hashes: Hashes, 
 
 
 def _hash_sample(manifest: Manifest, row: int) -> Hashes | None:
-    """None where no frame can be decoded."""
+    """Return the hashes of a sample, or None if it cannot be decoded."""
     try:
         return hash_frames(decode_clip(manifest[row], manifest.kind, NUM_FRAMES, short_side_px=_WORK_PX))
     except DecodeError:
@@ -103,7 +120,10 @@ def _hash_sample(manifest: Manifest, row: int) -> Hashes | None:
 
 
 def _without_bars(grey: Image.Image) -> Image.Image:
-    """The picture inside black bars; as it is where that is less than a quarter, for then it is just dark."""
+    """Return the picture inside black bars.
+
+    If less than a quarter would remain, the picture is just dark and is returned as it is.
+    """
     levels = np.asarray(grey, np.float32)
     rows, columns = (np.flatnonzero(levels.mean(axis) > _BAR_LEVEL) for axis in (1, 0))
     if not len(rows) or not len(columns):
@@ -114,7 +134,7 @@ def _without_bars(grey: Image.Image) -> Image.Image:
 
 
 def _cropped(picture: Image.Image, x: float, y: float) -> Image.Image:
-    """CROP_SHARE of each side, at 0 (left, top) to 1 (right, bottom)."""
+    """Cut out CROP_SHARE of each side. Positions go from 0 (left, top) to 1 (right, bottom)."""
     side = round(_WORK_PX * CROP_SHARE)
     left, top = round((_WORK_PX - side) * x), round((_WORK_PX - side) * y)
     return picture.crop((left, top, left + side, top + side))

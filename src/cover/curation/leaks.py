@@ -1,4 +1,4 @@
-"""Training samples that occur in an evaluation split, of their own or of another dataset of a mixture.
+"""Find training samples that also occur in an evaluation split, of the same or another dataset of a mixture.
 
 k400-train.arrow ──┐                    k400 train in moments val    same source, overlapping   312
 moments-train.arrow├─ train × val, test  k400 train in moments val    similar frames            287   →  leaks.csv
@@ -35,7 +35,12 @@ Rows = npt.NDArray[np.int64]
 class Leaks:
     """Samples of a training split that occur in an evaluation split, for one of the reasons above.
 
-    rows: of `train`; matches: of `evaluation`, one for each: int64 [L].
+    Attributes:
+        train: The training split.
+        evaluation: The evaluation split.
+        reason: Why the samples count as leaks.
+        rows: int64 [L], rows of `train`.
+        matches: int64 [L], the matching row of `evaluation` for each of them.
     """
 
     train: Manifest
@@ -45,7 +50,7 @@ class Leaks:
     matches: Rows
 
     def pairs(self) -> Iterator[tuple[str, str]]:
-        """(sample id of `train`, "dataset-split/sample id" of what it occurs in)."""
+        """Yield (sample id in `train`, "dataset-split/sample id" of its match)."""
         train, evaluation = (
             manifest.table["sample_id"].take(rows).to_pylist()
             for manifest, rows in ((self.train, self.rows), (self.evaluation, self.matches))
@@ -55,16 +60,26 @@ class Leaks:
 
 
 def find_leaks(manifests: Sequence[Manifest], pool: Pool | None) -> list[Leaks]:
-    """What of every training split occurs in every val and test split among `manifests`: by source, and by how frames
-    look, for which `pool` decodes a few of every sample (see read_hashes); None leaves that out.
+    """Find samples of all training splits that occur in val and test splits.
 
-    Raises CoverError when there are not both kinds of splits.
+    Args:
+        manifests: Training, val and test splits of any datasets.
+        pool: The processes that decode a few frames of every sample to compare their looks (see read_hashes). None
+            compares sources alone.
+
+    Returns:
+        An entry for each pair of splits and reason that has leaks.
+
+    Raises:
+        CoverError: There is no training split, or no val or test split.
     """
     train = [manifest for manifest in manifests if manifest.split == "train"]
     evaluation = [manifest for manifest in manifests if manifest.split != "train"]
     if not train or not evaluation:
         missing = "val or test" if train else "training"
-        raise CoverError(f"no {missing} manifest is among them; leaks are from training splits into val and test ones")
+        raise CoverError(
+            f"there is no {missing} manifest; leaks are from training splits to val and test splits: add one"
+        )
     sources = {manifest.path: sources_of(manifest) for manifest in manifests}
     leaks = []
     for one, other in product(train, evaluation):
@@ -79,7 +94,7 @@ def find_leaks(manifests: Sequence[Manifest], pool: Pool | None) -> list[Leaks]:
 
 
 def write_leaks(path: Path, leaks: Sequence[Leaks]) -> None:
-    """The training samples in `leaks` as an exclusion list for recipes."""
+    """Write the training samples in `leaks` as an exclusion list for recipes."""
     lines = [
         (some.train.name, some.train.split, sample_id, some.reason, match)
         for some in leaks
@@ -89,7 +104,7 @@ def write_leaks(path: Path, leaks: Sequence[Leaks]) -> None:
 
 
 def leaks_table(leaks: Sequence[Leaks]) -> Table:
-    """How many samples of which split occur in which, by reason, with an example."""
+    """Return a table of the number of leaks for each pair of splits and reason, with an example."""
     table = Table("samples of", "occur in", "reason", Column("samples", justify="right"), "such as")
     for some in leaks:
         sample_id, match = next(some.pairs())
@@ -104,7 +119,7 @@ def leaks_table(leaks: Sequence[Leaks]) -> Table:
 
 
 def num_leaking(leaks: Sequence[Leaks]) -> dict[str, int]:
-    """Samples that leak, of each training dataset that has some, however often they are found."""
+    """Return the number of different samples that leak, for each training dataset that has some."""
     rows: dict[str, list[Rows]] = {}
     for some in leaks:
         rows.setdefault(some.train.name, []).append(some.rows)

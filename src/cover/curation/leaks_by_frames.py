@@ -1,10 +1,10 @@
-"""Training samples that look like an evaluation sample, found by the hashes of their frames.
+"""Find training samples that look like an evaluation sample, by the hashes of their frames.
 
-Two samples are compared frame by frame when any two of their hashes agree in one of 9 bands of 16 bits: nearly all
-copies do, and of other pairs very few.
+Two samples are compared frame by frame if any two of their hashes agree in one of 9 bands of 16 bits. This holds for
+nearly all copies and for very few other pairs.
 
-The limits of distance were set on the built-in game world, a hard case: its things look the same to the pixel wherever
-they stand. `benchmarks/leaks.py --robustness` repeats the measurement; docs/log.md has what it gave.
+The distance thresholds were set on the built-in game world. It is a hard case, because its objects are identical to the
+pixel wherever they stand. `benchmarks/leaks.py --robustness` repeats the measurement; docs/log.md has the results.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from cover.core.progress import track
 from cover.curation.frame_hashes import HASH_BYTES, Hashes
 
 MAX_DISTANCE = 28
-"""Bits, of HASH_SIDE², in which two frames of the same moment may differ; of clips, two frames must match."""
+"""The most bits, of HASH_SIDE², in which two frames of the same moment may differ. For clips, two frames must match."""
 MAX_DISTANCE_ALONE = 20
-"""The same where one of the samples has a single frame to compare, as an image does."""
+"""The same if one of the samples has a single frame to compare, such as an image."""
 
 MAX_SHARED = 10_000
-"""Frames that may agree in a band; more are a picture that everybody has, such as a title, and are passed over."""
+"""If more frames than this agree in a band, they show something common, such as a title, and are ignored."""
 
 _NUM_BUCKETS = 2**16
 _ROWS_AT_ONCE = 2048
@@ -35,16 +35,25 @@ Rows = npt.NDArray[np.int64]
 
 
 class FrameLeaks(NamedTuple):
-    """Training rows and for each the evaluation row that it looks most like: int64 [L]."""
+    """Matching samples.
+
+    Attributes:
+        rows: int64 [L], training rows.
+        matches: int64 [L], the most similar evaluation row for each.
+    """
 
     rows: Rows
     matches: Rows
 
 
 def leaks_by_frames(train: Hashes, evaluation: Hashes) -> FrameLeaks:
-    """The training samples that look like an evaluation sample. Hashes are as `read_hashes` gives them.
+    """Find the training samples that look like an evaluation sample.
 
-    Whole frames of the one are compared with whole frames and crops of the other, both ways.
+    Whole frames are compared with whole frames and with crops, in both directions.
+
+    Args:
+        train: uint8 [rows,T,NUM_VIEWS,HASH_BYTES], from `read_hashes`.
+        evaluation: The same for the evaluation split; T may differ.
     """
     whole, views = _Index(evaluation[:, :, :1]), _Index(evaluation)
     rows, matches = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
@@ -58,7 +67,7 @@ def leaks_by_frames(train: Hashes, evaluation: Hashes) -> FrameLeaks:
 
 
 class _Index:
-    """Hashes of evaluation samples in the order of each band, to find those near others."""
+    """Hashes of evaluation samples, sorted by each band, to look up similar ones."""
 
     def __init__(self, hashes: Hashes) -> None:
         self._per_row = hashes.shape[1] * hashes.shape[2]
@@ -71,7 +80,11 @@ class _Index:
             self._ends.append(np.cumsum(np.bincount(keys, minlength=_NUM_BUCKETS)))
 
     def near(self, hashes: Hashes) -> Rows:
-        """(row of `hashes`, row here) of samples of which a hash agrees in a band and is near: int64 [P,2]."""
+        """Look up samples with hashes that share a band and are close.
+
+        Returns:
+            int64 [P,2], pairs of a row of `hashes` and a row of the index.
+        """
         per_row = hashes.shape[1] * hashes.shape[2]
         flat = hashes.reshape(-1, HASH_BYTES)
         valid = np.flatnonzero(flat.any(1))
@@ -83,7 +96,7 @@ class _Index:
             for part in _parts(sizes):
                 here = self._order[band][_ranges(ends[part] - sizes[part], sizes[part])]
                 there = np.repeat(valid[part], sizes[part])
-                for num_words in (1, 3):  # most pairs fail at the first, which spares looking up the others
+                for num_words in (1, 3):  # most pairs already fail at the first word
                     bits = _num_bits(words[there, :num_words] ^ self._words[here, :num_words])
                     here, there = here[bits <= MAX_DISTANCE], there[bits <= MAX_DISTANCE]
                 pairs.append(np.stack([there // per_row, here // self._per_row], 1))
@@ -91,7 +104,7 @@ class _Index:
 
 
 def _best_of_each(train: Hashes, evaluation: Hashes, pairs: Rows) -> tuple[Rows, Rows]:
-    """Of the pairs (training row, evaluation row) that match, the nearest one of each training row."""
+    """Return the closest match of each training row among the pairs (training row, evaluation row) that match."""
     rows, matches, distances = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     for part in np.array_split(pairs, len(pairs) // 2**14 + 1):
         is_match, distance = matching(train[part[:, 0]], evaluation[part[:, 1]])
@@ -105,8 +118,16 @@ def _best_of_each(train: Hashes, evaluation: Hashes, pairs: Rows) -> tuple[Rows,
 
 
 def matching(left: Hashes, right: Hashes) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """Of pairs of samples, with hashes [P,T,NUM_VIEWS,HASH_BYTES] each, whether they match, and the mean distance of
-    the left one's frames from their nearest in the right one: [P] each."""
+    """Compare pairs of samples.
+
+    Args:
+        left: uint8 [P,T,NUM_VIEWS,HASH_BYTES].
+        right: uint8 [P,T,NUM_VIEWS,HASH_BYTES]; T may differ.
+
+    Returns:
+        bool [P], whether the samples match; float64 [P], the mean distance of the left frames to their closest right
+            frame.
+    """
     left_words, right_words = _words(left), _words(right)
     distances = np.full((len(left), left.shape[1], right.shape[1]), 255, np.uint8)
     for view in range(left.shape[2]):
@@ -123,7 +144,7 @@ def matching(left: Hashes, right: Hashes) -> tuple[npt.NDArray[np.bool_], npt.ND
 
 
 def _words(hashes: Hashes) -> npt.NDArray[np.uint64]:
-    """[…,HASH_BYTES] as […,3] numbers of 64 bits, of which there are fewer to compare."""
+    """Return the hashes [...,HASH_BYTES] as 64-bit numbers [...,3], which are faster to compare."""
     padded = np.zeros((*hashes.shape[:-1], 24), np.uint8)
     padded[..., :HASH_BYTES] = hashes
     return padded.view(np.uint64)
@@ -134,13 +155,13 @@ def _num_bits(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
 
 
 def _parts(sizes: Rows) -> Iterator[slice]:
-    """Slices of which the sizes add up to about _PAIRS_AT_ONCE."""
+    """Yield slices whose sizes sum to about _PAIRS_AT_ONCE each."""
     piece = np.cumsum(sizes) // _PAIRS_AT_ONCE
     bounds = np.flatnonzero(np.diff(piece, prepend=-1, append=-1))
     yield from (slice(int(begin), int(end)) for begin, end in pairwise(bounds))
 
 
 def _ranges(starts: Rows, sizes: Rows) -> Rows:
-    """[starts[0], starts[0] + 1, …, of sizes[0] in all, starts[1], …]."""
+    """Return the concatenated ranges starts[0], starts[0] + 1, … (sizes[0] numbers), starts[1], …."""
     offsets = np.repeat(np.cumsum(sizes) - sizes, sizes)
     return np.arange(len(offsets)) - offsets + np.repeat(starts, sizes)

@@ -1,11 +1,11 @@
-"""A copy of a dataset for training: small files whose every frame is cheap to reach, with a manifest of their own.
+"""Copy a dataset for training: small files in which every frame is cheap to reach, with their own manifest.
 
     manifests/k400-train.arrow           OUT/k400-train.arrow
     k400/train/yoga/a.webm       ──▶     OUT/k400-train/yoga/a.webm.mp4
     k400/train/yoga/b.mp4                OUT/k400-train/yoga/b.mp4
 
-The samples are the same in the same order, with the same ids and labels, so that recipes need no other change. Those
-that cannot be packed stay in the manifest as unreadable.
+The new manifest has the same samples in the same order, with the same ids and labels, so recipes need no other change.
+Samples that cannot be packed stay in it as unreadable.
 """
 
 from __future__ import annotations
@@ -48,20 +48,35 @@ _READABLE = 40  # characters of the id in a name by digest
 
 @dataclass(frozen=True)
 class PackFormat:
-    """short_side_px: what longer short sides are brought down to. num_frames: the most that a video keeps."""
+    """The format of the copies.
+
+    Attributes:
+        short_side_px: The largest short side; larger frames are scaled down.
+        num_frames: The most frames that a video keeps.
+    """
 
     short_side_px: int = 320
     num_frames: int = 64
 
 
 def pack(manifest: Manifest, out: Path, format: PackFormat) -> DatasetPass:
-    """The survey that writes OUT/NAME.arrow and the files beside it. What is unreadable by a check is not tried.
+    """Return the pass that writes OUT/NAME.arrow and the copies beside it.
 
-    Raises CoverError when OUT is the manifest's own folder, or copies would lie among the files that they are made of.
+    Samples that a check has found unreadable are skipped.
+
+    Args:
+        manifest: The dataset to copy.
+        out: The folder for the copies and their manifest.
+        format: The format of the copies.
+
+    Raises:
+        CoverError: OUT is the manifest's own folder, or copies would lie among the original files.
     """
     packed = out.absolute() / manifest.path.name
     if packed.parent.resolve() == manifest.path.parent.resolve():
-        raise CoverError(f"{out} holds {manifest.path.name} itself, which a packed one would replace; choose another")
+        raise CoverError(
+            f"{out} contains {manifest.path.name} itself, which the copy would replace; choose another --out"
+        )
     _check_apart(manifest, packed.with_suffix(""))
     names = PackedNames(manifest.table["sample_id"].to_pylist(), manifest.kind)
     logs = ResumeLogs(packed.with_suffix(".pack"), {"digest": manifest.digest, **vars(format)})
@@ -79,7 +94,7 @@ def _check_apart(manifest: Manifest, copies: Path) -> None:
     folders = {os.path.dirname(path) for path in manifest.table["path"].to_pylist()}
     if within := [folder for folder in sorted(folders) if _is_within(manifest.root / folder, copies)]:
         raise CoverError(
-            f"{manifest.root / within[0]} holds files of {manifest.path}, and copies would be written to {copies}; "
+            f"{manifest.root / within[0]} contains files of {manifest.path}, and copies would be written to {copies}; "
             "choose another --out"
         )
 
@@ -89,7 +104,12 @@ def _is_within(folder: Path, other: Path) -> bool:
 
 
 def num_bytes(manifest: Manifest, found: Mapping[int, CheckResult]) -> tuple[int, int]:
-    """Bytes of what was packed and of the copies. A file of which several samples were cut counts once."""
+    """Return the total size of the originals and of the copies. A file with several samples counts once.
+
+    Args:
+        manifest: The original dataset.
+        found: Row → result.
+    """
     offsets = manifest.table["offset"].to_pylist()
     files = zip(manifest.table["path"].to_pylist(), offsets, strict=True)
     before, after = {}, 0
@@ -106,7 +126,7 @@ def _pack_row(manifest: Manifest, packed: Path, names: PackedNames, format: Pack
         return CheckResult(False, row.reason)
     copy = _copy_of(row, names, packed)
     try:
-        with whole_file(copy.file, "then the same command continues") as unfinished:
+        with whole_file(copy.file, "then run the same command again to continue") as unfinished:
             if manifest.kind == "image":
                 _write_image(unfinished, row, format.short_side_px)
             else:
@@ -120,7 +140,7 @@ def _pack_row(manifest: Manifest, packed: Path, names: PackedNames, format: Pack
 
 
 def _copy_of(row: ManifestRow, names: PackedNames, packed: Path) -> ManifestRow:
-    """The same sample as a file of its own."""
+    """Return the row of a sample's copy, which is a file of its own."""
     path = f"{packed.stem}/{names.name_of(row.sample_id)}"
     copy = replace(row, path=path, offset=None, length=None, start_seconds=None, end_seconds=None, root=packed.parent)
     is_cut = row.start_seconds is not None or row.end_seconds is not None
@@ -128,7 +148,7 @@ def _copy_of(row: ManifestRow, names: PackedNames, packed: Path) -> ManifestRow:
 
 
 def _origin(row: ManifestRow) -> dict[str, Any]:
-    """What a segment was cut from, which the start and end of its copy do not tell any more."""
+    """Return the source columns for a segment, because its copy no longer has its start and end."""
     start, end = row.start_seconds or 0.0, row.end_seconds
     if row.source_id is None:
         return {"source_id": row.path, "source_start_seconds": start, "source_end_seconds": end}
@@ -170,7 +190,19 @@ def _write_manifest(manifest: Manifest, packed: Path, names: PackedNames, found:
 
 
 class PackedNames:
-    """The names of the copies of some samples. Ids tell them; where two ids would share one, digests of the ids do."""
+    """The names of the copies: each is a file below one folder, and packing again gives the same names.
+
+    run/a.webm                 run/a.webm.mp4
+    /data/../run/b.mp4         data/%2E%2E/run/b.mp4
+    run/b.mp4, run/B.mp4       b~0c7f….mp4, B~93e1….mp4     the same file on systems that ignore case
+    run/c.mp4, run/c.mp4/d     run/c.mp4, d~5a20….mp4       a file cannot have files below it
+
+    A name is the sample's id, or contains a digest of the id if two ids would share a name.
+
+    Args:
+        sample_ids: The ids of all samples.
+        kind: "video" or "image".
+    """
 
     def __init__(self, sample_ids: Iterable[str], kind: Kind) -> None:
         self._suffixes = _SUFFIXES[kind]
@@ -186,7 +218,7 @@ class PackedNames:
         )
 
     def name_of(self, sample_id: str) -> str:
-        """Path of a sample's copy relative to the folder of the copies."""
+        """Return the path of a sample's copy, relative to the folder of the copies."""
         if sample_id not in self._by_digest:
             return self._plain(sample_id)
         readable = sample_id.rstrip("/").rpartition("/")[2].removesuffix(self._suffixes[0])[:_READABLE]
@@ -199,7 +231,7 @@ class PackedNames:
 
 
 def _is_possible(name: str) -> bool:
-    """Whether file systems allow a name, and no other id can have it as its name by digest."""
+    """Whether file systems allow a name, and it does not look like a name with a digest."""
     encoded = name.encode()
     parts = encoded.split(b"/")
     is_short = len(encoded) <= _MAX_BYTES and max(map(len, parts)) <= _MAX_PART_BYTES
@@ -207,7 +239,7 @@ def _is_possible(name: str) -> bool:
 
 
 def _key(name: str) -> str:
-    """Equal for names that are one file on some systems, where neither case nor Unicode's form counts."""
+    """Return a key that is equal for names that some systems treat as one file, ignoring case and Unicode form."""
     return composed(name.casefold())
 
 

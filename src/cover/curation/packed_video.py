@@ -1,16 +1,16 @@
-"""Short copies of videos: few frames, each of them a keyframe, on the video's own axis of time.
+"""Short copies of videos: few frames, all keyframes, on the video's own time axis.
 
     video     |0|1|2|3|4|5|6|7|8|9|…            10 s, 250 frames
     copy      |0      |4      |8      |…         10 s, 64 frames: those shown at 0, 1/64, 2/64, … of the time
 
-At time t the copy shows what the video showed at the last multiple of 1/F of its length: the very frame where t is such
-a multiple. The middles of T equal parts are odd multiples of 1/2T. So whoever takes T frames, in C clips, gets exactly
-the video's where 2·T·C divides F: with F = 64 for T = 1, 2, 4, 8, 16 and 32. A video of no more than F frames keeps
-them all, with their times, and any T is exact.
+At time t, the copy shows what the video showed at the last multiple of 1/F of its length; at such a multiple, it shows
+exactly that frame. The middles of T equal parts are odd multiples of 1/2T. Sampling T frames in each of C clips
+therefore gives exactly the video's frames if 2·T·C divides F: with F = 64, for T = 1, 2, 4, 8, 16 and 32. A video of at
+most F frames keeps all of them, with their times, and any T is exact.
 
-The copies are MPEG-4 (Part 2) in MP4, which players know, though browsers do not. It was the quickest to decode of what
-was tried: H.264 takes twice the time (benchmarks/pack.py). Its quantiser is as fine for high frequencies as for low
-ones, so that PSNR hardly depends on the content: 38 to 40 dB with the second finest step.
+The copies are MPEG-4 Part 2 in MP4, which players support, though browsers do not. It was the fastest format to decode
+of those tried; H.264 takes twice as long (benchmarks/pack.py). Its quantiser treats high and low frequencies alike, so
+PSNR hardly depends on the content: 38 to 40 dB at the second finest step.
 """
 
 from __future__ import annotations
@@ -39,20 +39,27 @@ from cover.media.video import ShownFrame, decode_shown_frames
 
 _ENCODER_OPTIONS = {"qmin": "2", "qmax": "2"}
 _TIMES_A_FRAME = 16
-"""How closely a short video is searched for frames that are shown for less than others."""
+"""How finely a short video is searched for frames that are shown for less time than others."""
 _TICK = Fraction(1, 90_000)
-"""Unit of time of copies whose frames are evenly spread."""
+"""The time unit of copies whose frames are evenly spaced."""
 _NOMINAL_FPS = Fraction(25)
-"""What the encoder is told, because MPEG-4 cannot count in ticks that fine. The container's times are the true ones."""
+"""The frame rate that the encoder is given, because MPEG-4 cannot count such fine ticks. The times in the container are
+correct.
+"""
 _BT709, _UNTAGGED = 1, 2  # FFmpeg's numbers
 _FPS_OF_FOLDERS = 25.0
-"""Frame rate of a folder of frames whose manifest states none."""
+"""The frame rate of a frame folder whose manifest states none."""
 
 
 class Shrinker:
-    """Brings frames to the format of copies, all to the size of the first.
+    """Converts frames to the format of copies, all to the size of the first one.
 
-    Attributes tell of the first: matrix, of its colours, in FFmpeg's numbers; orientation, in which copies are shown.
+    Args:
+        short_side_px: The largest short side.
+
+    Attributes:
+        matrix: The colour matrix of the first frame, as FFmpeg's number.
+        orientation: The orientation of the first frame, in which the copy is shown.
     """
 
     def __init__(self, short_side_px: int) -> None:
@@ -61,7 +68,12 @@ class Shrinker:
         self._size: tuple[int, int] | None = None
 
     def __call__(self, frame: VideoFrame, pixel_aspect: Fraction = Fraction(1)) -> VideoFrame:
-        """pixel_aspect: width of a pixel of `frame` divided by its height; those of copies are square."""
+        """Convert a frame.
+
+        Args:
+            frame: A decoded frame.
+            pixel_aspect: The width of its pixels divided by their height; copies have square pixels.
+        """
         if any(component.is_alpha for component in frame.format.components):
             picture = next(make_pictures([frame], pixel_aspect=pixel_aspect))
             frame, pixel_aspect = VideoFrame.from_ndarray(np.ascontiguousarray(picture.rgb)), Fraction(1)
@@ -75,23 +87,29 @@ class Shrinker:
 
 
 def _even_size(width_px: int, height_px: int, short_side_px: int) -> tuple[int, int]:
-    """Rounded down, so that nothing is ever enlarged."""
+    """Return the size, rounded down to even numbers, so that nothing is enlarged."""
     short = min(width_px, height_px)
     kept = min(short, short_side_px)
     return max(width_px * kept // short // 2 * 2, 2), max(height_px * kept // short // 2 * 2, 2)
 
 
 def _matrix(frame: VideoFrame) -> int:
-    """That of BT.601 where there is none, as readers take untagged videos."""
+    """Return the frame's colour matrix, or BT.601 if it has none, which readers assume for untagged videos."""
     is_tagged = frame.format.name.startswith("yuv") and frame.colorspace != _UNTAGGED
     return frame.colorspace if is_tagged else int(Colorspace.ITU601)
 
 
 @dataclass(frozen=True)
 class ShortClip:
-    """Small frames, and when each begins and the last one ends to be shown, in units of `time_base` seconds.
+    """Small frames and their times, in units of `time_base` seconds.
 
-    matrix, orientation: as in Shrinker.
+    Attributes:
+        frames: The frames.
+        begins: When each frame begins to be shown.
+        end: When the last frame ends.
+        time_base: The unit, in seconds.
+        matrix: As in Shrinker.
+        orientation: As in Shrinker.
     """
 
     frames: Sequence[VideoFrame]
@@ -104,7 +122,7 @@ class ShortClip:
 
 @dataclass(frozen=True)
 class Beginnings(Sampling):
-    """The beginnings of T equal parts of the video or its segment, instead of their middles."""
+    """Samples the beginnings of T equal parts of the video or its segment, instead of their middles."""
 
     def times_seconds(self, duration_seconds: float) -> list[float]:
         start = self.start_seconds or 0.0
@@ -114,9 +132,15 @@ class Beginnings(Sampling):
 
 
 def shorten(row: ManifestRow, num_frames: int, short_side_px: int) -> ShortClip:
-    """At most `num_frames` frames of a video or its segment, their short side at most `short_side_px`.
+    """Return a short version of a video or of its segment.
 
-    Raises DecodeError, naming the file.
+    Args:
+        row: The sample.
+        num_frames: The most frames to keep.
+        short_side_px: The largest short side.
+
+    Raises:
+        DecodeError: It cannot be decoded; the message names the file.
     """
     info = probe_row(row, "video")
     shrink = Shrinker(short_side_px)
@@ -135,7 +159,7 @@ def shorten(row: ManifestRow, num_frames: int, short_side_px: int) -> ShortClip:
 
 
 def _shorten_folder(row: ManifestRow, info: MediaInfo, num_frames: int, shrink: Shrinker) -> ShortClip:
-    """Of a folder of frames, which are evenly spread."""
+    """Shorten a frame folder, whose frames are evenly spaced."""
     fps = info.fps or _FPS_OF_FOLDERS
     seconds = (row.end_seconds or (info.num_frames or 1) / fps) - (row.start_seconds or 0.0)
     count = min(num_frames, max(round(seconds * fps), 1))
@@ -144,7 +168,7 @@ def _shorten_folder(row: ManifestRow, info: MediaInfo, num_frames: int, shrink: 
 
 
 def _shown_frames(row: ManifestRow, num_parts: int, shrink: Shrinker) -> list[ShownFrame]:
-    """The frames shown at the beginnings of so many parts, each once."""
+    """Return the frames shown at the beginnings of `num_parts` equal parts, each once."""
     source, sampling = MediaSource.of(row), Beginnings(num_parts, row.start_seconds, row.end_seconds)
     content = content_of(source)
     if content.type == "video":
@@ -156,14 +180,14 @@ def _shown_frames(row: ManifestRow, num_parts: int, shrink: Shrinker) -> list[Sh
 
 
 def _evenly(frames: Sequence[VideoFrame], seconds: float, shrink: Shrinker) -> ShortClip:
-    # Whole ticks a frame, so that times which are fractions of the length fall on the edges of frames.
+    # A whole number of ticks for each frame, so that fractions of the length fall on the edges of frames.
     ticks = max(round(seconds / len(frames) / _TICK), 1)
     begins = [ticks * index for index in range(len(frames))]
     return ShortClip(frames, begins, ticks * len(frames), _TICK, shrink.matrix, shrink.orientation)
 
 
 def _with_own_times(shown: Sequence[ShownFrame], start: float, seconds: float, shrink: Shrinker) -> ShortClip:
-    # Parts of the video's own unit, so that its times are whole numbers, and fine enough for segments between them.
+    # A fraction of the video's own unit, so that its times are whole numbers, and fine enough for segments.
     unit = math.lcm(*(one.begins_seconds.denominator for one in shown))
     tick = Fraction(1, unit * math.ceil(_TICK.denominator / unit))
     begins = [max(math.ceil((one.begins_seconds - start) / tick - 1e-6), 0) for one in shown]
@@ -174,7 +198,9 @@ def _with_own_times(shown: Sequence[ShownFrame], start: float, seconds: float, s
 def write_short_clip(path: Path, clip: ShortClip) -> None:
     """Write an MP4 file.
 
-    Raises OSError where it cannot be written, and another FFmpegError where it cannot be encoded.
+    Raises:
+        OSError: The file cannot be written.
+        av.FFmpegError: The clip cannot be encoded.
     """
     ends = [*clip.begins[1:], clip.end]
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
@@ -198,6 +224,6 @@ def _add_stream(container: OutputContainer, clip: ShortClip) -> VideoStream:
     codec = stream.codec_context
     codec.thread_count = 1
     codec.colorspace, codec.color_range = clip.matrix, ColorRange.MPEG
-    # MP4 stores the matrix only beside these two, which change no pixel here.
+    # MP4 stores the matrix only together with these two, which change no pixel here.
     codec.color_primaries = codec.color_trc = _BT709
     return stream
