@@ -18,8 +18,8 @@ MARKDOWN = """\
 | co-training | 75.0 ± 6.6 | 50.0 ± 12.7 (2 of 3 seeds) | 83.1 |  |
 | Δ to standard | +3.0 ± 2.5 | −1.5 ± 6.4 | +2.4 |  |
 
-In %, mean ± half of its 95 % interval (Student's t) over seeds 0, 1, 2; Δ: paired by seed. \
-9 runs in all, 9 min 00 s of training added up, on H100.
+In %: mean ± half the 95 % interval (Student's t) over seeds 0, 1, 2; Δ is paired by seed. \
+9 runs, 9 min 00 s of training in total on H100.
 """
 
 
@@ -50,7 +50,7 @@ def test_an_unfinished_table_says_what_is_missing() -> None:
         "| standard | – (0 of 3 seeds) | 50.0 (1 of 3 seeds) |",
         "| scenes alone | – (0 of 3 seeds) | – |",
     ]
-    assert lines[-1] == "In %, seeds 0, 1, 2. 4 runs in all, 4 min 00 s of training added up, on H100."
+    assert lines[-1] == "In %: seeds 0, 1, 2. 4 runs, 4 min 00 s of training in total on H100."
 
 
 def test_a_row_has_a_line_for_each_row_that_it_is_compared_with() -> None:
@@ -78,7 +78,7 @@ def test_failed_runs_and_chosen_settings_are_told() -> None:
     assert cost.chosen == {"scenes": {RATE: 0.03}, "moves": {RATE: 0.03}, "both": {RATE: 0.01}}
     assert (cost.num_runs, cost.seconds, len(cost.failed)) == (4, 180, 1)
     assert to_markdown(make_table(study, known)).splitlines()[-1] == (
-        "In %, seed 4; Δ: paired by seed. 4 runs in all, 3 min 00 s of training added up, on H100. "
+        "In %: seed 4; Δ is paired by seed. 4 runs, 3 min 00 s of training in total on H100. "
         "Failed, 1: both, seed 4, learning_rate 0.03: the loss is nan; lower the rate. "
         "Chosen by validation: learning_rate 0.03 (scenes, moves); learning_rate 0.01 (both)."
     )

@@ -64,9 +64,9 @@ def lines(table: Table) -> list[list[str]]:
 def legend(table: Table) -> str:
     """What the numbers are, and what they took."""
     seeds = f"seed{'s' * (len(table.seeds) > 1)} {', '.join(map(str, table.seeds))}"
-    mean = "mean ± half of its 95 % interval (Student's t) over " if table.has_intervals else ""
-    paired = "; Δ: paired by seed" if any(row.comparisons for row in table.rows) else ""
-    return " ".join([f"In %, {mean}{seeds}{paired}.", *_cost(table.cost)])
+    mean = "mean ± half the 95 % interval (Student's t) over " if table.has_intervals else ""
+    paired = "; Δ is paired by seed" if any(row.comparisons for row in table.rows) else ""
+    return " ".join([f"In %: {mean}{seeds}{paired}.", *_cost(table.cost)])
 
 
 def _cost(cost: ComputeCost) -> list[str]:
@@ -74,8 +74,8 @@ def _cost(cost: ComputeCost) -> list[str]:
         f"{record.arm}, {', '.join([f'seed {record.seed}', *_settings(record.settings)])}: {record.failed}"
         for record in cost.failed
     )
-    runs = f"{cost.num_runs} run{'s' * (cost.num_runs != 1)} in all"
-    took = f", {duration(cost.seconds)} of training added up, on {' and '.join(cost.devices)}"
+    runs = f"{cost.num_runs} run{'s' * (cost.num_runs != 1)}"
+    took = f", {duration(cost.seconds)} of training in total on {' and '.join(cost.devices)}"
     shown = [f"{runs}{took}." if cost.devices else f"{runs}."]
     if failed:
         shown.append(f"Failed, {len(cost.failed)}: {failed}.")
