@@ -18,14 +18,13 @@ from cover.datasets.layouts.folder import index_folder
 from cover.models.create import create_model
 from cover.models.weights import save_model
 from cover.runs.trained import TrainedRun
-from cover.serving.app import create_app
-from cover.serving.hosts import AllowedHosts
-from cover.serving.limits import Limits
-from cover.serving.metrics import Metrics
+from cover.serving.admission import AdmissionPolicy, AllowedHosts, Metrics
+from cover.serving.api import create_app
+from cover.serving.limits import UploadLimits
 from cover.serving.samples import samples_of
 from cover.serving.service import Service
 
-LIMITS = Limits(max_bytes=200_000, upload_seconds=10, max_seconds=5, max_pixels=100_000, decode_seconds=10)
+LIMITS = UploadLimits(max_bytes=200_000, upload_seconds=10, max_seconds=5, max_pixels=100_000, decode_seconds=10)
 SIZES = {"depth": 2, "width": 48, "num_heads": 3, "num_frames": 4, "image_size": 32}
 HEADS = {"moves": ["left", "right"], "pets": ["cat", "dog", "emu"]}
 RECIPE = """
@@ -89,15 +88,9 @@ def make_app(run: Path, temporary_folder: Path) -> Iterator[MakeApp]:
         samples = samples_of(trained, pytest.fail)
 
         def make_app(token: str | None = None, max_uploads: int = 8, max_waiting: int = 0) -> FastAPI:
-            return create_app(
-                service,
-                samples,
-                metrics,
-                hosts=AllowedHosts("127.0.0.1", ["proxy.example"]),
-                token=token,
-                max_uploads=max_uploads,
-                max_waiting=max_waiting,
-            )
+            hosts = AllowedHosts("127.0.0.1", ["proxy.example"])
+            policy = AdmissionPolicy(hosts, token, max_uploads, max_waiting)
+            return create_app(service, samples, metrics, policy)
 
         yield make_app
 

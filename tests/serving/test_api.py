@@ -15,7 +15,7 @@ from PIL import Image
 import cover
 from cover.errors import DecodeError
 from cover.media.source import MediaSource
-from cover.serving.samples import Sample
+from cover.serving.samples import PageSample
 
 WriteMedia = Callable[..., Path]
 
@@ -104,8 +104,8 @@ FORM = "multipart/form-data; boundary=x"
 PART = b'--x\r\nContent-Disposition: form-data; name="file"%s\r\n\r\n%s\r\n--x--\r\n'
 
 
-NO_FILE = "there is no file in the field file of a form; send a whole file as `curl -F file=@FILE` does"
-TWO = "the form has several files; send each in a request of its own"
+NO_FILE = "the form has no file in its field file; send a whole file as `curl -F file=@FILE` does"
+TWO = "the form has several files; send each in its own request"
 BAD_FORMS: dict[str, tuple[bytes, str | None, int, str]] = {
     "octets": (b"\x00\x01", None, 422, NO_FILE),
     "video": (b"\x00\x01", "video/mp4", 422, NO_FILE),
@@ -155,7 +155,7 @@ def test_head_answers_as_get_does_without_a_body(client: TestClient, path: str) 
         (
             {"Origin": "http://evil.example"},
             403,
-            "pages of http://evil.example may not post here; --allowed-host of `cov",
+            "pages of http://evil.example may not post here; allow a site with `cov",
         ),
         ({"Origin": "http://localhost"}, 200, ""),
         ({"Host": "proxy.example", "Origin": "https://proxy.example"}, 200, ""),
@@ -185,4 +185,4 @@ def test_what_is_beyond_the_limits_is_refused(client: TestClient, tmp_path: Path
 def test_a_sample_that_a_pipe_has_replaced_has_gone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(DecodeError):
-        Sample("pets", "cat", "image", MediaSource(tmp_path / "a.png"), b"").read()
+        PageSample("pets", "cat", "image", MediaSource(tmp_path / "a.png"), b"").read()

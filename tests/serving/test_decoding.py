@@ -13,13 +13,13 @@ from tests.serving.conftest import LIMITS
 from cover.inference.views import Views
 from cover.inference.windows import WindowFormat
 from cover.serving.decoding import Decoder, Job
-from cover.serving.limits import MEBIBYTE, Limits, UploadRejected
+from cover.serving.limits import MEBIBYTE, UploadLimits, UploadRejected
 
 VIEWS = Views(num_frames=4, crop_px=32)
 
 
 @contextmanager
-def decoder(limits: Limits) -> Iterator[Decoder]:
+def decoder(limits: UploadLimits) -> Iterator[Decoder]:
     decoder = Decoder(limits, num_processes=1)
     yield decoder
     decoder.close()

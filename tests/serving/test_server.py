@@ -101,5 +101,5 @@ def test_the_command_serves_and_leaves_nothing(run: Path, tmp_path: Path, end: s
 
 
 def test_an_address_in_use_is_told() -> None:
-    with listening("127.0.0.1", 0) as listener, pytest.raises(CoverError, match="name another --host or --port"):
+    with listening("127.0.0.1", 0) as listener, pytest.raises(CoverError, match="choose another --host or --port"):
         listening("127.0.0.1", listener.getsockname()[1])

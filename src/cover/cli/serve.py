@@ -9,9 +9,9 @@ import typer
 
 from cover.cli.app import Data, Run, app, console
 from cover.errors import CoverError
-from cover.serving.limits import MEBIBYTE, Limits
+from cover.serving.limits import MEBIBYTE, UploadLimits
 
-_LIMITS = Limits()
+_LIMITS = UploadLimits()
 
 
 @app.command("serve")
@@ -39,12 +39,12 @@ def serve_command(
     from cover.runs.folder import parse_moves
 
     try:
-        from cover.serving.hosts import AllowedHosts
-        from cover.serving.server import Settings, serve
+        from cover.serving.admission import AdmissionPolicy, AllowedHosts
+        from cover.serving.server import ServerSettings, serve
     except ModuleNotFoundError as error:
         raise CoverError(f"{error.name} is not installed; pip install 'cover-video[serve]'") from error
 
-    limits = Limits(
+    limits = UploadLimits(
         max_bytes=max_mebibytes * MEBIBYTE,
         upload_seconds=upload_seconds,
         max_seconds=max_seconds,
@@ -52,6 +52,6 @@ def serve_command(
         decode_seconds=decode_seconds,
         decode_bytes=decode_mebibytes * MEBIBYTE,
     )
-    report = partial(console().print, soft_wrap=True)
-    hosts = AllowedHosts(host, allowed_host or ())
-    serve(run, Settings(host, port, hosts, token, queue, waiting, processes, limits), report, parse_moves(data or ()))
+    policy = AdmissionPolicy(AllowedHosts(host, allowed_host or ()), token, queue, waiting)
+    settings = ServerSettings(host, port, policy, limits, processes)
+    serve(run, settings, partial(console().print, soft_wrap=True), parse_moves(data or ()))

@@ -30,7 +30,7 @@ from cover.media.decode import probe_row, stream_frames
 from cover.media.failures import UnknownFormat
 from cover.media.image import open_image
 from cover.media.source import MediaInfo, MediaSource
-from cover.serving.limits import Limits, Refusal, UploadRejected
+from cover.serving.limits import Refusal, UploadLimits, UploadRejected
 
 _UNKNOWN = "this opens neither as a video nor as an image; send a whole file, for example MP4, WebM, JPEG or PNG"
 
@@ -43,7 +43,7 @@ class Job(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedUpload:
     """frames: uint8 [T,V,C,Y,X] of views; [F,Y,X,C] of a sliding window, cut to squares.
 
     duration_seconds: None for an image.
@@ -60,14 +60,16 @@ class Decoded:
 class Decoder:
     """`num_processes` processes that decode; any number of threads may call it, and wait for a free one."""
 
-    def __init__(self, limits: Limits, num_processes: int) -> None:
+    def __init__(self, limits: UploadLimits, num_processes: int) -> None:
         work = partial(decode_upload, limits=limits)
-        self._workers = [Worker[Job, Decoded | Refusal](work, limits.decode_seconds) for _ in range(num_processes)]
-        self._free = Queue[Worker[Job, Decoded | Refusal]]()
+        self._workers = [
+            Worker[Job, DecodedUpload | Refusal](work, limits.decode_seconds) for _ in range(num_processes)
+        ]
+        self._free = Queue[Worker[Job, DecodedUpload | Refusal]]()
         for worker in self._workers:
             self._free.put(worker)
 
-    def __call__(self, job: Job) -> Decoded:
+    def __call__(self, job: Job) -> DecodedUpload:
         """Raises UploadRejected for a file that cannot be decoded, or not within the limits."""
         worker = self._free.get()
         try:
@@ -86,7 +88,7 @@ class Decoder:
             worker.kill()
 
 
-def decode_upload(job: Job, limits: Limits) -> Decoded | Refusal:
+def decode_upload(job: Job, limits: UploadLimits) -> DecodedUpload | Refusal:
     """The work of a process. Whatever a file raises is a Refusal."""
     _limit_memory(limits.decode_bytes)
     try:
@@ -101,7 +103,7 @@ def decode_upload(job: Job, limits: Limits) -> Decoded | Refusal:
         return Refusal(422, f"it cannot be decoded ({type(error).__name__}); send a smaller or a whole file")
 
 
-def _decode(job: Job, limits: Limits) -> Decoded:
+def _decode(job: Job, limits: UploadLimits) -> DecodedUpload:
     if not job.path.stat().st_size:
         raise UploadRejected(400, "the file is empty; send a video or an image")
     kind = media_kind(job.path)
@@ -113,7 +115,7 @@ def _decode(job: Job, limits: Limits) -> Decoded:
         frames = _all_frames(job.path, job.wanted, limits)
     else:
         raise UploadRejected(422, "an image has no timeline; send a video")
-    return Decoded(kind, info.duration_seconds, frames)
+    return DecodedUpload(kind, info.duration_seconds, frames)
 
 
 def _probe(path: Path, kind: Kind) -> MediaInfo:
@@ -123,7 +125,7 @@ def _probe(path: Path, kind: Kind) -> MediaInfo:
         return MediaInfo(1, None, None, *image.size)
 
 
-def _check(info: MediaInfo, limits: Limits) -> None:
+def _check(info: MediaInfo, limits: UploadLimits) -> None:
     if info.width_px * info.height_px > limits.max_pixels:
         raise UploadRejected(
             413,
@@ -136,7 +138,7 @@ def _check(info: MediaInfo, limits: Limits) -> None:
         )
 
 
-def _all_frames(path: Path, window: WindowFormat, limits: Limits) -> npt.NDArray[np.uint8]:
+def _all_frames(path: Path, window: WindowFormat, limits: UploadLimits) -> npt.NDArray[np.uint8]:
     """One each step; no more than the limit of time allows, whatever the header says."""
     stream = stream_frames(path, step_seconds=window.step_seconds, short_side_px=window.crop_px)
     max_frames = int(limits.max_seconds / window.step_seconds) + 1

@@ -1,4 +1,7 @@
-"""What an upload may take, and how one that takes more is refused."""
+"""What an upload may take, and how one that takes more is refused.
+
+The command line reads the defaults from here, before the libraries of the server are loaded.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,16 @@ MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Of one upload.
+class UploadLimits:
+    """What one upload may take.
 
-    max_bytes, upload_seconds: of the request's body, and for it to arrive.
-    max_seconds, max_pixels: of a video; of one frame or image.
-    decode_seconds, decode_bytes: time, and memory beyond what its process has at first, that decoding may take.
+    Attributes:
+        max_bytes: Size of the request's body.
+        upload_seconds: Time for the body to arrive.
+        max_seconds: Duration of a video.
+        max_pixels: Pixels of one frame or image.
+        decode_seconds: Time to decode it.
+        decode_bytes: Memory to decode it, on top of what the process takes at first.
     """
 
     max_bytes: int = 200 * MEBIBYTE
@@ -33,7 +40,7 @@ class Refusal:
 
 
 class UploadRejected(Exception):
-    """Carries a Refusal to where requests are answered."""
+    """Carries a Refusal to the place that answers requests."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)

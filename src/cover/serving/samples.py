@@ -26,7 +26,7 @@ THUMBNAIL_PX = 160
 
 
 @dataclass(frozen=True)
-class Sample:
+class PageSample:
     """A file of a dataset, whole, and the middle of it as a JPEG."""
 
     dataset: str
@@ -45,13 +45,13 @@ class Sample:
             return file.read()
 
 
-def samples_of(trained: TrainedRun, report: Callable[[str], None]) -> list[Sample]:
+def samples_of(trained: TrainedRun, report: Callable[[str], None]) -> list[PageSample]:
     """A few of each dataset that has a test or else a val split, the same at every start; those that cannot be decoded
     are left out.
 
     report: is told, in a line, of a dataset that has none, because its manifest has moved.
     """
-    samples: list[Sample] = []
+    samples: list[PageSample] = []
     for dataset, section in trained.recipe.datasets.items():
         split = next((split for split in ("test", "val") if getattr(section, split)), None)
         if split is not None:
@@ -64,7 +64,7 @@ def samples_of(trained: TrainedRun, report: Callable[[str], None]) -> list[Sampl
     return samples
 
 
-def _samples(dataset: str, manifest: Manifest) -> Iterator[Sample]:
+def _samples(dataset: str, manifest: Manifest) -> Iterator[PageSample]:
     shown: set[int] = set()
     for index in np.random.default_rng(0).permutation(len(manifest)).tolist():
         row = manifest[index]
@@ -72,7 +72,7 @@ def _samples(dataset: str, manifest: Manifest) -> Iterator[Sample]:
             continue
         with suppress(DecodeError):
             thumbnail = _thumbnail(row, manifest.kind)
-            yield Sample(dataset, manifest.class_names[row.label], manifest.kind, MediaSource.of(row), thumbnail)
+            yield PageSample(dataset, manifest.class_names[row.label], manifest.kind, MediaSource.of(row), thumbnail)
             shown.add(row.label)
 
 

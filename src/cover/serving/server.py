@@ -1,4 +1,4 @@
-"""From a run to a server that listens."""
+"""From a run to a listening server."""
 
 from __future__ import annotations
 
@@ -11,48 +11,53 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from cover.datasets.manifest import Moves
 from cover.errors import CoverError
 from cover.runs.trained import TrainedRun
-from cover.serving.app import create_app
-from cover.serving.hosts import AllowedHosts
-from cover.serving.limits import Limits
-from cover.serving.metrics import Metrics
+from cover.serving.admission import AdmissionPolicy, Metrics
+from cover.serving.api import create_app
+from cover.serving.limits import UploadLimits
 from cover.serving.samples import samples_of
 from cover.serving.service import Service
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Of a server. port: 0 is any that is free. hosts, token, max_…: as in Gate. num_processes: that decode."""
+class ServerSettings:
+    """How a server listens and works.
+
+    Attributes:
+        host: The address to listen at.
+        port: 0 means any free one.
+        policy: Who may send requests.
+        limits: What one upload may take.
+        num_processes: Processes that decode uploads.
+    """
 
     host: str
     port: int
-    hosts: AllowedHosts
-    token: str | None
-    max_uploads: int
-    max_waiting: int
+    policy: AdmissionPolicy
+    limits: UploadLimits
     num_processes: int
-    limits: Limits
 
 
-def serve(run: Path, settings: Settings, report: Callable[[str], None], moves: Moves | None = None) -> None:
-    """Answer until Ctrl-C or SIGTERM.
+def serve(run: Path, settings: ServerSettings, report: Callable[[str], None], moves: Moves | None = None) -> None:
+    """Answer requests until Ctrl-C or SIGTERM.
 
     Args:
         run: A run, or one of its checkpoints.
-        settings: Of the server.
-        report: Takes the address and whatever else is worth a line.
-        moves: Old folder → new folder, for data that have moved since training: the page shows samples of them.
+        settings: How the server listens and works.
+        report: Called with the address, and with other lines worth printing.
+        moves: Old folder → new folder, for data that have moved since training; the page shows samples of them.
 
     Raises:
         CheckpointError: There is no run.
-        CoverError: The address cannot be had.
+        CoverError: The address is not available.
     """
     metrics = Metrics()
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # bad forms are answered, not logged
-    # uvicorn raises the signal that ended it once more, when it is done; then all else has to be cleared away, too.
+    # When uvicorn is done, it raises the signal that ended it once more; everything else must be cleared away then too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
         suppress(KeyboardInterrupt),
@@ -64,35 +69,33 @@ def serve(run: Path, settings: Settings, report: Callable[[str], None], moves: M
             on_batch=metrics.batch_clips.observe,
         ) as service,
     ):
-        samples = samples_of(service.trained, report)
-        app = create_app(
-            service,
-            samples,
-            metrics,
-            hosts=settings.hosts,
-            token=settings.token,
-            max_uploads=settings.max_uploads,
-            max_waiting=settings.max_waiting,
-        )
-        report(f"serving {run} at http://{_shown(settings.host)}:{listener.getsockname()[1]}; Ctrl-C ends it")
-        config = uvicorn.Config(
-            app,
-            http="h11",  # which refuses heads that are too large or have two hosts
-            log_level="warning",
-            server_header=False,
-            timeout_graceful_shutdown=10,
-        )
-        uvicorn.Server(config).run([listener])
+        app = create_app(service, samples_of(service.trained, report), metrics, settings.policy)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        report(f"serving {run} at http://{host}:{listener.getsockname()[1]}; Ctrl-C stops it")
+        _run(app, listener)
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that connections can queue at. Raises CoverError for an address that cannot be had."""
+    """Open a socket that connections can queue at.
+
+    Raises:
+        CoverError: The address is not available.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
-        raise CoverError(f"{host}:{port} cannot be had ({error.strerror}); name another --host or --port") from error
+        raise CoverError(
+            f"{host}:{port} is not available ({error.strerror}); choose another --host or --port"
+        ) from error
 
 
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _run(app: FastAPI, listener: socket.socket) -> None:
+    config = uvicorn.Config(
+        app,
+        http="h11",  # rejects headers that are too large, and two Host headers
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+    uvicorn.Server(config).run([listener])

@@ -27,7 +27,7 @@ from cover.media.sampling import frame_times_seconds
 from cover.runs.trained import TrainedRun
 from cover.serving.batching import Batcher
 from cover.serving.decoding import Decoder, Job
-from cover.serving.limits import Limits
+from cover.serving.limits import UploadLimits
 from cover.serving.schemas import ClassScore, ExplanationBody, PredictionBody, SensitivityBody, TimelineBody
 
 UPLOAD = "upload"
@@ -42,7 +42,7 @@ class Service:
     """
 
     def __init__(
-        self, trained: TrainedRun, limits: Limits, *, num_processes: int, on_batch: Callable[[int], None]
+        self, trained: TrainedRun, limits: UploadLimits, *, num_processes: int, on_batch: Callable[[int], None]
     ) -> None:
         self.trained, self.limits = trained, limits
         self._views = trained.recipe.evaluation

@@ -1,4 +1,4 @@
-"""The gate by itself: uploads that do not come, that wait for their turn, and that are sent by other sites."""
+"""Admission by itself: uploads that do not come, that wait for their turn, and that are sent by other sites."""
 
 from __future__ import annotations
 
@@ -12,22 +12,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tests.serving.conftest import LIMITS
 
 from cover.errors import CoverError
-from cover.serving.gate import Gate
-from cover.serving.hosts import AllowedHosts
-from cover.serving.limits import Limits
-from cover.serving.metrics import Metrics
+from cover.serving.admission import AdmissionControl, AdmissionPolicy, AllowedHosts, Metrics
+from cover.serving.limits import UploadLimits
 
 
-def gate_of(application: ASGIApp, *, limits: Limits = LIMITS, max_uploads: int = 1, max_waiting: int = 0) -> Gate:
-    return Gate(
-        application,
-        limits=limits,
-        hosts=AllowedHosts("127.0.0.1"),
-        token=None,
-        max_uploads=max_uploads,
-        max_waiting=max_waiting,
-        metrics=Metrics(),
-    )
+def control_of(
+    application: ASGIApp, *, limits: UploadLimits = LIMITS, max_uploads: int = 1, max_waiting: int = 0
+) -> AdmissionControl:
+    policy = AdmissionPolicy(AllowedHosts("127.0.0.1"), None, max_uploads, max_waiting)
+    return AdmissionControl(application, policy=policy, limits=limits, metrics=Metrics())
 
 
 def post_to(path: str) -> Scope:
@@ -47,10 +40,10 @@ def test_an_upload_that_takes_too_long_is_cut_off_and_gives_its_place_back() -> 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await Request(scope, receive).body()
 
-    gate = gate_of(application, limits=replace(LIMITS, upload_seconds=0.05))
+    control = control_of(application, limits=replace(LIMITS, upload_seconds=0.05))
     for _ in range(2):
         with pytest.raises(HTTPException, match=r"the upload took more than 0\.05 s") as raised:
-            asyncio.run(gate(post_to("/"), nothing, ignore))
+            asyncio.run(control(post_to("/"), nothing, ignore))
         assert raised.value.status_code == 408
 
 
@@ -67,12 +60,12 @@ def test_who_comes_first_is_served_first_and_who_finds_no_place_to_wait_comes_ag
         async def keep(message: Message) -> None:
             sent.append(message)
 
-        gate = gate_of(application, max_waiting=3)
+        control = control_of(application, max_waiting=3)
         async with asyncio.TaskGroup() as group:
             for path in ("first", "second", "third", "fourth"):
-                group.create_task(gate(post_to(path), nothing, ignore))
+                group.create_task(control(post_to(path), nothing, ignore))
                 await asyncio.sleep(0)
-            await gate(post_to("fifth"), nothing, keep)
+            await control(post_to("fifth"), nothing, keep)
             assert served == ["first"]
             done.set()
         return sent
@@ -80,7 +73,7 @@ def test_who_comes_first_is_served_first_and_who_finds_no_place_to_wait_comes_ag
     start, body = asyncio.run(go())
     assert served == ["first", "second", "third", "fourth"]
     assert start["status"] == 429 and (b"retry-after", b"4") in start["headers"]
-    assert body["body"] == b'{"error":"4 uploads are ahead; come again in 4 s"}'
+    assert body["body"] == b'{"error":"4 uploads are ahead; try again in 4 s"}'
 
 
 @pytest.mark.parametrize(
