@@ -52,39 +52,38 @@ Tune = dict[str, Annotated[tuple[int | float, ...], Field(min_length=1), AfterVa
 
 
 class Variant(Section):
-    """One way to train. Keys that an arm leaves out are the study's."""
+    """One way to train."""
 
     like: str | None = None
     """An arm to inherit from. Keys stated here override its keys; the two recipes are merged."""
     datasets: Names
-    """The datasets that it trains on."""
+    """Names of datasets of the study."""
     policy: Literal["pretrain", "standard", "cotrain", "probe"] | None = None
-    """The recipe's policy: "standard" for one dataset and "cotrain" for several, unless stated."""
+    """By default "standard" for one dataset, "cotrain" for several."""
     init: str | None = None
-    """Initial weights: another arm, whose run of the same seed is taken (or of its first seed, if it has no such run);
-    or weights as in a recipe, with a "/" or "hf://"; or "" for none."""
+    """Initial weights, instead of the study's: an arm, whose run of the same seed is taken, or else that of its first
+    seed; a path with a "/", or "hf://", as in a recipe; "" for none."""
     share: Annotated[Share, Field(gt=0)] | None = None
-    """The share of each class's training samples."""
+    """Share of each class's training samples, instead of the study's."""
     recipe: dict[str, Any] = Field(default_factory=dict)
-    """Changes to the study's recipe, such as `{ training = { epochs = 20 } }`."""
+    """Changes to the study's recipe."""
     tune: Tune | None = None
-    """Values to choose from, by validation top-1 of the first seed: `{ "optimizer.learning_rate" = [1e-3, 3e-3] }`.
-    `{}` chooses nothing."""
+    """Values to choose from by validation top-1 with the first seed, by recipe key, instead of the study's."""
     tuned_as: str | None = None
     """An arm whose chosen settings are used instead."""
     seeds: Seeds | None = None
-    """Seeds of this arm."""
+    """Seeds, instead of the study's."""
 
 
 class Row(Section):
     """One row of the table."""
 
     name: str
-    """Its first cell."""
+    """First cell of the row."""
     arms: Names
-    """The arms whose results it shows, one for each dataset."""
+    """The arms whose test results it shows, one for each dataset."""
     paper: dict[str, float] = Field(default_factory=dict)
-    """What the paper reports, in %, by `paper_columns`."""
+    """What the paper reports, in %, by paper_columns."""
     against: Annotated[tuple[str, ...], AfterValidator(_each_once)] = ()
     """The rows that it is compared with, seed by seed."""
     paper_difference: dict[str, float] = Field(default_factory=dict)
@@ -95,32 +94,32 @@ class Study(Section):
     """Runs and the table that they fill."""
 
     title: str
-    """Heading of the table."""
+    """Title of the table."""
     question: str = ""
     """What the table answers, in a sentence or two."""
     version: int = 1
-    """Version of the datasets. Raise it when their samples change: results of other samples are refused."""
+    """Version of the datasets. Another version makes all runs new ones."""
     seeds: Seeds = (0, 1, 2)
-    """Seeds of every arm. The first one's runs are also those of tuning."""
+    """Seeds of each arm's runs."""
     init: str = ""
-    """Initial weights of arms that state none."""
+    """Initial weights: an arm, a path with a "/", "hf://", or "" for none."""
     share: Annotated[Share, Field(gt=0)] = 1.0
-    """Share of the training samples for arms that state none."""
+    """Share of each class's training samples."""
     tune: Tune = Field(default_factory=dict)
-    """Values to choose from for arms that state none."""
+    """Values to choose from, by recipe key."""
     recipe: dict[str, Any] = Field(default_factory=dict)
     """What all runs share: a recipe without policy, seed, init and datasets."""
     datasets: dict[str, dict[str, Any]]
-    """`[datasets.NAME]` tables, as in a recipe."""
+    """Sections of a recipe, by name."""
     arms: dict[str, Variant]
     columns: Names
-    """"DATASET" or "DATASET ORDER": test top-1 with frames in normal, reversed, shuffled or single order; "DATASET
-    pairs": reversal accuracy; "DATASET val": validation top-1."""
+    """The column "DATASET" or "DATASET ORDER" is the test top-1 with frames in normal, reversed, shuffled or single
+    order; "DATASET pairs" the reversal accuracy; "DATASET val" the validation top-1."""
     paper_columns: Annotated[tuple[str, ...], AfterValidator(_each_once)] = ()
-    """Names of columns with the paper's figures."""
+    """Columns of the paper's table."""
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
     results: Path = Path("results.jsonl")
-    """The file that holds the results of all runs, beside the study's own file. Studies that share it share runs."""
+    """File with the results of all runs, beside the study's file."""
 
     @model_validator(mode="after")
     def _check(self) -> Study:
