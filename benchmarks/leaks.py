@@ -2,6 +2,7 @@
 
     python benchmarks/leaks.py                        by source: a million samples and 100,000; time and peak memory
     python benchmarks/leaks.py --search               by frames: the search alone, in as many random hashes
+    python benchmarks/leaks.py --index                by frames: the index of hashes beside those of FAISS
     python benchmarks/leaks.py --robustness MANIFEST  by frames: how many altered copies of a dataset's samples are
                                                       found, and how many pairs of different samples are taken for such
 
@@ -25,9 +26,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from cover.curation import leaks_by_frames
 from cover.curation.frame_hashes import HASH_BYTES, NUM_FRAMES, NUM_VIEWS, hash_frames
 from cover.curation.leaks import find_leaks
-from cover.curation.leaks_by_frames import leaks_by_frames, matching
+from cover.curation.leaks_by_frames import MAX_DISTANCE, matching
 from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.media.decode import decode_clip
 
@@ -72,10 +74,53 @@ def search(num_train: int, num_val: int) -> None:
     )
     val[:1000] = train[:1000]
     started = time.perf_counter()
-    num_found = len(leaks_by_frames(train, val).rows)
+    num_found = len(leaks_by_frames.leaks_by_frames(train, val).rows)
     seconds = time.perf_counter() - started
     print(f"{num_train:,} + {num_val:,} samples by frames: {seconds:.0f} s; {num_found:,} of 1,000 copies found")
     print(f"peak memory {peak_mib():,.0f} MiB, of which the hashes are {(train.nbytes + val.nbytes) / 2**20:,.0f}")
+
+
+def index(num_hashes: int, num_queries: int, num_flips: list[int]) -> None:
+    """Search random hashes in one thread for queries that lie 0 to MAX_DISTANCE bits from one of them each.
+
+    FAISS reads the same bands; with nflip flipped bits a band it finds every hash of at most 9 · nflip + 8 bits
+    distance.
+    """
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 256, (num_hashes, HASH_BYTES), np.uint8)
+    wanted = rng.choice(num_hashes, num_queries, replace=False)
+    order = rng.random((num_queries, HASH_BYTES * 8)).argsort(1)
+    distances = rng.integers(0, MAX_DISTANCE + 1, (num_queries, 1))
+    queries = hashes[wanted] ^ np.packbits(order < distances, axis=1)
+
+    def report(name: str, build_seconds: float, seconds: float, pairs: npt.NDArray[np.int64]) -> None:
+        found = np.zeros(num_queries, bool)
+        found[pairs[wanted[pairs[:, 0]] == pairs[:, 1], 0]] = True
+        print(
+            f"{name:20} built in {build_seconds:5.2f} s, {1e6 * seconds / num_queries:11,.1f} µs a query, "
+            f"{found.mean():6.1%} found, {len(pairs):,} pairs"
+        )
+
+    started = time.perf_counter()
+    ours = leaks_by_frames._Index(hashes[:, None, None])
+    built = time.perf_counter()
+    pairs = np.unique(ours.near(queries[:, None, None]), axis=0)
+    report("ours", built - started, time.perf_counter() - built, pairs)
+    indices = {"FAISS, all compared": faiss.IndexBinaryFlat(HASH_BYTES * 8)}
+    for flips in num_flips:
+        hashed = indices[f"FAISS, nflip {flips}"] = faiss.IndexBinaryMultiHash(HASH_BYTES * 8, HASH_BYTES // 2, 16)
+        hashed.nflip = flips
+    for name, other in indices.items():
+        started = time.perf_counter()
+        other.add(hashes)
+        built = time.perf_counter()
+        limits, _, rows = other.range_search(queries, MAX_DISTANCE + 1)
+        seconds = time.perf_counter() - built
+        pairs = np.stack([np.repeat(np.arange(num_queries), np.diff(limits.astype(int))), rows], 1)
+        report(name, built - started, seconds, pairs)
 
 
 def scaled(frames: Frames, factor: float) -> Frames:
@@ -128,10 +173,10 @@ def robustness(path: Path, num_samples: int) -> None:
     hashes = np.stack([hash_frames(frames) for frames in originals])
     for name, change in changes.items():
         copies = np.stack([hash_frames(reencoded(change(frames))) for frames in originals])
-        found = leaks_by_frames(hashes, copies)
-        print(
-            f"{name}, badly re-encoded: {np.mean(found.rows == found.matches) * len(found.rows) / len(rows):.1%} found"
-        )
+        found = leaks_by_frames.leaks_by_frames(hashes, copies)
+        share = np.mean(found.rows == found.matches) * len(found.rows) / len(rows)
+        near = matching(hashes, copies)[0].mean()
+        print(f"{name}, badly re-encoded: {share:.1%} found; {near:.1%} are near enough")
     pairs = np.array([pair for pair in product(range(len(rows)), repeat=2) if pair[0] != pair[1]])
     parts = np.array_split(pairs, len(pairs) // 2**16 + 1)
     num_false = sum(matching(hashes[part[:, 0]], hashes[part[:, 1]])[0].sum() for part in parts)
@@ -147,11 +192,17 @@ def main() -> None:
     parser.add_argument("--num-train", type=int, default=1_000_000)
     parser.add_argument("--num-val", type=int, default=100_000)
     parser.add_argument("--search", action="store_true")
+    parser.add_argument("--index", action="store_true")
+    parser.add_argument("--num-hashes", type=int, default=1_000_000)
+    parser.add_argument("--num-queries", type=int, default=2048)
+    parser.add_argument("--num-flips", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--robustness", type=Path, metavar="MANIFEST")
     parser.add_argument("--num-samples", type=int, default=300)
     options = parser.parse_args()
     if options.robustness:
         robustness(options.robustness, options.num_samples)
+    elif options.index:
+        index(options.num_hashes, options.num_queries, options.num_flips)
     elif options.search:
         search(options.num_train, options.num_val)
     else:
