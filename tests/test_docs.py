@@ -118,7 +118,7 @@ def test_recipe_keys_that_pages_name_exist() -> None:
 
 
 def test_python_files_that_pages_name_exist() -> None:
-    folders = (ROOT / name for name in ("src/cover", "tests", "benchmarks"))
+    folders = (ROOT / name for name in ("src/cover", "tests", "benchmarks", "examples"))
     files = [f"/{path.relative_to(ROOT)}" for folder in folders for path in folder.rglob("*.py")]
     named = {(page, name) for page, text in PAGES.items() for name in re.findall(r"[\w/]+\.py\b", text)}
     assert len(named) > 20
