@@ -158,9 +158,12 @@ def test_a_long_video_gets_a_timeline(
     files = cover(*command, "--out", "a.srt", "--plot", "a.png")
     assert files == (0, "timeline: a.srt\ntimeline: a.png\n", "")
     assert Path("a.srt").read_text().startswith("1\n00:00:00,000 --> ") and Path("a.png").stat().st_size
-    live = cover("timeline", "runs/moves", "--live", "long.mp4", "--window-seconds", "0.2", "--json")
+    live = cover("watch", "runs/moves", "long.mp4", "--window-seconds", "0.2", "--json")
     assert live.code == 0 and live.err == "long.mp4: 64×64, h264\n"
     assert json.loads(live.out.splitlines()[0])["label"] in {"in", "out"}
+    former = cover("timeline", "runs/moves", "--live", "long.mp4", "--window-seconds", "0.2", "--json")
+    assert former.err == f"hint: --live is now a command: cover watch runs/moves long.mp4\n{live.err}"
+    assert json.loads(former.out.splitlines()[0])["label"] == json.loads(live.out.splitlines()[0])["label"]
 
 
 def test_a_run_is_looked_into_and_exported(trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,16 +241,15 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ("train moves.toml", "runs/moves holds a run already; continue it with --resume or choose another --out"),
         ("predict runs/moves absent.mp4", "absent.mp4 is not a file or a folder; "),
         ("predict runs/moves photo.jpg --head k400", "runs/moves has no head 'k400'; its heads are moves"),
-        ("predict runs/moves photo.jpg --views 3", "--views '3' is not of the form CLIPSxCROPS; 4x3 is 4 times of "),
+        ("predict runs/moves photo.jpg --views 3", "--views '3' is not of the form CLIPSxCROPS; 4x3 takes 4 clips of "),
         ("predict runs/moves photo.jpg --out new/a.txt", "new/a.txt has none of the suffixes .csv, .json, .jsonl, "),
-        ("predict runs/moves photo.jpg --out new/a.csv --json", "--out writes a file, whose suffix may be .json, and "),
-        ("timeline runs/moves", "there is no VIDEO; give a file, or a stream with --live"),
-        ("timeline runs/moves photo.jpg --live 0", "--live prints the first class of each head; it goes without VIDEO"),
+        ("predict runs/moves photo.jpg --out new/a.csv --json", "--out writes a file, which may be .json, and --json "),
+        ("timeline runs/moves", "there is no VIDEO; give a file, or a stream to `cover watch`"),
         ("timeline runs/moves moves.toml --plot new/a.png", "moves.toml cannot be decoded (it is a text, such as "),
         ("timeline runs/moves absent.mp4 --out new/a.txt", "new/a.txt has none of the suffixes .csv, .json, .srt, "),
         ("timeline runs/moves photo.jpg --out new/a.csv", "photo.jpg is not a video, which a timeline needs; "),
         ("timeline runs/moves moves --out new/a.csv", "moves is not a video, which a timeline needs; "),
-        ("timeline runs/moves --live absent.mp4", "absent.mp4 cannot be opened (No such file or directory); "),
+        ("watch runs/moves absent.mp4", "absent.mp4 cannot be opened (No such file or directory); "),
         (
             "timeline runs/moves absent.mp4 --stride-seconds 9",
             "a window of 4 s cannot move by 9 s; choose a stride above 0",

@@ -1,23 +1,23 @@
-"""The command line: one function a command. Everything heavy is imported inside, so that --help answers at once."""
+"""The command line: one function a command. Heavy imports are inside the functions, so that --help answers at once."""
 
 from __future__ import annotations
 
 from cover.cli import (  # noqa: F401  (importing adds their commands)
-    data,
-    demo,
-    explain,
-    features,
-    inference,
-    preparation,
+    check_pack,
+    demo_world,
+    embed_search,
+    evaluate_compare,
+    index,
+    info_export,
+    predict_explain,
     serve,
-    study,
-    training,
-    use,
+    timeline_watch,
+    train_study,
 )
 from cover.cli.app import app
 from cover.cli.process import run
 
 
 def main() -> None:
-    """Run the command line; a CoverError is one line and exit code 2."""
+    """Run the command line. A CoverError prints one line and exits with code 2."""
     run(app)

@@ -34,6 +34,7 @@ class Split(StrEnum):
 
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 Run = Annotated[Path, typer.Argument(help="A run, or one of its checkpoints.")]
+Heads = Annotated[list[str] | None, typer.Option("--head", help="Only this head; may be repeated.")]
 Data = Annotated[
     list[str] | None,
     typer.Option("--data", metavar="OLD=NEW", help="Data that were below OLD lie below NEW now; may be repeated."),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cover.cli.app import Out, app, console
-from cover.cli.data import print_manifest
+from cover.cli.index import print_manifest
 
 
 class Preset(StrEnum):

@@ -1,0 +1,73 @@
+"""Commands about weights: info, export."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cover.cli.app import Run, app, console
+from cover.errors import CoverError
+
+
+class ExportFormat(StrEnum):
+    """Who is to read an export."""
+
+    transformers = "transformers"
+    safetensors = "safetensors"
+    onnx = "onnx"
+    torch_export = "torch-export"
+
+
+@app.command()
+def info(
+    file: Annotated[str, typer.Argument(help="A run, checkpoint, or file or folder of foreign weights.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show what a file of weights holds: architecture, size, cost, heads, input, origin."""
+    from cover.models.info import info_table
+    from cover.runs.record import describe
+
+    described = describe(file)
+    if json:
+        print(described.to_json())
+    else:
+        console().print(info_table(described))
+
+
+@app.command()
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; a new one.")],
+    to: Annotated[ExportFormat, typer.Option(help="Who is to read it; safetensors is cover's own format.")],
+    head: Annotated[str | None, typer.Option(help="The dataset to answer for; transformers takes but one.")] = None,
+    num_frames: Annotated[
+        int | None, typer.Option(min=1, help="For onnx, torch-export: frames of a clip. Default: the model's.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="For onnx, torch-export: side in pixels. Default: the model's.")
+    ] = None,
+) -> None:
+    """Write a model for other tools: weights, labels and input format, or one file that runs without cover."""
+    from cover.core.run_files import find_checkpoint
+    from cover.models.export.graph import fit
+    from cover.models.export.programs import export_onnx, export_torch
+    from cover.models.export.transformers import export_safetensors, export_transformers
+    from cover.models.weights import load_model
+
+    is_graph = to in (ExportFormat.onnx, ExportFormat.torch_export)
+    if to is ExportFormat.safetensors and head:
+        raise CoverError(f"--head {head} with --to safetensors, which writes every head; leave it out")
+    if (num_frames or image_size) and not is_graph:
+        raise CoverError(f"--num-frames and --image-size with --to {to}, which keeps the model's own; leave them out")
+    model = load_model(find_checkpoint(run))
+    if is_graph:
+        fitted = fit(model, head=head, num_frames=num_frames, image_size_px=image_size)
+        (export_onnx if to is ExportFormat.onnx else export_torch)(fitted, out)
+    elif to is ExportFormat.transformers:
+        export_transformers(model, out, head)
+    else:
+        export_safetensors(model, out)
+    console().print(f"exported: {out}", soft_wrap=True)
