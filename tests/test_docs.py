@@ -20,8 +20,9 @@ from cover.config.recipe import DatasetSection, Recipe
 ROOT = Path(__file__).parents[1]
 FILES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in FILES}
-MAX_WORDS = 35_000
-"""As `wc -w` counts the README and all pages, with their tables and code; what the hook generates is not in them."""
+MAX_WORDS = 22_000
+"""As `wc -w` counts the README and all pages with their code and tables, except what is generated: reference material by
+the mkdocs hook, and the tables of docs/study.md by `cover study`."""
 
 
 def sections() -> dict[str, Any]:
@@ -57,7 +58,8 @@ def hooks() -> ModuleType:
 
 
 def test_all_pages_together_are_short() -> None:
-    assert sum(len(text.split()) for text in PAGES.values()) <= MAX_WORDS
+    written = [re.sub(r"<!-- study .*?<!-- end -->", "", text, flags=re.DOTALL) for text in PAGES.values()]
+    assert sum(len(text.split()) for text in written) <= MAX_WORDS
 
 
 def test_every_recipe_key_is_generated_with_its_default_values_and_meaning(hooks: ModuleType) -> None:
