@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[1]
 FILES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in FILES}
 MAX_WORDS = 22_000
-"""As `wc -w` counts the README and all pages with their code and tables, except what is generated: reference material by
-the mkdocs hook, and the tables of docs/study.md by `cover study`."""
+"""As `wc -w` counts the README and all pages with their code and tables, except what is generated: the reference by the
+mkdocs hook, and the tables of docs/study.md by `cover study`."""
 
 
 def sections() -> dict[str, Any]:
