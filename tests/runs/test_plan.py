@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cover.cli import data
+from cover.cli import index
 from cover.config.recipe import parse_recipe, read_recipe
 from cover.datasets.manifest import write_manifest
 from cover.datasets.names import Kind
@@ -100,7 +100,7 @@ def test_the_parts_read_what_the_layouts_write() -> None:
     assert datasets.keys() == SIZES.keys()
     for name, text in datasets.items():
         (layout,) = re.findall(r"`cover index (\w+)`", text)
-        assert inspect.signature(getattr(data, layout)).parameters["name"].default == name
+        assert inspect.signature(getattr(index, layout)).parameters["name"].default == name
         assert re.findall(r'"manifests/(.*)\.arrow"', text) == [f"{name}-train", f"{name}-val"]
 
 
