@@ -131,7 +131,7 @@ def test_files_are_predicted_in_bulk(trained: Path, cover: Cover, monkeypatch: p
     listed = cover("predict", "runs/moves", "moves/train", "@list.txt", "--json", "--views", "2x1", "--top", "1")
     assert listed.code == 1
     first, second = listed.err.splitlines()
-    assert first.startswith("error: moves.toml cannot be decoded (") and second.startswith("error: absent.mp4 is not ")
+    assert first.startswith("error: moves.toml cannot be decoded (") and second.startswith("error: absent.mp4 does ")
     predictions = json.loads(listed.out)
     assert [prediction["file"] for prediction in predictions[-2:]] == ["moves/train/out/9.mp4", "photo.jpg"]
     assert len(predictions) == 5 and all(len(prediction["heads"]["moves"]) == 1 for prediction in predictions)

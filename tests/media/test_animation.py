@@ -177,10 +177,10 @@ def test_the_number_and_the_size_of_frames_are_limited_before_any_is_decoded(
     row.file.write_bytes(make(10))
     assert len(content_of(row.file).ends_ms) == 10 and decode_clip(row, "video", 4).shape == (4, 1, 1, 3)
     refused = {
-        make(10_001): "it has more than 10,000 frames, which is the most that are decoded",
-        make(2, 5000, 4000): "its frames have 5000×4000 pixels; animations may have 16,777,216",
+        make(10_001): "it has more than 10,000 frames, the most that are decoded",
+        make(2, 5000, 4000): "its frames have 5000×4000 pixels; animations may have at most 16,777,216",
         make(600, 2000, 2000): "its 600 frames of 2000×2000 pixels take too long; at most 2,147,483,648 pixels "
-        "of a file are decoded",
+        "are decoded",
     }
     for content, reason in refused.items():
         row.file.write_bytes(content)

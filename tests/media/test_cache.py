@@ -26,7 +26,7 @@ def test_a_cache_holds_the_decoded_frames_and_remembers_the_errors(many_images: 
     assert len(cache) == len(many_images)
     for index, row in enumerate(many_images):
         if index % 5 == 1:
-            with pytest.raises(DecodeError, match=f"{row.file} is not a file"):
+            with pytest.raises(DecodeError, match=f"{row.file} does not exist"):
                 cache[index]
         else:
             assert np.array_equal(cache[index], decode_clip(row, "image", 1))
@@ -56,7 +56,7 @@ def test_it_tells_how_long_it_took(video_manifest: Manifest, capfd: pytest.Captu
 @pytest.mark.parametrize(
     ("number", "error"),
     [
-        (signal.SIGKILL, pytest.raises(CoverError, match=r"was killed, .* or switch off cache_frames, for which many")),
+        (signal.SIGKILL, pytest.raises(CoverError, match=r"was killed, .* or switch off cache_frames for many")),
         (signal.SIGINT, pytest.raises(KeyboardInterrupt)),
     ],
 )
@@ -212,7 +212,7 @@ def test_a_full_disk_ends_it_in_one_line_and_leaves_nothing(
     place = folder / f"{many_images.digest[:16]}-1x64"
     assert str(caught.value) == (
         f"{place} cannot be written (File too large); "
-        "name another data.cache_folder, or leave it out to keep frames in memory"
+        "choose another data.cache_folder, or leave it out to keep frames in memory"
     )
     assert [path.suffix for path in folder.iterdir()] == [".lock"]
 

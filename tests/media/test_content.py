@@ -127,7 +127,7 @@ def test_a_video_is_no_image(
 def test_pictures_that_nothing_reads_are_named_and_never_shown_in_part(tmp_path: Path, name: str) -> None:
     for row in rows(tmp_path, NOT_READ[name]):
         assert media_kind(row.file) == "image"
-        assert refusals(row, "image") == {f"its content is {name}, which is not read; save it as PNG or JPEG"}
+        assert refusals(row, "image") == {f"its content is {name}, which is not supported; save it as PNG or JPEG"}
         assert refusals(row, "video") == {f"its content is a still picture: {name}"}
 
 
@@ -143,7 +143,7 @@ def test_a_preview_in_a_raw_file_of_a_camera_is_not_taken_for_the_photo(tmp_path
     Image.new("L", (32, 24)).save(tmp_path / "a.dng", "TIFF", tiffinfo={254: 1})
     row = ManifestRow("a", str(tmp_path / "a.dng"), 0)
     assert refusals(row, "image") == {
-        "its first picture is a small preview, as in raw files of cameras; save it as PNG or JPEG"
+        "its first picture is a small preview, as in raw camera files; save it as PNG or JPEG"
     }
 
 

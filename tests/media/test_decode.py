@@ -98,13 +98,13 @@ def test_what_is_wrong_with_a_shard_names_the_sample(tmp_path: Path, images: lis
     broken = {
         rf"a.tar at byte {member.offset} cannot be decoded": replace(member, length=3),
         r"a.tar at byte 999999 cannot be decoded": replace(member, offset=999999),
-        r"a.parquet row 1 cannot be decoded \(it holds no bytes": cell,
-        r"a.parquet row 7 cannot be decoded \(it has 2 rows": replace(cell, offset=7),
+        r"a.parquet row 1 cannot be decoded \(the row is empty": cell,
+        r"a.parquet row 7 cannot be decoded \(it has only 2 rows": replace(cell, offset=7),
         r"there is no column image, video or bytes \(it has caption, label\)": row_of(
             tmp_path / "other.parquet", offset=0
         ),
         r"text.parquet row 0 cannot be decoded": row_of(tmp_path / "text.parquet", offset=0),
-        r"gone.tar is not a file": row_of(tmp_path / "gone.tar", offset=0, length=9),
+        r"gone.tar does not exist": row_of(tmp_path / "gone.tar", offset=0, length=9),
     }
     for message, row in broken.items():
         for kind in ("image", "video"):
@@ -146,7 +146,7 @@ def test_frames_of_a_folder_are_found_by_time_where_their_rate_is_known(
     assert numbers_of(decode_clip(replace(row, end_seconds=9.0), "video", 2)) == [11, 11]
     with pytest.raises(DecodeError, match=r"frames cannot be decoded \(its segment begins at 1.2 s, after its end"):
         decode_clip(replace(row, start_seconds=1.2, end_seconds=2.0), "video", 4)
-    with pytest.raises(DecodeError, match=r"its segment is in seconds, and the manifest does not state its frame rate"):
+    with pytest.raises(DecodeError, match=r"its segment is in seconds, but the manifest does not state its frame rate"):
         decode_clip(replace(row, fps=None), "video", 4)
 
 

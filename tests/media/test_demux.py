@@ -113,7 +113,7 @@ def test_a_photograph_is_no_video_but_a_sequence_is(tmp_path: Path) -> None:
 def test_pictures_and_other_formats_are_no_videos(tmp_path: Path) -> None:
     for form in ("JPEG", "PNG", "BMP"):
         Image.new("RGB", (64, 48)).save(tmp_path / f"{form}.mp4", form)
-        assert_refused(tmp_path / f"{form}.mp4", "its format is none of those that are decoded")
+        assert_refused(tmp_path / f"{form}.mp4", "its format is not supported")
 
 
 PLAYLISTS = {
@@ -141,7 +141,7 @@ def test_texts_that_name_another_file_are_refused(
     for name in (str(private), f"file://{private}", private.name):
         playlist = tmp_path / f"a.{suffix}"
         playlist.write_text(PLAYLISTS[kind].replace("FILE", name))
-        assert_refused(playlist, "it is a text, such as a playlist, and no media file")
+        assert_refused(playlist, "it is a text, such as a playlist, and not a media file")
 
 
 def test_a_name_is_no_pattern(tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf) -> None:
@@ -180,7 +180,7 @@ def test_tracks_that_lie_in_another_file_are_refused(tmp_path: Path, write_video
     for kind, content in references:
         video = tmp_path / "a.mp4"
         video.write_bytes(with_reference(private.read_bytes(), kind, content, flags))
-        assert_refused(video, "a track of it lies in another file; only what is in the file itself is read")
+        assert_refused(video, "one of its tracks lies in another file, which is not read")
 
 
 def test_encrypted_tracks_are_refused(tmp_path: Path, write_video: WriteVideo) -> None:
@@ -200,7 +200,7 @@ NO_FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "device": (lambda path: path.symlink_to("/dev/zero"), "it is a device, not a file"),
     "broken link": (lambda path: path.symlink_to("nowhere"), "is a link to nothing; fix the path"),
     "loop": (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
-    "nothing": (lambda path: None, "is not a file or a folder; fix the path, or restore the file"),
+    "nothing": (lambda path: None, "does not exist; fix the path, or restore the file"),
 }
 
 
@@ -235,7 +235,7 @@ def test_a_picture_that_stands_still_for_days_has_no_timeline(
     tmp_path: Path, write_video: WriteVideo, numbers_of: NumbersOf
 ) -> None:
     video = write_video(tmp_path / "a.mkv", num_frames=3, times_ms=[0, 100, 10**8])
-    reason = r"its picture stands still from 0\.1 s to 100,000\.0 s; at most 3,600 s are looked at"
+    reason = r"its picture stands still from 0\.1 s to 100,000\.0 s; a frame may be shown for at most 3,600 s"
     with pytest.raises(DecodeError, match=reason):
         list(FrameStream(video, step_seconds=0.5))
     assert numbers_of(decode_video(video, Sampling(2, end_seconds=1.0))) == [1, 1]

@@ -43,7 +43,7 @@ def test_what_gives_no_image_is_a_decode_error_of_one_line(tmp_path: Path, write
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("hello")
     Image.new("1", (9000, 9000)).save(tmp_path / "bomb.png")
-    reasons = {"cut": "truncated", "empty": "it is empty", "text": "it is not an image", "nowhere": "is not a file"}
+    reasons = {"cut": "truncated", "empty": "it is empty", "text": "it is not an image", "nowhere": "does not exist"}
     for name, reason in reasons.items():
         with pytest.raises(DecodeError, match=reason) as caught:
             decode_image(tmp_path / f"{name}.jpg")

@@ -109,9 +109,9 @@ def test_a_part_that_begins_between_keyframes(tmp_path: Path, write_video: Write
 @pytest.mark.parametrize(
     ("suffix", "made_with", "reason"),
     [
-        ("mp4", {}, "it holds several joined files, and only the first"),
-        ("mp4", FRAGMENTS, "it holds several joined files, and only the first"),
-        ("wmv", {"codec": "wmv2"}, "it holds several joined files, and only the first"),
+        ("mp4", {}, "it consists of several joined files, and only the first"),
+        ("mp4", FRAGMENTS, "it consists of several joined files, and only the first"),
+        ("wmv", {"codec": "wmv2"}, "it consists of several joined files, and only the first"),
         ("flv", {}, r"only [\d,]+ of its [\d,]+ bytes can be read as one video"),
     ],
 )
@@ -173,7 +173,7 @@ def test_a_long_part_without_a_frame_is_named(
     second = write_part(write_video, tmp_path / "1.mkv", num_frames=300, codec="mpeg4")
     video = join(tmp_path / "joined.mkv", first, second)
     for read in (lambda: decode_video(video, Sampling(8)), lambda: streamed(video, 1.0)):
-        with pytest.raises(DecodeError, match="one cannot be decoded like the others"):
+        with pytest.raises(DecodeError, match="one of which cannot be decoded like the others"):
             read()
 
 
@@ -194,10 +194,10 @@ def test_headers_of_a_second_ogg_file_are_no_frames(tmp_path: Path, write_video:
     shown = streamed(video, 0.1).mean((1, 2, 3))
     assert np.abs(np.diff(shown[:10]) - 10).max() < 3 and np.abs(np.diff(shown[10:]) - 10).max() < 3
     other = write_theora(tmp_path / "2.ogv", 140, size="96x64")
-    with pytest.raises(DecodeError, match="joined files of different sizes or encoder settings"):
+    with pytest.raises(DecodeError, match="joined files with different sizes or encoder settings"):
         probe_video(join(tmp_path / "other.ogv", first, other))
     vp8 = write_part(write_video, tmp_path / "3.ogv", codec="libvpx")
-    with pytest.raises(DecodeError, match="joined files of different codecs"):
+    with pytest.raises(DecodeError, match="joined files with different codecs"):
         streamed(join(tmp_path / "vp8.ogv", first, vp8), 0.1)
 
 
@@ -212,7 +212,9 @@ def test_a_broadcast_that_goes_on_under_other_numbers(
     other = write_part(
         write_video, tmp_path / "2.ts", 100, container_options=options | {"mpegts_pmt_start_pid": "5000"}
     )
-    with pytest.raises(DecodeError, match=r"only [\d,]+ of its [\d,]+ bytes can be read as one video; the rest is"):
+    with pytest.raises(
+        DecodeError, match=r"only [\d,]+ of its [\d,]+ bytes can be read as one video; split off the rest"
+    ):
         decode_video(join(tmp_path / "another.ts", first, other), Sampling(8))
 
 

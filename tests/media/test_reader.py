@@ -103,7 +103,7 @@ def test_errors_name_the_file_and_files_found_unreadable_are_not_tried(
     for read in (lambda index: reader.train_clip(index, 0), reader.views):
         with pytest.raises(DecodeError, match=rf"{row.file} was found unreadable \(hangs\)"):
             read(0)
-        with pytest.raises(DecodeError, match=r"gone.mp4 is not a file"):
+        with pytest.raises(DecodeError, match=r"gone.mp4 does not exist"):
             read(1)
 
 

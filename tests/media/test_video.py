@@ -178,7 +178,7 @@ def unreadable_files(folder: Path, write_video: WriteVideo) -> dict[str, str]:
         "deaf.mp4": "no frame of it can be decoded",
         "sound.mp4": "it has no video stream",
         "folder.mp4": "cannot be decoded",
-        "nowhere.mp4": "is not a file",
+        "nowhere.mp4": "does not exist",
     }
 
 

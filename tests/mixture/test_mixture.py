@@ -158,7 +158,7 @@ def test_an_unreadable_file_is_named_once_and_keeps_its_slots(
         assert (batch["videos"].labels == UNREADABLE).nonzero().tolist() == [[place]]
         assert not batch["videos"].frames[:, place].any() and batch["videos"].frames.any()
     assert mixture.unreadable.reasons == {
-        "videos": {broken.sample_id: "it is a text, such as a playlist, and no media file"},
+        "videos": {broken.sample_id: "it is a text, such as a playlist, and not a media file"},
         "images": {},
     }
     assert [broken.file.name in record.getMessage() for record in caplog.records] == [True]

@@ -1,1 +1,1 @@
-"""A file and the times wanted from it become uint8 frames: sampling, decoding, scaling and cropping."""
+"""A file and some times in, uint8 frames out: sampling, decoding, scaling, cropping and augmentation."""

@@ -1,4 +1,7 @@
-"""Animations (GIF, WebP, APNG, AVIF) as videos, through Pillow: FFmpeg reads no animated WebP, and no alpha of AVIF."""
+"""Animations (GIF, WebP, APNG, AVIF) as videos, read by Pillow.
+
+FFmpeg cannot read animated WebP, and drops the transparency of AVIF.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,15 @@ Picture = npt.NDArray[np.uint8]
 
 
 def probe_animation(source: MediaSource, content: Content) -> MediaInfo:
-    """Read the facts about an animation from its headers. Raises DecodeError, naming the file."""
+    """Read the facts about an animation from its headers.
+
+    Args:
+        source: The file.
+        content: What `content_of` found.
+
+    Raises:
+        DecodeError: It cannot be read; the message names the file.
+    """
     with _open(source, content) as image:
         num_frames, seconds = len(content.ends_ms), content.ends_ms[-1] / 1000
         return MediaInfo(num_frames, num_frames / seconds, seconds, *upright_size(image))
@@ -33,21 +44,21 @@ def probe_animation(source: MediaSource, content: Content) -> MediaInfo:
 def decode_animation(
     source: MediaSource, content: Content, sampling: Sampling, *, short_side_px: int | None = None
 ) -> Picture:
-    """Decode the frames of an animation that are shown at the chosen times.
+    """Decode the frames of an animation that are shown at the sampled times.
 
-    A file that is damaged after some frames repeats the last good one, as videos do.
+    If a file is damaged after some frames, the last good one is repeated, as for videos.
 
     Args:
         source: The file.
-        content: What it was judged to be, which says when its frames are shown.
+        content: What `content_of` found; it says when each frame is shown.
         sampling: The times.
-        short_side_px: What a longer short side is scaled down to.
+        short_side_px: Scale a longer short side down to this.
 
     Returns:
         uint8 [T,Y,X,3], RGB and upright, on white where transparent.
 
     Raises:
-        DecodeError: The file gives no frame, or takes too much work; the message names it.
+        DecodeError: The file has no readable frame, or takes too much work; the message names the file.
     """
     with _open(source, content) as image:
         chosen = _shown_at(content, sampling.times_seconds(content.ends_ms[-1] / 1000))
@@ -62,9 +73,17 @@ def decode_animation(
 def decode_shown_pictures(
     source: MediaSource, content: Content, sampling: Sampling
 ) -> Iterator[tuple[Picture, int, int]]:
-    """The frames of `decode_animation`, each once, and the milliseconds at which they begin and stop being shown.
+    """Yield the frames of `decode_animation`, each once, with its begin and end in milliseconds.
 
-    They come one by one, since many large ones take much memory.
+    They come one at a time, because many large ones take much memory.
+
+    Args:
+        source: The file.
+        content: What `content_of` found.
+        sampling: The times.
+
+    Raises:
+        DecodeError: As in `decode_animation`.
     """
     with _open(source, content) as image:
         begins_ms = (0, *content.ends_ms)
@@ -74,10 +93,16 @@ def decode_shown_pictures(
 
 
 class AnimationStream:
-    """The frames of an animation at even steps of time, as FrameStream gives those of a video.
+    """The frames of an animation at regular steps, like FrameStream for a video.
+
+    Args:
+        source: The file.
+        content: What `content_of` found.
+        step_seconds: The time between frames; the first one is that at half a step.
+        short_side_px: Scale a longer short side down to this.
 
     Attributes:
-        duration_seconds: Of the whole animation.
+        duration_seconds: The length of the animation.
     """
 
     def __init__(
@@ -106,14 +131,14 @@ def _open(source: MediaSource, content: Content) -> Iterator[Image.Image]:
 
 
 def _shown_at(content: Content, times_seconds: Iterable[float]) -> list[int]:
-    """Numbers of the frames shown at the times. A millionth keeps one from being rounded into the frame before."""
+    """Return the numbers of the frames shown at the times. Adding a millionth keeps a time from being rounded down."""
     return [bisect_right(content.ends_ms[:-1], 1000 * time + 1e-6) for time in times_seconds]
 
 
 def _pictures(image: Image.Image, indices: Sequence[int], short_side_px: int | None) -> Iterator[tuple[int, Picture]]:
-    """(number, uint8 [Y,X,3]) of the frames with these ascending numbers, all of one size."""
+    """Yield (number, uint8 [Y,X,3]) of the frames with these ascending numbers, all of one size."""
     size = upright_size(image)
-    first = int(getattr(image, "default_image", False))  # which an APNG may have before its frames
+    first = int(getattr(image, "default_image", False))  # an APNG may have a default image before its frames
     picture: Picture | None = None
     is_whole = True
     for index in indices:

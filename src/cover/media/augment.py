@@ -1,8 +1,8 @@
-"""Where a frame is cut, as geometry in source pixels, and the cutting.
+"""Where a frame is cropped, in source pixels, and cropping.
 
-+--------------------------+     "scale the short side to s, then crop c × c" is one square box of side
-|        +--------+        |     c · short side / s in the source, to the nearest pixel, resized to c × c
-|        |  box   |        |     in a single step
++--------------------------+     "scale the short side to s, then crop c × c" is one square box
+|        +--------+        |     of side c · short side / s in the source, to the nearest pixel,
+|        |  box   |        |     resized to c × c in a single step
 |        |        |        |
 +--------+--------+--------+
 """
@@ -38,10 +38,17 @@ def random_box(
     flip_probability: float,
     rng: np.random.Generator,
 ) -> CropBox:
-    """The box of: scale the short side to U(min, max), crop at random, flip at random.
+    """Return the box for: scale the short side to U(min, max), crop at random, mirror at random.
 
-    `short_side_px` is (min, max), neither less than `crop_px`. Always four draws, so that switching the flip off
-    leaves the crops as they were.
+    It always makes four draws, so that switching mirroring off leaves the crops unchanged.
+
+    Args:
+        width_px: The width of the frame.
+        height_px: The height of the frame.
+        crop_px: The side of the crop.
+        short_side_px: (min, max) of the short side after scaling, neither less than `crop_px`.
+        flip_probability: How often to mirror, from 0 to 1.
+        rng: The source of randomness.
     """
     side = max(round(crop_px * min(width_px, height_px) / rng.uniform(*short_side_px)), 1)
     left, top = (int(rng.random() * (size - side + 1)) for size in (width_px, height_px))
@@ -49,9 +56,14 @@ def random_box(
 
 
 def evaluation_boxes(width_px: int, height_px: int, *, num_crops: int = 3) -> list[CropBox]:
-    """Square boxes as high as the short side, spread over the longer: left, centre, right or top, centre, bottom.
+    """Return square boxes as large as the short side, spread evenly along the longer side.
 
-    A single crop is the centre one.
+    A single box is in the centre.
+
+    Args:
+        width_px: The width of the frame.
+        height_px: The height of the frame.
+        num_crops: How many boxes.
     """
     side = min(width_px, height_px)
     fractions = [0.5] if num_crops == 1 else [crop / (num_crops - 1) for crop in range(num_crops)]
@@ -62,16 +74,25 @@ def evaluation_boxes(width_px: int, height_px: int, *, num_crops: int = 3) -> li
 
 
 def crop(frames: npt.NDArray[np.uint8], box: CropBox, crop_px: int) -> Tensor:
-    """uint8 [T,Y,X,3] → contiguous uint8 tensor [T,3,crop,crop]: the same box of every frame.
+    """Cut the same box out of every frame and resize it.
 
-    Bilinear, antialiased where it makes things smaller; a box of the crop's own size is copied as it is.
+    Resizing is bilinear, with antialiasing when it makes the box smaller. A box that already has the size of the crop
+    is copied unchanged.
+
+    Args:
+        frames: uint8 [T,Y,X,3].
+        box: The box.
+        crop_px: The side of the crop.
+
+    Returns:
+        uint8 [T,3,crop,crop], contiguous.
     """
     rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
     if (box.height, box.width) == (crop_px, crop_px):
         clip = torch.from_numpy(frames[:, rows, columns].transpose(0, 3, 1, 2).copy())
         return clip.flip(3) if box.flip else clip
     clip = torch.empty(len(frames), 3, crop_px, crop_px, dtype=torch.uint8)
-    for index, frame in enumerate(frames):  # one by one, so that what is made of a frame stays in the processor's cache
+    for index, frame in enumerate(frames):  # one at a time, so that a frame stays in the processor's cache
         pixels_CYX = torch.from_numpy(frame[rows, columns].copy()).permute(2, 0, 1)
         scaled = F.interpolate(pixels_CYX[None], (crop_px, crop_px), mode="bilinear", antialias=True)[0]
         clip[index] = scaled.flip(2) if box.flip else scaled

@@ -1,12 +1,18 @@
 """Decoded frames of a whole manifest, for datasets that fit into memory and are read many times.
 
-They lie in files that are mapped into memory: in nameless ones, for one run, or in those of a folder, for all processes
-that want the same frames:
+The frames are in memory-mapped files. Without a folder, these are anonymous and last for one run. In a folder, all
+processes that need the same frames share them:
 
     FOLDER/DIGEST-8x140/        8 frames with a short side of at most 140 px, of the samples with that digest
-        frames-0, frames-1, …   uint8 [T,Y,X,3] of one clip after the other; a file a process that decoded
+        frames-0, frames-1, …   uint8 [T,Y,X,3] of one clip after another; a file for each process that decoded
         places.npy, errors.json
     FOLDER/DIGEST-8x140.lock    held by the process that decodes
+
+Filling a cache:
+
+    worker 0 ── decodes ── appends the frames to file 0
+    worker 1 ── decodes ── appends the frames to file 1
+                  └─────── file, offset, shape ──────── StoredClips
 """
 
 from __future__ import annotations
@@ -37,7 +43,7 @@ from cover.media.shared_memory import memory_file
 from cover.media.workers import in_workers, workers_watched
 
 CLIPS_PER_PROCESS = 128
-"""Fewest samples worth starting a process for; so many small images are decoded in about a tenth of a second."""
+"""The fewest samples that are worth starting a process for. Decoding this many small images takes about 0.1 s."""
 
 Frames = npt.NDArray[np.uint8]
 
@@ -45,9 +51,13 @@ _BATCH_SIZE = 16
 
 
 class FrameCache:
-    """Frames of every sample as training reads them, before augmentation; read-only.
+    """Frames of every sample as training reads them before augmentation; read-only.
 
-    Workers forked afterwards share its memory. What could not be decoded raises the same DecodeError when asked for.
+    Workers that are forked later share its memory.
+
+    Args:
+        files: The open files with the frames.
+        clips: Where the frames of each sample are.
     """
 
     def __init__(self, files: Sequence[BinaryIO], clips: StoredClips) -> None:
@@ -64,12 +74,19 @@ class FrameCache:
         num_processes: int = 0,
         folder: Path | None = None,
     ) -> FrameCache:
-        """Decode all samples of `manifest`, their short side brought down to `max_short_side_px`.
+        """Decode all samples of a manifest.
 
-        num_processes: that decode; at most one for CLIPS_PER_PROCESS samples. 0 and 1 decode in this one.
-        folder: where the frames are kept; those that are there are not decoded again. None: in this process's memory.
+        Args:
+            manifest: The samples.
+            num_frames: T of a video.
+            max_short_side_px: Scale a longer short side down to this.
+            num_processes: How many processes decode, at most one for CLIPS_PER_PROCESS samples. 0 and 1 decode in this
+                one.
+            folder: Where to keep the frames; what is already there is not decoded again. None keeps them in the memory
+                of this process.
 
-        Raises CoverError when a process is killed, or the folder cannot be written.
+        Raises:
+            CoverError: A process is killed, or the folder cannot be written.
         """
         num_files = max(min(num_processes, len(manifest) // CLIPS_PER_PROCESS), 1)
         decode = partial(decode_into, manifest=manifest, num_frames=num_frames, max_short_side_px=max_short_side_px)
@@ -82,20 +99,24 @@ class FrameCache:
             place,
             lambda unfinished: _decode_into_folder(unfinished, num_files, decode),
             waiting_for=f"a process that decodes {manifest.name} into {place}",
-            remedy="name another data.cache_folder, or leave it out to keep frames in memory",
+            remedy="choose another data.cache_folder, or leave it out to keep frames in memory",
         )
         return cls.open(place)
 
     @classmethod
     def open(cls, place: Path) -> FrameCache:
-        """Map what is kept in a folder of that kind."""
+        """Map the frames in a folder that `fill` has written."""
         clips = StoredClips.read(place)
         with ExitStack() as stack:
             numbers = range(len(list(place.glob("frames-*"))))
             return cls([stack.enter_context((place / f"frames-{n}").open("rb")) for n in numbers], clips)
 
     def __getitem__(self, index: int) -> Frames:
-        """uint8 [T,Y,X,3]. Raises DecodeError, naming the file."""
+        """Return the frames of a sample, uint8 [T,Y,X,3].
+
+        Raises:
+            DecodeError: The sample could not be decoded; the same error as then.
+        """
         if index in self._clips.errors:
             raise DecodeError(*self._clips.errors[index])
         file, offset, *shape = self._clips.places[index].tolist()
@@ -107,7 +128,7 @@ class FrameCache:
 
     @property
     def num_bytes(self) -> int:
-        """Memory taken by the frames."""
+        """The memory that the frames take."""
         return sum(map(len, self._memory))
 
 
@@ -116,20 +137,22 @@ def _decode_into_folder(folder: Path, num_files: int, decode: Callable[[Sequence
         files = [stack.enter_context((folder / f"frames-{number}").open("wb")) for number in range(num_files)]
         decode(files).write(folder)
         for file in files:
-            os.fsync(file.fileno())  # or a machine that goes down could leave files of zeros
+            os.fsync(file.fileno())  # otherwise a machine that crashes could leave files of zeros
 
 
 def _mapped(file: BinaryIO) -> mmap.mmap | bytes:
-    """The file's content, read-only; an empty file cannot be mapped."""
+    """Map a file read-only. An empty file cannot be mapped."""
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
 
 
 @dataclass(frozen=True)
 class StoredClips:
-    """Where the frames of each sample lie.
+    """Where the frames of each sample are.
 
-    places: int64 [samples,5], a row (number of the file, offset in bytes, T, Y, X); zeros where there are no frames.
-    errors: sample → message and reason of its DecodeError.
+    Attributes:
+        places: int64 [samples,5], rows (number of the file, offset in bytes, T, Y, X); zeros for a sample without
+            frames.
+        errors: Sample → message and reason of its DecodeError.
     """
 
     places: npt.NDArray[np.int64]
@@ -137,12 +160,16 @@ class StoredClips:
 
     @classmethod
     def read(cls, folder: Path) -> StoredClips:
-        """What `write` has written there."""
+        """Read what `write` has written."""
         errors = json.loads((folder / "errors.json").read_text())
         return cls(np.load(folder / "places.npy"), {index: (message, reason) for index, message, reason in errors})
 
     def write(self, folder: Path) -> None:
-        """FOLDER/places.npy and FOLDER/errors.json. Raises OSError."""
+        """Write FOLDER/places.npy and FOLDER/errors.json.
+
+        Raises:
+            OSError: A file cannot be written.
+        """
         np.save(folder / "places.npy", self.places)
         (folder / "errors.json").write_text(json.dumps([(index, *error) for index, error in self.errors.items()]))
 
@@ -150,9 +177,20 @@ class StoredClips:
 def decode_into(
     files: Sequence[BinaryIO], manifest: Manifest, *, num_frames: int, max_short_side_px: int
 ) -> StoredClips:
-    """Decode all samples of `manifest`, their short side brought down to `max_short_side_px`, a process a file.
+    """Decode all samples of a manifest into open files, with a process for each file.
 
-    Raises CoverError when a process is killed, and OSError when a file cannot be written.
+    Args:
+        files: Where the frames go.
+        manifest: The samples.
+        num_frames: T of a video.
+        max_short_side_px: Scale a longer short side down to this.
+
+    Returns:
+        Where the frames of each sample are.
+
+    Raises:
+        CoverError: A process is killed.
+        OSError: A file cannot be written.
     """
     places = np.zeros((len(manifest), 5), np.int64)
     errors: dict[int, tuple[str, str]] = {}
@@ -160,7 +198,7 @@ def decode_into(
     samples = range(len(manifest))
     keys = (samples[first : first + _BATCH_SIZE] for first in samples[::_BATCH_SIZE])
     batches = in_workers(decoder, keys, num_workers=len(files) if len(files) > 1 else 0, ahead=4)
-    with closing(batches), workers_watched(f"or switch off cache_frames, for which {manifest.name} was decoded"):
+    with closing(batches), workers_watched(f"or switch off cache_frames for {manifest.name}"):
         for index, outcome in enumerate(chain.from_iterable(_timed(batches, manifest.name, len(manifest)))):
             if isinstance(outcome, OSError):
                 raise outcome
@@ -176,7 +214,7 @@ _Outcome = _Place | DecodeError | OSError
 
 
 class _StoringDecoder:
-    """Decodes samples into the file of the process it runs in."""
+    """Decodes samples into the file that belongs to the current process."""
 
     def __init__(self, files: Sequence[BinaryIO], manifest: Manifest, num_frames: int, max_short_side_px: int) -> None:
         self._files = files
@@ -192,11 +230,11 @@ class _StoringDecoder:
             row, side = self.manifest[index], self._max_short_side_px
             frames = decode_clip(row, self.manifest.kind, self._num_frames, short_side_px=side)
         except DecodeError as error:
-            return DecodeError(str(error), error.reason)  # anew: without what caused it, which need not be picklable
+            return DecodeError(str(error), error.reason)  # a copy without the cause, which may not be picklable
         try:
             return self._store(scale_down(frames, self._max_short_side_px))
         except OSError as error:
-            return error  # of that file, and not of the process
+            return error  # returned, because the file is at fault and not the process
 
     def _store(self, frames: Frames) -> _Place:
         worker = get_worker_info()
@@ -209,7 +247,7 @@ class _StoringDecoder:
 
 
 def _timed(batches: Iterator[list[_Outcome]], name: str, num_clips: int) -> Iterator[list[_Outcome]]:
-    """`batches` behind a progress bar on the error stream, which gives way to one line of how long they took."""
+    """Yield `batches` behind a progress bar on the error stream, and print how long they took at the end."""
     started = time.monotonic()
     with progress_bar("clips", transient=True) as progress:
         bar = progress.add_task(f"decoding {name}", total=num_clips)

@@ -1,10 +1,12 @@
-"""How a file is put together, where FFmpeg passes over that without a word.
+"""The structure of container files, for the cases that FFmpeg silently ignores.
 
     MP4    ftyp  moov  mdat | ftyp  moov  mdat        `cat a.mp4 b.mp4`: FFmpeg reads only the first file
     ASF    header  data     | header  data            the same
     AVI    RIFF "AVI "      | RIFF "AVI "             FFmpeg reads both, but only the header of the first
+    MKV    header 1 packets | header 2 packets        FFmpeg decodes the packets of both by header 1
 
-A track of an MP4 file can also lie in another file, which the header names, or be encrypted.
+The last two can be read as one video only if both headers describe the same decoder. A track of an MP4 file may also be
+encrypted, or lie in another file.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ ReadAt = Callable[[int, int], bytes]
 
 _HEADERS = {MP4: b"moov", ASF: bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), AVI: b"AVI "}
 _MAX_PARTS = 2**14
-"""How many parts of a file or box are looked at. Most files have fewer than ten, some a few for each second."""
+"""The most parts of a file or box that are examined. Most files have fewer than ten, some a few for each second."""
 
 _PARENTS = {b"trak", b"mdia", b"minf", b"dinf", b"stbl"}
 _ENCRYPTED = {b"encv", b"drmi"}
@@ -37,11 +39,18 @@ _PROBED_BYTES = 2**18
 """How much of a part is opened: its header and the first packets."""
 
 _WITH_OWN_HEADERS = {"av1", "vp8", "vp9"}
-"""Codecs whose keyframes say all that a decoder must know, whatever the container's header says."""
+"""Codecs whose keyframes contain everything a decoder needs, whatever the container's header says."""
 
 
 class Part(NamedTuple):
-    """A box of MP4, an object of ASF or a chunk of AVI: its name, where it begins, where its content does and ends."""
+    """A box of MP4, an object of ASF or a chunk of AVI.
+
+    Attributes:
+        name: Its type.
+        head: The byte at which it begins.
+        start: The byte at which its content begins.
+        end: The byte after its content.
+    """
 
     name: bytes
     head: int
@@ -50,9 +59,13 @@ class Part(NamedTuple):
 
 
 def joined_files(read_at: ReadAt, container: str) -> list[int]:
-    """The bytes at which the files of the same kind begin that follow the first; of MP4, at most one.
+    """Return the bytes at which further files of the same kind begin after the first; for MP4, at most one.
 
-    An MP4 file in fragments may repeat its header, as long as the times of the fragments go on.
+    A fragmented MP4 file may repeat its header, as long as the times of the fragments continue.
+
+    Args:
+        read_at: Reads the file.
+        container: FFmpeg's name of it.
     """
     header, starts, newest = _HEADERS.get(container), list[int](), -1
     for part in _parts(read_at, container) if header else ():
@@ -69,7 +82,7 @@ def joined_files(read_at: ReadAt, container: str) -> list[int]:
 
 
 def _fragment_time(read_at: ReadAt, moof: Part) -> int:
-    """When a fragment of an MP4 file begins, in the unit of its first track; 0 where it does not say."""
+    """Return when a fragment of an MP4 file begins, in the unit of its first track; 0 if it does not say."""
     for track in _parts(read_at, MP4, moof.start, moof.end):
         for part in _parts(read_at, MP4, track.start, track.end) if track.name == b"traf" else ():
             if part.name == b"tfdt":
@@ -79,7 +92,11 @@ def _fragment_time(read_at: ReadAt, moof: Part) -> int:
 
 
 def check_tracks(read_at: ReadAt) -> None:
-    """Raises DecodeError for an MP4 file with a track that is encrypted or lies in another file."""
+    """Check that no track of an MP4 file is encrypted or lies in another file.
+
+    Raises:
+        DecodeError: There is such a track.
+    """
     for part in _parts(read_at, MP4):
         if part.name == b"moov":
             _check_box(read_at, part)
@@ -97,14 +114,14 @@ def _check_box(read_at: ReadAt, box: Part) -> None:
 
 
 def _check_reference(read_at: ReadAt, entry: Part) -> None:
-    # The last flag says that the data is in this file. FFmpeg follows aliases in spite of it.
+    # The last flag says that the data are in this file. FFmpeg follows aliases even then.
     is_here = read_at(entry.start, 4)[3:] == b"\1" and entry.name != b"alis"
     if entry.end - entry.start > 4 and not is_here:
-        raise DecodeError("a track of it lies in another file; only what is in the file itself is read")
+        raise DecodeError("one of its tracks lies in another file, which is not read")
 
 
 def _entries(read_at: ReadAt, box: Part) -> Iterator[Part]:
-    """Of a box that begins with its version, its flags and the number of its entries."""
+    """Yield the entries of a box that begins with its version, flags and number of entries."""
     return _parts(read_at, MP4, box.start + 8, box.end)
 
 
@@ -121,12 +138,12 @@ def _parts(read_at: ReadAt, container: str, start: int = 0, end: int = 2**63) ->
 
 
 def _read_head(container: str, head: bytes) -> tuple[bytes, int, int]:
-    """Name, length of the head and size of the part that begins with it."""
+    """Return the name, the length of the head, and the size of the part that begins with it."""
     if container == MP4:
         size, name = struct.unpack_from(">I4s", head)
         if size == 1 and len(head) >= 16:
             return name, 16, struct.unpack_from(">Q", head, 8)[0]
-        return name, 8, size or 2**63  # 0: up to the end
+        return name, 8, size or 2**63  # 0 means up to the end of the file
     if container == AVI:
         size = int.from_bytes(head[4:8], "little")
         return head[8:12], 12, 8 + size + size % 2
@@ -134,7 +151,7 @@ def _read_head(container: str, head: bytes) -> tuple[bytes, int, int]:
 
 
 class _Format(NamedTuple):
-    """What a decoder must know of a video before its first packet. Size and settings are empty where packets tell."""
+    """What a decoder must know before the first packet. Size and settings are empty if the packets contain them."""
 
     codec: str
     size: tuple[int, int] | None = None
@@ -145,12 +162,15 @@ class _Format(NamedTuple):
 
 
 def check_alike(read_at: ReadAt, container: str, starts: Sequence[int]) -> None:
-    """Raises DecodeError if the parts of a file need different decoders. A part that does not open says nothing.
+    """Check that one decoder can decode all parts of a file. A part that does not open is ignored.
 
     Args:
-        read_at: (offset, length) → bytes of the file.
+        read_at: Reads the file.
         container: FFmpeg's name of it.
         starts: The byte at which each part begins.
+
+    Raises:
+        DecodeError: The parts need different decoders.
     """
     first: list[_Format] = []
     for start, end in pairwise([*starts, starts[-1] + _PROBED_BYTES]):
@@ -158,13 +178,13 @@ def check_alike(read_at: ReadAt, container: str, starts: Sequence[int]) -> None:
         first = first or formats
         if formats and not set(formats) & set(first):
             raise DecodeError(
-                f"it holds several joined files of different codecs, sizes or encoder settings ({first[0]}, then "
+                f"it consists of joined files with different codecs, sizes or encoder settings ({first[0]}, then "
                 f"{formats[0]}), which cannot be read as one video; split it"
             )
 
 
 def _formats(part: bytes, container: str) -> list[_Format]:
-    """Those of all its videos: a broadcast may hold several."""
+    """Return the formats of all video streams in a part; a broadcast may have several."""
     try:
         with av.open(BytesIO(part), "r", metadata_errors="replace") as opened:
             if opened.format.name != container:

@@ -1,12 +1,12 @@
-"""What a file is, judged by its first bytes and never by its name. Every command asks here.
+"""What a file contains, judged by its first bytes and never by its name. Every command asks this module.
 
-    image        one picture: JPEG, PNG, HEIC, …             read by image.py
-    animation    pictures in a row: GIF, WebP, APNG, AVIF    read by animation.py
-    video        everything else, which FFmpeg may know      read by video.py
+    image        one picture: JPEG, PNG, HEIC, …        read by image.py
+    animation    a sequence: GIF, WebP, APNG, AVIF      read by animation.py
+    video        anything else that FFmpeg may know     read by video.py
 
-A dataset of videos takes videos and animations, and also a GIF or WebP of a single frame. It refuses any other picture:
-FFmpeg would show a photo as a video of one frame, and of a HEIC photo only the tile at the top left. A dataset of
-images takes images and the first frames of animations, and refuses videos.
+A video dataset accepts videos and animations, and also a GIF or WebP with a single frame. It refuses any other picture:
+FFmpeg would show a photo as a video of one frame, and only the top left tile of a HEIC photo. An image dataset accepts
+images and the first frame of animations, and refuses videos.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cover.media.source import MediaSource
 
 EMPTY = "it is empty"
 HEAD_BYTES = 512
-"""Longer than all signatures, and than the list of brands at the beginning of an MP4 or HEIC file."""
+"""More than the longest signature, and than the list of brands at the beginning of an MP4 or HEIC file."""
 
 _IMAGES = {
     "JPEG": rb"\xff\xd8\xff",
@@ -40,7 +40,7 @@ _IMAGES = {
     "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
     "JPEG2000": rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
     "PPM": rb"P([1-6f]|0CMYK)\s",
-    # Nothing here reads the rest, and FFmpeg would take them for videos.
+    # The following are not read; FFmpeg would take them for videos.
     "JPEG XL": rb"\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a",
     "Photoshop": rb"8BPS\0",
     "Canon raw": rb"....ftypcrx ",
@@ -60,7 +60,7 @@ _MAY_MOVE = {"AVIF", "GIF", "HEIF", "JPEG", "PNG", "WEBP"}
 _USUAL_NAMES = {"HEIF": "HEIC", "JPEG2000": "JPEG 2000", "WEBP": "WebP"}
 
 _MAX_SEGMENTS = 1000
-"""Of a picture; those of a progressive one are about a hundred."""
+"""The most segments of a picture; a progressive one has about a hundred."""
 
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8), 0xFF}
 
@@ -79,8 +79,9 @@ class Content:
 
     Attributes:
         type: One of the three in the module's docstring.
-        format: Of a picture, as Pillow calls it; of a video, its container, or "" where only FFmpeg can tell.
-        ends_ms: When each frame of an animation, or of a GIF or WebP with a single frame, stops being shown.
+        format: For a picture, Pillow's name of the format; for a video, the container, or "" if only FFmpeg can tell.
+        ends_ms: When each frame of an animation, or of a GIF or WebP with a single frame, stops being shown, in
+            milliseconds.
     """
 
     type: Literal["image", "animation", "video"]
@@ -89,20 +90,20 @@ class Content:
 
     @property
     def kind(self) -> Kind:
-        """What a model is shown of it, if that is not settled by a dataset."""
+        """What a model is shown, if no dataset decides that: "image" or "video"."""
         return "image" if self.type == "image" else "video"
 
     @property
     def name(self) -> str:
-        """Its format, as people call it."""
+        """The usual name of the format."""
         return usual_name(self.format)
 
 
 def content_of(source: MediaSource | str | Path) -> Content:
-    """Judge a file, or a member of a shard.
+    """Find out what a file, or a member of a shard, contains.
 
     Raises:
-        DecodeError: It is missing or empty, raw Motion JPEG, or an animation of more frames than are decoded.
+        DecodeError: It is missing or empty, raw Motion JPEG, or an animation with too many frames.
     """
     source = MediaSource.of(source)
     with decoding(source):
@@ -110,7 +111,7 @@ def content_of(source: MediaSource | str | Path) -> Content:
         return _judge(source, state.st_mtime_ns, state.st_size)
 
 
-@lru_cache(maxsize=64)  # the kind of a file, facts about it and its frames are asked for one after the other
+@lru_cache(maxsize=64)  # callers ask for the kind of a file, for facts about it and for its frames in a row
 def _judge(source: MediaSource, modified_ns: int, num_bytes: int) -> Content:
     is_member = source.length is not None
     with _head_of_member(source) if is_member else source.open() as file:
@@ -129,7 +130,7 @@ def _judge(source: MediaSource, modified_ns: int, num_bytes: int) -> Content:
 
 
 def _head_of_member(source: MediaSource) -> BinaryIO:
-    """The first bytes of a member of a tar, which `MediaSource.open` would read as a whole."""
+    """Return the first bytes of a member of a tar; `MediaSource.open` would read all of it."""
     with open_regular(source.path) as shard:
         shard.seek(source.offset or 0)
         return BytesIO(shard.read(min(HEAD_BYTES, source.length or 0)))
@@ -145,17 +146,17 @@ def _judge_frames(format: str, file: BinaryIO) -> Content:
 
 
 def usual_name(format: str) -> str:
-    """What people call a format of Pillow's."""
+    """Return what people call a format of Pillow's."""
     return _USUAL_NAMES.get(format, format)
 
 
 def image_format(head: bytes) -> str | None:
-    """The format of a picture or animation, by the first bytes of its file; None if they are of neither."""
+    """Return the format of a picture or animation by the first bytes of its file, or None if it is neither."""
     return _matching(_IMAGES, head) or heif_format(head)
 
 
 def video_format(head: bytes) -> str | None:
-    """The container of a video, by the first bytes of its file; None where they do not tell."""
+    """Return the container of a video by the first bytes of its file, or None if they do not tell."""
     return _matching(_VIDEOS, head)
 
 
@@ -164,14 +165,27 @@ def _matching(signatures: Mapping[str, bytes], head: bytes) -> str | None:
 
 
 def is_motion_jpeg(file: BinaryIO) -> bool:
-    """Whether another picture of the same size follows the first one directly. file: at any position."""
+    """Whether a JPEG file is raw Motion JPEG, which has no times.
+
+    It is if another picture of the same size directly follows the first one.
+
+    photo           SOI … EOI                     possibly followed by other data: the video of a motion photo
+    multi-picture   SOI MPF … EOI  SOI … EOI      a photo and its preview, or one for each eye: the first counts
+    Motion JPEG     SOI … EOI  SOI … EOI  …       frames of one size
+
+    Args:
+        file: At any position.
+    """
     file.seek(0)
     size = _pass_picture(file)
     return size is not None and _pass_picture(file) == size
 
 
 def _pass_picture(file: BinaryIO) -> bytes | None:
-    """The height and width of the picture that begins here; None if there is none, or one of a multi-picture file."""
+    """Skip the picture that begins here, and return its height and width.
+
+    Returns None if there is no picture or it belongs to a multi-picture file.
+    """
     if file.read(2) != b"\xff\xd8":
         return None
     size = None
@@ -182,7 +196,7 @@ def _pass_picture(file: BinaryIO) -> bytes | None:
         if code == _END:
             return size
         if code in _WITHOUT_LENGTH:
-            file.seek(-(code == 0xFF), 1)  # which may fill the place before a marker
+            file.seek(-(code == 0xFF), 1)  # 0xFF may be padding before a marker
             continue
         content = file.read(max(int.from_bytes(file.read(2)) - 2, 0))
         if code == _APP2 and content.startswith(b"MPF\0"):

@@ -1,4 +1,7 @@
-"""Row of a manifest → decoded frames, or facts about them: videos, images, folders of frames, wherever they lie."""
+"""Decode the sample of a manifest's row, or read facts about it.
+
+Samples are videos, images and frame folders, in files of their own or in shards.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +35,23 @@ def decode_clip(
     rng: np.random.Generator | None = None,
     short_side_px: int | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """uint8 [T,Y,X,3] of a sample; T is `num_frames` for a video (arguments as in Sampling) and 1 for an image.
+    """Decode the frames of a sample.
 
-    short_side_px: what is needed of the short side. Larger frames may come smaller, where that saves time, but never
-    below it: videos exactly so, JPEGs by a power of two, other images as they are.
+    Args:
+        row: The sample.
+        kind: Whether the dataset is of videos or images.
+        num_frames: T of a video; an image has one frame.
+        clip: As in Sampling.
+        num_clips: As in Sampling.
+        rng: As in Sampling.
+        short_side_px: The short side that is needed. Frames that are larger may come smaller if that saves time, but
+            never below it: videos exactly so, JPEGs divided by a power of two, other images unchanged.
 
-    Raises DecodeError, naming the file; at once for a file that a check has found unreadable.
+    Returns:
+        uint8 [T,Y,X,3].
+
+    Raises:
+        DecodeError: It cannot be decoded, or a check has found it unreadable; the message names the file.
     """
     source = MediaSource.of(row)
     if row.readable is False:
@@ -51,9 +65,18 @@ def decode_clip(
 
 
 def decode_sampled(row: ManifestRow, sampling: Sampling, *, short_side_px: int | None = None) -> npt.NDArray[np.uint8]:
-    """uint8 [T,Y,X,3] of a video, whatever it is kept as; the segment is the sampling's, not the row's.
+    """Decode frames of a video, however it is stored. The segment is that of `sampling`, not of the row.
 
-    Raises DecodeError, naming the file, also for a picture that does not move.
+    Args:
+        row: The sample.
+        sampling: The times.
+        short_side_px: Scale a longer short side down to this.
+
+    Returns:
+        uint8 [T,Y,X,3].
+
+    Raises:
+        DecodeError: It cannot be decoded or is a still picture; the message names the file.
     """
     if row.file.is_dir():
         frames = decode_frame_folder(row.file, sampling, fps=row.fps, short_side_px=short_side_px)
@@ -66,10 +89,17 @@ def decode_sampled(row: ManifestRow, sampling: Sampling, *, short_side_px: int |
 
 
 def probe_row(row: ManifestRow, kind: Kind) -> MediaInfo:
-    """What the sample's file says about itself, whatever a check has found before.
+    """Read the facts about a sample from its file, even if a check has found it unreadable.
 
-    The header and the first frame are read; of a video whose header does not count its frames, all packets. A folder
-    of frames has the frame rate that the row states. Raises DecodeError, naming the file.
+    The header and the first frame are read, and all packets of a video whose header does not count its frames. The
+    frame rate of a frame folder is that of the row.
+
+    Args:
+        row: The sample.
+        kind: Whether the dataset is of videos or images.
+
+    Raises:
+        DecodeError: It cannot be decoded; the message names the file.
     """
     source = MediaSource.of(row)
     if kind == "image":
@@ -83,15 +113,15 @@ def probe_row(row: ManifestRow, kind: Kind) -> MediaInfo:
 def stream_frames(
     file: Path, *, step_seconds: float, short_side_px: int | None = None
 ) -> FrameStream | AnimationStream:
-    """The frames of a video or animation at even steps of time, from its beginning to its end.
+    """Return the frames of a video or animation at regular steps, from its beginning to its end.
 
     Args:
         file: Its path.
-        step_seconds: From one frame to the next; the first is shown at half of it.
-        short_side_px: What a longer short side is scaled down to.
+        step_seconds: The time between frames; the first one is that at half a step.
+        short_side_px: Scale a longer short side down to this.
 
     Raises:
-        DecodeError: It is missing, or a picture without frames; iterating raises it where no frame can be decoded.
+        DecodeError: The file is missing or a still picture. Iterating raises it if no frame can be decoded.
     """
     source = MediaSource.of(file)
     content = _moving(source)
@@ -101,7 +131,7 @@ def stream_frames(
 
 
 def _moving(source: MediaSource) -> Content:
-    """What a sample of a dataset of videos is. Raises DecodeError for a picture without frames."""
+    """Return what a sample of a video dataset contains. Raises DecodeError for a still picture."""
     content = content_of(source)
     if content.type == "image" and not content.ends_ms:
         with decoding(source):

@@ -1,4 +1,4 @@
-"""The one place where FFmpeg opens media, and what it may open."""
+"""The only place where FFmpeg opens media, what it may open, and which stream is the video."""
 
 from __future__ import annotations
 
@@ -23,42 +23,48 @@ from cover.media.source import FFmpegInput, MediaSource
 
 FORMATS = (
     "asf,avi,dv,flv,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,ogg,rm,yuv4mpegpipe,"
-    "aac,aiff,flac,mp3,wav"  # so that the message can say that they have no video
+    "aac,aiff,flac,mp3,wav"  # so that the message says that they have no video
 )
-"""FFmpeg's names of what is opened: files that hold their own frames. Playlists and pictures are not among them."""
+"""FFmpeg's names of the formats that are opened: files that contain their own frames, not playlists or pictures."""
 
 _FILE_OPTIONS = {"merge_pmt_versions": "1"}
-"""A broadcast may go on under other stream numbers. Other formats ignore it."""
+"""A broadcast may continue under other stream numbers. Other formats ignore the option."""
 
 _LIVE_FORMATS = f"{FORMATS},h264,hevc,live_flv,mjpeg,mpjpeg,nut"
 _REMOTE_FORMATS = f"{_LIVE_FORMATS},dash,hls,rtp,rtsp,sap,sdp"
 _NETWORK = (
     "crypto,ffrtmphttp,ftp,http,httpproxy,https,mmsh,mmst,rist,rtmp,rtmps,rtmpt,rtmpts,rtp,sctp,srt,srtp,tcp,tls,udp"
 )
-"""Protocols of live sources. None opens a file of this machine, whatever a playlist from the network asks for."""
+"""Protocols of live sources. None of them opens a local file, whatever a playlist from the network asks for."""
 
 _LIVE_OPTIONS = {"rtsp_transport": "tcp"}
-"""Other sources ignore it. With UDP, lost packets would damage frames."""
+"""Sources other than RTSP ignore it. With UDP, lost packets would damage frames."""
 
 MAX_FRAMES = 2_500_000
-"""Most frames of a file: a day at 25 a second or 11 hours at 60. A small file can claim more, to keep readers busy."""
+"""The most frames of a file: a day at 25 a second, or 11 hours at 60. A small file can claim more, to keep readers
+busy.
+"""
 
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 _PICTURE_CODECS = {"bmp", "mjpeg", "png", "tiff", "webp"}
 
 _DECODERS_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""FFmpeg's own decoders of these drop the transparency of WebM."""
+"""FFmpeg's own decoders of these codecs drop the transparency of WebM."""
 
 
 @dataclass(frozen=True)
 class OpenVideo:
     """A video that FFmpeg has opened.
 
-    container_name: FFmpeg's name of the container.
-    pixel_aspect: width of a pixel divided by its height.
-    read_at: (offset, length) → bytes of the file; None for what is live.
-    is_joined: a second file follows, which the header and the index of the first do not know.
+    Attributes:
+        container: FFmpeg's container.
+        stream: The video stream.
+        decoder: Its decoder.
+        time_base: The unit of timestamps, in seconds.
+        pixel_aspect: The width of a pixel divided by its height.
+        read_at: (offset, length) → bytes of the file; None for a live stream.
+        is_joined: Whether a second file follows, which the header and index of the first do not describe.
     """
 
     container: InputContainer
@@ -71,6 +77,7 @@ class OpenVideo:
 
     @property
     def container_name(self) -> str:
+        """FFmpeg's name of the container."""
         return self.container.format.name
 
     @property
@@ -79,12 +86,12 @@ class OpenVideo:
         return self.stream.start_time or 0
 
     def to_pts(self, seconds: float) -> int:
-        """`seconds` from the beginning of the video as a timestamp."""
-        # A millionth of a tick keeps a time on the edge of a frame from being rounded into the one before.
+        """Convert a time in seconds from the beginning of the video to a timestamp."""
+        # Adding a millionth of a tick keeps a time on the edge of a frame from being rounded into the previous frame.
         return self.start_pts + math.floor(seconds / self.time_base + 1e-6)
 
     def missing_duration(self, first_pts: int, last_pts: int, num_frames: int) -> int:
-        """For how long the last frame is shown where packets do not say: as long as the others on average.
+        """Return how long the last frame is shown if its packet does not say: as long as the others on average.
 
         A single frame is shown until the end that the header states.
         """
@@ -96,15 +103,20 @@ class OpenVideo:
 
 @contextmanager
 def open_video(source: MediaSource, *, num_threads: int = 1) -> Iterator[OpenVideo]:
-    """A file and its video stream. num_threads: that decode; 0 is one for each CPU.
+    """Open a file and its video stream. Use it inside `decoding`, because it also raises whatever FFmpeg raises.
 
-    Raises DecodeError for a file that is no video, and whatever FFmpeg raises; for use inside of `decoding`.
+    Args:
+        source: The file.
+        num_threads: How many threads decode; 0 is one for each CPU.
+
+    Raises:
+        DecodeError: The file is not a video.
     """
     with source.for_ffmpeg() as media, _open(media) as container:
         name = container.format.name
         joined = joined_files(media.read_at, name)
         if joined and name in (MP4, ASF):
-            raise DecodeError("it holds several joined files, and only the first would be read")
+            raise DecodeError("it consists of several joined files, and only the first would be read; split it")
         if joined:
             check_alike(media.read_at, name, [0, *joined])
         if name == MP4:
@@ -118,9 +130,9 @@ def _open(media: FFmpegInput) -> InputContainer:
         return av.open(media.address, "r", metadata_errors="replace", container_options=options)
     except (av.ArgumentError, av.InvalidDataError) as error:
         if re.fullmatch(rb"[\t\n\f\r -~\x80-\xff]+", media.read_at(0, 512)):
-            reason = "it is a text, such as a playlist, and no media file"
+            reason = "it is a text, such as a playlist, and not a media file"
         elif isinstance(error, av.ArgumentError):
-            reason = "its format is none of those that are decoded"
+            reason = "its format is not supported"
         else:
             reason = str(error.strerror)
         raise UnknownFormat(reason) from error
@@ -128,9 +140,15 @@ def _open(media: FFmpegInput) -> InputContainer:
 
 @contextmanager
 def open_live(address: str, *, format: str | None, timeout_seconds: float) -> Iterator[OpenVideo]:
-    """A stream from the network, a pipe or a device. Raises DecodeError and whatever FFmpeg raises.
+    """Open a stream from the network, a pipe or a device. It also raises whatever FFmpeg raises.
 
-    format: FFmpeg's name of it, for devices. timeout_seconds: for connecting, and for the next packet.
+    Args:
+        address: A URL, a path or `pipe:`.
+        format: FFmpeg's name of the format, for devices.
+        timeout_seconds: The time limit for connecting and for each packet.
+
+    Raises:
+        DecodeError: There is no video stream that can be decoded.
     """
     is_remote = "://" in address and not address.startswith("file:")
     options = _LIVE_OPTIONS | {
@@ -138,7 +156,7 @@ def open_live(address: str, *, format: str | None, timeout_seconds: float) -> It
         "protocol_whitelist": _NETWORK if is_remote else "file,pipe",
     }
     with av.open(address, "r", format=format, container_options=options, timeout=timeout_seconds) as container:
-        # By slices: threads that have a frame each would hold as many back.
+        # By slices: with a frame for each thread, as many frames would be delayed.
         yield _opened(container, num_threads=0, thread_type="SLICE")
 
 
@@ -150,16 +168,17 @@ def _opened(container: InputContainer, num_threads: int, thread_type: str = "AUT
         raise DecodeError(f"it lists {len(stream.index_entries):,} frames; at most {MAX_FRAMES:,} are read")
     check_frame_size(stream.width, stream.height)
     decoder = decoder_of(stream)
-    decoder.options = {"max_pixels": str(MAX_FRAME_PX)}  # for sizes that change on the way
+    decoder.options = {"max_pixels": str(MAX_FRAME_PX)}  # in case the size changes later
     decoder.thread_count, decoder.thread_type = num_threads, thread_type
     pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
     return OpenVideo(container, stream, decoder, stream.time_base, pixel_aspect)
 
 
 def best_video_stream(container: InputContainer) -> VideoStream:
-    """The stream that FFmpeg would play, or the first one that moves where that is a picture.
+    """Return the stream that FFmpeg would play, or the first moving one if that is a picture.
 
-    Raises DecodeError where there is none: songs have covers, and each picture of an HEIF file is a stream.
+    Raises:
+        DecodeError: There is none. Songs have cover pictures, and each picture of a HEIF file is a stream.
     """
     videos = [stream for stream in container.streams.video if not _is_picture(stream)]
     if not videos:
@@ -174,24 +193,24 @@ def best_video_stream(container: InputContainer) -> VideoStream:
 
 
 def _is_picture(stream: VideoStream) -> bool:
-    """Whether it is a cover, a thumbnail or a still picture. Some tools write covers as tracks of one frame."""
+    """Whether a stream is a cover, a thumbnail or a still picture. Some tools write covers as tracks with one frame."""
     is_cover = stream.frames == 1 and _codec_of(stream) in _PICTURE_CODECS and len(stream.container.streams) > 1
     return is_cover or bool(stream.disposition & _PICTURES) or _is_item(stream)
 
 
 def _is_item(stream: VideoStream) -> bool:
-    """Whether it is a picture of an HEIF file (HEIC, AVIF), which FFmpeg shows as a track without any times."""
+    """Whether a stream is a picture of a HEIF file (HEIC, AVIF), which FFmpeg shows as a track without times."""
     is_timeless = stream.duration is None and stream.time_base == 1 and stream.frames == 1
     return is_timeless and stream.container.format.name == MP4
 
 
 def _codec_of(stream: VideoStream) -> str:
-    """FFmpeg's name of its decoder, "" where there is none, although PyAV says that there always is."""
+    """Return FFmpeg's name of the decoder, or "" if there is none, although PyAV's types say that there always is."""
     return getattr(stream.codec_context, "name", "")
 
 
 def decoder_of(stream: VideoStream) -> VideoCodecContext:
-    """The decoder of a stream, not yet opened. It keeps transparency where there is some."""
+    """Return the decoder of a stream, not opened yet. It keeps transparency."""
     name = _DECODERS_WITH_ALPHA.get(stream.codec_context.name)
     if name is None or stream.metadata.get("alpha_mode") != "1":
         return stream.codec_context

@@ -1,4 +1,4 @@
-"""One way for every decoder to fail: DecodeError, one line, naming the file."""
+"""One way for every decoder to fail, a one-line DecodeError that names the file; limits; and counts of reasons."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from cover.errors import CoverError, DecodeError, system_reason
 from cover.media.source import MediaSource
 
 MAX_FRAME_PX = 2**26
-"""Pixels of the largest frame that is decoded, twice those of 8K video; more is taken for a decompression bomb."""
+"""The most pixels of a frame, twice those of 8K video. More counts as a decompression bomb."""
 
 MAX_WORK_PX = 2**31
-"""Pixels that are decoded for one file, over all frames of an animation or all scans of a progressive JPEG.
+"""The most pixels that are decoded for one file, over all frames of an animation or all scans of a progressive JPEG.
 
 They take some seconds. A file of a megabyte can ask for a thousand times as many, and a decoder cannot be interrupted.
 """
@@ -31,17 +31,22 @@ class UnknownFormat(DecodeError):
 
 @contextmanager
 def decoding(source: MediaSource | Path) -> Iterator[None]:
-    """Turn whatever goes wrong in the block into a DecodeError that names `source`; at once if it does not exist.
+    """Turn any error in the block into a DecodeError that names `source`. A missing file raises it at once.
 
-    Raises CoverError where it is not the file's fault: this process has too many files open.
+    Args:
+        source: The file, for messages.
+
+    Raises:
+        DecodeError: The file is missing, or decoding fails.
+        CoverError: This process has too many files open, which is not the file's fault.
     """
     path = source if isinstance(source, Path) else source.path
     try:
         path.stat()
         yield
     except FileNotFoundError as error:
-        what = "a link to nothing" if path.is_symlink() else "not a file or a folder"
-        raise DecodeError(f"{path} is {what}; fix the path, or restore the file", "no such file") from error
+        what = "is a link to nothing" if path.is_symlink() else "does not exist"
+        raise DecodeError(f"{path} {what}; fix the path, or restore the file", "no such file") from error
     # Parsers of damaged media raise nearly anything: struct.error, SyntaxError, KeyError, FFmpeg's own.
     except Exception as error:
         if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
@@ -53,23 +58,37 @@ def decoding(source: MediaSource | Path) -> Iterator[None]:
 
 
 def check_frame_size(width_px: int, height_px: int) -> None:
-    """Raises DecodeError for a frame without pixels or with more than MAX_FRAME_PX."""
+    """Check the size of a frame.
+
+    Raises:
+        DecodeError: The frame has no pixels, or more than MAX_FRAME_PX.
+    """
     if not 0 < width_px * height_px <= MAX_FRAME_PX:
-        raise DecodeError(f"its frames have {width_px}×{height_px} pixels; 1 to {MAX_FRAME_PX} are decoded")
+        raise DecodeError(f"its frames have {width_px}×{height_px} pixels; 1 to {MAX_FRAME_PX:,} are decoded")
 
 
 def check_work(what: str, number: int, width_px: int, height_px: int) -> None:
-    """Raises DecodeError for a file whose frames or scans (`what`) have more than MAX_WORK_PX between them."""
+    """Check how many pixels have to be decoded.
+
+    Args:
+        what: What is counted, "frames" or "scans", for the message.
+        number: How many there are.
+        width_px: The width of each.
+        height_px: The height of each.
+
+    Raises:
+        DecodeError: They have more than MAX_WORK_PX pixels together.
+    """
     if number * width_px * height_px > MAX_WORK_PX:
         raise DecodeError(
             f"its {number:,} {what} of {width_px}×{height_px} pixels take too long; "
-            f"at most {MAX_WORK_PX:,} pixels of a file are decoded"
+            f"at most {MAX_WORK_PX:,} pixels are decoded"
         )
 
 
 @dataclass(frozen=True)
 class ReasonCount(Generic[Sample]):
-    """A reason, how many samples have it, and one of them."""
+    """A reason, the number of samples with it, and one of them."""
 
     reason: str
     count: int
@@ -77,12 +96,16 @@ class ReasonCount(Generic[Sample]):
 
 
 def reason_kind(reason: str) -> str:
-    """The reason with … for its numbers: what differs in them only is one kind."""
+    """Return the reason with … for its numbers. Reasons that differ only in numbers are of one kind."""
     return re.sub(r"\d+(\.\d+)?", "…", reason)
 
 
 def count_reasons(unreadable: Mapping[Sample, str]) -> list[ReasonCount[Sample]]:
-    """By kind, the most frequent first; numbers are shown where all samples of a kind have the same."""
+    """Count reasons by kind, the most frequent first. Numbers are shown if they are the same for all samples of a kind.
+
+    Args:
+        unreadable: Sample → reason.
+    """
     kinds: dict[str, dict[Sample, str]] = {}
     for sample, reason in unreadable.items():
         kinds.setdefault(reason_kind(reason), {})[sample] = reason

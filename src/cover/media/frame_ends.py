@@ -1,4 +1,4 @@
-"""When the frames of an animation are shown, read from the headers of the frames: nothing is decoded."""
+"""When the frames of an animation are shown, read from their headers without decoding anything."""
 
 from __future__ import annotations
 
@@ -12,40 +12,47 @@ from cover.errors import DecodeError
 from cover.media.heif import avif_delays
 
 MAX_FRAMES = 10_000
-"""Frames of the longest animation that is decoded: more than five minutes at 30 frames a second.
+"""The most frames of an animation: more than five minutes at 30 frames a second.
 
-Each frame takes about 0.1 ms, however small it is, and reaching one means decoding all before it. A file of some
-megabytes can hold a million.
+Each frame takes about 0.1 ms, however small it is, and reaching one means decoding all frames before it. A file of some
+megabytes can contain a million.
 """
 
 MAX_CANVAS_PX = 2**24
-"""Pixels of the largest animation, twice those of 4K video. A clip of it holds many frames at once."""
+"""The most pixels of an animation, twice those of 4K video. A clip holds many frames at once."""
 
 
 def check_canvas(width_px: int, height_px: int) -> None:
-    """Raises DecodeError for an animation of more than MAX_CANVAS_PX."""
+    """Check the size of an animation.
+
+    Raises:
+        DecodeError: It has more than MAX_CANVAS_PX pixels.
+    """
     if width_px * height_px > MAX_CANVAS_PX:
-        raise DecodeError(f"its frames have {width_px}×{height_px} pixels; animations may have {MAX_CANVAS_PX:,}")
+        raise DecodeError(
+            f"its frames have {width_px}×{height_px} pixels; animations may have at most {MAX_CANVAS_PX:,}"
+        )
 
 
 def frame_ends_ms(file: BinaryIO, format: str) -> tuple[int, ...]:
-    """When each frame stops being shown, in milliseconds from the beginning; one frame for a still GIF or WebP.
+    """Return when each frame stops being shown, in milliseconds from the beginning.
 
-    A frame whose delay is at most 10 ms is shown for 100 ms, as in browsers; in AVIF, only one without a delay.
+    A still GIF or WebP has one frame. A frame with a delay of at most 10 ms is shown for 100 ms, as in browsers; in
+    AVIF, only one without a delay is.
 
     Args:
         file: At any position; it is read from its beginning.
         format: Pillow's name of the format. Only GIF, WEBP, PNG and AVIF have frames.
 
     Raises:
-        DecodeError: There are more than MAX_FRAMES, or they are too large.
+        DecodeError: There are more than MAX_FRAMES frames, or they are too large.
     """
     readers = {"GIF": _gif_delays, "WEBP": _webp_delays, "PNG": _apng_delays, "AVIF": avif_delays}
     if format not in readers:
         return ()
     delays = list(islice(readers[format](file), MAX_FRAMES + 1))
     if len(delays) > MAX_FRAMES:
-        raise DecodeError(f"it has more than {MAX_FRAMES:,} frames, which is the most that are decoded")
+        raise DecodeError(f"it has more than {MAX_FRAMES:,} frames, the most that are decoded")
     shortest = Fraction(0) if format == "AVIF" else Fraction(1, 100)
     end, ends_ms = Fraction(0), []
     for delay in delays:
@@ -81,7 +88,7 @@ def _gif_delays(file: BinaryIO) -> Iterator[Fraction]:
 
 
 def _check_end(file: BinaryIO, signature: bytes) -> None:
-    """Refuse a file with a second animation behind the first, which viewers pass over."""
+    """Refuse a file with a second animation after the first, which viewers ignore."""
     if file.read(len(signature)) == signature:
         raise DecodeError("another animation follows its end; split the file")
 
@@ -101,7 +108,7 @@ def _webp_delays(file: BinaryIO) -> Iterator[Fraction]:
     is_still = True
     while len(header := file.read(8)) == 8:
         name, size = struct.unpack("<4sI", header)
-        if name == b"RIFF":  # no chunk of a WebP is called so
+        if name == b"RIFF":  # WebP has no chunk of this name
             file.seek(-len(header), 1)
             _check_end(file, b"RIFF")
         if name == b"ANMF":
@@ -115,7 +122,7 @@ def _webp_delays(file: BinaryIO) -> Iterator[Fraction]:
 
 
 def _apng_delays(file: BinaryIO) -> Iterator[Fraction]:
-    """Nothing for a still PNG, which has no chunk acTL before its pixels."""
+    """Yield the delays; none for a still PNG, which has no acTL chunk before its pixels."""
     file.seek(8)
     num_frames = 0
     while len(header := file.read(8)) == 8:

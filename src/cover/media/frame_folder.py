@@ -1,4 +1,4 @@
-"""A video as a folder of its frames, one image each: img_00001.jpg, img_00002.jpg, …"""
+"""A video stored as a folder of images, one for each frame: img_00001.jpg, img_00002.jpg, …."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ from cover.media.source import MediaInfo, MediaSource
 
 
 def probe_frame_folder(folder: Path, *, fps: float | None) -> MediaInfo:
-    """Facts about the video, whose duration is known if `fps` is. Raises DecodeError, naming the folder."""
+    """Read the facts about the video.
+
+    Args:
+        folder: The folder.
+        fps: Its frame rate; without one, the duration is unknown.
+
+    Raises:
+        DecodeError: There are no readable images; the message names the folder or image.
+    """
     with decoding(folder):
         images = _list_images(folder)
     first = probe_image(MediaSource(folder / images[0]))
@@ -31,12 +39,19 @@ def probe_frame_folder(folder: Path, *, fps: float | None) -> MediaInfo:
 def decode_frame_folder(
     folder: Path, sampling: Sampling, *, fps: float | None, short_side_px: int | None = None
 ) -> npt.NDArray[np.uint8]:
-    """uint8 [T,Y,X,3], RGB, all of the size of the first: only the chosen images are opened.
+    """Decode sampled frames, all in the size of the first one. Only the chosen images are opened.
 
-    fps: None spreads the frames over the numbers of the images, which needs no frame rate; a segment does.
-    short_side_px: as in decode_image.
+    Args:
+        folder: The folder.
+        sampling: The times.
+        fps: The frame rate. None spreads the frames evenly over the images; a segment needs a frame rate.
+        short_side_px: As in decode_image.
 
-    Raises DecodeError, naming the image or the folder.
+    Returns:
+        uint8 [T,Y,X,3], RGB.
+
+    Raises:
+        DecodeError: An image cannot be decoded; the message names the image or folder.
     """
     with decoding(folder):
         images = _list_images(folder)
@@ -47,7 +62,7 @@ def decode_frame_folder(
 
 
 def _list_images(folder: Path) -> list[str]:
-    """Names in the order of the numbers in them. Hidden files, thumbnails' folders and optical flow are left out."""
+    """List the names of the images, ordered by the numbers in them, without hidden files and optical flow."""
     with os.scandir(folder) as entries:
         names = [
             entry.name
@@ -64,11 +79,11 @@ def _by_numbers(name: str) -> list[str | int]:
 
 
 def _indices(num_images: int, sampling: Sampling, fps: float | None) -> list[int]:
-    """Without a frame rate, a unit of time is a frame."""
+    """Return the numbers of the sampled images. Without a frame rate, the unit of time is one frame."""
     if not fps and (sampling.start_seconds is not None or sampling.end_seconds is not None):
-        raise DecodeError("its segment is in seconds, and the manifest does not state its frame rate")
+        raise DecodeError("its segment is in seconds, but the manifest does not state its frame rate")
     rate = fps or 1.0
-    # A millionth of a frame is added, lest a time on the edge of a frame be rounded into the one before.
+    # Adding a millionth of a frame keeps a time on the edge of a frame from being rounded into the previous frame.
     return [
         min(math.floor(seconds * rate + 1e-6), num_images - 1) for seconds in sampling.times_seconds(num_images / rate)
     ]

@@ -1,7 +1,7 @@
-"""HEIF files (HEIC photos, AVIF and others): boxes, as in MP4.
+"""HEIF files (HEIC photos, AVIF and others), which consist of boxes as MP4 does.
 
-ftyp    brands, which say what the file is for; the first is the major one
-meta    stored pictures, and the tiles that a large photo is made of
+ftyp    brands, which say what the file is for; the first is the main one
+meta    stored pictures, and the tiles of a large photo
 moov    tracks, as in MP4: the frames of an animation
 mdat    the compressed data of both
 """
@@ -21,11 +21,15 @@ _ANY_CODEC = {b"mif1", b"mif2", b"msf1"}
 _SEQUENCES = {b"avis", b"hevc", b"hevx", b"hevm", b"hevs", b"msf1"}
 
 _MAX_BOXES = 1000
-"""Boxes that are looked at on one level. Files have a few; a hostile one may have millions of empty ones."""
+"""The most boxes on one level that are examined. Files have a few; a hostile file may have millions of empty ones."""
 
 
 def heif_format(head: bytes) -> str | None:
-    """Pillow's name of a HEIF file with these first bytes, "AVIF" or "HEIF"; None if its brands are no pictures'."""
+    """Return Pillow's name of a HEIF file, "AVIF" or "HEIF", or None if its brands are not of pictures.
+
+    Args:
+        head: The first bytes of the file.
+    """
     if head[4:8] != b"ftyp":
         return None
     end = min(int.from_bytes(head[:4]), len(head))
@@ -36,9 +40,9 @@ def heif_format(head: bytes) -> str | None:
 
 
 def is_track_file(file: BinaryIO) -> bool:
-    """Whether a HEIF file is there for its tracks, which FFmpeg plays, and not for its pictures.
+    """Whether a HEIF file is meant as a video, which FFmpeg plays, and not as pictures.
 
-    Animated AVIF is not among them: Pillow plays it, with transparency.
+    Animated AVIF is not, because Pillow plays it with transparency.
     """
     file.seek(8)
     brand = file.read(4)
@@ -47,7 +51,7 @@ def is_track_file(file: BinaryIO) -> bool:
 
 
 def avif_delays(file: BinaryIO) -> Iterator[Fraction]:
-    """For how many seconds each frame of an animated AVIF is shown; nothing for a still one."""
+    """Yield how many seconds each frame of an animated AVIF is shown; nothing for a still one."""
     file.seek(8)
     moov = _read_moov(file) if file.read(4) == b"avis" else None
     for name, trak in _boxes(moov or b""):
@@ -62,7 +66,10 @@ def avif_delays(file: BinaryIO) -> Iterator[Fraction]:
 
 
 def is_cut_short(file: BinaryIO) -> bool:
-    """Whether the file ends within a box. libheif shows the tiles that are there, and green ones for the others."""
+    """Whether the file ends within a box.
+
+    libheif would show the tiles that are there, and green ones instead of the rest.
+    """
     length = file.seek(0, SEEK_END)
     return any(end > length for _, _, end in _top_level(file))
 
@@ -76,21 +83,24 @@ def _read_moov(file: BinaryIO) -> bytes | None:
 
 
 def _top_level(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Name, beginning of the content and end of each box of a file; the last may claim more than there is."""
+    """Yield the name of each box of a file, and where its content begins and ends.
+
+    The last box may claim more bytes than there are.
+    """
     position = 0
     for _ in range(_MAX_BOXES):
         file.seek(position)
         header = file.read(16)
         is_long = header[:4] == b"\0\0\0\1"
         size = int.from_bytes(header[8:16] if is_long else header[:4])
-        if size < 8:  # the end of the file, or a last box of unknown size
+        if size < 8:  # the end of the file, or a final box of unknown size
             return
         yield header[4:8], position + (16 if is_long else 8), position + size
         position += size
 
 
 def _inside(content: bytes, *path: bytes) -> bytes:
-    """The content of a box within boxes; nothing if there is none."""
+    """Return the content of a box within boxes, or nothing if there is none."""
     for wanted in path:
         content = next((inner for name, inner in _boxes(content) if name == wanted), b"")
     return content

@@ -1,4 +1,4 @@
-"""Still images → one frame."""
+"""Decode still images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from cover.media.rgb import as_rgb, scale_key
 from cover.media.source import MediaInfo, MediaSource
 
 _FORMATS = {"AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"}
-"""What is decoded, in Pillow's names. It knows many more, and a damaged file must not wake Ghostscript."""
+"""The formats that are decoded, by Pillow's names. Pillow knows many more, and a damaged file must not start
+Ghostscript.
+"""
 
 _ORIENTATION = 0x0112
 _NEW_SUBFILE_TYPE = 254
@@ -34,31 +36,34 @@ _TRANSPOSED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings a picture upright, by EXIF's orientation."""
+"""EXIF orientation → what turns the picture upright."""
 
 
 def probe_image(source: MediaSource | str | Path) -> MediaInfo:
     """Read the facts about an image from its header.
 
+    Args:
+        source: A file, or a member of a shard.
+
     Raises:
-        DecodeError: The file is no image; the message names it.
+        DecodeError: The file is not an image; the message names it.
     """
     with open_image(MediaSource.of(source)) as image:
         return MediaInfo(1, None, None, *upright_size(image))
 
 
 def decode_image(source: MediaSource | str | Path, *, short_side_px: int | None = None) -> npt.NDArray[np.uint8]:
-    """Decode an image; of an animation, the first frame.
+    """Decode an image, or the first frame of an animation.
 
     Args:
         source: A file, or a member of a shard. Its content counts, not its name.
-        short_side_px: A JPEG may come scaled down by 2, 4 or 8, as long as its short side is no less than this.
+        short_side_px: A JPEG may be scaled down by 2, 4 or 8, as long as its short side stays at least this long.
 
     Returns:
         uint8 [1,Y,X,3], RGB as in `as_rgb`, upright.
 
     Raises:
-        DecodeError: The file gives no image; the message names it.
+        DecodeError: The file is not a readable image; the message names it.
     """
     with open_image(MediaSource.of(source)) as image:
         if short_side_px is not None and image.format in ("JPEG", "MPO"):
@@ -68,7 +73,11 @@ def decode_image(source: MediaSource | str | Path, *, short_side_px: int | None 
 
 @contextmanager
 def open_image(source: MediaSource) -> Iterator[Image.Image]:
-    """Open an image or animation and read its header. What goes wrong here or in the block is a DecodeError."""
+    """Open an image or animation and read its header.
+
+    Raises:
+        DecodeError: Opening fails, or the block does; the message names the file.
+    """
     with decoding(source), source.open() as file, _no_warnings(), _open(file) as image:
         check_frame_size(*image.size)
         if image.info.get("progressive"):
@@ -87,16 +96,16 @@ def _open(file: BinaryIO) -> Image.Image:
         raise DecodeError(f"its content is a video: {container}" if container else "it is not an image")
     name = usual_name(format)
     if format not in _FORMATS:
-        raise DecodeError(f"its content is {name}, which is not read; save it as PNG or JPEG")
+        raise DecodeError(f"its content is {name}, which is not supported; save it as PNG or JPEG")
     file.seek(0)
     try:
         image = _open_heic(file) if format == "HEIF" else Image.open(file, formats=[format])
     except (UnidentifiedImageError, SyntaxError) as error:
-        raise DecodeError(f"its {name} data are damaged, or of a kind that is not read") from error
+        raise DecodeError(f"its {name} data are damaged or of an unsupported kind") from error
     if format == "PNG":
         scale_key(image)
     if format == "TIFF" and image.tag_v2.get(_NEW_SUBFILE_TYPE, 0) & 1:  # type: ignore[attr-defined]
-        raise DecodeError("its first picture is a small preview, as in raw files of cameras; save it as PNG or JPEG")
+        raise DecodeError("its first picture is a small preview, as in raw camera files; save it as PNG or JPEG")
     return image
 
 
@@ -119,9 +128,10 @@ _num_silencing = 0
 
 @contextmanager
 def _no_warnings() -> Iterator[None]:
-    """No warnings of Pillow, which remarks on oddities in files by the thousand, while any thread is in the block.
+    """Silence Pillow, which warns of oddities in files by the thousand, while any thread is in the block.
 
-    Filters belong to the process: if each thread restored those it found, the last might restore another's.
+    Warning filters belong to the whole process. If each thread restored the filters that it found, the last one might
+    restore another thread's.
     """
     global _num_silencing
     with _lock:
@@ -138,14 +148,14 @@ def _no_warnings() -> Iterator[None]:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """The picture as it is shown: in mode RGB, turned and mirrored by its EXIF orientation."""
-    image.load()  # a PNG may tell its orientation behind its pixels, and Pillow turns a TIFF as it is loaded
+    """Return the picture as it is shown: in mode RGB, turned and mirrored by its EXIF orientation."""
+    image.load()  # a PNG may state its orientation after its pixels, and Pillow turns a TIFF while loading it
     orientation, rgb = _orientation(image), as_rgb(image)
     return rgb.transpose(_TRANSPOSED[orientation]) if orientation in _TRANSPOSED else rgb
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) of the picture as it is shown."""
+    """Return (width, height) of the picture as it is shown."""
     if image.format in ("PNG", "TIFF"):
         image.load()
     width_px, height_px = image.size
@@ -153,10 +163,13 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's or XMP's, 1 to 8; 1 where there is none or it cannot be read. HEIC comes upright from its decoder."""
+    """Return the orientation in EXIF or XMP, 1 to 8, or 1 if there is none that can be read.
+
+    HEIC comes upright from its decoder.
+    """
     if image.format == "HEIF":
         return 1
-    with suppress(Exception):  # a picture is shown whatever is wrong with the remarks about it
+    with suppress(Exception):  # broken metadata must not keep a picture from being shown
         value = image.getexif().get(_ORIENTATION, 1)
         number = value[0] if isinstance(value, bytes) else int(value)
         return number if number in _TRANSPOSED else 1

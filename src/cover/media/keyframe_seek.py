@@ -1,11 +1,11 @@
-"""The quick way to chosen frames: packets say when each frame is shown, so only what these need is decoded.
+"""The fast way to chosen frames: packets say when each frame is shown, so only what these frames need is decoded.
 
     packets, in decoding order      K   P   b   P   b   b   K   P   b   P        K: a keyframe
     chosen                                              x           x            b: no other frame refers to it
     decoded                         K   P       P       b   K   P   b
 
-Only containers with an index of their keyframes promise all that this takes, and a file may break the promise. Then it
-is Unreliable, and has to be decoded frame by frame (sequential.py).
+Only containers with an index of their keyframes promise everything that this needs, and a file may break the promise.
+Then Unreliable is raised, and the file has to be decoded from its beginning (sequential.py).
 """
 
 from __future__ import annotations
@@ -26,20 +26,27 @@ from cover.media.demux import OpenVideo
 from cover.media.pixels import keep_orientation
 
 INDEXED = MP4, MATROSKA
-"""The containers for this. Elsewhere packets may have no times, or guesses after a leap."""
+"""The containers for this. In others, packets may have no times, or guessed ones after a seek."""
 
 _MAX_STRETCH = 2**15
-"""Most packets that are held at a time: nine minutes at 60 a second without a keyframe that they could begin with."""
+"""The most packets that are held at a time: nine minutes at 60 a second without a keyframe to start from."""
 
 
 class Unreliable(Exception):
-    """What the packets of a file say and what they decode to do not agree."""
+    """The packets of a file and their decoded frames disagree."""
 
 
 def frames_by_packets(video: OpenVideo, times: Sequence[int]) -> Iterator[VideoFrame]:
-    """The frame shown at each of the ascending `times` (in the stream's unit) of a freshly opened file.
+    """Yield the frame shown at each of the times.
 
-    Its container is one of INDEXED. Raises Unreliable or an FFmpegError, perhaps after some frames.
+    An FFmpegError or Unreliable may also come after some frames.
+
+    Args:
+        video: A newly opened file in one of the containers INDEXED.
+        times: Ascending times, in the stream's unit.
+
+    Raises:
+        Unreliable: The file cannot be read in this way.
     """
     with closing(_Stretch(video)) as stretch:
         for time in times:
@@ -51,7 +58,7 @@ def frames_by_packets(video: OpenVideo, times: Sequence[int]) -> Iterator[VideoF
 
 
 class _Stretch:
-    """Packets in decoding order, none left out between them, and the times that are to be found among them."""
+    """Consecutive packets in decoding order, and the times that are looked for among them."""
 
     def __init__(self, video: OpenVideo) -> None:
         self._video = video
@@ -59,7 +66,7 @@ class _Stretch:
         self._begin()
 
     def _begin(self) -> None:
-        # PyAV's demux loses a packet's memory when it is dropped half-way without being closed.
+        # PyAV's demux leaks the memory of a packet if it is dropped without being closed.
         self._demuxed = cast("Generator[Packet[VideoStream]]", self._container.demux(self._stream))
         self._timeline = DiscontinuityDetector(self._video)
         self._packets: list[Packet[VideoStream]] = []
@@ -70,7 +77,7 @@ class _Stretch:
         self._demuxed.close()
 
     def begin_at(self, time: int) -> None:
-        """Begin anew, with the last keyframe at or before `time`."""
+        """Start again, at the last keyframe at or before `time`."""
         target = time
         while True:
             self.close()
@@ -80,7 +87,7 @@ class _Stretch:
             first = self._packets[0] if self._packets else None
             if first is not None and first.is_keyframe and _pts(first) <= time:
                 return
-            # An index may go by times of decoding, which are earlier than those of showing.
+            # An index may use decoding times, which are earlier than presentation times.
             if first is None or first.dts is None or first.dts > target:
                 raise Unreliable
             target = first.dts - 1
@@ -93,7 +100,7 @@ class _Stretch:
 
     def _read(self) -> None:
         packet = next(self._demuxed)
-        if packet.size == 0 and packet.pts is None:  # PyAV's last
+        if packet.size == 0 and packet.pts is None:  # PyAV's flush packet
             self._is_over = True
         elif self._timeline.breaks_at(packet) or len(self._packets) == _MAX_STRETCH:
             raise Unreliable
@@ -105,11 +112,11 @@ class _Stretch:
         return len(newest) > MAX_REORDERED and all(_pts(packet) > time for packet in newest)
 
     def ends_before_keyframe_of(self, time: int) -> bool:
-        """Whether packets lie between the last one read and the keyframe with which decoding for `time` begins."""
+        """Whether there are packets between the last one read and the keyframe from which `time` is decoded."""
         if self._is_over:
             return False
         if not self._packets:
-            # Nothing is lost yet, and Matroska's index is read only when the first leap is asked for.
+            # Nothing has been read yet, and Matroska's index is only read by the first seek.
             return time > self._video.start_pts
         entries = self._stream.index_entries
         keyframe = entries.search_timestamp(time)
@@ -117,7 +124,7 @@ class _Stretch:
         return keyframe >= 0 and entries[keyframe].timestamp > (_pts(newest) if newest.dts is None else newest.dts)
 
     def frames(self) -> Iterator[VideoFrame]:
-        """The frame shown at each of the covered times. Raises Unreliable if one does not come when it should."""
+        """Yield the frame shown at each of the covered times. Raises Unreliable if one does not come when it should."""
         chosen = _shown_at(self._times, self._packets)
         awaited = deque(_pts(self._packets[index]) for index in chosen)
         for needed in _needed_for(chosen, self._packets):
@@ -134,7 +141,7 @@ class _Stretch:
         codec = self._decoder
         codec.flush_buffers()
         for packet in self._packets[needed.start : needed.stop]:
-            # In H.264, no other frame can depend on those that are marked so. HEVC's mark holds within a layer only.
+            # In H.264, no other frame depends on those that are marked. In HEVC, the mark only holds within a layer.
             spare = codec.name == "h264" and packet.pts not in awaited
             codec.skip_frame = "NONREF" if spare else "DEFAULT"
             yield from codec.decode(packet)
@@ -142,7 +149,10 @@ class _Stretch:
 
 
 def _shown_at(times: Sequence[int], packets: Sequence[Packet[VideoStream]]) -> list[int]:
-    """Numbers of the packets shown at `times`: the last ones that begin at or before them, in the order of showing."""
+    """Return the numbers of the packets that are shown at `times`.
+
+    These are the last ones, in presentation order, that begin at or before each time.
+    """
     order = sorted((_pts(packet), index) for index, packet in enumerate(packets) if not packet.is_discard)
     begins = [pts for pts, _ in order]
     if (times and not order) or len(set(begins)) < len(begins):
@@ -151,8 +161,10 @@ def _shown_at(times: Sequence[int], packets: Sequence[Packet[VideoStream]]) -> l
 
 
 def _needed_for(chosen: Sequence[int], packets: Sequence[Packet[VideoStream]]) -> list[range]:
-    """Numbers of the packets to decode: for each chosen one, from the last keyframe that is neither decoded nor shown
-    after it."""
+    """Return the numbers of the packets to decode.
+
+    For each chosen packet, these begin at the last keyframe that is neither decoded nor shown after it.
+    """
     needed: list[range] = []
     for index in sorted(set(chosen)):
         pts = _pts(packets[index])

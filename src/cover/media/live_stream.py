@@ -1,4 +1,4 @@
-"""A live stream → its newest frames: a camera, RTSP, whatever FFmpeg opens.
+"""The newest frames of a live stream: a camera, RTSP, or anything else that FFmpeg opens.
 
 a thread    connect ──▶ decode ──▶ a frame a step ──▶ [the newest T] ──▶ a window, when one is asked for
                ▲                                        late frames fall out
@@ -33,25 +33,34 @@ from cover.media.source import MediaSource
 Frame = npt.NDArray[np.uint8]
 
 _TIMEOUT_SECONDS = 10.0
-"""For connecting, and for the next packet; then the connection is taken for lost."""
+"""The time limit for connecting and for each packet, after which the connection counts as lost."""
 
 
 class LiveWindow(NamedTuple):
-    """The newest frames, uint8 [Y,X,3] each. is_first: since the stream was connected, so that none came before."""
+    """The newest frames.
+
+    Attributes:
+        frames: T frames, uint8 [Y,X,3] each.
+        is_first: Whether this is the first window since the stream was connected.
+    """
 
     frames: Sequence[Frame]
     is_first: bool
 
 
 class LiveStream:
-    """A stream that a thread reads while the block lasts; a number is that of a camera (Video4Linux).
+    """A stream that a thread reads while the `with` block is active.
 
-    num_frames, step_seconds: of a window; frames are taken by the clock, as they arrive.
-    short_side_px: what a longer short side is scaled down to.
-    report: is told of connections, in a line each.
-    first_wait_seconds: until a lost connection is tried again; doubled each time, up to 30.
+    A file is played at its own speed, to rehearse for a camera. Files and pipes end; everything else is connected
+    again.
 
-    A file is played at its own speed, as a rehearsal for a camera. It ends, as do pipes; all else is connected anew.
+    Args:
+        source: An address, a path, or the number of a camera (Video4Linux).
+        num_frames: Frames of a window.
+        step_seconds: The time between frames. Frames are taken by the clock, as they arrive.
+        short_side_px: Scale a longer short side down to this.
+        report: Receives a line about each connection.
+        first_wait_seconds: How long to wait before a lost connection is tried again; doubled each time, up to 30 s.
     """
 
     def __init__(
@@ -86,12 +95,18 @@ class LiveStream:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._closing.set()
-        self._thread.join(timeout=1.0)  # FFmpeg may be waiting for a packet, in a thread that ends with the program
+        self._thread.join(timeout=1.0)  # if FFmpeg waits for a packet, the thread ends with the program
 
     def windows(self, stride: int) -> Iterator[LiveWindow]:
-        """The newest frames whenever at least `stride` of them are new; frames that come meanwhile may be passed over.
+        """Yield the newest frames whenever enough of them are new.
 
-        Raises DecodeError where the stream cannot be opened in the first place.
+        Frames that arrive in the meantime may be skipped.
+
+        Args:
+            stride: The fewest new frames in a window.
+
+        Raises:
+            DecodeError: The stream cannot be opened at all.
         """
         num_seen = connection = 0
         while taken := self._wait_for(num_seen + stride):
@@ -102,7 +117,11 @@ class LiveStream:
             raise self._error
 
     def _wait_for(self, num_taken: int) -> tuple[int, int, list[Frame]] | None:
-        """How many frames were taken, by which connection, and the newest; None if so many will never be."""
+        """Wait until `num_taken` frames have been taken, or return None if the stream ends before.
+
+        Returns:
+            How many frames were taken, the number of the connection, and the newest frames.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._is_over or self._is_ready(num_taken))
             return (self._num_taken, self._num_connections, list(self._newest)) if self._is_ready(num_taken) else None
@@ -111,10 +130,10 @@ class LiveStream:
         return len(self._newest) == self._newest.maxlen and self._num_taken >= num_taken
 
     def _run(self) -> None:
-        """The life of the thread."""
+        """The main function of the thread."""
         try:
             self._read_and_connect_again()
-        except Exception as error:  # raised where the windows are asked for
+        except Exception as error:  # raised in `windows`
             self._error = error
         with self._changed:
             self._is_over = True
@@ -131,7 +150,7 @@ class LiveStream:
                 reason = error.reason if isinstance(error, DecodeError) else str(error.strerror)
                 if not self._num_connections:
                     raise DecodeError(
-                        f"{self._name} cannot be opened ({reason}); fix the address, or check what serves it"
+                        f"{self._name} cannot be opened ({reason}); fix the address, or check its server"
                     ) from error
             if self._is_file or self._source.startswith("pipe:"):
                 return
@@ -164,13 +183,13 @@ class LiveStream:
             return
         if address.isdecimal():
             if sys.platform != "linux":
-                raise DecodeError("cameras go by number on Linux only")
+                raise DecodeError("cameras have numbers only on Linux")
             address, form = f"/dev/video{address}", "v4l2"
         with open_live(address, format=form, timeout_seconds=_TIMEOUT_SECONDS) as video:
             yield video
 
     def _sampled(self, video: OpenVideo) -> Generator[VideoFrame]:
-        """The first frame that arrives in each step."""
+        """Yield the first frame that arrives in each step."""
         started, step = time.monotonic(), 0
         first_seconds: float | None = None
         for frame in all_frames(video):

@@ -1,4 +1,4 @@
-"""Two clips made into one: blended (mixup), or one pasted into a box of the other (CutMix).
+"""Mix two clips into one: blend them (mixup), or paste a box of one into the other (CutMix).
 
 mixup            CutMix
 +-----------+    +-----------+
@@ -20,8 +20,10 @@ from torch import Tensor
 class Mixing:
     """How clips are mixed with a partner.
 
-    mixup: α of the Beta(α, α) from which blending weights are drawn (H. Zhang et al., "mixup", ICLR 2018); 0 is off.
-    cutmix: α of pasting (S. Yun et al., "CutMix", ICCV 2019); 0 is off. With both on, either comes by even odds.
+    Attributes:
+        mixup: α of the Beta(α, α) distribution of blending weights (H. Zhang et al., "mixup", ICLR 2018); 0 is off.
+        cutmix: α for pasting (S. Yun et al., "CutMix", ICCV 2019); 0 is off. If both are on, each is used half of the
+            time.
     """
 
     mixup: float = 0.0
@@ -29,13 +31,22 @@ class Mixing:
 
     @property
     def is_on(self) -> bool:
+        """Whether clips are mixed at all."""
         return self.mixup > 0 or self.cutmix > 0
 
     def __call__(self, clip: Tensor, partner: Tensor, rng: np.random.Generator) -> tuple[Tensor, float]:
-        """The mixed clip, and the weight of `clip` in it, from 0.5 to 1. Clips are uint8 [T,3,Y,X].
+        """Mix a clip with its partner.
 
-        A clip weighs no less than its partner. Partners are each other's, and Beta(α, α) is symmetric: over the two
-        of them the mixtures are distributed as if weights went from 0 to 1.
+        A clip weighs at least as much as its partner. Because partners are mutual and Beta(α, α) is symmetric, the
+        mixtures of both together are distributed as if weights went from 0 to 1.
+
+        Args:
+            clip: uint8 [T,3,Y,X].
+            partner: uint8 [T,3,Y,X].
+            rng: The source of randomness.
+
+        Returns:
+            The mixed clip, uint8 [T,3,Y,X], and the weight of `clip` in it, from 0.5 to 1.
         """
         pastes = self.cutmix > 0 and (self.mixup == 0 or rng.random() < 0.5)
         alpha = self.cutmix if pastes else self.mixup
@@ -44,15 +55,30 @@ class Mixing:
 
 
 def blend(clip: Tensor, partner: Tensor, weight: float, _rng: np.random.Generator) -> tuple[Tensor, float]:
-    """weight · clip + (1 - weight) · partner, rounded to whole pixel values."""
+    """Return weight · clip + (1 - weight) · partner, rounded to whole pixel values, and the weight.
+
+    Args:
+        clip: uint8 [T,3,Y,X].
+        partner: uint8 [T,3,Y,X].
+        weight: From 0 to 1.
+    """
     scaled = clip.numpy() * np.float32(weight) + partner.numpy() * np.float32(1 - weight)
     return torch.from_numpy((scaled + np.float32(0.5)).astype(np.uint8)), weight
 
 
 def paste(clip: Tensor, partner: Tensor, weight: float, rng: np.random.Generator) -> tuple[Tensor, float]:
-    """The clip with a box of the partner in it: 1 - weight of the area, less where the frame's border cuts it off.
+    """Paste a box of the partner into the clip.
 
-    The weight returned is the share of the area that remains.
+    The box has 1 - weight of the area, less what the border of the frame cuts off.
+
+    Args:
+        clip: uint8 [T,3,Y,X].
+        partner: uint8 [T,3,Y,X].
+        weight: From 0 to 1.
+        rng: Draws where the box is.
+
+    Returns:
+        The mixed clip, uint8 [T,3,Y,X], and the share of the area that remains.
     """
     height_px, width_px = clip.shape[2:]
     rows, columns = (_span(side_px, (1 - weight) ** 0.5, rng) for side_px in (height_px, width_px))
@@ -63,6 +89,6 @@ def paste(clip: Tensor, partner: Tensor, weight: float, rng: np.random.Generator
 
 
 def _span(side_px: int, fraction: float, rng: np.random.Generator) -> slice:
-    """A stretch of a side around a random centre."""
+    """Return a range of a side around a random centre."""
     centre, half = int(rng.integers(side_px)), int(side_px * fraction) // 2
     return slice(max(centre - half, 0), min(centre + half, side_px))

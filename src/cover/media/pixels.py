@@ -1,7 +1,7 @@
-"""Decoded video frames → RGB pictures as players show them: upright, not mirrored, with square pixels.
+"""Convert decoded video frames to RGB pictures as players show them: upright, not mirrored, with square pixels.
 
-decoded          stretched to square pixels, and       mirrored and turned, as the
-720 × 576   →    scaled to the size that is wanted  →  display matrix has it
+decoded          stretched to square pixels and         mirrored and turned as the
+720 × 576   →    scaled to the requested size      →    display matrix says
                  (one resize)
 """
 
@@ -22,7 +22,7 @@ from PIL import Image
 
 from cover.media.failures import check_frame_size
 
-# The filter of Pillow's BILINEAR, which cuts the crops: it averages over all pixels that become one.
+# Like Pillow's BILINEAR, which crops use, this averages all pixels that become one.
 _SCALING = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
 
 _SQUARE = Fraction(1)
@@ -42,14 +42,22 @@ _DISPLAY_MATRICES = {
 
 
 class Orientation(NamedTuple):
-    """How a decoded frame becomes the shown one: mirrored left to right, then turned counter-clockwise by quarters."""
+    """How a decoded frame is turned into the shown one.
+
+    Attributes:
+        is_mirrored: Whether it is mirrored left to right first.
+        quarter_turns: By how many quarters it is then turned counter-clockwise.
+    """
 
     is_mirrored: bool = False
     quarter_turns: int = 0
 
     @classmethod
     def of(cls, frame: VideoFrame) -> Orientation:
-        """The one of the frame's display matrix, or the nearest: frames are not turned by other angles."""
+        """Return the orientation that the frame's display matrix states.
+
+        If the matrix has another angle, the nearest orientation counts.
+        """
         data = cast("Buffer | None", frame.side_data.get("DISPLAYMATRIX"))
         if data is None:
             return cast("Orientation | None", frame.opaque) or cls()
@@ -58,28 +66,29 @@ class Orientation(NamedTuple):
 
     @property
     def display_matrix(self) -> list[int]:
-        """All nine numbers, as files store them."""
+        """The nine numbers of the display matrix, as files store them."""
         a, b, c, d = next(matrix for matrix, value in _DISPLAY_MATRICES.items() if value == self)
         return [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
 
     @property
     def degrees(self) -> int:
-        """The turn, 0 to 270, and 360 more if the frame is mirrored before."""
+        """The turn, 0 to 270 degrees counter-clockwise, plus 360 if the frame is mirrored before."""
         return 90 * self.quarter_turns + 360 * self.is_mirrored
 
     def turned(self, width_px: int, height_px: int) -> tuple[int, int]:
-        """The size of a shown frame as decoded, or the other way round."""
+        """Convert the size of a decoded frame to that of the shown one, or the other way round."""
         return (height_px, width_px) if self.quarter_turns % 2 else (width_px, height_px)
 
     def apply(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """[Y,X,C] as decoded → as shown."""
+        """Convert pixels [Y,X,C] as decoded to pixels as shown."""
         return np.rot90(pixels[:, ::-1] if self.is_mirrored else pixels, self.quarter_turns)
 
 
 def keep_orientation(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
-    """The same frames, in the order shown. Those after a keyframe that is turned are turned like it.
+    """Yield the same frames, in presentation order. Frames after a turned keyframe are turned like it.
 
-    In H.264 and HEVC, a keyframe can say so for all that follow; FFmpeg notes it only for the keyframe itself.
+    In H.264 and HEVC, a keyframe can state the orientation of all following frames; FFmpeg records it only for the
+    keyframe.
     """
     turned: Orientation | None = None
     for frame in frames:
@@ -87,15 +96,16 @@ def keep_orientation(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
             orientation = Orientation.of(frame)
             turned = None if orientation == Orientation() else orientation
         if turned:
-            frame.opaque = Orientation(*turned)  # one for each: PyAV forgets what a frame holds once it is freed
+            frame.opaque = Orientation(*turned)  # one for each frame, because PyAV frees it with the frame
         yield frame
 
 
 class Picture(NamedTuple):
     """A frame as it is shown.
 
-    rgb: uint8 [Y,X,3].
-    end: when it ceases to be shown, in the stream's unit; a frame of unknown duration ends where it begins.
+    Attributes:
+        rgb: uint8 [Y,X,3].
+        end: When it stops being shown, in the stream's unit. A frame of unknown duration ends where it begins.
     """
 
     rgb: npt.NDArray[np.uint8]
@@ -105,12 +115,18 @@ class Picture(NamedTuple):
 def make_pictures(
     frames: Iterable[VideoFrame], short_side_px: int | None = None, pixel_aspect: Fraction = _SQUARE
 ) -> Iterator[Picture]:
-    """One picture a frame, as they come, all of the size of the first, its short side brought down to `short_side_px`.
+    """Convert frames to pictures, all in the size of the first one.
 
-    pixel_aspect: width of a decoded pixel divided by its height.
+    Colours are converted by the matrix and range that a frame is tagged with (BT.601 and limited by default), in the
+    same step as scaling. Transparent parts become white. Only the newest large frames are held.
 
-    Colours are converted by the matrix and range that a frame is tagged with (BT.601 and limited where it is not), and
-    scaled in the same step. Transparent parts lie on white. Of large frames, only the newest are held.
+    Args:
+        frames: Decoded frames.
+        short_side_px: Scale a longer short side down to this.
+        pixel_aspect: The width of a decoded pixel divided by its height.
+
+    Yields:
+        A picture for each frame.
     """
     reformatter = VideoReformatter()
     size: tuple[int, int] | None = None
@@ -124,9 +140,14 @@ def make_pictures(
 
 
 def square_size(frame: VideoFrame, pixel_aspect: Fraction) -> tuple[int, int]:
-    """(width, height) of a decoded frame once its pixels are square; its height stays, as headers of MP4 have it.
+    """Return (width, height) of a decoded frame with square pixels. The height stays, as in the headers of MP4.
 
-    Raises DecodeError for a size that is not decoded.
+    Args:
+        frame: The frame.
+        pixel_aspect: The width of its pixels divided by their height.
+
+    Raises:
+        DecodeError: It has too many pixels, or none.
     """
     width_px, height_px = round(frame.width * pixel_aspect), frame.height
     check_frame_size(width_px, height_px)
@@ -134,7 +155,7 @@ def square_size(frame: VideoFrame, pixel_aspect: Fraction) -> tuple[int, int]:
 
 
 def scaled_size(width_px: int, height_px: int, short_side_px: int | None) -> tuple[int, int]:
-    """(width, height) with the short side brought down to `short_side_px`; what is smaller stays as it is."""
+    """Return (width, height) with the short side scaled down to `short_side_px`. Smaller frames keep their size."""
     short = min(width_px, height_px)
     if short_side_px is None or short <= short_side_px:
         return width_px, height_px
@@ -142,7 +163,15 @@ def scaled_size(width_px: int, height_px: int, short_side_px: int | None) -> tup
 
 
 def scale_down(frames: npt.NDArray[np.uint8], short_side_px: int) -> npt.NDArray[np.uint8]:
-    """uint8 [T,Y,X,3] with the short side brought down to `short_side_px`; smaller frames stay as they are."""
+    """Scale frames down so that their short side is at most `short_side_px`.
+
+    Args:
+        frames: uint8 [T,Y,X,3].
+        short_side_px: The largest short side.
+
+    Returns:
+        uint8 [T,Y,X,3].
+    """
     height_px, width_px = frames.shape[1:3]
     size = scaled_size(width_px, height_px, short_side_px)
     if size == (width_px, height_px):
@@ -164,7 +193,7 @@ def _to_rgb(frame: VideoFrame, size: tuple[int, int], reformatter: VideoReformat
 
 
 def _on_white(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """uint8 [Y,X,4] → [Y,X,3]."""
+    """Convert uint8 [Y,X,4] to [Y,X,3]."""
     rgb, alpha = rgba[..., :3], rgba[..., 3:]
     if alpha.min() == 255:
         return rgb

@@ -1,7 +1,7 @@
 """RandAugment, the same for all frames of a clip (E. Cubuk et al., "RandAugment", 2020).
 
-Operations that look at a picture's colours see all frames as one tall picture, so that one table of colours holds for
-the whole clip; those that look at a pixel's surroundings see frame by frame:
+Operations that depend on the colours of a picture see all frames as one tall picture, so that one colour table holds
+for the whole clip. Operations that depend on a pixel's surroundings see each frame by itself:
 
     +---------+
     | frame 0 |   autocontrast, equalize,         rotate, shear, translate,   +---------+  +---------+
@@ -9,7 +9,7 @@ the whole clip; those that look at a pixel's surroundings see frame by frame:
     | frame 1 |   color, contrast, brightness                                 +---------+  +---------+
     +---------+
 
-None of them mirrors, so a clip of a class with "left" in its name keeps its label.
+No operation mirrors, so a clip of a class with "left" in its name keeps its label.
 """
 
 from __future__ import annotations
@@ -25,20 +25,25 @@ from torch import Tensor
 
 Frames = npt.NDArray[np.uint8]
 Operation = Callable[[Image.Image, float], Image.Image]
-"""A picture and a strength, from 0 (nearly nothing) to 1, or to -1 where the operation has a direction."""
+"""Takes a picture and a strength from 0 (hardly any change) to 1, or to -1 if the operation has a direction."""
 
 GREY = (128, 128, 128)
-"""What comes in from outside the frame."""
+"""The colour of what comes in from outside the frame."""
 
 MAX_MAGNITUDE = 10
 
 
 def enhance(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
+    """Return an operation that multiplies colour, contrast, brightness or sharpness by 1 + 0.9 · strength."""
     return lambda image, strength: kind(image).enhance(1 + 0.9 * strength)
 
 
 def affine(matrix: Callable[[float, int, int], tuple[float, ...]]) -> Operation:
-    """matrix: strength, width and height → (a, b, c, d, e, f); pixel (x, y) comes from (ax + by + c, dx + ey + f)."""
+    """Return an affine operation.
+
+    Args:
+        matrix: (strength, width, height) → (a, b, c, d, e, f); pixel (x, y) comes from (ax + by + c, dx + ey + f).
+    """
 
     def operation(image: Image.Image, strength: float) -> Image.Image:
         values = matrix(strength, *image.size)
@@ -71,18 +76,28 @@ NAMES = (*OF_A_CLIP, *OF_A_FRAME)
 
 @dataclass(frozen=True)
 class RandAugment:
-    """`num_ops` operations in a row, drawn from the paper's 14 by even odds.
+    """`num_ops` operations in a row, drawn uniformly from the paper's 14.
 
-    num_ops: 0 is off. magnitude: their strength, from 0 to 10, the full range: rotation by 30°, shear 0.3, translation
-    0.45 of a side, colour, contrast, brightness and sharpness times 1 ± 0.9, four bits a colour, all of it solarized.
-    Directions by even odds.
+    Attributes:
+        num_ops: The number of operations; 0 is off.
+        magnitude: Their strength, from 0 to 10. 10 is the full range: rotation by 30°, shear 0.3, translation by 0.45
+            of a side, colour, contrast, brightness and sharpness times 1 ± 0.9, four bits a colour, everything
+            solarized. Directions are random.
     """
 
     num_ops: int = 0
     magnitude: float = 9.0
 
     def __call__(self, clip: Tensor, rng: np.random.Generator) -> Tensor:
-        """uint8 [T,3,Y,X] → uint8 [T,3,Y,X]."""
+        """Augment a clip.
+
+        Args:
+            clip: uint8 [T,3,Y,X].
+            rng: The source of randomness.
+
+        Returns:
+            uint8 [T,3,Y,X].
+        """
         if not self.num_ops:
             return clip
         frames = np.ascontiguousarray(clip.numpy().transpose(0, 2, 3, 1))
@@ -94,7 +109,16 @@ class RandAugment:
 
 
 def apply(name: str, frames: Frames, strength: float) -> Frames:
-    """One operation on the frames of a clip, uint8 [T,Y,X,3]."""
+    """Apply one operation to the frames of a clip.
+
+    Args:
+        name: One of NAMES.
+        frames: uint8 [T,Y,X,3].
+        strength: From -1 to 1.
+
+    Returns:
+        uint8 [T,Y,X,3].
+    """
     if name in OF_A_CLIP:
         tall = Image.fromarray(frames.reshape(-1, *frames.shape[2:]))
         return np.asarray(OF_A_CLIP[name](tall, strength)).reshape(frames.shape)

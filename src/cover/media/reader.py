@@ -1,4 +1,4 @@
-"""Row of a manifest → the clip a model sees: decode, then scale and crop."""
+"""Read the clip that a model sees for a row of a manifest: decode, then scale and crop."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ from cover.media.randaugment import RandAugment
 
 @dataclass(frozen=True)
 class ClipReader:
-    """Reads the clips of a manifest at one length and resolution; images are clips of one frame.
+    """Reads the clips of a manifest at one length and resolution. Images are clips of one frame.
 
-    num_frames: T of a video clip.
-    crop_px: side of the square that the model sees.
-    short_side_px: (min, max) that the short side is scaled to before a training crop.
-    horizontal_flip: whether training may mirror clips.
-    temporal_jitter: training frames at random times within T equal parts, instead of in their middle.
-    cache: frames decoded beforehand, for training.
-    view_cache: the same for evaluation: all of a frame with its short side at most `crop_px`, of one clip a video.
-    randaugment: what is done to the pixels of a training crop.
+    Attributes:
+        manifest: The samples.
+        num_frames: T of a video clip.
+        crop_px: The side of the square that the model sees.
+        short_side_px: (min, max) that the short side is scaled to before a training crop.
+        horizontal_flip: Whether training clips may be mirrored.
+        temporal_jitter: Training frames at random times within T equal parts, instead of in their middle.
+        cache: Frames that were decoded before, for training.
+        view_cache: The same for evaluation: whole frames with a short side of at most `crop_px`, of one clip a video.
+        randaugment: Operations on the pixels of a training crop.
 
-    Raises RecipeError where these contradict each other.
+    Raises:
+        RecipeError: The arguments contradict each other.
     """
 
     manifest: Manifest
@@ -48,7 +51,7 @@ class ClipReader:
         if not self.crop_px <= self.short_side_px[0] <= self.short_side_px[1]:
             raise RecipeError(
                 f"short_side_px = {list(self.short_side_px)} with crops of {self.crop_px} px; "
-                "it is [min, max], and min is at least the crop"
+                "it is [min, max]: raise min to at least the crop"
             )
         if self.temporal_jitter and self.cache is not None:
             raise RecipeError(
@@ -57,7 +60,18 @@ class ClipReader:
             )
 
     def train_clip(self, index: int, seed: int) -> Tensor:
-        """uint8 [T,3,crop,crop], cut, mirrored and augmented as `seed` has it. Raises DecodeError, naming the file."""
+        """Read a training clip.
+
+        Args:
+            index: The row of the manifest.
+            seed: Determines times, crop, mirroring and augmentation.
+
+        Returns:
+            uint8 [T,3,crop,crop].
+
+        Raises:
+            DecodeError: The sample cannot be decoded; the message names the file.
+        """
         rng = np.random.default_rng(seed)
         if self.cache is not None:
             frames = self.cache[index]
@@ -77,9 +91,18 @@ class ClipReader:
         return self.randaugment(crop(frames, box, self.crop_px), rng)
 
     def views(self, index: int, *, num_clips: int = 1, num_crops: int = 3) -> Tensor:
-        """uint8 [V,T,3,crop,crop] for evaluation: V = num_clips · num_crops, clip by clip.
+        """Read all views of a sample for evaluation.
 
-        Raises DecodeError, naming the file.
+        Args:
+            index: The row of the manifest.
+            num_clips: Clips in time.
+            num_crops: Crops of each clip.
+
+        Returns:
+            uint8 [V,T,3,crop,crop] with V = num_clips · num_crops, clip by clip.
+
+        Raises:
+            DecodeError: The sample cannot be decoded; the message names the file.
         """
         views: list[Tensor] = []
         for clip in range(num_clips):
@@ -89,7 +112,10 @@ class ClipReader:
         return torch.stack(views)
 
     def _whole_frames(self, index: int, clip: int, num_clips: int) -> npt.NDArray[np.uint8]:
-        """uint8 [T,Y,X,3]; a cached clip that could not be decoded is tried again, for its file may be mended."""
+        """Return uint8 [T,Y,X,3].
+
+        A cached clip that could not be decoded is tried again, because its file may have been repaired.
+        """
         if self.view_cache is not None and num_clips == 1:
             with suppress(DecodeError):
                 return self.view_cache[index]

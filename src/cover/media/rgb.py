@@ -1,4 +1,4 @@
-"""Pillow's images of every mode → RGB of 8 bits."""
+"""Convert Pillow's images of any mode to RGB with 8 bits."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from PIL import Image
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _GREY_STEPS = {"L;2": 85, "L;4": 17}
-"""Pillow's name of pixels of few bits → from one grey to the next."""
+"""Pillow's name of pixels with few bits → the step from one grey to the next."""
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Bring an image to mode RGB; transparent parts lie on white, as on a page.
+    """Convert an image to mode RGB. Transparent parts become white, as on a page.
 
-    Pixels of up to 16 bits have an agreed white, and keep their upper 8 bits. Others (floats, integers of 32 bits, and
-    signed ones) have none:
+    Pixels of up to 16 bits have a defined white, and keep their upper 8 bits. Others (floats, 32-bit and signed
+    integers) have none:
 
-    - floats within 0 to 1 are multiplied by 255;
-    - other values are stretched, so that the smallest of the image becomes 0 and the largest 255;
-    - an image of one value keeps it, cut to 0 to 255.
+    - floats between 0 and 1 are multiplied by 255;
+    - other values are stretched, so that the smallest in the image becomes 0 and the largest 255;
+    - an image with a single value keeps it, clipped to 0 to 255.
 
-    What is not a number is black.
+    NaN becomes black.
     """
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
@@ -31,7 +31,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(_stretched(np.asarray(image).view(np.int8))).convert("RGB")
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_grey(image)).convert("RGB")
-    if image.mode == "La":  # premultiplied grey, which has no other conversion
+    if image.mode == "La":  # premultiplied grey has no other conversion
         image = image.convert("LA")
     if not image.has_transparency_data:
         return image.convert("RGB")
@@ -42,9 +42,9 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def scale_key(image: Image.Image) -> None:
-    """Bring the transparent colour of a PNG that is not loaded yet to 8 bits, as Pillow brings its pixels.
+    """Scale the transparent colour of a PNG that is not loaded yet to 8 bits, as Pillow scales its pixels.
 
-    Of 16 bits a channel the upper 8 remain, so that the nearest colours are transparent with it.
+    Of 16 bits a channel, the upper 8 remain, so the closest colours become transparent, too.
     """
     key = image.info.get("transparency")
     packing = str(image.tile[0].args) if image.tile else ""  # type: ignore[attr-defined]
@@ -60,7 +60,7 @@ def _is_signed(image: Image.Image) -> bool:
 
 
 def _grey(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """uint8 [Y,X] of an image with one value of more than 8 bits a pixel."""
+    """Return uint8 [Y,X] for an image with one value of more than 8 bits a pixel."""
     tags: dict[int, Any] = getattr(image, "tag_v2", {})
     values = np.asarray(image)
     grey: npt.NDArray[np.uint8]
@@ -71,7 +71,7 @@ def _grey(image: Image.Image) -> npt.NDArray[np.uint8]:
         if image.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
             values = values.view(np.uint32)
         grey = _stretched(values)
-    if tags.get(_PHOTOMETRIC) == 0:  # white is zero
+    if tags.get(_PHOTOMETRIC) == 0:  # zero is white
         grey = 255 - grey
     key = image.info.get("transparency")
     if isinstance(key, int):
@@ -87,7 +87,7 @@ def _stretched(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     elif low == high:
         low, high = 0.0, 255.0
     grey = np.empty(values.shape, np.uint8)
-    for y, row in enumerate(values):  # row by row, since float64 of all pixels would take much memory
+    for y, row in enumerate(values):  # row by row, because float64 for all pixels would take much memory
         scaled = (row.astype(np.float64) - low) * (255 / (high - low))
         grey[y] = np.nan_to_num(scaled, nan=0.0, posinf=255.0, neginf=0.0).clip(0, 255).round()
     return grey

@@ -1,4 +1,10 @@
-"""The sure way to chosen frames: decode the video from its beginning, frame by frame."""
+"""Decode a video from its beginning: the reliable way to chosen frames, and the way through long videos.
+
+    decoded     |   |   |   |   |   |   |   |   |   |
+    steps       |---x---|---x---|---x---|---x---|-        x: the frame shown in the middle of each step (FrameStream)
+
+Two decoded frames are held at a time, so a long video takes no more memory than a short one.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +28,25 @@ from cover.media.pixels import keep_orientation, make_pictures
 from cover.media.source import MediaSource
 
 MAX_WITHOUT_KEYFRAME = 250
-"""Packets of a part that begins between keyframes, and may give no frame before the next: encoders' usual distance."""
+"""A part that begins between keyframes may have this many packets before the first frame: the usual keyframe
+distance.
+"""
 
 MAX_STILL_SECONDS = 3600
-"""For how long one frame may be shown. More is no slide but a leap of the timestamps, which would fill days with it."""
+"""The longest time that one frame may be shown. More is not a slide but a jump of the timestamps, which would fill
+days.
+"""
 
 
 def frames_one_by_one(video: OpenVideo, times: Sequence[int]) -> Iterator[VideoFrame]:
-    """The frame shown at each of the ascending `times` (in the stream's unit) of a freshly opened file.
+    """Yield the frame shown at each of the times.
 
-    Raises DecodeError if not one frame decodes.
+    Args:
+        video: A newly opened file.
+        times: Ascending times, in the stream's unit.
+
+    Raises:
+        DecodeError: No frame can be decoded.
     """
     decoded = all_frames(video)
     shown, coming = next(decoded, None), next(decoded, None)
@@ -44,14 +59,17 @@ def frames_one_by_one(video: OpenVideo, times: Sequence[int]) -> Iterator[VideoF
 
 
 def all_frames(video: OpenVideo) -> Iterator[VideoFrame]:
-    """Every frame of a freshly opened file that decodes, in the order shown."""
+    """Yield every frame of a newly opened file that can be decoded, in presentation order."""
     packets = JoinedPackets(video)
     decoded = keep_orientation(_of_every_part(_decode(video, packets), packets.parts))
     return _avi_frames(decoded, video.start_pts) if video.container_name == AVI else decoded
 
 
 def _decode(video: OpenVideo, packets: JoinedPackets) -> Iterator[VideoFrame]:
-    """Frames in the order shown. Damaged packets are left out, and the file ends where it cannot be read further."""
+    """Yield frames in presentation order.
+
+    Damaged packets are skipped, and the file ends where it cannot be read further.
+    """
     remaining = iter(packets)
     while True:
         try:
@@ -68,7 +86,10 @@ def _decode(video: OpenVideo, packets: JoinedPackets) -> Iterator[VideoFrame]:
 
 
 def _of_every_part(frames: Iterator[VideoFrame], parts: Sequence[TimelinePart]) -> Iterator[VideoFrame]:
-    """The same frames. Raises DecodeError where a long part of joined files gives none: it needs another decoder."""
+    """Yield the same frames, and check that every long part of joined files has some.
+
+    Raises DecodeError otherwise, because that part needs another decoder.
+    """
     num_checked = 0
     for frame in frames:
         if frame.pts is not None:
@@ -82,11 +103,11 @@ def _of_every_part(frames: Iterator[VideoFrame], parts: Sequence[TimelinePart]) 
 
 def _check_silent(parts: Sequence[TimelinePart]) -> None:
     if any(part.num_packets > MAX_WITHOUT_KEYFRAME for part in parts):
-        raise DecodeError("it holds several joined files, of which one cannot be decoded like the others; split it")
+        raise DecodeError("it consists of joined files, one of which cannot be decoded like the others; split it")
 
 
 def _avi_frames(frames: Iterator[VideoFrame], pts: int) -> Iterator[VideoFrame]:
-    """AVI stores no times of showing, and FFmpeg's guesses are wrong for B-frames: count on from the first frame."""
+    """Count the frames of AVI, which stores no presentation times; FFmpeg's guesses are wrong for B-frames."""
     previous_dts: int | None = None
     for frame in frames:
         if previous_dts is not None:
@@ -97,21 +118,32 @@ def _avi_frames(frames: Iterator[VideoFrame], pts: int) -> Iterator[VideoFrame]:
 
 
 def pts_of(frame: VideoFrame) -> int:
-    """When the frame begins to be shown, in the stream's unit. Raises DecodeError where it does not say."""
+    """Return when the frame begins to be shown, in the stream's unit.
+
+    Raises:
+        DecodeError: The frame has no timestamp.
+    """
     if frame.pts is None:
         raise DecodeError("its frames have no timestamps")
     return frame.pts
 
 
 class FrameStream:
-    """uint8 [Y,X,3], RGB and as players show it, of each step of a video file; at least one. They are those of
-    decode_video for the same times.
+    """The frames of a video at regular steps, from its beginning to its end, at least one.
 
-    step_seconds: from one frame to the next; the first is that shown at step_seconds / 2.
-    short_side_px: what a longer short side is scaled down to.
-    duration_seconds: what the header says; after the last frame, where the video has ended. None is not known.
+    They are the same frames as decode_video returns for these times: uint8 [Y,X,3], RGB, as players show them.
 
-    Iterating raises DecodeError, naming the file, where no frame of it can be decoded or one is shown for hours.
+    Args:
+        file: The path.
+        step_seconds: The time between frames; the first one is that at half a step.
+        short_side_px: Scale a longer short side down to this.
+
+    Attributes:
+        duration_seconds: The length that the header states, or None; the true length once the last frame is read.
+
+    Raises:
+        DecodeError: The file cannot be opened. Iterating raises it if no frame can be decoded or one is shown for
+            hours. The message names the file.
     """
 
     def __init__(self, file: str | Path, *, step_seconds: float, short_side_px: int | None = None) -> None:
@@ -141,7 +173,7 @@ class FrameStream:
             end = _end(video, shown, num_frames) if coming is None else pts_of(coming)
             _check_still((pts_of(shown) - start) * unit, (end - start) * unit)
             self.duration_seconds = (end - start) * unit
-            # A millionth of a tick is taken off, as in decode_video. A video shorter than a step has one all the same.
+            # A millionth of a tick is subtracted, as in decode_video. A video shorter than half a step has one frame.
             while (step + 0.5) * self._step_seconds < self.duration_seconds - 1e-6 * unit or (
                 coming is None and not step
             ):
@@ -158,7 +190,7 @@ def _check_still(begins_seconds: float, ends_seconds: float) -> None:
     if ends_seconds - begins_seconds > MAX_STILL_SECONDS:
         raise DecodeError(
             f"its picture stands still from {begins_seconds:,.1f} s to {ends_seconds:,.1f} s; "
-            f"at most {MAX_STILL_SECONDS:,} s are looked at"
+            f"a frame may be shown for at most {MAX_STILL_SECONDS:,} s"
         )
 
 

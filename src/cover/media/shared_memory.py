@@ -1,8 +1,8 @@
-"""A batch on its way out of the process that decoded it, in memory that no container limits.
+"""Pass batches from the processes that decode to the main process, in memory that no container limits.
 
-torch by itself hands tensors over in /dev/shm, of which Docker gives a container 64 MB. A batch that finds no room
-there is lost in a thread of the worker, and the main process waits for it forever. So tensors travel in nameless files
-(memfd), which only the machine's memory limits.
+By default, torch passes tensors in /dev/shm, which Docker limits to 64 MB. A batch that does not fit is lost in a
+thread of the worker, and the main process waits for it forever. Here, tensors travel in anonymous files (memfd), which
+only the machine's memory limits.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from torch.utils.data import get_worker_info
 
 _ALIGNMENT = 64
 _FILE = "_memory_file"
-"""Attribute of a tensor that lies in a file."""
+"""The attribute of a tensor that holds its file."""
 
 
 def empty_frames(*shape: int) -> Tensor:
-    """A uint8 tensor to write frames to: in a decoding process, it reaches the main process without a copy."""
+    """Return a uint8 tensor to write frames to. In a decoding process, it reaches the main process without a copy."""
     num_bytes = math.prod(shape)
     if not num_bytes or not get_worker_info():
         return torch.empty(shape, dtype=torch.uint8)
@@ -39,16 +39,22 @@ def empty_frames(*shape: int) -> Tensor:
 
 
 def memory_file() -> BinaryIO:
-    """A file that needs neither a disk nor /dev/shm, which is small in containers; where there is none, a temporary
-    one."""
+    """Return a file in memory that is not in /dev/shm, which is small in containers.
+
+    On systems without memfd, it is a temporary file.
+    """
     return open(os.memfd_create("frames"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
 
 
 class SharedBatch:
-    """A batch on its way: pickled, while the files with its tensors follow through a socket.
+    """A batch on its way to the main process: it is pickled, and the files with its tensors follow through a socket.
 
-    theirs, ours: ends of the worker's socket, in the main process and in this one; parcels of a worker are opened in
-    the order in which they were made.
+    The batches of a worker must be opened in the order in which they were made.
+
+    Args:
+        batch: The batch.
+        theirs: The main process's end of the worker's socket.
+        ours: The worker's end.
     """
 
     def __init__(self, batch: Any, theirs: socket.socket, ours: socket.socket) -> None:
@@ -60,14 +66,18 @@ class SharedBatch:
             socket.send_fds(ours, [b"."], [file.fileno() for file in pickler.files])
 
     def open(self) -> Any:
-        """The batch, in the main process."""
+        """Return the batch, in the main process.
+
+        Raises:
+            OSError: This process has too many files open.
+        """
         files: list[int] = []
         if self._num_files:
             channel = socket.socket(fileno=self._channel)
             _, files, *_ = socket.recv_fds(channel, 1, self._num_files)
             channel.detach()
         try:
-            if len(files) < self._num_files:  # the system drops those that there is no number left for
+            if len(files) < self._num_files:  # the system drops files if the process has too many open
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             return _Unpickler(BytesIO(self._content), [mmap.mmap(file, 0) for file in files]).load()
         finally:
@@ -75,16 +85,19 @@ class SharedBatch:
                 os.close(file)
 
     def pin_memory(self) -> Any:
-        """The batch in page-locked memory; torch's DataLoader calls this."""
+        """Return the batch in page-locked memory; torch's DataLoader calls this."""
         return self.open().pin_memory()
 
 
 _Place = tuple[int, int, torch.dtype, torch.Size]
-"""Where the numbers of a tensor lie: in which file, from which byte on."""
+"""Where the numbers of a tensor are: which file, from which byte, their type and shape."""
 
 
 class _Pickler(pickle.Pickler):
-    """Writes tensors into files: those of `empty_frames` are in one already, and others are put into one together."""
+    """Writes tensors to files.
+
+    The tensors of `empty_frames` already are in files of their own; all others go into one file together.
+    """
 
     def __init__(self, content: BytesIO) -> None:
         super().__init__(content, pickle.HIGHEST_PROTOCOL)

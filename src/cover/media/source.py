@@ -1,10 +1,10 @@
-"""Where the bytes of a sample lie.
+"""Where the bytes of a sample are, and facts about it.
 
     path                  offset  length
     clips/a.mp4                            the whole file
-    shards/0001.tar         1536   21892   so many bytes of it: a member of a tar
+    shards/0001.tar         1536   21892   that many bytes from there: a member of a tar
     data/0001.parquet         17           the image or video in row 17, counted from 0
-    frames/a                               no bytes but a folder of frames
+    frames/a                               a folder of frames
 
 A folder of frames has no source; each of its images has one (frame_folder.py).
 """
@@ -30,7 +30,13 @@ from cover.errors import DecodeError
 
 
 class FFmpegInput(NamedTuple):
-    """What FFmpeg opens, and with which options. read_at: offset, length → bytes, leaving FFmpeg's own place alone."""
+    """What FFmpeg opens.
+
+    Attributes:
+        address: A URL, or a file in memory.
+        options: FFmpeg's options for it.
+        read_at: (offset, length) → bytes; does not move FFmpeg's own position.
+    """
 
     address: str | BinaryIO
     options: Mapping[str, str]
@@ -39,7 +45,13 @@ class FFmpegInput(NamedTuple):
 
 @dataclass(frozen=True)
 class MediaSource:
-    """A file, or the part of it that one sample is. `str` names it for messages."""
+    """A file, or the part of it that holds one sample. `str` names it for messages.
+
+    Attributes:
+        path: The file.
+        offset: As in ManifestRow.
+        length: As in ManifestRow.
+    """
 
     path: Path
     offset: int | None = None
@@ -47,7 +59,7 @@ class MediaSource:
 
     @classmethod
     def of(cls, sample: ManifestRow | MediaSource | str | Path) -> MediaSource:
-        """Of a row of a manifest; a path stands for its whole file."""
+        """Return the source of a row of a manifest, or of a whole file if given a path."""
         if isinstance(sample, MediaSource):
             return sample
         if isinstance(sample, ManifestRow):
@@ -55,9 +67,12 @@ class MediaSource:
         return cls(Path(sample))
 
     def open(self) -> BinaryIO:
-        """The bytes of the sample, read-only; of a shard, no others are held.
+        """Open the bytes of the sample for reading. Of a shard, only these bytes are read.
 
-        Raises OSError, and ValueError for what is no regular file: a pipe would block for ever, a device never end.
+        Raises:
+            OSError: The file cannot be opened.
+            ValueError: It is not a regular file: a pipe could block forever, and a device could never end.
+            DecodeError: A Parquet file does not have the row, or nothing in it.
         """
         if self.offset is None:
             return open_regular(self.path)
@@ -69,10 +84,15 @@ class MediaSource:
 
     @contextmanager
     def for_ffmpeg(self) -> Iterator[FFmpegInput]:
-        """An open file or a window of one, by its descriptor, or bytes in memory.
+        """Yield what FFmpeg can open: a file descriptor, a window of one, or bytes in memory.
 
-        FFmpeg never sees a name, which it could take for an address or a pattern of names. It may open nothing else by
+        FFmpeg never sees a name, which it could interpret as an address or a pattern. It must not open anything else by
         itself, whatever a playlist or a reference to another file asks for.
+
+        Raises:
+            OSError: The file cannot be opened.
+            ValueError: It is not a regular file.
+            DecodeError: A Parquet file does not have the row, or nothing in it.
         """
         options = {"protocol_whitelist": "fd,subfile"}
         if self.offset is not None and self.length is None:
@@ -98,30 +118,30 @@ class MediaSource:
 
 
 def _parquet_cell(path: Path, row: int) -> bytes:
-    """The image or video in a row. Raises DecodeError if there is no such row, or nothing in it."""
+    """Return the image or video in a row. Raises DecodeError if there is no such row, or nothing in it."""
     with open_regular(path) as file:
         return _read_cell(path, os.fstat(file.fileno()).st_mtime_ns, row)
 
 
-@lru_cache(maxsize=1)  # a video is opened more than once
+@lru_cache(maxsize=1)  # a video is opened several times
 def _read_cell(path: Path, modified_ns: int, row: int) -> bytes:
     layout = _ParquetLayout.of(path, modified_ns)
     group = next((group for group, end in enumerate(layout.group_ends) if row < end), None)
     if group is None:
-        raise DecodeError(f"it has {layout.group_ends[-1] if layout.group_ends else 0} rows")
+        raise DecodeError(f"it has only {layout.group_ends[-1] if layout.group_ends else 0} rows")
     with pq.ParquetFile(path, metadata=layout.metadata) as file:
         table = file.read_row_group(group, columns=[layout.column], use_threads=False)
     column = table.column(0).combine_chunks()
     values = column.field("bytes") if layout.column.endswith(".bytes") else column
     value = values[row - layout.group_ends[group] + table.num_rows].as_py()
     if value is None:
-        raise DecodeError("it holds no bytes")
+        raise DecodeError("the row is empty")
     return bytes(value)
 
 
 @dataclass(frozen=True)
 class _ParquetLayout:
-    """What is read once a Parquet file: its footer, the column with the media, and where each row group ends."""
+    """What is read once from a Parquet file: its footer, the media column, and where each row group ends."""
 
     metadata: pq.FileMetaData
     column: str
@@ -130,7 +150,10 @@ class _ParquetLayout:
     @staticmethod
     @lru_cache(maxsize=1024)
     def of(path: Path, modified_ns: int) -> _ParquetLayout:
-        """Of the file at `path`, last written at `modified_ns`. Raises DecodeError where no column holds media."""
+        """Read the layout of a file that was last modified at `modified_ns`.
+
+        Raises DecodeError if no column holds media.
+        """
         metadata = pq.read_metadata(path)
         try:
             column = media_column(metadata.schema)
@@ -142,13 +165,16 @@ class _ParquetLayout:
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """Facts about one sample, in the manifest's terms; None is unknown.
+    """Facts about a sample, in the terms of the manifest; None is unknown.
 
-    num_frames: 1 for an image.
-    fps: average frame rate.
-    width_px, height_px: as shown: upright, with square pixels.
-    rotation: degrees counter-clockwise by which decoded frames are turned to be shown: 0, 90, 180 or 270, and 360 more
-        if they are mirrored left to right before they are turned.
+    Attributes:
+        num_frames: The number of frames; 1 for an image.
+        fps: The average frame rate.
+        duration_seconds: The length.
+        width_px: The width as shown, upright and with square pixels.
+        height_px: The height as shown.
+        rotation: By how many degrees counter-clockwise decoded frames are turned to be shown: 0, 90, 180 or 270, plus
+            360 if they are mirrored left to right before.
     """
 
     num_frames: int | None

@@ -1,10 +1,10 @@
-"""Video files → the frames shown at chosen times.
+"""Decode the frames of a video file that are shown at chosen times.
 
     frames      |K  |   |   |      |   |K  |   |   |       K: keyframe, where decoding can begin
     wanted             x                         x         → the last frame at or before each time
 
-Times count from the stream's first timestamp. Frames are found by timestamp, never by number, so a variable frame rate
-needs no care. Every call opens the file for itself and decodes in the calling thread, so that forked workers are safe.
+Times count from the stream's first timestamp. Frames are found by timestamp, never by number, so variable frame rates
+need no special care. Every call opens the file again and decodes in the calling thread, so forked workers are safe.
 """
 
 from __future__ import annotations
@@ -35,9 +35,13 @@ from cover.media.source import MediaInfo, MediaSource
 
 
 def probe_video(source: MediaSource | str | Path) -> MediaInfo:
-    """Header and first frame of a video; where no header lists the frames, all packets.
+    """Read the facts about a video from its header and first frame, and from all packets if the header lists no frames.
 
-    Raises DecodeError, naming the file, when it cannot be decoded.
+    Args:
+        source: A file, or a member of a shard.
+
+    Raises:
+        DecodeError: It cannot be decoded; the message names the file.
     """
     source = MediaSource.of(source)
     with decoding(source), open_video(source) as video:
@@ -58,12 +62,20 @@ def probe_video(source: MediaSource | str | Path) -> MediaInfo:
 def decode_video(
     source: MediaSource | str | Path, sampling: Sampling, *, short_side_px: int | None = None
 ) -> npt.NDArray[np.uint8]:
-    """uint8 [T,Y,X,3], RGB, as players show it. The frame for time t is the one shown at t.
+    """Decode frames. The frame for time t is the one shown at t.
 
-    A short clip repeats frames, and one whose end is missing or damaged repeats its last, as a player would.
-    short_side_px: what a longer short side is scaled down to.
+    A short clip repeats frames. A video whose end is missing or damaged repeats its last frame, as a player would.
 
-    Raises DecodeError, naming the file, for everything that gives no frame.
+    Args:
+        source: A file, or a member of a shard.
+        sampling: The times.
+        short_side_px: Scale a longer short side down to this.
+
+    Returns:
+        uint8 [T,Y,X,3], RGB, as players show it.
+
+    Raises:
+        DecodeError: No frame can be decoded; the message names the file.
     """
 
     def pictures(frames: Iterable[VideoFrame], video: OpenVideo) -> list[Picture]:
@@ -73,7 +85,13 @@ def decode_video(
 
 
 class ShownFrame(NamedTuple):
-    """A frame, when it begins to be shown in its video, and when it ceases, in the stream's unit."""
+    """A frame of a video.
+
+    Attributes:
+        frame: The frame.
+        begins_seconds: When it begins to be shown, from the beginning of the video.
+        end: When it stops being shown, in the stream's unit.
+    """
 
     frame: VideoFrame
     begins_seconds: Fraction
@@ -83,11 +101,15 @@ class ShownFrame(NamedTuple):
 def decode_shown_frames(
     source: MediaSource | str | Path, sampling: Sampling, convert: Callable[[VideoFrame, Fraction], VideoFrame]
 ) -> list[ShownFrame]:
-    """The frames of decode_video, each once, as `convert` makes them of the decoded ones, which are not held.
+    """Return the frames of decode_video, each once and converted. The decoded frames are not kept.
 
-    convert: takes a frame and the width of its pixels divided by their height.
+    Args:
+        source: A file, or a member of a shard.
+        sampling: The times.
+        convert: Takes a frame and the width of its pixels divided by their height, and returns the frame to keep.
 
-    Raises DecodeError, naming the file, for everything that gives no frame.
+    Raises:
+        DecodeError: No frame can be decoded; the message names the file.
     """
 
     def shown(frames: Iterable[VideoFrame], video: OpenVideo) -> list[ShownFrame]:
@@ -106,7 +128,10 @@ _Keep = Callable[[Iterable[VideoFrame], OpenVideo], list[_Kept]]
 
 
 def _decode(source: MediaSource, sampling: Sampling, keep: _Keep[_Kept]) -> list[_Kept]:
-    """What `keep` makes of the chosen frames, as they come. It may be called twice, if the first time ends half-way."""
+    """Decode the chosen frames and return what `keep` makes of them.
+
+    If reading by packets fails, `keep` is called again.
+    """
     with decoding(source), open_video(source) as video:
         extent = None if sampling.end_seconds is not None else _extent(source, video)
         times = [video.to_pts(time) for time in sampling.times_seconds(extent.seconds if extent else math.inf)]
@@ -117,7 +142,7 @@ def _decode(source: MediaSource, sampling: Sampling, keep: _Keep[_Kept]) -> list
                 kept = _decode_afresh(source, times, keep)
         else:
             kept = keep(frames_one_by_one(video, times), video)
-        # Only a frame that ended before the segment begins makes it worth while to look for the end of the video.
+        # Only if the first frame ends before the segment begins, the end of the video has to be looked for.
         if kept[0].end <= video.to_pts(sampling.start_seconds or 0.0):
             sampling.check(_measure(source).seconds)
         return kept
@@ -130,7 +155,12 @@ def _decode_afresh(source: MediaSource, times: Sequence[int], keep: _Keep[_Kept]
 
 @dataclass(frozen=True)
 class _Extent:
-    """How long a video is. is_joined: whether its timestamps begin anew on the way."""
+    """How long a video is.
+
+    Attributes:
+        seconds: From the first timestamp to the end of the last frame.
+        is_joined: Whether its timestamps start again in the middle.
+    """
 
     seconds: float
     is_joined: bool = False
@@ -150,7 +180,7 @@ def _count_frames(source: MediaSource, video: OpenVideo) -> int:
 
 
 def _is_listed(video: OpenVideo) -> bool:
-    """Whether the file lists all frames, and its duration agrees with the list: a header's word is not enough."""
+    """Whether the file lists all frames and its duration agrees with the list; the header alone is not enough."""
     entries, duration = video.stream.index_entries, video.stream.duration
     if duration is None or not len(entries) or video.is_joined:
         return False
@@ -161,21 +191,24 @@ def _is_listed(video: OpenVideo) -> bool:
 
 
 def _measure(source: MediaSource) -> _Extent:
-    """From the first timestamp to the end of the last frame, by all packets; in Matroska by those of the end."""
+    """Measure the time from the first timestamp to the end of the last frame by reading packets.
+
+    In Matroska, only the packets at the end are read.
+    """
     with open_video(source) as video:
         if video.container_name == MATROSKA:
             video.container.seek(2**62, stream=video.stream)
         extent = _extent_of(video)
     if not (extent.is_joined and video.container_name == MATROSKA):
         return extent
-    with open_video(source) as video:  # the end of a joined file tells nothing of its beginning
+    with open_video(source) as video:  # the end of a joined file says nothing about its beginning
         return _extent_of(video)
 
 
 def _extent_of(video: OpenVideo) -> _Extent:
-    """Of the packets that are still to come."""
+    """Measure the remaining packets."""
     packets = JoinedPackets(video)
-    # AVI's packets have no times of showing, whatever FFmpeg makes up; their count is in those of decoding.
+    # Packets of AVI have no presentation times, only ones that FFmpeg makes up; their decoding times count frames.
     is_avi = video.container_name == AVI
     first, last, end, num_frames = 2**63, -(2**63), -(2**63), 0
     for packet in packets:
@@ -191,7 +224,10 @@ def _extent_of(video: OpenVideo) -> _Extent:
 
 
 def _fps(video: OpenVideo, num_frames: int, seconds: float) -> float | None:
-    """What the file says, unless it is far from what it holds: raw DV calls its unit of time a rate."""
+    """Return the frame rate that the file states, unless it is far from what it contains.
+
+    Raw DV, for example, states its unit of time.
+    """
     stated = float(video.stream.average_rate or 0)
     counted = num_frames / seconds if seconds else 0.0
     return (stated if counted / 2 <= stated <= 2 * counted else counted) or None

@@ -1,4 +1,4 @@
-"""Processes that decode beside the model; whatever keeps them from it is one line.
+"""Processes that decode while the model computes. Whatever stops them becomes a one-line error.
 
     keys ──▶ worker 0 ── work(key) ── SharedBatch ──▶ batch
          ──▶ worker 1 ── …
@@ -30,27 +30,30 @@ Batch = TypeVar("Batch")
 
 _END = object()
 _FILES_OF_WORKER, _FILES_OF_LOADER = 6, 8
+"""What each worker opens and creates, and what all of them need together, or slightly more."""
 _LOCKS_OF_WORKER, _LOCKS_OF_LOADER = 4, 8
-"""What is opened and made for each worker, and for all of them together, or slightly more."""
+"""The same for locks."""
 
 
 class WorkerError(CoverError):
-    """A process that decodes could not be started, or not do its work."""
+    """A process that decodes could not be started or do its work."""
 
 
 def in_workers(
     work: Callable[[Key], Batch], keys: Iterable[Key], *, num_workers: int, ahead: int = 2, pin_memory: bool = False
 ) -> Generator[Batch]:
-    """Yield work(key) of every key, in order, from forked processes; they end when the generator is closed.
+    """Yield work(key) for every key, in order, from forked processes. They end when the generator is closed.
 
     Args:
+        work: What the processes do.
+        keys: The arguments.
         num_workers: How many processes; 0 works in this one.
-        ahead: Batches that each process may have ready.
+        ahead: How many batches each process may have ready.
         pin_memory: Call each batch's own `pin_memory`, in a thread.
 
     Raises:
-        WorkerError: The system lets a process not start or not work.
-        CoverError: What `work` raises. Other errors of `work` come with the process's traceback.
+        WorkerError: The system does not let a process start or work.
+        CoverError: As raised by `work`. Other errors of `work` come with the process's traceback.
     """
     if not num_workers:
         for key in keys:
@@ -65,7 +68,7 @@ def in_workers(
                 stack.enter_context(side)
             with signals_held_back():
                 batches = iter(_loader(_Work(work, pairs), keys, num_workers, ahead, pin_memory))
-        # Python waits for processes at its end, where an error may keep this generator from being closed before.
+        # Python waits for processes at exit. After an error, this generator may not have been closed by then.
         stack.callback(Finalize(None, _end_workers, [batches], exitpriority=100))
         while True:
             with _failures("a process that decodes clips failed"):
@@ -87,16 +90,18 @@ def _loader(work: _Work, keys: Iterable[Any], num_workers: int, ahead: int, pin_
         collate_fn=_unchanged,
         num_workers=num_workers,
         prefetch_factor=ahead,
-        multiprocessing_context="fork",  # which shares what is kept in memory, and open files
+        multiprocessing_context="fork",  # shares memory and open files
         pin_memory=pin_memory,
-        generator=torch.Generator(),  # or the loader would draw from, and so change, the global random state
+        generator=torch.Generator(),  # otherwise the loader would draw from the global random state and change it
     )
 
 
 def _check_room(num_workers: int) -> None:
-    """Raise OSError or WorkerError where the system has too little left of what a loader takes.
+    """Check that the system has enough locks and files left for a loader.
 
-    torch leaves a half-made one behind, with processes that nobody ends.
+    If torch fails halfway, it leaves processes behind that are never ended.
+
+    Raises OSError or WorkerError if there are too few.
     """
     context = multiprocessing.get_context("fork")
     try:
@@ -114,18 +119,24 @@ def _check_room(num_workers: int) -> None:
 
 @contextmanager
 def workers_watched(remedy: str) -> Iterator[None]:
-    """Raise CoverError, with the remedy, where a process of `in_workers` fails, is killed, or crashes in the block.
+    """Raise CoverError if a process of `in_workers` fails, is killed or crashes during the block.
 
-    torch raises that wherever the main process is at the moment, so everything that runs beside the workers belongs
-    inside.
+    torch raises such errors at any point in the main process, so the block must contain everything that runs while the
+    workers do.
+
+    Args:
+        remedy: What the user can do, for the message.
+
+    Raises:
+        CoverError: A process failed.
     """
     try:
         yield
     except WorkerError as error:
         raise CoverError(f"{error}; {remedy}") from error
-    except BrokenPipeError:  # of what is printed
+    except BrokenPipeError:  # from printing
         raise
-    except (RuntimeError, ConnectionError, EOFError) as error:  # the last two: amid what a worker was sending
+    except (RuntimeError, ConnectionError, EOFError) as error:  # the last two while a worker was sending
         text, _, signal = str(error).partition(" is killed by signal: ")
         if isinstance(error, RuntimeError) and not text.startswith(("DataLoader worker (pid", "Pin memory thread")):
             raise
@@ -133,12 +144,12 @@ def workers_watched(remedy: str) -> Iterator[None]:
         if signal in ("", "Killed", "Terminated"):
             cause = ", most likely because memory ran out; give it more memory, or lower data.num_workers"
         else:
-            cause = f" ({signal}), most likely by a broken file; `cover check` finds it"
+            cause = f" ({signal}), most likely by a broken file; find it with `cover check`"
         raise CoverError(f"a process that decodes clips was killed{cause}; {remedy}") from error
 
 
 class _Work(Dataset[Any]):
-    """The life of a worker, as a map-style dataset: a key in, a SharedBatch or an error out."""
+    """What a worker does, as a map-style dataset: a key in, a SharedBatch or an error out."""
 
     def __init__(self, work: Callable[[Any], Any], channels: list[tuple[socket.socket, socket.socket]]) -> None:
         self._work, self._channels = work, channels
@@ -149,28 +160,28 @@ class _Work(Dataset[Any]):
         try:
             return SharedBatch(self._work(key), *self._channels[worker.id])
         except CoverError as error:
-            return error  # not raised: torch would bring the main process a text with a traceback in its place
+            return error  # not raised, because torch would pass on a text with a traceback instead
         except (OSError, MemoryError) as error:
             return WorkerError(f"a process that decodes clips failed ({system_reason(error)})")
 
 
 @contextmanager
 def _failures(what: str) -> Iterator[None]:
-    """Raise WorkerError where the system refuses something to the DataLoader."""
+    """Raise WorkerError if the system refuses something to the DataLoader."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason = system_reason(error).rpartition("Error: ")[2]  # of what a thread raises, torch tells the traceback
+        reason = system_reason(error).rpartition("Error: ")[2]  # torch adds the traceback of a thread
         raise WorkerError(f"{what} ({reason})") from error
 
 
 def _end_workers(batches: Any) -> None:
-    """End a loader's processes; torch only sends SIGTERM to one that takes its time, and nothing at Python's end."""
+    """End a loader's processes at once; torch only sends SIGTERM to slow ones, and nothing when Python exits."""
     batches._shutdown_workers()
     if batches._worker_pids_set:
-        signal_handling._remove_worker_pids(id(batches))  # type: ignore[attr-defined]  # or torch would report those that are killed here
+        signal_handling._remove_worker_pids(id(batches))  # type: ignore[attr-defined]  # otherwise torch reports the killed ones
         batches._worker_pids_set = False
     for worker in batches._workers:
         worker.kill()
