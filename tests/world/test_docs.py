@@ -8,12 +8,12 @@ import pytest
 
 pytest.importorskip("vizdoom")
 
-from cover.world.dataset import WorldDataset
 from cover.world.events import EVENTS
 from cover.world.images import OBJECTS, PRETRAIN
 from cover.world.moves import MOVES
 from cover.world.presets import MAP_GROUPS
 from cover.world.scenes import SCENES
+from cover.world.world_dataset import WorldDataset
 
 PAGE = (Path(__file__).parents[2] / "docs/world.md").read_text()
 

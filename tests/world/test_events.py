@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("vizdoom")
 
-from cover.world.dataset import ClipFormat
 from cover.world.events import EVENTS, Take, draw_event, plan_event
 from cover.world.game import Game
+from cover.world.world_dataset import ClipFormat
 
 CLIP_FORMAT = ClipFormat(width_px=160, height_px=120, num_frames=18, tics_per_frame=4)
 

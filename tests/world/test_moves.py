@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("vizdoom")
 
-from cover.world.dataset import ClipFormat
 from cover.world.game import Game
 from cover.world.moves import MOVES, PAIRS, REVERSAL_PAIRS, draw_move
 from cover.world.tracks import Box
+from cover.world.world_dataset import ClipFormat
 
 CLIP_FORMAT = ClipFormat(width_px=160, height_px=120, num_frames=12, tics_per_frame=3)
 

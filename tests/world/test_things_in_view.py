@@ -9,12 +9,12 @@ import pytest
 
 pytest.importorskip("vizdoom")
 
-from cover.world.dataset import ClipFormat, WorldDataset
 from cover.world.game import Game
 from cover.world.images import OBJECTS, PRETRAIN
 from cover.world.scenes import SCENES
 from cover.world.staging import distance_for_size, find_stage, staged, visible
 from cover.world.things import DISTRACTORS, THINGS
+from cover.world.world_dataset import ClipFormat, WorldDataset
 
 IMAGE = ClipFormat(width_px=160, height_px=120, num_frames=1, tics_per_frame=1)
 CLIP = ClipFormat(width_px=160, height_px=120, num_frames=12, tics_per_frame=3)

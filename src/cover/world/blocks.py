@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cover.world.dataset import ClipFormat, WorldDataset
-from cover.world.media_files import SUFFIXES
 from cover.world.presets import Preset, maps_of
+from cover.world.world_dataset import SUFFIXES, ClipFormat, WorldDataset
 
 _BLOCK_SIZES = {"image": 16, "video": 8}
 _BLOCKS_A_TASK = 8

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cover.datasets.names import Kind
-from cover.world.media_files import SUFFIXES
 from cover.world.presets import DATASETS
+from cover.world.world_dataset import SUFFIXES
 
 _CELL_PX = (128, 96)
 _LABEL_WIDTH_PX = 170

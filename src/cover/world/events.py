@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cover.world.dataset import ClipFormat, WorldDataset
 from cover.world.game import Game, Thing
 from cover.world.performers import BARREL, BYSTANDERS, FLASH, SHOOTERS, Role, performer_name, summon_performer
 from cover.world.puppets import SHOTS, is_puppet
 from cover.world.setting import relight, stand_in_the_open
 from cover.world.tracks import VIEW_WIDTH, Track, film, follow
+from cover.world.world_dataset import ClipFormat, WorldDataset
 
 _FREE_DISTANCE = 240  # map units
 _RAISE_TICS = 40  # until a weapon is in hand

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from cover.world.dataset import ClipFormat, WorldDataset
 from cover.world.game import Game, Thing
 from cover.world.setting import relight
 from cover.world.staging import distance_for_size, find_stage, staged, visible
 from cover.world.things import THINGS
+from cover.world.world_dataset import ClipFormat, WorldDataset
 
 _SIZES = (0.28, 0.8)  # of the view
 _MAX_OFF_CENTER_DEGREES = (22, 8)  # to the side, up and down

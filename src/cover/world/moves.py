@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from cover.world.dataset import ClipFormat, WorldDataset
 from cover.world.game import Game
 from cover.world.puppets import CREATURES, DECORATIONS, ITEMS, Sprite
 from cover.world.setting import relight, stand_in_the_open
 from cover.world.tracks import VIEW_HEIGHT, VIEW_WIDTH, Box, Boxes, Track, film, follow
+from cover.world.world_dataset import ClipFormat, WorldDataset
 
 _MAX_WIDTH = 0.45  # of the view; things wider than this at the planned height are shown smaller
 _MAX_TURN_DEGREES = 0.1  # a tic

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cover.world.dataset import ClipFormat, WorldDataset
 from cover.world.events import EVENTS
 from cover.world.images import OBJECTS, PRETRAIN
 from cover.world.moves import MOVES
 from cover.world.scenes import SCENES
+from cover.world.world_dataset import ClipFormat, WorldDataset
 
 DATASETS = {dataset.name: dataset for dataset in (PRETRAIN, OBJECTS, SCENES, MOVES, EVENTS)}
 

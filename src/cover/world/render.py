@@ -18,9 +18,9 @@ from cover.core.progress import progress_bar
 from cover.errors import CoverError
 from cover.world.blocks import Block, group_by_map, plan_blocks
 from cover.world.game import EpisodeOver, Game
-from cover.world.media_files import write_image, write_video
 from cover.world.presets import DATASETS, PRESETS
 from cover.world.report import DatasetReport, RenderReport
+from cover.world.world_dataset import write_image, write_video
 
 _MAX_ATTEMPTS = 100
 _SETTINGS_FILE = ".world.json"  # hidden, so that indexing does not count it

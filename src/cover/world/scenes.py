@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from cover.world.dataset import ClipFormat, WorldDataset
 from cover.world.game import Game, Pose
 from cover.world.setting import relight
 from cover.world.staging import Stage, distance_for_size, find_stage, staged, visible
 from cover.world.things import THINGS
+from cover.world.world_dataset import ClipFormat, WorldDataset
 
 _SIZES = (0.3, 0.65)  # of the view, in the first frame
 _SPEED_PER_THRUST = 0.33  # map units a tic, once friction balances the thrust

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cover.world.dataset import ClipFormat
 from cover.world.game import EYE_HEIGHT, Game, Thing
 from cover.world.puppets import Sprite, is_puppet, summon_puppet
+from cover.world.world_dataset import ClipFormat
 
 # The view at distance 1: the horizontal field of view is 90 degrees, and heights appear 1.2 times as large in 4:3.
 VIEW_WIDTH = 2.0
