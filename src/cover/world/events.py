@@ -16,7 +16,7 @@ import numpy as np
 from cover.world.game import Game, Thing
 from cover.world.performers import BARREL, BYSTANDERS, FLASH, SHOOTERS, Role, performer_name, summon_performer
 from cover.world.puppets import SHOTS, is_puppet
-from cover.world.setting import relight, stand_in_the_open
+from cover.world.staging import relight, stand_in_the_open
 from cover.world.tracks import VIEW_WIDTH, Track, film, follow
 from cover.world.world_dataset import ClipFormat, WorldDataset
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from types import TracebackType
 import numpy as np
 
 from cover.errors import CoverError
-from cover.world.addon import write_addon
+from cover.world.performers import performer_actors
+from cover.world.puppets import puppet_actors
 
 try:
     import vizdoom
@@ -215,10 +217,16 @@ def _configured(directory: Path, width_px: int, height_px: int) -> vizdoom.DoomG
     game.set_render_screen_flashes(False)
     game.set_render_particles(False)  # rockets would leave square white clouds
     game.set_episode_timeout(0)
-    write_addon(directory / "actors.pk3")
+    _write_addon(directory / "actors.pk3")
     add_ons = f"{FREEDOOM1_WAD} {directory / 'actors.pk3'}"  # the first adds the maps E1M1 to E4M9
     game.add_game_args(f"+sv_cheats 1 -nomonsters +movebob 0 -file {add_ons}")
     return game
+
+
+def _write_addon(path: Path) -> None:
+    """Write the add-on that defines puppets and performers: a .pk3 file, which is a zip with one text."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("DECORATE", puppet_actors() + performer_actors())
 
 
 @contextmanager

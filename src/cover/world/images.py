@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cover.world.game import Game, Thing
-from cover.world.setting import relight
-from cover.world.staging import distance_for_size, find_stage, staged, visible
+from cover.world.staging import distance_for_size, find_stage, relight, staged, visible
 from cover.world.things import THINGS
 from cover.world.world_dataset import ClipFormat, WorldDataset
 

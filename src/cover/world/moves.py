@@ -15,7 +15,7 @@ import numpy as np
 
 from cover.world.game import Game
 from cover.world.puppets import CREATURES, DECORATIONS, ITEMS, Sprite
-from cover.world.setting import relight, stand_in_the_open
+from cover.world.staging import relight, stand_in_the_open
 from cover.world.tracks import VIEW_HEIGHT, VIEW_WIDTH, Box, Boxes, Track, film, follow
 from cover.world.world_dataset import ClipFormat, WorldDataset
 

@@ -8,8 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from cover.world.game import Game, Pose
-from cover.world.setting import relight
-from cover.world.staging import Stage, distance_for_size, find_stage, staged, visible
+from cover.world.staging import Stage, distance_for_size, find_stage, relight, staged, visible
 from cover.world.things import THINGS
 from cover.world.world_dataset import ClipFormat, WorldDataset
 

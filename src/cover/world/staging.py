@@ -1,4 +1,4 @@
-"""Putting a thing where a camera can see it, and checking that it does."""
+"""Where a clip is filmed from and in what light, and things put where the camera can see them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from cover.world.things import DISTRACTORS, ThingKind
 from cover.world.tracks import VIEW_HEIGHT, VIEW_WIDTH
 
 _NUM_TRIES = 40
+_SIDES_DEGREES = (-40, -20, 0, 20, 40)
+_MIN_MEAN_BRIGHTNESS = 70  # of 255
+_MAX_GAIN = 2
 _MARGIN = 24  # map units kept free behind a thing
 _MAX_DISTANCE = 400
 _SETTLING_TICS = 6  # a summoned thing falls the last 8 units to the floor
@@ -110,3 +113,22 @@ def visible(game: Game, kind: ThingKind) -> tuple[Thing | None, float]:
     target = next((thing for thing in things if thing.name == kind.actor), None)
     others = (thing.area_fraction for thing in things if thing.name != kind.actor)
     return target, max(others, default=0.0)
+
+
+def stand_in_the_open(game: Game, rng: np.random.Generator, free_distance: float) -> None:
+    """Put the camera at a random spot, looking where nothing is in the way for `free_distance` map units, if found."""
+    level = read_level(game.map_name)
+    for _ in range(_NUM_TRIES):
+        x, y = level.random_spot(rng)
+        heading_degrees = rng.uniform(0, 360)
+        free = (level.free_distance(x, y, heading_degrees + side) for side in _SIDES_DEGREES)
+        if min(free) > free_distance:
+            break
+    game.place(x, y, heading_degrees)
+
+
+def relight(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The clip [T, Y, X, 3] a little darker or brighter as a whole; dark places are brightened first."""
+    gain = rng.uniform(0.8, 1.25) * np.clip(_MIN_MEAN_BRIGHTNESS / frames.mean(), 1, _MAX_GAIN)
+    relit: np.ndarray = np.minimum(np.arange(256) * gain, 255).astype(np.uint8)[frames]
+    return relit
