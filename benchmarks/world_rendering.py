@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cover.world.blocks import Block, group_by_map, plan_blocks
 from cover.world.game import Game
 from cover.world.presets import DATASETS, PRESETS
-from cover.world.render import render_blocks
+from cover.world.render import Block, group_by_map, plan_blocks, render_blocks
 
 
 def main() -> None:

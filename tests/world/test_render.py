@@ -12,11 +12,10 @@ from PIL import Image
 pytest.importorskip("vizdoom")
 
 from cover.errors import CoverError
-from cover.world.blocks import group_by_map, plan_blocks
 from cover.world.contact_sheet import write_contact_sheets
 from cover.world.images import OBJECTS
 from cover.world.presets import DATASETS, MAP_GROUPS, PRESETS, Preset
-from cover.world.render import render_world
+from cover.world.render import group_by_map, plan_blocks, render_world
 from cover.world.scenes import SCENES
 
 TINY = Preset(

@@ -1,4 +1,9 @@
-"""Rendering the built-in datasets: OUT/<dataset>/<split>/<class>/<map>-<number>.jpg or .mp4."""
+"""Renders the built-in datasets: OUT/<dataset>/<split>/<class>/<map>-<number>.jpg or .mp4.
+
+The work is cut into blocks: some clips of one split, which one episode on one map shows one after the other. A new
+episode takes as long as a few clips, so only a new block starts one. A block is rendered whole, and its seed depends
+only on (seed, dataset, split, block). So the files depend neither on the number of processes nor on interruptions.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,13 @@ import json
 import multiprocessing
 import os
 import time
+import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +25,88 @@ import numpy as np
 from cover.core.atomic_files import write_whole
 from cover.core.progress import progress_bar
 from cover.errors import CoverError
-from cover.world.blocks import Block, group_by_map, plan_blocks
 from cover.world.game import EpisodeOver, Game
-from cover.world.presets import DATASETS, PRESETS
-from cover.world.report import DatasetReport, RenderReport
-from cover.world.world_dataset import write_image, write_video
+from cover.world.presets import DATASETS, PRESETS, Preset, maps_of
+from cover.world.world_dataset import SUFFIXES, ClipFormat, WorldDataset, write_image, write_video
 
 _MAX_ATTEMPTS = 100
+_BLOCK_SIZES = {"image": 16, "video": 8}
+_BLOCKS_A_TASK = 8
 _SETTINGS_FILE = ".world.json"  # hidden, so that indexing does not count it
+
+
+@dataclass(frozen=True)
+class Block:
+    """Clips that one episode on one map shows. `files` has the class name and path of each."""
+
+    dataset: str
+    split: str
+    map_name: str
+    seed: tuple[int, ...]
+    clip_format: ClipFormat
+    files: tuple[tuple[str, Path], ...]
+
+
+@dataclass
+class DatasetReport:
+    """What rendering one dataset took.
+
+    Attributes:
+        rendered: New files.
+        skipped: Files that existed already.
+        refused: Draws that failed their check.
+        seconds: Time, added up over processes.
+        given_up: Number of clips that are missing, by "CLASS on MAP".
+    """
+
+    rendered: int = 0
+    skipped: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    given_up: Counter[str] = field(default_factory=Counter)
+
+    def __iadd__(self, other: DatasetReport) -> DatasetReport:
+        self.rendered += other.rendered
+        self.skipped += other.skipped
+        self.refused += other.refused
+        self.seconds += other.seconds
+        self.given_up += other.given_up
+        return self
+
+
+@dataclass
+class RenderReport:
+    """What `render_world` did, by dataset."""
+
+    datasets: dict[str, DatasetReport]
+    wall_seconds: float
+
+    def __str__(self) -> str:
+        lines = [f"rendered in {self.wall_seconds:.0f} s"]
+        for name, report in self.datasets.items():
+            rate = report.rendered / report.seconds if report.seconds else 0
+            lines.append(
+                f"{name}: {report.rendered} rendered, {report.skipped} already existed, "
+                f"{report.refused} draws refused, {rate:.1f} clips/s a process"
+            )
+            lines += [f"  gave up {count} × {what}" for what, count in sorted(report.given_up.items())]
+        return "\n".join(lines)
 
 
 def render_world(
     out: Path, preset: str, *, seed: int = 0, num_processes: int | None = None, datasets: Sequence[str] | None = None
 ) -> RenderReport:
-    """Render the built-in datasets (all, or the named ones) as media files below `out`; files that exist are kept.
+    """Render the built-in datasets as media files; files that exist are kept.
 
-    Raises CoverError for an unknown preset or dataset, and where `out` holds another preset's or seed's files.
+    Args:
+        out: The folder to render to.
+        preset: A name in PRESETS.
+        seed: Another seed renders other clips.
+        num_processes: All cores by default.
+        datasets: Names in DATASETS; all of them by default.
+
+    Raises:
+        CoverError: The preset or a dataset is unknown, or `out` holds files of another preset or seed.
     """
     names = tuple(datasets or DATASETS)
     _check("preset", preset, PRESETS)
@@ -59,7 +134,7 @@ def _check(what: str, value: str, known: Mapping[str, object]) -> None:
 
 
 def _claim(folder: Path, preset: str, seed: int) -> None:
-    """Note in a dataset's folder which preset and seed its files belong to."""
+    """Record in a dataset's folder which preset and seed its files belong to."""
     settings = {"preset": preset, "seed": seed}
     file = folder / _SETTINGS_FILE
     if file.exists() and (found := json.loads(file.read_text())) != settings:
@@ -67,8 +142,44 @@ def _claim(folder: Path, preset: str, seed: int) -> None:
     write_whole(file, json.dumps(settings))
 
 
+def plan_blocks(out: Path, dataset: WorldDataset, preset: Preset, seed: int) -> Iterator[Block]:
+    """Cut a dataset into blocks. Maps take turns; all classes come equally often, to within one clip."""
+    size = _BLOCK_SIZES[dataset.kind]
+    for split, num_clips in preset.num_clips[dataset.name].items():
+        maps = maps_of(dataset.name, split)
+        split_seed = (seed, zlib.crc32(f"{dataset.name}/{split}".encode()))
+        classes = _class_sequence(preset.classes(dataset), num_clips, split_seed)
+        for index, first in enumerate(range(0, num_clips, size)):
+            map_name = maps[index % len(maps)]
+            files = tuple(
+                (name, out / dataset.name / split / name / f"{map_name}-{number:06d}{SUFFIXES[dataset.kind]}")
+                for number, name in enumerate(classes[first : first + size], start=first)
+            )
+            yield Block(dataset.name, split, map_name, (*split_seed, index), preset.formats[dataset.kind], files)
+
+
+def _class_sequence(classes: Sequence[str], num_clips: int, seed: Sequence[int]) -> list[str]:
+    """Classes in rounds, each in its own order, so that no class keeps meeting the same maps."""
+    rng = np.random.default_rng(seed)
+    num_rounds = -(-num_clips // len(classes))
+    return [classes[index] for _ in range(num_rounds) for index in rng.permutation(len(classes))][:num_clips]
+
+
+def group_by_map(blocks: Sequence[Block]) -> list[list[Block]]:
+    """Group blocks into tasks for processes: a few blocks of the same map each."""
+    tasks = []
+
+    def place(block: Block) -> tuple[str, str, str]:
+        return block.dataset, block.split, block.map_name
+
+    for _, group in groupby(sorted(blocks, key=place), place):
+        same_map = list(group)
+        tasks += [same_map[first : first + _BLOCKS_A_TASK] for first in range(0, len(same_map), _BLOCKS_A_TASK)]
+    return tasks
+
+
 def _rendered(tasks: Sequence[list[Block]], num_processes: int) -> Iterator[tuple[str, DatasetReport]]:
-    """Render tasks in processes, behind a progress bar; yields each task's dataset and report."""
+    """Render tasks in processes, with a progress bar. Yields the dataset and the report of each task."""
     if not tasks:
         return
     context = multiprocessing.get_context("spawn")
@@ -87,8 +198,8 @@ def _rendered(tasks: Sequence[list[Block]], num_processes: int) -> Iterator[tupl
                 yield task[0].dataset, future.result()
         except BrokenProcessPool as error:
             raise CoverError(
-                "a process that renders was killed, most likely because memory ran out; give it more memory, or "
-                "lower --processes; the same command continues"
+                "a rendering process was killed, most likely because memory ran out; give it more memory, or lower "
+                "--processes; the same command continues"
             ) from error
         except BaseException:
             executor.shutdown(cancel_futures=True)
@@ -96,7 +207,7 @@ def _rendered(tasks: Sequence[list[Block]], num_processes: int) -> Iterator[tupl
 
 
 def render_blocks(blocks: Sequence[Block]) -> DatasetReport:
-    """Render blocks of one format with one game; runs in a process of its own."""
+    """Render blocks of one format with one game, in a process of its own."""
     report = DatasetReport()
     start_seconds = time.monotonic()
     clip_format = blocks[0].clip_format
