@@ -20,8 +20,8 @@ from rich.table import Column, Table
 from safetensors.torch import load_file, save_file
 
 from cover.models.checkpoints.integrity import damage, file_digest, write_state
+from cover.models.classifier import save_model
 from cover.models.create import create_model
-from cover.models.weights import save_model
 
 
 def seconds_of(work: Callable[[], object]) -> float:

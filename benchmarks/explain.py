@@ -19,7 +19,6 @@ from rich.table import Table
 from torch import Tensor
 
 from cover.core.progress import track
-from cover.models.timesformer.attribution import attribute
 from cover.runs.trained import TrainedRun
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
@@ -40,7 +39,7 @@ def main() -> None:
     for index in track(chosen.tolist(), "clips", unit="clips"):
         frames = reader.views(index, num_crops=1)[0]
         label = int(run.predict_heads(frames[:, None])[head][0].argmax())
-        relevance, rollout = attribute(run.model, frames.to(run.device), head, label)
+        relevance, rollout = run.model.attribute(frames.to(run.device), head, label)
         for name, weights in {"relevance": relevance, "rollout": rollout, "random": torch.rand_like(rollout)}.items():
             for order, sign in (("strongest first", -1), ("weakest first", 1)):
                 ranks = (sign * weights.flatten()).argsort().argsort().view(weights.shape) / weights.numel()

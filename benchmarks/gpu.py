@@ -22,9 +22,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from transformers import TimesformerConfig, TimesformerForVideoClassification
 
-from cover.models.config import VARIANTS
+from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
-from cover.models.timesformer.model import TimeSformer
+from cover.models.timesformer.config import VARIANTS
 
 Step = Callable[[], object]
 NUM_CLASSES = 400
@@ -72,7 +72,7 @@ def uint8_frames(size: Size, num_clips: int, num_frames: int | None = None) -> T
     return torch.randint(256, shape, dtype=torch.uint8, device="cuda")
 
 
-def our_model(size: Size, heads: dict[str, int], drop_path_rate: float = 0.0) -> TimeSformer:
+def our_model(size: Size, heads: dict[str, int], drop_path_rate: float = 0.0) -> VideoClassifier:
     """Ours on the GPU, of whose weights none is zero."""
     with torch.device("cuda"):
         return create_model(

@@ -26,23 +26,22 @@ from safetensors.torch import save_file
 
 from cover.models.checkpoints.naming import PUBLISHED
 from cover.models.checkpoints.views import NAMINGS
+from cover.models.classifier import VideoClassifier, save_model
 from cover.models.create import create_model
 from cover.models.loading import load_weights
 from cover.models.sources import open_source
-from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import save_model
 
 FORMATS = ("cover", "timesformer", "timm-vit", "transformers-vit")
 MIB = 2**20
 
 
-def create(arguments: argparse.Namespace) -> TimeSformer:
+def create(arguments: argparse.Namespace) -> VideoClassifier:
     return create_model(
         arguments.variant, num_frames=arguments.num_frames, image_size=arguments.image_size, heads={"head": 400}
     )
 
 
-def write(format: str, model: TimeSformer, folder: Path) -> Path:
+def write(format: str, model: VideoClassifier, folder: Path) -> Path:
     """The model's weights in a format; of a ViT's, those that it has."""
     if format == "cover":
         save_model(model, folder)

@@ -24,8 +24,8 @@ from transformers import TimesformerConfig, TimesformerForVideoClassification
 
 import cover
 from cover.models.checkpoints.naming import HEAD
-from cover.models.config import VARIANTS
 from cover.models.timesformer.architecture import PUBLISHED_MEAN_STD
+from cover.models.timesformer.config import VARIANTS
 
 NUM_CLASSES, NUM_CLIPS, NUM_FRAMES, SIDE_PX, LEARNING_RATE = 10, 16, 4, 112, 1e-3
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

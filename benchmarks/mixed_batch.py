@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from cover.models.timesformer.model import TimeSformer
+from cover.models.classifier import VideoClassifier
 from gpu import SIZES, Size, median_seconds, our_model, uint8_frames
 
 HEADS = {"videos": 400, "images": 1000}
 
 
-def training_pass(model: TimeSformer, batch: dict[str, Tensor]) -> None:
+def training_pass(model: VideoClassifier, batch: dict[str, Tensor]) -> None:
     with torch.autocast("cuda", torch.bfloat16):
         logits = model(batch)
     sum(values.float().logsumexp(-1).sum() for values in logits.values()).backward()

@@ -1,6 +1,6 @@
 """Losses and clips a second of one process, and of several as DDP and as FSDP2, on synthetic frames.
 
-    python benchmarks/parallel.py                           # TimeSformer Base, 8 frames at 224, bf16, 2 GPUs
+    python benchmarks/parallel.py                           # VideoClassifier Base, 8 frames at 224, bf16, 2 GPUs
     python benchmarks/parallel.py --precision fp32          # losses alike to rounding
     python benchmarks/parallel.py --variant timesformer_tiny --image-size 32 --batch-size 16 --processes 2   # on CPUs
 

@@ -21,13 +21,13 @@ from rich.table import Column, Table
 from torch import Tensor, nn
 from transformers import TimesformerForVideoClassification
 
+from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
-from cover.models.export.transformers import export_transformers
 from cover.models.linear import freeze_weights
-from cover.models.timesformer.model import TimeSformer
+from cover.models.timesformer.transformers import export_transformers
 
 
-def models(arguments: argparse.Namespace) -> tuple[TimeSformer, TimesformerForVideoClassification]:
+def models(arguments: argparse.Namespace) -> tuple[VideoClassifier, TimesformerForVideoClassification]:
     """Ours with random weights, in which every parameter matters, and the same as transformers reads our export."""
     shape = {"num_frames": arguments.num_frames, "image_size": arguments.image_size}
     ours = create_model(arguments.variant, **shape, heads={"k400": 400}, temporal_init="random").eval()

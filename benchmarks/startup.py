@@ -23,8 +23,8 @@ from rich.table import Column, Table
 
 from cover.config.recipe import parse_recipe
 from cover.core.run_files import LATEST, RunFiles
+from cover.models.classifier import save_model
 from cover.models.create import create_model
-from cover.models.weights import save_model
 from loader import Case, write_dataset
 
 VIDEO = Case("video 160×120, 1 s", 160, 120, 1, 12, 8, 96)

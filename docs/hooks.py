@@ -22,9 +22,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def recipe_keys() -> str:
     """A table for each section of a recipe."""
-    from cover.config.recipe import Recipe
+    from cover.config.families import DEFAULT, find_family
+    from cover.config.recipe import recipe_class
 
-    return _key_tables(Recipe)
+    return _key_tables(recipe_class(find_family(DEFAULT).section))
 
 
 def study_keys() -> str:

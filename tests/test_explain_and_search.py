@@ -12,8 +12,8 @@ from tests.terminal import Cover, terminal
 
 from cover.datasets.layouts.folder import index_folder
 from cover.inference.feature_table import FeatureTable
+from cover.models.classifier import save_model
 from cover.models.create import create_model
-from cover.models.weights import save_model
 
 RECIPE = """
 policy = "standard"
@@ -53,7 +53,7 @@ def cover(
         torch.manual_seed(seed)
         sizes = {"depth": 2, "width": 48, "num_heads": 3, "num_frames": 4, "image_size": 32}
         model = create_model("timesformer_tiny", **sizes, heads={head: ["a", "b"] for head in heads})
-        model.patch_embed.proj.weight.data.mul_(20)  # so that features differ from clip to clip
+        model.backbone.patch_embed.proj.weight.data.mul_(20)  # so that features differ from clip to clip
         save_model(model, tmp_path / "runs" / run / "checkpoints" / "step-1")
         (tmp_path / "runs" / run / "latest").write_text("step-1\n")
         (tmp_path / "runs" / run / "recipe.toml").write_text(RECIPE)

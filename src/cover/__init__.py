@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from cover.media.randaugment import RandAugment as RandAugment
     from cover.mixture.mixture import Dataset as Dataset
     from cover.mixture.mixture import Mixture as Mixture
+    from cover.models.classifier import VideoClassifier as VideoClassifier
+    from cover.models.classifier import load_model as load_model
     from cover.models.create import create_model as create_model
     from cover.models.loading import load_weights as load_weights
-    from cover.models.timesformer.model import TimeSformer as TimeSformer
-    from cover.models.weights import load_model as load_model
     from cover.runs.predict import predict as predict
     from cover.runs.predict import timeline as timeline
     from cover.runs.predict import watch as watch
     from cover.training.loss import loss as loss
+
+    TimeSformer = VideoClassifier
 
 __version__ = "0.1.0"
 
@@ -37,19 +39,21 @@ _HOMES = {
     "Mixing": "cover.media.mixing",
     "Mixture": "cover.mixture.mixture",
     "RandAugment": "cover.media.randaugment",
-    "TimeSformer": "cover.models.timesformer.model",
+    "VideoClassifier": "cover.models.classifier",
     "create_model": "cover.models.create",
-    "load_model": "cover.models.weights",
+    "load_model": "cover.models.classifier",
     "load_weights": "cover.models.loading",
     "loss": "cover.training.loss",
     "predict": "cover.runs.predict",
     "timeline": "cover.runs.predict",
     "watch": "cover.runs.predict",
 }
-__all__ = ["__version__", *_HOMES]
+_FORMER_NAMES = {"TimeSformer": "VideoClassifier"}
+__all__ = ["__version__", *_HOMES, *_FORMER_NAMES]
 
 
 def __getattr__(name: str) -> object:
+    name = _FORMER_NAMES.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module 'cover' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

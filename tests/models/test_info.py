@@ -10,12 +10,11 @@ from oracle import create_oracle, oracle_logits
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
-from cover.models.config import variant_config
+from cover.models.classifier import VideoClassifier, save_model
 from cover.models.create import create_model, num_parameters
-from cover.models.export.transformers import export_transformers
 from cover.models.info import describe, info_table, multiply_adds
-from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import save_model
+from cover.models.timesformer.config import variant_config
+from cover.models.timesformer.transformers import export_transformers
 
 
 def counted(attention: str) -> tuple[float, float]:
@@ -30,7 +29,7 @@ def counted(attention: str) -> tuple[float, float]:
             num_attention_heads=12,
             num_labels=400,
         )
-        model = TimeSformer(variant_config("timesformer_base", {"k400": 400}, attention=attention))
+        model = VideoClassifier(variant_config("timesformer_base", {"k400": 400}, attention=attention))
         frames = torch.empty(8, 1, 3, 224, 224)
         with torch.no_grad(), FlopCounterMode(display=False) as theirs:
             oracle_logits(oracle, frames)

@@ -14,13 +14,12 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from cover.errors import CheckpointError
+from cover.models.classifier import VideoClassifier, load_model, save_model
 from cover.models.create import create_model
 from cover.models.loading import load_weights, report_table
-from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import load_model, save_model
 
 
-def small(**settings: object) -> TimeSformer:
+def small(**settings: object) -> VideoClassifier:
     defaults = {"num_frames": 4, "image_size": 32, "depth": 2, "width": 48, "heads": {"k400": ["run", "jump"]}}
     return create_model("timesformer_tiny", **defaults | settings)
 
@@ -48,7 +47,7 @@ def test_a_random_temporal_start_keeps_its_own_attention(tmp_path: Path) -> None
     before = model.get_parameter("blocks.0.temporal_attn.qkv.weight").clone()
     load_weights(model, tmp_path, temporal_init="random")
     assert torch.equal(model.get_parameter("blocks.0.temporal_attn.qkv.weight"), before)
-    assert model.time_embed.any()
+    assert model.backbone.time_embed.any()
 
 
 def test_a_head_takes_its_rows_by_class_name(tmp_path: Path) -> None:
@@ -88,8 +87,8 @@ def test_heads_that_a_file_does_not_state_are_the_models_and_the_report_says_so(
     torch.save(foreign.timm_state(vit := foreign.create_vit(num_attention_heads=4)), tmp_path / "vit.pth")
     model = small(width=128, num_heads=4, heads={"head": 3}, num_frames=1).eval()
     report = load_weights(model, tmp_path / "vit.pth")
-    assert "attention heads: not stated by the file; taken from the model (4)" in report.notes
-    assert "normalisation: not stated by the file; taken are mean 0.5 and std 0.5, usual for timm, ViT" in report.notes
+    assert "num_heads: not stated by the file; taken from the model (4)" in report.notes
+    assert "normalisation: not stated by the file; taken are mean 0.5 and std 0.5, usual for timm's ViT" in report.notes
     assert str(report).count("not stated by the file") == 2
     frames = torch.randn(1, 2, 3, 32, 32)
     with torch.no_grad():
@@ -99,7 +98,7 @@ def test_heads_that_a_file_does_not_state_are_the_models_and_the_report_says_so(
 def test_embeddings_are_resized_smoothly_or_as_published(tmp_path: Path) -> None:
     source = small(num_frames=4, image_size=48, temporal_init="random")
     save_model(source, tmp_path)
-    patches, time = source.pos_embed[:, 1:].transpose(1, 2), source.time_embed.transpose(1, 2)
+    patches, time = source.backbone.pos_embed[:, 1:].transpose(1, 2), source.backbone.time_embed.transpose(1, 2)
     expected = {
         "smooth": (
             F.interpolate(patches.unflatten(2, (3, 3)), size=(4, 4), mode="bicubic").flatten(2),
@@ -110,9 +109,9 @@ def test_embeddings_are_resized_smoothly_or_as_published(tmp_path: Path) -> None
     for resize, (pos_embed, time_embed) in expected.items():
         model = small(num_frames=8, image_size=64)
         assert load_weights(model, tmp_path, resize=resize).resized == ["pos_embed", "time_embed"]
-        assert torch.equal(model.pos_embed[:, 1:].transpose(1, 2), pos_embed)
-        assert torch.equal(model.pos_embed[:, :1], source.pos_embed[:, :1])
-        assert torch.equal(model.time_embed.transpose(1, 2), time_embed)
+        assert torch.equal(model.backbone.pos_embed[:, 1:].transpose(1, 2), pos_embed)
+        assert torch.equal(model.backbone.pos_embed[:, :1], source.backbone.pos_embed[:, :1])
+        assert torch.equal(model.backbone.time_embed.transpose(1, 2), time_embed)
 
 
 def test_the_model_takes_over_the_normalisation_and_stores_it(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from oracle import create_oracle, oracle_logits, our_weights
 from transformers import VideoMAEImageProcessorPil, ViTForImageClassification
 
 from cover.errors import CheckpointError
+from cover.models.classifier import save_model
 from cover.models.create import create_model
 from cover.models.loading import load_weights
 from cover.models.sources import open_source
-from cover.models.weights import save_model
 
 NUMBERS = ("0", "1", "2")
 HALF = (0.5, 0.5, 0.5)
@@ -145,7 +145,10 @@ def having(name: str, *shape: int) -> Callable[[dict[str, torch.Tensor]], None]:
     ("change", "message"),
     [
         (having("blocks.0.ls1.gamma", WIDTH), "looks like timm-vit, but blocks.0.ls1.gamma has no place in a"),
-        (having("norm_pre.weight", WIDTH), "looks like timm-vit, but norm_pre.weight has no place in a TimeSformer"),
+        (
+            having("norm_pre.weight", WIDTH),
+            "looks like timm-vit, but norm_pre.weight has no place in a model of the family",
+        ),
         (having("fc_norm.weight", WIDTH), "but fc_norm.weight has no place in a"),
         (having("dist_token", 1, 1, WIDTH), "but dist_token has no place in a"),
         (having("rel_pos_bias.table", 9, 2), "but rel_pos_bias.table has no place in a"),
@@ -156,8 +159,11 @@ def having(name: str, *shape: int) -> Callable[[dict[str, torch.Tensor]], None]:
         (without("blocks.1.attn.qkv.bias"), "blocks.1.attn.qkv.bias is absent instead of"),
         (having("pos_embed", 1, 4, WIDTH), r"pos_embed is \[1, 4, 128\] instead of \[1, 2, 128\]"),
         (having("blocks.0.attn.qkv.lora_A.weight", 4, WIDTH), "blocks.0.attn.qkv.lora_A.weight has no place in a"),
-        (having("reg_token", 1, 4, WIDTH), "looks like timm-vit, but reg_token has no place in a TimeSformer"),
-        (without("norm.weight"), r"of depth 2 and width 128, but norm.weight is absent instead of \[128\]"),
+        (
+            having("reg_token", 1, 4, WIDTH),
+            "looks like timm-vit, but reg_token has no place in a model of the family",
+        ),
+        (without("norm.weight"), r"2 blocks, width 128, .*, but norm.weight is absent instead of \[128\]"),
         (without("pos_embed"), r"fits no model \(pos_embed is absent\)"),
         (having("patch_embed.proj.weight", WIDTH, 3, 2, 16, 16), r"\(patch_embed.proj.weight is \[128, 3, 2, 16, 16\]"),
         (having("blocks.1.mlp.fc1.weight", 256, WIDTH), r"fc1.weight is \[256, 128\] instead of \[512, 128\]"),
@@ -195,7 +201,7 @@ def test_a_state_dict_of_ours_without_its_configuration_is_refused(tmp_path: Pat
     """Its classes, its normalisation and its attention heads stand in config.json only."""
     model = create_model("timesformer_tiny", depth=1, width=48, image_size=32, heads={"k400": 3})
     torch.save(model.state_dict(), tmp_path / "ours.pth")
-    with pytest.raises(CheckpointError, match=r"heads\.k400\.weight has no place in a TimeSformer"):
+    with pytest.raises(CheckpointError, match=r"heads\.k400\.weight has no place in a model of the family timesformer"):
         open_source(tmp_path / "ours.pth")
 
 
@@ -220,7 +226,7 @@ def test_longer_and_shorter_numbers_are_converted(dtype: torch.dtype, tmp_path: 
     torch.save(state, tmp_path / "vit.pth")
     model = create_model(depth=2, width=WIDTH, num_heads=2, image_size=32, num_frames=4, heads={"head": 3})
     load_weights(model, tmp_path / "vit.pth")
-    assert torch.equal(model.blocks[1].mlp.fc1.weight, state["blocks.1.mlp.fc1.weight"].float())
+    assert torch.equal(model.backbone.blocks[1].mlp.fc1.weight, state["blocks.1.mlp.fc1.weight"].float())
 
 
 def test_a_jax_array_without_the_right_dimensions_is_refused(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cover.errors import CheckpointError
+from cover.models.classifier import VideoClassifier, load_model, save_model
 from cover.models.create import create_model
-from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import load_exactly, load_model, read_tensors, save_model
+from cover.models.weights import load_exactly, read_tensors
 
 
-def small(**settings: object) -> TimeSformer:
+def small(**settings: object) -> VideoClassifier:
     defaults = {"num_frames": 4, "image_size": 32, "depth": 2, "width": 48, "heads": {"k400": ["run", "jump"]}}
     return create_model("timesformer_tiny", **defaults | settings)
 

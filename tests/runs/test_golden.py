@@ -20,7 +20,7 @@ from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, WriteMedia, lines_of, qu
 from cover.config.recipe import Recipe
 from cover.core.run_files import find_checkpoint
 from cover.datasets.layouts.folder import index_folder
-from cover.models.weights import load_model
+from cover.models.classifier import load_model
 from cover.runs.train import train
 
 FILE = Path(__file__).parent / "golden.json"

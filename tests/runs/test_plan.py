@@ -16,8 +16,8 @@ from cover.config.recipe import parse_recipe, read_recipe
 from cover.datasets.manifest import write_manifest
 from cover.datasets.names import Kind
 from cover.errors import CheckpointError, CoverError, ManifestError
+from cover.models.classifier import save_model
 from cover.models.create import create_model
-from cover.models.weights import save_model
 from cover.runs.plan import plan
 
 PAPER = Path(str(files("cover") / "recipes" / "paper"))
@@ -81,7 +81,7 @@ def test_every_part_is_used() -> None:
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_keeps_to_the_setup_of_the_paper(name: str) -> None:
-    """§4.1; the sizes are those of §4.1 and appendix B, and of the quoted TimeSformer."""
+    """§4.1; the sizes are those of §4.1 and appendix B, and of the quoted VideoClassifier."""
     recipe = read_recipe(RECIPES[name])
     assert recipe.data.batch_size == 128 and recipe.training.epochs == 20
     assert recipe.optimizer == type(recipe.optimizer)()

@@ -21,10 +21,9 @@ from cover.config.recipe import Recipe, parse_recipe
 from cover.core.run_files import LATEST, find_checkpoint
 from cover.datasets.layouts.folder import index_folder
 from cover.errors import CheckpointError, DecodeError
+from cover.models.classifier import VideoClassifier, load_model, save_model
 from cover.models.create import create_model
 from cover.models.packing import PackedClips
-from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import load_model, save_model
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 
@@ -54,8 +53,10 @@ def save_source(folder: Path, seed: int) -> Path:
     torch.manual_seed(seed)
     model = create_model(**MODEL, heads={"turns": ["a", "b"], "jumps": 5}, temporal_init="random")
     with torch.no_grad():
-        model.patch_embed.proj.weight.mul_(20)  # so that features differ from clip to clip as those of a trained model
-        for block in model.blocks:
+        model.backbone.patch_embed.proj.weight.mul_(
+            20
+        )  # so that features differ from clip to clip as those of a trained model
+        for block in model.backbone.blocks:
             block.attn.qkv.weight.mul_(5)
             block.attn.proj.weight.mul_(20)
     save_model(model, folder)
@@ -191,14 +192,14 @@ def test_a_computation_that_is_told_to_stop_keeps_what_it_has(
 ) -> None:
     recipe = recipe_of(training={"epochs": 1}, evaluation={"batch_size": 3})
     run, whole = tmp_path / "runs" / "probe", tmp_path / "undisturbed" / "probe"
-    features, num_batches = TimeSformer.features, iter(range(100))
+    features, num_batches = VideoClassifier.features, iter(range(100))
 
-    def interrupted(model: TimeSformer, packed: PackedClips) -> Tensor:
+    def interrupted(model: VideoClassifier, packed: PackedClips) -> Tensor:
         if next(num_batches) == 1:
             signal.raise_signal(signal.SIGTERM)
         return features(model, packed)
 
-    monkeypatch.setattr(TimeSformer, "features", interrupted)
+    monkeypatch.setattr(VideoClassifier, "features", interrupted)
     assert train(recipe, run, quiet()) == signal.SIGTERM
     assert [file.name for file in parts_of(run)] == ["00000000-00000006.safetensors"]
     completes(recipe, run, quiet(), resume=True)

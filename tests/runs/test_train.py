@@ -25,8 +25,8 @@ from cover.datasets.layouts.folder import index_folder
 from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError, TrainingError
 from cover.models.checkpoints.integrity import read_state, write_state
+from cover.models.classifier import load_model
 from cover.models.create import create_model
-from cover.models.weights import load_model
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 
@@ -104,7 +104,7 @@ def test_what_a_file_of_weights_does_not_state_is_a_line_of_its_own(
     console = quiet()
     assert not train(recipe, tmp_path / "run", console)
     assert isinstance(console.file, StringIO)
-    assert "attention heads: not stated by the file; taken from the model (3)" in console.file.getvalue().splitlines()
+    assert "num_heads: not stated by the file; taken from the model (3)" in console.file.getvalue().splitlines()
 
 
 def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(finished: Path, cotrain: Recipe, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from cover.datasets.layouts.folder import index_folder
+from cover.models.classifier import save_model
 from cover.models.create import create_model
-from cover.models.weights import save_model
 from cover.runs.trained import TrainedRun
 from cover.serving.admission import AdmissionPolicy, AllowedHosts, Metrics
 from cover.serving.api import create_app

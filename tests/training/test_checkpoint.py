@@ -20,8 +20,8 @@ from cover.config.recipe import Recipe, parse_recipe
 from cover.core.run_files import RunFiles, find_checkpoint
 from cover.errors import CheckpointError
 from cover.models.checkpoints.integrity import damage, write_state
+from cover.models.classifier import load_model
 from cover.models.create import create_model
-from cover.models.weights import load_model
 from cover.training.checkpoint import CheckpointWriter, TrainingState, read_training
 from cover.training.engine import Engine
 
@@ -86,15 +86,15 @@ def test_training_goes_on_from_a_checkpoint_as_if_never_stopped(
 def test_a_checkpoint_holds_the_averaged_weights_and_the_last(tmp_path: Path) -> None:
     trained = engine("sgd", num_steps=3, ema_decay=0.5)
     save(tmp_path, trained, TrainingState(step=3))
-    start, expected = engine("sgd"), dict(engine("sgd").model.named_parameters())
+    start, expected = engine("sgd"), engine("sgd").model.state_dict()
     for step in range(3):
         take_step(start, step)
         decay = min(0.5, (2 + step) / (11 + step))
-        for key, tensor in start.model.named_parameters():
+        for key, tensor in start.model.state_dict().items():
             expected[key] = decay * expected[key] + (1 - decay) * tensor.detach()
     averaged = load_model(find_checkpoint(tmp_path)).state_dict()
     last = read_training(find_checkpoint(tmp_path))[1]
-    for key, tensor in start.model.named_parameters():
+    for key, tensor in start.model.state_dict().items():
         torch.testing.assert_close(averaged[key], expected[key].detach())
         assert torch.equal(last[f"weights/{key}"], tensor)
 
@@ -172,7 +172,7 @@ def test_one_flipped_bit_is_recognised(tmp_path: Path, name: str) -> None:
 def test_a_file_of_another_step_is_recognised(tmp_path: Path, name: str) -> None:
     for step in (1, 2):
         made = engine(num_steps=step)
-        made.model.config = dataclasses.replace(made.model.config, drop_path_rate=step / 10)
+        made.model.backbone.config = dataclasses.replace(made.model.config, drop_path_rate=step / 10)
         save(tmp_path, made, TrainingState(step=step, best_top1=step / 10))
     first, second = (tmp_path / "checkpoints" / f"step-{step}" for step in (1, 2))
     shutil.copy(first / name, second / name)

@@ -9,6 +9,7 @@ import torch
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from cover.config.recipe import OptimizerSection
+from cover.models.classifier import saved_name
 from cover.models.create import create_model
 from cover.training.optimizer import create_optimizer, learning_rate, set_learning_rate
 
@@ -77,7 +78,7 @@ def scales_of(model: torch.nn.Module, section: OptimizerSection) -> dict[str, fl
     grouped = [(parameter, group["lr"] / 2) for group in optimizer.param_groups for parameter in group["params"]]
     assert len(grouped) == len(list(model.parameters()))
     scales = dict(grouped)
-    return {name: scales[parameter] for name, parameter in model.named_parameters()}
+    return {saved_name(name): scales[parameter] for name, parameter in model.named_parameters()}
 
 
 def test_layer_decay_scales_each_layer_by_those_behind_it() -> None:
@@ -109,7 +110,7 @@ def test_wrappers_do_not_change_what_a_parameter_gets(wrap_model: Any, wrap_bloc
     model = create_model("timesformer_tiny", depth=2, width=12, num_frames=2, image_size=32, heads={"k400": 3})
     names, plain = [name for name, _ in model.named_parameters()], groups(model)
     if wrap_block:
-        model.blocks = torch.nn.ModuleList(map(wrap_block, model.blocks))
+        model.backbone.blocks = torch.nn.ModuleList(map(wrap_block, model.backbone.blocks))
     wrapped = wrap_model(model) if wrap_model else model
     assert [name for name, _ in wrapped.named_parameters()] != names
     assert groups(wrapped) == plain

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from cover.core.batch import ClipBatch, MixedBatch
+from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
-from cover.models.timesformer.model import TimeSformer
 from cover.training.loss import loss
 from cover.training.parallel import compile_blocks, recompute_blocks
 
@@ -16,7 +16,7 @@ HEADS = {"k400": 5, "imagenet": 4}
 DEPTH = 4
 
 
-def model() -> TimeSformer:
+def model() -> VideoClassifier:
     torch.manual_seed(0)
     return create_model(
         "timesformer_tiny", depth=DEPTH, width=24, num_heads=2, num_frames=2, image_size=32, heads=HEADS,
@@ -40,7 +40,7 @@ def batch(num_videos: int, num_images: int) -> MixedBatch:
     return MixedBatch(clips, {"k400": 3.0, "imagenet": 3.0}, step=0)
 
 
-def gradients(learning: TimeSformer, mixed: MixedBatch) -> dict[str, Tensor]:
+def gradients(learning: VideoClassifier, mixed: MixedBatch) -> dict[str, Tensor]:
     learning.zero_grad()
     loss(learning(mixed), mixed).backward()
     return {
@@ -53,7 +53,7 @@ def test_recomputed_blocks_give_the_same_gradients_to_the_bit(every: int, recomp
     """drop_path on. Each recomputed block runs twice a step, the others once."""
     plain, changed = model(), model()
     runs = [0] * DEPTH
-    for number, block in enumerate(changed.blocks):
+    for number, block in enumerate(changed.backbone.blocks):
         block.mlp.register_forward_pre_hook(lambda *_, number=number: runs.__setitem__(number, runs[number] + 1))
     recompute_blocks(changed, every)
     expected, found = gradients(plain, batch(3, 2)), gradients(changed, batch(3, 2))

@@ -52,10 +52,10 @@ def export(
 ) -> None:
     """Write a model for other tools: weights, labels and input format, or one file that runs without cover."""
     from cover.core.run_files import find_checkpoint
+    from cover.models.classifier import load_model
+    from cover.models.export.folder import export_for, export_safetensors
     from cover.models.export.graph import fit
     from cover.models.export.programs import export_onnx, export_torch
-    from cover.models.export.transformers import export_safetensors, export_transformers
-    from cover.models.weights import load_model
 
     is_graph = to in (ExportFormat.onnx, ExportFormat.torch_export)
     if to is ExportFormat.safetensors and head:
@@ -67,7 +67,7 @@ def export(
         fitted = fit(model, head=head, num_frames=num_frames, image_size_px=image_size)
         (export_onnx if to is ExportFormat.onnx else export_torch)(fitted, out)
     elif to is ExportFormat.transformers:
-        export_transformers(model, out, head)
+        export_for("transformers", model, out, head)
     else:
         export_safetensors(model, out)
     console().print(f"exported: {out}", soft_wrap=True)

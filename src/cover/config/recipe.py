@@ -20,12 +20,14 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, create_model, model_validator
 
+from cover.config.families import DEFAULT, ModelSection, Positive, find_family
 from cover.config.layers import Section, Share, checked, map_paths, nested, overlaid, read_layers, with_base
 from cover.core.atomic_files import write_whole
 from cover.errors import RecipeError
@@ -37,7 +39,6 @@ PACKAGED = Path(__file__).resolve().parents[1] / "recipes"
 MAX_CLIPS, MAX_CROPS = 1000, 100
 """Views of a sample. The papers of the field take 30 at most; each costs the frames of a clip in memory."""
 
-Positive = Annotated[int, Field(gt=0)]
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 """TOML has no null, so "" also means none: a recipe can remove a path that a part sets."""
 NotNegative = Annotated[float, Field(ge=0)]
@@ -52,35 +53,6 @@ def _micro_batches(value: object) -> object:
 MicroBatches = Annotated[
     int | Literal["auto"], PlainValidator(_micro_batches, json_schema_input_type=Positive | Literal["auto"])
 ]
-
-
-class ModelSection(Section):
-    """Architecture and input size."""
-
-    variant: Literal["timesformer_tiny", "timesformer_small", "timesformer_base", "timesformer_large"] = (
-        "timesformer_base"
-    )
-    """Sets depth, width and attention heads."""
-    num_frames: Positive = 8
-    """Frames per clip. An image always has one."""
-    image_size: Positive = 224
-    """Side of the square crop, in pixels."""
-    patch_size: Positive = 16
-    """Side of a patch, in pixels."""
-    depth: Positive | None = None
-    """Number of blocks, instead of the variant's."""
-    width: Positive | None = None
-    """Embedding width, instead of the variant's."""
-    num_heads: Positive | None = None
-    """Attention heads per block, instead of the variant's."""
-    attention: Literal["divided", "joint", "space_only"] = "divided"
-    """Space-time attention. The policy "pretrain" always uses "space_only" (paper, Eq. 1)."""
-    drop_path_rate: Share = 0.1
-    """Stochastic depth: drop rate of the last block. The rate grows linearly over the blocks."""
-    image_temporal: Literal["attend", "skip"] = "attend"
-    """Whether images go through the temporal layers or skip them."""
-    temporal_init: Literal["zero", "random"] = "zero"
-    """How temporal layers start when `init` has none: "zero" keeps the function of the image model."""
 
 
 class DatasetSection(Section):
@@ -246,7 +218,7 @@ class Recipe(Section):
     models, "file.pth#key" chooses one."""
     fresh_heads: bool = False
     """Start every head anew, even if `init` has one for the same dataset. A probe always does."""
-    model: ModelSection = ModelSection()
+    model: ModelSection
     datasets: Annotated[dict[str, DatasetSection], Field(min_length=1)]
     data: DataSection = DataSection()
     augmentation: AugmentationSection = AugmentationSection()
@@ -324,7 +296,19 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, base: Path | None 
 
 def parse_recipe(values: dict[str, Any], source: str) -> Recipe:
     """Check a recipe given as plain data. source: its name in messages. Raises RecipeError."""
-    return checked(Recipe, values, source)
+    model = values.get("model")
+    name = model.get("family", DEFAULT) if isinstance(model, dict) else DEFAULT
+    try:
+        family = find_family(str(name))
+    except RecipeError as error:
+        raise RecipeError(f"{source}: model.family: {error}") from None
+    return checked(recipe_class(family.section), values, source)
+
+
+@cache
+def recipe_class(section: type[ModelSection]) -> type[Recipe]:
+    """The recipes whose `[model]` is a section of that type."""
+    return create_model("Recipe", __base__=Recipe, __module__=__name__, model=(section, section()))  # type: ignore[call-arg]
 
 
 def _base(file: Path) -> Path:

@@ -19,7 +19,7 @@ from cover.errors import CoverError, printable
 from cover.inference.views import Views
 from cover.media.decode import probe_row
 from cover.media.sampling import frame_times_seconds
-from cover.models.timesformer.attribution import Attribution
+from cover.models.backbone import Attribution
 
 PredictHead = Callable[[Tensor], Tensor]
 """uint8 frames [T,B,C,Y,X] -> float logits [B,classes] of one head, both on the CPU."""

@@ -1,21 +1,17 @@
-"""Fresh models: the named variants and how their parameters start."""
+"""Fresh models: the named variants, and how their weights start."""
 
 from __future__ import annotations
-
-import re
-from typing import Literal
 
 import torch
 from torch import nn
 
-from cover.models.config import Attention, Heads, ImageTemporal, ModelConfig, variant_config
-from cover.models.timesformer.model import TimeSformer
+from cover.config.families import TemporalInit
+from cover.config.layers import checked
+from cover.models.classifier import VideoClassifier
+from cover.models.config import Heads, ModelConfig
+from cover.models.family import family_with_variant
 
-TemporalInit = Literal["zero", "random"]
-
-INIT_STD = 0.02
-RANDOM_TIME_STD = 0.1
-"""Time embedding's spread under temporal_init = "random": large enough that order is visible from the first step."""
+LINEAR_STD = 0.02
 
 
 def create_model(
@@ -24,57 +20,52 @@ def create_model(
     num_frames: int = 8,
     image_size: int = 224,
     heads: Heads,
-    patch_size: int | None = None,
-    depth: int | None = None,
-    width: int | None = None,
-    num_heads: int | None = None,
-    attention: Attention = "divided",
-    image_temporal: ImageTemporal = "attend",
     drop_path_rate: float = 0.0,
     temporal_init: TemporalInit = "zero",
-) -> TimeSformer:
-    """A TimeSformer with fresh weights.
+    **settings: object,
+) -> VideoClassifier:
+    """Build a model with fresh weights.
 
     >>> model = create_model("timesformer_base", num_frames=8, image_size=224, heads={"k400": 400})
 
-    variant: timesformer_tiny, _small, _base or _large; depth, width, num_heads and patch_size override its values.
-    num_frames, image_size: frames of a clip, side of a frame in pixels. heads: class names, or their number, of each
-    dataset. temporal_init: "zero" starts temporal_fc and the time embedding at zero, as published; "random" does not,
-    which learns frame order sooner where there is no strong pre-training. Raises CoverError for values that do not fit.
+    Args:
+        variant: A named size of a family, such as timesformer_tiny, _small, _base or _large.
+        num_frames: Frames of a clip.
+        image_size: Side of a frame, in pixels.
+        heads: For each dataset its class names, or their number.
+        drop_path_rate: Share of the residual branches of the last block that training drops.
+        temporal_init: How the layers that mix frames start: "zero", without effect, as published; or "random", which
+            learns frame order sooner where there is no strong pre-training.
+        **settings: Other keys that the family has in `[model]` of a recipe, such as depth, width, num_heads,
+            patch_size, attention and image_temporal for TimeSformer. None stands for the variant's value.
+
+    Raises:
+        CoverError: The variant or a setting is unknown, or values do not fit together.
     """
-    config = variant_config(
-        variant,
-        heads,
-        num_frames=num_frames,
-        image_size_px=image_size,
-        patch_size_px=patch_size,
-        depth=depth,
-        width=width,
-        num_heads=num_heads,
-        attention=attention,
-        image_temporal=image_temporal,
-        drop_path_rate=drop_path_rate,
-    )
-    return build(config, temporal_init)
+    family = family_with_variant(variant)
+    values = {
+        "family": family.name,
+        "variant": variant,
+        "num_frames": num_frames,
+        "image_size": image_size,
+        "drop_path_rate": drop_path_rate,
+        "temporal_init": temporal_init,
+    } | {name: value for name, value in settings.items() if value is not None}
+    return build(family.configure(checked(family.section, values, "create_model"), heads), temporal_init)
 
 
-def build(config: ModelConfig, temporal_init: TemporalInit = "zero") -> TimeSformer:
-    """A TimeSformer of this configuration with fresh weights, drawn from torch's generator."""
-    model = TimeSformer(config)
-    for name, module in model.named_modules():
+def build(config: ModelConfig, temporal_init: TemporalInit = "zero") -> VideoClassifier:
+    """Build a model of this configuration with fresh weights, drawn from torch's generator."""
+    model = VideoClassifier(config)
+    for module in model.modules():
         if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=INIT_STD)
+            nn.init.trunc_normal_(module.weight, std=LINEAR_STD)
             nn.init.zeros_(module.bias)
-        if temporal_init == "zero" and re.fullmatch(r"blocks\.\d+\.temporal_fc", name):
-            nn.init.zeros_(module.weight)
-    nn.init.trunc_normal_(model.cls_token, std=INIT_STD)
-    nn.init.trunc_normal_(model.pos_embed, std=INIT_STD)
-    if temporal_init == "random" and config.attention != "space_only":
-        nn.init.trunc_normal_(model.time_embed, std=RANDOM_TIME_STD)
+    model.backbone.init_weights(temporal_init)
     return model
 
 
 def num_parameters(config: ModelConfig) -> int:
     """Number of parameters of a model, without allocating it."""
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in TimeSformer(config).parameters())
+        return sum(parameter.numel() for parameter in VideoClassifier(config).parameters())

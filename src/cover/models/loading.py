@@ -11,14 +11,14 @@ from pathlib import Path
 from rich.table import Table
 from torch import Tensor
 
+from cover.config.families import TemporalInit
 from cover.errors import CheckpointError
+from cover.models.backbone import Backbone, Resize
+from cover.models.classifier import VideoClassifier
 from cover.models.config import ModelConfig
-from cover.models.create import TemporalInit
 from cover.models.head_rows import HeadRows, match_rows, take_rows
-from cover.models.sources import ORIGINS, Source, open_source
-from cover.models.timesformer.embeddings import Resize, resize_pos_embed, time_embed_for
-from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import check_files, check_finite, normalise_as
+from cover.models.sources import Source, open_source
+from cover.models.weights import check_files, check_finite
 
 
 @dataclass
@@ -60,7 +60,7 @@ def report_table(report: LoadReport) -> Table:
 
 
 def load_weights(
-    model: TimeSformer,
+    model: VideoClassifier,
     source: str | Path | Source,
     *,
     resize: Resize = "smooth",
@@ -84,7 +84,7 @@ def load_weights(
     check_fits(opened, model.config)
     rows = {} if fresh_heads else shared_rows(opened, model.config)
     targets = model.state_dict()
-    origins = {name: found for name in targets if (found := _origin(name, opened, rows, temporal_init))}
+    origins = {name: found for name in targets if (found := _origin(name, opened, rows, model.backbone, temporal_init))}
     for origin in sorted(set(origins.values())):
         check_finite(opened.path, origin, opened.tensor(origin).float())  # as the model will have it
     report = LoadReport(opened.format, notes=_notes(opened, model.config, rows))
@@ -93,12 +93,14 @@ def load_weights(
         _outcome(report, name, origins.get(name), opened, target, changed).append(name)
         if name in origins:
             tensor = opened.tensor(origins[name])
-            target.copy_(take_rows(changed, tensor, target) if changed else _resized(name, tensor, target, resize))
-        elif temporal_init == "zero" and re.search(r"temporal_fc|time_embed", name):
+            target.copy_(
+                take_rows(changed, tensor, target) if changed else model.backbone.resized(name, tensor, target, resize)
+            )
+        elif model.backbone.starts_at_zero(name, temporal_init):
             target.zero_()
     left = opened.shapes.keys() - set(origins.values())
     report.unused = sorted([*opened.unused, *(part for name in left for part in opened.view.parts(name))])
-    normalise_as(model, opened.config)
+    model.normalise_as(opened.config)
     return report
 
 
@@ -120,14 +122,13 @@ def _dataset(name: str) -> str:
     return name.removeprefix("heads.").rpartition(".")[0] if name.startswith("heads.") else ""
 
 
-def _origin(name: str, source: Source, rows: Mapping[str, HeadRows], temporal_init: TemporalInit) -> str | None:
+def _origin(
+    name: str, source: Source, rows: Mapping[str, HeadRows], backbone: Backbone, temporal_init: TemporalInit
+) -> str | None:
     """The source's tensor (in our naming) that a tensor of the model starts from."""
     if dataset := _dataset(name):
         return name if dataset in rows else None
-    if name in source.shapes:
-        return name
-    spatial = re.sub(r"\.temporal_(attn|norm1)\.", r".\1.", name)
-    return spatial if spatial in source.shapes and (temporal_init == "zero" or "norm" in name) else None
+    return backbone.start_from(name, source.shapes, temporal_init)
 
 
 def _outcome(
@@ -142,29 +143,25 @@ def _outcome(
     return report.loaded if source.shapes[name] == tuple(target.shape) else report.resized
 
 
-def _resized(name: str, tensor: Tensor, target: Tensor, resize: Resize) -> Tensor:
-    if tensor.shape == target.shape:
-        return tensor
-    if name == "pos_embed":
-        side = int((target.shape[1] - 1) ** 0.5)
-        return resize_pos_embed(tensor.float(), (side, side), resize)
-    return time_embed_for(tensor.float(), target.shape[1], resize)
-
-
 def _notes(source: Source, config: ModelConfig, rows: Mapping[str, HeadRows]) -> list[str]:
     """What a user has to know beside the names of tensors."""
     notes = [f"model: {source.choice}"] if source.others else []
-    if "num_heads" in source.not_stated:
-        notes.append(f"attention heads: not stated by the file; taken from the model ({config.num_heads})")
+    for name in (name for name in config.weight_sizes if name in source.not_stated):
+        notes.append(f"{name}: not stated by the file; taken from the model ({getattr(config, name)})")
     if source.not_stated & {"mean", "std"}:
-        usual = f"mean {source.config.mean[0]:g} and std {source.config.std[0]:g}, usual for {ORIGINS[source.format]}"
+        usual = f"mean {source.config.mean[0]:g} and std {source.config.std[0]:g}, usual for {source.origin}"
         notes.append(f"normalisation: not stated by the file; taken are {usual}")
     return notes + [f"head {name}: {found}" for name, found in rows.items() if not found.unchanged]
 
 
 def check_fits(source: Source, config: ModelConfig) -> None:
-    """Raise CheckpointError where the blocks of a source and of a model are of another size."""
-    for name in ("depth", "width", "num_heads", "patch_size_px"):
+    """Raise CheckpointError where a source and a model differ in family, or in the sizes of their weights."""
+    if source.config.family != config.family:
+        raise CheckpointError(
+            f"{source.path} ({source.format}) is a {source.config.family}, this model a {config.family}; set "
+            "model.family, or take other weights"
+        )
+    for name in config.weight_sizes:
         have, want = getattr(source.config, name), getattr(config, name)
         if have != want and name not in source.not_stated:
             raise CheckpointError(

@@ -33,20 +33,34 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class PackedClips:
-    """frames_FCYX: all frames. groups: their layout, longest clips first. rows: where each dataset's clips lie among
-    the packed clips. seeds_B: int64, the randomness of each packed clip."""
+    """Clips of all lengths in one tensor.
+
+    Attributes:
+        frames_FCYX: All frames: uint8, still to be normalised, or float, normalised already.
+        groups: Their layout, longest clips first.
+        rows: Where each dataset's clips lie among the packed clips.
+        seeds_B: int64, the randomness of each packed clip.
+        mean_C11, std_C11: What normalises uint8 frames, as RGB in 0..1.
+    """
 
     frames_FCYX: Tensor
     groups: tuple[Group, ...]
     rows: dict[str, slice]
     seeds_B: Tensor
+    mean_C11: Tensor
+    std_C11: Tensor
 
 
-def pack(batch: Mapping[str, ClipBatch] | Mapping[str, Tensor]) -> PackedClips:
+def pack(batch: Mapping[str, ClipBatch] | Mapping[str, Tensor], mean_C11: Tensor, std_C11: Tensor) -> PackedClips:
     """Pack the clips of every dataset.
 
-    batch: a MixedBatch, or {dataset: frames [T,B,C,Y,X]}, whose clips draw their seeds from torch's generator.
-    Raises CoverError when there are no clips, or when resolutions differ.
+    Args:
+        batch: A MixedBatch, or {dataset: frames [T,B,C,Y,X]}, whose clips draw their seeds from torch's generator.
+        mean_C11: What normalises uint8 frames.
+        std_C11: The same.
+
+    Raises:
+        CoverError: There are no clips, or their resolutions differ.
     """
     clips = {name: value if isinstance(value, Tensor) else value.frames for name, value in batch.items()}
     if len({frames.shape[2:] for frames in clips.values()}) != 1:
@@ -67,6 +81,8 @@ def pack(batch: Mapping[str, ClipBatch] | Mapping[str, Tensor]) -> PackedClips:
         tuple(Group(*group.shape[:2]) for group in frames),
         rows,
         torch.cat([seeds[name] for name in order]),
+        mean_C11,
+        std_C11,
     )
 
 

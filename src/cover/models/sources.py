@@ -1,12 +1,6 @@
 """Where weights come from: files of several code bases, recognised by content and seen as one of our models.
 
-    format                    what it is
-    cover                     a run, a checkpoint or an export of ours
-    timesformer               the published TimeSformer (.pyth)
-    transformers-timesformer  transformers' TimeSformer
-    transformers-vit          transformers' ViT
-    timm-vit                  timm's ViT
-    jax-vit                   the original ViT and AugReg (.npz)
+Our own are a run, a checkpoint or an export. Each family lists the formats of others that it takes over.
 
 Opening reads names, shapes and settings only. The whole architecture must be there, and nothing is guessed: a source
 that lacks a tensor, or has a tensor or a setting that would change the features and that ours have no place for, is
@@ -24,28 +18,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cover.config.families import family_names
 from cover.core.run_files import LATEST, WEIGHTS_FILE, find_checkpoint
 from cover.errors import CheckpointError, CoverError
 from cover.models.checkpoints.naming import OURS
+from cover.models.checkpoints.settings import read_model_type
 from cover.models.checkpoints.tensor_files import TensorFile, brief, open_one_file, open_tensors
-from cover.models.checkpoints.views import Candidate, View, choose, find_candidates
+from cover.models.checkpoints.views import Candidate, View, WeightFormat, choose, find_candidates
+from cover.models.classifier import VideoClassifier
 from cover.models.config import ModelConfig
-from cover.models.timesformer.architecture import read_architecture
-from cover.models.timesformer.model import TimeSformer
-from cover.models.timesformer.settings import read_model_type, read_settings
+from cover.models.family import backbone_family
 from cover.models.weights import MODEL_TYPE, check_numbers, read_config
 
-READABLE = "a model of cover, a TimeSformer (published or transformers) and a plain ViT (transformers, timm or JAX)"
 HUB = "hf://"
-ORIGINS = {
-    "cover": "cover",
-    "timesformer": "the published TimeSformer's code",
-    "transformers-timesformer": "transformers, TimeSformer",
-    "transformers-vit": "transformers, ViT",
-    "timm-vit": "timm, ViT",
-    "jax-vit": "the original ViT's code (JAX)",
-}
-"""The code bases of the formats."""
+OWN_FORMAT = "cover"
 
 
 @dataclass(frozen=True)
@@ -56,6 +42,7 @@ class Source:
     not_stated: fields of config that the source says nothing about (`read_architecture` tells what they hold then).
     shapes: our names of its tensors, and their shapes. unused: the file's names of tensors without a place in ours.
     taken, others: of a file with several models, the key of this one, and those of the others; `#key` chooses.
+    origin: the code base, for people.
     """
 
     path: Path
@@ -67,6 +54,7 @@ class Source:
     not_stated: frozenset[str] = frozenset()
     taken: str = ""
     others: tuple[str, ...] = ()
+    origin: str = OWN_FORMAT
 
     @property
     def choice(self) -> str:
@@ -98,17 +86,18 @@ def open_source(source: str | Path) -> Source:
     path = _download(where) if where.startswith(HUB) else Path(where)
     path = find_checkpoint(path) if os.path.lexists(path / LATEST) else path
     folder = path if os.path.isdir(path) else path.parent
-    if path in (folder, folder / WEIGHTS_FILE) and read_model_type(folder) == MODEL_TYPE:
-        models = [Candidate("", "cover", View(open_one_file(folder / WEIGHTS_FILE), OURS))]
-    elif not (models := find_candidates(files := open_tensors(path))):
-        raise CheckpointError(f"{path} {_unknown(folder, files)}; what can be read is {READABLE}")
+    if path in (folder, folder / WEIGHTS_FILE) and _is_ours(folder):
+        models = [Candidate("", View(open_one_file(folder / WEIGHTS_FILE), OURS))]
+    elif not (models := find_candidates(files := open_tensors(path), known_formats())):
+        raise CheckpointError(f"{path} {_unknown(folder, files)}; what can be read is {readable()}")
     model = choose(path, models, key)
     config, not_stated = _architecture(path, folder, model)
     shapes = _shapes(config)
     others = [other for other in models if other is not model]
     opened = Source(
         path=path,
-        format=model.format,
+        format=model.format.name if model.format else OWN_FORMAT,
+        origin=model.format.origin if model.format else OWN_FORMAT,
         config=config,
         shapes=shapes,
         unused=tuple(sorted(model.unused(shapes, others))),
@@ -121,22 +110,37 @@ def open_source(source: str | Path) -> Source:
     return opened
 
 
+def known_formats() -> list[WeightFormat]:
+    """The formats that all families can take over."""
+    return [format for name in family_names() for format in backbone_family(name).formats]
+
+
+def readable() -> str:
+    """What can be read, for messages."""
+    return ", ".join(["a model of cover", *dict.fromkeys(format.origin for format in known_formats())])
+
+
+def _is_ours(folder: Path) -> bool:
+    return (read_model_type(folder) or "").startswith(MODEL_TYPE)
+
+
 def _architecture(path: Path, folder: Path, model: Candidate) -> tuple[ModelConfig, frozenset[str]]:
-    if model.format == "cover":
+    if model.format is None:
         return read_config(folder), frozenset()
-    settings = read_settings(model.format, folder)
     try:
-        return read_architecture(model.format, model.view, settings)
+        return model.format.read_config(model.view, folder)
     except CheckpointError:
         raise
     except CoverError as error:
-        raise CheckpointError(f"{path} looks like {model.format}, but fits no model ({error}); take another") from None
+        raise CheckpointError(
+            f"{path} looks like {model.format.name}, but fits no model ({error}); take another"
+        ) from None
 
 
 def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """The tensors of a model by our names."""
     with torch.device("meta"):
-        model = TimeSformer(config)
+        model = VideoClassifier(config)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
@@ -183,8 +187,8 @@ def _check(source: Source) -> None:
     for name, want in source.shapes.items():
         if (have := view.shape(name)) != want:
             raise CheckpointError(
-                f"{source.path} looks like {source.format} of depth {config.depth} and width {config.width}, but {name}"
-                f" is {list(have) if have else 'absent'} instead of {list(want)}; what can be read is {READABLE}"
+                f"{source.path} looks like {source.format} ({config.describe(source.not_stated)}), but {name} is "
+                f"{list(have) if have else 'absent'} instead of {list(want)}; what can be read is {readable()}"
             )
         for part in view.parts(name):
             check_numbers(source.path, part, view.file.types[part])
@@ -194,6 +198,6 @@ def _check(source: Source) -> None:
     for tidied, name in view.names.items():
         if name in left and not view.naming.may_be_idle(tidied):
             raise CheckpointError(
-                f"{source.path} looks like {source.format}, but {name} has no place in a TimeSformer; what can be read "
-                f"is {READABLE}"
+                f"{source.path} looks like {source.format}, but {name} has no place in a model of the family "
+                f"{config.family}; what can be read is {readable()}"
             )

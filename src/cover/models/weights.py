@@ -17,22 +17,18 @@ from cover.errors import CheckpointError, CoverError
 from cover.models.checkpoints.integrity import damage
 from cover.models.checkpoints.tensor_files import brief
 from cover.models.config import ModelConfig
-from cover.models.timesformer.model import TimeSformer
+from cover.models.family import backbone_family
 
-MODEL_TYPE = "cover-timesformer"
+MODEL_TYPE = "cover-"
+"""What `model_type` in our config.json begins with; the name of the family follows."""
 FLOAT_TYPES = ("float64", "float32", "float16", "bfloat16")
 """Types of weights that are read."""
-
-
-def save_model(model: TimeSformer, folder: Path) -> None:
-    """Write config.json and model.safetensors."""
-    save_weights(model.config, {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder)
 
 
 def save_weights(config: ModelConfig, tensors: dict[str, Tensor], folder: Path) -> None:
     """Write config.json and, of tensors that are contiguous, model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {"model_type": MODEL_TYPE} | dataclasses.asdict(config)
+    values = {"model_type": MODEL_TYPE + config.family} | dataclasses.asdict(config)
     (folder / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n")
     save_file(tensors, folder / WEIGHTS_FILE)
 
@@ -48,19 +44,21 @@ def read_config(folder: Path) -> ModelConfig:
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"{path} cannot be read ({reason}); take another checkpoint of the run") from None
-    if not isinstance(values, dict) or values.pop("model_type", None) != MODEL_TYPE:
+    kind = values.pop("model_type", None) if isinstance(values, dict) else None
+    if not isinstance(kind, str) or not kind.startswith(MODEL_TYPE):
         raise CheckpointError(f"{path} is not the configuration of a cover model; give a folder that cover has written")
     try:
+        family = backbone_family(kind.removeprefix(MODEL_TYPE))
         values["heads"] = {name: _names(name, names) for name, names in dict(values["heads"]).items()}
         for name in ("mean", "std"):
             values[name] = tuple(values[name]) if isinstance(values[name], list) else values[name]
-        return ModelConfig(**values)
+        return family.config(**values)
     except (CoverError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({brief(error)}); take another checkpoint of the run") from None
 
 
 def _names(head: str, names: object) -> tuple[str, ...]:
-    """Class names as `save_model` has written them. Two may be equal: ImageNet has a crane twice."""
+    """Class names as `save_weights` has written them. Two may be equal: ImageNet has a crane twice."""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CoverError(f"the classes of head {head[:50]!r} are not a list of names")
     return tuple(names)
@@ -105,33 +103,7 @@ def check_files(folder: Path) -> None:
         raise CheckpointError(f"{folder} is damaged ({fault}); take another checkpoint of the run")
 
 
-def load_model(folder: Path) -> TimeSformer:
-    """The model saved in a folder, in evaluation mode. Raises CheckpointError."""
-    check_files(folder)
-    with torch.device("meta"):
-        model = TimeSformer(read_config(folder))
-    tensors = read_tensors(folder)
-    load_exactly(model, tensors, folder)
-    for name, tensor in tensors.items():
-        check_finite(folder, name, tensor)
-    normalise_as(model, model.config)
-    return model.eval()
-
-
-def normalise_as(model: TimeSformer, config: ModelConfig) -> None:
-    """Let a model normalise as the weights that it was given expect: its input, and in its layer norms."""
-    model.config = dataclasses.replace(
-        model.config, mean=config.mean, std=config.std, layer_norm_eps=config.layer_norm_eps
-    )
-    for name in ("mean", "std"):
-        values = torch.tensor(getattr(config, name), dtype=torch.float32, device=model.pos_embed.device)
-        setattr(model, name, values.view(-1, 1, 1))
-    for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
-            module.eps = config.layer_norm_eps
-
-
-def load_exactly(model: TimeSformer, tensors: dict[str, Tensor], source: Path) -> None:
+def load_exactly(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
     """Put weights of the very same architecture in place. Raises CheckpointError naming the first that differs."""
     expected = model.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):

@@ -29,7 +29,7 @@ from cover.core.progress import progress_bar
 from cover.errors import CheckpointError
 from cover.evaluation.sample_views import SampleViews, view_batches
 from cover.mixture.decode_failures import DecodeFailure, DecodeFailures
-from cover.models.timesformer.model import TimeSformer
+from cover.models.classifier import VideoClassifier
 
 Embed = Callable[[Tensor], Tensor]
 """uint8 frames [T,B,C,Y,X] -> float32 features [B,D], both on the CPU."""
@@ -149,7 +149,7 @@ class FeatureStore:
         }
 
 
-def backbone_digest(model: TimeSformer) -> str:
+def backbone_digest(model: VideoClassifier) -> str:
     """SHA-256 of all that a model's features depend on: its architecture, normalisation, and weights but the heads'."""
     config = asdict(dataclasses.replace(model.config, heads={}, drop_path_rate=0.0))
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())

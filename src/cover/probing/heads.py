@@ -13,7 +13,7 @@ from cover.config.recipe import Recipe
 from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.mixture.mixture import Mixture
 from cover.mixture.schedule import Sample
-from cover.models.timesformer.model import TimeSformer
+from cover.models.classifier import VideoClassifier
 from cover.probing.features import Features
 from cover.training.ema import ModelEMA
 from cover.training.engine import Engine
@@ -63,7 +63,7 @@ def _batch(name: str, features: Features, samples: list[Sample]) -> FeatureBatch
 class Heads(nn.Module):
     """The heads of a model, which answer for every dataset as the model does, in float32."""
 
-    def __init__(self, model: TimeSformer) -> None:
+    def __init__(self, model: VideoClassifier) -> None:
         super().__init__()
         self.heads = model.heads
 
@@ -81,7 +81,7 @@ def _features(batch: MixedBatch, name: str, nothing: Tensor) -> Tensor:
 class HeadEngine(Engine):
     """An engine that trains the heads alone. A checkpoint of it holds the whole model all the same."""
 
-    def __init__(self, model: TimeSformer, recipe: Recipe, accelerator: Accelerator) -> None:
+    def __init__(self, model: VideoClassifier, recipe: Recipe, accelerator: Accelerator) -> None:
         self.model = model.to(accelerator.device).eval()
         self.recipe = recipe
         self.accelerator = accelerator
@@ -96,7 +96,7 @@ def feature_validator(features: Mapping[str, Features]) -> Validate:
     """A function that scores a model's heads on the features of the validation splits."""
 
     @torch.inference_mode()
-    def validate(model: TimeSformer) -> dict[str, dict[str, float]]:
+    def validate(model: VideoClassifier) -> dict[str, dict[str, float]]:
         return {name: {"top1": _top1(model.heads[name], features[name])} for name in features}
 
     return validate

@@ -13,6 +13,7 @@ from cover.datasets.manifest import Moves
 from cover.mixture.mixture import Mixture
 from cover.mixture.summary import mixture_table
 from cover.models.create import build
+from cover.models.family import family_of
 from cover.runs.plan import Plan, mixture_datasets, plan, training_manifests
 from cover.runs.train import micro_batches, start_accelerator
 from cover.training.engine import Engine
@@ -20,9 +21,6 @@ from cover.training.parallel import place
 
 NUM_WARMUP, NUM_TIMED = 2, 3
 """Steps on black clips."""
-KEPT_BYTES_A_VALUE = {"bf16": 55, "fp16": 55, "fp32": 110}
-"""What the backward pass needs of each token and block, in bytes a feature, without recomputation or torch.compile:
-bf16 as measured for Base at 8 × 224 (docs/log.md), the others by the sizes of their numbers."""
 
 
 def rehearse(recipe: Recipe, console: Console, moves: Moves | None = None) -> None:
@@ -90,8 +88,12 @@ def states_bytes(planned: Plan) -> int:
 
 
 def backward_bytes(planned: Plan) -> float:
-    """What the backward pass needs of a whole batch, roughly (KEPT_BYTES_A_VALUE)."""
-    config = planned.config
-    values = config.depth * config.width * (config.grid_size**2 + 1)
-    frames = sum(row.clips_per_batch * row.num_frames for row in planned.rows)
-    return frames * values * KEPT_BYTES_A_VALUE[planned.recipe.training.precision]
+    """What the backward pass needs of a whole batch, roughly."""
+    config, half = planned.config, planned.recipe.training.precision != "fp32"
+    with torch.device("meta"):
+        backbone = family_of(config).backbone(config)
+    return sum(
+        row.clips_per_batch
+        * backbone.activation_bytes(row.num_frames, config.image_size_px, config.image_size_px, half=half)
+        for row in planned.rows
+    )

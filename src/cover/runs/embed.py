@@ -97,7 +97,7 @@ def feature_store(run: TrainedRun, digest: str) -> FeatureStore:
         run.files.features_folder,
         run.embed,
         backbone=digest,
-        width=run.model.config.width,
+        width=run.model.backbone.width,
         precision=run.mixed_precision,
         batch_size=run.recipe.evaluation.batch_size,
         num_workers=run.recipe.num_workers,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+import torch
+
 from cover.config.recipe import Recipe
 from cover.datasets.exclusion import read_exclusions, without_excluded
 from cover.datasets.manifest import Manifest, Moves, moved_path
@@ -16,8 +18,9 @@ from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
 from cover.mixture.mixture import Dataset, Mixture
 from cover.mixture.summary import MixtureRow, mixture_rows, mixture_warnings
-from cover.models.config import ModelConfig, variant_config
+from cover.models.config import ModelConfig
 from cover.models.create import num_parameters
+from cover.models.family import backbone_family, family_of
 from cover.models.info import multiply_adds
 from cover.models.loading import check_fits
 from cover.models.sources import HUB, open_source, split_key
@@ -146,20 +149,9 @@ def check_policy(recipe: Recipe, manifests: Manifests) -> None:
 
 def model_config(recipe: Recipe, manifests: Manifests) -> ModelConfig:
     """The recipe's model, a head a manifest. Policy "pretrain" has no temporal layers (paper, Eq. 1)."""
-    section = recipe.model
-    return variant_config(
-        section.variant,
-        {name: manifest.class_names for name, manifest in manifests.items()},
-        num_frames=section.num_frames,
-        image_size_px=section.image_size,
-        patch_size_px=section.patch_size,
-        depth=section.depth,
-        width=section.width,
-        num_heads=section.num_heads,
-        drop_path_rate=section.drop_path_rate,
-        image_temporal=section.image_temporal,
-        attention="space_only" if recipe.policy == "pretrain" else section.attention,
-    )
+    heads = {name: manifest.class_names for name, manifest in manifests.items()}
+    images_only = recipe.policy == "pretrain"
+    return backbone_family(recipe.model.family).configure(recipe.model, heads, images_only=images_only)
 
 
 def mixture_datasets(recipe: Recipe, manifests: Manifests) -> list[Dataset]:
@@ -197,7 +189,9 @@ def clip_multiply_adds(config: ModelConfig, num_frames: Mapping[str, int]) -> di
 
 def num_head_parameters(config: ModelConfig) -> int:
     """Parameters of all heads: a weight a feature and class, a bias a class."""
-    return sum((config.width + 1) * len(names) for names in config.heads.values())
+    with torch.device("meta"):
+        width = family_of(config).backbone(config).width
+    return sum((width + 1) * len(names) for names in config.heads.values())
 
 
 def _one_head(config: ModelConfig, name: str, num_frames: int) -> ModelConfig:

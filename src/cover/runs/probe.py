@@ -13,8 +13,7 @@ from torch import Tensor
 from cover.config.recipe import Recipe
 from cover.core.signals import StopSignal
 from cover.evaluation.sample_views import SampleViews
-from cover.models.packing import pack
-from cover.models.timesformer.model import TimeSformer
+from cover.models.classifier import VideoClassifier
 from cover.probing.features import Features, FeatureStore, backbone_digest
 from cover.runs.plan import Manifests
 from cover.runs.trained import reader_for
@@ -30,7 +29,7 @@ class FrozenFeatures(NamedTuple):
 
 def frozen_features(
     recipe: Recipe,
-    model: TimeSformer,
+    model: VideoClassifier,
     training: Manifests,
     validation: Manifests,
     folder: Path,
@@ -64,18 +63,18 @@ def frozen_features(
     return FrozenFeatures(train, val)
 
 
-def feature_store(recipe: Recipe, model: TimeSformer, folder: Path, accelerator: Accelerator) -> FeatureStore:
+def feature_store(recipe: Recipe, model: VideoClassifier, folder: Path, accelerator: Accelerator) -> FeatureStore:
     """Computes features with this model and keeps them in `folder`."""
 
     def embed(frames_TBCYX: Tensor) -> Tensor:
         with torch.inference_mode(), accelerator.autocast():
-            return model.features(pack({"": frames_TBCYX.to(accelerator.device)})).float().cpu()
+            return model.features(frames_TBCYX.to(accelerator.device)).float().cpu()
 
     return FeatureStore(
         folder,
         embed,
         backbone=backbone_digest(model),
-        width=model.config.width,
+        width=model.backbone.width,
         precision=accelerator.mixed_precision,
         batch_size=recipe.evaluation.batch_size,
         num_workers=recipe.num_workers,

@@ -29,12 +29,12 @@ from cover.evaluation.evaluate import count_correct
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import Mixture
 from cover.mixture.summary import mixture_rows, mixture_table, mixture_warnings
+from cover.models.classifier import VideoClassifier
 from cover.models.create import build
 from cover.models.head_rows import HeadRows
 from cover.models.loading import load_weights, report_table
 from cover.models.sources import Source, open_source
-from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import load_exactly, normalise_as, read_config, read_tensors
+from cover.models.weights import load_exactly, read_config, read_tensors
 from cover.probing.heads import HeadEngine, feature_batches, feature_validator
 from cover.runs.folder import RunFolder
 from cover.runs.plan import (
@@ -188,7 +188,7 @@ def _train(
     return stopped
 
 
-def speed_meter(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelerator: Accelerator) -> Throughput:
+def speed_meter(recipe: Recipe, model: VideoClassifier, mixture: Mixture, accelerator: Accelerator) -> Throughput:
     """What times this run, with the clips, frames and floating-point operations of its steps."""
     clips = mixture.schedule.expected
     num_frames = {name: reader.num_frames for name, reader in mixture.readers.items()}
@@ -205,7 +205,7 @@ def speed_meter(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelerato
     )
 
 
-def micro_batches(recipe: Recipe, model: TimeSformer, mixture: Mixture, accelerator: Accelerator) -> int:
+def micro_batches(recipe: Recipe, model: VideoClassifier, mixture: Mixture, accelerator: Accelerator) -> int:
     """Into how many parts each process splits its share of a step. Raises RecipeError."""
     if recipe.training.micro_batches != "auto":
         return recipe.training.micro_batches
@@ -250,7 +250,7 @@ def start_accelerator(recipe: Recipe, run: RunFiles | None) -> Accelerator:
     return accelerator
 
 
-def create(recipe: Recipe, manifests: Manifests, init: Source | None, console: Console | None) -> TimeSformer:
+def create(recipe: Recipe, manifests: Manifests, init: Source | None, console: Console | None) -> VideoClassifier:
     """The model at the start of a run: from `init`, or fresh."""
     torch.manual_seed(recipe.seed)
     temporal_init = recipe.model.temporal_init
@@ -264,12 +264,12 @@ def create(recipe: Recipe, manifests: Manifests, init: Source | None, console: C
     return model
 
 
-def restore_model(model: TimeSformer, checkpoint: Path, console: Console | None) -> dict[str, HeadRows]:
+def restore_model(model: VideoClassifier, checkpoint: Path, console: Console | None) -> dict[str, HeadRows]:
     """Put the weights of a checkpoint into a fresh model. Returns the heads whose classes changed."""
     saved = read_config(checkpoint)
     rows = changed_heads(saved, model.config)
     load_exactly(model, with_rows(read_tensors(checkpoint), rows, model.state_dict()), checkpoint)
-    normalise_as(model, saved)
+    model.normalise_as(saved)
     for name, found in rows.items():
         if console:
             console.print(f"head {name} has other classes than before; {found}", markup=False, highlight=False)
@@ -326,7 +326,7 @@ def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) ->
         for name, manifest in manifests.items()
     }
 
-    def validate(model: TimeSformer) -> dict[str, dict[str, float]]:
+    def validate(model: VideoClassifier) -> dict[str, dict[str, float]]:
         predict = predictor(model, accelerator.device, accelerator.autocast)
         counts = [
             count_correct(

@@ -30,11 +30,8 @@ from cover.media.cache import FrameCache
 from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import default_short_side_px
+from cover.models.classifier import VideoClassifier, load_model
 from cover.models.linear import freeze_weights
-from cover.models.packing import pack
-from cover.models.timesformer.attribution import attribute
-from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import load_model
 from cover.reports.cards import Strip, frames_of, sample_strips
 from cover.reports.comparison_json import comparison_json
 from cover.reports.tables import print_comparison
@@ -54,7 +51,7 @@ class TrainedRun:
     files: RunFolder
     checkpoint: Path
     recipe: Recipe
-    model: TimeSformer
+    model: VideoClassifier
     device: torch.device
 
     @classmethod
@@ -200,7 +197,7 @@ class TrainedRun:
             file = read_file_clip(file, num_frames=config.num_frames, crop_px=config.image_size_px)
         return explain_clip(
             lambda frames: self.predict_heads(frames)[head],
-            lambda frames, label: attribute(self.model, frames.to(self.device), head, label),
+            lambda frames, label: self.model.attribute(frames.to(self.device), head, label),
             file,
             head=head,
             class_names=class_names,
@@ -238,9 +235,9 @@ class TrainedRun:
             return on_cpu(self.model.predict(frames.to(self.device)))
 
     def embed(self, frames: Tensor) -> Tensor:
-        """Features float32 [B,D] of uint8 clips [T,B,C,Y,X], both on the CPU: the class token after the final norm."""
+        """Features float32 [B,D] of uint8 clips [T,B,C,Y,X], both on the CPU: what the heads read."""
         with torch.inference_mode(), self._autocast():
-            return self.model.features(pack({"": frames.to(self.device)})).float().cpu()
+            return self.model.features(frames.to(self.device)).float().cpu()
 
     @property
     def mixed_precision(self) -> str:
@@ -254,7 +251,7 @@ class TrainedRun:
 
 
 def predictor(
-    model: TimeSformer, device: torch.device, autocast: Callable[[], AbstractContextManager[None]]
+    model: VideoClassifier, device: torch.device, autocast: Callable[[], AbstractContextManager[None]]
 ) -> Predict:
     """The model as evaluation sees it: frames on the CPU in, logits on the CPU out."""
 

@@ -8,13 +8,13 @@ from itertools import chain
 from typing import NamedTuple
 
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from cover.config.recipe import Recipe
 from cover.core.batch import MixedBatch
 from cover.errors import CheckpointError
-from cover.models.timesformer.model import TimeSformer
+from cover.models.classifier import VideoClassifier, saved_name
 from cover.training.ema import ModelEMA
 from cover.training.loss import dataset_losses, weighted_sum
 from cover.training.optimizer import create_optimizer, set_learning_rate
@@ -35,7 +35,7 @@ class Engine:
     model: where parallel.place put it; it stays the one to evaluate (see `evaluating`).
     """
 
-    def __init__(self, model: TimeSformer, recipe: Recipe, accelerator: Accelerator) -> None:
+    def __init__(self, model: VideoClassifier, recipe: Recipe, accelerator: Accelerator) -> None:
         self.model = model
         self.recipe = recipe
         self.accelerator = accelerator
@@ -72,7 +72,7 @@ class Engine:
         return whole(norm)
 
     @contextmanager
-    def evaluating(self) -> Iterator[TimeSformer]:
+    def evaluating(self) -> Iterator[VideoClassifier]:
         """The model as its users will have it: averaged weights where there are any, all of them on each process."""
         with self._averaged(), gathered(self.model):
             yield self.model.eval()
@@ -88,7 +88,7 @@ class Engine:
 
         "optimizer/STATE/PARAMETER", and "weights/PARAMETER" where the users' weights are averages.
         """
-        parameters = dict(self.model.named_parameters())
+        parameters = self._parameters()
         states = {
             f"optimizer/{kind}/{name}": value
             for name, parameter in parameters.items()
@@ -100,7 +100,7 @@ class Engine:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Put `training_tensors` in place, whatever number of processes they came from."""
-        parameters = dict(self.model.named_parameters())
+        parameters = self._parameters()
         for key, value in tensors.items():
             kind, *states, name = key.split("/")
             if kind in ("weights", "optimizer") and not _fits(value, parameters.get(name)):
@@ -120,6 +120,10 @@ class Engine:
         # ever: it holds the interpreter's lock and joins a thread of gloo that wants it (seen with torch 2.13).
         self.wrapped = self.model
         self.accelerator.end_training()
+
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        """By the names that files have for them."""
+        return {saved_name(name): parameter for name, parameter in self.model.named_parameters()}
 
     def _averaged(self) -> AbstractContextManager[None]:
         return self.average.in_place() if self.average else nullcontext()

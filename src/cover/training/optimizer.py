@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from cover.config.recipe import OptimizerSection
 
-EMBEDDINGS = {"patch_embed", "cls_token", "pos_embed", "time_embed"}
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """What DistributedDataParallel, torch.compile and others put into the names of the parameters that they wrap."""
 
@@ -24,18 +23,33 @@ def create_optimizer(model: nn.Module, section: OptimizerSection) -> torch.optim
     return torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum)
 
 
-def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[str, Any]]:
-    """Every parameter once, in groups of equal decay and rate, the highest rate first.
+@runtime_checkable
+class Layered(Protocol):
+    """A model that knows its layers, as `VideoClassifier` does."""
 
-    weight_decay: the section's on the weights of linear and convolution layers; none on biases, norms, class token,
-    position and time embeddings. lr_scale: factor of the learning rate, see `lr_scale`.
+    @property
+    def num_layers(self) -> int:
+        """The number of the last layer."""
+
+    def layer_of(self, parameter: str) -> int:
+        """The layer of a parameter, from 0 to `num_layers`."""
+
+
+def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[str, Any]]:
+    """Put every parameter into a group of equal decay and rate, the highest rate first.
+
+    Args:
+        model: What is trained. All of it is one layer unless it is `Layered`.
+        section: `weight_decay` applies to the weights of linear and convolution layers, not to biases, norms, class
+            token, position and time embeddings. `layer_decay` scales the rate of each layer, see `lr_scale`.
+
+    Returns:
+        Groups for an optimizer; their `lr_scale` is the factor of the learning rate.
     """
-    parameters = [(bare_name(name), parameter) for name, parameter in model.named_parameters()]
-    depth = len({name.split(".")[1] for name, _ in parameters if name.startswith("blocks.")})
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in parameters:
+    for name, parameter in model.named_parameters():
         is_matrix = name.endswith("weight") and parameter.ndim > 1
-        key = lr_scale(name, depth, section.layer_decay), section.weight_decay if is_matrix else 0.0
+        key = lr_scale(model, bare_name(name), section.layer_decay), section.weight_decay if is_matrix else 0.0
         groups.setdefault(key, []).append(parameter)
     return [
         {"params": members, "lr_scale": scale, "lr": scale * section.learning_rate, "weight_decay": decay}
@@ -43,12 +57,9 @@ def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[s
     ]
 
 
-def lr_scale(name: str, depth: int, layer_decay: float) -> float:
-    """layer_decay to the power of the layers behind a parameter: none behind the heads and the last norm, `depth` + 1
-    behind the embeddings. The numbering is that of BEiT (H. Bao et al., 2022) and MAE (K. He et al., 2022)."""
-    place, *rest = name.split(".")
-    layer = 0 if place in EMBEDDINGS else 1 + int(rest[0]) if place == "blocks" else depth + 1
-    return layer_decay ** (depth + 1 - layer)
+def lr_scale(model: nn.Module, name: str, layer_decay: float) -> float:
+    """layer_decay to the power of the layers behind a parameter, as in BEiT and MAE (H. Bao, K. He et al., 2022)."""
+    return layer_decay ** (model.num_layers - model.layer_of(name)) if isinstance(model, Layered) else 1.0
 
 
 def bare_name(name: str) -> str:

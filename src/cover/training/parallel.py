@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cover.config.recipe import TrainingSection
 from cover.errors import CoverError
-from cover.models.timesformer.model import TimeSformer
+from cover.models.classifier import VideoClassifier
 
 Value = TypeVar("Value")
 
@@ -30,14 +30,14 @@ MAX_COMPILED_SHAPES = 64
 """Of one block. The counts of a mixture vary by one clip a dataset, which gives a handful."""
 
 
-def place(model: TimeSformer, section: TrainingSection, accelerator: Accelerator) -> None:
+def place(model: VideoClassifier, section: TrainingSection, accelerator: Accelerator) -> None:
     """Put `model` on its device, with the blocks recomputed that the recipe says; it works on one process by itself."""
     model.to(accelerator.device)
     if every := section.activation_checkpointing:
         recompute_blocks(model, every)
 
 
-def parallelise(model: TimeSformer, section: TrainingSection, accelerator: Accelerator) -> nn.Module:
+def parallelise(model: VideoClassifier, section: TrainingSection, accelerator: Accelerator) -> nn.Module:
     """Return what is to be called in place of `model`, which `place` has put on its device.
 
     Its parameters are changed in place: under "fsdp" they become DTensors, of which each process holds a part.
@@ -47,8 +47,8 @@ def parallelise(model: TimeSformer, section: TrainingSection, accelerator: Accel
     if accelerator.num_processes == 1 or section.parallel != "fsdp":
         return replicate(model, accelerator)
     # Gathered once a micro-batch, not again for the backward pass: the activations of a few clips take more memory than
-    # all weights of any TimeSformer do. Gradients and the optimizer's state stay sharded.
-    for block in model.blocks:
+    # all weights do. Gradients and the optimizer's state stay sharded.
+    for block in model.backbone.units():
         fully_shard(block, reshard_after_forward=False)
     fully_shard(model, reshard_after_forward=False)
     return model
@@ -62,17 +62,17 @@ def replicate(module: nn.Module, accelerator: Accelerator) -> nn.Module:
     return DistributedDataParallel(module, device_ids, gradient_as_bucket_view=True)
 
 
-def recompute_blocks(model: TimeSformer, every: int) -> None:
+def recompute_blocks(model: VideoClassifier, every: int) -> None:
     """Keep only the input of every `every`-th block and compute the rest anew in the backward pass."""
-    for block in model.blocks[every - 1 :: every]:
+    for block in model.backbone.units()[every - 1 :: every]:
         # Nothing in a block is drawn from the global generator: drop path comes with the clips' seeds.
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 
-def compile_blocks(model: TimeSformer) -> None:
+def compile_blocks(model: VideoClassifier) -> None:
     """Compile each block for the very shapes that come (with sizes left open, torch 2.11's inductor gives up)."""
     torch._dynamo.config.recompile_limit = MAX_COMPILED_SHAPES
-    for block in model.blocks:
+    for block in model.backbone.units():
         block.forward = torch.compile(block.forward, dynamic=False)
 
 

@@ -19,7 +19,7 @@ from cover.core.progress import progress_bar
 from cover.core.run_files import RunFiles
 from cover.core.signals import StopSignal
 from cover.mixture.decode_failures import DecodeFailures
-from cover.models.timesformer.model import TimeSformer
+from cover.models.classifier import VideoClassifier
 from cover.training.checkpoint import CheckpointWriter, TrainingState
 from cover.training.engine import Engine
 from cover.training.guards import LossSpikeMonitor, NonFiniteGuard
@@ -29,7 +29,7 @@ from cover.training.parallel import any_rank_stopped
 from cover.training.prefetcher import Prefetcher
 from cover.training.throughput import Throughput
 
-Validate = Callable[[TimeSformer], dict[str, dict[str, float]]]
+Validate = Callable[[VideoClassifier], dict[str, dict[str, float]]]
 """Evaluates the model on the validation splits, each process its part: {dataset: {"top1": share, …}} of all parts."""
 
 

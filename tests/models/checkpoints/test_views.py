@@ -85,7 +85,7 @@ def test_the_report_says_which_model_was_taken(tmp_path: Path) -> None:
     assert load_weights(model, path).notes[0] == (
         "model: model_ema, of several in the file; for another, write #model after its path"
     )
-    assert torch.equal(model.cls_token, SHIFTED["cls_token"])
+    assert torch.equal(model.backbone.cls_token, SHIFTED["cls_token"])
     assert not open_source(path).unused
 
 

@@ -17,25 +17,24 @@ from torch import Tensor
 from cover.errors import CheckpointError, CoverError
 from cover.inference.prediction import predict_files
 from cover.inference.views import Views
+from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
 from cover.models.export import programs as export_graph
 from cover.models.export.graph import check_graph, fit, trace
 from cover.models.export.programs import export_onnx, export_torch
-from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import normalise_as
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "onnx_predict.py"
 HEADS = {"k400": ("abseiling", "air drumming", "köpfen"), "ssv2": 4}
 
 
-def make_model(variant: str = "timesformer_tiny", **settings: object) -> TimeSformer:
+def make_model(variant: str = "timesformer_tiny", **settings: object) -> VideoClassifier:
     """A model in which every parameter matters, and which normalises as no other does."""
     torch.manual_seed(0)
     defaults = {"heads": HEADS, "depth": 2, "num_frames": 3, "image_size": 32}
     model = create_model(variant, **defaults | settings)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    normalise_as(model, replace(model.config, mean=(0.4, 0.45, 0.5), std=(0.2, 0.225, 0.25)))
+    model.normalise_as(replace(model.config, mean=(0.4, 0.45, 0.5), std=(0.2, 0.225, 0.25)))
     return model.eval()
 
 
@@ -54,7 +53,7 @@ def run_onnx(file: Path, clips: Tensor) -> dict[str, Tensor]:
     return {name: torch.from_numpy(values) for name, values in zip(names, logits, strict=True)}
 
 
-def assert_onnx_agrees(model: TimeSformer, folder: Path) -> None:
+def assert_onnx_agrees(model: VideoClassifier, folder: Path) -> None:
     for num_clips in (1, 2, 5):
         clips = random_clips(num_clips, model.config.num_frames, model.config.image_size_px)
         with torch.no_grad():
@@ -63,7 +62,7 @@ def assert_onnx_agrees(model: TimeSformer, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[TimeSformer, Path]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[VideoClassifier, Path]:
     """A divided model of several frames, and the folder of its ONNX file."""
     pytest.importorskip("onnxscript")
     model, folder = make_model(), tmp_path_factory.mktemp("onnx") / "exported"
@@ -71,7 +70,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[TimeSformer, Pat
     return model, folder
 
 
-def test_onnx_gives_the_same_logits_and_says_what_they_are(exported: tuple[TimeSformer, Path]) -> None:
+def test_onnx_gives_the_same_logits_and_says_what_they_are(exported: tuple[VideoClassifier, Path]) -> None:
     model, folder = exported
     assert_onnx_agrees(model, folder)
     assert sorted(file.name for file in folder.iterdir()) == ["model.json", "model.onnx"]
@@ -138,7 +137,7 @@ def test_a_fitted_model_answers_as_the_model(attention: str, num_frames: int) ->
 
 
 def test_the_example_answers_as_cover_does(
-    tmp_path: Path, write_video: Callable[..., Path], exported: tuple[TimeSformer, Path]
+    tmp_path: Path, write_video: Callable[..., Path], exported: tuple[VideoClassifier, Path]
 ) -> None:
     model, folder = exported
     video = write_video(tmp_path / "clip.mp4", num_frames=10, width_px=96, height_px=64)

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from cover.core.batch import ClipBatch
+from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
 from cover.models.kernels import folding, mlp, qkv, residual, temporal
-from cover.models.timesformer.model import TimeSformer
 
 CASES: dict[str, dict[str, Any]] = {  # name: settings of the model
     "divided": {},
@@ -64,7 +64,7 @@ def plain_operations() -> Iterator[None]:
             module.has_kernel = has_kernel
 
 
-def model_of(case: str, device: str, size: Size = FULL) -> TimeSformer:
+def model_of(case: str, device: str, size: Size = FULL) -> VideoClassifier:
     torch.manual_seed(0)
     num_frames = size.most_frames + 6 if case == "long-clips" else 4
     small = {"depth": size.depth, "width": 48, "num_heads": 3, "num_frames": num_frames, "image_size": 32}
@@ -74,22 +74,22 @@ def model_of(case: str, device: str, size: Size = FULL) -> TimeSformer:
     return model.to(device).train()
 
 
-def batch_of(model: TimeSformer, size: Size) -> dict[str, ClipBatch]:
+def batch_of(model: VideoClassifier, size: Size) -> dict[str, ClipBatch]:
     """Videos and images, of different numbers of clips."""
     generator = torch.Generator().manual_seed(1)
 
     def clips(dataset: str, num_frames: int, num_clips: int) -> ClipBatch:
         frames = torch.randint(256, (num_frames, num_clips, 3, 32, 32), dtype=torch.uint8, generator=generator)
         numbers = torch.arange(num_clips)
-        return ClipBatch(dataset, frames, numbers * 0, ("",) * num_clips, numbers).to(model.pos_embed.device)
+        return ClipBatch(dataset, frames, numbers * 0, ("",) * num_clips, numbers).to(model.backbone.pos_embed.device)
 
     num_frames = model.config.num_frames
     return {"videos": clips("videos", num_frames, size.num_videos), "images": clips("images", 1, size.num_images)}
 
 
-def logits_and_gradients(model: TimeSformer, dtype: torch.dtype = torch.float32, size: Size = FULL) -> Found:
+def logits_and_gradients(model: VideoClassifier, dtype: torch.dtype = torch.float32, size: Size = FULL) -> Found:
     model.zero_grad()
-    device = model.pos_embed.device.type
+    device = model.backbone.pos_embed.device.type
     with torch.autocast(device, dtype, enabled=dtype != torch.float32):
         logits = model(batch_of(model, size))
     sum(values.float().square().mean() for values in logits.values()).backward()

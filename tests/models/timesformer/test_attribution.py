@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cover.models.config import Attention
+from cover.models.classifier import VideoClassifier, class_score
 from cover.models.create import create_model
-from cover.models.timesformer.attribution import attribute, class_score, roll_out
-from cover.models.timesformer.model import TimeSformer
+from cover.models.timesformer.attribution import roll_out
+from cover.models.timesformer.config import Attention
 from cover.models.timesformer.plain_forward import BlockAttention, plain_forward
 
 NUM_FRAMES, SIDE, PATCH_PX = 3, 2, 4
@@ -33,7 +33,7 @@ def dark_clips(num_clips: int) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def model() -> TimeSformer:
+def model() -> VideoClassifier:
     """Knows the colour of the one bright square in a clip, wherever and whenever it is, and when there is none."""
     torch.manual_seed(0)
     model = create_model(
@@ -48,7 +48,10 @@ def model() -> TimeSformer:
         temporal_init="random",
     )
     with torch.no_grad():  # so small a model learns slowly from the usual start
-        for parameter in [model.patch_embed.proj.weight, *(p for p in model.blocks.parameters() if p.ndim == 2)]:
+        for parameter in [
+            model.backbone.patch_embed.proj.weight,
+            *(p for p in model.backbone.blocks.parameters() if p.ndim == 2),
+        ]:
             parameter.mul_(5)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(200):
@@ -65,25 +68,25 @@ def model() -> TimeSformer:
     return model.eval()
 
 
-def test_relevance_peaks_at_the_patch_and_frame_that_decide(model: TimeSformer) -> None:
+def test_relevance_peaks_at_the_patch_and_frame_that_decide(model: VideoClassifier) -> None:
     torch.manual_seed(1)
     for place in range(NUM_FRAMES * NUM_PATCHES):
         for color in range(len(COLORS)):
             clip = with_square(dark_clips(1)[:, 0], color, place)
             assert model.predict(clip[:, None])["colors"].argmax() == color
-            relevance = attribute(model, clip, "colors", color).relevance
+            relevance = model.attribute(clip, "colors", color).relevance
             assert relevance.flatten().argmax() == place
             assert relevance.flatten()[place] > 0.5
             assert relevance.sum() == pytest.approx(1)
 
 
-def test_of_two_squares_each_explains_its_own_class(model: TimeSformer) -> None:
+def test_of_two_squares_each_explains_its_own_class(model: VideoClassifier) -> None:
     torch.manual_seed(2)
     for place in range(NUM_FRAMES * NUM_PATCHES):
         other_place = (place + 5) % (NUM_FRAMES * NUM_PATCHES)
         clip = with_square(with_square(dark_clips(1)[:, 0], 0, place), 1, other_place)
         for color, expected in ((0, place), (1, other_place)):
-            assert attribute(model, clip, "colors", color).relevance.flatten().argmax() == expected
+            assert model.attribute(clip, "colors", color).relevance.flatten().argmax() == expected
 
 
 def test_the_score_is_as_steep_as_the_log_odds() -> None:
@@ -132,7 +135,7 @@ def attentions_of(attention: Attention) -> tuple[BlockAttention, ...]:
     model = create_model("timesformer_tiny", **sizes, attention=attention, heads={})
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    return plain_forward(model, torch.randn(3, 3, 32, 32)).blocks
+    return plain_forward(model.backbone, torch.randn(3, 3, 32, 32)).blocks
 
 
 def whole_steps(block: BlockAttention, attention: str) -> list[Tensor]:
@@ -155,7 +158,7 @@ def whole_steps(block: BlockAttention, attention: str) -> list[Tensor]:
     return [*steps, (torch.eye(13) + spatial) / 2]
 
 
-def test_an_image_is_explained_too(model: TimeSformer) -> None:
-    relevance, rollout = attribute(model, dark_clips(1)[:1, 0], "colors", NOTHING)
+def test_an_image_is_explained_too(model: VideoClassifier) -> None:
+    relevance, rollout = model.attribute(dark_clips(1)[:1, 0], "colors", NOTHING)
     assert relevance.shape == rollout.shape == (1, SIDE, SIDE)
     assert rollout.sum() == pytest.approx(1)

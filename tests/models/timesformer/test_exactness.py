@@ -1,4 +1,4 @@
-"""Logits and every gradient equal those of the published TimeSformer, as transformers keeps it."""
+"""Logits and every gradient equal those of the published VideoClassifier, as transformers keeps it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from oracle import create_oracle, oracle_logits, our_name, our_weights
 from torch import Tensor
 from transformers import TimesformerForVideoClassification
 
+from cover.models.classifier import VideoClassifier, saved_name
 from cover.models.create import create_model
-from cover.models.timesformer.model import TimeSformer
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 ATTENTIONS = ("divided", "joint", "space_only")
 
 
-def model_like(oracle: TimesformerForVideoClassification, attention: str, heads: Mapping[str, int]) -> TimeSformer:
+def model_like(oracle: TimesformerForVideoClassification, attention: str, heads: Mapping[str, int]) -> VideoClassifier:
     """Our model of the oracle's architecture, with heads of its own."""
     return create_model(
         "timesformer_tiny",
@@ -70,7 +70,7 @@ def test_logits_and_gradients_equal_the_published_model(
     theirs.square().mean().backward()
     gradients = {our_name(name): parameter.grad for name, parameter in oracle.named_parameters()}
     for name, parameter in model.named_parameters():
-        assert_equal(parameter.grad, gradients[name], name)
+        assert_equal(parameter.grad, gradients[saved_name(name)], name)
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
@@ -88,7 +88,7 @@ def test_every_part_of_a_packed_batch_equals_the_published_model_by_itself(atten
     batch = {name: clips(num_frames[name], num_clips[name], 32, torch.float64) for name in oracles}
     ours = model(batch)
     sum(logits.square().mean() for logits in ours.values()).backward()
-    gradients = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
+    gradients = {saved_name(name): torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
     for head, oracle in oracles.items():
         # An image sees the first time embedding only.
         places = {name: ours_for(name, head, parameter.shape) for name, parameter in oracle.named_parameters()}
@@ -101,7 +101,7 @@ def test_every_part_of_a_packed_batch_equals_the_published_model_by_itself(atten
             our, place = places[name]
             gradients[our][place] += parameter.grad
     for name, parameter in model.named_parameters():
-        assert_equal(parameter.grad, gradients[name], name)
+        assert_equal(parameter.grad, gradients[saved_name(name)], name)
 
 
 def ours_for(their_name: str, head: str, shape: torch.Size) -> tuple[str, tuple[slice, ...]]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import CoverError
-from cover.models.config import variant_config
+from cover.models.classifier import VideoClassifier, load_model, save_model
 from cover.models.create import create_model, num_parameters
 from cover.models.kernels.residual import Residual, Tokens, plain_add_normalise
 from cover.models.linear import Linear, freeze_weights
@@ -16,13 +16,12 @@ from cover.models.loading import load_weights
 from cover.models.packing import Group, pack, unpack
 from cover.models.timesformer.attention import TemporalAttention
 from cover.models.timesformer.block import Block
-from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import load_model, save_model
+from cover.models.timesformer.config import variant_config
 
 SMALL = {"width": 48, "num_heads": 3, "depth": 3}
 
 
-def small_model(**settings: object) -> TimeSformer:
+def small_model(**settings: object) -> VideoClassifier:
     """A model in which every parameter matters."""
     torch.manual_seed(0)
     defaults = {"num_frames": 4, "image_size": 32, "heads": {"k400": 5, "ssv2": 4, "imagenet": 7}}
@@ -50,7 +49,9 @@ def test_sizes_are_the_published_ones(variant: str, settings: dict[str, object],
 
 
 def test_packing_keeps_clips_of_equal_length_together() -> None:
-    packed = pack({"imagenet": clips(1, 3), "k400": clips(4, 2), "ssv2": clips(4, 1)})
+    packed = pack(
+        {"imagenet": clips(1, 3), "k400": clips(4, 2), "ssv2": clips(4, 1)}, torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
+    )
     assert packed.groups == (Group(4, 3), Group(1, 3))
     assert packed.rows == {"k400": slice(0, 2), "ssv2": slice(2, 3), "imagenet": slice(3, 6)}
 
@@ -71,7 +72,7 @@ def test_temporal_attention_over_one_frame_is_softmax_over_one_key() -> None:
 def test_images_skip_temporal_attention_when_asked() -> None:
     model, without = small_model(image_temporal="skip"), small_model(attention="space_only")
     without.load_state_dict(model.state_dict(), strict=False)
-    model.time_embed.data.zero_()  # a space-only model has none
+    model.backbone.time_embed.data.zero_()  # a space-only model has none
     batch = {"imagenet": clips(1, 2)}
     torch.testing.assert_close(model(batch)["imagenet"], without(batch)["imagenet"], atol=1e-5, rtol=0)
 
@@ -80,9 +81,9 @@ def test_images_skip_temporal_attention_when_asked() -> None:
 def test_without_a_time_embedding_reversal_changes_nothing(attention: str) -> None:
     """Attention and means know no order of their tokens, so order can enter through the time embedding only."""
     model, frames = small_model(attention=attention), clips(4, 2)
-    model.time_embed.data.mul_(10)
+    model.backbone.time_embed.data.mul_(10)
     assert not torch.allclose(model({"k400": frames})["k400"], model({"k400": frames.flip(0)})["k400"], atol=1e-3)
-    model.time_embed.data.zero_()
+    model.backbone.time_embed.data.zero_()
     torch.testing.assert_close(
         model({"k400": frames})["k400"], model({"k400": frames.flip(0)})["k400"], atol=1e-5, rtol=0
     )
@@ -91,18 +92,20 @@ def test_without_a_time_embedding_reversal_changes_nothing(attention: str) -> No
 def test_the_class_token_has_a_place_but_no_time() -> None:
     """It stands for the whole clip, and no single time is that of a clip."""
     model, seen = small_model(), []
-    model.blocks[0].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].exact[:, 0]))
+    model.backbone.blocks[0].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].exact[:, 0]))
     model({"k400": clips(4, 2)})
-    expected = model.cls_token[0] + model.pos_embed[0, :1]
+    expected = model.backbone.cls_token[0] + model.backbone.pos_embed[0, :1]
     torch.testing.assert_close(seen[0], expected.expand(8, -1), atol=0, rtol=0)
 
 
 def test_the_class_token_takes_no_part_in_temporal_attention() -> None:
     """Its copies are one token, which has no other frames to look at."""
     model, frames, seen = small_model(), clips(4, 2), []
-    model.blocks[0].temporal_attn.register_forward_hook(lambda _module, _inputs, out: seen.append(out[0][:, 1:]))
+    model.backbone.blocks[0].temporal_attn.register_forward_hook(
+        lambda _module, _inputs, out: seen.append(out[0][:, 1:])
+    )
     model({"k400": frames})
-    model.cls_token.data.add_(1)
+    model.backbone.cls_token.data.add_(1)
     model({"k400": frames})
     assert torch.equal(seen[0], seen[1])
 
@@ -111,17 +114,17 @@ def test_the_class_token_takes_no_part_in_temporal_attention() -> None:
 def test_class_copies_of_a_clip_stay_equal_to_the_bit_with_drop_path(attention: str) -> None:
     """They are one token of the published model; were they to differ, the clip's length would count its votes."""
     model = small_model(drop_path_rate=0.5, attention=attention, num_frames=8).train()
-    packed = pack({"k400": clips(8, 3), "ssv2": clips(5, 1), "imagenet": clips(1, 2)})
+    packed = pack({"k400": clips(8, 3), "ssv2": clips(5, 1), "imagenet": clips(1, 2)}, model.mean, model.std)
     seen: list[Tensor] = []
 
     def see(_module: Block, _inputs: object, out: tuple[Tokens, Residual]) -> None:
         tokens, _ = plain_add_normalise(*out, packed.groups, 1e-6)
         seen.append(tokens.exact[:, 0])
 
-    for block in model.blocks[:-1]:
+    for block in model.backbone.blocks[:-1]:
         block.register_forward_hook(see)
-    model.features(packed)
-    assert len(seen) == len(model.blocks) - 1
+    model.backbone(packed)
+    assert len(seen) == len(model.backbone.blocks) - 1
     for copies_TBD in (group for class_FD in seen for group in unpack(class_FD, packed.groups)):
         assert torch.equal(copies_TBD, copies_TBD[:1].expand_as(copies_TBD))
 

@@ -3,13 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
-from cover.models.packing import pack
-from cover.models.timesformer.model import TimeSformer
 from cover.models.timesformer.plain_forward import plain_forward
 
 
-def lively_model(**settings: object) -> TimeSformer:
+def lively_model(**settings: object) -> VideoClassifier:
     """A model in which every parameter matters."""
     torch.manual_seed(0)
     sizes = {"width": 48, "num_heads": 3, "depth": 3, "num_frames": 4, "image_size": 32, "heads": {"moves": 5}}
@@ -32,9 +31,10 @@ def lively_model(**settings: object) -> TimeSformer:
 )
 def test_it_computes_what_the_model_does(num_frames: int, settings: dict[str, object]) -> None:
     model = lively_model(**settings)
-    for frames in (torch.randn(num_frames, 3, 32, 48), torch.randint(256, (num_frames, 3, 32, 32)).byte()):
-        forward = plain_forward(model, frames)
-        expected = model.features(pack({"": frames[:, None]}))[0]
+    for size in ((32, 48), (32, 32)):
+        frames = torch.randn(num_frames, 3, *size)
+        forward = plain_forward(model.backbone, frames)
+        expected = model.features(frames[:, None])[0]
         torch.testing.assert_close(forward.feature, expected, atol=1e-5, rtol=0)
         torch.testing.assert_close(
             model.heads["moves"](forward.feature), model.predict(frames[:, None])["moves"][0], atol=1e-5, rtol=1e-5
@@ -42,12 +42,12 @@ def test_it_computes_what_the_model_does(num_frames: int, settings: dict[str, ob
 
 
 def test_attention_probabilities_of_every_query_sum_to_one() -> None:
-    blocks = plain_forward(lively_model(), torch.randn(4, 3, 32, 32)).blocks
+    blocks = plain_forward(lively_model().backbone, torch.randn(4, 3, 32, 32)).blocks
     assert len(blocks) == 3
     for block in blocks:
         assert block.temporal is not None
         assert (block.temporal.shape, block.spatial.shape) == ((4, 3, 4, 4), (4, 3, 5, 5))
         for probabilities in (block.temporal, block.spatial):
             torch.testing.assert_close(probabilities.sum(-1), torch.ones(probabilities.shape[:-1]))
-    images = plain_forward(lively_model(image_temporal="skip"), torch.randn(1, 3, 32, 32)).blocks
+    images = plain_forward(lively_model(image_temporal="skip").backbone, torch.randn(1, 3, 32, 32)).blocks
     assert all(block.temporal is None for block in images)

@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 from transformers import ViTForImageClassification
 
 from cover.errors import CheckpointError
+from cover.models.classifier import load_model, save_model
 from cover.models.create import create_model
 from cover.models.info import describe
 from cover.models.loading import load_weights
 from cover.models.sources import open_source
-from cover.models.weights import load_model, save_model
 
 
 def assert_same_logits(vit: ViTForImageClassification, path: Path, num_heads: int) -> None:

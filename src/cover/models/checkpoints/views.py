@@ -8,32 +8,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, takewhile
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from cover.errors import CheckpointError, CoverError
-from cover.models.checkpoints.naming import (
-    JAX_VIT,
-    PUBLISHED,
-    TRANSFORMERS_TIMESFORMER,
-    TRANSFORMERS_VIT,
-    TRANSFORMERS_VIT_IN_MEMORY,
-    Naming,
-)
+from cover.errors import CheckpointError
+from cover.models.checkpoints.naming import Naming
 from cover.models.checkpoints.tensor_files import TensorFile
+from cover.models.config import ModelConfig
 
-NAMINGS: tuple[tuple[str, Naming], ...] = (
-    ("timm-vit", PUBLISHED),
-    ("transformers-timesformer", TRANSFORMERS_TIMESFORMER),
-    ("transformers-vit", TRANSFORMERS_VIT),
-    ("transformers-vit", TRANSFORMERS_VIT_IN_MEMORY),
-    ("jax-vit", JAX_VIT),
-)
 MAX_MODELS = 16
 """Of one code base that are looked for in one dictionary of a file."""
 AVERAGED = re.compile(r"(?<![a-z])(ema|teacher|averaged?|swa)(?![a-z])", re.IGNORECASE)
@@ -61,7 +47,7 @@ class View:
         return (sum(rows for rows, *_ in parts), *parts[0][1:]) if parts and all(parts) else None
 
     def _laid_out(self, name: str, size: tuple[int, ...]) -> tuple[int, ...]:
-        if not self.naming.channels_last:
+        if self.naming.layout is None:
             return size
         try:
             return tuple(self.naming.layout(name, torch.empty(size, device="meta")).shape)
@@ -71,41 +57,58 @@ class View:
     def read(self, name: str) -> Tensor:
         """Read our tensor `name`."""
         first, *others = self.parts(name)
-        tensor = self.naming.layout(name, self.file.read(first))
+        tensor = self._read(name, first)
         if not others:
             return tensor
         joined = tensor.new_empty(self.shape(name) or ())
         for part, rows in zip([first, *others], joined.chunk(1 + len(others)), strict=True):
-            rows.copy_(self.naming.layout(name, self.file.read(part)))  # in place, for only one to be in memory
+            rows.copy_(self._read(name, part))  # in place, for only one to be in memory
         return joined
 
-    def num_heads(self) -> int | None:
-        """Attention heads, where the shapes tell: JAX keeps query, key and value as [in, heads, channels of a head].
+    def _read(self, name: str, part: str) -> Tensor:
+        tensor = self.file.read(part)
+        return self.naming.layout(name, tensor) if self.naming.layout else tensor
 
-        Raises CoverError where they differ among the blocks.
-        """
-        if not self.naming.channels_last:
-            return None
-        blocks = takewhile(bool, (self.parts(f"blocks.{index}.attn.qkv.weight") for index in count()))
-        kernels = [self.file.shapes[part] for parts in blocks for part in parts]
-        num_heads = {kernel[1] for kernel in kernels if len(kernel) == 3}
-        if len(num_heads) > 1:
-            raise CoverError(f"its blocks have {' and '.join(map(str, sorted(num_heads)))} attention heads")
-        return num_heads.pop() if num_heads else None
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """Weights as another code base saves them, which a family can take over.
+
+    Attributes:
+        name: How reports call the format.
+        origin: The code base, for people.
+        namings: The names that its files use; more than one where versions differ.
+        read_config: (tensors, folder) → the model that the weights belong to, and the fields of its configuration that
+            the source does not state. Raises CoverError where they fit no model.
+        claims: (tensors, their key in the file) → whether a model with these names is of this format and not of
+            another one that uses the same names.
+    """
+
+    name: str
+    origin: str
+    namings: tuple[Naming, ...]
+    read_config: Callable[[View, Path], tuple[ModelConfig, frozenset[str]]]
+    claims: Callable[[View, str], bool]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model in a file. key: what leads to it there, such as "teacher.backbone"; "" for the top."""
+    """A model in a file.
+
+    Attributes:
+        key: What leads to it there, such as "teacher.backbone"; "" for the top.
+        view: Its tensors.
+        format: Whose it is; None stands for this library.
+    """
 
     key: str
-    format: str
     view: View
+    format: WeightFormat | None = None
 
     @property
     def is_complete(self) -> bool:
         """Whether it has an input; a decoder has only blocks."""
-        return bool(self.view.parts("patch_embed.proj.weight") and self.view.parts("pos_embed"))
+        return all(self.view.parts(name) for name in self.view.naming.input)
 
     def unused(self, names: Iterable[str], others: Iterable[Candidate]) -> set[str]:
         """The file's names of tensors that are neither of our `names` nor of another complete model."""
@@ -119,22 +122,17 @@ class Candidate:
         return self.view.file.shapes.keys() - used - elsewhere
 
 
-def find_candidates(files: Mapping[str, TensorFile]) -> list[Candidate]:
+def find_candidates(files: Mapping[str, TensorFile], formats: Sequence[WeightFormat]) -> list[Candidate]:
     """The models in a file, those that are complete before others, averaged weights before others, else in order."""
     found = []
     for container, file in files.items():
-        for format, naming in NAMINGS:
+        for format, naming in [(each, naming) for each in formats for naming in each.namings]:
             for root in naming.roots(map(naming.tidied, file.shapes))[:MAX_MODELS]:
                 view = View(file, naming, root)
-                key = ".".join(filter(None, (container, root.strip("./"))))
-                found.append(Candidate(key, _refined(format, container, view), view))
+                if format.claims(view, container):
+                    key = ".".join(filter(None, (container, root.strip("./"))))
+                    found.append(Candidate(key, view, format))
     return sorted(found, key=lambda model: (not model.is_complete, not AVERAGED.search(model.key)))
-
-
-def _refined(format: str, container: str, view: View) -> str:
-    """The published TimeSformer, which took its names from timm, told from a ViT of timm."""
-    temporal = any("time_embed" in name or "temporal" in name for name in view.names)
-    return "timesformer" if format == "timm-vit" and (temporal or container == "model_state") else format
 
 
 def choose(path: Path, models: Sequence[Candidate], key: str | None) -> Candidate:

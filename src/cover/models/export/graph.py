@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from cover.errors import CheckpointError, CoverError
+from cover.models.classifier import VideoClassifier
 from cover.models.config import ModelConfig
 from cover.models.packing import Group, PackedClips
-from cover.models.timesformer.embeddings import resize_pos_embed, time_embed_for
-from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import load_exactly, normalise_as
+from cover.models.weights import load_exactly
 
 INPUT = "frames"
 MAX_DIFFERENCE = 1e-4
@@ -48,8 +47,8 @@ def describe_graph(config: ModelConfig) -> dict[str, Any]:
 
 
 def fit(
-    model: TimeSformer, *, head: str | None = None, num_frames: int | None = None, image_size_px: int | None = None
-) -> TimeSformer:
+    model: VideoClassifier, *, head: str | None = None, num_frames: int | None = None, image_size_px: int | None = None
+) -> VideoClassifier:
     """A copy of the model for clips of that length and size, with every head or one; on the CPU, in evaluation mode.
 
     It answers as the model does. Raises CoverError for a head that is not there, or a size that does not fit.
@@ -64,39 +63,41 @@ def fit(
         image_size_px=image_size_px or model.config.image_size_px,
     )
     with torch.device("meta"):
-        fitted = TimeSformer(config)
-    tensors = {name: tensor.cpu() for name, tensor in model.state_dict().items() if name in fitted.state_dict()}
-    tensors["pos_embed"] = resize_pos_embed(tensors["pos_embed"], (config.grid_size,) * 2)
-    if "time_embed" in tensors:
-        tensors["time_embed"] = time_embed_for(tensors["time_embed"], config.num_frames)
+        fitted = VideoClassifier(config)
+    source = model.state_dict()
+    tensors = {
+        name: model.backbone.resized(name, source[name].cpu(), target, "smooth")
+        for name, target in fitted.state_dict().items()
+    }
     load_exactly(fitted, tensors, Path("the model"))
-    normalise_as(fitted, config)
+    fitted.normalise_as(config)
     return fitted.eval()
 
 
 class _Graph(nn.Module):
     """The signature of the file."""
 
-    def __init__(self, model: TimeSformer) -> None:
+    def __init__(self, model: VideoClassifier) -> None:
         super().__init__()
         # Heads in a list: torch.export looks modules up as attributes, which a head called "train" is not.
         self.names, self.heads = tuple(model.heads), nn.ModuleList(model.heads.values())
-        with torch.device("meta"):
-            self.backbone = TimeSformer(replace(model.config, heads={}))
-        tensors = {name: part for name, part in model.state_dict().items() if not name.startswith("heads.")}
-        load_exactly(self.backbone, tensors, Path("the model"))
-        normalise_as(self.backbone, model.config)
+        self.backbone = model.backbone
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", model.mean)
+        self.register_buffer("std", model.std)
 
     def forward(self, frames: Tensor) -> dict[str, Tensor]:
         # As model.predict, but without its random seeds, which mean nothing in evaluation mode.
         num_clips, num_frames = frames.shape[:2]
         no_seeds = torch.zeros(0, dtype=torch.int64)
-        packed = PackedClips(frames.transpose(0, 1).flatten(0, 1), (Group(num_frames, num_clips),), {}, no_seeds)
-        features_BD = self.backbone.features(packed)
+        groups = (Group(num_frames, num_clips),)
+        packed = PackedClips(frames.transpose(0, 1).flatten(0, 1), groups, {}, no_seeds, self.mean, self.std)
+        features_BD = self.backbone(packed)
         return {name: head(features_BD) for name, head in zip(self.names, self.heads, strict=True)}
 
 
-def trace(fitted: TimeSformer) -> ExportedProgram:
+def trace(fitted: VideoClassifier) -> ExportedProgram:
     """The graph of a model that `fit` has made."""
     example = _random_clips(fitted.config, num_clips=2)
     any_batch = {INPUT: {0: Dim("batch", min=1)}}
@@ -104,7 +105,7 @@ def trace(fitted: TimeSformer) -> ExportedProgram:
     return torch.export.export(_Graph(fitted).eval(), (example,), dynamic_shapes=any_batch, strict=True)
 
 
-def check_graph(fitted: TimeSformer, answer: Answer) -> None:
+def check_graph(fitted: VideoClassifier, answer: Answer) -> None:
     """Raise CoverError unless the graph's logits are the model's, in batches of other sizes than the traced one."""
     for num_clips in (1, 3):
         frames = _random_clips(fitted.config, num_clips)

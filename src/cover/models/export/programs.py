@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 
 from cover.errors import CoverError
+from cover.models.classifier import VideoClassifier
+from cover.models.export.folder import new_folder, write_json
 from cover.models.export.graph import INPUT, Answer, check_graph, describe_graph, trace
-from cover.models.export.transformers import new_folder, write_json
-from cover.models.timesformer.model import TimeSformer
 
 ONNX_FILE, TORCH_FILE, DESCRIPTION_FILE = "model.onnx", "model.pt2", "model.json"
 METADATA_KEY = "cover"
 """Of the ONNX file's metadata: what DESCRIPTION_FILE says, as JSON."""
 
 
-def export_onnx(fitted: TimeSformer, folder: Path) -> None:
+def export_onnx(fitted: VideoClassifier, folder: Path) -> None:
     """Write model.onnx, and model.json, which says what goes in and comes out. fitted: by `graph.fit`.
 
     Raises CoverError where `folder` holds files, a package is missing, or onnxruntime's logits are not the model's.
@@ -53,7 +53,7 @@ def export_onnx(fitted: TimeSformer, folder: Path) -> None:
         write_json(aside / DESCRIPTION_FILE, described)
 
 
-def export_torch(fitted: TimeSformer, folder: Path) -> None:
+def export_torch(fitted: VideoClassifier, folder: Path) -> None:
     """Write model.pt2, which torch.export.load reads, and model.json, which is in it as well. fitted: by `graph.fit`.
 
     Raises CoverError where `folder` holds files, or the program's logits are not the model's.

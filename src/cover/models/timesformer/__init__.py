@@ -1,1 +1,79 @@
-"""TimeSformer (Bertasius et al., 2021): divided, joint or space-only attention over patches of frames."""
+"""TimeSformer (Bertasius et al., 2021): divided, joint or space-only attention over the patches of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from cover.config.families import ModelSection
+from cover.models.config import Heads, ModelConfig
+from cover.models.family import BackboneFamily
+from cover.models.timesformer.config import (
+    FAMILY_NAME,
+    VARIANTS,
+    TimeSformerConfig,
+    TimeSformerSection,
+    variant_config,
+)
+
+if TYPE_CHECKING:
+    from cover.models.checkpoints.views import WeightFormat
+    from cover.models.family import Attributor, Exporter
+    from cover.models.timesformer.model import TimeSformer
+
+
+class TimeSformerFamily(BackboneFamily):
+    """TimeSformer as the rest of the library sees it."""
+
+    name = FAMILY_NAME
+    section = TimeSformerSection
+    config = TimeSformerConfig
+    variants = VARIANTS
+
+    def configure(self, section: ModelSection, heads: Heads, *, images_only: bool = False) -> TimeSformerConfig:
+        """As in BackboneFamily. Without temporal layers, attention is space-only."""
+        assert isinstance(section, TimeSformerSection)
+        return variant_config(
+            section.variant,
+            heads,
+            num_frames=section.num_frames,
+            image_size_px=section.image_size,
+            patch_size_px=section.patch_size,
+            depth=section.depth,
+            width=section.width,
+            num_heads=section.num_heads,
+            drop_path_rate=section.drop_path_rate,
+            image_temporal=section.image_temporal,
+            attention="space_only" if images_only else section.attention,
+        )
+
+    def backbone(self, config: ModelConfig) -> TimeSformer:
+        """As in BackboneFamily."""
+        from cover.models.timesformer.model import TimeSformer
+
+        assert isinstance(config, TimeSformerConfig)
+        return TimeSformer(config)
+
+    @property
+    def formats(self) -> tuple[WeightFormat, ...]:
+        """The published TimeSformer, that of transformers, and plain ViTs."""
+        from cover.models.timesformer.formats import FORMATS
+
+        return FORMATS
+
+    @property
+    def exporters(self) -> Mapping[str, Exporter]:
+        """transformers has the architecture."""
+        from cover.models.timesformer.transformers import export_transformers
+
+        return {"transformers": export_transformers}
+
+    @property
+    def attribution(self) -> Attributor:
+        """Class relevance and attention rollout."""
+        from cover.models.timesformer.attribution import attribute
+
+        return attribute
+
+
+FAMILY = TimeSformerFamily()

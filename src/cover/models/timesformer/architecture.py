@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, takewhile
 from math import isqrt
+from pathlib import Path
 
 from cover.errors import CheckpointError, CoverError
 from cover.models.checkpoints.naming import HEAD
 from cover.models.checkpoints.views import View
-from cover.models.config import Attention, ModelConfig, class_names
-from cover.models.timesformer.settings import Settings
+from cover.models.config import class_names
+from cover.models.timesformer.config import Attention, TimeSformerConfig
+from cover.models.timesformer.settings import read_settings
 
 PUBLISHED_MEAN_STD = (0.45,) * 3, (0.225,) * 3
 VIT_MEAN_STD = (0.5,) * 3, (0.5,) * 3
@@ -17,13 +19,13 @@ ANY_NUM_HEADS = 1
 """Stands in a configuration whose source does not state the number of attention heads; every width has it."""
 
 
-def read_architecture(format: str, view: View, settings: Settings) -> tuple[ModelConfig, frozenset[str]]:
+def read_architecture(format: str, view: View, folder: Path) -> tuple[TimeSformerConfig, frozenset[str]]:
     """The model that foreign weights belong to.
 
     Args:
         format: The code base.
         view: The tensors.
-        settings: What stands beside them.
+        folder: What holds them, and perhaps their settings.
 
     Returns:
         The configuration, and those of its fields that the source does not state: "num_heads", whose value means
@@ -31,8 +33,9 @@ def read_architecture(format: str, view: View, settings: Settings) -> tuple[Mode
 
     Raises:
         CoverError: The shapes belong to no model.
-        CheckpointError: The settings belong to other weights.
+        CheckpointError: The settings belong to other weights, or to a model that is no TimeSformer.
     """
+    settings = read_settings(format, folder)
     width, _, patch_size_px, _ = _axes(view, "patch_embed.proj.weight", 4)
     _, num_tokens, _ = _axes(view, "pos_embed", 3)
     depth = next(index for index in count() if not view.shape(f"blocks.{index}.norm1.weight"))
@@ -44,11 +47,11 @@ def read_architecture(format: str, view: View, settings: Settings) -> tuple[Mode
                 'config.json (in timm\'s, "model_args" with num_heads, depth and embed_dim says what is unusual)'
             )
     num_frames = _axes(view, "time_embed", 3)[1] if view.shape("time_embed") else settings.num_frames or 1
-    num_heads = view.num_heads() or settings.num_heads
+    num_heads = _num_heads(view) or settings.num_heads
     mean, std = PUBLISHED_MEAN_STD if format.endswith("timesformer") else VIT_MEAN_STD
     num_classes = _num_classes(view)
     labels = settings.labels if settings.labels and len(settings.labels) == num_classes else None
-    config = ModelConfig(
+    config = TimeSformerConfig(
         depth=depth,
         width=width,
         num_heads=num_heads or ANY_NUM_HEADS,
@@ -70,6 +73,21 @@ def _axes(view: View, name: str, num_axes: int) -> tuple[int, ...]:
     if len(sizes) != num_axes or not all(sizes):
         raise CoverError(f"{name} is {list(sizes) or 'absent'}")
     return sizes
+
+
+def _num_heads(view: View) -> int | None:
+    """Attention heads, where the shapes tell: JAX keeps query, key and value as [in, heads, channels of a head].
+
+    Raises CoverError where they differ among the blocks.
+    """
+    if not view.naming.layout:
+        return None
+    blocks = takewhile(bool, (view.parts(f"blocks.{index}.attn.qkv.weight") for index in count()))
+    kernels = [view.file.shapes[part] for parts in blocks for part in parts]
+    num_heads = {kernel[1] for kernel in kernels if len(kernel) == 3}
+    if len(num_heads) > 1:
+        raise CoverError(f"its blocks have {' and '.join(map(str, sorted(num_heads)))} attention heads")
+    return num_heads.pop() if num_heads else None
 
 
 def _attention(view: View) -> Attention:

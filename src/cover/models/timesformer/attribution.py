@@ -27,42 +27,36 @@ each frame has a copy of the class token; a copy has 1/T of its weight.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from cover.models.backbone import Attribution, Backbone
 from cover.models.timesformer.model import TimeSformer
 from cover.models.timesformer.plain_forward import BlockAttention, plain_forward
 
 
-class Attribution(NamedTuple):
-    """relevance, rollout: float32 [T, rows, columns] on the CPU, the share of each patch, summing to one."""
-
-    relevance: Tensor
-    rollout: Tensor
-
-
-def attribute(model: TimeSformer, frames_TCYX: Tensor, head: str, label: int) -> Attribution:
+def attribute(backbone: Backbone, frames_TCYX: Tensor, score: Callable[[Tensor], Tensor]) -> Attribution:
     """Class relevance and attention rollout of one clip, for any kind of attention.
 
-    frames_TCYX: uint8, or normalised float; an image is a clip of one frame. The relevance is all zero where nothing
-    spoke for the class.
+    Args:
+        backbone: A TimeSformer.
+        frames_TCYX: Normalised; an image is a clip of one frame.
+        score: feature [D] → the number to explain.
+
+    Returns:
+        Shares of the patches. The relevance is all zero where nothing spoke for the class.
     """
+    assert isinstance(backbone, TimeSformer)
     with torch.enable_grad():
-        forward = plain_forward(model, frames_TCYX)
-        score = class_score(model.heads[head](forward.feature), label)
-    (gradient_TND,) = torch.autograd.grad(score, forward.patches)
+        forward = plain_forward(backbone, frames_TCYX)
+        explained = score(forward.feature)
+    (gradient_TND,) = torch.autograd.grad(explained, forward.patches)
     patches_TND = forward.patches.detach()
     relevance_TN = ((patches_TND - patches_TND.mean((0, 1))) * gradient_TND).sum(-1).clamp(min=0)
-    rollout_TN = roll_out(forward.blocks, one_class_token=model.config.attention == "divided")
-    return Attribution(*(_shares(weights, model, frames_TCYX) for weights in (relevance_TN, rollout_TN)))
-
-
-def class_score(logits: Tensor, label: int) -> Tensor:
-    """A class' logit less the mean of the others', weighted by their probabilities; logits [classes]."""
-    others = torch.cat([logits[:label], logits[label + 1 :]])
-    return logits[label] - others.softmax(0).detach() @ others
+    rollout_TN = roll_out(forward.blocks, one_class_token=backbone.config.attention == "divided")
+    return Attribution(*(_shares(weights, backbone, frames_TCYX) for weights in (relevance_TN, rollout_TN)))
 
 
 def roll_out(blocks: tuple[BlockAttention, ...], *, one_class_token: bool) -> Tensor:

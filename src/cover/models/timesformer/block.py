@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from cover.models.config import ModelConfig
 from cover.models.kernels.backend import compute_dtype
 from cover.models.kernels.mlp import mlp
 from cover.models.kernels.residual import Residual, Slots, Tokens, add_normalise
 from cover.models.linear import Linear, after_norm, in_dtype
 from cover.models.packing import Group, clip_means, first_frames
 from cover.models.timesformer.attention import JointAttention, SpatialAttention, TemporalAttention
+from cover.models.timesformer.config import TimeSformerConfig
 
 
 class Mlp(nn.Module):
@@ -57,7 +57,7 @@ class Block(nn.Module):
     adding a residual and normalising the sum is one step (kernels/residual.py).
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: TimeSformerConfig) -> None:
         super().__init__()
         width, num_heads = config.width, config.num_heads
         self.temporal, self.joint = config.attention == "divided", config.attention == "joint"

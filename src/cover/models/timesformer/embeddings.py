@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cover.models.backbone import Resize
 from cover.models.kernels.backend import compute_dtype
-
-Resize = Literal["smooth", "published"]
-"""smooth: bicubic in 2-D, linear in time. published: nearest along one dimension, in space too, as the published code
-does; needed only to check published numbers."""
-
 
 MIDDLE_GREY = 128
 """Taken off pixels of 0 to 255, which are then small whole numbers: exact in bfloat16."""

@@ -1,58 +1,42 @@
-"""The TimeSformer on packed frames of any clip lengths: embeddings, blocks, one head a dataset.
+"""The TimeSformer on packed frames of any clip lengths: embeddings, blocks, the class token of each clip.
 
 A space-only model treats every frame as a clip of its own, until the mean of their class tokens at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Sequence
 from functools import partial
+from math import isqrt
 
 import torch
 from torch import Tensor, nn
 
-from cover.core.batch import ClipBatch, MixedBatch
-from cover.errors import CoverError
-from cover.models.config import ModelConfig
+from cover.config.families import TemporalInit
+from cover.models.backbone import Backbone, Resize
 from cover.models.drop_path import drop_path_scales
-from cover.models.hub import HubModel
 from cover.models.kernels.residual import Residual, Tokens, join
-from cover.models.packing import PackedClips, clip_means, pack, spread
+from cover.models.packing import PackedClips, clip_means, spread
 from cover.models.timesformer.block import Block, BranchScales, LastBlock
+from cover.models.timesformer.config import TimeSformerConfig
 from cover.models.timesformer.embeddings import PatchEmbed, resize_pos_embed, time_embed_for
 
-
-class Heads(nn.ModuleDict):
-    """One module a dataset, which may also be called like an attribute of a module: "train", "type", "keys".
-
-    nn.ModuleDict refuses such names. Here `heads["train"]` is the head and `heads.train` the method.
-    """
-
-    def add_module(self, name: str, module: nn.Module | None) -> None:
-        """Register a head."""
-        self._modules[name] = module  # type: ignore[assignment]
-
-    def train(self, mode: bool = True) -> Heads:
-        """Switch between training and evaluation, also where a head is called "training"."""
-        self.__dict__["training"] = mode
-        for head in self.values():
-            head.train(mode)
-        return self
+EMBEDDINGS = {"patch_embed", "cls_token", "pos_embed", "time_embed"}
+TOKEN_STD = 0.02
+RANDOM_TIME_STD = 0.1
+"""Time embedding's spread under temporal_init = "random": large enough that order is visible from the first step."""
+HALF_BYTES_A_VALUE, FULL_BYTES_A_VALUE = 55, 110
+"""What the backward pass needs of each token and block, in bytes a feature, without recomputation or torch.compile:
+bf16 as measured for Base at 8 × 224 (docs/log.md), float32 by the sizes of its numbers."""
 
 
-class TimeSformer(nn.Module, HubModel):
-    """A TimeSformer with one linear head a dataset.
+class TimeSformer(Backbone):
+    """A TimeSformer. Clips of any length and resolution are accepted; embeddings are resized to fit."""
 
-    `model(batch)` takes a MixedBatch or {dataset: frames [T,B,C,Y,X]} and returns {dataset: logits [B, classes]}.
-    uint8 frames are normalised inside, float frames are taken as normalised already. For a MixedBatch every dataset
-    of the mixture is answered, an absent one by logits [0, classes], so that each rank's backward pass touches every
-    parameter. Clips of any length and resolution are accepted; embeddings are resized to fit.
-    """
+    config: TimeSformerConfig
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: TimeSformerConfig) -> None:
         super().__init__()
         self.config = config
         width, num_patches = config.width, config.grid_size**2
@@ -63,33 +47,20 @@ class TimeSformer(nn.Module, HubModel):
             self.time_embed = nn.Parameter(torch.zeros(1, config.num_frames, width))
         self.blocks = nn.ModuleList([*(Block(config) for _ in range(config.depth - 1)), LastBlock(config)])
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.heads = Heads({name: nn.Linear(width, len(names)) for name, names in config.heads.items()})
-        for name in ("mean", "std"):
-            values = torch.tensor(getattr(config, name), dtype=torch.float32).view(-1, 1, 1)
-            self.register_buffer(name, values, persistent=False)
 
-    def forward(self, batch: Mapping[str, ClipBatch] | Mapping[str, Tensor]) -> dict[str, Tensor]:
-        names = list(batch.counts) if isinstance(batch, MixedBatch) else list(batch)
-        for name in names:
-            if name not in self.heads:
-                raise CoverError(f"no head for dataset {name!r}; this model's heads are {', '.join(self.heads)}")
-        packed = pack(batch)
-        features_BD = self.features(packed)
-        return {name: self.heads[name](features_BD[packed.rows.get(name, slice(0))]) for name in names}
+    @property
+    def width(self) -> int:
+        """D, the width of the class token."""
+        return self.config.width
 
-    def predict(self, frames_TBCYX: Tensor) -> dict[str, Tensor]:
-        """Logits of every head on the same clips: {dataset: [B, classes]}."""
-        features_BD = self.features(pack({"": frames_TBCYX}))
-        return {name: head(features_BD) for name, head in self.heads.items()}
-
-    def features(self, packed: PackedClips) -> Tensor:
+    def forward(self, clips: PackedClips) -> Tensor:
         """The class token after the final norm, one feature [B, D] a clip, in packed order.
 
         A space-only model has a class token of its own in each frame; their mean is taken, as in the published code.
         """
-        groups = packed.groups
-        tokens, residual = self._embed(packed)
-        *blocks, last_block = zip(self.blocks, self._branch_scales(packed), strict=True)
+        groups = clips.groups
+        tokens, residual = self._embed(clips)
+        *blocks, last_block = zip(self.blocks, self._branch_scales(clips), strict=True)
         for block, scales in blocks:
             tokens, residual = block(tokens, residual, groups, scales)
         block, scales = last_block
@@ -99,13 +70,86 @@ class TimeSformer(nn.Module, HubModel):
         out: Tensor = self.norm(class_BD)
         return out
 
+    def units(self) -> Sequence[nn.Module]:
+        """The blocks."""
+        return list(self.blocks)
+
+    def layer_of(self, parameter: str) -> int:
+        """0 for the embeddings, i + 1 for block i, `num_layers` for the last norm."""
+        place, *rest = parameter.split(".")
+        return 0 if place in EMBEDDINGS else 1 + int(rest[0]) if place == "blocks" else self.num_layers
+
+    @property
+    def num_layers(self) -> int:
+        """One behind the last block."""
+        return self.config.depth + 1
+
+    def multiply_adds(self, num_frames: int, height_px: int, width_px: int) -> int:
+        """As published: a linear layer takes tokens · in · out, attention 2 · sequences · length² · width.
+
+        Norms, GELU and softmax are not counted. What this model computes differs by a few per cent: it forms the
+        product of two temporal layers, keeps a class token in every frame, and of the last block computes what the
+        class token needs.
+        """
+        config, width = self.config, self.config.width
+        num_patches = self._num_patches(height_px, width_px)
+        all_patches = num_frames * num_patches
+        joint, space_only = config.attention == "joint", config.attention == "space_only"
+        sequences, length = (1, 1 + all_patches) if joint else (num_frames, 1 + num_patches)
+        tokens = num_frames * (1 + num_patches) if space_only else 1 + all_patches
+        temporal = all_patches * (5 * width**2 + 2 * num_frames * width) if config.attention == "divided" else 0
+        attention = sequences * length * (4 * width**2 + 2 * length * width)
+        embedding = all_patches * 3 * config.patch_size_px**2 * width
+        return embedding + config.depth * (temporal + attention + tokens * 8 * width**2)
+
+    def activation_bytes(self, num_frames: int, height_px: int, width_px: int, *, half: bool) -> float:
+        """In proportion to tokens, blocks and width."""
+        values = num_frames * (1 + self._num_patches(height_px, width_px)) * self.config.depth * self.config.width
+        return values * (HALF_BYTES_A_VALUE if half else FULL_BYTES_A_VALUE)
+
+    def init_weights(self, temporal_init: TemporalInit) -> None:
+        """Draw the embeddings; "zero" starts temporal_fc and the time embedding at zero, as published."""
+        for block in self.blocks:
+            if temporal_init == "zero" and isinstance(block, Block) and block.temporal:
+                nn.init.zeros_(block.temporal_fc.weight)
+        nn.init.trunc_normal_(self.cls_token, std=TOKEN_STD)
+        nn.init.trunc_normal_(self.pos_embed, std=TOKEN_STD)
+        if temporal_init == "random" and self.config.attention != "space_only":
+            nn.init.trunc_normal_(self.time_embed, std=RANDOM_TIME_STD)
+
+    def start_from(self, name: str, available: Collection[str], temporal_init: TemporalInit) -> str | None:
+        """A source without temporal layers seeds them: norm and attention start as the spatial ones, as published.
+        With "random" only the norm does."""
+        if name in available:
+            return name
+        spatial = re.sub(r"\.temporal_(attn|norm1)\.", r".\1.", name)
+        return spatial if spatial in available and (temporal_init == "zero" or "norm" in name) else None
+
+    def starts_at_zero(self, name: str, temporal_init: TemporalInit) -> bool:
+        """What adds time: temporal_fc and the time embedding."""
+        return temporal_init == "zero" and bool(re.search(r"temporal_fc|time_embed", name))
+
+    def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize) -> Tensor:
+        """Position and time embeddings of another size."""
+        if tensor.shape == target.shape:
+            return tensor
+        if name == "pos_embed":
+            side = isqrt(target.shape[1] - 1)
+            return resize_pos_embed(tensor.float(), (side, side), resize)
+        return time_embed_for(tensor.float(), target.shape[1], resize)
+
+    def _num_patches(self, height_px: int, width_px: int) -> int:
+        """Of a frame."""
+        patch_px = self.config.patch_size_px
+        return (height_px // patch_px) * (width_px // patch_px)
+
     def _embed(self, packed: PackedClips) -> tuple[Tokens, Residual]:
         """Class token, position and time of every token, to which the patches are still to be added."""
         patch_px = self.config.patch_size_px
         grid = tuple(side // patch_px for side in packed.frames_FCYX.shape[2:])
         place_1ND = resize_pos_embed(self.pos_embed, grid)
         class_11D, place_1ND = self.cls_token + place_1ND[:, :1], place_1ND[:, 1:]
-        values_FND, bias = self.patch_embed(packed.frames_FCYX, self.mean, self.std)
+        values_FND, bias = self.patch_embed(packed.frames_FCYX, packed.mean_C11, packed.std_C11)
         parts = []
         for num_frames, num_clips in packed.groups:
             place_TND = place_1ND.expand(num_frames, -1, -1)
@@ -124,7 +168,7 @@ class TimeSformer(nn.Module, HubModel):
             scales = [BranchScales(*scales_RF.contiguous()) for scales_RF in scales_LRF]
         if self.config.image_temporal == "skip":
             # Multiplied instead of left out, so that every parameter is in the graph of every batch.
-            is_video_B = torch.cat([self.mean.new_full((b,), float(t > 1)) for t, b in packed.groups])
+            is_video_B = torch.cat([self.pos_embed.new_full((b,), float(t > 1)) for t, b in packed.groups])
             is_video_F = spread(is_video_B, packed.groups)
             scales = [
                 scale._replace(temporal=is_video_F if scale.temporal is None else is_video_F * scale.temporal)

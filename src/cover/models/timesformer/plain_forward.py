@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cover.models.config import ModelConfig
+from cover.models.timesformer.config import TimeSformerConfig
 from cover.models.timesformer.embeddings import resize_pos_embed, time_embed_for
 from cover.models.timesformer.model import TimeSformer
 
@@ -44,9 +44,7 @@ class PlainForward:
 
 
 def plain_forward(model: TimeSformer, frames_TCYX: Tensor) -> PlainForward:
-    """One clip through the model, in float32 and without drop path. frames_TCYX: uint8, or normalised float."""
-    if frames_TCYX.dtype == torch.uint8:
-        frames_TCYX = (frames_TCYX.float() / 255 - model.mean) / model.std
+    """One clip, normalised, through the model, in float32 and without drop path."""
     patches_TDYX = model.patch_embed.proj(frames_TCYX)
     patches_TND = patches_TDYX.flatten(2).mT.detach().requires_grad_()
     tokens_TND = _placed(model, patches_TND, tuple(patches_TDYX.shape[2:]))
@@ -70,7 +68,7 @@ def _placed(model: TimeSformer, patches_TND: Tensor, grid: tuple[int, ...]) -> T
     return torch.cat([class_TND, placed_TND], dim=1)
 
 
-def _through_block(block: Any, tokens_TND: Tensor, config: ModelConfig) -> tuple[Tensor, BlockAttention]:
+def _through_block(block: Any, tokens_TND: Tensor, config: TimeSformerConfig) -> tuple[Tensor, BlockAttention]:
     temporal = None
     if config.attention == "divided" and (len(tokens_TND) > 1 or config.image_temporal == "attend"):
         normed_NTD = _norm(block.temporal_norm1, tokens_TND[:, 1:]).transpose(0, 1)

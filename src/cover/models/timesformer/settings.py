@@ -7,32 +7,27 @@ error. Settings that change only the training, such as dropout, are ignored.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from cover.config.layers import AnySection, Section, checked
+from cover.config.layers import Section
 from cover.core.run_files import CONFIG_FILE
-from cover.core.text_files import read_json
-from cover.errors import CheckpointError, RecipeError
-from cover.models.config import Attention
+from cover.errors import CheckpointError
+from cover.models.checkpoints.settings import (
+    Colours,
+    Size,
+    Square,
+    check_settings,
+    label_names,
+    read_colours,
+    read_object,
+)
+from cover.models.timesformer.config import Attention
 
-
-def _check_square(sizes: int | tuple[int, ...]) -> int | tuple[int, ...]:
-    if isinstance(sizes, tuple) and len({*sizes[-2:]}) > 1:
-        raise ValueError("frames and patches are square here")
-    return sizes
-
-
-Size = Annotated[int, Field(ge=1, le=2**16)]
-Square = Annotated[int | tuple[int, ...], AfterValidator(_check_square)]
-"""One side in pixels, (rows, columns), or (channels, rows, columns)."""
-Colours = tuple[float, float, float]
-PREPROCESSOR_FILE = "preprocessor_config.json"
-
+REMEDY = "take weights of a plain ViT or TimeSformer"
 TIMM_VIT = re.compile(r"(?:vit|deit)_(tiny|small|base|large|huge)_patch\d+_\d+(?:_in21k|_dino|_sam|_mae)?(?:\..*)?")
 """timm's names of plain ViTs. Others have other activations, norms or poolings, which no tensor tells."""
 TIMM_SIZES = {
@@ -83,16 +78,6 @@ class _Transformers(Section, extra="ignore"):
     id2label: dict[str, str | int] | None = None
 
 
-class _Preprocessor(Section, extra="ignore"):
-    """preprocessor_config.json of transformers."""
-
-    image_mean: Colours | None = None
-    image_std: Colours | None = None
-    do_normalize: bool | None = None
-    do_rescale: Literal[True] | None = None
-    rescale_factor: Annotated[float, Field(ge=0.9999 / 255, le=1.0001 / 255)] | None = None
-
-
 class _TimmInput(Section, extra="ignore"):
     mean: Colours | None = None
     std: Colours | None = None
@@ -137,28 +122,21 @@ def read_settings(format: str, folder: Path) -> Settings:
     """
     if format.startswith("transformers"):
         return _transformers(format, folder)
-    values = _read(folder / CONFIG_FILE) if format == "timm-vit" else {}
+    values = read_object(folder / CONFIG_FILE) if format == "timm-vit" else {}
     is_timm = values.keys() & {"architecture", "model_args", "pretrained_cfg"}
     return (
-        _timm(_checked(_Timm, values, folder / CONFIG_FILE), folder / CONFIG_FILE)
+        _timm(check_settings(_Timm, values, folder / CONFIG_FILE, REMEDY), folder / CONFIG_FILE)
         if is_timm
         else Settings(folder / CONFIG_FILE)
     )
 
 
-def read_model_type(folder: Path) -> str | None:
-    """What a config.json calls its model, in the words of cover, transformers or timm."""
-    values = _read(folder / CONFIG_FILE)
-    kind = values.get("model_type") or values.get("architecture")
-    return str(kind)[:100] if kind else None
-
-
 def _transformers(format: str, folder: Path) -> Settings:
-    values = _read(folder / CONFIG_FILE)
-    mean, std = _colours(folder)
+    values = read_object(folder / CONFIG_FILE)
+    mean, std = read_colours(folder, REMEDY)
     if "model_type" not in values:
         return Settings(folder / CONFIG_FILE, mean=mean, std=std)
-    said = _checked(_Transformers, values, folder / CONFIG_FILE)
+    said = check_settings(_Transformers, values, folder / CONFIG_FILE, REMEDY)
     if (said.model_type == "timesformer") != (format == "transformers-timesformer"):
         raise CheckpointError(
             f"{folder / CONFIG_FILE} is of a {said.model_type}, but the weights beside it look like {format}; "
@@ -174,27 +152,10 @@ def _transformers(format: str, folder: Path) -> Settings:
         attention=attention.get(said.attention_type, "space_only") if said.attention_type else None,
         # What transformers takes where the file says nothing.
         layer_norm_eps=said.layer_norm_eps or (1e-6 if said.model_type in ("timesformer", "vit_msn") else 1e-12),
-        labels=_labels(said.id2label or {}),
+        labels=label_names(said.id2label or {}),
         mean=mean,
         std=std,
     )
-
-
-def _labels(numbered: Mapping[str, str | int]) -> tuple[str, ...] | None:
-    """Class names in the order of their numbers; None where there are none, or only transformers' placeholders."""
-    names = [numbered.get(str(index)) for index in range(len(numbered))]
-    if not names or None in names or names == [f"LABEL_{index}" for index in range(len(names))]:
-        return None
-    return tuple(map(str, names))
-
-
-def _colours(folder: Path) -> tuple[Colours | None, Colours | None]:
-    """Mean and standard deviation of an image processor."""
-    path = folder / PREPROCESSOR_FILE
-    said = _checked(_Preprocessor, _read(path), path)
-    if said.do_normalize is False:
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return said.image_mean, said.image_std
 
 
 def _timm(said: _Timm, path: Path) -> Settings:
@@ -220,25 +181,3 @@ def _timm(said: _Timm, path: Path) -> Settings:
         mean=described.mean,
         std=described.std,
     )
-
-
-def _checked(kind: type[AnySection], values: dict[str, Any], path: Path) -> AnySection:
-    try:
-        return checked(kind, values, str(path))
-    except RecipeError as error:
-        raise CheckpointError(f"{str(error)[:400]}; take weights of a plain ViT or TimeSformer") from None
-    except RecursionError:
-        raise CheckpointError(f"{path} is nested too deeply; copy or download it again") from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is no such file. Raises CheckpointError when it is damaged."""
-    try:
-        values = read_json(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON ({error}); copy or download it again") from None
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds {type(values).__name__}, not an object; copy or download it again")
-    return values

@@ -1,4 +1,4 @@
-"""What other tools read of ours: transformers' TimeSformer, the Hugging Face hub's own calls, plain safetensors."""
+"""What other tools read of ours: transformers' VideoClassifier, the Hugging Face hub's own calls, plain safetensors."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from transformers import TimesformerForVideoClassification
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
 from cover.errors import CheckpointError, CoverError
+from cover.models.classifier import VideoClassifier, load_model
 from cover.models.create import create_model
-from cover.models.export.transformers import export_safetensors, export_transformers
+from cover.models.export.folder import export_safetensors
 from cover.models.loading import load_weights
 from cover.models.sources import open_source
-from cover.models.timesformer.model import TimeSformer
-from cover.models.weights import load_model, normalise_as
+from cover.models.timesformer.transformers import export_transformers
 
 CLASSES = ("abseiling", "air drumming", "köpfen")
 
 
-def small(**settings: object) -> TimeSformer:
+def small(**settings: object) -> VideoClassifier:
     """A model in which every parameter matters, and which normalises as no other does."""
     torch.manual_seed(0)
     defaults = {"depth": 2, "width": 48, "num_heads": 3, "num_frames": 4, "image_size": 32, "drop_path_rate": 0.1}
     model = create_model("timesformer_tiny", **{"heads": {"k400": CLASSES, "ssv2": 4}} | defaults | settings)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    normalise_as(model, replace(model.config, mean=(0.4, 0.45, 0.5), std=(0.2, 0.225, 0.25)))
+    model.normalise_as(replace(model.config, mean=(0.4, 0.45, 0.5), std=(0.2, 0.225, 0.25)))
     return model.eval()
 
 
@@ -62,7 +62,7 @@ def test_ours_to_transformers_to_ours_gives_identical_tensors(tmp_path: Path) ->
         assert open_source(tmp_path / folder).config == again.config
 
 
-def _settings(model: TimeSformer) -> dict[str, int]:
+def _settings(model: VideoClassifier) -> dict[str, int]:
     config = model.config
     sizes = {"num_frames": config.num_frames, "image_size": config.image_size_px}
     return sizes | {"depth": config.depth, "width": config.width, "num_heads": config.num_heads}
@@ -75,7 +75,7 @@ def test_our_own_format_and_the_hubs_calls_keep_everything_offline(
     model = small()
     export_safetensors(model, tmp_path / "plain")
     model.save_pretrained(tmp_path / "hub")
-    for again in (load_model(tmp_path / "plain"), TimeSformer.from_pretrained(tmp_path / "hub")):
+    for again in (load_model(tmp_path / "plain"), VideoClassifier.from_pretrained(tmp_path / "hub")):
         assert again.config == model.config and not again.training
         assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in again.state_dict().items())
         assert torch.equal(again.mean, model.mean)
@@ -90,15 +90,17 @@ def test_only_a_string_that_names_no_folder_is_looked_for_on_the_hub(
 ) -> None:
     asked = []
     save = small().save_pretrained
-    monkeypatch.setattr("cover.models.hub.snapshot_download", lambda name, **_: asked.append(name) or save_to(name))
+    monkeypatch.setattr(
+        "cover.models.classifier.snapshot_download", lambda name, **_: asked.append(name) or save_to(name)
+    )
 
     def save_to(name: str) -> str:
         save(tmp_path / name)
         return str(tmp_path / name)
 
-    assert TimeSformer.from_pretrained("owner/name").config.heads["k400"] == CLASSES
+    assert VideoClassifier.from_pretrained("owner/name").config.heads["k400"] == CLASSES
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
-        TimeSformer.from_pretrained(tmp_path / "absent")
+        VideoClassifier.from_pretrained(tmp_path / "absent")
     assert asked == ["owner/name"]
 
 

@@ -1,0 +1,83 @@
+"""Families of backbones by name, and the `[model]` section of a recipe that each of them reads.
+
+A family is a package of `cover.models`, a plugin that another distribution offers under the entry point
+"cover.families", or one that a program registers itself. Looking one up imports it; nothing else does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cover.config.layers import Section, Share
+from cover.errors import RecipeError
+
+BUILT_IN = {"timesformer": "cover.models.timesformer"}
+"""Each of these modules has the family as `FAMILY`."""
+DEFAULT = "timesformer"
+"""The family of recipes and runs that name none, as all did before there was a second one."""
+ENTRY_POINTS = "cover.families"
+
+Positive = Annotated[int, Field(gt=0)]
+TemporalInit = Literal["zero", "random"]
+"""How layers that mix frames start where the weights have none: without effect, or at random."""
+
+
+class ModelSection(Section):
+    """Architecture and input size. Each family adds its own keys."""
+
+    variant: str
+    """A named size of the family."""
+    family: str = DEFAULT
+    """The kind of backbone."""
+    num_frames: Positive = 8
+    """Frames per clip. An image always has one."""
+    image_size: Positive = 224
+    """Side of the square crop, in pixels."""
+    drop_path_rate: Share = 0.1
+    """Stochastic depth: drop rate of the last block. The rate grows linearly over the blocks."""
+    temporal_init: TemporalInit = "zero"
+    """How temporal layers start when `init` has none: "zero" keeps the function of the image model."""
+
+
+class Family:
+    """What a recipe knows of a family; `cover.models.family.BackboneFamily` is the whole of it.
+
+    Attributes:
+        name: How recipes and saved models call it.
+        section: The keys of `[model]`, all with defaults.
+    """
+
+    name: str
+    section: type[ModelSection]
+
+
+_registered: dict[str, Family] = {}
+
+
+def register(family: Family) -> None:
+    """Make a family known by its name, to recipes and to everything that reads models."""
+    _registered[family.name] = family
+
+
+def family_names() -> list[str]:
+    """All families that can be looked up."""
+    return list(dict.fromkeys([*BUILT_IN, *_registered, *(point.name for point in _plugins())]))
+
+
+def find_family(name: str) -> Family:
+    """Look a family up. Raises RecipeError for an unknown name."""
+    if name in BUILT_IN and name not in _registered:
+        register(import_module(BUILT_IN[name]).FAMILY)
+    if name not in _registered and (plugin := next((point for point in _plugins() if point.name == name), None)):
+        register(plugin.load())
+    if name not in _registered:
+        raise RecipeError(f"unknown model family {name!r}; the families are {', '.join(family_names())}")
+    return _registered[name]
+
+
+def _plugins() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=ENTRY_POINTS))

@@ -1,0 +1,84 @@
+"""The settings that transformers saves beside weights, as far as every family reads them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from cover.config.layers import AnySection, Section, checked
+from cover.core.run_files import CONFIG_FILE
+from cover.core.text_files import read_json
+from cover.errors import CheckpointError, RecipeError
+
+
+def _check_square(sizes: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    if isinstance(sizes, tuple) and len({*sizes[-2:]}) > 1:
+        raise ValueError("frames and patches are square here")
+    return sizes
+
+
+Size = Annotated[int, Field(ge=1, le=2**16)]
+Square = Annotated[int | tuple[int, ...], AfterValidator(_check_square)]
+"""One side in pixels, (rows, columns), or (channels, rows, columns)."""
+Colours = tuple[float, float, float]
+PREPROCESSOR_FILE = "preprocessor_config.json"
+
+
+class _Preprocessor(Section, extra="ignore"):
+    """preprocessor_config.json of transformers."""
+
+    image_mean: Colours | None = None
+    image_std: Colours | None = None
+    do_normalize: bool | None = None
+    do_rescale: Literal[True] | None = None
+    rescale_factor: Annotated[float, Field(ge=0.9999 / 255, le=1.0001 / 255)] | None = None
+
+
+def read_model_type(folder: Path) -> str | None:
+    """What a config.json calls its model, in the words of cover, transformers or timm."""
+    values = read_object(folder / CONFIG_FILE)
+    kind = values.get("model_type") or values.get("architecture")
+    return str(kind)[:100] if kind else None
+
+
+def read_colours(folder: Path, remedy: str) -> tuple[Colours | None, Colours | None]:
+    """Mean and standard deviation of an image processor of transformers; None where it says nothing."""
+    path = folder / PREPROCESSOR_FILE
+    said = check_settings(_Preprocessor, read_object(path), path, remedy)
+    if said.do_normalize is False:
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return said.image_mean, said.image_std
+
+
+def label_names(numbered: Mapping[str, str | int]) -> tuple[str, ...] | None:
+    """Class names in the order of their numbers; None where there are none, or only transformers' placeholders."""
+    names = [numbered.get(str(index)) for index in range(len(numbered))]
+    if not names or None in names or names == [f"LABEL_{index}" for index in range(len(names))]:
+        return None
+    return tuple(map(str, names))
+
+
+def check_settings(kind: type[AnySection], values: dict[str, Any], path: Path, remedy: str) -> AnySection:
+    """Check plain data. Raises CheckpointError with the key, the value and `remedy`, such as "take other weights"."""
+    try:
+        return checked(kind, values, str(path))
+    except RecipeError as error:
+        raise CheckpointError(f"{str(error)[:400]}; {remedy}") from None
+    except RecursionError:
+        raise CheckpointError(f"{path} is nested too deeply; copy or download it again") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is no such file. Raises CheckpointError when it is damaged."""
+    try:
+        values = read_json(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({error}); copy or download it again") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds {type(values).__name__}, not an object; copy or download it again")
+    return values

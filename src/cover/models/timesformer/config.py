@@ -1,0 +1,120 @@
+"""The settings of a TimeSformer: keys of a recipe, named sizes, and what config.json holds."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+from cover.config.families import ModelSection, Positive
+from cover.errors import CoverError
+from cover.models.config import Heads, ModelConfig, class_names
+
+FAMILY_NAME = "timesformer"
+Attention = Literal["divided", "joint", "space_only"]
+ImageTemporal = Literal["attend", "skip"]
+
+# name: (depth, width, attention heads). Base and Large are the paper's (§4.1, appendix B).
+VARIANTS: dict[str, tuple[int, int, int]] = {
+    "timesformer_tiny": (6, 192, 3),
+    "timesformer_small": (12, 384, 6),
+    "timesformer_base": (12, 768, 12),
+    "timesformer_large": (24, 1024, 16),
+}
+MAX_SIZES = {"depth": 1024, "width": 2**16, "num_heads": 2**16, "patch_size_px": 2**15}
+"""No published model comes near; a damaged or hostile file may say 10⁹."""
+
+
+class TimeSformerSection(ModelSection):
+    """Architecture and input size."""
+
+    variant: Literal["timesformer_tiny", "timesformer_small", "timesformer_base", "timesformer_large"] = (
+        "timesformer_base"
+    )
+    """Sets depth, width and attention heads."""
+    family: Literal["timesformer"] = "timesformer"
+    """The kind of backbone."""
+    patch_size: Positive = 16
+    """Side of a patch, in pixels."""
+    depth: Positive | None = None
+    """Number of blocks, instead of the variant's."""
+    width: Positive | None = None
+    """Embedding width, instead of the variant's."""
+    num_heads: Positive | None = None
+    """Attention heads per block, instead of the variant's."""
+    attention: Attention = "divided"
+    """Space-time attention. The policy "pretrain" always uses "space_only" (paper, Eq. 1)."""
+    image_temporal: ImageTemporal = "attend"
+    """Whether images go through the temporal layers or skip them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeSformerConfig(ModelConfig):
+    """A TimeSformer. Values that make no model raise CoverError.
+
+    Attributes:
+        depth, width, num_heads: Blocks, features of a token, attention heads.
+        patch_size_px: Side of a patch.
+        attention: "divided" (temporal, then spatial), "joint" (all patches of all frames at once) or "space_only" (each
+            frame by itself: image pre-training, Eq. 1).
+        image_temporal: What temporal attention does to a clip of one frame. "attend" follows the paper's appendix A
+            (softmax over one key, so value and output projections remain), "skip" its Fig. 2 (no effect).
+    """
+
+    family: ClassVar[str] = FAMILY_NAME
+    weight_sizes: ClassVar[tuple[str, ...]] = ("depth", "width", "num_heads", "patch_size_px")
+
+    depth: int
+    width: int
+    num_heads: int
+    patch_size_px: int = 16
+    attention: Attention = "divided"
+    image_temporal: ImageTemporal = "attend"
+
+    def __post_init__(self) -> None:
+        for name, most in MAX_SIZES.items():
+            self.check_size(name, most)
+        for name, choices in (("attention", Attention), ("image_temporal", ImageTemporal)):
+            if (value := getattr(self, name)) not in get_args(choices):
+                raise CoverError(f"{name} is {reprlib.repr(value)}; take {' or '.join(get_args(choices))}")
+        super().__post_init__()
+        if self.image_size_px % self.patch_size_px:
+            raise CoverError(
+                f"image_size {self.image_size_px} is not a multiple of patch_size {self.patch_size_px}; "
+                f"take {self.image_size_px // self.patch_size_px * self.patch_size_px or self.patch_size_px}"
+            )
+        if self.width % self.num_heads:
+            raise CoverError(f"width {self.width} is not a multiple of the {self.num_heads} attention heads")
+
+    @property
+    def grid_size(self) -> int:
+        """Patches along one side of a frame."""
+        return self.image_size_px // self.patch_size_px
+
+    def describe(self, not_stated: Collection[str] = ()) -> str:
+        """The backbone in a line."""
+        num_heads = "heads not stated" if "num_heads" in not_stated else f"{self.num_heads} heads"
+        return (
+            f"{self.attention} attention, {self.depth} blocks, width {self.width}, {num_heads}, "
+            f"patches of {self.patch_size_px} px"
+        )
+
+
+def variant_config(variant: str, heads: Heads, **settings: Any) -> TimeSformerConfig:
+    """The configuration of a named variant.
+
+    Args:
+        variant: A key of VARIANTS.
+        heads: For each dataset its class names, or their number.
+        **settings: Other fields of TimeSformerConfig; None keeps the variant's value.
+
+    Raises:
+        CoverError: The variant is unknown, or values do not fit together.
+    """
+    if variant not in VARIANTS:
+        raise CoverError(f"unknown model variant {variant!r}; the variants are {', '.join(VARIANTS)}")
+    depth, width, num_heads = VARIANTS[variant]
+    values: dict[str, Any] = {"depth": depth, "width": width, "num_heads": num_heads}
+    values |= {key: value for key, value in settings.items() if value is not None}
+    return TimeSformerConfig(heads={name: class_names(classes) for name, classes in heads.items()}, **values)
