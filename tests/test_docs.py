@@ -15,11 +15,13 @@ from pydantic import BaseModel
 
 import cover
 from cover.cli import app
-from cover.config.recipe import DatasetSection, Recipe
+from cover.config.families import DEFAULT, find_family
+from cover.config.recipe import DatasetSection, recipe_class
 
 ROOT = Path(__file__).parents[1]
 FILES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in FILES}
+RECIPE = recipe_class(find_family(DEFAULT).section)
 MAX_WORDS = 22_000
 """As `wc -w` counts the README and all pages with their code and tables, except what is generated: the reference by the
 mkdocs hook, and the tables of docs/study.md by `cover study`."""
@@ -27,7 +29,7 @@ mkdocs hook, and the tables of docs/study.md by `cover study`."""
 
 def sections() -> dict[str, Any]:
     """{section of a recipe: its keys}."""
-    fields = Recipe.model_fields.items()
+    fields = RECIPE.model_fields.items()
     below = {name: type(field.default).model_fields for name, field in fields if isinstance(field.default, BaseModel)}
     return below | {"datasets": DatasetSection.model_fields}
 
@@ -67,7 +69,7 @@ def test_every_recipe_key_is_generated_with_its_default_values_and_meaning(hooks
     for name, keys in sections().items():
         (table,) = re.findall(rf"^## `\[{name}(?:\.NAME)?\]`\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
         assert re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| [^|]+ \|$", table, re.MULTILINE) == list(keys)
-    assert set(re.findall(r"`(\w+)` \|", page)) >= Recipe.model_fields.keys() - sections().keys()
+    assert set(re.findall(r"`(\w+)` \|", page)) >= RECIPE.model_fields.keys() - sections().keys()
     assert '| `schedule` | `"step"` | `"step"`, `"cosine"` |' in page
     assert "| `drop_path_rate` | `0.1` | number ≥ 0, ≤ 1 |" in page
     assert "| `train` | required | path |" in page

@@ -48,8 +48,8 @@ _HOMES = {
     "timeline": "cover.runs.predict",
     "watch": "cover.runs.predict",
 }
+__all__ = ["__version__", *_HOMES]
 _FORMER_NAMES = {"TimeSformer": "VideoClassifier"}
-__all__ = ["__version__", *_HOMES, *_FORMER_NAMES]
 
 
 def __getattr__(name: str) -> object:
@@ -57,3 +57,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'cover' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -30,11 +30,11 @@ def test_an_image_model_seeds_temporal_attention(tmp_path: Path) -> None:
     model = small(num_frames=8, temporal_init="random")
     report = load_weights(model, tmp_path)
     for name in ("qkv.weight", "qkv.bias", "proj.weight", "proj.bias"):
-        copied = model.get_parameter(f"blocks.1.temporal_attn.{name}")
-        assert torch.equal(copied, source.get_parameter(f"blocks.1.attn.{name}"))
+        copied = model.backbone.get_parameter(f"blocks.1.temporal_attn.{name}")
+        assert torch.equal(copied, source.backbone.get_parameter(f"blocks.1.attn.{name}"))
     for name in ("blocks.1.temporal_fc.weight", "time_embed"):
         assert name in report.fresh
-        assert not model.get_parameter(name).any()
+        assert not model.backbone.get_parameter(name).any()
     assert report.resized == ["pos_embed"]
     assert report.unused == ["heads.imagenet.bias", "heads.imagenet.weight"]
     assert {*report.loaded, *report.copied, *report.resized, *report.fresh} == model.state_dict().keys()
@@ -44,9 +44,9 @@ def test_an_image_model_seeds_temporal_attention(tmp_path: Path) -> None:
 def test_a_random_temporal_start_keeps_its_own_attention(tmp_path: Path) -> None:
     save_model(small(attention="space_only"), tmp_path)
     model = small(temporal_init="random")
-    before = model.get_parameter("blocks.0.temporal_attn.qkv.weight").clone()
+    before = model.backbone.get_parameter("blocks.0.temporal_attn.qkv.weight").clone()
     load_weights(model, tmp_path, temporal_init="random")
-    assert torch.equal(model.get_parameter("blocks.0.temporal_attn.qkv.weight"), before)
+    assert torch.equal(model.backbone.get_parameter("blocks.0.temporal_attn.qkv.weight"), before)
     assert model.backbone.time_embed.any()
 
 
