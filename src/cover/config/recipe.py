@@ -308,9 +308,10 @@ def parse_recipe(values: dict[str, Any], source: str) -> Recipe:
 @cache
 def recipe_class(section: type[ModelSection]) -> type[Recipe]:
     """The recipes whose `[model]` is a section of that type."""
+    default = section.model_validate({})
     return create_model(
-        "Recipe", __base__=Recipe, __module__=__name__, __doc__=Recipe.__doc__, model=(section, section())
-    )  # type: ignore[call-arg]
+        "Recipe", __base__=Recipe, __module__=__name__, __doc__=Recipe.__doc__, model=(section, default)
+    )
 
 
 def _base(file: Path) -> Path:
