@@ -107,8 +107,8 @@ def _values(value: dict[str, Any]) -> str:
     name = value.get("format") or value.get("type", "object")
     if "exclusiveMinimum" in value:
         value = {key: bound for key, bound in value.items() if key != "minimum"}
-    bounds = ", ".join(f"{sign} {value[bound]}" for bound, sign in _BOUNDS.items() if bound in value)
-    return f"{_TYPES.get(name, name)} {bounds}".strip()
+    bounds = ", ".join(f"{sign}&nbsp;{value[bound]}" for bound, sign in _BOUNDS.items() if bound in value)
+    return f"{_TYPES.get(name, name)}&nbsp;{bounds}" if bounds else _TYPES.get(name, name)
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

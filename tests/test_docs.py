@@ -71,7 +71,7 @@ def test_every_recipe_key_is_generated_with_its_default_values_and_meaning(hooks
         assert re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| [^|]+ \|$", table, re.MULTILINE) == list(keys)
     assert set(re.findall(r"`(\w+)` \|", page)) >= RECIPE.model_fields.keys() - sections().keys()
     assert '| `schedule` | `"step"` | `"step"`, `"cosine"` |' in page
-    assert "| `drop_path_rate` | `0.1` | number ≥ 0, ≤ 1 |" in page
+    assert "| `drop_path_rate` | `0.1` | number&nbsp;≥&nbsp;0, ≤&nbsp;1 |" in page
     assert "| `train` | required | path |" in page
 
 
