@@ -1,0 +1,89 @@
+"""A second family, as small as one can be: the mean patch of a clip, through one linear layer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cover.config.families import ModelSection, Positive
+from cover.models.backbone import Backbone
+from cover.models.config import Heads, ModelConfig, class_names
+from cover.models.family import BackboneFamily
+from cover.models.packing import PackedClips, clip_means
+
+
+class ToySection(ModelSection):
+    """[model] of a toy."""
+
+    variant: Literal["toy"] = "toy"
+    family: Literal["toy"] = "toy"
+    width: Positive = 16
+    """Features of a clip."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyConfig(ModelConfig):
+    family: ClassVar[str] = "toy"
+    weight_sizes: ClassVar[tuple[str, ...]] = ("width",)
+    width: int
+
+    def describe(self, not_stated: Collection[str] = ()) -> str:
+        return f"mean patch, width {self.width}"
+
+
+class Toy(Backbone):
+    PATCH_PX = 8
+
+    def __init__(self, config: ToyConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList([nn.Linear(3 * self.PATCH_PX**2, config.width)])
+
+    @property
+    def width(self) -> int:
+        return self.layers[0].out_features
+
+    def forward(self, clips: PackedClips) -> Tensor:
+        frames = clips.frames_FCYX
+        if frames.dtype == torch.uint8:
+            frames = (frames.float() / 255 - clips.mean_C11) / clips.std_C11
+        patches = frames.unfold(2, self.PATCH_PX, self.PATCH_PX).unfold(3, self.PATCH_PX, self.PATCH_PX)
+        return torch.tanh(self.layers[0](clip_means(patches.mean((2, 3)).flatten(1), clips.groups)))
+
+    def units(self) -> Sequence[nn.Module]:
+        return list(self.layers)
+
+    def layer_of(self, parameter: str) -> int:
+        return 0
+
+    @property
+    def num_layers(self) -> int:
+        return 1
+
+    def multiply_adds(self, num_frames: int, height_px: int, width_px: int) -> int:
+        return self.layers[0].weight.numel()
+
+    def activation_bytes(self, num_frames: int, height_px: int, width_px: int, *, half: bool) -> float:
+        return 4.0 * self.width
+
+
+class ToyFamily(BackboneFamily):
+    name, section, config, variants = "toy", ToySection, ToyConfig, ("toy",)
+
+    def configure(self, section: ModelSection, heads: Heads, *, images_only: bool = False) -> ToyConfig:
+        assert isinstance(section, ToySection)
+        return ToyConfig(
+            width=section.width,
+            num_frames=section.num_frames,
+            image_size_px=section.image_size,
+            drop_path_rate=section.drop_path_rate,
+            heads={name: class_names(classes) for name, classes in heads.items()},
+        )
+
+    def backbone(self, config: ModelConfig) -> Toy:
+        assert isinstance(config, ToyConfig)
+        return Toy(config)
