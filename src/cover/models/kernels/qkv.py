@@ -58,13 +58,13 @@ def pack_gradients(*parts_FHNE: Tensor) -> tuple[Tensor, Tensor]:
     if len({part.stride() for part in parts_FHNE}) > 1 or parts_FHNE[0].stride(-1) != 1:
         parts_FHNE = tuple(part.contiguous() for part in parts_FHNE)
     query, key, value = parts_FHNE
-    num_frames, num_heads, num_slots, head_width = query.shape
-    num_rows, width = num_frames * num_slots, num_heads * head_width
+    num_frames, num_heads, num_tokens, head_width = query.shape
+    num_rows, width = num_frames * num_tokens, num_heads * head_width
     packed = query.new_empty(num_rows, 3 * width)
     num_programs = cdiv(num_rows, ROWS_PER_PROGRAM)
     sums = torch.empty(num_programs, 3 * width, dtype=torch.float32, device=query.device)
     _pack[(num_programs, 3)](
-        query, key, value, packed, sums, num_rows, num_slots, query.stride(0), query.stride(1), query.stride(2),
+        query, key, value, packed, sums, num_rows, num_tokens, query.stride(0), query.stride(1), query.stride(2),
         HEAD=head_width, WIDTH=width, BLOCK=power_of_two(width), ROWS=BLOCK_ROWS, PER_PROGRAM=ROWS_PER_PROGRAM,
     )  # fmt: skip
     return packed, column_sums(sums, packed.dtype)
@@ -72,7 +72,7 @@ def pack_gradients(*parts_FHNE: Tensor) -> tuple[Tensor, Tensor]:
 
 @jit("num_rows")
 def _pack(
-    query, key, value, packed, sums, num_rows, num_slots, frame_stride, head_stride, slot_stride,
+    query, key, value, packed, sums, num_rows, num_tokens, frame_stride, head_stride, token_stride,
     HEAD: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PER_PROGRAM: tl.constexpr,
 ):  # fmt: skip
     position = tl.program_id(1)
@@ -88,7 +88,7 @@ def _pack(
     for step in range(PER_PROGRAM // ROWS):
         rows = tl.program_id(0).to(tl.int64) * PER_PROGRAM + step * ROWS + tl.arange(0, ROWS)
         here = (rows < num_rows)[:, None] & inside[None, :]
-        at = (rows // num_slots) * frame_stride + (rows % num_slots) * slot_stride
+        at = (rows // num_tokens) * frame_stride + (rows % num_tokens) * token_stride
         g = tl.load(part + at[:, None] + within[None, :], mask=here, other=0.0)
         tl.store(packed + rows[:, None] * (3 * WIDTH) + position * WIDTH + columns[None, :], g, mask=here)
         total += tl.sum(g.to(tl.float32), 0)

@@ -21,8 +21,8 @@ from cover.models.packing import Group, unpack
 
 BLOCK_ROWS, ROWS_PER_PROGRAM = 4, 64
 
-Slots = Literal["all", "patches", "clips"]
-"""Where a residual goes. all: to every token. patches: not to the class token, whose slot is ignored. clips: to every
+Receivers = Literal["all", "patches", "clips"]
+"""Where a residual goes. all: to every token. patches: not to the class token, whose value is ignored. clips: to every
 token, the class token's being its mean over the frames of the clip."""
 
 
@@ -69,7 +69,7 @@ class Residual(NamedTuple):
     values: Tensor
     bias: Tensor
     scale: Tensor | None
-    slots: Slots
+    receivers: Receivers
 
 
 def add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...], eps: float) -> tuple[Tokens, Tensor]:
@@ -78,8 +78,8 @@ def add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...],
     eps: added to the variance, as in a LayerNorm.
 
     The kernel gives the tokens' gradients under "clips" with those of a clip's class copies replaced by their mean.
-    The copies are equal by construction, so that only the sum of their gradients has a meaning. It takes the class
-    slot of `values` under "patches" to be zero or ignored where they come from, and leaves its gradient undefined.
+    The copies are equal by construction, so only the sum of their gradients means anything. Under "patches" it ignores
+    the class token's entries of `values` and leaves their gradient undefined; what computes them expects neither.
     Under "clips" it averages `values` in place.
     """
     if not has_kernel(tokens.values):
@@ -96,9 +96,9 @@ def plain_add_normalise(
     tokens_FND, values_FND = tokens.exact, residual.values + residual.bias
     if residual.scale is not None:
         values_FND = values_FND * residual.scale[:, None, None]
-    if residual.slots == "patches":
+    if residual.receivers == "patches":
         tokens_FND = torch.cat([tokens_FND[:, :1], tokens_FND[:, 1:] + values_FND[:, 1:]], dim=1)
-    elif residual.slots == "clips":
+    elif residual.receivers == "clips":
         tokens_FND = tokens_FND + average_class_token(values_FND, groups)
     else:
         tokens_FND = tokens_FND + values_FND
@@ -129,28 +129,28 @@ class AddNormalise(Function):
         values: Tensor,
         bias: Tensor,
         scale: Tensor | None,
-        slots: Slots,
+        receivers: Receivers,
         groups: tuple[Group, ...],
         eps: float,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         tokens, values = tokens.contiguous(), values.contiguous()
         rest = None if rest is None else rest.contiguous()
-        if slots == "clips":
+        if receivers == "clips":
             average_class_token_(values, groups)
-        num_frames, num_slots, width = tokens.shape
-        num_rows = num_frames * num_slots
+        num_frames, num_tokens, width = tokens.shape
+        num_rows = num_frames * num_tokens
         added, normed = torch.empty_like(tokens), torch.empty_like(tokens, dtype=dtype)
         added_rest = None if rest is None else torch.empty_like(tokens)
         rstd = torch.empty(num_rows, dtype=torch.float32, device=tokens.device)
         _forward[(cdiv(num_rows, BLOCK_ROWS),)](
-            tokens, rest, values, bias, scale, added, added_rest, normed, rstd, num_rows, num_slots, eps,
+            tokens, rest, values, bias, scale, added, added_rest, normed, rstd, num_rows, num_tokens, eps,
             WIDTH=width, BLOCK=power_of_two(width), ROWS=BLOCK_ROWS,
-            PATCHES=slots == "patches", SCALED=scale is not None, SPLIT=rest is not None,
+            PATCHES=receivers == "patches", SCALED=scale is not None, SPLIT=rest is not None,
         )  # fmt: skip
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(normed, rstd, scale)
-        ctx.slots, ctx.groups, ctx.dtypes = slots, groups, (tokens.dtype, values.dtype)
+        ctx.receivers, ctx.groups, ctx.dtypes = receivers, groups, (tokens.dtype, values.dtype)
         if added_rest is not None:
             ctx.mark_non_differentiable(added_rest)
         return added, added_rest, normed
@@ -162,8 +162,8 @@ class AddNormalise(Function):
         normed, rstd, scale = ctx.saved_tensors
         if normed_gradient is None:
             normed_gradient = torch.zeros_like(normed)
-        num_frames, num_slots, width = normed.shape
-        num_rows = num_frames * num_slots
+        num_frames, num_tokens, width = normed.shape
+        num_rows = num_frames * num_tokens
         tokens_dtype, values_dtype = ctx.dtypes
         gradient = torch.empty_like(normed, dtype=tokens_dtype)
         separate = scale is not None or values_dtype != tokens_dtype
@@ -173,12 +173,12 @@ class AddNormalise(Function):
         _backward[(num_programs,)](
             None if added_gradient is None else added_gradient.contiguous(), normed_gradient.contiguous(),
             normed, rstd, scale,
-            gradient, values_gradient, bias_parts, num_rows, num_slots,
+            gradient, values_gradient, bias_parts, num_rows, num_tokens,
             WIDTH=width, BLOCK=power_of_two(width), ROWS=BLOCK_ROWS, PER_PROGRAM=ROWS_PER_PROGRAM,
-            PATCHES=ctx.slots == "patches", SCALED=scale is not None,
+            PATCHES=ctx.receivers == "patches", SCALED=scale is not None,
             ADDED=added_gradient is not None, SEPARATE=separate,
         )  # fmt: skip
-        if ctx.slots == "clips":
+        if ctx.receivers == "clips":
             average_class_token_(gradient, ctx.groups)
             if separate:
                 average_class_token_(values_gradient, ctx.groups)
@@ -187,7 +187,7 @@ class AddNormalise(Function):
 
 @jit("num_rows", "scale")
 def _forward(
-    tokens, rest, values, bias, scale, added, added_rest, normed, rstd, num_rows, num_slots, eps,
+    tokens, rest, values, bias, scale, added, added_rest, normed, rstd, num_rows, num_tokens, eps,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PATCHES: tl.constexpr, SCALED: tl.constexpr,
     SPLIT: tl.constexpr,
 ):  # fmt: skip
@@ -201,9 +201,9 @@ def _forward(
     residual = tl.load(values + at, mask=here, other=0.0).to(tl.float32)
     residual += tl.load(bias + columns, mask=columns < WIDTH, other=0.0).to(tl.float32)[None, :]
     if SCALED:
-        residual *= tl.load(scale + rows // num_slots, mask=rows < num_rows, other=0.0).to(tl.float32)[:, None]
+        residual *= tl.load(scale + rows // num_tokens, mask=rows < num_rows, other=0.0).to(tl.float32)[:, None]
     if PATCHES:
-        residual = tl.where((rows % num_slots > 0)[:, None], residual, 0.0)
+        residual = tl.where((rows % num_tokens > 0)[:, None], residual, 0.0)
     x = tl.where(here, x + residual, 0.0)
     high = x.to(added.dtype.element_ty)
     tl.store(added + at, high, mask=here)
@@ -217,7 +217,7 @@ def _forward(
 
 @jit("num_rows", "scale")
 def _backward(
-    added_gradient, normed_gradient, normed, rstd, scale, gradient, values_gradient, bias_parts, num_rows, num_slots,
+    added_gradient, normed_gradient, normed, rstd, scale, gradient, values_gradient, bias_parts, num_rows, num_tokens,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PER_PROGRAM: tl.constexpr, PATCHES: tl.constexpr,
     SCALED: tl.constexpr, ADDED: tl.constexpr, SEPARATE: tl.constexpr,
 ):  # fmt: skip
@@ -236,10 +236,10 @@ def _backward(
             g += tl.load(added_gradient + at, mask=here, other=0.0).to(tl.float32)
         tl.store(gradient + at, g, mask=here)
         if SCALED:
-            g *= tl.load(scale + rows // num_slots, mask=rows < num_rows, other=0.0).to(tl.float32)[:, None]
+            g *= tl.load(scale + rows // num_tokens, mask=rows < num_rows, other=0.0).to(tl.float32)[:, None]
         if SEPARATE:
             tl.store(values_gradient + at, g, mask=here)
         if PATCHES:
-            here &= (rows % num_slots > 0)[:, None]
+            here &= (rows % num_tokens > 0)[:, None]
         bias += tl.sum(tl.where(here, g, 0.0), 0)
     tl.store(bias_parts + tl.program_id(0) * WIDTH + columns, bias, mask=columns < WIDTH)

@@ -41,7 +41,7 @@ def temporal_branch(
     num_heads: int,
     groups: tuple[Group, ...],
 ) -> Tensor:
-    """attention(x Wᵀ + b) Oᵀ [F, 1+N, D] in the patches' slots; the class token's slot is filler.
+    """attention(x Wᵀ + b) Oᵀ [F, 1+N, D] for the patches; what stands for the class token is filler.
 
     qkv_weight: W [3·D, D]. out_weight: O [D, D]; its bias is left to the residual.
     """
@@ -49,7 +49,7 @@ def temporal_branch(
     if not has_kernel(normed_FND):
         return plain_temporal_branch(*arguments)
     if any(group.num_frames > MOST_FRAMES for group in groups):
-        # The residual's kernel leaves the gradient of the class token's slot undefined; here it ends.
+        # The residual's kernel leaves the gradient for the class token undefined; here it ends.
         return F.pad(plain_temporal_branch(*arguments)[:, 1:], (0, 0, 1, 0))
     out: Tensor = TemporalBranch.apply(*arguments)
     return out
@@ -130,12 +130,12 @@ class TemporalBranch(Function):
         return normed_gradient, qkv_weight_gradient, bias_gradient, out_weight_gradient, None, None
 
 
-def first_rows(groups: tuple[Group, ...], num_slots: int) -> list[tuple[int, Group]]:
+def first_rows(groups: tuple[Group, ...], num_tokens: int) -> list[tuple[int, Group]]:
     """Each group with the first of its rows among F·(1+N)."""
     firsts, first = [], 0
     for group in groups:
         firsts.append((first, group))
-        first += group.num_frames * group.num_clips * num_slots
+        first += group.num_frames * group.num_clips * num_tokens
     return firsts
 
 
@@ -158,7 +158,7 @@ def _shape(group: Group, normed: Tensor, num_heads: int) -> dict[str, Any]:
 
 
 @jit("first", "num_sequences")
-def _rows(first, num_sequences, num_slots, FRAMES: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr,
+def _rows(first, num_sequences, num_tokens, FRAMES: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr,
           HEADS: tl.constexpr):  # fmt: skip
     """Of each row of this program's tile: its number among F·(1+N), whether it exists, and whether it is a patch's."""
     index = tl.arange(0, TILE)
@@ -166,7 +166,7 @@ def _rows(first, num_sequences, num_slots, FRAMES: tl.constexpr, PADDED: tl.cons
     frame = index % PADDED
     exists = (sequence < num_sequences) & (frame < FRAMES)
     row = first + frame.to(tl.int64) * num_sequences + sequence
-    return row, exists, exists & (sequence % num_slots > 0)
+    return row, exists, exists & (sequence % num_tokens > 0)
 
 
 @jit()
@@ -181,12 +181,12 @@ def _probabilities(q, k, FRAMES: tl.constexpr, PADDED: tl.constexpr, TILE: tl.co
 
 @jit("first", "num_sequences")
 def _attend(
-    qkv, mixed, first, num_sequences, num_slots,
+    qkv, mixed, first, num_sequences, num_tokens,
     FRAMES: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr, HEADS: tl.constexpr, HEAD: tl.constexpr,
     BLOCK: tl.constexpr, SCALE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     WIDTH: tl.constexpr = HEADS * HEAD
-    row, exists, is_patch = _rows(first, num_sequences, num_slots, FRAMES, PADDED, TILE, HEADS)
+    row, exists, is_patch = _rows(first, num_sequences, num_tokens, FRAMES, PADDED, TILE, HEADS)
     channel = tl.arange(0, BLOCK)
     column = tl.program_id(0) % HEADS * HEAD + channel
     inside = (channel < HEAD)[None, :]
@@ -201,12 +201,12 @@ def _attend(
 
 @jit("first", "num_sequences")
 def _attend_backward(
-    qkv, mixed_gradient, qkv_gradient, sums, first, num_sequences, num_slots,
+    qkv, mixed_gradient, qkv_gradient, sums, first, num_sequences, num_tokens,
     FRAMES: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr, HEADS: tl.constexpr, HEAD: tl.constexpr,
     BLOCK: tl.constexpr, SCALE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     WIDTH: tl.constexpr = HEADS * HEAD
-    row, exists, is_patch = _rows(first, num_sequences, num_slots, FRAMES, PADDED, TILE, HEADS)
+    row, exists, is_patch = _rows(first, num_sequences, num_tokens, FRAMES, PADDED, TILE, HEADS)
     channel = tl.arange(0, BLOCK)
     column = tl.program_id(0) % HEADS * HEAD + channel
     inside = (channel < HEAD)[None, :]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cover.models.kernels.backend import compute_dtype
 from cover.models.kernels.mlp import mlp
-from cover.models.kernels.residual import Residual, Slots, Tokens, add_normalise
+from cover.models.kernels.residual import Receivers, Residual, Tokens, add_normalise
 from cover.models.linear import Linear, after_norm, in_dtype
 from cover.models.packing import Group, clip_means, first_frames
 from cover.models.timesformer.attention import JointAttention, SpatialAttention, TemporalAttention
@@ -78,8 +78,8 @@ class Block(nn.Module):
             tokens, residual = self._temporal(tokens, residual, groups, scales)
         tokens, normed_FND = add_normalise(tokens, residual, groups, self.norm1.eps)
         values_FND = self.attn(normed_FND, self.norm1, groups)
-        slots: Slots = "clips" if self.temporal else "all"
-        residual = Residual(values_FND, self.attn.proj.bias, scales.attention, slots)
+        receivers: Receivers = "clips" if self.temporal else "all"
+        residual = Residual(values_FND, self.attn.proj.bias, scales.attention, receivers)
         tokens, normed_FND = add_normalise(tokens, residual, groups, self.norm2.eps)
         # A copy of the bias: FSDP takes a block's own parameters away before the next block adds them.
         return tokens, Residual(self.mlp(normed_FND, self.norm2), self.mlp.fc2.bias.clone(), scales.mlp, "all")

@@ -25,7 +25,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, width, patch_size_px, stride=patch_size_px)
 
     def forward(self, frames_FCYX: Tensor, mean_C11: Tensor, std_C11: Tensor) -> tuple[Tensor, Tensor]:
-        """[F, 1+N, D], the class token's slot being zero, and the bias [D] that is still to be added.
+        """[F, 1+N, D], zero for the class token, and the bias [D] that is still to be added.
 
         uint8 frames are normalised, by weights and bias: W (x / 255 - mean) / std + b. Float frames are so already.
         """

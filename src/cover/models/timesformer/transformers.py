@@ -13,7 +13,7 @@ from cover.models.checkpoints.settings import PREPROCESSOR_FILE
 from cover.models.classifier import VideoClassifier
 from cover.models.export.folder import choose_head, new_folder, write_json
 from cover.models.timesformer.config import TimeSformerConfig
-from cover.models.timesformer.names import transformers_name
+from cover.models.timesformer.formats import transformers_name
 
 BILINEAR = 2
 """Pillow's number of the filter with which clips are resized in media/augment.py."""
