@@ -94,7 +94,7 @@ def _default(value: dict[str, Any]) -> str:
     return "none" if default in (None, []) or isinstance(default, dict) else f"`{json.dumps(default)}`"
 
 
-_TYPES = {"boolean": "true, false", "array": "list", "object": "table"}
+_TYPES: dict[str, str] = {"boolean": "true, false", "array": "list", "object": "table"}
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
@@ -104,7 +104,7 @@ def _values(value: dict[str, Any]) -> str:
         return " or ".join(_values(choice) for choice in value["anyOf"] if choice.get("type") != "null")
     if "const" in value or "enum" in value:
         return ", ".join(f"`{json.dumps(choice)}`" for choice in value.get("enum", [value.get("const")]))
-    name = value.get("format") or value.get("type", "object")
+    name: str = value.get("format") or value.get("type", "object")
     if "exclusiveMinimum" in value:
         value = {key: bound for key, bound in value.items() if key != "minimum"}
     bounds = ", ".join(f"{sign}&nbsp;{value[bound]}" for bound, sign in _BOUNDS.items() if bound in value)

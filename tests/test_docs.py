@@ -14,7 +14,7 @@ import typer.main
 from pydantic import BaseModel
 
 import cover
-from cover.cli import app
+from cover.cli.app import app
 from cover.config.families import DEFAULT, find_family
 from cover.config.recipe import DatasetSection, recipe_class
 

@@ -22,7 +22,7 @@ SMALL = (
 
 def python_example() -> str:
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    return block
+    return str(block)
 
 
 def commands() -> list[list[str]]:
