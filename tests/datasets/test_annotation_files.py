@@ -39,9 +39,7 @@ def test_annotations_that_are_not_as_published_are_one_line(
     tmp_path: Path, layout: Callable[..., Any], file: str, text: str
 ) -> None:
     (tmp_path / file).write_text(text)
-    with pytest.raises(
-        ManifestError, match=rf"{file} is not in the form in which it is published \(.+\); fetch it ag"
-    ) as e:
+    with pytest.raises(ManifestError, match=rf"{file} does not have its published form \(.+\); download it ag") as e:
         layout(tmp_path, out=tmp_path / "out")
     assert "\n" not in str(e.value)
 
@@ -75,7 +73,7 @@ def test_samples_that_are_listed_twice_or_share_a_file_are_said(
         ("b_000000_000010", "b.mp4", "run"),
     ]
     assert (
-        "k train: 1 lines give a sample another label, which it takes, such as a_000000_000010 (run, jump)"
+        "k train: 1 lines give a sample another label, such as a_000000_000010 (run, jump); the last label counts"
         in caplog.text
     )
     assert "k train: 1 samples have the same file as another" in caplog.text

@@ -31,24 +31,24 @@ def test_an_ordinary_dataset_is_indexed_without_a_word(tmp_path: Path, caplog: p
 @pytest.mark.parametrize(
     ("class_names", "splits", "message"),
     [
-        (["run"], {"train": [0, 0]}, "x: all samples are of one class, run"),
+        (["run"], {"train": [0, 0]}, "x: all samples have one class, run"),
         (["a", "b", "c", "d"], {"train": [1, 3]}, "x: 2 of 4 classes have no samples, such as a, c"),
         (["0", "1", "2"], {"train": [1, 2]}, "1 of 3 classes have no samples, such as 0; do the labels count from 1?"),
         (["a", "b"], {"train": [0, 0], "val": [0, 1]}, "x: 1 of 2 classes are in val and not in train, such as b"),
         (["a", "b"], {"train": [0, 1], "test": [1]}, "x: 1 of 2 classes are in train and not in test, such as a"),
-        (["car", "train"], {"train": [0, 1]}, "x: 1 classes are named like splits (train); are they meant as class"),
+        (["car", "train"], {"train": [0, 1]}, "x: 1 classes are named like splits (train); are they really class"),
         (["A", "a"], {"train": [0, 1]}, "x: 1 pairs of classes differ only in case, such as 'A' and 'a'"),
         (
             ["None", "nan", "run"],
             {"train": [0, 1, 1, 2]},
-            "x: 3 samples are of classes that may stand for no label (None",
+            "x: 3 samples have classes that may mean no label (None",
         ),
         (
             ["jump", "run,jump", "a,b", "run|jump"],
             {"train": [0, 1, 2, 3]},
-            "2 classes seem to be several labels, such as r",
+            "2 classes look like several labels, such as r",
         ),
-        (["01", "1", "2"], {"train": [0, 1, 2]}, "x: 1 numbers are classes in several forms, such as 01 and 1; are t"),
+        (["01", "1", "2"], {"train": [0, 1, 2]}, "x: 1 numbers occur in several forms, such as 01 and 1; are t"),
         (
             [str(number) for number in range(100)],
             {"train": list(range(100))},

@@ -46,7 +46,7 @@ def test_lists_of_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture, text
     with caplog.at_level(logging.WARNING):
         assert read(tmp_path, text) == names
     header = text.startswith("id;")
-    assert caplog.messages == [f"{tmp_path / 'names.txt'}: the first line, id;name, is taken as a header"] * header
+    assert caplog.messages == [f"{tmp_path / 'names.txt'}: the first line, id;name, counts as a header"] * header
 
 
 def test_comments_and_headers_of_csv_files_shift_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -54,22 +54,22 @@ def test_comments_and_headers_of_csv_files_shift_nothing(tmp_path: Path, caplog:
         assert read(tmp_path, "# classes\nrun\njump\n#end\n") == ["run", "jump"]
         assert read(tmp_path, '"","name"\n"1","run"\n"2","jump"\n') == ["0", "run", "jump"]
     assert [message.partition("names.txt")[2] for message in caplog.messages] == [
-        ": 2 lines begin with # and are left out, such as # classes, #end",
-        ": the first line, name, is taken as a header",
-        " names 2 classes up to number 2; the others, such as 0, are called by their numbers",
+        ": 2 lines begin with # and are skipped, such as # classes, #end",
+        ": the first line, name, counts as a header",
+        " names 2 classes up to number 2; the others, such as 0, are named by their numbers",
     ]
 
 
 @pytest.mark.parametrize(
     ("names", "labels", "label_of", "message"),
     [
-        (["name", "run", "jump"], ["0", "1"], {"0": 0, "1": 1, "run": 0, "jump": 1}, "list, name, is taken as a head"),
-        (["Class Name", "run", "jump"], ["0", "jump"], {"0": 0, "run": 0, "jump": 1}, "Class Name, is taken as a he"),
+        (["name", "run", "jump"], ["0", "1"], {"0": 0, "1": 1, "run": 0, "jump": 1}, "list, name, counts as a head"),
+        (["Class Name", "run", "jump"], ["0", "jump"], {"0": 0, "run": 0, "jump": 1}, "Class Name, counts as a he"),
         (
             ["class", "run"],
             ["1", "0"],
             {"0": 0, "1": 1, "class": 0, "run": 1},
-            "class 0 is called class, as a header is",
+            "class 0 is called class, like a header",
         ),
         (["name", "run"], ["name", "0"], {"0": 0, "name": 0, "run": 1}, ""),
     ],
@@ -86,7 +86,7 @@ def test_a_header_is_no_class_unless_the_labels_need_it(
 def test_line_n_names_class_n(tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
     with caplog.at_level(logging.WARNING):
         assert read(tmp_path, text) == ["run", "1", "swim", "fly"]
-    assert "names.txt names 3 classes up to number 3; the others, such as 1, are called by their numbers" in caplog.text
+    assert "names.txt names 3 classes up to number 3; the others, such as 1, are named by their numbers" in caplog.text
 
 
 def test_classes_numbered_from_1_stay_so(tmp_path: Path) -> None:
@@ -100,11 +100,9 @@ def test_unreadable_class_lists_are_refused(tmp_path: Path) -> None:
         read(tmp_path, "\n \n")
     with pytest.raises(ManifestError, match=r"names.txt: number 1 occurs twice \(1 jump, 1 swim\); give each class"):
         read(tmp_path, "0 run\n1 jump\n1 swim\n")
-    with pytest.raises(
-        ManifestError, match=r"names.txt: '0\\trun' are several columns; a class list has a name a line"
-    ):
+    with pytest.raises(ManifestError, match=r"names.txt: '0\\trun' has several columns; a line is a name with at most"):
         read(tmp_path, '"","id","name"\n"1",0,"run"\n"2",1,"jump"\n')
-    with pytest.raises(ManifestError, match=r"names.json is JSON; a class list is text with a name a line"):
+    with pytest.raises(ManifestError, match=r"names.json is JSON; write a text file with a class name"):
         read_class_list(tmp_path / "names.json")
     with pytest.raises(ManifestError, match=r"pipe cannot be read: it is a pipe, not a file"):
         os.mkfifo(tmp_path / "pipe")
@@ -135,8 +133,8 @@ def test_ids_and_mixed_labels_are_named(caplog: pytest.LogCaptureFixture) -> Non
         assert classes_of(["2084071", "1440764"], "list.txt").names == ["1440764", "2084071"]
         assert classes_of(["3", "jump"], "list.txt").names == ["3", "jump"]
     assert caplog.messages == [
-        "list.txt: labels are 2 numbers up to 2084071, so they are taken as names of 2 classes, not as label numbers",
-        "list.txt: labels are numbers and names, 1 and 1, such as 3 and jump; all are taken as names",
+        "list.txt: labels are 2 numbers up to 2084071, so they count as names of 2 classes, not as label numbers",
+        "list.txt: 1 labels are numbers and 1 are names, such as 3 and jump; all count as names",
     ]
     assert len(classes_of(map(str, range(0, 20_000, 5)), "list.txt").names) == 19_996
 
@@ -144,5 +142,5 @@ def test_ids_and_mixed_labels_are_named(caplog: pytest.LogCaptureFixture) -> Non
 def test_numbers_that_cannot_be_labels_are_refused() -> None:
     with pytest.raises(ManifestError, match=r"list.txt: labels 007 and 7 are the same number; write each class in one"):
         classes_of(["007", "010", "7"], "list.txt")
-    with pytest.raises(ManifestError, match=r"list.txt: label -1 is negative; labels are 0 and up"):
+    with pytest.raises(ManifestError, match=r"list.txt: label -1 is negative; labels start at 0"):
         classes_of(["-1", "0"], "list.txt")

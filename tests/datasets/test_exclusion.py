@@ -36,7 +36,7 @@ def test_a_list_for_another_copy_of_the_dataset_is_refused(manifest: Manifest, t
     (tmp_path / "mine.csv").write_text("dataset,split,sample_id\nclips,train,run/1.mp4\nclips,train,run/2.mp4\n")
     with pytest.raises(
         ManifestError,
-        match=r"clips\.arrow has none of the 2 excluded samples of clips train, as run/1\.mp4; make the list again",
+        match=r"clips\.arrow has none of the 2 excluded samples of clips train, such as run/1\.mp4; make the list",
     ):
         without_excluded(manifest, read_exclusions([tmp_path / "mine.csv"]))
 
@@ -98,5 +98,5 @@ def test_what_is_no_list_is_refused_in_one_line(tmp_path: Path, content: str | b
 
 
 def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"gone\.csv does not exist; `cover check --leaks` writes it"):
+    with pytest.raises(ManifestError, match=r"gone\.csv does not exist; write it with `cover check --leaks`"):
         read_exclusions([tmp_path / "gone.csv"])

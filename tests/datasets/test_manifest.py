@@ -103,9 +103,9 @@ def test_what_files_cannot_be_is_left_unknown_with_a_warning(tmp_path: Path, cap
         (30, 25.0, None),
     ]
     assert caplog.messages == [
-        "clips: 1 of 2 values of num_frames, such as -1, are out of bounds (0 to 2^40) and are left unknown",
-        "clips: 1 of 2 values of fps, such as 0.0, are out of bounds (above 0 and up to 1e9) and are left unknown",
-        "clips: 2 of 2 values of duration_seconds, such as nan, are out of bounds (0 to 1e9) and are left unknown",
+        "clips: 1 of 2 values of num_frames, such as -1, are out of bounds (0 to 2^40) and count as unknown",
+        "clips: 1 of 2 values of fps, such as 0.0, are out of bounds (above 0 and up to 1e9) and count as unknown",
+        "clips: 2 of 2 values of duration_seconds, such as nan, are out of bounds (0 to 1e9) and count as unknown",
     ]
 
 
@@ -147,7 +147,7 @@ def test_findings_are_written_beside_what_the_samples_are(tmp_path: Path) -> Non
 
 def test_only_findings_are_taken_one_a_row(tmp_path: Path) -> None:
     manifest = write(tmp_path / "clips.arrow")
-    with pytest.raises(ValueError, match="label is no finding; findings are num_frames, fps"):
+    with pytest.raises(ValueError, match="label is not a finding; findings are num_frames, fps"):
         write_findings(manifest, {"label": [0, 0]})
     with pytest.raises(pa.ArrowInvalid, match="length"):
         write_findings(manifest, {"readable": [True]})
@@ -164,7 +164,7 @@ def test_only_findings_are_taken_one_a_row(tmp_path: Path) -> None:
         ([], {}, "clips has no samples"),
         ([{"sample_id": "a", "label": 0}], {}, "a sample of clips has no path"),
         ([ManifestRow("a", "\udcff.mp4", 0)], {}, "is not UTF-8; rename the file"),
-        ([ManifestRow("a\0", "a.mp4", 0)], {}, r"sample_id 'a\\x00' of clips's sample .* has no NUL character"),
+        ([ManifestRow("a\0", "a.mp4", 0)], {}, r"sample_id 'a\\x00' of clips's sample .* must not contain NUL"),
         ([ManifestRow("a", "a.mp4", 0, start_seconds=math.nan)], {}, "start_seconds nan of clips's sample a is out of"),
         (
             [ManifestRow("a", "a.mp4", 0, start_seconds=3, end_seconds=2)],
@@ -191,8 +191,8 @@ def test_only_findings_are_taken_one_a_row(tmp_path: Path) -> None:
             {"class_names": ["run", "ju\nmp"]},
             r"class 'ju\\nmp' is not a name without control characters; rename it",
         ),
-        (ROWS, {"name": ""}, r"clips\.arrow: name = ''; it is a name without control characters"),
-        (ROWS, {"split": "a/b"}, "split = 'a/b'; it is a name without / and control characters"),
+        (ROWS, {"name": ""}, r"clips\.arrow: name = ''; it must be a name without control characters"),
+        (ROWS, {"split": "a/b"}, "split = 'a/b'; it must be a name without / and control characters"),
     ],
 )
 def test_bad_rows_are_refused_in_one_line_and_nothing_is_written(

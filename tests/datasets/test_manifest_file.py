@@ -63,7 +63,9 @@ def test_no_bit_of_a_file_changes_unnoticed(tmp_path: Path) -> None:
         try:
             assert content(Manifest.open(path)) == written, bit  # where the file says that it has a digest
         except ManifestError as error:
-            assert str(error).startswith(f"{path} is damaged, since its SHA-256 is not the one that it states; restore")
+            assert str(error).startswith(
+                f"{path} is damaged, because its SHA-256 is not the one that it states; restore"
+            )
             num_refused += 1
     assert num_refused >= 600
 
@@ -139,21 +141,21 @@ ABOUT = {"name": "clips", "kind": "video", "split": "train", "class_names": ["ru
         (b"{", "has no readable metadata"),
         (b'{"name":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "has no readable metadata"),
         (b'{"name": ' + b"9" * 10_000 + b"}", "has no readable metadata"),
-        (b"{}", "name is missing; it is a name without control characters: correct it and index again"),
-        ({"name": "a\x1b[2J"}, r"name = 'a\\x1b\[2J'; it is a name without control characters"),
+        (b"{}", "name is missing; it must be a name without control characters: correct it and index again"),
+        ({"name": "a\x1b[2J"}, r"name = 'a\\x1b\[2J'; it must be a name without control characters"),
         ({"name": "a" * 1000}, None),
-        ({"kind": "audio"}, "kind = 'audio'; it is video or image"),
-        ({"kind": ["video"]}, r"kind = \['video'\]; it is video or image"),
-        ({"split": "../../x"}, r"split = '\.\./\.\./x'; it is a name without / and control characters"),
-        ({"class_names": "run"}, "class_names = 'run'; it is a list of one or more names"),
-        ({"class_names": []}, r"class_names = \[\]; it is a list"),
+        ({"kind": "audio"}, "kind = 'audio'; it must be video or image"),
+        ({"kind": ["video"]}, r"kind = \['video'\]; it must be video or image"),
+        ({"split": "../../x"}, r"split = '\.\./\.\./x'; it must be a name without / and control characters"),
+        ({"class_names": "run"}, "class_names = 'run'; it must be a list of one or more names"),
+        ({"class_names": []}, r"class_names = \[\]; it must be a list"),
         ({"class_names": ["run", 1]}, "class 1 is not a name without control characters; rename it"),
         ({"class_names": ["run", "\ud800"]}, r"class '\\ud800' is not a name without control characters"),
         ({"class_names": ["run", "run"]}, "run occurs more than once among the class names"),
         ({"class_names": ["run"]}, r"label 1 of .*'s sample b is outside its 1 classes; labels are 0 to 0"),
-        ({"root": 5}, "root = 5; it is the path of a folder"),
-        ({"root": "a\0"}, "root = .*; it is the path of a folder"),
-        ({"relative_root": 5}, "relative_root = 5; it is the path of a folder"),
+        ({"root": 5}, "root = 5; it must be the path of a folder"),
+        ({"root": "a\0"}, "root = .*; it must be the path of a folder"),
+        ({"relative_root": 5}, "relative_root = 5; it must be the path of a folder"),
     ],
 )
 def test_metadata_of_strangers_is_checked(
@@ -174,7 +176,7 @@ def test_metadata_of_strangers_is_checked(
     [
         ("label", [0, 2], "label 2 of .*'s sample b is outside its 2 classes; labels are 0 to 1"),
         ("label", [-1, 0], "label -1 of .*'s sample a is outside its 2 classes"),
-        ("path", ["a\0", "b"], r"path 'a\\x00' of .*'s sample a is refused; a name has no NUL character"),
+        ("path", ["a\0", "b"], r"path 'a\\x00' of .*'s sample a is refused; a name must not contain NUL"),
         (
             "offset",
             [-1, None],

@@ -102,7 +102,7 @@ def test_unreadable_metadata_and_missing_shards_are_said(tmp_path: Path, caplog:
     with caplog.at_level(logging.WARNING):
         assert classes(index(tmp_path / "x")) == ["1", "0"]
     assert "1 of 3 shards of train are present" in caplog.text
-    assert "the metadata of `label` cannot be read, so classes are called by their labels" in caplog.text
+    assert "the metadata of `label` cannot be read, so classes are named by their labels" in caplog.text
 
 
 def _two_folders(root: Path) -> None:
@@ -151,7 +151,7 @@ def _pointer(root: Path) -> None:
         ),
         (
             lambda root: pq.write_table(pa.table({"image": ["a.jpg"], "label": [0]}), root / ONE),
-            r"parquet: column image holds no bytes of files, perhaps their paths; index these files with",
+            r"parquet: column image contains no files, perhaps their paths; index these files with",
         ),
         (
             _two_columns,
@@ -161,14 +161,14 @@ def _pointer(root: Path) -> None:
         (_two_folders, r"has Parquet files in 2 folders \(a, b\); index one"),
         (_two_sets, r"has several sets of shards for train \(a-train-…-of-00001, b-train-…-of-00001\); keep one"),
         (_two_exports, r"2b.parquet has the number of another shard; keep one export"),
-        (_two_types, r"00001-of-00002.parquet has no readable column `label` of numbers, as other shards have"),
+        (_two_types, r"00001-of-00002.parquet has no readable column `label` of numbers, unlike other shards"),
         (
             _pointer,
-            r"is not a readable Parquet file \(it is a pointer of Git LFS, `git lfs pull` fetches the file itself\)",
+            r"is not a readable Parquet file \(it is a pointer of Git LFS; `git lfs pull` downloads the file itself\)",
         ),
         (
             lambda root: (root / ONE).write_bytes(b"PAR1 cut"),
-            r"is not a readable Parquet file \(Parquet .*\); fetch it ag",
+            r"is not a readable Parquet file \(Parquet .*\); download it ag",
         ),
         (
             lambda root: os.symlink("gone", root / ONE),
@@ -176,7 +176,7 @@ def _pointer(root: Path) -> None:
         ),
         (
             lambda root: os.mkfifo(root / ONE),
-            r"is not a readable Parquet file \(it is a link that leads nowhere, or no file",
+            r"is not a readable Parquet file \(it is a link that leads nowhere, or not a file",
         ),
     ],
 )

@@ -32,7 +32,7 @@ def test_links_that_loop_end_and_each_file_is_there_once(tmp_path: Path) -> None
     os.symlink("../run/a.mp4", root / "jump/link.mp4")
     names, left_out = scanned(root)
     assert names == ["jump/b.mp4", "run/a.mp4"]
-    assert left_out == "6 links to what is indexed in another place are left out"
+    assert left_out == "6 links to what is indexed elsewhere are left out"
     assert scanned(root, once=False)[0] == ["jump/b.mp4", "jump/link.mp4", "run/a.mp4"]
 
 
@@ -49,8 +49,7 @@ def test_links_to_what_lies_elsewhere_are_followed_once(tmp_path: Path) -> None:
     names, left_out = scanned(root)
     assert names == ["dive/d.mp4", "run/0.mp4", "run/2.mp4", "swim/c.mp4"]
     assert left_out == (
-        "3 links to what is indexed in another place are left out, "
-        "1 folders that are indexed under another name are left out"
+        "3 links to what is indexed elsewhere are left out, 1 folders that are indexed under another name are left out"
     )
 
 

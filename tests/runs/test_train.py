@@ -304,7 +304,7 @@ def test_excluded_samples_are_neither_trained_on_nor_counted(data: Path, recipe_
     )
     assert not train(recipe(7, 0, 5, training=longer), run, quiet(), resume=True)
     (tmp_path / "leaks.csv").unlink()
-    assert "leaks.csv does not exist; `cover check --leaks` writes it" in refusal(
+    assert "leaks.csv does not exist; write it with `cover check --leaks`" in refusal(
         ManifestError,
         recipe_of("standard", ["jumps"], data={"exclude": [str(tmp_path / "leaks.csv")]}),
         tmp_path / "other",

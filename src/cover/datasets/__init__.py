@@ -1,1 +1,1 @@
-"""Datasets on disk become manifests: one memory-mapped Arrow file a split."""
+"""Datasets on disk → manifests. Needs neither torch nor PyAV."""

@@ -1,4 +1,4 @@
-"""Where the annotation files of a dataset lie: lists of its samples, splits and classes."""
+"""Find and read the annotation files of a dataset: lists of its samples, splits and classes."""
 
 from __future__ import annotations
 
@@ -12,41 +12,49 @@ from cover.datasets.notices import shown
 from cover.errors import ManifestError
 
 _MAX_BYTES = 2**31
-"""Of an annotation list. One of fourteen million lines has 1 GB."""
+"""The largest annotation list. One with fourteen million lines has 1 GB."""
 
 
 class AnnotationFiles:
     """The folders in which a layout looks for its annotation files.
 
-    root: of the dataset; `annotations`: where the files are, if the user says so; else they are looked for in ROOT
-    and in those of `folders` below it that exist.
+    Args:
+        root: The folder of the dataset.
+        annotations: The folder of the annotation files, if the user names it. Otherwise, files are looked for in ROOT
+            and in `folders` below it.
+        folders: Names of folders below ROOT.
 
-    Raises ManifestError when `annotations` is not a folder.
+    Raises:
+        ManifestError: `annotations` is not a folder.
     """
 
     def __init__(self, root: str | Path, annotations: str | Path | None, *folders: str) -> None:
         self.root = Path(root)
         if annotations is not None and not Path(annotations).is_dir():
-            raise ManifestError(f"{annotations} is not a folder; give the folder that holds the annotation files")
+            raise ManifestError(f"{annotations} is not a folder; give the folder that contains the annotation files")
         self.folders = [Path(annotations)] if annotations else [self.root, *(self.root / folder for folder in folders)]
 
     def find(self, *patterns: str) -> Path | None:
-        """The first file of a name that matches one of `patterns`, in their order."""
+        """Return the first file whose name matches a pattern, trying `patterns` in order; None if there is none."""
         found = (file for pattern in patterns for folder in self.folders for file in _matching(folder, pattern))
         return next(found, None)
 
     def need(self, *patterns: str) -> Path:
-        """As `find`. Raises ManifestError when there is none."""
+        """Return the first file whose name matches a pattern, trying `patterns` in order.
+
+        Raises:
+            ManifestError: There is none.
+        """
         file = self.find(*patterns)
         if file is None:
             raise ManifestError(
                 f"{' or '.join(patterns)} is not in {', '.join(map(str, self.folders))}; "
-                "give the folder that holds it with --annotations"
+                "give the folder that contains it with --annotations"
             )
         return file
 
     def find_all(self, *patterns: str) -> list[Path]:
-        """All files of a name that matches one of `patterns`, sorted."""
+        """Return all files whose names match one of `patterns`, sorted."""
         return sorted({file for pattern in patterns for folder in self.folders for file in _matching(folder, pattern)})
 
 
@@ -55,39 +63,56 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
 
 
 def read_text_lines(file: Path) -> list[str]:
-    """The lines of a text file, stripped, blank ones included. Raises ManifestError for what is no UTF-8 text."""
+    """Return the lines of a text file, stripped, with blank ones.
+
+    Raises:
+        ManifestError: The file cannot be read or is not UTF-8 text.
+    """
     try:
         text = read_text(file, max_bytes=_MAX_BYTES)
     except (OSError, ValueError) as error:
         raise ManifestError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if "\0" in text:
-        raise ManifestError(f"{file} is not text: it has NUL bytes; save it as UTF-8 text")
+        raise ManifestError(f"{file} is not text, because it has NUL bytes; save it as UTF-8 text")
     return [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
 
 
 def read_lines(file: Path) -> list[str]:
-    """The lines of a text file that are not blank, stripped. Raises ManifestError for what is no UTF-8 text."""
+    """Return the lines of a text file that are not blank, stripped.
+
+    Raises:
+        ManifestError: The file cannot be read or is not UTF-8 text.
+    """
     return [line for line in read_text_lines(file) if line]
 
 
 @contextmanager
 def as_published(file: Path) -> Iterator[None]:
-    """Raise ManifestError, naming an annotation file, where its content in the block is not as it is published."""
+    """Turn errors in the block into a ManifestError, because an annotation file does not have its published form.
+
+    Raises:
+        ManifestError: The block raises an error that unexpected content causes; the message names the file.
+    """
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
         reason = " ".join(str(error).split())[:100]
-        raise ManifestError(f"{file} is not in the form in which it is published ({reason}); fetch it again") from error
+        raise ManifestError(f"{file} does not have its published form ({reason}); download it again") from error
 
 
 def read_table(file: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
-    """The rows of a CSV file without a header, whose first columns are called `columns`.
+    """Yield the rows of a CSV file without a header.
 
-    Raises ManifestError, naming the line, for one that has fewer.
+    Args:
+        file: The file.
+        columns: The names of its first columns.
+
+    Raises:
+        ManifestError: A line has fewer columns; the message names the line.
     """
     with as_published(file):
         for number, fields in enumerate(csv.reader(read_lines(file)), start=1):
             if len(fields) < len(columns):
                 text = shown(",".join(fields))
-                raise ManifestError(f"{file}:{number}: '{text}' has no {columns[len(fields)]}; fetch it again")
+                raise ManifestError(f"{file}:{number}: '{text}' has no {columns[len(fields)]}; download the file again")
             yield dict(zip(columns, fields, strict=False))

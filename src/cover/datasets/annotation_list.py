@@ -1,4 +1,4 @@
-"""The lines of an annotation list, whatever separates their fields and whatever its columns are called."""
+"""Read the lines of an annotation list, whatever its separators and column names."""
 
 from __future__ import annotations
 
@@ -43,8 +43,10 @@ Value = TypeVar("Value", int, float)
 class Entry:
     """One line of a list.
 
-    position: FILE:LINE, for messages.
-    is_first: whether it is the first line, above which there is no header.
+    Attributes:
+        position: FILE:LINE, for messages.
+        values: Column → text.
+        is_first: Whether this is the first line of a list without a header.
     """
 
     position: str
@@ -53,11 +55,19 @@ class Entry:
 
     @property
     def has_path(self) -> bool:
-        """Whether a field looks like the path of a file, which no header has."""
+        """Whether a field looks like the path of a file, as no header does."""
         return any(map(_is_path, self.values.values()))
 
     def number(self, column: str, parse: Callable[[str], Value]) -> Value | None:
-        """The number in a column, None where it is empty. Raises ManifestError for anything else."""
+        """Return the number in a column, or None if it is empty.
+
+        Args:
+            column: The name of the column.
+            parse: Converts text to a number, or raises ValueError.
+
+        Raises:
+            ManifestError: The field contains something else.
+        """
         text = self.values.get(column, "")
         if not text:
             return None
@@ -66,14 +76,18 @@ class Entry:
         except ValueError:
             remedy = "correct it, and put paths with separators in quotes"
             if self.is_first and not self.has_path:
-                remedy = "call the columns of a header path and label"
+                remedy = "if this is a header, call its columns path and label"
             raise ManifestError(
-                f"{self.position}: {column} is '{shown(text)}'; it takes a number from 0 or nothing: {remedy}"
+                f"{self.position}: {column} is '{shown(text)}'; it is a number from 0 or empty: {remedy}"
             ) from None
 
 
 def whole_number(text: str) -> int:
-    """16 for "16" and "16.0". Raises ValueError for anything else but numbers from 0."""
+    """Parse a non-negative whole number: 16 for "16" and "16.0".
+
+    Raises:
+        ValueError: The text is anything else.
+    """
     number = float(text)
     if number < 0 or not number.is_integer():
         raise ValueError
@@ -81,7 +95,11 @@ def whole_number(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """A time. Raises ValueError for what is none: negative, infinite or NaN."""
+    """Parse a time in seconds.
+
+    Raises:
+        ValueError: The text is not a number, or negative, infinite or NaN.
+    """
     number = float(text)
     if not 0 <= number < math.inf:
         raise ValueError
@@ -89,10 +107,13 @@ def seconds(text: str) -> float:
 
 
 def read_list(file: Path) -> Iterator[Entry]:
-    """The lines of a list with the names of their columns, COLUMNS or others.
+    """Yield the lines of a list, with the names of their columns.
+
+    Args:
+        file: The list.
 
     Raises:
-        ManifestError: It is not text, a line has more or fewer fields than the first one, or its header is unclear.
+        ManifestError: It is not text, its header is unclear, or a line has more or fewer fields than the first one.
     """
     if not file.exists():
         raise ManifestError(f"{file} does not exist; give the annotation list")
@@ -110,13 +131,16 @@ def read_list(file: Path) -> Iterator[Entry]:
             )
         yield Entry(position, dict(zip(header, fields, strict=True)), is_first)
     if header is None:
-        raise ManifestError(f"{file} is empty; it takes a line a sample: `path label`")
+        raise ManifestError(f"{file} is empty; write a line for each sample: `path label`")
 
 
 def read_rows(file: Path) -> Iterator[tuple[str, list[str]]]:
-    """FILE:LINE and the fields of the lines that are not blank, whatever separates the fields.
+    """Yield FILE:LINE and the fields of each line that is not blank, whatever separates the fields.
 
-    A separator at the end of every line separates nothing. Raises ManifestError for what is no text.
+    A separator at the end of every line is ignored.
+
+    Raises:
+        ManifestError: The file is not text, or a line cannot be read.
     """
     filled = [(number, line) for number, line in enumerate(read_text_lines(file), start=1) if line]
     delimiter = _delimiter([line for _, line in filled[:20]]) if filled else ","
@@ -130,16 +154,16 @@ def read_rows(file: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _delimiter(lines: Sequence[str]) -> str:
-    """The first of tab, semicolon, comma and blank that divides all lines into the same number of fields.
+    """Return the first of tab, semicolon, comma and blank that divides all lines into the same number of fields.
 
-    One that sets off the names of media files comes before others.
+    A delimiter that separates the names of media files takes precedence.
     """
     possible: list[tuple[bool, int, str]] = []
     for delimiter in "\t;, ":
         divided = [_divided(line, delimiter) for line in lines]
         if len({len(fields) for fields in divided}) == 1 < len(divided[0]):
             possible.append((not any(map(_has_media_suffix, divided[-1])), len(possible), delimiter))
-    return min(possible)[2] if possible else next(sign for sign in "\t;, " if sign in f"{lines[0]} ")
+    return min(possible)[2] if possible else next(delimiter for delimiter in "\t;, " if delimiter in f"{lines[0]} ")
 
 
 def _divided(line: str, delimiter: str) -> list[str]:
@@ -154,7 +178,7 @@ def _fields(line: str, delimiter: str) -> list[str]:
 
 
 def _header(position: str, fields: list[str]) -> tuple[list[str], bool]:
-    """Names of the columns, and whether the first line was itself the header."""
+    """Return the names of the columns, and whether the first line is itself the header."""
     words = [field.lower().replace(" ", "_").replace("-", "_") for field in fields]
     meanings = [_MEANING.get(word) for word in words]
     is_named = {"path", "label"} <= set(meanings) and not any(map(_is_path, fields))
@@ -177,13 +201,13 @@ def _has_media_suffix(field: str) -> bool:
 
 
 def _named(position: str, words: Sequence[str]) -> list[str]:
-    """What the columns of a header are. Raises ManifestError where that is unclear."""
+    """Return the column that each word of a header stands for. Raises ManifestError if that is unclear."""
     columns = list(words)
     for column in COLUMNS:
         found = [number for number, word in enumerate(words) if _MEANING.get(word) == column]
         exact = [number for number in found if words[number] == column]
         if len(chosen := exact or found) > 1 or (not chosen and column in {"path", "label"}):
-            hint = "; lists of Kinetics are for `cover index kinetics400`" if "youtube_id" in words else ""
+            hint = "; index lists of Kinetics with `cover index kinetics400`" if "youtube_id" in words else ""
             shown_words = ", ".join(map(shown, islice(words, 12)))
             raise ManifestError(f"{position}: columns {shown_words}; exactly one must be called {column}{hint}")
         if chosen:
@@ -195,6 +219,6 @@ def _named(position: str, words: Sequence[str]) -> list[str]:
             "end_seconds, and delete the other columns"
         )
     if others:
-        message = "%s: %d columns are ignored (%s); used are %s"
+        message = "%s: %d columns are ignored (%s); the columns in use are %s"
         logger.warning(message, position, len(others), examples(others), ", ".join(COLUMNS))
     return columns

@@ -1,6 +1,6 @@
-"""What the classes of a dataset mean: one check at the end of every indexing, over all splits together.
+"""Check whether the classes of a dataset make sense: once for every indexing, over all splits together.
 
-Oddities are warned of in one line each, with counts. Where nothing sensible can be meant, indexing is refused.
+Each kind of oddity is one warning, with counts. If the classes cannot be meant, indexing stops.
 """
 
 from __future__ import annotations
@@ -24,26 +24,29 @@ logger = logging.getLogger(__name__)
 
 _MANY_CLASSES = 100
 _MISSING = frozenset({"", "-", "--", ".", "?", "#n/a", "<na>", "n/a", "na", "nan", "nil", "none", "null", "undefined"})
-"""What stands for no value in tables, as reading_key gives it."""
+"""What stands for a missing value in tables, as `reading_key` returns it."""
 _SEPARATORS = re.compile(r"\s*[|;,]\s*")
 
 Counts = Mapping[str, npt.NDArray[np.int64]]
-"""Split → samples of each class, int64 [classes]."""
+"""Split → number of samples of each class, int64 [classes]."""
 
 
 def check_classes(
     labels: Mapping[str, npt.NDArray[np.int64]], class_names: Sequence[str], *, name: str, out: Path
 ) -> None:
-    """Warn of what is odd about the classes of dataset `name`, or raise ManifestError.
+    """Warn about odd classes.
 
     Args:
         labels: Split → class of each of its samples, int64 [samples].
         class_names: In label order.
-        name: Of the dataset.
-        out: The folder of its manifests. Those of other splits that are there already must have the same classes.
+        name: The name of the dataset.
+        out: The folder of its manifests. Existing manifests of other splits must have the same classes.
+
+    Raises:
+        ManifestError: The classes cannot be meant.
     """
     if any(len(values) and not 0 <= values.min() <= values.max() < len(class_names) for values in labels.values()):
-        return  # write_manifest names the sample
+        return  # write_manifest reports the sample
     counts = {split: np.bincount(values, minlength=len(class_names)) for split, values in labels.items()}
     _refuse_split_names(class_names, name)
     _compare_names(class_names, counts, name)
@@ -57,7 +60,7 @@ def check_classes(
 
 
 def _refuse_split_names(class_names: Sequence[str], name: str) -> None:
-    """Classes that are all named like splits are splits."""
+    """Refuse classes that are all named like splits."""
     are_splits = all(class_name.lower() in SPLIT_NAMES for class_name in class_names)
     state_splits = len(class_names) > 1 and all(map(split_in, class_names))
     if are_splits or state_splits:
@@ -68,7 +71,7 @@ def _refuse_split_names(class_names: Sequence[str], name: str) -> None:
 
 
 def _compare_names(class_names: Sequence[str], counts: Counts, name: str) -> None:
-    """Refuse or warn of names that people read as the same."""
+    """Refuse names that people read as the same, or warn about them if they may be meant."""
     groups: dict[str, list[int]] = {}
     for label, class_name in enumerate(class_names):
         groups.setdefault(reading_key(class_name), []).append(label)
@@ -86,7 +89,7 @@ def _compare_names(class_names: Sequence[str], counts: Counts, name: str) -> Non
 
 
 def _differ_in_case(group: Sequence[int], class_names: Sequence[str], counts: Counts) -> bool:
-    """Whether classes may be meant to differ by case alone, such as letters: then a split has more than one of them."""
+    """Whether classes may be meant to differ only in case, such as letters: then a split has several of them."""
     texts = {unicodedata.normalize("NFC", class_names[label]) for label in group}
     if len(texts) < len(group) or len({text.casefold() for text in texts}) > 1:
         return False
@@ -96,23 +99,23 @@ def _differ_in_case(group: Sequence[int], class_names: Sequence[str], counts: Co
 
 def _about_names(class_names: Sequence[str]) -> Iterator[str]:
     if len(class_names) == 1:
-        yield f"all samples are of one class, {shown(class_names[0])}; if not, look at the folders or labels"
+        yield f"all samples have one class, {shown(class_names[0])}; if that is wrong, check the folders or labels"
     if splits := [class_name for class_name in class_names if class_name.lower() in SPLIT_NAMES]:
-        yield f"{len(splits)} classes are named like splits ({examples(splits)}); are they meant as classes?"
+        yield f"{len(splits)} classes are named like splits ({examples(splits)}); are they really classes?"
 
 
 def _about_labels(class_names: Sequence[str], counts: Counts) -> Iterator[str]:
-    """Classes that may stand for no label, for several, or for the number of another."""
+    """Find classes that may stand for no label, for several labels, or for the number of another class."""
     missing = [label for label, class_name in enumerate(class_names) if reading_key(class_name) in _MISSING]
     if num_samples := sum(int(samples[missing].sum()) for samples in counts.values()):
         shown_names = examples(class_names[label] for label in missing)
-        yield f"{num_samples:,} samples are of classes that may stand for no label ({shown_names}); delete them if so"
+        yield f"{num_samples:,} samples have classes that may mean no label ({shown_names}); if so, delete them"
     compound = {name: parts for name in class_names if len(parts := _SEPARATORS.split(name)) > 1}
     known = set(class_names)
     of_others = [name for name, parts in compound.items() if not known.isdisjoint(parts)]
     if 2 * len(of_others) > len(compound):
         yield (
-            f"{len(of_others)} classes seem to be several labels, such as {examples(of_others)}; if so, keep one label "
+            f"{len(of_others)} classes look like several labels, such as {examples(of_others)}; if so, keep one label "
             "for each sample"
         )
     numbers: dict[int, list[str]] = {}
@@ -120,7 +123,7 @@ def _about_labels(class_names: Sequence[str], counts: Counts) -> Iterator[str]:
         if (number := number_of(class_name)) is not None:
             numbers.setdefault(number, []).append(class_name)
     if same := [" and ".join(map(shown, names)) for names in numbers.values() if len(names) > 1]:
-        yield f"{len(same)} numbers are classes in several forms, such as {examples(same)}; are they one class?"
+        yield f"{len(same)} numbers occur in several forms, such as {examples(same)}; are they one class?"
 
 
 def _about_counts(class_names: Sequence[str], counts: Counts) -> Iterator[str]:
@@ -146,7 +149,7 @@ def _about_counts(class_names: Sequence[str], counts: Counts) -> Iterator[str]:
 
 
 def _about_other_manifests(class_names: Sequence[str], splits: set[str], name: str, out: Path) -> Iterator[str]:
-    """What was indexed before, list by list, has to have the same classes."""
+    """Compare with manifests that were indexed before, list by list."""
     for split in sorted(set(SPLIT_NAMES.values()) - splits):
         file = out / f"{name}-{split}.arrow"
         try:

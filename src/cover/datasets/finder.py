@@ -1,4 +1,4 @@
-"""Finds the samples that an annotation lists, by the names of their files or by their paths."""
+"""Find the samples that an annotation lists, by the names of their files or by their paths."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from cover.datasets.tars import tar_members
 
 
 class StemFinder:
-    """Finds samples by the names of their files, wherever below `root` they lie, in one scan of it."""
+    """Finds samples anywhere below `root` by the names of their files, after one scan.
+
+    Args:
+        root: The folder to scan.
+        kind: What the files are.
+
+    Raises:
+        ManifestError: `root` is not a folder.
+    """
 
     def __init__(self, root: Path, kind: Kind) -> None:
         self._locations: dict[str, list[Location]] = {}
@@ -27,10 +35,14 @@ class StemFinder:
         return len(self._locations)
 
     def find(self, stems: Sequence[str], folders: Sequence[str] = ()) -> Location | None:
-        """The file with one of the names `stems`, or None.
+        """Return the file with one of the given names, or None.
 
-        Of several it is the one that lies in most of `folders` (class, split), then one in the same form of Unicode,
+        Of several files, the one that lies in most of `folders` wins, then one whose name has the same Unicode form,
         then that of the first stem, then the first in alphabetical order.
+
+        Args:
+            stems: Possible names without suffix, the usual one first.
+            folders: Names that the folders above the file may have, such as its class and split.
         """
         locations = [location for stem in stems for location in self._locations.get(composed(stem), ())]
         if len(locations) < 2:
@@ -44,7 +56,15 @@ def _num_shared(location: Location, wanted: set[str]) -> int:
 
 
 class PathFinder:
-    """Finds samples by their paths, absolute or relative to `root`; only the folders that are asked for are listed."""
+    """Finds samples by their paths, absolute or relative to `root`. Only folders that are asked for are listed.
+
+    Args:
+        root: The folder that paths are relative to.
+        kind: What the files are.
+
+    Attributes:
+        notices: What was left out or found odd.
+    """
 
     def __init__(self, root: Path, kind: Kind) -> None:
         self._root, self._kind = root, kind
@@ -58,9 +78,11 @@ class PathFinder:
         self._spelled: dict[str, str] = {}  # folders as listed → as on disk
 
     def find(self, path: str, *, num_frames: int | None = None) -> Location | None:
-        """The file, folder of frames, or member of a tar beside or above it, at `path`; None if there is nothing.
+        """Return the file, frame folder, or member of a tar at `path`, or None.
 
-        num_frames: of a folder of frames, where it is known, so that they need not be counted.
+        Args:
+            path: As the annotation has it.
+            num_frames: Of a frame folder, if known, so that its images need not be counted.
         """
         path = os.path.normpath(path)
         self._list_folder(os.path.dirname(path))
@@ -73,8 +95,15 @@ class PathFinder:
         return Location(path, path, num_frames=num_frames) if num_frames else None
 
     def find_alike(self, path: str, *, num_frames: int | None = None) -> Location | None:
-        """As `find`, for a path with Windows' slashes, another form of Unicode than on disk, or without or with
-        another suffix. None if there are several such files."""
+        """Like `find`, for a path with Windows slashes, another Unicode form, or no suffix or another one.
+
+        Args:
+            path: As the annotation has it.
+            num_frames: As in `find`.
+
+        Returns:
+            The sample, or None if there is none or there are several.
+        """
         path = os.path.normpath(path.replace("\\", "/"))
         folder, name = os.path.split(path)
         if folder not in self._spelled:
@@ -85,11 +114,11 @@ class PathFinder:
         found = self._by_key().get(_key(path), [])
         same = [location for location in found if composed(location.name) == composed(path)] or found
         if len(same) > 1:
-            self.notices.add("listed paths fit several files and are left out", path)
+            self.notices.add("listed paths match several files and are left out", path)
         return same[0] if len(same) == 1 else None
 
     def _by_key(self) -> dict[str, list[Location]]:
-        """Files by what an unlike path has in common with theirs; those listed since the last call are added."""
+        """Return the files by their keys, with those that were listed since the last call."""
         for location in islice(self._locations.values(), self._num_alike, None):
             if suffix_of(location.name) in MEDIA_SUFFIXES[self._kind]:
                 self._alike.setdefault(_key(location.name), []).append(location)
@@ -97,7 +126,7 @@ class PathFinder:
         return self._alike
 
     def _as_on_disk(self, folder: str) -> str:
-        """`folder` as it is spelled on disk, which may be in another form of Unicode."""
+        """Return `folder` as it is spelled on disk, which may be in another Unicode form."""
         if folder.isascii():
             return folder
         on_disk = "/" if os.path.isabs(folder) else ""
@@ -110,7 +139,7 @@ class PathFinder:
         return on_disk
 
     def _list_folder(self, folder: str) -> None:
-        """List a folder and, as tars there may hold what it seems to hold, those above it inside the root."""
+        """List a folder and those above it inside the root, because tars there may contain what it seems to contain."""
         while folder not in self._listed:
             self._listed.add(folder)
             files, folders = self._listing.list(folder)

@@ -1,4 +1,4 @@
-"""Whether the folders of a dataset are meant as class folders: ROOT/class/… or ROOT/split/class/…."""
+"""Check whether the folders of a dataset are meant as class folders: ROOT/class/… or ROOT/split/class/…."""
 
 from __future__ import annotations
 
@@ -15,49 +15,60 @@ from cover.errors import ManifestError
 logger = logging.getLogger(__name__)
 
 _MAX_PAIRS = 1000
-"""Of files that are compared on disk, each of which costs a look at them."""
+"""The most pairs of files that are compared on disk."""
 
 
 def has_split_folders(root: Path, names: Sequence[str]) -> bool:
-    """Whether the folders of `root` are splits. A folder `train` that holds files itself is a class of trains.
+    """Whether the folders in `root` are splits. A folder `train` that contains files itself is a class of trains.
 
-    names: of the samples, relative to `root`.
+    Args:
+        root: The folder of the dataset.
+        names: The names of the samples, relative to `root`.
 
-    Raises ManifestError where other folders of samples lie beside splits.
+    Raises:
+        ManifestError: There are other folders with samples beside splits.
     """
     folders = [name.split("/")[:-1] for name in names if "/" in name]
     splits = {first for first, *rest in folders if first.lower() in SPLIT_NAMES and rest}
     others = {first for first, *_ in folders if first.lower() not in SPLIT_NAMES.keys() | DERIVED_FOLDERS}
     if splits and others:
         raise ManifestError(
-            f"{root} holds the split {min(splits)} beside {shown(min(others))}; either every folder is a split "
-            f"({', '.join(SPLIT_NAMES)}) of class folders or every folder is a class: move the others elsewhere"
+            f"{root} contains the split {min(splits)} beside {shown(min(others))}; either every folder is a split "
+            f"({', '.join(SPLIT_NAMES)}) with class folders or every folder is a class: move the others elsewhere"
         )
     return bool(splits)
 
 
 def report(found: Scan, num_samples: int) -> None:
-    """Say what was left out. Raises ManifestError if that is everything."""
+    """Warn about what was left out.
+
+    Args:
+        found: The scan.
+        num_samples: How many samples remain.
+
+    Raises:
+        ManifestError: No sample remains.
+    """
     seen = ", ".join(f"{count} {suffix}" for suffix, count in found.others.most_common(5))
     if not num_samples:
         left_out = ", ".join(filter(None, (seen, str(found.notices)))) or "it is empty"
         raise ManifestError(
-            f"{found.root} holds no {found.kind} files in class folders ({left_out}); "
+            f"{found.root} has no {found.kind} files in class folders ({left_out}); "
             "expected ROOT/class/file or ROOT/split/class/file"
         )
     if found.others:
-        message = "%s: %d files are no %ss of a class and were left out (%s)"
+        message = "%s: %d files are not %ss of a class and are left out (%s)"
         logger.warning(message, found.root, found.others.total(), found.kind, seen)
     found.notices.warn(found.root)
 
 
 def check_folders(found: Scan, classes: Collection[str], names: Sequence[str], has_splits: bool) -> None:
-    """Warn of folders that are no classes, or of classes that may be none.
+    """Warn about folders that are not classes, and classes that may not be meant.
 
     Args:
-        found: What a scan saw.
-        classes: Names of the class folders that hold samples.
-        names: Of these samples.
+        found: The scan.
+        classes: The names of the class folders with samples.
+        names: The names of these samples.
         has_splits: Whether the class folders lie in split folders.
 
     Raises:
@@ -68,18 +79,20 @@ def check_folders(found: Scan, classes: Collection[str], names: Sequence[str], h
     _check_splits_below(found.root, names, has_splits)
     _check_same_folders_below(found.root, names, has_splits)
     if derived := sorted(class_name for class_name in classes if class_name.lower() in DERIVED_FOLDERS):
-        message = "%s: %d classes are named like folders of derived pictures (%s); are they meant as classes?"
+        message = "%s: %d classes are named like folders of derived pictures (%s); are they really classes?"
         logger.warning(message, found.root, len(derived), examples(derived))
     if empty := _empty_class_folders(found, classes, has_splits):
-        message = "%s: %d folders hold no %ss and are no classes, such as %s"
+        message = "%s: %d folders have no %ss and are not classes, such as %s"
         texts = [f"{folder} ({_suffixes(suffixes)})" for folder, suffixes in sorted(empty.items())]
         logger.warning(message, found.root, len(empty), found.kind, examples(texts))
 
 
 def check_hard_links(found: Scan, samples: Iterable[tuple[str, Hashable]]) -> None:
-    """Warn of files that are samples of several classes or splits, as hard links.
+    """Warn about files that are samples of several classes or splits, as hard links.
 
-    samples: path and label of each, where the label stands for its class and split.
+    Args:
+        found: The scan.
+        samples: The path and the label of each sample, where the label identifies its class and split.
     """
     groups = found.hard_links.groups()
     linked = {path for group in groups for path in group}
@@ -117,15 +130,18 @@ def _check_splits_below(root: Path, names: Sequence[str], has_splits: bool) -> N
         (first, *others) = below
         remedy = "move them above the class folders" if others else f"index {shown(str(root / first))}"
         raise ManifestError(
-            f"{root} has split folders below others, such as {examples(split_folders)}; expected "
+            f"{root} has split folders inside class folders, such as {examples(split_folders)}; expected "
             f"ROOT/split/class/file: {remedy}"
         )
-    message = "%s: %d folders in class folders are named like splits, such as %s; their files count as the class's"
+    message = "%s: %d folders inside class folders are named like splits, such as %s; their files belong to the class"
     logger.warning(message, root, len(split_folders), examples(split_folders))
 
 
 def _check_same_folders_below(root: Path, names: Sequence[str], has_splits: bool) -> None:
-    """Warn where the folders in class folders look like the classes: all samples are in them, and the names recur."""
+    """Warn if the folders inside class folders look like the real classes.
+
+    They do if all samples are in such folders and their names recur.
+    """
     below: dict[str, set[str]] = {}  # class folder → folders in it, "" for samples in none
     for name in names:
         folders = name.split("/")[has_splits:-1]
@@ -135,14 +151,14 @@ def _check_same_folders_below(root: Path, names: Sequence[str], has_splits: bool
     divided = sorted(folder for folder, inside in below.items() if len(inside.intersection(shared)) > 1)
     if 2 * len(divided) > len(below) and 2 * len(shared) >= len(counts):
         message = (
-            "%s: %d class folders, such as %s, have folders of the same names in them, such as %s; if these are the "
+            "%s: %d class folders, such as %s, contain folders of the same names, such as %s; if these are the "
             "classes, call the folders above them train, val and test, or index each of those by itself"
         )
         logger.warning(message, root, len(divided), examples(divided), examples(shared))
 
 
 def _empty_class_folders(found: Scan, classes: Collection[str], has_splits: bool) -> dict[str, Counter[str]]:
-    """Folder where a class would lie, and has no sample → how often it has which suffixes."""
+    """Return the folders where a class would lie but that have no sample → how often each suffix occurs there."""
     empty: dict[str, Counter[str]] = {}
     for folder, suffixes in found.without.items():
         parts = folder.split("/")

@@ -1,10 +1,10 @@
-"""What lies in the folders of a dataset: each file once, without what systems and tools leave there.
+"""List the files in the folders of a dataset: each file once, without what systems and tools leave there.
 
-ROOT/run/all → ..                      a link to a folder that is listed anyway, or that holds this one: left out
-ROOT/run/b.mp4 → ../.annex/objects/x   a link to a file that is listed nowhere else: a file
+ROOT/run/all → ..                      a link to a folder that is listed anyway, or that contains it: left out
+ROOT/run/b.mp4 → ../.annex/objects/x   a link to a file that is not listed anywhere else: a file
 ROOT/run/@eaDir, Thumbs.db, .cache     left out
 
-Only links cost a look at their target; all else is known from the folder itself.
+Only links need a look at their target; everything else is known from listing the folder.
 """
 
 from __future__ import annotations
@@ -27,18 +27,21 @@ _SYSTEM = _SYSTEM_FILES | _SYSTEM_FOLDERS
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden, or one that operating systems and storage devices add by themselves."""
+    """Whether a file or folder is hidden, or is one that operating systems and storage devices add."""
     return name.startswith(".") or name.lower() in _SYSTEM
 
 
 class Folders:
-    """Lists the folders below `root`. What is not listed, except hidden files, is counted in `notices`.
+    """Lists the folders below `root`.
 
     Args:
         root: The folder that paths are relative to.
-        kind: Of the media. A link to such a file or to a tar inside the root leads to what is listed anyway.
-        notices: Counts what is left out.
-        once: What is listed once only, however many links lead to it.
+        kind: What the files are. A link to such a file, or to a tar, inside the root leads to what is listed anyway.
+        notices: Counts what is left out, except hidden files.
+        once: What is listed only once, however many links lead to it.
+
+    Attributes:
+        inodes: For the folder that was listed last, name of a file that is not a link → its inode.
     """
 
     def __init__(
@@ -53,10 +56,17 @@ class Folders:
         self._suffixes = MEDIA_SUFFIXES[kind] | {".tar"}
         self._tops = {os.path.realpath(root)}  # real paths below which everything is listed
         self._reached: set[str] = set()  # real paths of listed folders, and of the files that links lead to
-        self.inodes: dict[str, int] = {}  # name of a file in the folder that was listed last, if no link → its number
+        self.inodes: dict[str, int] = {}
 
     def list(self, below: str) -> tuple[list[str], list[str]]:
-        """Names of the files and of the folders in ROOT/below, sorted; none if it cannot be listed."""
+        """List a folder.
+
+        Args:
+            below: The path of the folder relative to `root`, "" for the root itself.
+
+        Returns:
+            The names of its files and of its folders, sorted. Both are empty if it cannot be listed.
+        """
         real = os.path.realpath(os.path.join(self._root, below))
         if "folders" in self._once:
             if real in self._reached:
@@ -66,10 +76,10 @@ class Folders:
         files: list[str] = []
         folders: list[str] = []
         self.inodes = {}
-        # Sorted, so that of two links to one file the same one stands for it on each system.
+        # Sorted, so that the same one of two links to a file is kept on every system.
         for entry, is_folder in sorted(self._entries(below), key=lambda found: found[0].name):
             if entry.is_symlink() and self._is_elsewhere(entry.path, real, is_folder):
-                self._notices.add("links to what is indexed in another place are left out", join(below, entry.name))
+                self._notices.add("links to what is indexed elsewhere are left out", join(below, entry.name))
             else:
                 (folders if is_folder else files).append(entry.name)
                 if not is_folder and not entry.is_symlink():
@@ -77,7 +87,7 @@ class Folders:
         return files, folders
 
     def _entries(self, below: str) -> Iterator[tuple[os.DirEntry[str], bool]]:
-        """(entry, whether it is a folder) of all that may be listed, links included."""
+        """Yield (entry, whether it is a folder) for everything that may be listed, with links."""
         try:
             with os.scandir(os.path.join(self._root, below)) as entries:
                 for entry in entries:
@@ -94,12 +104,12 @@ class Folders:
             self._notices.add(f"folders cannot be listed ({error.strerror})", below or str(self._root))
 
     def _is_elsewhere(self, link: str, folder: str, is_folder: bool) -> bool:
-        """Whether what `link`, in `folder`, leads to is listed without it. If not, `link` stands for it from now on."""
+        """Whether the target of a link is listed without it. If not, the link stands for the target from now on."""
         if ("folders" if is_folder else "files") not in self._once:
             return False
         target = os.path.realpath(link)
         if is_folder and f"{folder}/".startswith(f"{target.rstrip('/')}/"):
-            return True  # it holds the link itself
+            return True  # the target contains the link itself
         if target in self._reached or (is_folder and target in self._tops):
             return True
         if (is_folder or suffix_of(target) in self._suffixes) and self._is_listed(target):
@@ -108,7 +118,7 @@ class Folders:
         return False
 
     def _is_listed(self, target: str) -> bool:
-        """Whether a real path lies in one of the folders below which everything is listed that is not hidden."""
+        """Whether a real path lies in a folder in which everything that is not hidden is listed."""
         above = os.path.dirname(target)
         while above not in self._tops:
             if above == os.path.dirname(above):
@@ -118,7 +128,7 @@ class Folders:
 
 
 def _judge(entry: os.DirEntry[str]) -> tuple[bool, str | None]:
-    """Whether an entry is a folder, and what keeps it from being listed, if anything does."""
+    """Return whether an entry is a folder, and what keeps it from being listed, if anything does."""
     try:
         is_folder = entry.is_dir()
         is_regular = is_folder or entry.is_file()
@@ -135,5 +145,5 @@ def _judge(entry: os.DirEntry[str]) -> tuple[bool, str | None]:
 
 
 def join(below: str, name: str) -> str:
-    """The path of what is called `name` in the folder `below`, which is "" for the root."""
+    """Return the path of `name` in the folder `below`, which is "" for the root."""
     return f"{below}/{name}" if below else name

@@ -1,4 +1,4 @@
-"""Where samples were found, and manifests of them: the end of every indexing."""
+"""Where samples were found, and writing manifests of them: the end of every indexing."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ logger = logging.getLogger(__name__)
 
 
 class Location(NamedTuple):
-    """Where one video or image lies: `path`, `offset`, `length` and `num_frames` as a ManifestRow has them.
+    """Where a video or image is. `path`, `offset`, `length` and `num_frames` are as in ManifestRow.
 
-    name: its path relative to the root as it would be if every tar were unpacked.
-    label, label_number: what a WebDataset shard says of it, in a file of the same name; None elsewhere.
+    Attributes:
+        name: Its path relative to the root, as it would be if all tars were unpacked.
+        label: The label in a WebDataset shard, from a file of the same name; None elsewhere.
+        label_number: The number of the class, if the shard states both a name and a number.
     """
 
     name: str
@@ -36,7 +38,13 @@ class Location(NamedTuple):
 
 
 class LocatedSplit(NamedTuple):
-    """The samples of a split: a location and a label each, and further columns of the manifest."""
+    """The samples of a split.
+
+    Attributes:
+        locations: Where they are.
+        labels: The label of each.
+        columns: More columns of the manifest.
+    """
 
     locations: Sequence[Location]
     labels: Sequence[int]
@@ -52,13 +60,25 @@ def write_manifests(
     out: str | Path,
     name: str,
 ) -> list[Manifest]:
-    """Write OUT/NAME-SPLIT.arrow for each split, after a check of all of them together.
+    """Write OUT/NAME-SPLIT.arrow for each split, after checking the classes of all splits together.
 
-    Sample ids are the locations' names, unless `columns` has others. Of samples with one id the last is taken, as one
-    file would replace the other if all tars were unpacked.
+    Sample ids are the names of the locations, unless `columns` has others. Of several samples with one id, the last is
+    taken, because one file would replace the other if all tars were unpacked.
+
+    Args:
+        splits: Split → its samples.
+        class_names: In label order.
+        root: The folder that paths are relative to.
+        kind: What the files are.
+        out: The folder for the manifests.
+        name: The name of the dataset.
+
+    Returns:
+        The manifests.
 
     Raises:
-        ManifestError: The classes or labels cannot be meant so; then nothing is written.
+        ManifestError: The classes or labels cannot be meant. Nothing is written then.
+        CoverError: A file cannot be written.
     """
     columns = {split: _columns(located, f"{name} {split}") for split, located in splits.items()}
     labels = {split: np.asarray(values["label"], np.int64) for split, values in columns.items()}
@@ -93,7 +113,7 @@ def _columns(located: LocatedSplit, source: str) -> dict[str, Sequence[Any]]:
         return columns
     rows = sorted(last.values())
     repeated = (columns["sample_id"][row] for row in sorted(set(range(len(locations))) - set(rows)))
-    message = "%s: %s samples occur twice, as files or in tars, such as %s; the last of each is taken"
+    message = "%s: %s samples occur twice, as files or in tars, such as %s; the last one counts"
     logger.warning(message, source, f"{len(locations) - len(rows):,}", examples(repeated))
     return {column: [values[row] for row in rows] for column, values in columns.items()}
 
@@ -101,17 +121,26 @@ def _columns(located: LocatedSplit, source: str) -> dict[str, Sequence[Any]]:
 def list_missing(
     missing: Sequence[tuple[str, str]], num_listed: int, *, out: str | Path, name: str, split: str
 ) -> None:
-    """Write OUT/NAME-SPLIT.missing.txt, a line for each of `missing`: sample id, tab, class name; and count them in
-    the log. Where nothing is missing, an older file goes. Raises CoverError where no file can be written.
+    """Write the samples that are not on disk to OUT/NAME-SPLIT.missing.txt, and count them in the log.
 
-    num_listed: how many samples the annotation lists.
+    The file has a line for each: sample id, tab, class name. If nothing is missing, an older file is deleted.
+
+    Args:
+        missing: (sample id, class name) of each missing sample.
+        num_listed: How many samples the annotation lists.
+        out: The folder for the file.
+        name: The name of the dataset.
+        split: The name of the split.
+
+    Raises:
+        CoverError: The file cannot be written or deleted.
     """
     file = Path(out) / f"{name}-{split}.missing.txt"
     if not missing:
         try:
             file.unlink(missing_ok=True)
         except OSError as error:
-            raise CoverError(f"{file} cannot be removed ({error.strerror}); remove what is there") from error
+            raise CoverError(f"{file} cannot be deleted ({error.strerror}); delete it yourself") from error
         return
     write_whole(file, "".join(f"{sample_id}\t{class_name}\n" for sample_id, class_name in missing))
     share = 100 * len(missing) / num_listed

@@ -1,11 +1,11 @@
-"""A manifest: one split of one dataset as an uncompressed Arrow IPC file, one row a sample.
+"""A manifest: one split of one dataset as an uncompressed Arrow IPC file with a row for each sample.
 
     sample_id    path         label  start_seconds  end_seconds  ...  readable  reason
     "run/a.mp4"  "run/a.mp4"      0           null         null  ...      null    null
 
-Every worker maps the same file into memory, so a million rows cost no memory per worker; pandas, polars and DuckDB
-read it as it is. What concerns the whole split (name, kind, split, class names in label order, root of the paths)
-is JSON in the schema's metadata, under the key `cover`.
+All workers map the same file into memory, so a million rows take no memory in each worker. pandas, polars and DuckDB
+read the file as it is. Facts about the whole split (name, kind, split, class names in label order, root of the paths)
+are JSON in the schema's metadata, under the key `cover`.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from cover.datasets.manifest_rules import SCHEMA, Metadata, check_rows, check_un
 from cover.datasets.names import Kind
 from cover.errors import ManifestError
 
-# What a sample *is*.
+# The columns that define a sample.
 _IDENTITY = ["sample_id", "path", "offset", "length", "label", "start_seconds", "end_seconds"]
 
 FINDINGS = ("num_frames", "fps", "duration_seconds", "width", "height", "rotation", "readable", "reason")
-"""The columns about a sample's file that a check of the files fills in or corrects; they are not part of the digest."""
+"""The columns about a sample's file that a check of the files fills in or corrects. They are not part of the digest."""
 
 
 Moves = Mapping[Path, Path]
-"""Old folder → new folder, both absolute: what was below an old folder lies below the new one now."""
+"""Old folder → new folder, both absolute: what was below the old folder is now below the new one."""
 
 
 def moved_path(path: Path, moves: Moves) -> Path:
-    """Where an absolute path lies after the moves; of several old folders above it the innermost counts."""
+    """Return where an absolute path is after the moves. Of several old folders above it, the innermost counts."""
     above = [old for old in moves if path.is_relative_to(old)]
     if not above:
         return path
@@ -56,17 +56,34 @@ def moved_path(path: Path, moves: Moves) -> Path:
 class ManifestRow:
     """One sample. Null columns are None.
 
-    path, offset, length: where it is; the path is relative to `root`, or absolute. One of
+    `path`, `offset` and `length` say where it is:
 
         a file                path: the file       offset: null              length: null
         a folder of frames    path: the folder     offset: null              length: null    one image file a frame
         a member of a tar     path: the tar        offset: of its content    length: of its content, both in bytes
         a row of a Parquet    path: the Parquet    offset: row in the file   length: null
 
-    start_seconds, end_seconds: the segment of the file that is the sample; null means from the start, to the end.
-    source_id, source_start_seconds, source_end_seconds: which recording the file was cut from (such as a YouTube id),
-    and between which times of that recording. Two samples of one source that overlap there show the same scene.
-    readable, reason: what a check of the file found; null means not checked.
+    Attributes:
+        sample_id: Unique in the split.
+        path: Relative to `root`, or absolute.
+        label: The class, a number from 0.
+        offset: See above.
+        length: See above.
+        start_seconds: Where the sample begins in the file; None is the beginning.
+        end_seconds: Where the sample ends in the file; None is the end.
+        num_frames: The number of frames of the file.
+        fps: Its average frame rate.
+        duration_seconds: Its length.
+        width: In pixels, as shown.
+        height: In pixels, as shown.
+        rotation: In degrees; see MediaInfo.
+        source_id: The recording from which the file was cut, such as a YouTube id.
+        source_start_seconds: Where the file begins in that recording. Two samples that overlap there show the same
+            scene.
+        source_end_seconds: Where the file ends in that recording.
+        readable: Whether a check could decode the file; None if it was not checked.
+        reason: Why it could not.
+        root: The folder that paths are relative to.
     """
 
     sample_id: str
@@ -91,14 +108,27 @@ class ManifestRow:
 
     @property
     def file(self) -> Path:
-        """Where the media file lies."""
+        """The path of the media file."""
         return self.root / self.path
 
 
 class Manifest:
     """A manifest on disk: a sequence of ManifestRows. It pickles as its path, so workers share the mapped file.
 
-    name, kind, split, class_names (in label order), root: of the whole split.
+    Use `Manifest.open` to open one.
+
+    Args:
+        file: The open file.
+        rows: int64, the rows of the file that are samples here, in this order; None is all of them.
+        moves: As in `relocated`.
+
+    Attributes:
+        path: The path of the file.
+        name: The name of the dataset.
+        kind: "video" or "image".
+        split: The name of the split.
+        class_names: In label order.
+        root: The folder that paths are relative to.
     """
 
     def __init__(
@@ -108,7 +138,6 @@ class Manifest:
         rows: npt.NDArray[np.int64] | None = None,
         moves: Moves | None = None,
     ) -> None:
-        """rows: of the file that are samples here, in their order; None is all of them. moves: as in `relocated`."""
         self._file = file
         self._rows = rows
         self._moves = dict(moves or {})
@@ -121,21 +150,36 @@ class Manifest:
 
     @classmethod
     def open(cls, path: str | Path) -> Manifest:
-        """Map the file at `path` into memory. Raises ManifestError when it is missing, no manifest, or damaged."""
+        """Map the file at `path` into memory.
+
+        Raises:
+            ManifestError: It is missing, not a manifest, or damaged.
+        """
         return cls(ManifestFile.open(Path(path).absolute()))
 
     def without(self, sample_ids: Iterable[str]) -> Manifest:
-        """A view of the same file less these samples, in 8 bytes a row; ids that it does not have change nothing."""
+        """Return a view of the same file without these samples. It takes 8 bytes a row.
+
+        Args:
+            sample_ids: The samples to leave out. Ids that the manifest does not have are ignored.
+        """
         excluded = pc.is_in(self.table["sample_id"], value_set=pa.array(sample_ids, pa.string()))
         kept = np.flatnonzero(~excluded.to_numpy())
         return Manifest(self._file, rows=kept if self._rows is None else self._rows[kept], moves=self._moves)
 
     def relocated(self, moves: Moves) -> Manifest:
-        """A view of the same file whose media are read from other places."""
+        """Return a view of the same file whose media files are read from other folders.
+
+        Args:
+            moves: Old folder → new folder, both absolute.
+        """
         return Manifest(self._file, rows=self._rows, moves=self._moves | dict(moves))
 
     def _root(self) -> Path:
-        """The stored root, or if it is gone, the folder at the same place relative to this manifest if there is one."""
+        """Return the folder that paths are relative to.
+
+        If the stored root is gone, this is the folder at the same place relative to the manifest, if there is one.
+        """
         metadata, folder = self._file.metadata, self.path.parent
         stored = folder / metadata.root
         moved = moved_path(stored, self._moves)
@@ -152,12 +196,12 @@ class Manifest:
 
     @property
     def table(self) -> pa.Table:
-        """The samples as a pyarrow Table, for work on whole columns: the mapped file, but a copy of a view's rows."""
+        """The samples as a pyarrow Table, for work on whole columns. A view's table is a copy."""
         return self._file.table if self._rows is None else self._file.table.take(self._rows)
 
     @property
     def num_excluded(self) -> int:
-        """Samples of the file that this view leaves out."""
+        """How many samples of the file this view leaves out."""
         return int(self._file.table.num_rows) - len(self)
 
     def __len__(self) -> int:
@@ -168,12 +212,16 @@ class Manifest:
         return self._row({name: self._file.table[name][row].as_py() for name in SCHEMA.names})
 
     def rows(self, indices: Sequence[int]) -> list[ManifestRow]:
-        """Several rows at once, which is faster than one by one. Raises IndexError, as for a single one."""
+        """Return several rows at once, which is faster than one at a time.
+
+        Raises:
+            IndexError: A row does not exist.
+        """
         table = self._file.table.take(self._rows_of_file(indices))
         return [self._row(values) for values in table.to_pylist()]
 
     def _rows_of_file(self, indices: Sequence[int]) -> npt.NDArray[np.int64]:
-        """Where rows of this view are in the file. Raises IndexError."""
+        """Return the rows of the file for rows of this view. Raises IndexError."""
         places = np.asarray(indices, np.int64)
         if len(outside := places[(places < 0) | (places >= len(self))]):
             raise IndexError(f"row {outside[0]} of {len(self)} rows of {self.path}")
@@ -185,14 +233,14 @@ class Manifest:
 
     @property
     def labels(self) -> npt.NDArray[np.int32]:
-        """int32 [rows], read-only."""
+        """The label of each sample: int32 [rows], read-only."""
         return self.table["label"].to_numpy()  # type: ignore[no-any-return]
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of which samples these are: their ids, paths, segments and labels, and name, kind and class names.
+        """SHA-256 of what the samples are: their ids, paths, segments and labels, and name, kind and class names.
 
-        Neither the root nor what a check found out about the files is part of it.
+        It does not depend on the root and on what a check found out about the files.
         """
         hasher = _HashingFile()
         hasher.write(json.dumps([self.name, self.kind, self.class_names]).encode())
@@ -216,16 +264,26 @@ def write_manifest(
     class_names: Sequence[str],
     root: str | Path,
 ) -> Manifest:
-    """Write `rows` to `path` and open it. The file appears whole or not at all.
+    """Write a manifest atomically and open it.
 
-    rows: rows, or columns: name → a value a row, of which nullable ones may be absent; a million rows are written some
-    ten times as fast from columns.
-    root: folder that the rows' paths are relative to. It is stored relative to the manifest's own folder as well, so
-    that the two can move together.
+    Values of FINDINGS that are out of bounds become unknown, with a warning.
 
-    Raises ManifestError for no rows, a label outside `class_names`, a sample id or class name that occurs twice, a
-    missing value, a value out of bounds such as a time before 0, names with control characters, and files whose names
-    are not UTF-8. Findings out of bounds are left unknown, with a warning.
+    Args:
+        path: The file to write.
+        rows: Rows, or columns: name → a value for each row. Nullable columns may be missing. A million rows are written
+            about ten times as fast from columns.
+        name: The name of the dataset.
+        kind: "video" or "image".
+        split: The name of the split.
+        class_names: In label order.
+        root: The folder that paths are relative to. It is also stored relative to the manifest's folder, so that both
+            can move together.
+
+    Raises:
+        ManifestError: There are no rows, a label is outside `class_names`, a sample id or class name occurs twice, a
+            value is missing or out of bounds, such as a time before 0, a name has control characters, or the name of a
+            file is not UTF-8.
+        CoverError: The file cannot be written.
     """
     path = Path(path).absolute()
     root, folder = Path(root).resolve(), path.parent.resolve()
@@ -247,15 +305,21 @@ def write_manifest(
 
 
 def write_findings(manifest: Manifest, findings: Mapping[str, Sequence[Any]]) -> Manifest:
-    """Replace columns of `manifest`'s file by what a check of its media found, and open it anew; the digest stays.
+    """Replace columns of the manifest's file by what a check of its files found, and open it again. The digest stays.
 
-    findings: any of FINDINGS → a value a row, in the rows' order; None is null. The other columns keep what they have.
-    The file is replaced whole or not at all; processes that have the old one mapped keep reading it.
+    The file is replaced atomically; processes that have mapped the old one continue to read it.
 
-    Raises ManifestError if the file has been replaced since `manifest` was opened.
+    Args:
+        manifest: The manifest.
+        findings: Some of FINDINGS → a value for each row, in the rows' order; None is null. Other columns stay as they
+            are.
+
+    Raises:
+        ManifestError: The file has been replaced since `manifest` was opened.
+        CoverError: The file cannot be written.
     """
     if others := findings.keys() - set(FINDINGS):
-        raise ValueError(f"{', '.join(sorted(others))} is no finding; findings are {', '.join(FINDINGS)}")
+        raise ValueError(f"{', '.join(sorted(others))} is not a finding; findings are {', '.join(FINDINGS)}")
     ManifestFile.open_again(manifest.path, manifest._file.stamp)
     table = manifest.table
     for column, values in findings.items():
@@ -275,7 +339,7 @@ def _reopened(path: Path, stamp: Stamp, rows: npt.NDArray[np.int64] | None, move
 
 
 class _HashingFile(io.RawIOBase):
-    """A file that keeps nothing but the hash of what is written to it."""
+    """A file that keeps only the hash of what is written to it."""
 
     def __init__(self) -> None:
         self.sha256 = hashlib.sha256()

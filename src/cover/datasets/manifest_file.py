@@ -1,9 +1,9 @@
-"""The file of a manifest: sealed with the SHA-256 of its bytes when it is written, checked before it is parsed.
+"""The file of a manifest: sealed with the SHA-256 of its bytes when written, and checked before it is parsed.
 
     ARROW1 │ schema, with the metadata │ rows … │ footer: schema, {"sha256": "31f0…"} │ ARROW1
 
 The seal is metadata of the file, which Arrow keeps in the footer. Other readers ignore it, and a table that another
-program changes and writes anew has none. The digest is that of the whole file with 64 zeros in its own place.
+program changes and writes again has none. The digest is that of the whole file with 64 zeros in its own place.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from cover.datasets.manifest_rules import SCHEMA, Metadata, check_rows, check_un
 from cover.errors import ManifestError
 
 _METADATA_KEY = b"cover"
-_SEAL = b'{"sha256": "'  # class names cannot hold this, since JSON escapes their quotes
+_SEAL = b'{"sha256": "'  # class names cannot contain this, because JSON escapes their quotes
 _NO_DIGEST = b"0" * 64
 
 
 class Stamp(NamedTuple):
-    """Tells a file from one that has replaced it."""
+    """Distinguishes a file from one that has replaced it."""
 
     num_bytes: int
     modified_ns: int
@@ -36,7 +36,14 @@ class Stamp(NamedTuple):
 
 @dataclass(frozen=True)
 class ManifestFile:
-    """A manifest's file: its rows, mapped into memory, and its metadata."""
+    """The file of a manifest.
+
+    Attributes:
+        path: Where it is.
+        table: Its rows, mapped into memory.
+        metadata: The facts about the whole split.
+        stamp: Its size and time of modification.
+    """
 
     path: Path
     table: pa.Table
@@ -45,18 +52,26 @@ class ManifestFile:
 
     @classmethod
     def open(cls, path: Path) -> ManifestFile:
-        """Map the file and check it in full. Raises ManifestError if it is missing, no manifest, or damaged."""
+        """Map a file and check it completely.
+
+        Raises:
+            ManifestError: It is missing, not a manifest, or damaged.
+        """
         content, stamp = _mapped(path)
         is_sealed = _check_seal(content, path)
         table, metadata = _parsed(content, path)
         check_rows(table, len(metadata.class_names), str(path))
-        if not is_sealed:  # ids of a sealed file were compared before it was written
+        if not is_sealed:  # the ids of a sealed file were checked before it was written
             check_unique(f"sample ids of {path}", table["sample_id"])
         return cls(path, table, metadata, stamp)
 
     @classmethod
     def open_again(cls, path: Path, stamp: Stamp) -> ManifestFile:
-        """Map a file that another process has checked. Raises ManifestError if it has been replaced since."""
+        """Map a file that another process has checked.
+
+        Raises:
+            ManifestError: It has been replaced since.
+        """
         content, present = _mapped(path)
         if present != stamp:
             raise ManifestError(f"{path} has changed since it was opened; run the command again")
@@ -64,7 +79,11 @@ class ManifestFile:
 
     @classmethod
     def write(cls, path: Path, table: pa.Table, metadata: Metadata) -> ManifestFile:
-        """Write a sealed file and open it. The file appears whole or not at all. Raises CoverError."""
+        """Write a sealed file atomically and open it.
+
+        Raises:
+            CoverError: It cannot be written.
+        """
         table = table.replace_schema_metadata({_METADATA_KEY: metadata.to_json()})
         with whole_file(path) as unfinished:
             footer = {_METADATA_KEY: _SEAL + _NO_DIGEST + b'"}'}
@@ -75,7 +94,7 @@ class ManifestFile:
 
 
 def with_absent_columns(table: pa.Table) -> pa.Table:
-    """`table` with a column of nulls for each nullable column of SCHEMA that it lacks, as older manifests do."""
+    """Return the table with a column of nulls for each nullable column that it lacks, as older manifests do."""
     for place, field in enumerate(SCHEMA):
         if field.nullable and field.name not in table.column_names:
             table = table.add_column(min(place, table.num_columns), field, pa.nulls(len(table), field.type))
@@ -84,7 +103,7 @@ def with_absent_columns(table: pa.Table) -> pa.Table:
 
 def _mapped(path: Path) -> tuple[mmap.mmap, Stamp]:
     if os.path.isdir(path):
-        raise ManifestError(f"{path} is a folder, not a manifest; `cover index` writes manifests of folders")
+        raise ManifestError(f"{path} is a folder, not a manifest; make a manifest of it with `cover index`")
     try:
         with open_regular(path) as file:
             status = os.fstat(file.fileno())
@@ -97,7 +116,7 @@ def _mapped(path: Path) -> tuple[mmap.mmap, Stamp]:
         ) from None
     except OSError as error:
         raise ManifestError(f"{path} cannot be read ({error.strerror}); name a manifest") from None
-    except ValueError as error:  # a pipe, say
+    except ValueError as error:  # for example, a pipe
         raise ManifestError(f"{path} is not a manifest ({error}); write one with `cover index`") from None
 
 
@@ -115,7 +134,7 @@ def _parsed(content: mmap.mmap, path: Path) -> tuple[pa.Table, Metadata]:
         table.validate(full=True)
     except ManifestError:
         raise
-    except Exception as error:  # Arrow has many ways to fail at a file that is hostile or not whole
+    except Exception as error:  # Arrow raises many kinds of errors for hostile or incomplete files
         reason = " ".join(str(error).split())[:200]
         raise ManifestError(f"{path} is not a manifest ({reason}); write one with `cover index`") from error
     return table, Metadata.from_json(metadata, str(path))
@@ -130,20 +149,20 @@ def _seal(path: Path) -> None:
 
 
 def _check_seal(content: mmap.mmap, path: Path) -> bool:
-    """Whether the file has a seal. Raises ManifestError if it has one that does not fit."""
+    """Return whether the file has a seal. Raises ManifestError if the seal does not match."""
     place = content.rfind(_SEAL) + len(_SEAL)
     if place < len(_SEAL):
         return False
     if content[place : place + len(_NO_DIGEST)] != _digest(content, place):
         raise ManifestError(
-            f"{path} is damaged, since its SHA-256 is not the one that it states; "
+            f"{path} is damaged, because its SHA-256 is not the one that it states; "
             "restore it from a copy, or write it again with `cover index`"
         )
     return True
 
 
 def _digest(content: mmap.mmap, place: int) -> bytes:
-    """Hexadecimal SHA-256 of a file with zeros for the digest at `place`."""
+    """Return the hexadecimal SHA-256 of a file with zeros for the digest at `place`."""
     with memoryview(content) as whole, whole[:place] as before, whole[place + len(_NO_DIGEST) :] as after:
         sha256 = hashlib.sha256(before)
         sha256.update(_NO_DIGEST)

@@ -1,4 +1,4 @@
-"""What a manifest may hold. The same rules apply when one is written and when one is opened, whoever wrote it."""
+"""What a manifest may contain. The same rules apply when it is written and when it is opened."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _NOT_IN_NAMES = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def _is_name(value: object) -> bool:
-    """Whether terminals and lists can take it: no control characters, no halves of surrogate pairs."""
+    """Whether terminals and lists can show it: no control characters and no lone surrogates."""
     return isinstance(value, str) and not _NOT_IN_NAMES.search(value)
 
 
@@ -79,11 +79,16 @@ _METADATA_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 @dataclass(frozen=True)
 class Metadata:
-    """What concerns a whole split; the JSON in a manifest's schema.
+    """Facts about a whole split; the JSON in a manifest's schema.
 
-    root: folder that the rows' paths are relative to; itself relative to the manifest's folder if it lies inside that,
-        else absolute.
-    relative_root: the same folder, always relative to the manifest's folder. None in files of older versions.
+    Attributes:
+        name: The name of the dataset.
+        kind: "video" or "image".
+        split: The name of the split.
+        class_names: In label order.
+        root: The folder that paths are relative to: relative to the manifest's folder if it lies inside that, else
+            absolute.
+        relative_root: The same folder, always relative to the manifest's folder. None in files of older versions.
     """
 
     name: str
@@ -95,11 +100,19 @@ class Metadata:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], source: str) -> Metadata:
-        """Check the values. `source` stands for the manifest in messages. Raises ManifestError."""
+        """Check the values.
+
+        Args:
+            values: The JSON object.
+            source: The manifest, for messages.
+
+        Raises:
+            ManifestError: A value is missing or invalid.
+        """
         for key, (holds, rule) in _METADATA_RULES.items():
             if not holds(values.get(key)):
                 value = f"= {ascii(values[key])[:80]}" if key in values else "is missing"
-                raise ManifestError(f"{source}: {key} {value}; it is {rule}: correct it and index again")
+                raise ManifestError(f"{source}: {key} {value}; it must be {rule}: correct it and index again")
         class_names = values["class_names"]
         for name in class_names:
             if not _is_name(name):
@@ -111,7 +124,15 @@ class Metadata:
 
     @classmethod
     def from_json(cls, content: bytes, source: str) -> Metadata:
-        """Read what `to_json` wrote, or somebody else. Raises ManifestError."""
+        """Read JSON that `to_json`, or another program, has written.
+
+        Args:
+            content: The JSON text.
+            source: The manifest, for messages.
+
+        Raises:
+            ManifestError: It is not valid metadata.
+        """
         try:
             values = json.loads(content)
         except (ValueError, RecursionError):
@@ -121,18 +142,28 @@ class Metadata:
         return cls.of(values, source)
 
     def to_json(self) -> bytes:
+        """Return the JSON text."""
         return json.dumps(asdict(self)).encode()
 
 
 def check_rows(table: pa.Table, num_classes: int, source: str) -> None:
-    """Raise ManifestError for no rows, a missing value, or one out of bounds. `source` is for messages."""
+    """Check the rows of a manifest.
+
+    Args:
+        table: The rows.
+        num_classes: The number of classes.
+        source: The manifest, for messages.
+
+    Raises:
+        ManifestError: There are no rows, or a value is missing or out of bounds.
+    """
     if not len(table):
-        raise ManifestError(f"{source} has no samples; a manifest takes at least one")
+        raise ManifestError(f"{source} has no samples; a manifest needs at least one")
     for column in ("sample_id", "path", "label"):
         if table[column].null_count:
-            raise ManifestError(f"a sample of {source} has no {column}; every sample takes one")
+            raise ManifestError(f"a sample of {source} has no {column}; every sample needs one")
     for column in ("sample_id", "path"):
-        rule = "refused; a name has no NUL character: rename the file and index again"
+        rule = "refused; a name must not contain NUL: rename the file and index again"
         _refuse(pc.match_substring(table[column], "\0"), table, column, rule, source)
     rule = f"outside its {num_classes} classes; labels are 0 to {num_classes - 1}: correct the label or the class list"
     _refuse(_outside(table["label"], 0, num_classes - 1), table, "label", rule, source)
@@ -146,16 +177,21 @@ def check_rows(table: pa.Table, num_classes: int, source: str) -> None:
 
 
 def without_impossible(table: pa.Table, columns: Sequence[str], source: str) -> pa.Table:
-    """`table` with nulls for values that are out of bounds, each column with a warning.
+    """Replace values that are out of bounds by nulls, with a warning for each column.
 
-    Media files claim all sorts of things about themselves, and one such claim must not void hours of work.
+    Media files claim all kinds of things about themselves, and one such claim must not ruin hours of work.
+
+    Args:
+        table: The rows.
+        columns: The columns to look at.
+        source: The manifest, for messages.
     """
     for column, (low, high, bounds) in _BOUNDS.items():
         if column not in columns:
             continue
         is_wrong = pc.fill_null(_outside(table[column], low, high), False)
         if (row := pc.index(is_wrong, True).as_py()) >= 0:
-            message = "%s: %s of %s values of %s, such as %s, are out of bounds (%s) and are left unknown"
+            message = "%s: %s of %s values of %s, such as %s, are out of bounds (%s) and count as unknown"
             count, example = pc.sum(is_wrong).as_py(), table[column][row].as_py()
             logger.warning(message, source, f"{count:,}", f"{len(table):,}", column, example, bounds)
             field = SCHEMA.field(column)
@@ -165,16 +201,24 @@ def without_impossible(table: pa.Table, columns: Sequence[str], source: str) -> 
 
 
 def check_unique(what: str, values: pa.ChunkedArray) -> None:
-    """Raise ManifestError for a value that occurs twice."""
+    """Check that no value occurs twice.
+
+    Args:
+        what: What the values are, for the message.
+        values: The values.
+
+    Raises:
+        ManifestError: A value occurs twice.
+    """
     if pc.count_distinct(values).as_py() == len(values):
         return
     counts = values.value_counts()
     twice = next(count["values"].as_py() for count in counts if count["counts"].as_py() > 1)
-    raise ManifestError(f"{_brief(twice)} occurs more than once among the {what}; each must be there once")
+    raise ManifestError(f"{_brief(twice)} occurs more than once among the {what}; each must be unique")
 
 
 def _outside(values: pa.ChunkedArray, low: float, high: float) -> pa.ChunkedArray:
-    """Which values are below `low`, above `high` or NaN, for which no comparison holds; null for nulls."""
+    """Return which values are below `low`, above `high` or NaN; null for nulls."""
     return pc.invert(pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high)))
 
 
@@ -186,6 +230,6 @@ def _refuse(is_wrong: pa.ChunkedArray, table: pa.Table, column: str, rule: str, 
 
 
 def _brief(value: object) -> str:
-    """One printable line, of bounded length."""
+    """Return the value as one printable line of limited length."""
     text = str(value)
     return text if len(text) <= 80 and text.isprintable() else ascii(text)[:80]

@@ -1,4 +1,4 @@
-"""Parquet shards of images or videos as dataset hubs distribute them → manifests; a row of a shard is a sample.
+"""Index Parquet shards of images or videos as dataset hubs distribute them. Each row of a shard is a sample.
 
 data/train-00000-of-00294.parquet             columns image {bytes, path} and label, a number or a name
 data/validation-00000-of-00014-a1b2c3.parquet
@@ -26,14 +26,14 @@ _SHARD = re.compile(r"(?P<of>.*?)[-_.]?(?P<number>\d+)-of-(?P<total>\d+)")
 
 
 def find_shards(root: Path, *, in_any_folder: bool = False) -> list[Path]:
-    """The Parquet files in `root` or in ROOT/data, sorted; or those in the only other folder of ROOT that has some.
+    """Return the Parquet files in `root` or in ROOT/data, sorted, or those in the only other folder of ROOT with some.
 
     Args:
         root: The folder of the dataset.
-        in_any_folder: Look in folders of other names, too.
+        in_any_folder: Also look in folders with other names.
 
     Raises:
-        ManifestError: Several folders have some: they are configurations of one dataset.
+        ManifestError: Several folders have Parquet files, which are configurations of one dataset.
     """
     for pattern in ("*.parquet", "data/*.parquet", *(["*/*.parquet"] if in_any_folder else [])):
         shards = sorted(file for file in root.glob(pattern) if not file.name.startswith("."))
@@ -48,11 +48,22 @@ def find_shards(root: Path, *, in_any_folder: bool = False) -> list[Path]:
 def index_parquet(shards: Sequence[Path], *, root: Path, kind: Kind, out: str | Path, name: str) -> list[Manifest]:
     """Write OUT/NAME-SPLIT.arrow for the rows of `shards`, whose names state their splits.
 
-    Class names, in label order, are those that the hub's metadata in the Parquet schema gives, else the labels: names,
-    sorted, or numbers. Rows without a label (null or −1) are left out. Only the labels are read.
+    Class names, in label order, come from the hub's metadata in the Parquet schema. Without it, they are the labels:
+    names, sorted, or numbers. Rows without a label (null or −1) are left out. Only the labels are read.
 
-    Raises ManifestError for a shard that cannot be read, has no labels or media, or several labels a row, for shards
-    that are not of one dataset, and when no row has a label.
+    Args:
+        shards: The Parquet files.
+        root: The folder that paths are relative to.
+        kind: What the rows contain.
+        out: The folder for the manifests.
+        name: The name of the dataset.
+
+    Returns:
+        The manifests.
+
+    Raises:
+        ManifestError: A shard cannot be read, has no labels or media, or several labels in a row; the shards do not
+            belong to one dataset; or no row has a label.
     """
     _check_set(shards)
     column = label_column(shards[0])  # its name and type
@@ -68,7 +79,9 @@ def index_parquet(shards: Sequence[Path], *, root: Path, kind: Kind, out: str | 
             labels.setdefault(split, []).append(label)
             locations.setdefault(split, []).append(Location(f"{path}:{row}", path, offset=row))
     if not labels:
-        raise ManifestError(f"no row of the {len(shards)} Parquet shards in {root} has a label; fetch a labelled split")
+        raise ManifestError(
+            f"no row of the {len(shards)} Parquet shards in {root} has a label; download a labelled split"
+        )
     if num_unlabelled:
         logger.warning("%s: %s rows have no label (null or -1) and are left out", root, f"{num_unlabelled:,}")
     names, label_of = _classes({label for split in labels.values() for label in split}, shards[0], column.name, name)
@@ -77,7 +90,7 @@ def index_parquet(shards: Sequence[Path], *, root: Path, kind: Kind, out: str | 
 
 
 def _check_set(shards: Sequence[Path]) -> None:
-    """Warn of shards that are missing by their names, refuse those of several sets."""
+    """Warn about shards that are missing by their names, and refuse shards of several sets."""
     sets: dict[str, dict[tuple[str, int], set[int]]] = {}
     for shard in shards:
         if found := _SHARD.match(shard.stem):
@@ -98,7 +111,7 @@ def _check_set(shards: Sequence[Path]) -> None:
 
 
 def _classes(labels: set[str], shard: Path, column: str, source: str) -> Classes:
-    """By the names in the shard's metadata, if it has some."""
+    """Return the classes that the shard's metadata names, or those of the labels."""
     named = names_in_metadata(shard, column)
     if named is None:
         return classes_of(labels, source)
@@ -106,6 +119,6 @@ def _classes(labels: set[str], shard: Path, column: str, source: str) -> Classes
     if outside := sorted(labels - label_of.keys()):
         raise ManifestError(
             f"{shard}: label {shown(outside[0])} is outside the {len(named)} classes that its metadata names; "
-            "fetch all shards of one version"
+            "download all shards of one version"
         )
     return Classes(named, label_of)

@@ -1,4 +1,8 @@
-"""What one Parquet shard says of its rows: their labels, the names of the classes, and whether there are media."""
+"""What a Parquet shard says about its rows: their labels, the class names, and which column holds the media.
+
+image {bytes, path}, annotation {bytes, path}, label     the media are image.bytes, by its usual name
+photo_raw {bytes, path}, label                           the media are photo_raw.bytes, the only such column
+"""
 
 from __future__ import annotations
 
@@ -24,64 +28,75 @@ _USUAL: dict[str, Kind] = {
     **dict.fromkeys(("video", "videos", "mp4", "webm", "avi"), "video"),
     **dict.fromkeys(("image", "images", "img", "jpg", "jpeg", "png", "webp", "picture", "photo"), "image"),
 }
-"""Names of columns → what they hold. Of several the first one counts: a video may have its cover beside it."""
+"""Names of columns → what they hold. The first one that exists counts, because a video may have its cover beside it."""
 
 
 def _open(shard: Path) -> pq.ParquetFile:
-    """Raises ManifestError for what is no Parquet file."""
+    """Open a shard. Raises ManifestError if it is not a Parquet file."""
     try:
         if not shard.is_file():
-            raise OSError("it is a link that leads nowhere, or no file")
+            raise OSError("it is a link that leads nowhere, or not a file")
         with shard.open("rb") as file:
             if file.read(len(_LFS)) == _LFS:
-                raise OSError("it is a pointer of Git LFS, `git lfs pull` fetches the file itself")
+                raise OSError("it is a pointer of Git LFS; `git lfs pull` downloads the file itself")
         return pq.ParquetFile(shard)
     except (OSError, pa.ArrowException) as error:
-        raise ManifestError(f"{shard} is not a readable Parquet file ({_reason(error)}); fetch it again") from error
+        raise ManifestError(f"{shard} is not a readable Parquet file ({_reason(error)}); download it again") from error
 
 
 def label_column(shard: Path) -> pa.Field:
-    """The column of the labels. Raises ManifestError if there is none."""
+    """Return the column of the labels.
+
+    Raises:
+        ManifestError: There is none.
+    """
     schema = _open(shard).schema_arrow
     columns = schema.names
     found = [column for wanted in _LABEL_COLUMNS for column in columns if column.lower() == wanted]
     if len(found) > 1:
-        logger.warning("%s: columns %s could all be labels; %s is taken", shard.parent, examples(found), found[0])
+        logger.warning("%s: columns %s could all be labels; %s counts", shard.parent, examples(found), found[0])
     if not found:
         raise ManifestError(
-            f"{shard} has no readable column `label` (it has {examples(columns)}); call that of the labels `label`"
+            f"{shard} has no readable column `label` (it has {examples(columns)}); rename the column of the labels"
         )
     return schema.field(found[0])
 
 
 def read_labels(shard: Path, field: pa.Field, kind: Kind) -> list[str | None]:
-    """The label of each row, None without one.
+    """Return the label of each row, or None if it has none.
+
+    Args:
+        shard: The file.
+        field: The column of the labels.
+        kind: What the dataset consists of.
 
     Raises:
-        ManifestError: The shard has no such column of numbers or names, has several labels a row, or holds no media of
-            this kind.
+        ManifestError: The shard does not have this column of numbers or names, has several labels in a row, or has no
+            media of this kind.
     """
     file, column = _open(shard), field.name
     schema = file.schema_arrow
     if column not in schema.names or _is_text(schema.field(column).type) != _is_text(field.type):
         raise ManifestError(
-            f"{shard} has no readable column `{column}` of {'names' if _is_text(field.type) else 'numbers'}, as other "
-            "shards have; index one configuration of a dataset"
+            f"{shard} has no readable column `{column}` of {'names' if _is_text(field.type) else 'numbers'}, unlike "
+            "other shards; index one configuration of a dataset"
         )
     _check_media(shard, file, kind)
     try:
         values = file.read(columns=[column]).column(0).to_pylist()
         try:
             texts = {value: _text(value) for value in set(values)}
-        except TypeError:  # lists, which are in no set
+        except TypeError:  # lists are not hashable
             return [_text(_single(value, shard, column)) for value in values]
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise ManifestError(f"{shard} has no readable column `{column}` ({_reason(error)}); fetch it again") from error
+        raise ManifestError(
+            f"{shard} has no readable column `{column}` ({_reason(error)}); download it again"
+        ) from error
     return [texts[value] for value in values]
 
 
 def _is_text(type: pa.DataType) -> bool:
-    """Whether labels are names. Bytes are, as programs write them that do not say that they are UTF-8."""
+    """Whether labels are names. Bytes are, too; programs that do not declare UTF-8 write them."""
     while isinstance(type, pa.DictionaryType | pa.ListType | pa.LargeListType):
         type = type.value_type
     is_any_of = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
@@ -89,7 +104,7 @@ def _is_text(type: pa.DataType) -> bool:
 
 
 def _single(value: Any, shard: Path, column: str) -> Any:
-    """The only label of a row that holds a list of them."""
+    """Return the only label of a row with a list of labels."""
     if isinstance(value, list) and len(value) == 1:
         return value[0]
     if value:
@@ -109,7 +124,7 @@ def _text(value: Any) -> str | None:
 
 
 def _check_media(shard: Path, file: pq.ParquetFile, kind: Kind) -> None:
-    """Refuse a shard without media, with media of the other kind, or with their paths alone."""
+    """Refuse a shard without media, with media of the other kind, or with paths only."""
     metadata = file.metadata
     try:
         leaf = media_column(metadata.schema)
@@ -122,15 +137,13 @@ def _check_media(shard: Path, file: pq.ParquetFile, kind: Kind) -> None:
     groups = [metadata.row_group(group).column(leaves.index(leaf)) for group in range(metadata.num_row_groups)]
     nulls = [group.statistics.null_count for group in groups if group.statistics and group.statistics.has_null_count]
     if sum(nulls) == metadata.num_rows > 0:
-        raise ManifestError(
-            f"{shard}: {leaf} is empty in all rows, which have no content but paths at most; fetch it again"
-        )
+        raise ManifestError(f"{shard}: {leaf} is empty in all rows, so there is no content; download it again")
     if any(nulls):
         logger.warning("%s: %s is empty in %d of %d rows", shard, leaf, sum(nulls), metadata.num_rows)
 
 
 def names_in_metadata(shard: Path, column: str) -> list[str] | None:
-    """The class names that a hub has written into the schema, None without them."""
+    """Return the class names that a hub has written into the schema, or None."""
     text = (_open(shard).schema_arrow.metadata or {}).get(b"huggingface")
     if text is None:
         return None
@@ -138,9 +151,9 @@ def names_in_metadata(shard: Path, column: str) -> list[str] | None:
         feature = json.loads(text)["info"]["features"][column]
         names = feature.get("names") or feature.get("feature", {}).get("names")
         if not isinstance(names, list | None):
-            raise TypeError("names are no list")
+            raise TypeError("names is not a list")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        logger.warning("%s: the metadata of `%s` cannot be read, so classes are called by their labels", shard, column)
+        logger.warning("%s: the metadata of `%s` cannot be read, so classes are named by their labels", shard, column)
         return None
     return [composed(str(name)) for name in names] if names else None
 
@@ -150,9 +163,12 @@ def _reason(error: Exception) -> str:
 
 
 def media_column(schema: pq.ParquetSchema) -> str:
-    """The leaf column with the content of the media: X.bytes of a struct, or X itself if it is called as usual.
+    """Return the leaf column with the content of the media: X.bytes of a struct, or X itself if it has a usual name.
 
-    Raises ValueError, with the reason, if there is none, or if several could be meant and none has a usual name.
+    Indexing and decoding both use this function.
+
+    Raises:
+        ValueError: There is none, or several could be meant and none has a usual name.
     """
     leaves = [schema.column(index) for index in range(len(schema.names))]
     possible = [leaf for leaf in leaves if _may_hold_media(leaf.path)]
@@ -166,15 +182,15 @@ def media_column(schema: pq.ParquetSchema) -> str:
         raise ValueError(f"several columns could be meant ({', '.join(binary)}); call the right one image or video")
     if possible:
         raise ValueError(
-            f"column {possible[0].path} holds no bytes of files, perhaps their paths; index these files with "
-            "`cover index csv`, or fetch shards that hold them"
+            f"column {possible[0].path} contains no files, perhaps their paths; index these files with "
+            "`cover index csv`, or download shards that contain them"
         )
     columns = examples(leaf.path for leaf in leaves)
-    raise ValueError(f"there is no column image, video or bytes (it has {columns}); fetch another form")
+    raise ValueError(f"there is no column image, video or bytes (it has {columns}); download another form")
 
 
 def kind_of_column(path: str) -> Kind | None:
-    """What the name of a media column says that it holds; None if it says nothing."""
+    """Return what a media column holds according to its name, or None if the name says nothing."""
     return _USUAL.get(_name(path))
 
 

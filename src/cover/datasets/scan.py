@@ -1,12 +1,12 @@
-"""Where the samples of a dataset lie: files, folders of frames and members of tars, each under a name in folders.
+"""Where the samples of a dataset are: files, frame folders and members of tars, each under a name in folders.
 
 ROOT/train/run/a.mp4                            train/run/a.mp4
 ROOT/train/run/b/img_00001.jpg, …               train/run/b        a folder of frames is one video
 ROOT/train-0001.tar with run/c.mp4 in it        train/run/c.mp4    as if unpacked
 ROOT/train/run.tar with d.mp4 in it             train/run/d.mp4    a tar without folders is a folder itself
 
-Whole folders are listed, and no file is touched by itself: a million files are a few thousand folders. What is not
-indexed is counted, and said in one line for each reason.
+Whole folders are listed and no file is touched by itself, so a million files are only a few thousand operations. What
+is left out is counted, with a warning for each reason.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ _PACKED = {".7z", ".bz2", ".gz", ".rar", ".tgz", ".xz", ".zip", ".zst"}
 
 
 class HardLinks:
-    """The paths of files with the numbers that a file system gives them: 16 bytes for each besides its path."""
+    """Finds files that are one file on disk under several names, by their inodes.
+
+    Listing a folder gives the inodes without looking at the files themselves. Each file takes 16 bytes and its path.
+    """
 
     def __init__(self) -> None:
         self._inodes = array("Q")
@@ -47,7 +50,10 @@ class HardLinks:
         self._paths.append(path)
 
     def groups(self) -> list[list[str]]:
-        """Paths that share a number, in the order of the first of each. On different devices they may be two files."""
+        """Return the paths that share an inode, ordered by the first path of each group.
+
+        On different devices, they may be different files.
+        """
         inodes = np.array(self._inodes, np.uint64)
         values, counts = np.unique(inodes, return_counts=True)
         groups: dict[int, list[str]] = {}
@@ -58,13 +64,19 @@ class HardLinks:
 
 @dataclass
 class Scan:
-    """One look at all videos or images below `root`, and what else there was.
+    """One pass over all videos or images below `root`, and what else there was.
 
-    with_labels: read the labels that WebDataset shards carry.
-    once: leave out links to files that are there themselves.
-    others: counts the files that are neither media nor tars, by suffix.
-    without: folder → suffixes of its files, of the folders that hold no sample themselves.
-    hard_links: knows which of the files are one file on disk.
+    Iterating raises ManifestError if `root` is not a folder.
+
+    Attributes:
+        root: The folder of the dataset.
+        kind: What the files are.
+        with_labels: Whether to read the labels in WebDataset shards.
+        once: Whether to leave out links to files that are there themselves.
+        others: Counts the files that are neither media nor tars, by suffix.
+        without: Folder without samples → suffixes of its files.
+        notices: What was left out or found odd.
+        hard_links: Finds files that are the same on disk.
     """
 
     root: Path
@@ -77,15 +89,16 @@ class Scan:
     hard_links: HardLinks = field(default_factory=HardLinks)
 
     def __iter__(self) -> Iterator[Location]:
-        """The videos or images, folder by folder in alphabetical order, behind a progress bar.
+        """Yield the samples, folder by folder in alphabetical order, behind a progress bar.
 
-        Raises ManifestError when `root` is not a folder.
+        Raises:
+            ManifestError: `root` is not a folder.
         """
         if not self.root.is_dir():
-            raise ManifestError(f"{self.root} is not a folder; give the folder that holds the {self.kind}s")
+            raise ManifestError(f"{self.root} is not a folder; give the folder that contains the {self.kind}s")
         yield from track(self._locations(), f"Scanning {shown(str(self.root))}"[:44])
         if packed := sum(self.others[suffix] for suffix in _PACKED):
-            message = "%s holds %d compressed archives, which are not looked into; unpack them"
+            message = "%s contains %d compressed archives, which are not read; unpack them"
             logger.warning(message, self.root, packed)
 
     def _locations(self) -> Iterator[Location]:
@@ -108,7 +121,7 @@ class Scan:
     def _in_folder(
         self, below: str, files: Sequence[str], folders: Sequence[str], inodes: Mapping[str, int]
     ) -> Iterator[Location]:
-        """The samples in one folder, or the folder itself if it holds the frames of one."""
+        """Yield the samples in one folder, or the folder itself if it contains the frames of one."""
         suffixes = [suffix_of(name) for name in files]
         media = MEDIA_SUFFIXES[self.kind]
         has_folders = any(folder.lower() not in DERIVED_FOLDERS for folder in folders)
@@ -131,9 +144,15 @@ class Scan:
 
 
 def scan(root: Path, kind: Kind, *, once: bool = True) -> Iterator[Location]:
-    """All videos or images below `root`, as a Scan finds them; what is left out is said at the end.
+    """Yield all videos or images below `root`. Warnings say at the end what was left out.
 
-    Raises ManifestError when `root` is not a folder.
+    Args:
+        root: The folder of the dataset.
+        kind: What the files are.
+        once: Whether to leave out links to files that are there themselves.
+
+    Raises:
+        ManifestError: `root` is not a folder.
     """
     found = Scan(root, kind, once=once)
     yield from found

@@ -1,4 +1,4 @@
-"""What a dataset's annotation lists + what is on disk → one manifest a split, and lists of what is missing."""
+"""Write a manifest for each split from a dataset's annotation and what is on disk, and list missing files."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ logger = logging.getLogger(__name__)
 
 
 class AnnotatedSample(NamedTuple):
-    """One sample as the annotation has it, whether it is on disk or not.
+    """One sample as the annotation lists it, whether it is on disk or not.
 
-    label: a key of the dataset's classes.
-    stems: what its file may be called, without suffix, the usual name first.
-    folders: what folders above it may be called, such as its class and split.
-    source_id, source_start_seconds, source_end_seconds: as a ManifestRow has them.
+    Attributes:
+        sample_id: Its id in the manifest.
+        label: A key of the dataset's classes.
+        stems: Possible names of its file without suffix, the usual one first.
+        folders: Possible names of folders above it, such as its class and split.
+        source_id: As in ManifestRow.
+        source_start_seconds: As in ManifestRow.
+        source_end_seconds: As in ManifestRow.
     """
 
     sample_id: str
@@ -44,12 +48,24 @@ def write_splits(
     out: str | Path,
     name: str,
 ) -> list[Manifest]:
-    """Write OUT/NAME-SPLIT.arrow for each split of `samples` of which a file is below `root`.
+    """Find the samples and write OUT/NAME-SPLIT.arrow for each split that has files below `root`.
 
-    classes: key of a class → its name, in label order.
+    Samples that are not on disk are counted in the log and listed in OUT/NAME-SPLIT.missing.txt (see list_missing). A
+    sample that is listed twice is taken once.
 
-    Samples that are not on disk are counted in the log and listed in OUT/NAME-SPLIT.missing.txt, a line each: sample
-    id, tab, class name. A sample that is listed twice is taken once. Raises ManifestError when nothing is found.
+    Args:
+        samples: Split → its samples.
+        classes: Key of a class → its name, in label order.
+        root: The folder to search.
+        kind: What the files are.
+        out: The folder for the manifests.
+        name: The name of the dataset.
+
+    Returns:
+        The manifests.
+
+    Raises:
+        ManifestError: No sample is on disk, or a class is unknown.
     """
     finder = StemFinder(Path(root), kind)
     locations = {
@@ -58,8 +74,8 @@ def write_splits(
     if not any(location for found in locations.values() for location in found):
         example = next(sample for listed in samples.values() for sample in listed)
         raise ManifestError(
-            f"none of the {sum(map(len, samples.values())):,} {kind}s that {name}'s annotation lists is in {root}, as "
-            f"{example.stems[0]}; there are {len(finder):,} others: give the folder that holds the {kind}s"
+            f"none of the {sum(map(len, samples.values())):,} {kind}s in {name}'s annotation is in {root}, such as "
+            f"{example.stems[0]}; there are {len(finder):,} others: give the folder that contains the {kind}s"
         )
     return write_located(samples, locations, classes, root=root, kind=kind, out=out, name=name)
 
@@ -74,12 +90,28 @@ def write_located(
     out: str | Path,
     name: str,
 ) -> list[Manifest]:
-    """As write_splits, for samples that have been looked for: `locations` of them, None for a missing one."""
+    """Like write_splits, for samples that have been located already.
+
+    Args:
+        samples: Split → its samples.
+        locations: Split → where each sample is, or None if it is missing.
+        classes: Key of a class → its name, in label order.
+        root: The folder that paths are relative to.
+        kind: What the files are.
+        out: The folder for the manifests.
+        name: The name of the dataset.
+
+    Returns:
+        The manifests.
+
+    Raises:
+        ManifestError: A class is unknown.
+    """
     for listed in samples.values():
         if unknown := next((sample for sample in listed if sample.label not in classes), None):
             raise ManifestError(
                 f"{unknown.label!r}, the class of {name}'s {unknown.sample_id}, is not among its {len(classes)} "
-                "classes; fetch the annotation files again, all of one version"
+                "classes; download all annotation files of one version"
             )
     once = {split: _once(listed, locations[split], f"{name} {split}") for split, listed in samples.items()}
     found = {split: [pair for pair in pairs if pair[1] is not None] for split, pairs in once.items()}
@@ -101,7 +133,10 @@ def write_located(
 def _once(
     samples: Sequence[AnnotatedSample], locations: Sequence[Location | None], source: str
 ) -> list[tuple[AnnotatedSample, Location | None]]:
-    """Each sample once, the last one where it is listed several times; says so, and what shares a file."""
+    """Return each sample once, the last one if it is listed several times.
+
+    Warnings say so, and which samples share a file.
+    """
     once: dict[str, tuple[AnnotatedSample, Location | None]] = {}
     relabelled = []
     for sample, location in zip(samples, locations, strict=True):
@@ -112,7 +147,7 @@ def _once(
     if len(once) < len(samples):
         logger.warning("%s: %d lines repeat a sample", source, len(samples) - len(once))
     if relabelled:
-        message = "%s: %d lines give a sample another label, which it takes, such as %s"
+        message = "%s: %d lines give a sample another label, such as %s; the last label counts"
         logger.warning(message, source, len(relabelled), examples(relabelled))
     found = [(sample, location) for sample, location in once.values() if location is not None]
     if shared := len(found) - len({location[1:4] for _, location in found}):

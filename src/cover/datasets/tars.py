@@ -1,4 +1,4 @@
-"""Members of uncompressed tars, WebDataset shards and tars of tars included, by the bytes where their content lies.
+"""Find the members of uncompressed tars and where their content is, in WebDataset shards and tars of tars, too.
 
 shard.tar                      tar_members(…, with_labels=True)
     000.mp4                    Location("shard/000.mp4", "shard.tar", offset=512, length=…, label="run")
@@ -29,14 +29,14 @@ _BLOCK = tarfile.BLOCKSIZE
 def tar_members(
     root: Path, path: str, kind: Kind, notices: Notices, *, with_labels: bool = False
 ) -> Iterator[Location]:
-    """The videos or images in the tar ROOT/path, in its order, those that are hard links last.
+    """Yield the videos or images in the tar ROOT/path, in its order, with hard links last.
 
     Args:
         root: The folder that `path` is relative to.
-        path: Of the tar.
-        kind: Of the members that are wanted.
-        notices: Counts the members that cannot be addressed, and tars that cannot be read or are damaged.
-        with_labels: Read the labels that a WebDataset shard carries.
+        path: The path of the tar.
+        kind: Which members are wanted.
+        notices: Counts members that cannot be addressed, and tars that cannot be read or are damaged.
+        with_labels: Whether to read the labels in a WebDataset shard.
     """
     try:
         with (root / path).open("rb") as file:
@@ -48,7 +48,11 @@ def tar_members(
 
 
 class _Tar:
-    """An open tar. texts: key of a sample → suffix → text, of the label files that `locations` has passed."""
+    """An open tar.
+
+    Attributes:
+        texts: Key of a sample → suffix → text, of the label files that `locations` has passed.
+    """
 
     def __init__(self, file: BinaryIO, path: str, kind: Kind, notices: Notices, with_labels: bool) -> None:
         self._file, self._path, self._notices = file, path, notices
@@ -57,9 +61,13 @@ class _Tar:
         self.texts: dict[str, dict[str, str]] = {}
 
     def locations(self, name: str, start: int, end: int, depth: int = 0) -> Iterator[Location]:
-        """Members of the tar between two bytes of the file, which would be called `name` if it lay in a folder.
+        """Yield the members of the tar between two bytes of the file.
 
-        depth: how many tars it lies in.
+        Args:
+            name: The name that the tar would have if all tars were unpacked.
+            start: The byte at which it begins.
+            end: The byte after it.
+            depth: How many tars it lies in.
         """
         linked: dict[str, list[str]] = {}  # name of a member → names of the hard links to it
         try:
@@ -69,7 +77,7 @@ class _Tar:
                 yield from self._in_member(member, name, linked, depth)
             if linked:
                 yield from self._linked(name, start, end, linked)
-        except (tarfile.TarError, ValueError, OverflowError) as error:  # the latter by impossible sizes in headers
+        except (tarfile.TarError, ValueError, OverflowError) as error:  # impossible sizes cause the last two
             self._notices.add(
                 "tars are damaged or compressed, and what follows in them is left out", f"{name} ({error})"
             )
@@ -107,7 +115,7 @@ class _Tar:
         self.texts.setdefault(key_of(name), {})[suffix_of(name)] = text
 
     def _linked(self, name: str, start: int, end: int, linked: dict[str, list[str]]) -> Iterator[Location]:
-        """The hard links to members: unpacked, they would be files with the same content."""
+        """Yield the hard links to members. If unpacked, they would be files with the same content."""
         for member in _members(self._file, start, end):
             if member.isreg() and not member.issparse():
                 for link in linked.pop("/".join(_parts(member.name)), ()):
@@ -118,20 +126,20 @@ class _Tar:
 
 
 def _members(file: BinaryIO, start: int, end: int) -> Iterator[tarfile.TarInfo]:
-    """Members of the archives that lie one behind another between two bytes of a file, as `cat a.tar b.tar` has them.
+    """Yield the members of consecutive archives between two bytes of a file, as `cat a.tar b.tar` makes them.
 
-    Raises tarfile.TarError at a place that is damaged or cut.
+    Raises tarfile.TarError where an archive is damaged or cut short.
     """
     start = _first_block(file, start, end)
     if start >= end:
         raise tarfile.ReadError("it is empty")
     while start < end:
         file.seek(start)
-        tarfile.TarInfo.frombuf(file.read(_BLOCK), "utf-8", "surrogateescape")  # TarFile takes a bad block for the end
+        tarfile.TarInfo.frombuf(file.read(_BLOCK), "utf-8", "surrogateescape")  # TarFile would end at a bad block
         file.seek(start)
         tar = tarfile.TarFile(fileobj=file, encoding="utf-8")
         while (member := tar.next()) and member.offset < end:
-            tar.members.clear()  # type: ignore[attr-defined]  # or a million of them are kept
+            tar.members.clear()  # type: ignore[attr-defined]  # otherwise a million of them are kept
             if member.offset_data + member.size > end and not member.issparse():
                 raise tarfile.ReadError(f"{member.name} is cut short")
             if member.size < 0 or tar.offset <= member.offset:
@@ -141,7 +149,7 @@ def _members(file: BinaryIO, start: int, end: int) -> Iterator[tarfile.TarInfo]:
 
 
 def _first_block(file: BinaryIO, start: int, end: int) -> int:
-    """Where the first block that is not all zeros begins; `end` if there is none."""
+    """Return where the first block that is not all zeros begins, or `end`."""
     file.seek(start)
     while start < end:
         zeros = file.read(min(2**20, end - start))
@@ -152,12 +160,15 @@ def _first_block(file: BinaryIO, start: int, end: int) -> int:
 
 
 def _parts(name: str) -> list[str]:
-    """The folders and the file in the name of a member, which lies below where the tar is unpacked."""
+    """Return the folders and the file in the name of a member, which lies below where the tar is unpacked."""
     return [part for part in name.split("/") if part not in {"", ".", ".."}]
 
 
 def _unpacked(tar: str, parts: list[str]) -> str:
-    """Name of a member: in the tar's folder if it has folders itself, else in a folder that is called as the tar."""
+    """Return the name that a member has when unpacked.
+
+    It is in the tar's folder if it has folders itself, else in a folder with the name of the tar.
+    """
     folder, _, stem = tar.removesuffix(".tar").rpartition("/")
     if len(parts) == 1:
         return f"{tar.removesuffix('.tar')}/{parts[0]}"

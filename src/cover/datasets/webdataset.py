@@ -1,4 +1,4 @@
-"""WebDataset shards: members of a tar that share a name up to its first dot are one sample.
+"""WebDataset shards: members of a tar whose names are equal up to the first dot are one sample.
 
 0.mp4, 0.cls                     a sample of the class that 0.cls states
 0.jpg, 0.seg.png, 0.left.jpg     one picture, 0.jpg; the others belong to it
@@ -17,7 +17,7 @@ from cover.datasets.names import MEDIA_SUFFIXES, split_in, suffix_of
 from cover.datasets.notices import Notices
 
 LABEL_SUFFIXES = (".cls", ".label", ".json", ".txt")
-"""Of the files that state a sample's class, the first one that does counts."""
+"""The suffixes of files that may state a sample's class; the first one that does counts."""
 
 _KEYS = ("label", "class_name", "class", "cls", "category", "target", "label_name", "label_id", "class_id")
 _NAME_KEYS = ("name", "label", "class_name", "label_name", "text")
@@ -29,9 +29,11 @@ _NUMBERED = re.compile(r"(?:^|[-_.])(?:0\d{2,}|\d{5,})$")
 
 
 class Label(NamedTuple):
-    """What a file beside a sample says of its class.
+    """What a file beside a sample says about its class.
 
-    number: that of the class, where the file states both a name and a number.
+    Attributes:
+        text: The class.
+        number: The number of the class, if the file states both a name and a number.
     """
 
     text: str
@@ -45,13 +47,13 @@ class _ManyLabels(Exception):
 def labelled(
     locations: Iterable[Location], texts: Mapping[str, Mapping[str, str]], tar: str, notices: Notices
 ) -> Iterator[Location]:
-    """The samples among the members of a tar, with their labels if it is a WebDataset shard.
+    """Yield the samples among the members of a tar, with their labels if the tar is a WebDataset shard.
 
     Args:
         locations: The videos or images in the tar.
         texts: Key of a sample → suffix → text of its label files.
-        tar: Path of the tar.
-        notices: Counts samples without a label, and members that are no samples of their own.
+        tar: The path of the tar.
+        notices: Counts samples without a label, and members that are not samples themselves.
     """
     samples: dict[str, dict[str, Location]] = {}  # key → name → the last member of this name, as unpacking leaves it
     for location in locations:
@@ -77,13 +79,16 @@ def labelled(
 
 
 def key_of(name: str) -> str:
-    """What the names of a sample's members have in common: "run/a" of "run/a.seg.png"."""
+    """Return what the names of a sample's members have in common: "run/a" for "run/a.seg.png"."""
     folder, slash, base = name.rpartition("/")
     return f"{folder}{slash}{base.partition('.')[0]}"
 
 
 def _rank(location: Location) -> tuple[bool, bool]:
-    """Smallest for the member that is the sample: the plain name, and rather a photograph or film than a drawing."""
+    """Return a sort key that is smallest for the member that is the sample.
+
+    This is the one with a plain name, and a photo or film rather than a drawing.
+    """
     name = location.name.rpartition("/")[2]
     is_film_or_photo = suffix_of(name) in {".jpg", ".jpeg"} | (MEDIA_SUFFIXES["video"] - MEDIA_SUFFIXES["image"])
     return name.count(".") > 1, not is_film_or_photo
@@ -96,7 +101,10 @@ def _is_named_like_shard(tar: str) -> bool:
 
 
 def _label(texts: Mapping[str, str]) -> Label | str | None:
-    """The label in the files beside a sample; why there is none of use, if there is something; else None."""
+    """Return the label in the files beside a sample, or the reason why there is none.
+
+    Without such files, it is None.
+    """
     readers = {".json": _in_json, ".txt": _in_caption}
     try:
         found = (readers.get(suffix, _in_text)(texts[suffix]) for suffix in LABEL_SUFFIXES if suffix in texts)
@@ -136,7 +144,7 @@ def _of_value(value: Any) -> Label | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = "" if value is None else str(value).strip()
-    return Label(text) if text and not re.fullmatch(r"-\d+", text) else None  # -1 stands for no label
+    return Label(text) if text and not re.fullmatch(r"-\d+", text) else None  # -1 means no label
 
 
 def _first(values: Mapping[str, Any], keys: Iterable[str]) -> Any:

@@ -139,7 +139,7 @@ def _decode(source: MediaSource, sampling: Sampling, keep: _Keep[_Kept]) -> list
             try:
                 kept = keep(frames_by_packets(video, times), video)
             except (Unreliable, av.FFmpegError):
-                kept = _decode_afresh(source, times, keep)
+                kept = _decode_again(source, times, keep)
         else:
             kept = keep(frames_one_by_one(video, times), video)
         # Only if the first frame ends before the segment begins, the end of the video has to be looked for.
@@ -148,7 +148,7 @@ def _decode(source: MediaSource, sampling: Sampling, keep: _Keep[_Kept]) -> list
         return kept
 
 
-def _decode_afresh(source: MediaSource, times: Sequence[int], keep: _Keep[_Kept]) -> list[_Kept]:
+def _decode_again(source: MediaSource, times: Sequence[int], keep: _Keep[_Kept]) -> list[_Kept]:
     with open_video(source) as video:
         return keep(frames_one_by_one(video, times), video)
 
@@ -175,8 +175,8 @@ def _extent(source: MediaSource, video: OpenVideo) -> _Extent:
 def _count_frames(source: MediaSource, video: OpenVideo) -> int:
     if _is_listed(video):
         return sum(not entry.is_discard for entry in video.stream.index_entries)
-    with open_video(source) as afresh:
-        return sum(packet.size > 0 and not packet.is_discard for packet in JoinedPackets(afresh))
+    with open_video(source) as reopened:
+        return sum(packet.size > 0 and not packet.is_discard for packet in JoinedPackets(reopened))
 
 
 def _is_listed(video: OpenVideo) -> bool:

@@ -97,10 +97,8 @@ def test_files_are_found_by_windows_paths_other_suffixes_and_forms_of_unicode(
         ("r\u00e9.mp4", "r\u00e9.mp4", 1),
         ("re\u0301.mp4", "re\u0301.mp4", 0),
     ]
-    assert (
-        "list.txt: 4 files are found under names with another suffix, slash or form of Unicode, such as" in caplog.text
-    )
-    assert "media: 1 listed paths fit several files and are left out, such as two" in caplog.text
+    assert "list.txt: 4 files are found under names with another suffix, slash or Unicode form, such as" in caplog.text
+    assert "media: 1 listed paths match several files and are left out, such as two" in caplog.text
     assert (tmp_path / "sport-train.missing.txt").read_text() == "two\t0\n"
     assert [row.path for row in index(tmp_path, "a.avi run\na.mp4 jump\n")] == ["a.mp4"], "another line has that file"
 
@@ -109,15 +107,14 @@ def test_a_line_that_repeats_is_taken_once(tmp_path: Path, caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING):
         manifest = index(tmp_path, "a.mp4 0\n./b.mp4 1\na.mp4 0\nb.mp4 1\n")
     assert [row.sample_id for row in manifest] == ["a.mp4", "./b.mp4"]
-    assert "sport train: 2 lines repeat a sample, such as a.mp4, b.mp4, which is taken once" in caplog.text
+    assert "sport train: 2 lines repeat a sample, such as a.mp4, b.mp4; each counts once" in caplog.text
 
 
 def test_labels_that_count_from_1_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         index(tmp_path, "a.mp4 1\nb.mp4 2\n", class_names=["run", "jump", "swim"])
     assert (
-        "labels are 1 to 2, so none is class 0, run; if they count from 1, number the class list: `1 run`"
-        in caplog.text
+        "labels are 1 to 2, so none is class 0, run; if they start at 1, number the class list: `1 run`" in caplog.text
     )
     with pytest.raises(
         ManifestError, match=r"list.txt:2: label '3' is outside the 3 classes; .*`1 NAME` names class 1"
@@ -147,7 +144,7 @@ def test_lines_of_no_known_split_are_said(tmp_path: Path, caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING):
         assert [row.path for row in index(tmp_path, text)] == ["a.mp4"]
     assert (
-        "list.txt: 3 lines are of no split and are left out, as their split column has dev (2), nothing (1); call it "
+        "list.txt: 3 lines belong to no split and are left out (their split column has dev (2), nothing (1)); call it "
         "train, val or test to index them"
     ) in caplog.text
     with pytest.raises(
@@ -160,7 +157,10 @@ def test_lines_of_no_known_split_are_said(tmp_path: Path, caplog: pytest.LogCapt
 def test_columns_that_are_ignored_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         index(tmp_path, ",path,label,fps,\n0,a.mp4,run,30,\n1,b.mp4,jump,30,x\n")
-    assert "list.txt:1: 3 columns are ignored (number 1, fps, number 5); used are path, label, " in caplog.text
+    assert (
+        "list.txt:1: 3 columns are ignored (number 1, fps, number 5); the columns in use are path, label, "
+        in caplog.text
+    )
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         index(tmp_path, "path,label,\na.mp4,run,\nb.mp4,jump,\n")
@@ -213,14 +213,14 @@ def test_folders_of_frames_tars_and_absolute_paths(
         ),
         (
             "my run/a.mp4 0\n",
-            r"list.txt:1: num_frames is 'run/a.mp4'; it takes a number from 0 or nothing: correct it, and put",
+            r"list.txt:1: num_frames is 'run/a.mp4'; it is a number from 0 or empty: correct it, and put",
         ),
         (
             "path,label,start_seconds,end_seconds\na.mp4,0,5,2\n",
             r"list.txt:2: the segment begins at 5 s and ends at 2 s",
         ),
         ("x.mp4 0\ny.mp4 0\n", r"none of the 2 files of .*list.txt is in .*media, such as x.mp4; give the folder"),
-        ("a.mp4 0\n./a.mp4 1\n", r"list.txt:2: ./a.mp4 is 1, and in .*list.txt:1 0; a sample has one label: keep one"),
+        ("a.mp4 0\n./a.mp4 1\n", r"list.txt:2: ./a.mp4 is 1, but in .*list.txt:1 0; a sample has one label: keep one"),
         (
             "path,label,split\na.mp4,0,test\n",
             r"lists nothing of split train; its split column has test \(1\): index one of these",
@@ -228,7 +228,7 @@ def test_folders_of_frames_tars_and_absolute_paths(
         ("nom,classe\na.mp4,run\nb.mp4,jump\n", r"list.txt:1: there is no file nom, so this looks like a header"),
         (
             "nom images classe\na.mp4 3 0\n",
-            r"list.txt:1: num_frames is 'images'; .*: call the columns of a header path",
+            r"list.txt:1: num_frames is 'images'; .*: if this is a header, call its columns path",
         ),
         (
             "video,class_id,class_name\na.mp4,0,run\n",
@@ -236,16 +236,16 @@ def test_folders_of_frames_tars_and_absolute_paths(
         ),
         (
             "label,youtube_id,time_start\nrun,a,0\n",
-            r"must be called path; lists of Kinetics are for `cover index kinetic",
+            r"must be called path; index lists of Kinetics with `cover index kinetic",
         ),
-        ("path,label\na.mp4,\n", r"list.txt:2: the label is empty; every line takes one"),
+        ("path,label\na.mp4,\n", r"list.txt:2: the label is empty; every line needs one"),
         (
             "path,label,num_frames\na.mp4,0,16.5\n",
-            r"list.txt:2: num_frames is '16.5'; it takes a number from 0 or nothi",
+            r"list.txt:2: num_frames is '16.5'; it is a number from 0 or emp",
         ),
-        ("path,label,start_seconds\na.mp4,0,inf\n", r"list.txt:2: start_seconds is 'inf'; it takes a number from 0"),
+        ("path,label,start_seconds\na.mp4,0,inf\n", r"list.txt:2: start_seconds is 'inf'; it is a number from 0"),
         ("a.mp4 7\nb.mp4 007\n", r"list.txt: labels 007 and 7 are the same number; write each class in one way"),
-        ("a\0.mp4 0\n", r"list.txt is not text: it has NUL bytes; save it as UTF-8 text"),
+        ("a\0.mp4 0\n", r"list.txt is not text, because it has NUL bytes; save it as UTF-8 text"),
         (
             "a.mp4" + " x" * 100_000 + "\n",
             r"list.txt:1: 100001 fields without a header, such as a.mp4, x, x; lines are",

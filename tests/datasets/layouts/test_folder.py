@@ -64,19 +64,19 @@ def test_other_files_are_left_out_and_counted(tmp_path: Path, caplog: pytest.Log
     root = make_files(tmp_path / "x", "a/1.mp4", "a/1.txt", "a/2.txt", "loose.mp4", "a/.hidden.mp4", ".cache/b/3.mp4")
     with caplog.at_level(logging.WARNING):
         assert labels(index(root)["train"]) == {"a/1.mp4": "a"}
-    assert "3 files are no videos of a class and were left out (2 .txt, 1 .mp4)" in caplog.text
+    assert "3 files are not videos of a class and are left out (2 .txt, 1 .mp4)" in caplog.text
 
 
 def test_folders_without_media_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="nowhere is not a folder"):
         index(tmp_path / "nowhere")
-    with pytest.raises(ManifestError, match=r"holds no video files in class folders \(it is empty\)"):
+    with pytest.raises(ManifestError, match=r"has no video files in class folders \(it is empty\)"):
         index(make_files(tmp_path / "empty"))
     with pytest.raises(
-        ManifestError, match=r"holds no video files in class folders \(2 folders of images\); expected ROOT/class/file"
+        ManifestError, match=r"has no video files in class folders \(2 folders of images\); expected ROOT/class/file"
     ):
         index(make_files(tmp_path / "pictures", "a/1.jpg", "b/2.jpg"))
-    with pytest.raises(ManifestError, match="holds the split train beside extra"):
+    with pytest.raises(ManifestError, match="contains the split train beside extra"):
         index(make_files(tmp_path / "mixed", "train/a/1.mp4", "extra/2.mp4"))
     assert not (tmp_path / "out").exists()
 
@@ -149,7 +149,7 @@ def test_damaged_and_compressed_archives_are_named(
         "x: 2 tars are damaged or compressed, and what follows in them is left out, "
         "such as jump.tar (c.mp4 is cut short), swim.tar (invalid header)"
     ) in caplog.text
-    assert "holds 1 compressed archives, which are not looked into; unpack them" in caplog.text
+    assert "contains 1 compressed archives, which are not read; unpack them" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -157,14 +157,17 @@ def test_damaged_and_compressed_archives_are_named(
     [
         (
             ("x/train/run/1.mp4", "x/val/run/2.mp4"),
-            r"split folders below others, such as x/train, x/val; .*: index .*/x$",
+            r"split folders inside class folders, such as x/train, x/val; .*: index .*/x$",
         ),
         (("run/train/1.mp4", "run/val/2.mp4", "jump/3.mp4"), r"such as run/train, run/val; .*: move them above"),
         (("run/train/1.mp4", "jump/train/3.mp4"), r"such as jump/train, run/train; .*: move them above"),
-        (("train/a/val/1.mp4", "train/a/test/2.mp4", "train/b/3.mp4"), r"below others, such as a/test, a/val; "),
+        (
+            ("train/a/val/1.mp4", "train/a/test/2.mp4", "train/b/3.mp4"),
+            r"inside class folders, such as a/test, a/val; ",
+        ),
         (("train/train/run/1.mp4",), r"the classes of x are named like splits \(train\)"),
         (("train/1.mp4", "test/2.mp4"), r"the classes of x are named like splits \(test, train\)"),
-        (("run/1.foo", "jump/2.foo"), r"holds no video files in class folders \(2 .foo\)"),
+        (("run/1.foo", "jump/2.foo"), r"has no video files in class folders \(2 .foo\)"),
     ],
 )
 def test_split_folders_on_the_wrong_level_are_refused(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
@@ -178,15 +181,15 @@ def test_split_folders_on_the_wrong_level_are_refused(tmp_path: Path, files: tup
     [
         (
             ("a/1.mp4", "b/test/2.mp4"),
-            "1 folders in class folders are named like splits, such as b/test",
+            "1 folders inside class folders are named like splits, such as b/test",
             ("a", "b"),
         ),
         (
             ("dev/run/1.mp4", "dev/jump/2.mp4", "holdout/run/3.mp4", "holdout/jump/4.mp4", "holdout/fly/5.mp4"),
-            "2 class folders, such as dev, holdout, have folders of the same names in them, such as jump, run; if",
+            "2 class folders, such as dev, holdout, contain folders of the same names, such as jump, run; if",
             ("dev", "holdout"),
         ),
-        (("a/1.mp4", "b/2.foo", "c/3.mp4", "d/e/"), "no classes, such as b (1 .foo), d (empty)", ("a", "c")),
+        (("a/1.mp4", "b/2.foo", "c/3.mp4", "d/e/"), "not classes, such as b (1 .foo), d (empty)", ("a", "c")),
         (("train/a/1.mp4", "train/b/2.mp4", "test/3.mp4"), "1 files in split folders and in no class", ("a", "b")),
         (("a/1.mp4", "b/2.mp4", "b/masks/2.mp4"), "1 samples in folders of thumbnails, previews or m", ("a", "b")),
         (("a/1.mp4", "b/2.mp4", "b/previews/1.jpg"), "1 samples in folders of thumbnails, previews or", ("a", "b")),

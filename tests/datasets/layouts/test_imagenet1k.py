@@ -145,7 +145,7 @@ def test_missing_and_unlabelled_images(tmp_path: Path, put: Put, caplog: pytest.
     root = put(tmp_path / "imagenet", under("train", TRAIN) | under("val", dict([*VAL.items()][:1])))
     with caplog.at_level(logging.WARNING):
         assert list(index(root)) == ["train"]
-    assert "1 images have no label and are left out; those of validation are labelled by LOC_val_" in caplog.text
+    assert "1 images have no label and are left out; LOC_val_solution.csv or the dev" in caplog.text
     truth_by_kaggle(root)
     assert len(index(root)["val"]) == 1
     assert (tmp_path / "out/imagenet-val.missing.txt").read_text() == f"ILSVRC2012_val_00000002\t{TENCH}\n"
@@ -158,5 +158,5 @@ def test_images_without_labels_are_refused(tmp_path: Path, put: Put) -> None:
     data = root / "ILSVRC2012_devkit_t12" / "data"
     truth_by_development_kit(root)
     (data / "meta.mat").write_bytes(b"MATLAB".ljust(200))
-    with pytest.raises(ManifestError, match=r"meta.mat holds no synsets; unpack it again"):
+    with pytest.raises(ManifestError, match=r"meta.mat contains no synsets; unpack it again"):
         index(root)

@@ -135,8 +135,7 @@ def test_lists_by_other_names_and_without_labels(tmp_path: Path, put: Put, caplo
     }
     assert "k train: 1 lines repeat a sample" in caplog.text
     assert (
-        "k: 2 files have no columns label, youtube_id, time_start and time_end and are not read, such as "
-        in caplog.text
+        "k: 2 files have no columns label, youtube_id, time_start and time_end and are skipped, such as " in caplog.text
     )
     assert "such as kinetics-400_test.csv, unrelated.csv" in caplog.text
 
@@ -161,22 +160,24 @@ def test_mistakes_are_refused_in_one_line(tmp_path: Path, put: Put) -> None:
     root = put(tmp_path / "k", {"other.mp4": 1})
     with pytest.raises(ManifestError, match=r"no CSV file has the columns label, youtube_id.* with --annotations"):
         index(root)
-    with pytest.raises(ManifestError, match="nowhere is not a folder; give the folder that holds the annotation files"):
+    with pytest.raises(
+        ManifestError, match="nowhere is not a folder; give the folder that contains the annotation files"
+    ):
         index(root, annotations=tmp_path / "nowhere")
     lists = annotate(tmp_path / "lists", train=TRAIN)
     with pytest.raises(
-        ManifestError, match=r"none of the 3 videos that k's annotation lists is in .*k, as 0wR5jVB-WPk_000417_000427; "
+        ManifestError, match=r"none of the 3 videos in k's annotation is in .*k, such as 0wR5jVB-WPk_000417_000427; "
     ):
         index(root, annotations=lists)
     annotate(lists, train=HEADER + "cooking,aaaaaaaaaaa,zero,10,train\n")
     with pytest.raises(
-        ManifestError, match=r"train.csv:2: a field is missing, or a time is not a number; fetch the file again"
+        ManifestError, match=r"train.csv:2: a field is missing, or a time is not a number; download the file again"
     ):
         index(root, annotations=lists)
     annotate(lists, train=HEADER + "cooking,aaaaaaaaaaa,0,10,holdout\n")
-    with pytest.raises(ManifestError, match=r"train.csv:2: split is 'holdout'; it takes train, val, test or nothing"):
+    with pytest.raises(ManifestError, match=r"train.csv:2: split is 'holdout'; it must be train, val, test or empty"):
         index(root, annotations=lists)
-    with pytest.raises(ManifestError, match="elsewhere is not a folder; give the folder that holds the videos"):
+    with pytest.raises(ManifestError, match="elsewhere is not a folder; give the folder that contains the videos"):
         annotate(lists, train=TRAIN)
         index(tmp_path / "elsewhere", annotations=lists)
     assert not list((tmp_path).glob("out/*.arrow"))

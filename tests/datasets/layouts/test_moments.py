@@ -62,5 +62,7 @@ def test_mistakes_are_refused_in_one_line(tmp_path: Path, put: Put) -> None:
     annotate(root)
     with (root / "trainingSet.csv").open("a") as file:
         file.write("blocking/b.mp4\n")
-    with pytest.raises(ManifestError, match=r"trainingSet.csv:3: 'blocking/b.mp4' has no label; fetch it again"):
+    with pytest.raises(
+        ManifestError, match=r"trainingSet.csv:3: 'blocking/b.mp4' has no label; download the file again"
+    ):
         index(root)

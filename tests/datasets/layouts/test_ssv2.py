@@ -73,14 +73,15 @@ def test_mistakes_are_refused_in_one_line(tmp_path: Path, put: Put, caplog: pyte
         index(root)
     annotate(root)
     (root / "train.json").write_text("[")
-    with pytest.raises(ManifestError, match=r"train.json is not JSON .*fetch it again"):
+    with pytest.raises(ManifestError, match=r"train.json is not JSON .*download it again"):
         index(root)
     annotate(root)
     (root / "validation.json").write_text(json.dumps([{"id": "78687", "template": "Eating [something]"}]))
     with (
         caplog.at_level(logging.WARNING),
         pytest.raises(
-            ManifestError, match=r"'eating something', the class of ssv2's 78687, is not among its 3 classes; fetch the"
+            ManifestError,
+            match=r"'eating something', the class of ssv2's 78687, is not among its 3 classes; download all",
         ),
     ):
         index(root)

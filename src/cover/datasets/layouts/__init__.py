@@ -1,1 +1,1 @@
-"""Datasets as they are distributed, and your own folders and lists → manifests: a module for each layout."""
+"""Public datasets as they are distributed, and your own folders and lists: a module for each layout."""

@@ -1,14 +1,14 @@
-"""Any annotation list → a manifest, in the forms in which lists exist.
+"""Any annotation list → a manifest.
 
 run/a.mp4 0       run/a 300 0       path,label,start_seconds,end_seconds,split
 jump/b.mp4 1      jump/b 250 1      run/a.mp4,running,2.0,12.0,train
 
 Lines are `path label` or `path num_frames label`, or have the columns that a
-header names, in these words or usual others (video, class, time_start). Tabs,
-semicolons, commas or spaces separate them; paths with separators are put in
-quotes. A path is that of a file, of a folder of frames, or of what a tar
-beside it or in a folder above would unpack to. It is found as well if only
-its suffix, its slashes or its form of Unicode differ from what is on disk.
+header names, in these words or other usual ones (video, class, time_start).
+Tabs, semicolons, commas or spaces separate them; put paths that contain such
+characters in quotes. A path is that of a file, of a folder of frames, or of
+what a tar beside it or in a folder above would unpack to. It is also found if
+only its suffix, its slashes or its Unicode form differ from what is on disk.
 """
 
 from __future__ import annotations
@@ -56,15 +56,29 @@ def index_annotations(
     split: str,
     class_names: Sequence[str] | None = None,
 ) -> Manifest:
-    """Write OUT/NAME-SPLIT.arrow for the media files that the list `file` names, relative to `root`.
+    """Write OUT/NAME-SPLIT.arrow for the media files that a list names.
 
     Lines are `path label` or `path num_frames label`, or have the columns that a header names (COLUMNS; others are
-    ignored); of a list with a `split` column only the lines of `split` are taken. Labels are class names, or numbers
-    into `class_names`. Without `class_names` they are what the whole list has: the names, sorted, or 0 to the largest
-    number. Listed files that do not exist are left out, counted in the log, and listed in OUT/NAME-SPLIT.missing.txt.
+    ignored). If the list has a `split` column, only the lines of `split` are taken. Labels are class names, or numbers
+    into `class_names`. Without `class_names`, the classes are those of the whole list: the names, sorted, or 0 to the
+    largest number. Listed files that do not exist are left out and listed in OUT/NAME-SPLIT.missing.txt (see
+    list_missing).
 
-    Raises ManifestError, naming file and line, for what cannot be read so, for a sample with several labels, and when
-    no listed file exists.
+    Args:
+        file: The list.
+        kind: What the files are.
+        root: The folder that paths are relative to.
+        out: The folder for the manifest.
+        name: The name of the dataset.
+        split: The name of the split.
+        class_names: The class list, in label order.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ManifestError: A line cannot be read, a sample has several labels, or no listed file exists; the message names
+            file and line.
     """
     entries = list(read_list(Path(file)))
     names, labels = _labels(entries, class_names, str(file))
@@ -79,7 +93,7 @@ def index_annotations(
     if not found:
         raise ManifestError(
             f"none of the {len(missing)} files of {file} is in {root}, such as {shown(missing[0].path)}; give the "
-            "folder that the paths start from with --root"
+            "folder that the paths are relative to with --root"
         )
     finder.notices.warn(Path(root))
     (manifest,) = write_manifests({split: _located(found)}, names, root=root, kind=kind, out=out, name=name)
@@ -104,9 +118,9 @@ def _located(found: Sequence[tuple[_Listed, Location]]) -> LocatedSplit:
 
 
 def _find(listed: list[_Listed], finder: PathFinder, file: str) -> list[Location | None]:
-    """The location of each sample.
+    """Return the location of each sample.
 
-    One that is not there as listed is taken under a similar name that no other line has; backslashes in its id become
+    If a sample is not there as listed, a similar name that no other line has is used; backslashes in its id become
     slashes.
     """
     locations = [
@@ -124,13 +138,16 @@ def _find(listed: list[_Listed], finder: PathFinder, file: str) -> list[Location
             listed[number] = replace(row, sample_id=row.sample_id.replace("\\", "/"))
             alike.append(f"{row.path} as {location.name}")
     if alike:
-        message = "%s: %s files are found under names with another suffix, slash or form of Unicode, such as %s"
+        message = "%s: %s files are found under names with another suffix, slash or Unicode form, such as %s"
         logger.warning(message, file, f"{len(alike):,}", examples(alike))
     return locations
 
 
 def _refuse_header(listed: Sequence[_Listed], locations: Sequence[Location | None]) -> None:
-    """Where only the first line names no file, and has a label of its own, it is a header in unknown words."""
+    """Refuse a first line that must be a header in unknown words.
+
+    It is one if it alone names no file and its label occurs nowhere else.
+    """
     first, *others = listed
     is_missing = locations[0] is None and any(locations)
     is_alone = all(row.label != first.label and row.entry.has_path for row in others)
@@ -144,7 +161,7 @@ def _refuse_header(listed: Sequence[_Listed], locations: Sequence[Location | Non
 def _once(
     listed: Sequence[_Listed], locations: Sequence[Location | None], names: Sequence[str], source: str
 ) -> list[tuple[_Listed, Location | None]]:
-    """Each sample once. Raises ManifestError for one that has several labels."""
+    """Return each sample once. Raises ManifestError for a sample with several labels."""
     first: dict[Hashable, tuple[_Listed, Location | None]] = {}
     repeated = []
     for row, location in zip(listed, locations, strict=True):
@@ -152,19 +169,22 @@ def _once(
         before, _ = first.setdefault((address, row.start_seconds, row.end_seconds), (row, location))
         if before.label != row.label:
             raise ManifestError(
-                f"{row.entry.position}: {shown(row.path)} is {shown(names[row.label])}, and in {before.entry.position} "
+                f"{row.entry.position}: {shown(row.path)} is {shown(names[row.label])}, but in {before.entry.position} "
                 f"{shown(names[before.label])}; a sample has one label: keep one of the lines"
             )
         if before is not row:
             repeated.append(row.sample_id)
     if repeated:
-        message = "%s: %s lines repeat a sample, such as %s, which is taken once"
+        message = "%s: %s lines repeat a sample, such as %s; each counts once"
         logger.warning(message, source, f"{len(repeated):,}", examples(repeated))
     return list(first.values())
 
 
 def _labels(entries: Sequence[Entry], class_names: Sequence[str] | None, file: str) -> tuple[list[str], list[int]]:
-    """Class names, and the label of each line. Raises ManifestError, naming the line, for a label of no class."""
+    """Return the class names, and the label of each line.
+
+    Raises ManifestError, naming the line, for an unknown class.
+    """
     texts = [_label_text(entry) for entry in entries]
     names, label_of = classes_of(texts, file) if class_names is None else listed_classes(class_names, texts, file)
     for entry, text in zip(entries, texts, strict=True):
@@ -177,11 +197,11 @@ def _labels(entries: Sequence[Entry], class_names: Sequence[str] | None, file: s
 
 
 def _label_text(entry: Entry) -> str:
-    """The label of a line. Raises ManifestError, naming the line, if it has none or no path."""
+    """Return the label of a line. Raises ManifestError, naming the line, if it has no label or no path."""
     for column in ("path", "label"):
         if not entry.values[column]:
             raise ManifestError(
-                f"{entry.position}: the {column} is empty; every line takes one: delete it or fill it in"
+                f"{entry.position}: the {column} is empty; every line needs one: fill it in, or delete the line"
             )
     text = composed(entry.values["label"])
     if (number_of(text) or 0) < 0:
@@ -193,7 +213,10 @@ def _label_text(entry: Entry) -> str:
 
 
 def _of_split(entries: Sequence[Entry], split: str, source: str) -> list[bool]:
-    """Whether each line is of `split`. Warns of lines that are of no split; raises ManifestError if none is of this."""
+    """Return whether each line belongs to `split`.
+
+    Warns about lines that belong to no split. Raises ManifestError if none belongs to this one.
+    """
     if "split" not in entries[0].values:
         return [True] * len(entries)
     values = [entry.values["split"].lower() for entry in entries]
@@ -205,7 +228,7 @@ def _of_split(entries: Sequence[Entry], split: str, source: str) -> list[bool]:
             "and call it train, val or test in the column"
         )
     if unknown := counts - Counter({value: counts[value] for value in (*SPLIT_NAMES, split)}):
-        message = "%s: %s lines are of no split and are left out, as their split column has %s; call it train, val or "
+        message = "%s: %s lines belong to no split and are left out (their split column has %s); call it train, val or "
         logger.warning(message + "test to index them", source, f"{unknown.total():,}", _counted(unknown))
     return of_split
 

@@ -1,4 +1,4 @@
-"""Any dataset in class folders or WebDataset shards → manifests, one a split.
+"""Any dataset in class folders or WebDataset shards → a manifest for each split.
 
 ROOT/run/a.mp4                   ROOT/train/run/a.mp4
 ROOT/jump/b.mp4                  ROOT/val/jump/b.mp4
@@ -6,8 +6,8 @@ ROOT/jump/c/img_00001.jpg, …     ROOT/test-0001.tar with jump/d.mp4 in it
 
 A folder of images is a video, with --kind video. Uncompressed tars count as
 what they would unpack to: ROOT/run.tar is a class folder. In WebDataset
-shards the class stands beside a sample, in a .cls, .label, .json or .txt of
-its name. ROOT/train-00000-of-00002.parquet, … are read if there is no other.
+shards, the class is in a .cls, .label, .json or .txt file beside a sample.
+ROOT/train-00000-of-00002.parquet, … are read if there is nothing else.
 """
 
 from __future__ import annotations
@@ -34,14 +34,24 @@ class _Sample(NamedTuple):
 def index_folder(root: str | Path, *, kind: Kind, out: str | Path, name: str | None = None) -> list[Manifest]:
     """Write OUT/NAME-SPLIT.arrow for the media of ROOT/class/… or ROOT/split/class/….
 
-    Split folders are called train, val, valid, validation or test; without them everything is `train`. Class names
-    are the folder names in Unicode's composed form, sorted, over all splits together, so that labels agree between
-    splits. Files in folders below a class belong to it, except thumbnails, previews and masks. Samples with a label
-    beside them in a shard have that as their class, and the split that the shard's path states; labels that are all
-    numbers stand for themselves. What is left out is counted in the log.
+    Split folders are called train, val, valid, validation or test; without them, everything is `train`. Class names are
+    the folder names in Unicode's composed form, sorted, over all splits together, so labels agree between splits. Files
+    in folders below a class belong to it, except thumbnails, previews and masks. A sample with a label beside it in a
+    shard has that class, and the split that the shard's path states; if all labels are numbers, they are the labels.
+    The log counts what is left out.
 
-    Raises ManifestError when ROOT does not exist, holds no media in class folders, mixes the two layouts, or has
-    split folders below its classes.
+    Args:
+        root: The folder of the dataset.
+        kind: What the files are.
+        out: The folder for the manifests.
+        name: The name of the dataset; by default that of the folder.
+
+    Returns:
+        The manifests.
+
+    Raises:
+        ManifestError: ROOT does not exist, has no media in class folders, mixes the two layouts, or has split folders
+            below its classes.
     """
     root = Path(root)
     name = name or root.resolve().name
@@ -70,7 +80,10 @@ def index_folder(root: str | Path, *, kind: Kind, out: str | Path, name: str | N
 
 
 def _labelled(locations: Iterable[Location]) -> list[_Sample]:
-    """The samples that shards have labels for. Classes of one name and several numbers carry their numbers."""
+    """Return the samples with labels in shards.
+
+    If a class name has several numbers, the number becomes part of the name.
+    """
     samples = [(location, composed(location.label or "")) for location in locations]
     numbers: dict[str, set[str | None]] = {}
     for location, label in samples:
@@ -86,7 +99,7 @@ def _labelled(locations: Iterable[Location]) -> list[_Sample]:
 
 
 def _classed(locations: Sequence[Location], has_splits: bool, found: Scan) -> list[_Sample]:
-    """The samples in class folders. Those that are in none, or in one of thumbnails, are counted as left out."""
+    """Return the samples in class folders. Others, and those in folders of thumbnails, are counted as left out."""
     samples = []
     for location in locations:
         *folders, file = location.name.split("/")

@@ -4,8 +4,8 @@ ROOT/testTrainMulti_7030_splits/brush_hair_test_split1.txt
         April_09_brush_hair_u_nm_np1_ba_goo_0.avi 1    (1 train, 2 test, 0 no)
 ROOT/brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi
 
-Videos may lie in any folders below ROOT, and in uncompressed tars; folders of
-their frames will do as well: brush_hair/April_09_…_0/img_00001.jpg, …
+Videos may lie in any folders below ROOT, and in uncompressed tars. Folders of
+their frames work, too: brush_hair/April_09_…_0/img_00001.jpg, …
 """
 
 from __future__ import annotations
@@ -28,13 +28,23 @@ def index_hmdb51(
     name: str | None = None,
     annotations: str | Path | None = None,
 ) -> list[Manifest]:
-    """Write OUT/NAME-train.arrow and OUT/NAME-test.arrow of split `split_number`, 1 to 3.
+    """Write OUT/NAME-train.arrow and OUT/NAME-test.arrow.
 
-    The name is `hmdb51-split1` by default. Classes are those that have a list, sorted. source_id is the film that a
-    clip was cut from: what its name has before the class. `annotations` is where the lists are, if not in ROOT,
-    ROOT/testTrainMulti_7030_splits or ROOT/annotations.
+    Classes are those that have a list, sorted. source_id is the film that a clip was cut from: the part of its name
+    before the class.
 
-    Raises ManifestError for missing lists, and when no video is found.
+    Args:
+        root: The folder of the dataset.
+        out: The folder for the manifests.
+        split_number: Which of the three published splits, 1 to 3.
+        name: The name of the dataset; `hmdb51-split1` by default.
+        annotations: The folder of the lists, if not ROOT, ROOT/testTrainMulti_7030_splits or ROOT/annotations.
+
+    Returns:
+        The manifests.
+
+    Raises:
+        ManifestError: A list is missing, or no video is found.
     """
     files = AnnotationFiles(root, annotations, "testTrainMulti_7030_splits", "annotations")
     ending = f"_test_split{split_number}.txt"

@@ -43,14 +43,23 @@ _VAL = "ILSVRC2012_val_"
 def index_imagenet1k(
     root: str | Path, *, out: str | Path, name: str = "imagenet", annotations: str | Path | None = None
 ) -> list[Manifest]:
-    """Write OUT/NAME-train.arrow and OUT/NAME-val.arrow for the images below `root`, or for its Parquet shards.
+    """Write OUT/NAME-train.arrow and OUT/NAME-val.arrow for images or Parquet shards.
 
-    Classes are sorted by wnid, as usual, or as the shards have them. They are called by the words of
-    LOC_synset_mapping.txt or synset_words.txt, else by their wnids. Validation images that no file gives a label to
-    have that of their folder. `annotations` is where those files are, if not in ROOT, ROOT/annotations or the
-    development kit in ROOT.
+    Classes are sorted by WordNet id (wnid), as usual, or as the shards have them. Their names are the words in
+    LOC_synset_mapping.txt or synset_words.txt, or else the wnids. A validation image that no file labels has the label
+    of its folder.
 
-    Raises ManifestError when no image has a label.
+    Args:
+        root: The folder of the dataset.
+        out: The folder for the manifests.
+        name: The name of the dataset.
+        annotations: The folder of the files above, if not ROOT, ROOT/annotations or the development kit in ROOT.
+
+    Returns:
+        The manifests.
+
+    Raises:
+        ManifestError: No image has a label.
     """
     if shards := find_shards(Path(root)):
         return index_parquet(shards, root=Path(root), kind="image", out=out, name=name)
@@ -70,7 +79,7 @@ def index_imagenet1k(
 def _labelled_images(
     root: Path, truth: dict[str, str]
 ) -> tuple[dict[str, list[AnnotatedSample]], dict[str, list[Location | None]]]:
-    """The images of each split that have a label, and where they are. Takes those that it finds out of `truth`."""
+    """Return the labelled images of each split and where they are. Those that are found are removed from `truth`."""
     samples: dict[str, list[AnnotatedSample]] = {"train": [], "val": []}
     locations: dict[str, list[Location | None]] = {"train": [], "val": []}
     num_unlabelled = 0
@@ -85,15 +94,15 @@ def _labelled_images(
         locations[split].append(location)
     if num_unlabelled:
         message = (
-            "%s: %s images have no label and are left out; those of validation are labelled by LOC_val_solution.csv "
-            "or the development kit"
+            "%s: %s images have no label and are left out; LOC_val_solution.csv or the development kit has the labels "
+            "of validation images"
         )
         logger.warning(message, root, f"{num_unlabelled:,}")
     return samples, locations
 
 
 def _validation_truth(files: AnnotationFiles) -> dict[str, str]:
-    """Name of a validation image, without suffix → wnid, from the first source there is; empty without one."""
+    """Return name of a validation image without suffix → wnid, from the first source that exists."""
     if solution := files.find("LOC_val_solution.csv"):
         with as_published(solution):
             rows = csv.DictReader(read_lines(solution))
@@ -113,12 +122,12 @@ def _numbered(wnids: list[str]) -> dict[str, str]:
 
 
 def _read_devkit_wnids(file: Path) -> list[str]:
-    """The wnids in meta.mat of ILSVRC's development kit, in the order of ILSVRC2012_ID, which counts from 1.
+    """Return the wnids in meta.mat of ILSVRC's development kit, ordered by ILSVRC2012_ID, which starts at 1.
 
-    It is a MATLAB 5 file: an array of structs, compressed. Their only texts of this form are the WNID fields.
-    Raises ManifestError where none are found.
+    The file is MATLAB 5: a compressed array of structs. Only the WNID fields contain text of this form. Raises
+    ManifestError if there is none.
     """
-    content = file.read_bytes()[128:]  # behind the header
+    content = file.read_bytes()[128:]  # after the header
     texts = content
     while len(content) > 8:
         kind, size = (int.from_bytes(content[at : at + 4], "little") for at in (0, 4))
@@ -127,5 +136,5 @@ def _read_devkit_wnids(file: Path) -> list[str]:
         content = content[8 + size :]
     wnids = [match.decode() for match in re.findall(rb"n\d{8}", texts.replace(b"\0", b""))]  # 8 or 16 bits a letter
     if not wnids:
-        raise ManifestError(f"{file} holds no synsets; unpack it again from ILSVRC2012_devkit_t12.tar.gz")
+        raise ManifestError(f"{file} contains no synsets; unpack it again from ILSVRC2012_devkit_t12.tar.gz")
     return wnids

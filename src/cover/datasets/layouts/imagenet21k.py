@@ -31,10 +31,20 @@ def index_imagenet21k(
 ) -> list[Manifest]:
     """Write OUT/NAME-train.arrow for the images below `root`; the dataset has no other split.
 
-    Classes are the wnids that there are, sorted; they are called by the words of words.txt, in ROOT or `annotations`,
-    else by their wnids.
+    Classes are the WordNet ids (wnids, such as n01440764) that occur, sorted. Their names are the words in words.txt,
+    or else the wnids.
 
-    Raises ManifestError when no image's or folder's name has a wnid.
+    Args:
+        root: The folder of the dataset.
+        out: The folder for the manifest.
+        name: The name of the dataset.
+        annotations: The folder of words.txt, if not ROOT.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ManifestError: No image or folder has a wnid in its name.
     """
     words_file = AnnotationFiles(root, annotations).find("words.txt")
     words = read_words(words_file) if words_file else {}
@@ -54,30 +64,43 @@ def index_imagenet21k(
 
 
 def wnid_of(location: Location) -> str | None:
-    """From the name of the file (n01440764_10026.JPEG), else of the closest folder or tar; None if neither has one."""
+    """Return the wnid in the name of a file (n01440764_10026.JPEG), or else of the closest folder or tar, or None."""
     *folders, file = location.name.split("/")
     stem = stem_of(file).partition("_")[0]
     return next((part for part in (stem, *reversed(folders)) if _WNID.fullmatch(part)), None)
 
 
 def read_words(file: Path) -> dict[str, str]:
-    """wnid → its words, of lines such as `n01440764 tench, Tinca tinca`."""
+    """Read wnid → words from lines such as `n01440764 tench, Tinca tinca`.
+
+    Raises:
+        ManifestError: The file does not have this form.
+    """
     with as_published(file):
         pairs = (line.split(maxsplit=1) for line in read_lines(file))
         return {as_wnid(wnid): words.strip() for wnid, words in pairs}
 
 
 def as_wnid(text: str) -> str:
-    """`text` itself. Raises ValueError for what is no wnid."""
+    """Return `text` if it is a wnid.
+
+    Raises:
+        ValueError: It is not.
+    """
     if not _WNID.fullmatch(text):
-        raise ValueError(f"'{text}' is no WordNet id")
+        raise ValueError(f"'{text}' is not a WordNet id")
     return text
 
 
 def named_classes(wnids: Iterable[str], words: Mapping[str, str]) -> dict[str, str]:
-    """wnid → class name, sorted by wnid, as the labels of ImageNet are numbered.
+    """Return wnid → class name, sorted by wnid, which is how the labels of ImageNet are numbered.
 
-    Names are the words, with the wnid behind them where two synsets have the same ("crane"); the wnid without words.
+    A class is named by its words. If two synsets have the same words ("crane"), the wnid is added. Without words, the
+    name is the wnid.
+
+    Args:
+        wnids: The classes.
+        words: wnid → words.
     """
     ordered = sorted(set(wnids))
     counts = Counter(words.get(wnid, wnid) for wnid in ordered)

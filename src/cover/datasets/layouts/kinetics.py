@@ -1,4 +1,4 @@
-"""Kinetics-400, -600, -700 and -700-2020, as DeepMind, CVDF and crawlers distribute them → manifests.
+"""Kinetics-400, -600, -700 and -700-2020, from DeepMind, CVDF and crawlers → manifests.
 
 ROOT/annotations/train.csv   label,youtube_id,time_start,time_end,split
                  val.csv     or validate.csv, val.txt, kinetics_val.csv, …
@@ -6,8 +6,8 @@ ROOT/train/playing trumpet/0wR5jVB-WPk_000417_000427.mp4
 ROOT/train/0wR5jVB-WPk_000417_000427.mp4
 ROOT/val/playing_trumpet/0wR5jVB-WPk.mp4
 
-Clips may lie in any folders below ROOT, and in uncompressed tars; folders of
-their frames will do as well: abseiling/0wR5jVB-WPk/img_00001.jpg, …
+Clips may lie in any folders below ROOT, and in uncompressed tars. Folders of
+their frames work, too: abseiling/0wR5jVB-WPk/img_00001.jpg, …
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)
 
-# CVDF's Kinetics-400 has files here that take the place of broken ones in `train`.
+# In CVDF's Kinetics-400, the files here replace broken ones in `train`.
 _REPLACEMENTS = ("replacement", "replacement_for_corrupted_k400")
 _COLUMNS = {"label", "youtube_id", "time_start", "time_end"}
 
@@ -34,15 +34,24 @@ _COLUMNS = {"label", "youtube_id", "time_start", "time_end"}
 def index_kinetics(
     root: str | Path, *, out: str | Path, name: str, annotations: str | Path | None = None
 ) -> list[Manifest]:
-    """Write OUT/NAME-SPLIT.arrow for the clips below `root` that the CSV files list, train.txt and val.txt included.
+    """Write OUT/NAME-SPLIT.arrow for the clips below `root` that the CSV files list, with train.txt and val.txt.
 
-    Commas, semicolons or tabs separate their columns. Files with other columns are left out and named in the log: lists
-    without labels (of test sets), too. The split is that of the `split` column, or of the file's name. Classes are
-    those of all lists, sorted. source_id is the YouTube id, and source_start_seconds and source_end_seconds are the
-    clip's times in that video; the files hold just the clip. `annotations` is where the CSV files are, if not in ROOT
-    or ROOT/annotations.
+    Commas, semicolons or tabs separate the columns. Files with other columns, such as test sets without labels, are
+    skipped and named in the log. The split is that of the `split` column, or of the file's name. Classes are those of
+    all lists, sorted. source_id is the YouTube id; source_start_seconds and source_end_seconds are the clip's times in
+    that video. The files contain just the clip.
 
-    Raises ManifestError when there is no such list, for a line that cannot be read, and when no clip is found.
+    Args:
+        root: The folder of the dataset.
+        out: The folder for the manifests.
+        name: The name of the dataset.
+        annotations: The folder of the CSV files, if not ROOT or ROOT/annotations.
+
+    Returns:
+        The manifests.
+
+    Raises:
+        ManifestError: There is no such list, a line cannot be read, or no clip is found.
     """
     files = AnnotationFiles(root, annotations, "annotations")
     samples: dict[str, list[AnnotatedSample]] = {}
@@ -59,14 +68,14 @@ def index_kinetics(
             "time_end; give the folder of train.csv and val.csv with --annotations"
         )
     if others:
-        message = "%s: %d files have no columns label, youtube_id, time_start and time_end and are not read, such as %s"
+        message = "%s: %d files have no columns label, youtube_id, time_start and time_end and are skipped, such as %s"
         logger.warning(message, name, len(others), examples(others))
     labels = sorted({sample.label for listed in samples.values() for sample in listed})
     return write_splits(samples, {label: label for label in labels}, root=root, kind="video", out=out, name=name)
 
 
 def _rows(file: Path) -> Iterator[tuple[str, AnnotatedSample]] | None:
-    """(split, sample) of each line with a label; None for a file that is another kind of list."""
+    """Return (split, sample) for each line with a label, or None if the file is another kind of list."""
     rows = read_rows(file)
     columns = [field.lower() for field in next(rows, ("", []))[1]]
     return _samples(file, columns, rows) if set(columns) >= _COLUMNS else None
@@ -82,13 +91,13 @@ def _samples(
             start, end = seconds(row["time_start"]), seconds(row["time_end"])
         except (KeyError, ValueError):
             raise ManifestError(
-                f"{position}: a field is missing, or a time is not a number; fetch the file again"
+                f"{position}: a field is missing, or a time is not a number; download the file again"
             ) from None
         split_name = row.get("split", "").lower()
         split = SPLIT_NAMES.get(split_name) or split_in(split_name or file.stem)
         if split is None and split_name:
             raise ManifestError(
-                f"{position}: split is '{shown(split_name)}'; it takes train, val, test or nothing: correct it"
+                f"{position}: split is '{shown(split_name)}'; it must be train, val, test or empty: correct it"
             )
         split = split or "train"
         if label:

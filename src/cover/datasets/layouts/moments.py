@@ -6,8 +6,8 @@ ROOT/validationSet.csv
 ROOT/training/blocking/getty-karate-video_4.mp4
 ROOT/validation/…
 
-Videos may lie in any folders below ROOT, and in uncompressed tars; folders of
-their frames will do as well: training/blocking/NAME/img_00001.jpg, …
+Videos may lie in any folders below ROOT, and in uncompressed tars. Folders of
+their frames work, too: training/blocking/NAME/img_00001.jpg, …
 """
 
 from __future__ import annotations
@@ -28,11 +28,20 @@ def index_moments(
 ) -> list[Manifest]:
     """Write OUT/NAME-SPLIT.arrow for the videos below `root` that the CSV files list.
 
-    Classes are those of moments_categories.txt, by their numbers. source_id is the YouTube id of videos that are
-    called yt-ID_…, and of others the name less its last number; where in the source they lie is not published.
-    `annotations` is where the three files are, if not in ROOT or ROOT/annotations.
+    Classes are those of moments_categories.txt, by their numbers. source_id is the YouTube id of videos called yt-ID_…,
+    and for others the name without its last number. Where in the source a video lies is not published.
 
-    Raises ManifestError for a missing or damaged file, and when no video is found.
+    Args:
+        root: The folder of the dataset.
+        out: The folder for the manifests.
+        name: The name of the dataset.
+        annotations: The folder of the three files, if not ROOT or ROOT/annotations.
+
+    Returns:
+        The manifests.
+
+    Raises:
+        ManifestError: A file is missing or damaged, or no video is found.
     """
     files = AnnotationFiles(root, annotations, "annotations")
     class_list = files.need("moments_categories.txt")

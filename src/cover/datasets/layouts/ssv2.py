@@ -6,8 +6,8 @@ ROOT/labels/labels.json       {"Holding something": "21"}
             test-answers.csv  2;Holding something
 ROOT/20bn-something-something-v2/1.webm
 
-Videos may lie in any folders below ROOT, and in uncompressed tars; folders of
-their frames will do as well: frames/1/img_00001.jpg, …
+Videos may lie in any folders below ROOT, and in uncompressed tars. Folders of
+their frames work, too: frames/1/img_00001.jpg, …
 """
 
 from __future__ import annotations
@@ -28,10 +28,20 @@ def index_ssv2(
 ) -> list[Manifest]:
     """Write OUT/NAME-SPLIT.arrow for the videos below `root` that the JSON files list.
 
-    Classes are those of labels.json, in its order: templates without brackets. `annotations` is where the JSON files
-    are, if not in ROOT, ROOT/labels or ROOT/annotations. The test set is taken where test-answers.csv is.
+    Classes are those of labels.json, in its order: templates without brackets. The test set is included if
+    test-answers.csv exists.
 
-    Raises ManifestError for a missing or damaged file, and when no video is found.
+    Args:
+        root: The folder of the dataset.
+        out: The folder for the manifests.
+        name: The name of the dataset.
+        annotations: The folder of the JSON files, if not ROOT, ROOT/labels or ROOT/annotations.
+
+    Returns:
+        The manifests.
+
+    Raises:
+        ManifestError: A file is missing or damaged, or no video is found.
     """
     files = AnnotationFiles(root, annotations, "labels", "annotations")
     labels = files.need("labels.json", "*-labels.json")
@@ -57,7 +67,10 @@ def _sample(video_id: str, template: str) -> AnnotatedSample:
 
 
 def _key(template: str) -> str:
-    """Templates have brackets where labels.json has none, and differ from it in case here and there."""
+    """Return the key of a class.
+
+    Templates have brackets that labels.json does not have, and sometimes differ in case.
+    """
     return template.replace("[", "").replace("]", "").strip().lower()
 
 
@@ -65,4 +78,4 @@ def _json(file: Path) -> Any:
     try:
         return read_json(file)
     except (OSError, ValueError) as error:
-        raise ManifestError(f"{file} is not JSON ({error}); fetch it again") from error
+        raise ManifestError(f"{file} is not JSON ({error}); download it again") from error

@@ -5,8 +5,8 @@ ROOT/ucfTrainTestlist/classInd.txt      1 ApplyEyeMakeup
                       testlist01.txt    Archery/v_Archery_g01_c01.avi
 ROOT/UCF-101/Archery/v_Archery_g01_c01.avi
 
-Videos may lie in any folders below ROOT, and in uncompressed tars; folders of
-their frames will do as well: Archery/v_Archery_g01_c01/img_00001.jpg, …
+Videos may lie in any folders below ROOT, and in uncompressed tars. Folders of
+their frames work, too: Archery/v_Archery_g01_c01/img_00001.jpg, …
 """
 
 from __future__ import annotations
@@ -27,13 +27,23 @@ def index_ucf101(
     name: str | None = None,
     annotations: str | Path | None = None,
 ) -> list[Manifest]:
-    """Write OUT/NAME-train.arrow and OUT/NAME-test.arrow of split `split_number`, 1 to 3.
+    """Write OUT/NAME-train.arrow and OUT/NAME-test.arrow.
 
-    The name is `ucf101-split1` by default. Classes are those of classInd.txt, by their numbers. source_id is the
-    group: the video that clips like v_ApplyEyeMakeup_g08_c01 were cut from. `annotations` is where the lists are, if
-    not in ROOT, ROOT/ucfTrainTestlist or ROOT/annotations.
+    Classes are those of classInd.txt, by their numbers. source_id is the group: the video that clips such as
+    v_ApplyEyeMakeup_g08_c01 were cut from.
 
-    Raises ManifestError for a missing file, and when no video is found.
+    Args:
+        root: The folder of the dataset.
+        out: The folder for the manifests.
+        split_number: Which of the three published splits, 1 to 3.
+        name: The name of the dataset; `ucf101-split1` by default.
+        annotations: The folder of the lists, if not ROOT, ROOT/ucfTrainTestlist or ROOT/annotations.
+
+    Returns:
+        The manifests.
+
+    Raises:
+        ManifestError: A file is missing, or no video is found.
     """
     files = AnnotationFiles(root, annotations, "ucfTrainTestlist", "annotations")
     class_list = files.need("classInd.txt")
