@@ -86,7 +86,7 @@ def _key_table(section: dict[str, Any]) -> str:
         for key, value in section["properties"].items()
         if "description" in value  # the others are sections
     ]
-    return section["description"] + "\n\n" + _table(("Key", "Default", "Values", "Meaning"), rows)
+    return f"{section['description']}\n\n" + _table(("Key", "Default", "Values", "Meaning"), rows)
 
 
 def _default(value: dict[str, Any]) -> str:
