@@ -17,7 +17,7 @@ import numpy as np
 
 from cover.world.game import Game
 from cover.world.presets import DATASETS, PRESETS
-from cover.world.render import Block, group_by_map, plan_blocks, render_blocks
+from cover.world.render import ClipBlock, group_by_map, plan_blocks, render_blocks
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def _measure(name: str, preset: str, num_clips: int) -> tuple[float, float, floa
     return num_drawn / draw_seconds, written_rate, refused / (rendered + refused)
 
 
-def _draw(blocks: list[Block]) -> int:
+def _draw(blocks: list[ClipBlock]) -> int:
     """Draw the clips of some blocks without writing them; returns how many passed their check."""
     num_drawn = 0
     with Game(blocks[0].clip_format.width_px, blocks[0].clip_format.height_px) as game:
@@ -59,7 +59,7 @@ def _draw(blocks: list[Block]) -> int:
     return num_drawn
 
 
-def _some_tasks(blocks: list[Block], num_clips: int) -> list[list[Block]]:
+def _some_tasks(blocks: list[ClipBlock], num_clips: int) -> list[list[ClipBlock]]:
     """Tasks from all over the maps, until they hold `num_clips`."""
     tasks = group_by_map(blocks)
     tasks = tasks[:: max(1, len(tasks) // 12)]

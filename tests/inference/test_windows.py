@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cover.errors import CoverError
-from cover.inference.windows import WindowFormat, moments, sliding_windows
+from cover.inference.windows import WindowFormat, fuse_windows, sliding_windows
 
 
 def windows_of(num_frames_in_all: int, num_frames: int, stride: int) -> list[tuple[int, list[int]]]:
@@ -27,9 +27,9 @@ def test_a_short_video_is_one_window_that_repeats_its_last_frame() -> None:
 
 def test_a_moment_is_the_mean_of_the_windows_that_contain_it() -> None:
     scored = [(start, {"head": torch.tensor([float(score)])}) for start, score in ((0, 1), (2, 3), (3, 8))]
-    joined = [(moment.start, moment.end, moment.scores["head"].item()) for moment in moments(scored, 4)]
+    joined = [(moment.start, moment.end, moment.scores["head"].item()) for moment in fuse_windows(scored, 4)]
     assert joined == [(0, 2, 1.0), (2, 3, 2.0), (3, 4, 4.0), (4, 6, 5.5), (6, 7, 8.0)]
-    assert list(moments([], 4)) == []
+    assert list(fuse_windows([], 4)) == []
 
 
 def test_a_stride_is_a_number_of_frames_and_leaves_no_gaps() -> None:

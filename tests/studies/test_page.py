@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from tests.studies.miniature import finished, study_of
 
 from cover.errors import CoverError
-from cover.studies.page import check_places, study_figure, write_figure, write_report
+from cover.studies.page import check_places, fill_in, study_figure, write_figure
 from cover.studies.table import make_table
 
 PAGE = """# Findings
@@ -29,7 +29,7 @@ After.
 def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
     page, study = tmp_path / "study.md", study_of()
     page.write_text(PAGE)
-    write_report(make_table(study, finished(study)), "two", page)
+    fill_in(make_table(study, finished(study)), "two", page)
     before, _, rest = page.read_text().partition("<!-- study two -->\n")
     filled, _, after = rest.partition("<!-- end -->")
     assert before == PAGE.partition("<!-- study two -->")[0] and after == "\n\nAfter.\n"
@@ -44,8 +44,8 @@ def test_writing_again_changes_nothing(tmp_path: Path) -> None:
     page.write_text(PAGE)
     contents = []
     for _ in range(2):
-        write_report(make_table(study, finished(study)), "two", page)
-        write_report(make_table(study, finished(study)), "one", page)
+        fill_in(make_table(study, finished(study)), "two", page)
+        fill_in(make_table(study, finished(study)), "one", page)
         contents.append([page.read_bytes(), (tmp_path / "study" / "one.svg").read_bytes()])
     assert contents[0] == contents[1]
 
@@ -66,7 +66,7 @@ def test_a_page_without_the_marks_is_refused_and_left_alone(tmp_path: Path, text
     with pytest.raises(CoverError, match=f"study.md {fault} <!-- study two --> and <!-- end -->"):
         check_places(page, ["two"])
     with pytest.raises(CoverError, match=fault):
-        write_report(make_table(study, finished(study)), "two", page)
+        fill_in(make_table(study, finished(study)), "two", page)
     assert list(tmp_path.iterdir()) == ([page] if text else [])
 
 

@@ -12,7 +12,7 @@ from cover.cli.app import Out, app, console
 from cover.cli.index import print_manifest
 
 
-class Preset(StrEnum):
+class DemoPreset(StrEnum):
     """How much of the built-in world a demo takes."""
 
     smoke = "smoke"
@@ -31,7 +31,9 @@ class WorldPreset(StrEnum):
 
 @app.command()
 def demo(
-    preset: Annotated[Preset, typer.Option(help="smoke: a check, quick: for 2 cores, full: for a GPU.")] = Preset.quick,
+    preset: Annotated[
+        DemoPreset, typer.Option(help="smoke: a check, quick: for 2 cores, full: for a GPU.")
+    ] = DemoPreset.quick,
     out: Out = Path("demo"),
 ) -> None:
     """Render datasets, pre-train, train standard and co-training policies, evaluate and compare."""

@@ -69,7 +69,7 @@ def study_(
     paths = [Path(name) if name.endswith(".toml") else Path("studies") / f"{name}.toml" for name in studies]
     read = [read_study(path) for path in paths]
     if page:
-        from cover.studies.page import check_places, write_report  # loads matplotlib
+        from cover.studies.page import check_places, fill_in  # loads matplotlib
 
         check_places(page, [path.stem for path in paths])
     if dry_run:
@@ -84,7 +84,7 @@ def study_(
         console().print(to_terminal(table))
         console().print(legend(table))
         if page:
-            write_report(table, path.stem, page)
+            fill_in(table, path.stem, page)
 
 
 def _run(studies: list[Study], out: Path, side_by_side: int) -> None:

@@ -151,7 +151,7 @@ def time_stamp(explanation: Explanation, index: int) -> str:
     return f"{explanation.times_seconds[index]:.2f} s" if explanation.times_seconds else f"frame {index + 1}"
 
 
-def overlaid(frame: npt.NDArray[np.uint8], weights: npt.NDArray[np.float32], peak: float) -> npt.NDArray[np.float32]:
+def heat_map(frame: npt.NDArray[np.uint8], weights: npt.NDArray[np.float32], peak: float) -> npt.NDArray[np.float32]:
     """Lay a heat map over a grey frame.
 
     Args:
@@ -175,7 +175,7 @@ def _show_frame(axes: list[Axes], explanation: Explanation, index: int) -> None:
     frame = explanation.frames[index]
     axes[0].imshow(frame)
     for place, weights in zip(axes[1:], (explanation.relevance, explanation.rollout), strict=True):
-        place.imshow(overlaid(frame, weights[index], float(weights.max())))
+        place.imshow(heat_map(frame, weights[index], float(weights.max())))
 
 
 def _show_bars(axes: Axes, explanation: Explanation, current: int | None = None) -> None:

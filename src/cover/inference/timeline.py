@@ -28,8 +28,8 @@ from cover.inference.windows import (
     Window,
     WindowFormat,
     find_segments,
+    fuse_windows,
     mean_scores,
-    moments,
     sliding_windows,
 )
 from cover.media.decode import stream_frames
@@ -109,7 +109,7 @@ def find_timeline(
     batches = iter(lambda: list(islice(windows, batch_size)), [])
     tracked = track(one_ahead(batches), file.name[:44], _num_batches(frames, window, batch_size), unit="batches")
     segments = find_segments(
-        moments(_scored(predict_heads, tracked, class_names), window.num_frames),
+        fuse_windows(_scored(predict_heads, tracked, class_names), window.num_frames),
         class_names=class_names,
         step_seconds=window.step_seconds,
         top=top,

@@ -135,7 +135,7 @@ def sliding_windows(frames: Iterable[Tensor], num_frames: int, stride: int) -> I
         yield Window(max(count - num_frames, 0), torch.stack([*newest, *[newest[-1]] * missing]))
 
 
-def moments(scored: Iterable[tuple[int, Scores]], num_frames: int) -> Iterator[Moment]:
+def fuse_windows(scored: Iterable[tuple[int, Scores]], num_frames: int) -> Iterator[Moment]:
     """Fuse the scores of overlapping windows: each moment has the mean of the windows that contain it.
 
     Args:

@@ -23,7 +23,7 @@ from cover.core.atomic_files import locked
 from cover.core.progress import progress_bar
 from cover.errors import TrainingError
 from cover.studies.job_queue import JobQueue
-from cover.studies.planning import PlannedRun, Planner, check_files, check_runs, write_subsets
+from cover.studies.planning import PlannedRun, Planner, check_inputs, check_runs, write_subsets
 from cover.studies.records import Record, append_record, load_records
 from cover.studies.spec import Study
 from cover.studies.worker import Tests, begin, last_checkpoint, work
@@ -63,7 +63,7 @@ def describe_studies(studies: Sequence[Study], out: Path, console: Console) -> N
 def _planned(studies: Sequence[Study], out: Path) -> Iterator[list[Planner]]:
     """A planner for each study, checked, while no other command uses the folder. Planners of one file share records."""
     for study in studies:
-        check_files(study)
+        check_inputs(study)
     with locked(out / "study.lock", f"another cover study that works in {out}"):
         records = {path: load_records(path) for path in {study.results for study in studies}}
         planners = [Planner(study, records[study.results], out) for study in studies]
@@ -85,7 +85,7 @@ def _run(planners: Sequence[Planner], devices: Sequence[str], console: Console) 
         bar = progress.add_task("studies", total=num_runs(studies), completed=len(known))
 
         def report(record: Record) -> None:
-            console.print(describe(record), soft_wrap=True)
+            console.print(result_line(record), soft_wrap=True)
             known.add(record.key)
             progress.update(bar, completed=len(known))
 
@@ -214,7 +214,7 @@ def known_runs(planners: Sequence[Planner]) -> set[str]:
     return {record.key for planner in planners for record in planner.all_recorded()}
 
 
-def describe(record: Record) -> str:
+def result_line(record: Record) -> str:
     """Describe a run in one line."""
     settings = "".join(f", {key.rpartition('.')[2]} {value:g}" for key, value in record.settings.items())
     if record.failed:

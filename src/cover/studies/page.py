@@ -37,7 +37,7 @@ def check_places(page: Path, names: Sequence[str]) -> None:
         _place(page, name)
 
 
-def write_report(table: Table, name: str, page: Path) -> None:
+def fill_in(table: Table, name: str, page: Path) -> None:
     """Write a study's table into its place in the page, and its figure into study/NAME.svg beside the page.
 
     Raises:

@@ -1,6 +1,6 @@
 """From a study and the results so far to its runs: which there are, with which settings, by which recipes.
 
-Before the first run is trained, `check_files` and `check_runs` look for whatever would end one, and `write_subsets`
+Before the first run is trained, `check_inputs` and `check_runs` look for whatever would end one, and `write_subsets`
 writes the manifests of arms that train on a share of the samples.
 """
 
@@ -184,7 +184,7 @@ class Planner:
         return parse_recipe(values, f"study {self.study.title!r}, arm {arm}")
 
 
-def check_files(study: Study) -> None:
+def check_inputs(study: Study) -> None:
     """Check that all weights and manifests exist that a study will read.
 
     Raises:

@@ -36,7 +36,7 @@ _SETTINGS_FILE = ".world.json"  # hidden, so that indexing does not count it
 
 
 @dataclass(frozen=True)
-class Block:
+class ClipBlock:
     """Clips that one episode on one map shows. `files` has the class name and path of each."""
 
     dataset: str
@@ -142,7 +142,7 @@ def _claim(folder: Path, preset: str, seed: int) -> None:
     write_whole(file, json.dumps(settings))
 
 
-def plan_blocks(out: Path, dataset: WorldDataset, preset: Preset, seed: int) -> Iterator[Block]:
+def plan_blocks(out: Path, dataset: WorldDataset, preset: Preset, seed: int) -> Iterator[ClipBlock]:
     """Cut a dataset into blocks. Maps take turns; all classes come equally often, to within one clip."""
     size = _BLOCK_SIZES[dataset.kind]
     for split, num_clips in preset.num_clips[dataset.name].items():
@@ -155,7 +155,7 @@ def plan_blocks(out: Path, dataset: WorldDataset, preset: Preset, seed: int) -> 
                 (name, out / dataset.name / split / name / f"{map_name}-{number:06d}{SUFFIXES[dataset.kind]}")
                 for number, name in enumerate(classes[first : first + size], start=first)
             )
-            yield Block(dataset.name, split, map_name, (*split_seed, index), preset.formats[dataset.kind], files)
+            yield ClipBlock(dataset.name, split, map_name, (*split_seed, index), preset.formats[dataset.kind], files)
 
 
 def _class_sequence(classes: Sequence[str], num_clips: int, seed: Sequence[int]) -> list[str]:
@@ -165,11 +165,11 @@ def _class_sequence(classes: Sequence[str], num_clips: int, seed: Sequence[int])
     return [classes[index] for _ in range(num_rounds) for index in rng.permutation(len(classes))][:num_clips]
 
 
-def group_by_map(blocks: Sequence[Block]) -> list[list[Block]]:
+def group_by_map(blocks: Sequence[ClipBlock]) -> list[list[ClipBlock]]:
     """Group blocks into tasks for processes: a few blocks of the same map each."""
     tasks = []
 
-    def place(block: Block) -> tuple[str, str, str]:
+    def place(block: ClipBlock) -> tuple[str, str, str]:
         return block.dataset, block.split, block.map_name
 
     for _, group in groupby(sorted(blocks, key=place), place):
@@ -178,7 +178,7 @@ def group_by_map(blocks: Sequence[Block]) -> list[list[Block]]:
     return tasks
 
 
-def _rendered(tasks: Sequence[list[Block]], num_processes: int) -> Iterator[tuple[str, DatasetReport]]:
+def _rendered(tasks: Sequence[list[ClipBlock]], num_processes: int) -> Iterator[tuple[str, DatasetReport]]:
     """Render tasks in processes, with a progress bar. Yields the dataset and the report of each task."""
     if not tasks:
         return
@@ -188,7 +188,7 @@ def _rendered(tasks: Sequence[list[Block]], num_processes: int) -> Iterator[tupl
         progress_bar("clips") as progress,
     ):
         bar = progress.add_task("rendering", total=sum(len(block.files) for task in tasks for block in task))
-        futures: Mapping[Future[DatasetReport], list[Block]] = {
+        futures: Mapping[Future[DatasetReport], list[ClipBlock]] = {
             executor.submit(render_blocks, task): task for task in tasks
         }
         try:
@@ -206,7 +206,7 @@ def _rendered(tasks: Sequence[list[Block]], num_processes: int) -> Iterator[tupl
             raise
 
 
-def render_blocks(blocks: Sequence[Block]) -> DatasetReport:
+def render_blocks(blocks: Sequence[ClipBlock]) -> DatasetReport:
     """Render blocks of one format with one game, in a process of its own."""
     report = DatasetReport()
     start_seconds = time.monotonic()
@@ -218,7 +218,7 @@ def render_blocks(blocks: Sequence[Block]) -> DatasetReport:
     return report
 
 
-def _render_block(game: Game, block: Block) -> DatasetReport:
+def _render_block(game: Game, block: ClipBlock) -> DatasetReport:
     report = DatasetReport()
     rng = np.random.default_rng(block.seed)
     game.start(block.map_name, _random_seed(rng))
@@ -235,7 +235,7 @@ def _render_block(game: Game, block: Block) -> DatasetReport:
     return report
 
 
-def _draw(game: Game, block: Block, class_name: str, rng: np.random.Generator) -> np.ndarray | None:
+def _draw(game: Game, block: ClipBlock, class_name: str, rng: np.random.Generator) -> np.ndarray | None:
     try:
         return DATASETS[block.dataset].draw(game, class_name, rng, block.clip_format)
     except EpisodeOver:
@@ -243,7 +243,7 @@ def _draw(game: Game, block: Block, class_name: str, rng: np.random.Generator) -
         return None
 
 
-def _write(path: Path, frames: np.ndarray, block: Block) -> None:
+def _write(path: Path, frames: np.ndarray, block: ClipBlock) -> None:
     if DATASETS[block.dataset].kind == "image":
         write_image(path, frames[0])
     else:
