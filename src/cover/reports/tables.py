@@ -28,8 +28,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(policy_table(comparison))
     if comparison.order_rows:
         console.print(order_table(comparison.order_rows))
-    if pair_rows := [row for row in comparison.order_rows if row.normal.num_pair_samples]:
-        console.print(pair_table(pair_rows))
+    if reversal_rows := [row for row in comparison.order_rows if row.normal.num_pair_samples]:
+        console.print(reversal_table(reversal_rows))
     for difference in comparison.differences:
         console.print(f"{MARK} not measured alike: {difference}", soft_wrap=True)
     for sentence in comparison.missing:
@@ -38,9 +38,9 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 def results_table(results: Sequence[DatasetResult]) -> Table:
     """What one run's evaluation measured, a row a dataset and frame order."""
-    numbers = ("samples", "failed", "chance", "top-1", "95 %", "top-5", "pair")
+    numbers = ("samples", "failed", "chance", "top-1", "95 %", "top-5", "rev.")
     checkpoint = _distinct(result.checkpoint for result in results)
-    title = f"{checkpoint}: accuracy in % (pair: chance 50); failed: could not be decoded"
+    title = f"{checkpoint}: accuracy in %; rev.: reversal accuracy, chance 50; failed: not decoded"
     table = _table(title, ("dataset", "split", "order", "views"), numbers)
     for result in results:
         table.add_row(
@@ -92,10 +92,10 @@ def order_table(rows: Sequence[OrderRow]) -> Table:
     return table
 
 
-def pair_table(rows: Sequence[OrderRow]) -> Table:
-    """Pair accuracy of every run in every frame order."""
+def reversal_table(rows: Sequence[OrderRow]) -> Table:
+    """Reversal accuracy of every run in every frame order."""
     table = _table(
-        "Pair accuracy in %: own class against that class played backwards",
+        "Reversal accuracy in %: a clip's class against that class played backwards",
         ("dataset", "run"),
         ("samples", "chance", *FRAME_ORDERS),
     )
