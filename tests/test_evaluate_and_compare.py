@@ -79,7 +79,7 @@ def test_what_cannot_be_evaluated_is_named_and_the_others_are_evaluated(
     assert answer.code == 1
     assert caplog.messages == ["plates is left out: it has no test manifest, only train, val"]
     (line,) = answer.err.splitlines()
-    assert line.startswith("error: spoilt: none of its 4 test samples can be decoded; check the first: ")
+    assert line.startswith("error: spoilt: none of the 4 test samples can be decoded; check the first one: ")
     assert "step-2: accuracy in %" in answer.out and "1x3" in answer.out
     assert [row.split()[0] for row in answer.out.splitlines() if " test " in row] == ["signs", "single"]
     assert results_of(run).keys() == {("signs", "test", "1x3", "step-2"), ("single", "test", "1x3", "step-2")}

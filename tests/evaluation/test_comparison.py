@@ -87,7 +87,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
             r"damaged \(line 1 is neither of training nor of a",
         ),
         ("metrics.jsonl", '{"step": 1, "epoch": 1, "val": {"moves": 0.5}}', r"damaged \(line 1 is neither of training"),
-        ("evaluation/moves.json", '{"cut": ', r"co/evaluation/moves.json is damaged .*; delete it, and evaluate the"),
+        ("evaluation/moves.json", '{"cut": ', r"co/evaluation/moves.json is damaged .*; delete it and evaluate the"),
     ],
 )
 def test_a_damaged_file_of_a_run_is_named(make_run: MakeRun, name: str, content: str, message: str) -> None:

@@ -110,5 +110,5 @@ def test_unreadable_samples_are_named_and_in_no_accuracy(video_manifest: Manifes
 def test_nothing_readable_is_an_error_not_an_accuracy(image_manifest: Manifest) -> None:
     for index in range(len(image_manifest)):
         image_manifest[index].file.write_bytes(b"no image")
-    with pytest.raises(DecodeError, match="pictures: none of its 5 train samples can be decoded; check"):
+    with pytest.raises(DecodeError, match="pictures: none of the 5 train samples can be decoded; check"):
         evaluate_dataset(rises, reader_of(image_manifest), name="pictures")

@@ -52,11 +52,11 @@ def test_one_class_is_counted_too() -> None:
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_logits_that_are_not_finite_are_no_answer(number: float) -> None:
     tally = EvalMetrics(torch.full((2,), -1))
-    with pytest.raises(CheckpointError, match="answers sample b with numbers that are not finite; take another"):
+    with pytest.raises(CheckpointError, match="the logits of sample b are not finite; choose another"):
         tally.update("ab", torch.tensor([[1.0, 0.0], [number, 1.0]]), torch.tensor([0, 0]))
     assert tally.num_samples == 0
 
 
 def test_a_pair_of_unknown_classes_is_refused() -> None:
-    with pytest.raises(RecipeError, match="reversal_pairs names 'up', which is no class of the dataset"):
+    with pytest.raises(RecipeError, match="reversal_pairs names 'up', which is not a class of the dataset"):
         pair_partners(["left", "right"], [("left", "up")])

@@ -101,11 +101,14 @@ def test_files_of_older_versions_are_read(tmp_path: Path) -> None:
         (OLD | {"order": "[/]"}, "order: Input should be 'normal', 'reversed', 'shuffled' or 'single'"),
         (OLD | {"views": "[red]"}, "views: String should match pattern"),
         (OLD | {"class_names": []}, "class_names: Tuple should have at least 1 item"),
-        (OLD | {"confusion": [[1, 1]]}, "it has neither predictions nor the confusion of its 2 classes"),
-        (OLD | {"confusion": None}, "it has neither predictions nor the confusion of its 2 classes"),
-        (OLD | {"pair_accuracy": 0.5}, "pair_accuracy is that of no sample"),
-        (OLD | {"predictions": PREDICTIONS | {"labels": [0, 0]}}, "predictions are not those of 3 samples"),
-        (OLD | {"predictions": PREDICTIONS | {"labels": [0, 0, 2]}}, "predictions name a label beyond its 2 classes"),
+        (OLD | {"confusion": [[1, 1]]}, "it has neither predictions nor a confusion matrix of its 2 classes"),
+        (OLD | {"confusion": None}, "it has neither predictions nor a confusion matrix of its 2 classes"),
+        (OLD | {"pair_accuracy": 0.5}, "it has a pair_accuracy of no samples"),
+        (
+            OLD | {"predictions": PREDICTIONS | {"labels": [0, 0]}},
+            "the columns of predictions do not have 3 samples each",
+        ),
+        (OLD | {"predictions": PREDICTIONS | {"labels": [0, 0, 2]}}, "predictions have a label beyond its 2 classes"),
         (OLD | {"predictions": PREDICTIONS | {"predicted": [0, 0, -1]}}, "predictions.predicted.2: Input should be "),
         (
             OLD | {"predictions": PREDICTIONS | {"probabilities": [0.9, 0.6, float("nan")]}},
@@ -118,7 +121,7 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, values: object, rea
         read(tmp_path, values)
     message = str(error.value)
     assert message.startswith(f"{tmp_path / 'result.json'} is damaged ({reason}")
-    assert message.endswith("); delete it, and evaluate the run again") and "\n" not in message and len(message) < 300
+    assert message.endswith("); delete it and evaluate the run again") and "\n" not in message and len(message) < 300
 
 
 def test_a_pipe_is_no_result(tmp_path: Path) -> None:

@@ -318,7 +318,10 @@ def test_what_was_trained_and_not_recorded_is_recorded_whole(cover: Cover) -> No
         (("[recipe.data]", "[recipe]\nseed = 3\n[recipe.data]"), "recipe sets seed; an arm's own keys"),
         (("share = 0.5", "recipe.model.dept = 2"), "'Own clips', arm turns: unknown key 'model.dept'; known here: var"),
         (("[0.01, 0.02]", "[0.01, -1]"), "'Own clips', arm jumps: optimizer.learning_rate = -1: input should be great"),
-        (("share = 0.5", 'recipe.datasets.turns.reversal_pairs = [["left", "up"]]'), "names 'up', which is no class"),
+        (
+            ("share = 0.5", 'recipe.datasets.turns.reversal_pairs = [["left", "up"]]'),
+            "names 'up', which is not a class",
+        ),
     ],
 )
 def test_what_a_study_lacks_is_said_before_anything_is_trained(

@@ -1,5 +1,7 @@
-"""Whether a model is right as often as its probabilities say (Guo et al., "On Calibration of Modern Neural Networks",
-ICML 2017, §2)."""
+"""Whether a model is right as often as its probabilities say.
+
+The formulas are those of Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, §2.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ NUM_BINS = 15
 
 @dataclass(frozen=True)
 class Bin:
-    """The samples whose probability is in a part of 0..1. Mean probability and top-1, None where there are none."""
+    """The samples whose probability is in one part of 0..1: their mean probability and top-1, None without samples."""
 
     num_samples: int
     probability: float | None
@@ -23,10 +25,12 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """bins: equal parts ((m − 1) / M, m / M] of 0..1, from low to high.
+    """How well probabilities match accuracies.
 
-    expected_error: the expected calibration error, Eq. 3: Σ |bin| / n · |top-1 of the bin − its mean probability|.
-    overconfidence: mean probability of all samples minus their top-1.
+    Attributes:
+        bins: Equal parts ((m − 1) / M, m / M] of 0..1, from low to high.
+        expected_error: The expected calibration error (Eq. 3): Σ |bin| / n · |top-1 of the bin − its mean probability|.
+        overconfidence: The mean probability of all samples minus their top-1.
     """
 
     bins: tuple[Bin, ...]
@@ -35,10 +39,10 @@ class Calibration:
 
 
 def calibrate(predictions: Predictions, num_bins: int = NUM_BINS) -> Calibration:
-    """The calibration of the probabilities given to the most probable classes, of at least one sample."""
+    """Calibrate the probabilities of the most probable classes, over at least one sample."""
     probabilities = np.array(predictions.probabilities)
     correct = np.array(predictions.predicted) == np.array(predictions.labels)
-    # Upper edges belong to their bin; a probability of 0 cannot be the largest, but goes into the first.
+    # An upper edge belongs to its bin. A largest probability is never 0, but 0 would go into the first bin.
     numbers = np.clip(np.ceil(probabilities * num_bins).astype(int) - 1, 0, num_bins - 1)
     counts = np.bincount(numbers, minlength=num_bins)
     sums = np.bincount(numbers, probabilities, num_bins)

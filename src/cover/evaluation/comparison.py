@@ -1,4 +1,4 @@
-"""Runs side by side: training policies (the paper's Table 1), frame orders (its Table 2), and classes."""
+"""Runs side by side: training policies (the paper's Table 1), frame orders (its Table 2), and single classes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,44 @@ from cover.evaluation.run_record import RunRecord
 from cover.evaluation.sample_views import FRAME_ORDERS, FrameOrder
 
 SPLITS = ("test", "val", "train")
-"""A dataset is compared on the first of these that any run was evaluated on."""
+"""A dataset is compared on the first of these splits that any run was evaluated on."""
+Setting = Literal["checkpoint", "views", "input", "manifest"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The checkpoint, by folder name, and the views, such as "1x3", that a result should have."""
+
+    checkpoint: str
+    views: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting in which results side by side differ from each other, or from what is wanted.
+
+    Attributes:
+        results: What is compared, such as "moves".
+        values: The setting of each result, by run or by frame order.
+    """
+
+    results: str
+    setting: Setting
+    values: dict[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.results}, {self.setting}: " + ", ".join(f"{name} {value}" for name, value in self.values.items())
 
 
 @dataclass(frozen=True)
 class PolicyRow:
-    """One dataset's accuracy under every run.
+    """The accuracies of all runs on one dataset.
 
-    standard: result of the run with policy "standard" trained on this dataset (the first such), named standard_run.
-    others: run name -> result, for all other runs evaluated on it.
-    differences: settings in which the results are not alike, by run.
+    Attributes:
+        standard_run: The first run with policy "standard" that was trained on this dataset.
+        standard: Its result.
+        others: The results of all other runs, by name.
+        differences: Settings in which the results differ.
     """
 
     dataset: str
@@ -33,29 +61,29 @@ class PolicyRow:
     differences: list[Difference]
 
     def is_marked(self, run: str) -> bool:
-        """Whether the differences concern a run's result."""
+        """Whether a run's result has one of the differences."""
         return any(run in difference.values for difference in self.differences)
 
     @property
     def by_run(self) -> dict[str, DatasetResult]:
-        """Run name -> result, the standard run first."""
+        """All results by run, the standard run first."""
         standard = {self.standard_run: self.standard} if self.standard_run and self.standard else {}
         return standard | self.others
 
     @cached_property
     def pairs(self) -> list[RunPair]:
-        """The first of `by_run` against each other run, class by class, as far as their results allow it."""
+        """The first run of `by_run` against every other run, class by class, as far as their results allow it."""
         (first_run, first), *others = self.by_run.items()
         pairs = (pair_runs(first_run, first, run, result) for run, result in others)
         return [pair for pair in pairs if pair]
 
     @property
     def without_predictions(self) -> list[str]:
-        """Runs whose result is of a version that kept no predictions, and must be evaluated again to know more."""
+        """Runs whose result an older version wrote, without predictions; they must be evaluated again."""
         return [run for run, result in self.by_run.items() if result.predictions is None]
 
     def delta(self, run: str) -> Estimate | None:
-        """Top-1 of that run minus top-1 of the standard run."""
+        """A run's top-1 minus that of the standard run; None without one of the two."""
         if self.standard is None or run not in self.others:
             return None
         return difference(self.standard.top1_estimate, self.others[run].top1_estimate)
@@ -63,9 +91,11 @@ class PolicyRow:
 
 @dataclass(frozen=True)
 class OrderRow:
-    """One run on one video dataset in several frame orders, `normal` among them.
+    """The accuracies of one run on one video dataset in several frame orders, including `normal`.
 
-    differences: settings in which the results are not alike, by frame order.
+    Attributes:
+        results: By frame order.
+        differences: Settings in which the results differ.
     """
 
     dataset: str
@@ -74,16 +104,17 @@ class OrderRow:
     differences: list[Difference]
 
     def is_marked(self, order: FrameOrder) -> bool:
-        """Whether the differences concern the result in a frame order."""
+        """Whether the result in a frame order has one of the differences."""
         return any(order in difference.values for difference in self.differences)
 
     @property
     def normal(self) -> DatasetResult:
+        """The result in normal order."""
         return self.results["normal"]
 
     @property
     def delta(self) -> Estimate | None:
-        """Top-1 on reversed clips minus top-1 on the same clips in normal order."""
+        """Top-1 on reversed clips minus top-1 on the same clips in normal order; None without reversed clips."""
         if "reversed" not in self.results:
             return None
         return difference(self.normal.top1_estimate, self.results["reversed"].top1_estimate)
@@ -91,7 +122,7 @@ class OrderRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All there is to say about some runs; `other_runs` are the columns beside the standard one."""
+    """The evaluations of some runs, lined up."""
 
     records: list[RunRecord]
     policy_rows: list[PolicyRow]
@@ -99,17 +130,18 @@ class Comparison:
 
     @property
     def other_runs(self) -> list[str]:
+        """The runs that have a column beside the standard one."""
         return [record.name for record in self.records if any(record.name in row.others for row in self.policy_rows)]
 
     @property
     def without_results(self) -> list[RunRecord]:
-        """Runs that were given, and of which nothing is shown: they were not evaluated, or on other splits."""
+        """Runs of which nothing is shown: they were not evaluated, or only on other splits."""
         shown = {run for row in self.policy_rows for run in row.by_run}
         return [record for record in self.records if record.name not in shown]
 
     @property
     def missing(self) -> list[str]:
-        """A sentence about each run of which nothing is shown."""
+        """A sentence about each run without results."""
         sentences = []
         for record in self.without_results:
             found = sorted({f"{result.dataset} {result.split} {result.order}" for result in record.results})
@@ -124,12 +156,12 @@ class Comparison:
         return [difference for row in rows for difference in row.differences]
 
     def pairs_with(self, second_run: str) -> list[RunPair]:
-        """That run against the first one of each dataset."""
+        """The pairs of this run and the first run of each dataset."""
         return [pair for row in self.policy_rows for pair in row.pairs if pair.second_run == second_run]
 
 
 def compare(records: Sequence[RunRecord]) -> Comparison:
-    """Line up the evaluations of any list of runs, dataset by dataset."""
+    """Line up the evaluations of runs, dataset by dataset."""
     policy_rows: list[PolicyRow] = []
     order_rows: list[OrderRow] = []
     for dataset, split in _evaluated(records).items():
@@ -139,7 +171,7 @@ def compare(records: Sequence[RunRecord]) -> Comparison:
 
 
 def _evaluated(records: Sequence[RunRecord]) -> dict[str, str]:
-    """Dataset -> the split it is compared on, in the order in which the recipes name the datasets."""
+    """The split to compare each dataset on, in the order in which the recipes name the datasets."""
     splits: dict[str, set[str]] = {dataset: set() for record in records for dataset in record.datasets}
     for record in records:
         for result in record.results:
@@ -168,39 +200,18 @@ def _order_row(record: RunRecord, dataset: str, split: str) -> OrderRow | None:
     return OrderRow(dataset, record.name, results, differences)
 
 
-Setting = Literal["checkpoint", "views", "input", "manifest"]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The checkpoint, by folder name, and the views, "1x3", that a result should be of."""
-
-    checkpoint: str
-    views: str
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A setting in which results that are shown side by side differ, or which is not the one wanted.
-
-    results: which results are compared, "moves". values: name of a result (its run, or its frame order) → its value.
-    """
-
-    results: str
-    setting: Setting
-    values: dict[str, str]
-
-    def __str__(self) -> str:
-        return f"{self.results}, {self.setting}: " + ", ".join(f"{name} {value}" for name, value in self.values.items())
-
-
 def find_differences(
     title: str, results: Mapping[str, DatasetResult], wanted: Mapping[str, Wanted]
 ) -> list[Difference]:
-    """The differences between results, by name, and of each from what is wanted of it.
+    """Find what keeps results from being compared as they are: other weights, views, input, or samples.
 
-    What is not known, in files of older versions, counts as a difference only beside something known: a manifest beside
-    another one, and never the size in pixels.
+    Files of older versions lack some settings. An unknown manifest differs from a known one; an unknown size in pixels
+    never differs.
+
+    Args:
+        title: What is compared.
+        results: By run or by frame order.
+        wanted: What each result should have.
     """
     others = {name: r.checkpoint for name, r in results.items() if r.checkpoint != wanted[name].checkpoint}
     found = {

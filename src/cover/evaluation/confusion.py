@@ -1,4 +1,4 @@
-"""Which classes are taken for which, without a table of all classes against all: only pairs that occur are counted."""
+"""Which classes are confused with which. Only pairs that occur are counted, not a table of all classes by all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PairCounts:
-    """How many samples of each true label are given each predicted label, for the P pairs that occur.
+    """How often each true label gets each predicted label, for the P pairs that occur.
 
-    labels, predicted, counts: int64 [P], in the order of the labels. class_sizes: samples of each class, int64 [C].
+    Attributes:
+        labels, predicted, counts: int64 [P], in label order.
+        class_sizes: Samples of each of the C classes, int64 [C].
     """
 
     labels: Integers
@@ -27,18 +29,18 @@ class PairCounts:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """float64 [P]: `counts` as shares of their true class."""
+        """`counts` as shares of their true class, float64 [P]."""
         return self.counts / self.class_sizes[self.labels]
 
     def most_confused(self) -> Integers:
-        """Where the pairs of two different labels are, the most frequent first, then by their share of the class."""
+        """Indices of the pairs of two different labels: by count, then by share of the class."""
         wrong = np.flatnonzero(self.labels != self.predicted)
         return wrong[np.lexsort((-self.shares[wrong], -self.counts[wrong]))]
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many of the num_samples samples of one class are taken for another one."""
+    """`count` of the `num_samples` samples of one class are predicted as another class."""
 
     true_class: str
     predicted_class: str
@@ -47,11 +49,12 @@ class Confusion:
 
     @property
     def share(self) -> float:
+        """The share of the true class."""
         return self.count / self.num_samples
 
 
 def count_pairs(result: DatasetResult) -> PairCounts:
-    """Count the pairs of a result, from its predictions, or from the matrix that older versions kept."""
+    """Count the pairs of a result, from its predictions or from the matrix that older versions wrote."""
     num_classes = len(result.class_names)
     if result.predictions:
         labels, predicted = np.array(result.predictions.labels), np.array(result.predictions.predicted)
@@ -67,7 +70,7 @@ def count_pairs(result: DatasetResult) -> PairCounts:
 
 
 def most_confused(result: DatasetResult, count: int) -> list[Confusion]:
-    """The `count` most frequent confusions, by number of samples and then by their share of the true class."""
+    """Find the `count` most frequent confusions, by number of samples and then by their share of the true class."""
     pairs = count_pairs(result)
     return [
         Confusion(
@@ -81,7 +84,7 @@ def most_confused(result: DatasetResult, count: int) -> list[Confusion]:
 
 
 def confused_labels(pairs: PairCounts, count: int) -> list[int]:
-    """Up to `count` labels, those of the most frequent confusions, in label order."""
+    """Find up to `count` labels of the most frequent confusions, in label order."""
     chosen: set[int] = set()
     for place in pairs.most_confused():
         both = {int(pairs.labels[place]), int(pairs.predicted[place])}
@@ -92,8 +95,11 @@ def confused_labels(pairs: PairCounts, count: int) -> list[int]:
 
 
 def confusion_shares(pairs: PairCounts, labels: Sequence[int]) -> NDArray[np.float64]:
-    """The confusion matrix of L classes as shares of the true class, [L, L + 1]: the last column is all other classes
-    together."""
+    """Make the confusion matrix of L classes, as shares of the true class.
+
+    Returns:
+        float64 [L, L + 1]; the last column has all other classes together.
+    """
     place_of = np.full(len(pairs.class_sizes), len(labels))
     place_of[labels] = np.arange(len(labels))
     shares = np.zeros((len(labels) + 1, len(labels) + 1))

@@ -1,9 +1,9 @@
-"""One head on one dataset: every sample once, the logits of its views averaged."""
+"""Evaluates one head on one dataset: every sample once, with the logits of its views averaged."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from torch import Tensor, from_numpy
@@ -16,7 +16,7 @@ from cover.evaluation.sample_views import FrameOrder, SampleViews, ViewBatch, vi
 from cover.media.reader import ClipReader
 
 Predict = Callable[[dict[str, Tensor]], dict[str, Tensor]]
-"""{dataset: uint8 frames [T,B,C,Y,X]} -> {dataset: float logits [B,classes]}, both on the CPU."""
+"""{dataset: uint8 frames [T,B,C,Y,X]} → {dataset: float logits [B,classes]}, both on the CPU."""
 
 
 def evaluate_dataset(
@@ -32,35 +32,35 @@ def evaluate_dataset(
     reversal_pairs: Sequence[tuple[str, str]] = (),
     checkpoint: str = "",
 ) -> DatasetResult:
-    """Evaluate the head `name` on every sample of `reader`.
+    """Evaluate a head on every sample of a dataset.
 
-    num_clips, num_crops: views of a sample, num_clips times in its video and num_crops along its longer side.
-    batch_size: samples a forward pass; each brings num_clips · num_crops clips.
-    reversal_pairs: pairs of class names of which one, played backwards, is the other.
-    checkpoint: name of the weights, noted in the result.
+    Args:
+        predict: The model.
+        reader: The dataset.
+        name: The head.
+        num_clips: Clips of a video, spread over its duration.
+        num_crops: Crops of a clip, along its longer side.
+        order: The frame order of every clip.
+        batch_size: Samples a forward pass; each has num_clips · num_crops views.
+        num_workers: Processes that decode.
+        reversal_pairs: Pairs of classes that become each other when a clip plays backwards.
+        checkpoint: Name of the weights, for the result.
 
-    Raises RecipeError for a pair of unknown classes, DecodeError when no sample can be decoded, CheckpointError for
-    logits that are not finite.
+    Raises:
+        RecipeError: A pair names an unknown class.
+        DecodeError: No sample can be decoded.
+        CheckpointError: Logits are not finite.
     """
     manifest = reader.manifest
     key = evaluation_key(
         reader, name=name, num_clips=num_clips, num_crops=num_crops, order=order, checkpoint=checkpoint
     )
-    tally = EvalMetrics(pair_partners(manifest.class_names, reversal_pairs))
+    metrics = EvalMetrics(pair_partners(manifest.class_names, reversal_pairs))
     samples = SampleViews(reader, num_clips, num_crops, order)
     batches = view_batches(samples, batch_size=batch_size, num_workers=num_workers)
-    unreadable: dict[str, str] = {}
     start = time.perf_counter()
-    for batch in track(batches, f"{name} {manifest.split}, {order}", -(-len(samples) // batch_size), unit="batches"):
-        unreadable |= {manifest[index].sample_id: str(error) for index, error in batch.unreadable.items()}
-        if batch.indices:
-            sample_ids = [row.sample_id for row in manifest.rows(batch.indices)]
-            tally.update(sample_ids, *_scored(predict, name, reader, batch))
-    if not tally.num_samples:
-        raise DecodeError(
-            f"{name}: none of its {len(manifest)} {manifest.split} samples can be decoded; "
-            f"check the first: {next(iter(unreadable.values()), 'the manifest is empty')}"
-        )
+    tracked = track(batches, f"{name} {manifest.split}, {order}", -(-len(samples) // batch_size), unit="batches")
+    unreadable = _count(metrics, predict, reader, name, tracked)
     return DatasetResult(
         **vars(key),
         kind=manifest.kind,
@@ -70,14 +70,32 @@ def evaluate_dataset(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         class_names=manifest.class_names,
         unreadable=unreadable,
-        **tally.measured(),
+        **metrics.measured(),
     )
+
+
+def _count(
+    metrics: EvalMetrics, predict: Predict, reader: ClipReader, name: str, batches: Iterable[ViewBatch]
+) -> dict[str, str]:
+    """Count all batches. Returns the errors of unreadable samples, by id."""
+    manifest, unreadable = reader.manifest, dict[str, str]()
+    for batch in batches:
+        unreadable |= {manifest[index].sample_id: str(error) for index, error in batch.unreadable.items()}
+        if batch.indices:
+            sample_ids = [row.sample_id for row in manifest.rows(batch.indices)]
+            metrics.update(sample_ids, *_scored(predict, name, reader, batch))
+    if not metrics.num_samples:
+        raise DecodeError(
+            f"{name}: none of the {len(manifest)} {manifest.split} samples can be decoded; "
+            f"check the first one: {next(iter(unreadable.values()), 'the manifest is empty')}"
+        )
+    return unreadable
 
 
 def evaluation_key(
     reader: ClipReader, *, name: str, num_clips: int, num_crops: int, order: FrameOrder, checkpoint: str
 ) -> EvaluationKey:
-    """What `evaluate_dataset` with these arguments measures."""
+    """The key of the result that `evaluate_dataset` gives with these arguments."""
     manifest = reader.manifest
     return EvaluationKey(
         dataset=name,
@@ -102,19 +120,24 @@ def count_correct(
     num_workers: int,
     rows: range,
 ) -> tuple[int, int]:
-    """Of some manifest rows, how many the head `name` gets right (top-1) and how many could be decoded; for processes
-    that share an evaluation. Arguments as in `evaluate_dataset`."""
+    """Count the correct predictions (top-1) of a head on some manifest rows, for processes that share an evaluation.
+
+    Args are those of `evaluate_dataset`, and `rows`: the manifest rows.
+
+    Returns:
+        The number of correct predictions, and the number of samples that could be decoded.
+    """
     samples = SampleViews(reader, num_clips, num_crops, "normal", rows)
-    right = total = 0
+    correct = total = 0
     for batch in view_batches(samples, batch_size=batch_size, num_workers=num_workers) if rows else ():
         if batch.indices:
             logits, labels = _scored(predict, name, reader, batch)
-            right += int((logits.argmax(-1) == labels).sum())
+            correct += int((logits.argmax(-1) == labels).sum())
             total += len(labels)
-    return right, total
+    return correct, total
 
 
 def _scored(predict: Predict, name: str, reader: ClipReader, batch: ViewBatch) -> tuple[Tensor, Tensor]:
-    """Logits [S,classes] of the samples of a batch, averaged over their views, and their labels."""
+    """The logits [S,classes] of a batch's samples, averaged over their views, and their labels [S]."""
     logits = predict({name: batch.frames})[name].unflatten(0, (len(batch.indices), -1)).mean(1)
     return logits, from_numpy(reader.manifest.labels[batch.indices]).long()

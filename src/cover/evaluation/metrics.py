@@ -1,4 +1,4 @@
-"""Running counts of an evaluation."""
+"""Accuracies of an evaluation, counted batch by batch, and the most probable classes of single samples."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cover.errors import CheckpointError, RecipeError
 from cover.evaluation.result import Predictions
 
 PROBABILITY_DIGITS = 6
-"""What a result keeps of a probability."""
+"""Decimals of a probability in a result."""
 
 
 class Measured(TypedDict):
-    """The fields of a DatasetResult that come from counting."""
+    """The fields of a DatasetResult that EvalMetrics counts."""
 
     num_samples: int
     top1: float
@@ -27,11 +27,12 @@ class Measured(TypedDict):
 
 
 class EvalMetrics:
-    """Sample ids, logits [B,classes] and labels [B] in; accuracies and predictions out.
+    """Turns sample ids, logits and labels into accuracies and predictions.
 
-    What it keeps grows with the samples alone, not with the classes.
+    Its memory grows with the number of samples, not with the number of classes.
 
-    partners: int64 [classes], see pair_partners.
+    Args:
+        partners: int64 [classes], see `pair_partners`.
     """
 
     def __init__(self, partners: Tensor) -> None:
@@ -49,11 +50,20 @@ class EvalMetrics:
         return len(self.sample_ids)
 
     def update(self, sample_ids: Sequence[str], logits: Tensor, labels: Tensor) -> None:
-        """Count one batch. Raises CheckpointError for logits that are not finite: no accuracy comes of them."""
+        """Count one batch.
+
+        Args:
+            sample_ids: B ids.
+            logits: float [B,classes].
+            labels: int64 [B].
+
+        Raises:
+            CheckpointError: Logits are not finite, so there is no accuracy.
+        """
         if not (finite := logits.isfinite().all(-1)).all():
             raise CheckpointError(
-                f"the model answers sample {sample_ids[int(finite.int().argmin())]} with numbers that are not finite; "
-                'take another checkpoint, or training.precision = "fp32" in the run\'s recipe'
+                f"the logits of sample {sample_ids[int(finite.int().argmin())]} are not finite; "
+                'choose another checkpoint, or set training.precision = "fp32" in the run\'s recipe'
             )
         predicted, ranks = logits.argmax(-1), _ranks(logits, labels)
         probabilities = logits.softmax(-1).gather(1, predicted[:, None])[:, 0]
@@ -63,6 +73,9 @@ class EvalMetrics:
         self.labels += labels.tolist()
         self.predicted += predicted.tolist()
         self.probabilities += [round(probability, PROBABILITY_DIGITS) for probability in probabilities.tolist()]
+        self._count_reversals(logits, labels)
+
+    def _count_reversals(self, logits: Tensor, labels: Tensor) -> None:
         paired = self.partners[labels] >= 0
         logits, labels = logits[paired], labels[paired]
         own, partner = (logits.gather(1, index[:, None]) for index in (labels, self.partners[labels]))
@@ -70,7 +83,7 @@ class EvalMetrics:
         self.num_pairs_right += float(torch.heaviside(own - partner, torch.tensor(0.5)).sum())  # a tie is half right
 
     def measured(self) -> Measured:
-        """The accuracies over everything counted, which must be at least one sample."""
+        """The accuracies so far, over at least one sample."""
         return Measured(
             num_samples=self.num_samples,
             top1=self.num_top1 / self.num_samples,
@@ -84,17 +97,23 @@ class EvalMetrics:
 
 
 def _ranks(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many classes of [B,classes] come before the true one, int64 [B]. Of equal logits the smaller label comes
-    first, as in argmax, so a model that always says the same has no better a top-5 than chance."""
+    """Count the classes that come before the true one, int64 [B].
+
+    Of equal logits, the smaller label comes first, as in argmax, so the top-5 of constant logits is not above chance.
+    """
     own = logits.gather(1, labels[:, None])
     earlier = torch.arange(logits.shape[1]) < labels[:, None]
     return ((logits > own) | ((logits == own) & earlier)).sum(1)
 
 
 def pair_partners(class_names: Sequence[str], reversal_pairs: Sequence[tuple[str, str]]) -> Tensor:
-    """For each class the label of its reversal partner, -1 where it has none: int64 [classes].
+    """Look up the label of each class's reversal partner.
 
-    Raises RecipeError for a name that is no class.
+    Returns:
+        int64 [classes], -1 for a class without a partner.
+
+    Raises:
+        RecipeError: A name is not a class.
     """
     labels = {class_name: label for label, class_name in enumerate(class_names)}
     partners = torch.full((len(labels),), -1)
@@ -102,7 +121,7 @@ def pair_partners(class_names: Sequence[str], reversal_pairs: Sequence[tuple[str
         for class_name in pair:
             if class_name not in labels:
                 raise RecipeError(
-                    f"reversal_pairs names {class_name!r}, which is no class of the dataset; its classes are "
+                    f"reversal_pairs names {class_name!r}, which is not a class of the dataset; its classes are "
                     + ", ".join(labels)
                 )
         first, second = (labels[class_name] for class_name in pair)
@@ -111,7 +130,7 @@ def pair_partners(class_names: Sequence[str], reversal_pairs: Sequence[tuple[str
 
 
 RankedClasses = tuple[tuple[str, float], ...]
-"""(class name, probability), the most probable first."""
+"""(class name, probability), the most probable class first."""
 
 
 def top_classes(logits: Tensor, class_names: Sequence[str], num_shown: int) -> RankedClasses:

@@ -1,4 +1,4 @@
-"""What one evaluation measured, and its file in the run folder."""
+"""The result of one evaluation, and its file in the run folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cover.evaluation.intervals import Estimate, share
 from cover.evaluation.sample_views import FrameOrder
 
 MAX_RESULT_BYTES = 2**30
-"""Largest result file that is read; a result of a million samples takes about 80 MiB."""
+"""Largest result file that is read; a million samples take about 80 MiB."""
 MAX_NAME_BYTES = 80
 
 Count = Annotated[int, Field(ge=0)]
@@ -30,14 +30,14 @@ Column = Annotated[tuple[Count, ...], FailFast()]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationKey:
-    """Everything that a result depends on. Results that differ in any of it are kept in files of their own.
+    """Everything that a result depends on. Results that differ in any of it have separate files.
 
-    views: clips × crops of a sample, "1x3"; the logits of a sample's views are averaged.
-    num_frames, image_size_px: of the clips as the model sees them.
-    checkpoint: which weights of the run, by folder name.
-    manifest_digest: of the samples, as `Manifest.digest`.
-
-    Older versions kept neither image_size_px nor manifest_digest; None means unknown.
+    Attributes:
+        views: Clips × crops of a sample, such as "1x3"; the logits of a sample's views are averaged.
+        num_frames: Frames of a clip.
+        image_size_px: Side of a frame; None in files of older versions.
+        checkpoint: Folder name of the weights.
+        manifest_digest: `Manifest.digest` of the samples; None in files of older versions.
     """
 
     dataset: str
@@ -53,8 +53,8 @@ class EvaluationKey:
     def file_name(self) -> str:
         """The name of the result's file: DATASET-SPLIT-ORDER-VIEWS-FRAMESxSIZE-CHECKPOINT-HASH.json.
 
-        The names in it are shortened to what every file system accepts. The hash of the whole key keeps two results
-        apart whose names come out the same, or which differ in their manifest alone.
+        Names are shortened to what every file system accepts. The hash covers the whole key, so results have separate
+        files even if their shortened names are equal or they differ in the manifest only.
         """
         key = tuple(getattr(self, field.name) for field in fields(EvaluationKey))
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:8]
@@ -67,8 +67,10 @@ class EvaluationKey:
 class Predictions:
     """The prediction for each counted sample, in manifest order.
 
-    labels, predicted: labels of the true class and of the most probable one. probabilities: of the latter, from the
-    softmax of the logits averaged over views.
+    Attributes:
+        labels: Labels of the true classes.
+        predicted: Labels of the most probable classes.
+        probabilities: Of the most probable classes: the softmax of the logits averaged over views.
     """
 
     sample_ids: Annotated[tuple[str, ...], FailFast()]
@@ -79,16 +81,21 @@ class Predictions:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetResult(EvaluationKey):
-    """One dataset's evaluation in one frame order. Accuracies and chance are fractions.
+    """The result of evaluating one dataset in one frame order. Accuracies and chance are fractions.
 
-    num_samples: samples counted; the num_unreadable others are in no accuracy, and `unreadable` gives why, by id.
-    top5: None for fewer than 6 classes.
-    pair_accuracy: of a clip's own class and that class reversed in time, how often the own one has the larger logit,
-        over the num_pair_samples clips whose class is in a pair; chance is 1/2. None without pairs.
-    finished: when, in UTC, as "2025-01-31T12:00:00+00:00"; "" in files of older versions.
-    predictions: None in files of a version that did not keep them; these have `confusion` instead.
-    confusion: [true class][predicted class] counts, where there are no predictions, which say the same. It grows with
-        the square of the number of classes, so it is only read.
+    Attributes:
+        num_samples: Counted samples.
+        num_unreadable: Samples that could not be decoded; they are in no accuracy.
+        unreadable: Why not, by sample id.
+        top5: None for fewer than 6 classes.
+        pair_accuracy: The reversal accuracy: how often a clip's class has a larger logit than that class reversed in
+            time, over the clips whose class is in a reversal pair. Chance is 1/2. None without pairs.
+        num_pair_samples: The number of these clips.
+        seconds: Duration of the evaluation.
+        finished: Its end in UTC, "2025-01-31T12:00:00+00:00"; "" in files of older versions.
+        predictions: None in files of older versions, which have `confusion` instead.
+        confusion: Counts [true class][predicted class]. It grows with the square of the number of classes, so it is
+            only read, never written.
     """
 
     kind: Kind
@@ -108,18 +115,28 @@ class DatasetResult(EvaluationKey):
 
     @property
     def top1_estimate(self) -> Estimate:
+        """The top-1 with its 95 % interval."""
         return share(self.top1, self.num_samples)
 
     @property
     def pair_estimate(self) -> Estimate | None:
+        """The reversal accuracy with its 95 % interval."""
         return None if self.pair_accuracy is None else share(self.pair_accuracy, self.num_pair_samples)
 
     def to_json(self) -> str:
+        """The content of the result's file."""
         values = _RESULT.dump_python(self, mode="json", exclude={"confusion"} if self.predictions else None)
         return json.dumps(values)
 
     def save(self, folder: Path) -> Path:
-        """Write the result into a folder, whole or not at all, and return its path. Raises CoverError."""
+        """Write the result into a folder; the file appears whole or not at all.
+
+        Returns:
+            The file.
+
+        Raises:
+            CoverError: It cannot be written.
+        """
         path = folder / self.file_name
         write_whole(path, self.to_json())
         return path
@@ -129,7 +146,11 @@ _RESULT = TypeAdapter(DatasetResult)
 
 
 def read_result(file: Path) -> DatasetResult:
-    """Read a result, of this version or an older one. Raises CheckpointError where it is damaged or no result."""
+    """Read a result that this version or an older one has written.
+
+    Raises:
+        CheckpointError: The file is damaged or is not a result.
+    """
     try:
         result = _RESULT.validate_json(read_text(file, max_bytes=MAX_RESULT_BYTES), strict=True)
         _check(result)
@@ -141,23 +162,23 @@ def read_result(file: Path) -> DatasetResult:
         reason = error.strerror or str(error)
     except ValueError as error:
         reason = str(error)
-    raise CheckpointError(f"{file} is damaged ({reason}); delete it, and evaluate the run again")
+    raise CheckpointError(f"{file} is damaged ({reason}); delete it and evaluate the run again")
 
 
 def _check(result: DatasetResult) -> None:
-    """Raise ValueError where columns of a result contradict each other."""
+    """Raise ValueError if columns of a result contradict each other."""
     num_classes = len(result.class_names)
     if predictions := result.predictions:
         if set(map(len, vars(predictions).values())) != {result.num_samples}:
-            raise ValueError(f"predictions are not those of {result.num_samples} samples")
+            raise ValueError(f"the columns of predictions do not have {result.num_samples} samples each")
         if max(max(predictions.labels), max(predictions.predicted)) >= num_classes:
-            raise ValueError(f"predictions name a label beyond its {num_classes} classes")
+            raise ValueError(f"predictions have a label beyond its {num_classes} classes")
     elif result.confusion is None or {len(result.confusion), *map(len, result.confusion)} != {num_classes}:
-        raise ValueError(f"it has neither predictions nor the confusion of its {num_classes} classes")
+        raise ValueError(f"it has neither predictions nor a confusion matrix of its {num_classes} classes")
     if result.pair_accuracy is not None and not result.num_pair_samples:
-        raise ValueError("pair_accuracy is that of no sample")
+        raise ValueError("it has a pair_accuracy of no samples")
 
 
 def _plain(name: str) -> str:
-    """A name as part of a file name."""
+    """Make a name fit for a file name."""
     return re.sub(r"[^\w-]+", "_", name).encode()[:MAX_NAME_BYTES].decode(errors="ignore")

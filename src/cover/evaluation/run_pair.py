@@ -11,14 +11,16 @@ from cover.evaluation.intervals import Estimate, difference, share
 from cover.evaluation.result import DatasetResult, Predictions
 
 NUM_EXAMPLES = 4
-"""Samples to look at, of as many classes."""
+"""Number of example samples, each of another class."""
 
 
 @dataclass(frozen=True)
 class ClassChange:
-    """One class under two runs, over the samples that both were shown; at least one.
+    """One class under two runs, over the samples that both were evaluated on; at least one.
 
-    first_top1, second_top1: share of them that a run gets right. only_first, only_second: how many it alone does.
+    Attributes:
+        first_top1, second_top1: The share of the samples that a run gets right.
+        only_first, only_second: The number of samples that only one run gets right.
     """
 
     class_name: str
@@ -30,7 +32,7 @@ class ClassChange:
 
     @property
     def difference(self) -> Estimate:
-        """Top-1 of the second run minus that of the first."""
+        """The second run's top-1 minus the first run's."""
         return difference(share(self.first_top1, self.num_samples), share(self.second_top1, self.num_samples))
 
 
@@ -44,7 +46,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A sample that one of two runs gets right, and the other wrong."""
+    """A sample that exactly one of two runs gets right."""
 
     sample_id: str
     true_class: str
@@ -53,6 +55,7 @@ class Disagreement:
 
     @property
     def second_is_right(self) -> bool:
+        """Whether the second run gets it right."""
         return self.second.class_name == self.true_class
 
 
@@ -60,9 +63,10 @@ class Disagreement:
 class RunPair:
     """Two runs on one dataset.
 
-    changes: the classes that have samples, from the one at which the second run is better by most to the one at which
-        it is worse by most.
-    disagreements: of each class; first those about which the runs are surest, by the sum of their probabilities.
+    Attributes:
+        changes: The classes that have samples, from the largest gain of the second run to its largest loss.
+        disagreements: Samples that exactly one run gets right, by class. The runs are surest about the first ones: the
+            sum of their probabilities is largest.
     """
 
     dataset: str
@@ -73,21 +77,21 @@ class RunPair:
     disagreements: dict[str, list[Disagreement]]
 
     def helped(self, count: int) -> list[ClassChange]:
-        """The `count` classes that the second run is better at by most."""
+        """The `count` classes with the largest gains of the second run."""
         return [change for change in self.changes if change.second_top1 > change.first_top1][:count]
 
     def hurt(self, count: int) -> list[ClassChange]:
-        """The `count` classes that the second run is worse at by most, the worst first."""
+        """The `count` classes with the largest losses of the second run, the largest first."""
         return [change for change in reversed(self.changes) if change.second_top1 < change.first_top1][:count]
 
     @property
     def helped_examples(self) -> list[Disagreement]:
-        """Of the classes helped most, a sample each that only the second run gets right."""
+        """A sample of each of the most helped classes, which only the second run gets right."""
         return [self._example(change, second_is_right=True) for change in self.helped(NUM_EXAMPLES)]
 
     @property
     def hurt_examples(self) -> list[Disagreement]:
-        """Of the classes hurt most, a sample each that only the first run gets right."""
+        """A sample of each of the most hurt classes, which only the first run gets right."""
         return [self._example(change, second_is_right=False) for change in self.hurt(NUM_EXAMPLES)]
 
     def _example(self, change: ClassChange, *, second_is_right: bool) -> Disagreement:
@@ -96,8 +100,11 @@ class RunPair:
 
 
 def pair_runs(first_run: str, first: DatasetResult, second_run: str, second: DatasetResult) -> RunPair | None:
-    """Compare two results on the same split, over the samples of one id and label. None where one keeps no predictions,
-    or they have other classes or no sample in common."""
+    """Compare two results on the same split, over the samples that have the same id and label in both.
+
+    Returns:
+        None if a result has no predictions, or if the results have different classes or no common samples.
+    """
     if first.predictions is None or second.predictions is None or first.class_names != second.class_names:
         return None
     shared = _Shared(first, second)
@@ -109,8 +116,12 @@ def pair_runs(first_run: str, first: DatasetResult, second_run: str, second: Dat
 
 
 class _Shared:
-    """The S samples that two results have in common: those of one id and one label. labels: [S]. predicted,
-    probabilities, right: [2, S]."""
+    """The S samples that two results have in common.
+
+    Attributes:
+        labels: [S].
+        predicted, probabilities, right: [2, S].
+    """
 
     def __init__(self, first: DatasetResult, second: DatasetResult) -> None:
         assert first.predictions is not None and second.predictions is not None
@@ -126,7 +137,7 @@ class _Shared:
         self.right = self.predicted == self.labels
 
     def changes(self) -> list[ClassChange]:
-        """Of each class that has samples, in label order."""
+        """The change of each class that has samples, in label order."""
         first, second = self.right
         sizes, *rights = (
             np.bincount(self.labels[chosen], minlength=len(self.class_names))
@@ -141,7 +152,7 @@ class _Shared:
         ]
 
     def disagreements(self) -> dict[str, list[Disagreement]]:
-        """By class; first those about which the runs are surest."""
+        """The disagreements by class; those about which the runs are surest come first."""
         differing = np.flatnonzero(self.right[0] != self.right[1])
         surest_first = np.argsort(-self.probabilities[:, differing].sum(0), kind="stable")
         found: dict[str, list[Disagreement]] = {self.class_names[label]: [] for label in np.unique(self.labels)}
@@ -159,5 +170,5 @@ class _Shared:
 
 
 def _samples(predictions: Predictions) -> Iterator[tuple[str, int]]:
-    """Id and label of each sample."""
+    """The id and label of each sample."""
     return zip(predictions.sample_ids, predictions.labels, strict=True)

@@ -1,4 +1,4 @@
-"""What is known of a run when runs are compared."""
+"""What a comparison reads about a run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from cover.evaluation.sample_views import FrameOrder
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The readable files of one run.
+    """The content of one run's files.
 
-    path: the run, or one of its checkpoints, as the user named it. folder: of the run.
-    checkpoint: folder name of the checkpoint that the user named, otherwise of the run's best one.
-    recipe: the resolved recipe; recipe_text as written.
-    mixture: one mapping a dataset, the rows of the table printed at start.
-    training, validation: lines of metrics.jsonl.
-    results: every evaluation in RUN/evaluation, or those of the checkpoint that was named.
+    Attributes:
+        path: The run, or one of its checkpoints, as the user named it.
+        folder: The run folder.
+        checkpoint: Folder name of the checkpoint that the user named, or else of the run's best one.
+        recipe: The resolved recipe.
+        recipe_text: The recipe as it is written in the file.
+        mixture: One mapping a dataset: the rows of the table that is printed at the start of training.
+        training, validation: Lines of metrics.jsonl.
+        results: Every evaluation of the run, or only those of the checkpoint that the user named.
     """
 
     name: str
@@ -36,23 +39,27 @@ class RunRecord:
 
     @property
     def policy(self) -> str:
+        """The training policy."""
         return self.recipe.policy
 
     @property
     def datasets(self) -> list[str]:
-        """Names of the datasets it was trained on."""
+        """Names of the datasets that it was trained on."""
         return list(self.recipe.datasets)
 
     @property
     def views(self) -> str:
-        """Clips × crops by the recipe, "1x3"."""
+        """Clips × crops of the recipe, such as "1x3"."""
         return f"{self.recipe.evaluation.num_clips}x{self.recipe.evaluation.num_crops}"
 
     def result(self, dataset: str, split: str, order: FrameOrder = "normal") -> DatasetResult | None:
-        """The evaluation to show: in normal order the one of the run's checkpoint with the recipe's views.
+        """Choose the evaluation to show.
 
-        Where there is none, the nearest to it, and of equally near ones the newest. In other frame orders likewise the
-        nearest to the one in normal order, if there is one.
+        In normal order this is the one of the run's checkpoint with the recipe's views, or else the nearest to that; of
+        equally near ones the newest. In other frame orders it is the one nearest to that in normal order.
+
+        Returns:
+            None if there is no evaluation of this dataset, split and order.
         """
         like = self.result(dataset, split) if order != "normal" else None
         wanted = (like.checkpoint, like.views) if like else (self.checkpoint, self.views)
