@@ -138,7 +138,7 @@ def test_a_result_of_an_older_version_is_shown_and_asked_for_again(
     comparison = report(runs, tmp_path / "report.html")
     assert comparison.policy_rows[0].pairs == []
     text = " ".join(TextOf((tmp_path / "report.html").read_text()).words)
-    assert "The result of std on moves was written by an older version" in text and "60.0" in text
+    assert "An older version wrote the result of std on moves" in text and "60.0" in text
     results = json.loads(comparison_json(comparison))["datasets"]["moves"]["results"]
     assert results["std"]["calibration"] is None and results["co"]["calibration"] is not None
 
@@ -172,8 +172,8 @@ def test_what_is_not_measured_alike_is_marked_everywhere(
     print_comparison(comparison, console)
     page = " ".join(TextOf((tmp_path / "report.html").read_text()).words)
     for text, mark in ((console.export_text(), "50.0*"), (page, "50.0 *")):
-        assert mark in text and f"* not measured alike: {views}" in text
-        assert f"* not measured alike: {manifest}" in text and missing in text
+        assert mark in text and f"* measured differently: {views}" in text
+        assert f"* measured differently: {manifest}" in text and missing in text
     values = json.loads(comparison_json(comparison))
     assert values["datasets"]["moves"]["differences"] == [
         {"setting": "views", "values": {"std": "1x3", "co": "4x1 instead of 1x3"}},
@@ -209,7 +209,7 @@ def test_hundreds_of_classes_stay_readable(make_run: MakeRun, make_result: MakeR
     )
     report([make_run("co", "cotrain", ["moves"], [result])], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert "the matrix shows those of the most frequent confusions" in page
+    assert "The matrix shows the classes of the most frequent confusions" in page
     assert len(page) < 500_000
 
 

@@ -1,4 +1,4 @@
-"""The report's figures of single classes and probabilities, as SVG in data URIs."""
+"""The report's figures of single classes and of probabilities, as SVG in data URIs."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from cover.reports.plots import data_uri
 from cover.reports.tables import percent
 
 MAX_LABELLED_CLASSES = 40
-"""More classes than these are not named one by one; of a confusion matrix the most confused are shown."""
+"""With more classes, a figure does not name each of them, and a confusion matrix shows the most confused ones."""
 MAX_CONFUSED_CLASSES = 30
 MAX_BARS = 500
-"""Bars of single classes: more are finer than the page shows, so of more classes every n-th has one."""
+"""Bars of single classes. More would be too fine to see, so with more classes every n-th has a bar."""
 MAX_NUMBERED_CLASSES = 16
 PANELS_A_ROW = 4
 OTHERS = "(all others)"
 
 
 def changes_figure(pair: RunPair, colors: Mapping[str, str]) -> str:
-    """Top-1 of the second run minus that of the first, a bar a class, in the colour of the run that is better."""
+    """Draw the second run's top-1 minus the first run's: a bar a class, in the colour of the better run."""
     shown = np.linspace(0, len(pair.changes) - 1, min(len(pair.changes), MAX_BARS)).round().astype(int)
     changes = [pair.changes[place] for place in shown]
     values = [100 * (change.second_top1 - change.first_top1) for change in changes]
@@ -53,7 +53,7 @@ def changes_figure(pair: RunPair, colors: Mapping[str, str]) -> str:
 
 
 def reliability_figure(calibrations: Mapping[str, Calibration], colors: Mapping[str, str]) -> str:
-    """Reliability diagrams, a panel a run: top-1 of each bin of probability, and how many samples are in it."""
+    """Draw a reliability diagram for each run: the top-1 of each bin of probability, and the samples in the bin."""
     num_columns = min(len(calibrations), PANELS_A_ROW)
     num_rows = -(-len(calibrations) // num_columns)
     with drawing(STYLE):
@@ -81,14 +81,17 @@ def _reliability(axes: Axes, calibration: Calibration, color: str) -> None:
 
 
 def _bin_places(calibration: Calibration) -> tuple[Any, float]:
-    """Lower edges and width, in percent."""
+    """Lower edges and width of the bins, in percent."""
     num_bins = len(calibration.bins)
     return 100 * np.arange(num_bins) / num_bins, 100 / num_bins
 
 
 def confusion_figure(result: DatasetResult) -> str | None:
-    """Rows: true class, each summing to 100 %. Columns: predicted class. Of many classes, the most confused ones; None
-    where none is confused."""
+    """Draw the confusion matrix: true classes in rows, which sum to 100 %, and predicted classes in columns.
+
+    Returns:
+        None if there are too many classes to show and none is confused.
+    """
     names, shares = _confusion_shares(result)
     if not names:
         return None
@@ -109,7 +112,7 @@ def confusion_figure(result: DatasetResult) -> str | None:
 
 
 def _confusion_shares(result: DatasetResult) -> tuple[list[str], Any]:
-    """Names of the rows, and their percentages [rows, columns]; of many classes with a column more, for all others."""
+    """Names of the rows, and percentages [rows, columns]. With many classes, one more column has all others."""
     pairs, num_classes = count_pairs(result), len(result.class_names)
     shows_all = num_classes <= MAX_LABELLED_CLASSES
     chosen = list(range(num_classes)) if shows_all else confused_labels(pairs, MAX_CONFUSED_CLASSES)
@@ -118,7 +121,7 @@ def _confusion_shares(result: DatasetResult) -> tuple[list[str], Any]:
 
 
 def _inches(names: Sequence[str]) -> float:
-    """Length of the longest name beside an axis, in the current style. A figure without room for it has no axes."""
+    """Length of the longest name beside an axis, in the current style. Without room for it, a figure has no axes."""
     size = mpl.rcParams["font.size"]
     return max((TextPath((0, 0), name, size=size).get_extents().width / 72 for name in names), default=0)
 

@@ -18,12 +18,14 @@ NUM_CONFUSIONS = 100
 
 
 def comparison_json(comparison: Comparison) -> str:
-    """{"runs": {run: …}, "datasets": {dataset: {"split", "differences", "results": {run: …}, "class_changes"}}}.
+    """Write a comparison as JSON.
 
-    Every share is a fraction, and every interval a 95 % one. "results" have the accuracies in each frame order, and of
-    the normal order calibration and the most frequent confusions; "class_changes" have every class of two runs, and the
-    samples that one gets right and the other wrong. "differences": in which settings results differ that stand side by
-    side. null: not known.
+        {"runs": {run: …}, "datasets": {dataset: {"split", "differences", "results": {run: …}, "class_changes"}}}
+
+    Shares are fractions, and intervals are 95 % intervals. "results" has the accuracies in each frame order, and the
+    calibration and most frequent confusions in normal order. "class_changes" has every class of two runs, and the
+    samples that exactly one of them gets right. "differences" has the settings in which results differ. null means
+    unknown. "pair_accuracy" is the reversal accuracy.
     """
     values = {
         "runs": {record.name: _run(record, comparison) for record in comparison.records},

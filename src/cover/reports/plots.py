@@ -1,4 +1,4 @@
-"""The report's figures of accuracies and training, as SVG in data URIs."""
+"""The report's figures of accuracies and of training, as SVG in data URIs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MAX_CURVE_POINTS = 100
 
 
 def run_colors(records: Sequence[RunRecord]) -> dict[str, str]:
-    """One colour a run throughout the page."""
+    """Choose a colour for each run, used throughout the page."""
     return {record.name: COLORS[index % len(COLORS)] for index, record in enumerate(records)}
 
 
 def accuracy_figure(comparison: Comparison, colors: Mapping[str, str]) -> str:
-    """Top-1 of every run on every dataset, with 95 % intervals and chance."""
+    """Draw the top-1 of every run on every dataset, with 95 % intervals and chance."""
     rows = [(row.dataset, run, result) for row in comparison.policy_rows for run, result in row.by_run.items()]
     with drawing(STYLE):
         height_inches = 0.9 + 0.26 * len(rows) + 0.12 * len(comparison.policy_rows)
@@ -39,12 +39,12 @@ def accuracy_figure(comparison: Comparison, colors: Mapping[str, str]) -> str:
             axes.plot(100 * result.chance, height, "|", color=CHANCE_COLOR, ms=11, mew=1.6)
         axes.set_yticks(heights, [f"{shortened(dataset)} · {shortened(run)}" for dataset, run, _ in rows])
         axes.set_xlim(0, 100)
-        axes.set_xlabel("top-1 accuracy (%), with its 95 % interval; upright stroke: chance")
+        axes.set_xlabel("top-1 accuracy (%), with its 95 % interval; vertical stroke: chance")
         return data_uri(figure)
 
 
 def curves_figure(records: Sequence[RunRecord], dataset: str, colors: Mapping[str, str]) -> str:
-    """Training loss and validation top-1 of one dataset against epochs, for every run trained on it."""
+    """Draw the training loss and validation top-1 of one dataset over epochs, for every run trained on it."""
     with drawing(STYLE):
         figure = Figure(figsize=(6.4, 2.5), layout="constrained")
         loss_axes, top1_axes = figure.subplots(1, 2)
@@ -64,7 +64,7 @@ def curves_figure(records: Sequence[RunRecord], dataset: str, colors: Mapping[st
 
 
 def training_curve(record: RunRecord, dataset: str) -> tuple[list[float], list[float]]:
-    """Epochs and losses of one dataset, averaged over neighbouring lines to at most MAX_CURVE_POINTS points."""
+    """The epochs and losses of one dataset, averaged over neighbouring lines to at most MAX_CURVE_POINTS points."""
     lines = [line for line in record.training if "loss" in line["datasets"].get(dataset, {})]
     bins = np.array_split(np.arange(len(lines)), min(MAX_CURVE_POINTS, max(len(lines), 1)))
     epochs = [float(np.mean([lines[i]["epoch"] for i in chosen])) for chosen in bins if len(chosen)]
@@ -73,7 +73,7 @@ def training_curve(record: RunRecord, dataset: str) -> tuple[list[float], list[f
 
 
 def validation_curve(record: RunRecord, dataset: str) -> tuple[list[float], list[float]]:
-    """Epochs and top-1 in percent."""
+    """The epochs and top-1, in percent, of one dataset."""
     lines = [line for line in record.validation if dataset in line["val"]]
     return [line["epoch"] for line in lines], [100 * line["val"][dataset]["top1"] for line in lines]
 
@@ -94,13 +94,13 @@ def _chance_line(axes: Axes, records: Sequence[RunRecord], dataset: str) -> None
 
 
 def _grouped_heights(groups: Sequence[str]) -> list[float]:
-    """Heights from the top down, with a wider step where the group changes."""
+    """Heights from the top down, with a wider step between groups."""
     steps = [0.0] + [-1.0 - 0.5 * (own != before) for before, own in pairwise(groups)]
     return [float(height) for height in np.cumsum(steps)]
 
 
 def data_uri(figure: Figure) -> str:
-    """An <img>'s address that holds the figure itself."""
+    """Encode a figure as an address for <img>."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -19,11 +19,11 @@ from cover.evaluation.sample_views import FRAME_ORDERS, FrameOrder
 
 NONE = "–"
 MARK = "*"
-"""Stands behind a number that a line below the tables qualifies."""
+"""Marks a number that a line below the tables qualifies."""
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print the policy table, the tables of frame orders where clips were evaluated in several, and remarks."""
+    """Print the tables of policies and frame orders, and remarks about results that are missing or differ."""
     if comparison.policy_rows:
         console.print(policy_table(comparison))
     if comparison.order_rows:
@@ -31,13 +31,13 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     if reversal_rows := [row for row in comparison.order_rows if row.normal.num_pair_samples]:
         console.print(reversal_table(reversal_rows))
     for difference in comparison.differences:
-        console.print(f"{MARK} not measured alike: {difference}", soft_wrap=True)
+        console.print(f"{MARK} measured differently: {difference}", soft_wrap=True)
     for sentence in comparison.missing:
         console.print(sentence, soft_wrap=True)
 
 
 def results_table(results: Sequence[DatasetResult]) -> Table:
-    """What one run's evaluation measured, a row a dataset and frame order."""
+    """Make a table of one run's results: a row for each dataset and frame order."""
     numbers = ("samples", "failed", "chance", "top-1", "95 %", "top-5", "rev.")
     checkpoint = _distinct(result.checkpoint for result in results)
     title = f"{checkpoint}: accuracy in %; rev.: reversal accuracy, chance 50; failed: not decoded"
@@ -60,7 +60,7 @@ def results_table(results: Sequence[DatasetResult]) -> Table:
 
 
 def policy_table(comparison: Comparison) -> Table:
-    """Top-1 per dataset under the standard policy and every other run, with the differences."""
+    """Make a table of top-1 by dataset: the standard policy, every other run, and their differences to it."""
     run_headings = [heading for run in comparison.other_runs for heading in (run, "Δ")]
     table = _table(
         "Training policies: top-1 in % and its 95 % interval, Δ in points",
@@ -79,7 +79,7 @@ def policy_table(comparison: Comparison) -> Table:
 
 
 def order_table(rows: Sequence[OrderRow]) -> Table:
-    """Top-1 of every run in every frame order."""
+    """Make a table of the top-1 of every run in every frame order."""
     table = _table(
         "Frame order: top-1 in %, Δ = reversed − normal in points",
         ("dataset", "run"),
@@ -93,7 +93,7 @@ def order_table(rows: Sequence[OrderRow]) -> Table:
 
 
 def reversal_table(rows: Sequence[OrderRow]) -> Table:
-    """Reversal accuracy of every run in every frame order."""
+    """Make a table of the reversal accuracy of every run in every frame order."""
     table = _table(
         "Reversal accuracy in %: a clip's class against that class played backwards",
         ("dataset", "run"),
@@ -124,7 +124,7 @@ def _top1(row: PolicyRow, run: str | None) -> Text:
 
 
 def _by_order(row: OrderRow, cells: Mapping[FrameOrder, str]) -> list[str]:
-    """The cells in the order of the columns, those that the row's differences concern marked."""
+    """The cells in the order of the columns; those with a difference are marked."""
     marked = {order: f"{cell}{MARK if row.is_marked(order) else ''}" for order, cell in cells.items()}
     return [marked.get(order, NONE) for order in FRAME_ORDERS]
 
@@ -142,38 +142,38 @@ def _distinct(values: Iterable[str]) -> str:
 
 
 def percent(fraction: float) -> str:
-    """0.6243 -> "62.4"."""
+    """Write a fraction in percent: 0.6243 → "62.4"."""
     return f"{100 * fraction:.1f}"
 
 
 def chance(fraction: float) -> str:
-    """As `percent`; small ones to one figure, so that a chance is never 0: 1 / 21841 -> "0.005"."""
+    """Write a chance in percent; a small one to one digit, so that it is never 0: 1 / 21841 → "0.005"."""
     return percent(fraction) if fraction >= 0.0005 else f"{100 * fraction:.1g}"
 
 
 def percent_range(estimate: Estimate) -> str:
-    """The 95 % interval: "59.3–65.4"."""
+    """Write a 95 % interval in percent: "59.3–65.4"."""
     return f"{percent(estimate.lower)}–{percent(estimate.upper)}"
 
 
 def points(fraction: float) -> str:
-    """A difference in percentage points, signed: 0.023 -> "+2.3", -0.362 -> "−36.2", 0 -> "0.0"."""
+    """Write a difference in percentage points with its sign: 0.023 → "+2.3", -0.362 → "−36.2", 0 → "0.0"."""
     text = f"{100 * fraction:+.1f}".replace("-", "−")
     return "0.0" if text[1:] == "0.0" else text
 
 
 def points_range(estimate: Estimate) -> str:
-    """The 95 % interval of a difference: "−0.4 to +5.0"."""
+    """Write the 95 % interval of a difference: "−0.4 to +5.0"."""
     return f"{points(estimate.lower)} to {points(estimate.upper)}"
 
 
 def count(number: float) -> str:
-    """A whole number in full, 1281167 -> "1,281,167"; any other to three figures, 0.03125 -> "0.0312"."""
+    """Write a whole number in full, 1281167 → "1,281,167"; any other to three digits, 0.03125 → "0.0312"."""
     return f"{number:,.0f}" if number == round(number) or abs(number) >= 1000 else f"{number:.3g}"
 
 
 def duration(seconds: float) -> str:
-    """7.25 -> "7.2 s", 190 -> "3 min 10 s", 7500 -> "2 h 05 min"."""
+    """Write a duration: 7.25 → "7.2 s", 190 → "3 min 10 s", 7500 → "2 h 05 min"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
