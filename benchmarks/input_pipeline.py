@@ -42,16 +42,19 @@ from rich.table import Column, Table
 from cover.config.recipe import Recipe, parse_recipe
 from cover.core.batch import MixedBatch
 from cover.core.process_pool import available_cpus, run_in_processes
+from cover.core.run_files import RunFiles
 from cover.curation.dataset_pass import Pool
 from cover.curation.pack import PackFormat
 from cover.curation.pack import pack as pack_manifest
 from cover.datasets.layouts.folder import index_folder
 from cover.datasets.manifest import Manifest
-from cover.runs.train import create, create_mixture, micro_batches, speed_meter, start_accelerator
+from cover.runs.plan import plan
+from cover.runs.train import create, throughput
 from cover.training.checkpoint import TrainingState
 from cover.training.engine import Engine
+from cover.training.launch import start_accelerator
 from cover.training.metrics import TrainMetrics
-from cover.training.parallel import place
+from cover.training.parallel import to_device
 from cover.training.trainer import Trainer
 from pack import CASES as VIDEOS
 from pack import write_video
@@ -148,33 +151,31 @@ def synchronise(device: torch.device) -> None:
 class Training:
     """A case, built as `cover.runs.train.train` builds it."""
 
-    def __init__(self, recipe: Recipe, manifest: Manifest) -> None:
+    def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        manifests = {NAME: manifest}
+        self.plan = replace(plan(recipe), num_steps=NO_END)
         self.accelerator = start_accelerator(recipe, None)
         self.device = self.accelerator.device
-        self.model = create(recipe, manifests, None, None, None)
-        self.mixture = create_mixture(recipe, manifests, TrainingState(), NO_END, self.accelerator)
-        place(self.model, recipe.training, self.accelerator)
-        self.mixture.num_micro_batches = micro_batches(recipe, self.model, self.mixture, self.accelerator)
-        self.engine = Engine(self.model, recipe, self.accelerator)
+        self.model = create(self.plan, None, None)
+        self.mixture = self.plan.mixture(TrainingState(), self.accelerator)
+        to_device(self.model, recipe.training, self.accelerator)
+        objective = self.plan.objective
+        self.mixture.num_micro_batches = objective.num_micro_batches(self.model, self.mixture, self.accelerator)
+        self.engine = Engine(self.model, objective, recipe, self.accelerator)
         self.ready_steps = -(-READY * recipe.num_workers // self.mixture.num_micro_batches)
 
     def trainer(self, batches: Iterator[MixedBatch]) -> Trainer:
         return Trainer(
             recipe=self.recipe,
-            run=Path(tempfile.gettempdir()),  # nothing is written into it
+            run=RunFiles(Path(tempfile.gettempdir())),  # nothing is written into it
             engine=self.engine,
+            mixture=self.mixture,
             batches=batches,
-            unreadable=self.mixture.unreadable,
-            micro_batches=self.mixture.num_micro_batches,
             num_steps=NO_END,
             steps_per_epoch=NO_END,
-            epochs_per_step={},
-            validate=None,
             state=TrainingState(),
             totals=TrainMetrics([NAME], self.accelerator),
-            speed=speed_meter(self.recipe, self.model, self.mixture, self.accelerator),
+            speed=throughput(self.plan, self.accelerator),
             console=Console(quiet=True),
         )
 
@@ -200,7 +201,7 @@ class Training:
         return self.steps(batches, 0, max(round(MODEL_SECONDS * first.per_second), MIN_STEPS))[0].per_second
 
     def from_files(self, num_steps: int) -> tuple[Rate, float]:
-        with closing(iter(self.mixture)) as batches:
+        with closing(self.plan.objective.batches(self.mixture, self.device)) as batches:
             return self.steps(batches, WARMUP_STEPS + self.ready_steps, num_steps)
 
     def loader_alone(self) -> Rate:
@@ -218,7 +219,7 @@ class Training:
 def measure(case: Case, manifest: Manifest, arguments: argparse.Namespace) -> dict[str, Any]:
     """All figures of a case; rates in clips a second."""
     gc.collect()  # what the case before has left on the device
-    training = Training(recipe_of(case, manifest, arguments), manifest)
+    training = Training(recipe_of(case, manifest, arguments))
     num_steps = arguments.steps or max(training.ready_steps, MIN_STEPS)
     before = training.model_alone()
     trained, waiting_share = training.from_files(num_steps)

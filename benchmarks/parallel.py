@@ -28,11 +28,13 @@ from rich.table import Table
 
 from cover.config.recipe import Recipe, parse_recipe
 from cover.core.batch import ClipBatch, MixedBatch
+from cover.core.run_files import RunFiles
 from cover.mixture.schedule import Sample, Schedule, clip_seed, slice_samples
 from cover.models.create import create_model
-from cover.runs.train import start_accelerator
 from cover.training.engine import Engine
-from cover.training.parallel import place
+from cover.training.launch import start_accelerator
+from cover.training.objective import Supervised
+from cover.training.parallel import to_device
 
 CLASSES = {"videos": 400, "images": 1000}
 POOL, WARMUP_STEPS, LEARNING_RATE, FIRST_STEPS = 64, 5, 1e-3, 20
@@ -86,13 +88,13 @@ def recipe_of(arguments: argparse.Namespace, parallel: str) -> Recipe:
 def measure(arguments: argparse.Namespace) -> None:
     """One run, as one of its processes; the first writes down what was found."""
     recipe = recipe_of(arguments, arguments.worker)
-    accelerator = start_accelerator(recipe, Path(arguments.out).parent)
+    accelerator = start_accelerator(recipe, RunFiles(Path(arguments.out).parent))
     section = recipe.model
     torch.manual_seed(0)
     model = create_model(section.variant, num_frames=section.num_frames, image_size=section.image_size, heads=CLASSES,
                          drop_path_rate=section.drop_path_rate)  # fmt: skip
-    place(model, recipe.training, accelerator)
-    engine = Engine(model, recipe, accelerator)
+    to_device(model, recipe.training, accelerator)
+    engine = Engine(model, Supervised(recipe), recipe, accelerator)
     clips = SyntheticClips(recipe, accelerator.device)
     losses, started = [], 0.0
     for step in range(WARMUP_STEPS + arguments.steps):

@@ -14,6 +14,7 @@ from tests.terminal import Cover, terminal
 
 from cover.config.recipe import parse_recipe
 from cover.datasets.layouts.folder import index_folder
+from cover.runs.plan import plan
 from cover.runs.record import read_run_records
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
@@ -55,7 +56,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, write_image: WriteMedia) -
         name: {split: str(root / "manifests" / f"{name}-{split}.arrow") for split in splits}
         for name, splits in SPLITS.items()
     }
-    train(parse_recipe(SETTINGS | {"datasets": datasets}, "a recipe"), root / "runs" / "first", quiet())
+    train(plan(parse_recipe(SETTINGS | {"datasets": datasets}, "a recipe")), root / "runs" / "first", quiet())
     return root
 
 

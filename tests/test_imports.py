@@ -15,7 +15,7 @@ import cover
 SOURCE = Path(cover.__file__).parent
 LEVELS = (
     "errors | core | config | datasets | catalog media | mixture models curation | training | evaluation | "
-    "reports inference probing | runs | serving studies | demo | cli"
+    "reports inference | runs | serving studies | demo | cli"
 )
 LEVEL_OF = {stage: level for level, stages in enumerate(LEVELS.split("|")) for stage in stages.split()}
 WORLD = "world"

@@ -27,6 +27,7 @@ from cover.core.atomic_files import write_whole, writing
 from cover.datasets.layouts.folder import index_folder
 from cover.datasets.manifest import Manifest
 from cover.evaluation.sample_views import FrameOrder
+from cover.runs.plan import plan
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun, compare_runs
 from cover.world.contact_sheet import write_contact_sheets
@@ -77,7 +78,7 @@ def run_demo(preset: str, out: Path, console: Console) -> signal.Signals | None:
     for name in (PRETRAIN, *STANDARD, COTRAIN):
         with stages(f"train {name}"):
             recipe = read_recipe(out / "recipes" / f"{name}.toml")
-            if stopped := train(recipe, out / "runs" / name, console, resume=True):
+            if stopped := train(plan(recipe), out / "runs" / name, console, resume=True):
                 return stopped
     runs = [out / "runs" / name for name in (*STANDARD, COTRAIN)]
     with stages("evaluate"):

@@ -129,7 +129,7 @@ def test_breaking_off_inside_a_step_repeats_that_step(datasets: list[Dataset]) -
 def test_iterating_again_is_the_next_epoch(datasets: list[Dataset]) -> None:
     mixture = mixture_of(datasets, batch_size=11, num_steps=None)
     first, second = (next(iter(clips_by_step(list(mixture)).values())) for _ in range(2))
-    assert mixture.steps_per_epoch == 1 and mixture.step == 2
+    assert mixture.num_steps == 1 and mixture.step == 2
     assert {sample_id for sample_id, _ in first} == {sample_id for sample_id, _ in second}
     assert first.keys().isdisjoint(second)
 
@@ -202,9 +202,9 @@ def test_one_unreadable_sample_of_a_small_dataset_does_not_stop_the_training(dat
 
 
 def test_it_tells_what_it_mixes(datasets: list[Dataset], video_manifest: Manifest) -> None:
-    mixture = mixture_of(datasets)
+    mixture = mixture_of(datasets, num_steps=None)
     assert mixture.shares == {"videos": 6 / 11, "images": 5 / 11}
-    assert mixture.steps_per_epoch == 3
+    assert mixture.num_steps == 3
     assert mixture.digests["videos"] == video_manifest.digest
     assert mixture.class_names == {"videos": ("jump", "run"), "images": ("cat", "dog")}
 

@@ -11,6 +11,7 @@ from tests.runs.tiny import IMAGES, SECTIONS, VIDEOS, MakeRecipe, WriteMedia, qu
 
 from cover.config.recipe import Recipe, parse_recipe
 from cover.datasets.layouts.folder import index_folder
+from cover.runs.plan import plan
 from cover.runs.train import train
 
 
@@ -55,7 +56,7 @@ def recipe_of(data: Path) -> MakeRecipe:
 def pretrained(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe) -> Path:
     """A finished pre-training run."""
     run = tmp_path_factory.mktemp("runs") / "pretrain"
-    assert not train(recipe_of("pretrain", IMAGES, training={"max_steps": 2}), run, quiet())
+    assert not train(plan(recipe_of("pretrain", IMAGES, training={"max_steps": 2})), run, quiet())
     return run
 
 
@@ -68,5 +69,5 @@ def cotrain(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
 def finished(pretrained: Path, cotrain: Recipe) -> Path:
     """A finished co-training run; copy it before you change it."""
     run = pretrained.with_name("cotrain")
-    assert not train(cotrain, run, quiet())
+    assert not train(plan(cotrain), run, quiet())
     return run

@@ -10,6 +10,7 @@ from cover.config.recipe import Recipe, parse_recipe
 from cover.datasets.layouts.folder import index_folder
 from cover.errors import ManifestError
 from cover.runs.dry_run import rehearse
+from cover.runs.plan import plan
 
 
 def recipe(root: Path, **changes: object) -> Recipe:
@@ -23,7 +24,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, write_image
     index_folder(tmp_path / "pets", kind="image", out=tmp_path)
     before = sorted(tmp_path.rglob("*"))
     console = Console(file=StringIO(), width=100)
-    rehearse(recipe(tmp_path, init=str(tmp_path / "vit.npz")), console)
+    rehearse(plan(recipe(tmp_path, init=str(tmp_path / "vit.npz"))), console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert sorted(tmp_path.rglob("*")) == before
     for expected in ("pets     image      3   100%", "parameters", "85,800,194", "15; 1.5 an epoch", "GiB of weights"):
@@ -34,4 +35,4 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, write_image
 
 def test_a_dry_run_ends_as_training_would(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"pets-train\.arrow does not exist; write it with `cover index`"):
-        rehearse(recipe(tmp_path), Console(file=StringIO()))
+        rehearse(plan(recipe(tmp_path)), Console(file=StringIO()))

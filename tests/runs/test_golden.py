@@ -21,6 +21,7 @@ from cover.config.recipe import Recipe
 from cover.core.run_files import find_checkpoint
 from cover.datasets.layouts.folder import index_folder
 from cover.models.classifier import load_model
+from cover.runs.plan import plan
 from cover.runs.train import train
 
 FILE = Path(__file__).parent / "golden.json"
@@ -81,7 +82,7 @@ def test_numbers_are_those_of_the_golden_runs(
     recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path, name: str
 ) -> None:
     """The loss of each step, and the sum of the absolute weights at the end, averaged ones under EMA."""
-    assert not train(recipes(recipe_of, pretrained)[name], tmp_path / "run", quiet())
+    assert not train(plan(recipes(recipe_of, pretrained)[name]), tmp_path / "run", quiet())
     numbers = [line["loss"] for line in lines_of(tmp_path / "run") if "loss" in line]
     assert len(numbers) == NUM_STEPS
     weights = load_model(find_checkpoint(tmp_path / "run", "latest")).state_dict()

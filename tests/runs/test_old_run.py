@@ -16,6 +16,7 @@ from tests.runs.tiny import quiet
 import cover
 from cover.config.recipe import read_recipe
 from cover.runs.folder import RunFolder
+from cover.runs.plan import plan
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 
@@ -40,7 +41,7 @@ def test_it_is_evaluated_and_predicts_as_before(folder: Path) -> None:
 
 def test_it_is_continued(folder: Path) -> None:
     recipe = read_recipe(folder / "recipe.toml", ["training.max_steps=6"])
-    assert not train(recipe, folder / "run", quiet(), resume=True)
+    assert not train(plan(recipe), folder / "run", quiet(), resume=True)
     state = json.loads((folder / "run" / "checkpoints" / "step-6" / "state.json").read_text())
     assert (state["step"], state["mixture_start"]) == (6, 0)
     assert (

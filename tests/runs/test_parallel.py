@@ -17,6 +17,7 @@ from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, lines_of, quiet
 
 import cover
 from cover.config.recipe import Recipe
+from cover.runs.plan import plan
 from cover.runs.train import train
 
 PROGRAM = """
@@ -27,6 +28,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from cover.errors import RecipeError
 from cover.config.recipe import read_recipe
+from cover.runs.plan import plan
 from cover.runs.train import train
 from cover.training.trainer import Trainer
 from torch.nn.parallel import DistributedDataParallel
@@ -51,7 +53,7 @@ Accelerator.end_training = noted_end
 for recipe in sys.argv[1:]:
     name = recipe.split(".")[0]
     try:
-        train(read_recipe(Path(recipe)), Path("runs") / name, Console(file=StringIO()), resume=True)
+        train(plan(read_recipe(Path(recipe))), Path("runs") / name, Console(file=StringIO()), resume=True)
     except RecipeError as error:
         Path(f"{name}.{os.environ['RANK']}.txt").write_text(str(error))
 """
@@ -90,7 +92,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretra
     )
     assert done.returncode == 0, done.stderr
     assert not train(
-        recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING), folder / "runs" / "one", quiet()
+        plan(recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING)),
+        folder / "runs" / "one",
+        quiet(),
     )
     return folder
 
@@ -139,7 +143,7 @@ def test_two_processes_train_a_probe_as_one(
     runs: Path, recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path
 ) -> None:
     assert json.loads((runs / "probe.1.json").read_text())["wrapped"] == "DistributedDataParallel"
-    assert not train(probe_of(recipe_of, pretrained), tmp_path / "one", quiet())
+    assert not train(plan(probe_of(recipe_of, pretrained)), tmp_path / "one", quiet())
     found, expected = (
         [line["loss"] for line in lines_of(run) if "loss" in line]
         for run in (runs / "runs" / "probe", tmp_path / "one")
@@ -156,5 +160,5 @@ def test_validation_is_shared_and_counts_each_sample_once(runs: Path) -> None:
 
 def test_one_process_goes_on_from_two(runs: Path, recipe_of: MakeRecipe, pretrained: Path) -> None:
     recipe = recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING)
-    assert not train(recipe, runs / "runs" / "half", quiet(), resume=True)
+    assert not train(plan(recipe), runs / "runs" / "half", quiet(), resume=True)
     same_as_one_process(runs, "half")

@@ -9,6 +9,7 @@ from tests.runs.tiny import SECTIONS, quiet
 import cover
 from cover.config.recipe import parse_recipe
 from cover.datasets.layouts.folder import index_folder
+from cover.runs.plan import plan
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 
@@ -24,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, write_image: WriteMedia) -> Pa
     (manifest,) = index_folder(root / "pets", kind="image", out=root)
     datasets = {"datasets": {"pets": {"train": str(manifest.path)}}}
     sections = SECTIONS | {"augmentation": {}, "training": {"max_steps": 1}}
-    assert not train(parse_recipe(sections | datasets | {"policy": "pretrain"}, "test"), root / "run", quiet())
+    assert not train(plan(parse_recipe(sections | datasets | {"policy": "pretrain"}, "test")), root / "run", quiet())
     return root / "run"
 
 

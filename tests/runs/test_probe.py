@@ -24,6 +24,7 @@ from cover.errors import CheckpointError, DecodeError
 from cover.models.classifier import VideoClassifier, load_model, save_model
 from cover.models.create import create_model
 from cover.models.packing import PackedClips
+from cover.runs.plan import plan
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 
@@ -83,7 +84,7 @@ def recipe_of(data: Path, source: Path) -> MakeRecipe:
 
 
 def completes(recipe: Recipe, run: Path, console: Console, **options: bool) -> None:
-    assert train(recipe, run, console, **options) is None
+    assert train(plan(recipe), run, console, **options) is None
 
 
 def quiet() -> Console:
@@ -171,7 +172,7 @@ def test_other_weights_or_views_have_features_of_their_own(recipe_of: MakeRecipe
 def test_an_interrupted_computation_goes_on_where_it_was(
     recipe_of: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cover.probing.features.ROWS_A_PART", 4)
+    monkeypatch.setattr("cover.inference.feature_store.ROWS_A_PART", 4)
     runs = tmp_path / "runs"
     completes(recipe_of(training={"epochs": 1}), runs / "first", quiet())
     whole = parts_of(runs / "first")
@@ -200,7 +201,7 @@ def test_a_computation_that_is_told_to_stop_keeps_what_it_has(
         return features(model, packed)
 
     monkeypatch.setattr(VideoClassifier, "features", interrupted)
-    assert train(recipe, run, quiet()) == signal.SIGTERM
+    assert train(plan(recipe), run, quiet()) == signal.SIGTERM
     assert [file.name for file in parts_of(run)] == ["00000000-00000006.safetensors"]
     completes(recipe, run, quiet(), resume=True)
     names = [file.name for file in parts_of(run) if "train" in file.parent.name]
@@ -221,7 +222,7 @@ def test_a_probe_resumes_and_a_damaged_part_is_named(recipe_of: MakeRecipe, tmp_
     part = next(file for file in parts_of(run) if "train" in file.parent.name)
     part.write_bytes(b"no tensors")
     with pytest.raises(CheckpointError, match=r"turns-train-\w+ cannot be read \(.*\); delete it and train again$"):
-        train(recipe_of(), run.with_name("third"), quiet())
+        train(plan(recipe_of()), run.with_name("third"), quiet())
 
 
 def test_an_unreadable_clip_is_left_out_and_too_many_are_refused(
@@ -229,7 +230,7 @@ def test_an_unreadable_clip_is_left_out_and_too_many_are_refused(
 ) -> None:
     (data / "turns" / "train" / "a" / "0.mp4").write_bytes(b"no video")
     with pytest.raises(DecodeError, match="1 of the 14 samples of 'turns' are unreadable so far, more than"):
-        train(recipe_of(data={"max_unreadable_share": 0.0}), tmp_path / "runs" / "strict", quiet())
+        train(plan(recipe_of(data={"max_unreadable_share": 0.0})), tmp_path / "runs" / "strict", quiet())
     run = tmp_path / "runs" / "probe"
     completes(recipe_of(training={"epochs": 10, "log_every": 10}), run, quiet())
     row = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["datasets"]["turns"]

@@ -27,6 +27,7 @@ from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError
 from cover.models.checkpoints.integrity import read_state, write_state
 from cover.models.classifier import load_model
 from cover.models.create import create_model
+from cover.runs.plan import plan
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 
@@ -50,7 +51,7 @@ def refusal(kind: type[CoverError], recipe: Recipe, run: Path, **options: bool) 
     """The one line that a training is refused with; the run folder stays as it is."""
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     with pytest.raises(kind) as caught:
-        train(recipe, run, quiet(), **options)
+        train(plan(recipe), run, quiet(), **options)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -84,7 +85,7 @@ def test_pretraining_has_no_temporal_layers_and_cotraining_starts_from_it(
     still = recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer={"learning_rate": 0.0})
     recipe = still.model_copy(update={"training": still.training.model_copy(update={"max_steps": 1})})
     console = quiet()
-    assert not train(recipe, tmp_path / "run", console)
+    assert not train(plan(recipe), tmp_path / "run", console)
     weights = load_model(tmp_path / "run" / "checkpoints" / "step-1").state_dict()
     for name, tensor in source.state_dict().items():
         assert torch.equal(weights[name], tensor)
@@ -102,18 +103,18 @@ def test_what_a_file_of_weights_does_not_state_is_a_line_of_its_own(
     save_file(backbone, tmp_path / "plain.safetensors")
     recipe = recipe_of("cotrain", VIDEOS + IMAGES, init=tmp_path / "plain.safetensors", training={"max_steps": 1})
     console = quiet()
-    assert not train(recipe, tmp_path / "run", console)
+    assert not train(plan(recipe), tmp_path / "run", console)
     assert isinstance(console.file, StringIO)
     assert "num_heads: not stated by the file; taken from the model (3)" in console.file.getvalue().splitlines()
 
 
 def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(finished: Path, cotrain: Recipe, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert train(cotrain, run, InterruptedConsole(file=StringIO(), width=120)) == signal.SIGINT
+    assert train(plan(cotrain), run, InterruptedConsole(file=StringIO(), width=120)) == signal.SIGINT
     assert (run / "latest").read_text() == "step-3\n"
     with (run / "metrics.jsonl").open("a") as file:  # what a crash after the checkpoint leaves behind
         file.write('{"step": 4, "loss": 9.9}\n{"step": 5, "lo')
-    assert not train(cotrain, run, quiet(), resume=True)
+    assert not train(plan(cotrain), run, quiet(), resume=True)
     assert lines_of(run) == lines_of(finished)
     for name in ("model.safetensors", "training.safetensors"):
         last = Path("checkpoints", "step-10", name)
@@ -124,15 +125,15 @@ def test_a_run_cut_short_by_max_steps_goes_on_with_more(finished: Path, cotrain:
     def until(step: int) -> Recipe:
         return cotrain.model_copy(update={"training": cotrain.training.model_copy(update={"max_steps": step})})
 
-    assert not train(until(4), tmp_path / "run", quiet())
-    assert not train(until(7), tmp_path / "run", quiet(), resume=True)
+    assert not train(plan(until(4)), tmp_path / "run", quiet())
+    assert not train(plan(until(7)), tmp_path / "run", quiet(), resume=True)
     training = [[line for line in lines_of(run) if "loss" in line] for run in (tmp_path / "run", finished)]
     assert training[0] == training[1][:7]
 
 
 def test_nothing_is_left_to_do_for_a_finished_run(finished: Path, cotrain: Recipe, tmp_path: Path) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
-    assert not train(cotrain, run, quiet(), resume=True)
+    assert not train(plan(cotrain), run, quiet(), resume=True)
     assert lines_of(run) == lines_of(finished)
 
 
@@ -161,17 +162,17 @@ def test_changed_data_are_refused_by_name_unless_allowed(
     shutil.copytree(data / "jumps" / "train", tmp_path / "jumps")
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
     run = tmp_path / "run"
-    assert not train(recipe(1), run, quiet())
+    assert not train(plan(recipe(1)), run, quiet())
     write_video(tmp_path / "jumps" / "left" / "new.mp4", num_frames=6)
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
     assert refusal(CheckpointError, recipe(3), run, resume=True) == (
         "the training samples of jumps are not those this run began with; restore the manifest and data.exclude, "
         "or pass --allow-changed-data to continue with the new ones"
     )
-    assert not train(recipe(3), run, quiet(), resume=True, allow_changed_data=True)
+    assert not train(plan(recipe(3)), run, quiet(), resume=True, allow_changed_data=True)
     state = json.loads((run / "checkpoints" / "step-3" / "state.json").read_text())
     assert (state["step"], state["mixture_start"]) == (3, 1)
-    assert not train(recipe(4), run, quiet(), resume=True)
+    assert not train(plan(recipe(4)), run, quiet(), resume=True)
 
 
 def test_renamed_classes_keep_no_weights_of_others(data: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
@@ -189,11 +190,11 @@ def test_renamed_classes_keep_no_weights_of_others(data: Path, recipe_of: MakeRe
     shutil.copytree(data / "jumps" / "train", tmp_path / "jumps")
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
     run, console = tmp_path / "run", quiet()
-    assert not train(recipe(2, 0.05), run, quiet())
+    assert not train(plan(recipe(2, 0.05)), run, quiet())
     (tmp_path / "jumps" / "left").rename(tmp_path / "jumps" / "up")
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
     assert "pass --allow-changed-data" in refusal(CheckpointError, recipe(3, 0.0), run, resume=True)
-    assert not train(recipe(3, 0.0), run, console, resume=True, allow_changed_data=True)
+    assert not train(plan(recipe(3, 0.0)), run, console, resume=True, allow_changed_data=True)
     assert "head jumps has other classes than before; rows: 1 moved, 1 fresh, 1 dropped" in printed(console)
     before, after = (
         load_file(run / "checkpoints" / f"step-{step}" / "training.safetensors")["weights/heads.jumps.weight"]
@@ -213,7 +214,7 @@ def test_the_best_checkpoint_stands_for_a_run_while_its_data_are_the_same(
     shutil.copytree(data / "jumps", tmp_path / "jumps")
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
     run = tmp_path / "run"
-    assert not train(recipe(2), run, quiet())
+    assert not train(plan(recipe(2)), run, quiet())
     best = find_checkpoint(run)
     values = read_state(best) | {"best_top1": 1.0}  # which nothing later exceeds
     (best / "state.json").unlink()
@@ -225,7 +226,7 @@ def test_the_best_checkpoint_stands_for_a_run_while_its_data_are_the_same(
         if change == "classes":
             left.rename(left.with_name("up"))
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
-    assert not train(recipe(3), run, quiet(), resume=True, allow_changed_data=True)
+    assert not train(plan(recipe(3)), run, quiet(), resume=True, allow_changed_data=True)
     assert find_checkpoint(run).name == (best.name if change == "nothing" else "step-3")
 
 
@@ -248,7 +249,7 @@ def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecip
     losses = []
     for number, (section, option) in enumerate(options):
         recipe = recipe_of("standard", ["jumps"], **off | {section: off[section] | option})
-        assert not train(recipe, tmp_path / str(number), quiet())
+        assert not train(plan(recipe), tmp_path / str(number), quiet())
         losses.append([line["loss"] for line in lines_of(tmp_path / str(number)) if "loss" in line])
     plain, *others = losses
     assert [loss[0] != plain[0] for loss in others] == [True] * 5 + [False]
@@ -257,9 +258,9 @@ def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecip
 
 def test_a_run_that_goes_on_otherwise_says_so(recipe_of: MakeRecipe, tmp_path: Path) -> None:
     run, output = tmp_path / "run", StringIO()
-    assert not train(recipe_of("standard", ["jumps"]), run, quiet())
+    assert not train(plan(recipe_of("standard", ["jumps"])), run, quiet())
     other = recipe_of("standard", ["jumps"], training={"epochs": 3, "reduction": "pooled"})
-    assert not train(other, run, Console(file=output, width=100), resume=True)
+    assert not train(plan(other), run, Console(file=output, width=100), resume=True)
     assert [line for line in output.getvalue().splitlines() if line.startswith("note: ")] == [
         "note: continuing with training.epochs = 3.0, which was 2.0",
         "note: continuing with training.reduction = pooled, which was dataset_mean",
@@ -270,7 +271,7 @@ def test_evaluation_keeps_frames_where_training_did(recipe_of: MakeRecipe, tmp_p
     scores, top1 = [], []
     keeping = {"cache_frames": True, "cache_folder": str(tmp_path / "frames")}
     for name, options in {"files": {}, "kept": keeping}.items():
-        assert not train(recipe_of("standard", ["jumps"], data=options), tmp_path / name, quiet())
+        assert not train(plan(recipe_of("standard", ["jumps"], data=options)), tmp_path / name, quiet())
         scores.append([line["val"] for line in lines_of(tmp_path / name) if "val" in line])
         trained = TrainedRun.open(tmp_path / name)
         top1.append(trained.evaluate("jumps", trained.manifest("jumps", "train"), "reversed").top1)
@@ -290,7 +291,7 @@ def test_excluded_samples_are_neither_trained_on_nor_counted(data: Path, recipe_
         return recipe_of("standard", ["jumps"], data={"exclude": [str(tmp_path / "leaks.csv")]}, **changes)
 
     run = tmp_path / "run"
-    assert not train(recipe(0, 5, 7), run, quiet())
+    assert not train(plan(recipe(0, 5, 7)), run, quiet())
     (row,) = json.loads((run / "mixture.json").read_text())
     assert (row["num_clips"], row["num_excluded"]) == (9, 3)
     training = [line for line in lines_of(run) if "datasets" in line]
@@ -302,7 +303,7 @@ def test_excluded_samples_are_neither_trained_on_nor_counted(data: Path, recipe_
     assert "the training samples of jumps are not those this run began with; restore the manifest and" in refusal(
         CheckpointError, recipe(0, 5, training=longer), run, resume=True
     )
-    assert not train(recipe(7, 0, 5, training=longer), run, quiet(), resume=True)
+    assert not train(plan(recipe(7, 0, 5, training=longer)), run, quiet(), resume=True)
     (tmp_path / "leaks.csv").unlink()
     assert "leaks.csv does not exist; write it with `cover check --leaks`" in refusal(
         ManifestError,
@@ -335,7 +336,7 @@ def test_foreign_weights_bring_their_normalisation_which_the_run_keeps(recipe_of
         recipe = recipe_of(
             "standard", ["jumps"], init=tmp_path / "k400.pyth", model=shape, training={"max_steps": step}
         )
-        assert not train(recipe, tmp_path / "run", quiet(), resume=True)
+        assert not train(plan(recipe), tmp_path / "run", quiet(), resume=True)
         assert load_model(find_checkpoint(tmp_path / "run", "latest")).config.mean == (0.45, 0.45, 0.45)
 
 
@@ -374,7 +375,7 @@ def test_an_undecodable_file_is_named_counted_and_too_many_stop_the_training(
 
     console = quiet()
     with caplog.at_level(logging.WARNING):
-        assert not train(recipe(0.01), tmp_path / "run", console)
+        assert not train(plan(recipe(0.01)), tmp_path / "run", console)
     assert [record.getMessage() for record in caplog.records if "left/1.mp4 is unreadable" in record.getMessage()]
     rows = [line["datasets"]["jumps"] for line in lines_of(tmp_path / "run")]
     assert [sum(row[count] for row in rows) for count in ("clips", "unreadable")] == [2 * 11, 2 * 1]
@@ -385,7 +386,7 @@ def test_an_undecodable_file_is_named_counted_and_too_many_stop_the_training(
 
     strict = quiet()
     with pytest.raises(DecodeError, match=r"samples of 'jumps' are unreadable.*max_unreadable_share = 0 .*1\.mp4"):
-        train(recipe(0.0), tmp_path / "strict", strict)
+        train(plan(recipe(0.0)), tmp_path / "strict", strict)
     assert summary in printed(strict)
 
 
@@ -409,13 +410,13 @@ def test_a_killed_worker_ends_the_run_in_one_line_and_it_resumes(
     recipe = cotrain.model_copy(update={"data": cotrain.data.model_copy(update={"num_workers": 2})})
     run = tmp_path / "run"
     with pytest.raises(CoverError) as caught:
-        train(recipe, run, KillingConsole())
+        train(plan(recipe), run, KillingConsole())
     assert str(caught.value) == (
         "a process that decodes clips was killed, most likely because memory ran out; give it more memory, or lower "
         f"data.num_workers; then continue from the last checkpoint of {run} with --resume"
     )
     assert (run / "latest").read_text() in ("step-2\n", "step-4\n")  # the news may take a step or two
-    assert not train(recipe, run, quiet(), resume=True)
+    assert not train(plan(recipe), run, quiet(), resume=True)
     assert lines_of(run) == lines_of(finished)
 
 
@@ -429,7 +430,7 @@ def test_numbers_that_are_not_finite_end_the_run_with_the_checkpoint_before_inta
         }
     )
     with pytest.raises(TrainingError, match=r"step \d+: .* not .*finite.*; lower optimizer.learning_rate") as caught:
-        train(steep, tmp_path / "run", quiet())
+        train(plan(steep), tmp_path / "run", quiet())
     step = int(str(caught.value).split(":")[0].removeprefix("step "))
     assert (tmp_path / "run" / "latest").read_text() == f"step-{step - 1}\n"
     assert not [line for line in lines_of(tmp_path / "run") if line["step"] >= step]

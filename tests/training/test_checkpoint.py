@@ -20,10 +20,11 @@ from cover.config.recipe import Recipe, parse_recipe
 from cover.core.run_files import RunFiles, find_checkpoint
 from cover.errors import CheckpointError
 from cover.models.checkpoints.integrity import damage, write_state
-from cover.models.classifier import load_model
+from cover.models.classifier import VideoClassifier, load_model
 from cover.models.create import create_model
 from cover.training.checkpoint import CheckpointWriter, TrainingState, read_training
 from cover.training.engine import Engine
+from cover.training.objective import Supervised
 
 
 def recipe(name: str, **training: object) -> Recipe:
@@ -38,11 +39,15 @@ def recipe(name: str, **training: object) -> Recipe:
     )
 
 
+def engine_of(model: VideoClassifier, settings: Recipe) -> Engine:
+    return Engine(model, Supervised(settings), settings, Accelerator(cpu=True))
+
+
 def engine(name: str = "adamw", num_steps: int = 0, **training: object) -> Engine:
     """A tiny model after some steps of training."""
     torch.manual_seed(0)
     model = create_model("timesformer_tiny", depth=1, width=12, num_frames=2, image_size=32, heads={"k400": 3})
-    made = Engine(model, recipe(name, **training), Accelerator(cpu=True))
+    made = engine_of(model, recipe(name, **training))
     for step in range(num_steps):
         take_step(made, step)
     return made
@@ -72,7 +77,7 @@ def test_training_goes_on_from_a_checkpoint_as_if_never_stopped(
 
     fresh = engine(name)
     fresh.model.load_state_dict(load_model(find_checkpoint(tmp_path)).state_dict())
-    fresh = Engine(fresh.model, recipe(name, ema_decay=ema_decay), Accelerator(cpu=True))
+    fresh = engine_of(fresh.model, recipe(name, ema_decay=ema_decay))
     restored, tensors = read_training(find_checkpoint(tmp_path))
     assert restored == state
     fresh.restore(tensors)

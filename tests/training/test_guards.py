@@ -8,8 +8,8 @@ from accelerate import Accelerator
 
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import TrainingError
-from cover.training.engine import StepOutput
 from cover.training.guards import GROWTH, NUM_BEFORE, SPIKE, LossSpikeMonitor, NonFiniteGuard
+from cover.training.objective import StepOutput
 
 
 def micro_batch(dataset: str, names: tuple[str, ...]) -> MixedBatch:
@@ -18,15 +18,15 @@ def micro_batch(dataset: str, names: tuple[str, ...]) -> MixedBatch:
     return MixedBatch({dataset: ClipBatch(dataset, clips, zeros, names, zeros)}, {dataset: float(len(names))}, 0)
 
 
-def answers(dataset: str, logits: list[list[float]]) -> StepOutput:
-    return StepOutput({dataset: torch.tensor(logits)}, {}, torch.tensor(1.0))
+def output(dataset: str, names: tuple[str, ...], logits: list[list[float]]) -> StepOutput:
+    return StepOutput(micro_batch(dataset, names), {dataset: torch.tensor(logits)}, {}, torch.tensor(1.0))
 
 
 def test_a_step_that_is_not_finite_is_named_with_its_samples_one_step_later() -> None:
     watch = NonFiniteGuard(Accelerator(cpu=True))
     good, bad = [[1.0, 2.0]] * 2, [[1.0, float("nan")], [1.0, 2.0]]
-    watch.add(micro_batch("k400", ("k400/a", "k400/b")), answers("k400", good))
-    watch.add(micro_batch("ssv2", ("ssv2/c", "ssv2/d")), answers("ssv2", bad))
+    watch.add(output("k400", ("k400/a", "k400/b"), good))
+    watch.add(output("ssv2", ("ssv2/c", "ssv2/d"), bad))
     watch.end_step(6, torch.tensor(float("nan")))
     with pytest.raises(TrainingError) as caught:
         watch.end_step(7, torch.tensor(1.0))
@@ -35,7 +35,7 @@ def test_a_step_that_is_not_finite_is_named_with_its_samples_one_step_later() ->
 
 def test_gradients_without_a_sample_to_blame() -> None:
     watch = NonFiniteGuard(Accelerator(cpu=True))
-    watch.add(micro_batch("k400", ("k400/a",)), answers("k400", [[1.0, 2.0]]))
+    watch.add(output("k400", ("k400/a",), [[1.0, 2.0]]))
     watch.end_step(1, torch.tensor(float("inf")))
     with pytest.raises(TrainingError, match="step 1: the gradients are not finite, though all losses are"):
         watch.check()

@@ -31,17 +31,18 @@ def train(
     """Train a recipe into a run folder."""
     from cover.config.recipe import read_recipe
     from cover.runs.folder import parse_moves
+    from cover.runs.plan import plan
 
-    settings, moves = read_recipe(recipe, set_ or ()), parse_moves(data or ())
+    planned = plan(read_recipe(recipe, set_ or ()), parse_moves(data or ()))
     if dry_run:
         from cover.runs.dry_run import rehearse
 
-        rehearse(settings, console(), moves)
+        rehearse(planned, console())
         return
     from cover.runs.train import train as train_run
 
     run = out or Path("runs") / recipe.stem
-    stopped = train_run(settings, run, console(), resume=resume, allow_changed_data=allow_changed_data, moves=moves)
+    stopped = train_run(planned, run, console(), resume=resume, allow_changed_data=allow_changed_data)
     if stopped:
         options = [("--set", override) for override in set_ or ()] + [("--data", move) for move in data or ()]
         again = "".join(f" {option} {shlex.quote(value)}" for option, value in options)

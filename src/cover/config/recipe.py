@@ -263,6 +263,17 @@ class Recipe(Section):
         return self
 
     @property
+    def media_kind(self) -> Literal["image", "video"] | None:
+        """The one kind of media that the policy trains on; None for any."""
+        kinds: dict[str, Literal["image", "video"]] = {"pretrain": "image", "standard": "video"}
+        return kinds.get(self.policy)
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether it trains on one dataset alone, as what co-training is compared with."""
+        return self.policy == "standard"
+
+    @property
     def num_workers(self) -> int:
         """Decoding processes: as many as the recipe says, but no more than this machine has cores."""
         return min(self.data.num_workers, os.cpu_count() or 1)

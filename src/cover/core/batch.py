@@ -164,5 +164,17 @@ class MixedBatch(Mapping[str, ClipBatch]):
         return f"MixedBatch(step {self.step}: {', '.join(map(repr, self.clips.values()))})"
 
 
+@dataclass(frozen=True)
+class Features:
+    """Features float32 [N, D] of a manifest's rows, and their labels int64 [N], UNREADABLE where decoding failed."""
+
+    features_ND: Tensor
+    labels_N: Tensor
+
+    def to(self, device: torch.device) -> Features:
+        """The same on another device."""
+        return Features(self.features_ND.to(device), self.labels_N.to(device))
+
+
 def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

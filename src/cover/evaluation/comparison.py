@@ -184,7 +184,7 @@ def _policy_row(records: Sequence[RunRecord], dataset: str, split: str) -> Polic
     results = {record.name: result for record in records if (result := record.result(dataset, split))}
     wanted = {record.name: Wanted(record.checkpoint, record.views) for record in records}
     differences = find_differences(dataset, results, wanted)
-    standard_runs = [r.name for r in records if r.policy == "standard" and dataset in r.datasets and r.name in results]
+    standard_runs = [r.name for r in records if r.recipe.is_standard and dataset in r.datasets and r.name in results]
     standard_run = standard_runs[0] if standard_runs else None
     standard = results.pop(standard_run) if standard_run else None
     return PolicyRow(dataset, standard_run, standard, results, differences)

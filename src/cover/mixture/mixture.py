@@ -194,8 +194,7 @@ class Mixture(Iterable[MixedBatch]):
         sizes = {name: len(reader.manifest) for name, reader in self.readers.items()}
         self.schedule = Schedule(sizes, batch_size=batch_size, seed=seed, rates=_rates(self.datasets), repeats=repeats)
         self.step = start_step
-        self.steps_per_epoch = -(-sum(sizes.values()) // batch_size)
-        self.num_steps = self.steps_per_epoch if num_steps is None else num_steps
+        self.num_steps = -(-sum(sizes.values()) // batch_size) if num_steps is None else num_steps
         self.num_workers = num_workers
         self.rank = rank
         self.world_size = world_size

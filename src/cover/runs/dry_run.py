@@ -8,66 +8,61 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cover.config.recipe import Recipe
-from cover.datasets.manifest import Moves
-from cover.mixture.mixture import Mixture
 from cover.mixture.summary import mixture_table
 from cover.models.create import build
 from cover.models.family import family_of
-from cover.runs.plan import Plan, mixture_datasets, plan, training_manifests
-from cover.runs.train import micro_batches, start_accelerator
+from cover.runs.plan import Plan, init_warnings
+from cover.training.checkpoint import TrainingState
 from cover.training.engine import Engine
-from cover.training.parallel import place
+from cover.training.launch import start_accelerator
+from cover.training.parallel import to_device
 
 NUM_WARMUP, NUM_TIMED = 2, 3
 """Steps on black clips."""
 
 
-def rehearse(recipe: Recipe, console: Console, moves: Moves | None = None) -> None:
-    """Print what training a recipe amounts to. Nothing is written. Raises the CoverError that training would."""
-    planned = plan(recipe, moves)
+def rehearse(planned: Plan, console: Console) -> None:
+    """Print what a plan amounts to. Nothing is written.
+
+    Raises:
+        CoverError: What training would end with.
+    """
+    warnings = [*planned.warnings, *init_warnings(planned)]
     console.print(mixture_table(planned.rows))
     console.print(plan_table(planned))
-    if torch.cuda.is_available() and recipe.policy != "probe":
-        seconds, memory = measured(planned, moves)
+    if torch.cuda.is_available() and planned.objective.trains_backbone:
+        seconds, memory = measured(planned)
         hours = planned.num_steps * seconds / 3600
         console.print(f"measured on this GPU: {seconds:.3g} s a step, {memory / 2**30:.1f} GiB, {hours:.3g} h in all")
-    for warning in planned.warnings:
+    for warning in warnings:
         console.print(f"warning: {warning}", soft_wrap=True)
 
 
 def plan_table(planned: Plan) -> Table:
     """Model, cost, length and memory for the terminal."""
-    recipe, clips = planned.recipe, {row.dataset: row.clips_per_batch for row in planned.rows}
-    step_flops = 6 * sum(clips[name] * cost for name, cost in planned.clip_multiply_adds.items())
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("parameters", f"{planned.num_parameters:,}, trained {planned.num_trained:,}")
     for name, cost in planned.clip_multiply_adds.items():
         table.add_row(f"a clip of {name}", f"{cost / 1e9:,.4g} GFLOPs (multiply-adds, forward)")
     table.add_row("steps", f"{planned.num_steps:,}; {planned.steps_per_epoch:,.1f} an epoch")
-    if recipe.policy != "probe":
-        table.add_row("training", f"{step_flops * planned.num_steps:.2g} floating-point operations")
+    if planned.objective.trains_backbone:
+        table.add_row("training", f"{planned.step_flops * planned.num_steps:.2g} floating-point operations")
         table.add_row("memory", f"{states_bytes(planned) / 2**30:,.3g} GiB of weights and states in each process")
         kept = f"about {backward_bytes(planned) / 2**30:,.3g} GiB for the backward pass of a whole batch, to be split"
         table.add_row("", f"{kept} by processes, micro_batches and activation_checkpointing")
     return table
 
 
-def measured(planned: Plan, moves: Moves | None = None) -> tuple[float, int]:
+def measured(planned: Plan) -> tuple[float, int]:
     """Seconds of a step on black clips without waiting for data, and bytes of the GPU that it takes at most."""
     recipe = planned.recipe
     accelerator = start_accelerator(recipe, None)
-    mixture = Mixture(
-        mixture_datasets(recipe, training_manifests(recipe, moves)),
-        batch_size=recipe.data.batch_size,
-        image_size=recipe.model.image_size,
-        short_side_px=recipe.data.short_side,
-        world_size=accelerator.num_processes,
-    )
+    mixture = planned.mixture(TrainingState(), accelerator)
     model = build(planned.config, recipe.model.temporal_init)
-    place(model, recipe.training, accelerator)
-    number = micro_batches(recipe, model, mixture, accelerator)
-    engine, batch = Engine(model, recipe, accelerator), mixture.blank_batch(number).to(accelerator.device)
+    to_device(model, recipe.training, accelerator)
+    number = planned.objective.num_micro_batches(model, mixture, accelerator)
+    engine = Engine(model, planned.objective, recipe, accelerator)
+    batch = mixture.blank_batch(number).to(accelerator.device)
     torch.cuda.reset_peak_memory_stats()
     for step in range(NUM_WARMUP + NUM_TIMED):
         if step == NUM_WARMUP:

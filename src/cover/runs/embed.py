@@ -17,11 +17,12 @@ from cover.core.signals import StopSignal
 from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError, DecodeError, printable
 from cover.evaluation.sample_views import SampleViews
+from cover.inference.feature_store import FeatureStore
 from cover.inference.feature_table import FeatureTable
 from cover.inference.views import Views
 from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
-from cover.probing.features import FeatureStore, backbone_digest
+from cover.runs.adapters import backbone_digest
 from cover.runs.trained import TrainedRun
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,10 +17,13 @@ from cover.config.recipe import PATH_KEYS, Recipe
 from cover.core.run_files import RunFiles
 from cover.errors import CheckpointError
 from cover.models.checkpoints.integrity import damage
+from cover.models.classifier import VideoClassifier
 from cover.models.config import ModelConfig
 from cover.models.head_rows import HeadRows, match_rows, take_rows
+from cover.models.weights import load_exactly, read_config, read_tensors
+from cover.runs.data import RecipeData
 from cover.runs.folder import RunFolder
-from cover.training.checkpoint import TrainingState
+from cover.training.checkpoint import TrainingState, read_training
 
 
 def starting_point(run: RunFiles, resume: bool, console: Console) -> Path | None:
@@ -44,6 +48,53 @@ def starting_point(run: RunFiles, resume: bool, console: Console) -> Path | None
     if folders:
         raise CheckpointError(f"{run.path} has no whole checkpoint to resume from; remove it, or choose another --out")
     return None
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training starts with.
+
+    model: with its weights, on the CPU.
+    state: of the run.
+    tensors: states of the optimizer, averages and running totals, from a checkpoint.
+    is_resumed: whether it comes from a checkpoint.
+    """
+
+    model: VideoClassifier
+    state: TrainingState
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    is_resumed: bool = False
+
+
+def resumed(
+    checkpoint: Path,
+    fresh: TrainingState,
+    data: RecipeData,
+    folder: RunFolder,
+    create: Callable[[], VideoClassifier],
+    console: Console | None,
+) -> Start:
+    """Continue from a checkpoint.
+
+    Args:
+        checkpoint: A whole one.
+        fresh: The state that the recipe would begin with.
+        data: Of the recipe.
+        folder: Of the run.
+        create: Makes the recipe's model.
+        console: Where changed heads are named.
+
+    Raises:
+        CheckpointError: The data, the optimizer or the architecture are not those of the checkpoint.
+    """
+    folder.check_manifests({split: data.splits[split] for split in ("val", "test")})
+    saved, tensors = read_training(checkpoint)
+    state = resumed_state(saved, fresh, folder.allow_changed_data)
+    model = create()
+    rows = restore_model(model, checkpoint, console)
+    if rows or not folder.has_same("val", data.splits["val"]):
+        state.best_top1 = -1.0  # a score over other classes or samples says nothing about these
+    return Start(model, state, with_rows(tensors, rows, model.state_dict()), is_resumed=True)
 
 
 def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data: bool) -> TrainingState:
@@ -75,6 +126,18 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
         state.mixture_start = state.step
     state.digests = digests
     return state
+
+
+def restore_model(model: VideoClassifier, checkpoint: Path, console: Console | None) -> dict[str, HeadRows]:
+    """Put the weights of a checkpoint into a model. Returns the heads whose classes changed."""
+    saved = read_config(checkpoint)
+    rows = changed_heads(saved, model.config)
+    load_exactly(model, with_rows(read_tensors(checkpoint), rows, model.state_dict()), checkpoint)
+    model.normalise_as(saved)
+    for name, found in rows.items():
+        if console:
+            console.print(f"head {name} has other classes than before; {found}", markup=False, highlight=False)
+    return rows
 
 
 def changed_heads(saved: ModelConfig, config: ModelConfig) -> dict[str, HeadRows]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,15 +26,14 @@ from cover.evaluation.result import DatasetResult
 from cover.evaluation.run_pair import RunPair
 from cover.evaluation.sample_views import FrameOrder
 from cover.inference.explain import Explanation, FileClip, explain_clip, label_of, read_file_clip
-from cover.media.cache import FrameCache
 from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
-from cover.mixture.mixture import default_short_side_px
 from cover.models.classifier import VideoClassifier, load_model
 from cover.models.linear import freeze_weights
 from cover.reports.cards import Strip, frames_of, sample_strips
 from cover.reports.comparison_json import comparison_json
 from cover.reports.tables import print_comparison
+from cover.runs.adapters import evaluation_reader, on_cpu, predictor, reader_for
 from cover.runs.folder import SPLITS, RunFolder
 from cover.runs.record import read_run_records
 
@@ -248,53 +247,6 @@ class TrainedRun:
     def _autocast(self) -> AbstractContextManager[None]:
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.mixed_precision)
         return torch.autocast("cuda", half) if half else nullcontext()
-
-
-def predictor(
-    model: VideoClassifier, device: torch.device, autocast: Callable[[], AbstractContextManager[None]]
-) -> Predict:
-    """The model as evaluation sees it: frames on the CPU in, logits on the CPU out."""
-
-    def predict(clips: dict[str, Tensor]) -> dict[str, Tensor]:
-        with torch.inference_mode(), autocast():
-            return on_cpu(model({name: frames.to(device) for name, frames in clips.items()}))
-
-    return predict
-
-
-def on_cpu(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Logits as evaluation and inference take them: float32, on the CPU."""
-    return {name: values.float().cpu() for name, values in logits.items()}
-
-
-def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
-    """Clips of a manifest in the format of the recipe's model."""
-    return ClipReader(
-        manifest,
-        num_frames=recipe.model.num_frames,
-        crop_px=recipe.model.image_size,
-        short_side_px=recipe.data.short_side or default_short_side_px(recipe.model.image_size),
-        horizontal_flip=recipe.datasets[name].horizontal_flip,
-    )
-
-
-def evaluation_reader(recipe: Recipe, manifest: Manifest, name: str, *, num_clips: int) -> ClipReader:
-    """`reader_for`, with the videos decoded now where the recipe keeps frames: for what is evaluated again and again.
-
-    Images are not kept; they decode fast. Nor are clips of videos that have several. Raises CoverError as
-    FrameCache.fill does.
-    """
-    reader = reader_for(recipe, manifest, name)
-    if not recipe.data.cache_frames or num_clips > 1 or manifest.kind == "image":
-        return reader
-    cache = FrameCache.fill(
-        manifest,
-        num_frames=reader.num_frames,
-        max_short_side_px=reader.crop_px,
-        num_processes=recipe.num_workers,
-        folder=recipe.data.cache_folder,
-    )
-    return replace(reader, view_cache=cache)
 
 
 def compare_runs(

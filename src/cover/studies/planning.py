@@ -23,7 +23,8 @@ from cover.datasets.manifest import Manifest, write_manifest
 from cover.errors import CoverError, RecipeError
 from cover.evaluation.sample_views import FrameOrder
 from cover.models.sources import HUB
-from cover.runs.plan import plan, training_manifests
+from cover.runs.data import training_manifests
+from cover.runs.plan import init_warnings, plan
 from cover.studies.records import Record
 from cover.studies.spec import Settings, Study
 
@@ -209,7 +210,7 @@ def check_runs(planner: Planner) -> None:
     for arm in planner.study.needed_arms():
         draft, *_ = planner.drafts(arm)  # the others differ in numbers only, which making their recipes has checked
         try:
-            plan(draft)
+            init_warnings(plan(draft))
         except CoverError as error:
             raise CoverError(f"arm {arm}: {error}") from None
         _check_records(planner, arm, draft)

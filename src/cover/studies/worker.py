@@ -54,7 +54,8 @@ def _end_with_parent() -> None:
 
 def last_checkpoint(run: PlannedRun, folder: Path) -> Path:
     """The folder with the weights after the last step of the run's recipe; it is there once the run is trained."""
-    from cover.runs.plan import training_length, training_manifests
+    from cover.runs.data import training_manifests
+    from cover.runs.plan import training_length
 
     _, num_steps = training_length(run.recipe, training_manifests(run.recipe))
     return RunFiles(folder).checkpoint(num_steps)
@@ -82,18 +83,19 @@ def _train(run: PlannedRun, folder: Path) -> dict[str, Any]:
     import torch
 
     from cover.core.progress import Terminal
-    from cover.runs.plan import training_manifests
+    from cover.runs.plan import plan
     from cover.runs.record import read_run_records
     from cover.runs.train import train
 
     started = time.monotonic()
-    if train(run.recipe, folder, Terminal(width=100), resume=True):
+    planned = plan(run.recipe)
+    if train(planned, folder, Terminal(width=100), resume=True):
         raise Interrupted
     left = read_run_records([folder])[0]
     seconds = max(time.monotonic() - started, *(line["seconds"] for line in left.training[-1:]))
     return _identity(run) | {
         "val": {name: scores["top1"] for name, scores in left.validation[-1]["val"].items()},
-        "digests": {name: manifest.digest for name, manifest in training_manifests(run.recipe).items()},
+        "digests": {name: manifest.digest for name, manifest in planned.data.training.items()},
         "seconds": round(seconds, 1),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "torch": torch.__version__,

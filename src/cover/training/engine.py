@@ -5,56 +5,54 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
-from typing import NamedTuple
+from typing import Any
 
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from cover.config.recipe import Recipe
-from cover.core.batch import MixedBatch
 from cover.errors import CheckpointError
 from cover.models.classifier import VideoClassifier, saved_name
 from cover.training.ema import ModelEMA
-from cover.training.loss import dataset_losses, weighted_sum
+from cover.training.objective import Objective, StepOutput
 from cover.training.optimizer import create_optimizer, set_learning_rate
-from cover.training.parallel import gathered, local, on_host, parallelise, placed_like, synchronise_gradients, whole
-
-
-class StepOutput(NamedTuple):
-    """What a micro-batch gave: logits of each dataset, their summed cross-entropies, and its part of the loss."""
-
-    logits: dict[str, Tensor]
-    losses: dict[str, Tensor]
-    total: Tensor
+from cover.training.parallel import full_tensor, gathered, local, on_host, placed_like, synchronise_gradients
 
 
 class Engine:
     """A model that learns: its optimizer, the average of its weights, and how it is spread over processes.
 
-    model: where parallel.place put it; it stays the one to evaluate (see `evaluating`).
+    Args:
+        model: Where parallel.to_device put it. It stays the one to evaluate (see `evaluating`).
+        objective: Which of its weights learn, and by which loss.
+        recipe: Optimizer and average.
+        accelerator: Of this process.
     """
 
-    def __init__(self, model: VideoClassifier, recipe: Recipe, accelerator: Accelerator) -> None:
+    def __init__(self, model: VideoClassifier, objective: Objective, recipe: Recipe, accelerator: Accelerator) -> None:
         self.model = model
+        self.objective = objective
         self.recipe = recipe
         self.accelerator = accelerator
-        self.wrapped = parallelise(model, recipe.training, accelerator).train()
+        self.wrapped = objective.parallelise(model, accelerator)
         self.optimizer = accelerator.prepare(create_optimizer(model, recipe.optimizer))
         decay = recipe.training.ema_decay
         self.average = None if decay is None else ModelEMA(model, decay)
-        self._weights = {name: dataset.loss_weight for name, dataset in recipe.datasets.items()}
 
-    def backward(self, batch: MixedBatch, *, last: bool) -> StepOutput:
-        """Add the gradients of a micro-batch. last: whether it ends the step, when processes share their gradients."""
+    def backward(self, batch: Any, *, last: bool) -> StepOutput:
+        """Add the gradients of a micro-batch.
+
+        Args:
+            batch: From `Objective.batches`.
+            last: Whether it ends the step; then processes share their gradients.
+        """
         synchronise_gradients(self.wrapped, last)
         with self.accelerator.autocast():
-            logits = self.wrapped(batch)
-        losses = dataset_losses(logits, batch, self.recipe.training.label_smoothing)
-        total = weighted_sum(losses, batch, self._weights, self.recipe.training.reduction)
+            output = self.objective.step(self.wrapped, batch)
         # Processes average their gradients; the loss is a sum over all of them.
-        self.accelerator.backward(total * self.accelerator.num_processes)
-        return StepOutput(logits, losses, total.detach())
+        self.accelerator.backward(output.total * self.accelerator.num_processes)
+        return output._replace(total=output.total.detach())
 
     def step(self, learning_rate: float, completed_steps: int) -> Tensor:
         """Change the weights and forget the gradients. Returns the norm that these had before they were clipped."""
@@ -69,7 +67,7 @@ class Engine:
         self.optimizer.zero_grad()
         if self.average:
             self.average.update(completed_steps + 1)
-        return whole(norm)
+        return full_tensor(norm)
 
     @contextmanager
     def evaluating(self) -> Iterator[VideoClassifier]:

@@ -13,9 +13,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from cover.core.batch import MixedBatch
 from cover.errors import TrainingError
-from cover.training.engine import StepOutput
+from cover.training.objective import StepOutput
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +38,10 @@ class NonFiniteGuard:
         self._loss = torch.zeros((), device=accelerator.device)
         self._step: tuple[int, Tensor, list[tuple[tuple[str, ...], Tensor]]] | None = None
 
-    def add(self, batch: MixedBatch, answers: StepOutput) -> None:
+    def add(self, output: StepOutput) -> None:
         """Note a micro-batch of the present step."""
-        self._clips += [(clips.sample_ids, answers.logits[name].detach()) for name, clips in batch.items()]
-        self._loss = self._loss + answers.total
+        self._clips += [(clips.sample_ids, output.logits[name].detach()) for name, clips in output.clips.items()]
+        self._loss = self._loss + output.total
 
     def end_step(self, step: int, gradient_norm: Tensor) -> None:
         """Look at the step before, and keep this one, of which `gradient_norm` is over all processes."""

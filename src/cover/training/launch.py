@@ -15,8 +15,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import ProjectConfiguration
 
-from cover.errors import CoverError
+from cover.config.recipe import Recipe
+from cover.core.run_files import RunFiles
+from cover.errors import CoverError, RecipeError
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +41,37 @@ _HARMLESS = {
 }
 """What does not change how a model is trained, with the values that accelerate knows; others would be a traceback."""
 _UNSET = ("", "no", "none", "false", "0", "default")
+
+
+def start_accelerator(recipe: Recipe, run: RunFiles | None) -> Accelerator:
+    """Devices, processes and precision. A machine without CUDA computes in fp32 on the CPU, also across processes.
+
+    run: where TensorBoard's events go; None where nothing is to be logged.
+
+    Raises RecipeError for a tracker that is not installed, and when there are several processes and the recipe is for
+    one; CoverError where the environment is that of no launch, or the processes do not find each other.
+    """
+    prepare_environment(recipe.training.precision)
+    cuda = torch.cuda.is_available()
+    precision = {"fp32": "no"}.get(recipe.training.precision, recipe.training.precision) if cuda else "no"
+    trackers = ["tensorboard", *recipe.training.trackers]
+    available = [str(name.value) for name in get_available_trackers()]
+    if absent := [name for name in trackers if name not in available]:
+        raise RecipeError(
+            f"training.trackers names {absent[0]!r}, which is not installed; `pip install {absent[0]}`, or take one of "
+            + ", ".join(available)
+        )
+    folders = ProjectConfiguration(str(run.path), logging_dir=str(run.events_folder)) if run else None
+    with processes_connected():
+        accelerator = Accelerator(
+            cpu=not cuda, mixed_precision=precision, log_with=trackers if run else None, project_config=folders
+        )
+    if recipe.training.parallel == "none" and accelerator.num_processes > 1:
+        raise RecipeError(
+            f"training.parallel = 'none' is for one process, and {accelerator.num_processes} were started; "
+            "start one, or set it to 'ddp' or 'fsdp'"
+        )
+    return accelerator
 
 
 def prepare_environment(precision: str) -> None:

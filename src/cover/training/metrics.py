@@ -14,8 +14,8 @@ from torch import Tensor
 
 from cover.config.layers import flattened
 from cover.core.atomic_files import append_line, write_whole
-from cover.core.batch import UNREADABLE, MixedBatch
-from cover.training.engine import StepOutput
+from cover.core.batch import UNREADABLE
+from cover.training.objective import StepOutput
 
 CONTINUE = "then continue with --resume"
 """What to do once a run can be written again."""
@@ -35,15 +35,15 @@ class TrainMetrics:
             len(names) + 1, 4, dtype=torch.float64, device="cpu" if device.type == "mps" else device
         )
 
-    def add(self, batch: MixedBatch, answers: StepOutput) -> None:
+    def add(self, output: StepOutput) -> None:
         """Count one micro-batch."""
-        self._sums[-1, 0] += answers.total.to(self._sums)
+        self._sums[-1, 0] += output.total.to(self._sums)
         for row, name in enumerate(self.names):
-            if name in batch:
-                labels = batch[name].labels
-                correct = (answers.logits[name].argmax(-1) == labels).sum()
+            if name in output.clips:
+                labels = output.clips[name].labels
+                correct = (output.logits[name].argmax(-1) == labels).sum()
                 unreadable = (labels == UNREADABLE).sum()
-                values = (answers.losses[name].detach(), correct, (labels != UNREADABLE).sum(), unreadable)
+                values = (output.losses[name].detach(), correct, (labels != UNREADABLE).sum(), unreadable)
                 self._sums[row] += torch.stack([value.to(self._sums) for value in values])
 
     def end_step(self) -> None:

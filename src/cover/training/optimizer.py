@@ -36,7 +36,7 @@ class Layered(Protocol):
 
 
 def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[str, Any]]:
-    """Put every parameter into a group of equal decay and rate, the highest rate first.
+    """Put every parameter that is not frozen into a group of equal decay and rate, the highest rate first.
 
     Args:
         model: What is trained. All of it is one layer unless it is `Layered`.
@@ -48,6 +48,8 @@ def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[s
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         is_matrix = name.endswith("weight") and parameter.ndim > 1
         key = lr_scale(model, bare_name(name), section.layer_decay), section.weight_decay if is_matrix else 0.0
         groups.setdefault(key, []).append(parameter)

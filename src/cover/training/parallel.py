@@ -30,7 +30,7 @@ MAX_COMPILED_SHAPES = 64
 """Of one block. The counts of a mixture vary by one clip a dataset, which gives a handful."""
 
 
-def place(model: VideoClassifier, section: TrainingSection, accelerator: Accelerator) -> None:
+def to_device(model: VideoClassifier, section: TrainingSection, accelerator: Accelerator) -> None:
     """Put `model` on its device, with the blocks recomputed that the recipe says; it works on one process by itself."""
     model.to(accelerator.device)
     if every := section.activation_checkpointing:
@@ -38,7 +38,7 @@ def place(model: VideoClassifier, section: TrainingSection, accelerator: Acceler
 
 
 def parallelise(model: VideoClassifier, section: TrainingSection, accelerator: Accelerator) -> nn.Module:
-    """Return what is to be called in place of `model`, which `place` has put on its device.
+    """Return what is to be called in place of `model`, which `to_device` has put on its device.
 
     Its parameters are changed in place: under "fsdp" they become DTensors, of which each process holds a part.
     """
@@ -118,14 +118,14 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """The tensor of which processes hold parts; every one of them has to ask for it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def on_host(tensor: Tensor) -> Tensor:
-    """A copy of the whole tensor in this machine's memory; see `whole`."""
-    return whole(tensor.detach()).to("cpu", copy=True).contiguous()
+    """A copy of the whole tensor in this machine's memory; see `full_tensor`."""
+    return full_tensor(tensor.detach()).to("cpu", copy=True).contiguous()
 
 
 def placed_like(value: Tensor, tensor: Tensor) -> Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -14,44 +15,44 @@ from rich.console import Console
 
 from cover.config.recipe import Recipe
 from cover.core.atomic_files import writing
-from cover.core.batch import MixedBatch
 from cover.core.progress import progress_bar
 from cover.core.run_files import RunFiles
 from cover.core.signals import StopSignal
-from cover.mixture.decode_failures import DecodeFailures
-from cover.models.classifier import VideoClassifier
+from cover.mixture.mixture import Mixture
 from cover.training.checkpoint import CheckpointWriter, TrainingState
 from cover.training.engine import Engine
 from cover.training.guards import LossSpikeMonitor, NonFiniteGuard
 from cover.training.metrics import CONTINUE, MetricsFile, TrainMetrics, flat_numbers
 from cover.training.optimizer import learning_rate
 from cover.training.parallel import any_rank_stopped
-from cover.training.prefetcher import Prefetcher
 from cover.training.throughput import Throughput
-
-Validate = Callable[[VideoClassifier], dict[str, dict[str, float]]]
-"""Evaluates the model on the validation splits, each process its part: {dataset: {"top1": share, …}} of all parts."""
 
 
 @dataclass
 class Trainer:
     """Trains a model on the micro-batches of a mixture and keeps the run folder up to date.
 
-    batches: yields `micro_batches` MixedBatches a step, from step state.step on. unreadable: the tally of `batches`.
-    steps_per_epoch: may be fractional. epochs_per_step: how much of each dataset a step goes through. validate: called
-    every recipe.training.evaluate_every_epochs and at the end; None where there are no validation splits.
+    Args:
+        recipe: Schedule, and when to log, validate and save.
+        run: Where metrics and checkpoints go.
+        engine: Takes the steps, by an objective.
+        mixture: What the steps are made of.
+        batches: `Objective.batches` of the mixture, from step state.step on.
+        num_steps: Length of the run.
+        steps_per_epoch: May be fractional.
+        state: Where the run is; moves along.
+        totals: Sums for the next line of metrics.
+        speed: Times the parts of steps.
+        console: For the progress, validation and warnings.
     """
 
     recipe: Recipe
     run: RunFiles
     engine: Engine
-    batches: Iterator[MixedBatch]
-    unreadable: DecodeFailures
-    micro_batches: int
+    mixture: Mixture
+    batches: Iterator[Any]
     num_steps: int
     steps_per_epoch: float
-    epochs_per_step: Mapping[str, float]
-    validate: Validate | None
     state: TrainingState
     totals: TrainMetrics
     speed: Throughput
@@ -62,7 +63,6 @@ class Trainer:
         self.is_main = self.accelerator.is_main_process
         self._progress = progress_bar("steps", self.console, visible=self.is_main)
         self._saved_step = self.state.step
-        self._upload = Prefetcher(self.accelerator.device)
         self._finite, self._losses = NonFiniteGuard(self.accelerator), LossSpikeMonitor(self.state.step)
         if self.is_main:
             self.metrics = MetricsFile(self.run.metrics_file, self.state.step)
@@ -97,23 +97,20 @@ class Trainer:
 
     def train_step(self) -> torch.Tensor:
         """One optimizer step over this process's micro-batches; returns the norm of the gradients."""
-        for number in range(1, self.micro_batches + 1):
-            batch = self._fetch()
+        num_micro_batches = self.mixture.num_micro_batches
+        for number in range(1, num_micro_batches + 1):
+            with self.speed.part("data"):
+                batch = next(self.batches)
             with self.speed.part("forward_backward", on_device=True):
-                answers = self.engine.backward(batch, last=number == self.micro_batches)
-            self.totals.add(batch, answers)
-            self._finite.add(batch, answers)
+                output = self.engine.backward(batch, last=number == num_micro_batches)
+            self.totals.add(output)
+            self._finite.add(output)
         self.totals.end_step()
         with self.speed.part("optimizer", on_device=True):
             gradient_norm = self.engine.step(self._learning_rate(), self.state.step)
         self.speed.end_step()
         self._finite.end_step(self.state.step + 1, gradient_norm)
         return gradient_norm
-
-    def _fetch(self) -> MixedBatch:
-        with self.speed.part("data"):
-            batch = next(self.batches)
-        return self._upload(batch)
 
     def _learning_rate(self) -> float:
         return learning_rate(
@@ -140,10 +137,11 @@ class Trainer:
         self._finite.check()
         self._count_seconds()
         loss, datasets = self.totals.take()
-        for name, reasons in self.unreadable.share(gather_object).items():
+        for name, reasons in self.mixture.unreadable.share(gather_object).items():
             datasets[name]["unreadable_reasons"] = reasons
+        schedule = self.mixture.schedule
         for name, row in datasets.items():
-            row["epochs"] = round(self.state.step * self.epochs_per_step[name], 4)
+            row["epochs"] = round(self.state.step * (schedule.expected[name] / schedule.sizes[name]), 4)
         values = {
             "step": self.state.step,
             "epoch": round(self._epoch, 4),
@@ -173,10 +171,11 @@ class Trainer:
 
     def _evaluate(self) -> bool:
         """Validate. Returns whether no validation before was better."""
-        if not self.validate:
+        validate = self.engine.objective.validate
+        if validate is None:
             return False
         with self.speed.part("validation"), self.engine.evaluating() as model:
-            scores = self.validate(model)
+            scores = validate(model)
         self._write({"step": self.state.step, "epoch": round(self._epoch, 4), "val": scores})
         mean_top1 = sum(row["top1"] for row in scores.values()) / len(scores)
         improved = mean_top1 >= self.state.best_top1

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from cover.core.batch import ClipBatch, MixedBatch
-from cover.training.prefetcher import Prefetcher
+from cover.errors import RecipeError
+from cover.training.device import Prefetcher, fewest
 
 
 def mixed_batch(step: int, px: int = 4) -> MixedBatch:
@@ -41,3 +42,25 @@ def test_what_is_computed_waits_for_its_copy() -> None:
         torch.cuda._sleep(1_000_000)
         sums.append(uploaded["clips"].frames.long().sum())
     assert [int(total) for total in sums] == [int(batch["clips"].frames.long().sum()) for batch in batches]
+
+
+@pytest.mark.parametrize(
+    ("needed", "most", "tried"),
+    [(1, 16, [1]), (2, 16, [1, 2]), (5, 16, [1, 2, 4, 8]), (6, 6, [1, 2, 4, 6]), (1, 1, [1])],
+)
+def test_the_fewest_micro_batches_that_fit_are_sought_by_doubling(needed: int, most: int, tried: list[int]) -> None:
+    asked: list[int] = []
+
+    def fits(number: int) -> bool:
+        asked.append(number)
+        return number >= needed
+
+    assert fewest(fits, most) == tried[-1]
+    assert asked == tried
+
+
+def test_a_clip_too_large_for_the_memory_is_refused() -> None:
+    with pytest.raises(
+        RecipeError, match=r"not even one clip at a time fits .*; set training\.activation_checkpointing"
+    ):
+        fewest(lambda _: False, most=6)

@@ -15,7 +15,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,30 +24,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cover.core.atomic_files import whole_file, write_whole
-from cover.core.batch import UNREADABLE
+from cover.core.batch import UNREADABLE, Features
 from cover.core.progress import progress_bar
 from cover.errors import CheckpointError
 from cover.evaluation.sample_views import SampleViews, view_batches
 from cover.mixture.decode_failures import DecodeFailure, DecodeFailures
-from cover.models.classifier import VideoClassifier
 
 Embed = Callable[[Tensor], Tensor]
 """uint8 frames [T,B,C,Y,X] -> float32 features [B,D], both on the CPU."""
 
 ROWS_A_PART = 4096
 """So many clips are lost at most when a process is killed; none when it is told to stop."""
-
-
-@dataclass(frozen=True)
-class Features:
-    """Features float32 [N,D] of a manifest's rows, and their labels int64 [N], UNREADABLE where decoding failed."""
-
-    features_ND: Tensor
-    labels_N: Tensor
-
-    def to(self, device: torch.device) -> Features:
-        """The same on another device."""
-        return Features(self.features_ND.to(device), self.labels_N.to(device))
 
 
 @dataclass(frozen=True)
@@ -147,17 +134,6 @@ class FeatureStore:
             "num_crops": samples.num_crops,
             "precision": self.precision,
         }
-
-
-def backbone_digest(model: VideoClassifier) -> str:
-    """SHA-256 of all that a model's features depend on: its architecture, normalisation, and weights but the heads'."""
-    config = asdict(dataclasses.replace(model.config, heads={}, drop_path_rate=0.0))
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        if not name.startswith("heads."):
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _parts(num_rows: int) -> list[range]:

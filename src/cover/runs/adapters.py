@@ -1,0 +1,79 @@
+"""A model and a recipe as evaluation and inference take them: functions on frames, and readers of clips."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
+
+import torch
+from torch import Tensor
+
+from cover.config.recipe import Recipe
+from cover.datasets.manifest import Manifest
+from cover.evaluation.evaluate import Predict
+from cover.media.cache import FrameCache
+from cover.media.reader import ClipReader
+from cover.mixture.mixture import default_short_side_px
+from cover.models.classifier import VideoClassifier
+
+
+def predictor(
+    model: VideoClassifier, device: torch.device, autocast: Callable[[], AbstractContextManager[None]]
+) -> Predict:
+    """The model as evaluation sees it: frames on the CPU in, logits on the CPU out."""
+
+    def predict(clips: dict[str, Tensor]) -> dict[str, Tensor]:
+        with torch.inference_mode(), autocast():
+            return on_cpu(model({name: frames.to(device) for name, frames in clips.items()}))
+
+    return predict
+
+
+def on_cpu(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Logits as evaluation and inference take them: float32, on the CPU."""
+    return {name: values.float().cpu() for name, values in logits.items()}
+
+
+def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
+    """Clips of a manifest in the format of the recipe's model."""
+    return ClipReader(
+        manifest,
+        num_frames=recipe.model.num_frames,
+        crop_px=recipe.model.image_size,
+        short_side_px=recipe.data.short_side or default_short_side_px(recipe.model.image_size),
+        horizontal_flip=recipe.datasets[name].horizontal_flip,
+    )
+
+
+def evaluation_reader(recipe: Recipe, manifest: Manifest, name: str, *, num_clips: int) -> ClipReader:
+    """`reader_for`, with the videos decoded now where the recipe keeps frames: for what is evaluated again and again.
+
+    Images are not kept; they decode fast. Nor are clips of videos that have several. Raises CoverError as
+    FrameCache.fill does.
+    """
+    reader = reader_for(recipe, manifest, name)
+    if not recipe.data.cache_frames or num_clips > 1 or manifest.kind == "image":
+        return reader
+    cache = FrameCache.fill(
+        manifest,
+        num_frames=reader.num_frames,
+        max_short_side_px=reader.crop_px,
+        num_processes=recipe.num_workers,
+        folder=recipe.data.cache_folder,
+    )
+    return replace(reader, view_cache=cache)
+
+
+def backbone_digest(model: VideoClassifier) -> str:
+    """SHA-256 of all that a model's features depend on: its architecture, normalisation, and weights but the heads'."""
+    config = asdict(dataclasses.replace(model.config, heads={}, drop_path_rate=0.0))
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        if not name.startswith("heads."):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

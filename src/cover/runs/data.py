@@ -1,0 +1,175 @@
+"""The data of a recipe: its manifests, and the mixture that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from cover.config.recipe import Recipe
+from cover.datasets.exclusion import read_exclusions, without_excluded
+from cover.datasets.manifest import Manifest, Moves, moved_path
+from cover.errors import ManifestError, RecipeError
+from cover.media.mixing import Mixing
+from cover.media.randaugment import RandAugment
+from cover.mixture.mixture import Dataset, Mixture
+from cover.training.checkpoint import TrainingState
+
+Manifests = Mapping[str, Manifest]
+
+
+@dataclass(frozen=True)
+class RecipeData:
+    """The manifests of a recipe by dataset.
+
+    training: training samples, without those that data.exclude lists.
+    splits: "train", "val" and "test" as they are on disk.
+    """
+
+    training: dict[str, Manifest]
+    splits: dict[str, dict[str, Manifest]]
+
+
+def open_data(recipe: Recipe, moves: Moves | None = None) -> RecipeData:
+    """Open and check the manifests of a recipe. Test manifests may be missing.
+
+    Args:
+        recipe: Names the manifests.
+        moves: Old folder → new folder, for manifests and media that lie elsewhere now.
+
+    Raises:
+        ManifestError: A manifest is missing or damaged, or has other classes than the dataset's training manifest.
+        RecipeError: The policy does not train on such data.
+    """
+    whole = open_manifests(recipe, "train", moves=moves)
+    training = _without_excluded(recipe, whole)
+    check_data(recipe, training)
+    others = {split: open_manifests(recipe, split, like=training, moves=moves) for split in ("val", "test")}
+    return RecipeData(training, {"train": whole} | others)
+
+
+def training_manifests(recipe: Recipe, moves: Moves | None = None) -> dict[str, Manifest]:
+    """The training manifests without the samples that `data.exclude` lists. Arguments as in `open_manifests`."""
+    return _without_excluded(recipe, open_manifests(recipe, "train", moves=moves))
+
+
+def _without_excluded(recipe: Recipe, manifests: Manifests) -> dict[str, Manifest]:
+    excluded = read_exclusions(recipe.data.exclude)
+    return {name: without_excluded(manifest, excluded) for name, manifest in manifests.items()}
+
+
+def open_manifests(
+    recipe: Recipe, split: str, *, like: Manifests | None = None, moves: Moves | None = None
+) -> dict[str, Manifest]:
+    """Open the manifests of one split, of the datasets that have it. Test manifests may be missing.
+
+    Args:
+        recipe: Names the manifests.
+        split: "train", "val" or "test".
+        like: Manifests whose class names they must share.
+        moves: Old folder → new folder, for manifests and media that lie elsewhere now.
+
+    Raises:
+        ManifestError: One is missing or damaged, or has other classes.
+    """
+    opened = {}
+    for name, section in recipe.datasets.items():
+        path: Path | None = getattr(section, split)
+        path = path and moved_path(path.absolute(), moves or {})
+        if path is None or (split == "test" and not path.exists()):
+            continue
+        if not path.exists():
+            raise ManifestError(
+                f"datasets.{name}.{split}: {path} does not exist; write it with `cover index`, or fix the path (a "
+                "relative path starts from the folder of the recipe that has it)"
+            )
+        opened[name] = Manifest.open(path).relocated(moves or {})
+        if like and opened[name].class_names != like[name].class_names:
+            raise ManifestError(
+                f"datasets.{name}.{split} = '{path}' has other classes than its training manifest; "
+                "index both splits together"
+            )
+    return opened
+
+
+def check_data(recipe: Recipe, manifests: Manifests) -> None:
+    """Raise RecipeError if a dataset is not of the kind that the policy trains on (paper §3.1, §3.3), or lacks a class
+    of its reversal_pairs."""
+    for name, manifest in manifests.items():
+        if recipe.media_kind not in (None, manifest.kind):
+            raise RecipeError(
+                f"policy {recipe.policy!r} trains on {recipe.media_kind}s, datasets.{name} holds {manifest.kind}s; "
+                'use policy = "cotrain"'
+            )
+        classes = {label for pair in recipe.datasets[name].reversal_pairs for label in pair}
+        if unknown := sorted(classes - set(manifest.class_names)):
+            nearest = get_close_matches(unknown[0], manifest.class_names, n=3, cutoff=0)
+            raise RecipeError(
+                f"datasets.{name}.reversal_pairs names {unknown[0]!r}, which is no class of {manifest.name}; "
+                f"the nearest are {', '.join(map(repr, nearest))}"
+            )
+
+
+def create_mixture(
+    recipe: Recipe,
+    manifests: Manifests,
+    num_steps: int,
+    state: TrainingState | None = None,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+) -> Mixture:
+    """The mixture of a recipe, from a run's position to its last step.
+
+    Args:
+        recipe: What to mix, and how.
+        manifests: Training samples by dataset.
+        num_steps: Length of the run.
+        state: The position; None is the beginning.
+        rank: Of this process.
+        world_size: Number of processes; each decodes its share of a batch.
+        pin_memory: Whether batches lie in page-locked memory.
+
+    Raises:
+        RecipeError: The datasets cannot be mixed, or a batch has too few clips for its parts.
+    """
+    data, state = recipe.data, state or TrainingState()
+    return Mixture(
+        _datasets(recipe, manifests),
+        batch_size=data.batch_size,
+        image_size=recipe.model.image_size,
+        short_side_px=data.short_side,
+        seed=recipe.seed + state.mixture_start,
+        start_step=state.step - state.mixture_start,
+        num_steps=num_steps - state.step,
+        num_workers=recipe.num_workers,
+        rank=rank,
+        world_size=world_size,
+        num_micro_batches=1 if recipe.training.micro_batches == "auto" else recipe.training.micro_batches,
+        repeats=recipe.augmentation.repeats,
+        max_unreadable_share=data.max_unreadable_share,
+        pin_memory=pin_memory,
+    )
+
+
+def _datasets(recipe: Recipe, manifests: Manifests) -> list[Dataset]:
+    """How each dataset takes part in the mixture."""
+    data, augmentation = recipe.data, recipe.augmentation
+    return [
+        Dataset(
+            manifest,
+            name=name,
+            num_frames=recipe.model.num_frames,
+            loss_weight=recipe.datasets[name].loss_weight,
+            horizontal_flip=recipe.datasets[name].horizontal_flip,
+            rate=recipe.datasets[name].rate,
+            temporal_jitter=data.temporal_jitter,
+            cache_frames=data.cache_frames,
+            cache_folder=data.cache_folder,
+            randaugment=RandAugment(**augmentation.randaugment.model_dump()),
+            mixing=Mixing(augmentation.mixup, augmentation.cutmix),
+        )
+        for name, manifest in manifests.items()
+    ]

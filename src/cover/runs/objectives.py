@@ -1,0 +1,140 @@
+"""Which objective a recipe has, and what it is given: validation on clips, or the features of a frozen backbone."""
+
+from __future__ import annotations
+
+import signal
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from cover.config.recipe import Recipe
+from cover.core.run_files import RunFiles
+from cover.core.signals import StopSignal
+from cover.errors import DecodeError
+from cover.evaluation.evaluate import count_correct
+from cover.evaluation.sample_views import SampleViews
+from cover.inference.feature_store import FeatureStore
+from cover.models.classifier import VideoClassifier
+from cover.runs.adapters import backbone_digest, evaluation_reader, predictor, reader_for
+from cover.runs.data import Manifests
+from cover.training.objective import FrozenFeatures, Objective, Probe, Supervised, Validate
+from cover.training.parallel import any_rank_stopped
+
+
+def objective_of(recipe: Recipe, training: Manifests, validation: Manifests) -> Objective:
+    """Choose the objective of a recipe by its policy.
+
+    Args:
+        recipe: What to train.
+        training: Manifests by dataset, without excluded samples.
+        validation: Manifests of the datasets that have such a split.
+    """
+    if recipe.policy == "probe":
+        return Probe(recipe, partial(frozen_features, recipe, training, validation))
+    return Supervised(recipe, partial(validator, recipe, validation) if validation else None)
+
+
+def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) -> Validate:
+    """A function that scores a model on the validation splits in normal frame order.
+
+    Each process takes every n-th sample. Where the recipe keeps frames, each process decodes all of them now. The
+    function raises DecodeError if no sample of a split can be decoded.
+    """
+    section = recipe.evaluation
+    readers = {
+        name: evaluation_reader(recipe, manifest, name, num_clips=section.num_clips)
+        for name, manifest in manifests.items()
+    }
+
+    def validate(model: VideoClassifier) -> dict[str, dict[str, float]]:
+        predict = predictor(model, accelerator.device, accelerator.autocast)
+        counts = [
+            count_correct(
+                predict,
+                reader,
+                name=name,
+                num_clips=section.num_clips,
+                num_crops=section.num_crops,
+                batch_size=section.batch_size,
+                num_workers=recipe.num_workers,
+                rows=range(accelerator.process_index, len(reader.manifest), accelerator.num_processes),
+            )
+            for name, reader in readers.items()
+        ]
+        sums = accelerator.reduce(torch.tensor(counts, device=accelerator.device), reduction="sum").tolist()
+        for name, (_, total) in zip(manifests, sums, strict=True):
+            if not total:
+                raise DecodeError(f"no validation sample of {name} can be decoded; `cover check` its manifest")
+        return {name: {"top1": right / total} for name, (right, total) in zip(manifests, sums, strict=True)}
+
+    return validate
+
+
+def frozen_features(
+    recipe: Recipe,
+    training: Manifests,
+    validation: Manifests,
+    model: VideoClassifier,
+    run: RunFiles,
+    accelerator: Accelerator,
+) -> FrozenFeatures | signal.Signals:
+    """The features of training and validation samples, on the device; those that are not kept yet are computed.
+
+    A training sample has one view, the centre crop, without augmentation. A validation sample has the recipe's views,
+    whose features are averaged; for a linear head that averages their logits.
+
+    Args:
+        recipe: Input format, views and batch size.
+        training: Manifests by dataset.
+        validation: Manifests by dataset.
+        model: The backbone, put into evaluation mode.
+        run: Beside it the features are kept.
+        accelerator: Each process computes its share.
+
+    Returns:
+        The features, or the signal that interrupted the computation; what was computed by then is kept.
+    """
+    store = feature_store(recipe, model.eval(), run.features_folder, accelerator)
+    views = recipe.evaluation
+    wanted = [(training, 1, 1), (validation, views.num_clips, views.num_crops)]
+    samples = [
+        {
+            name: SampleViews(reader_for(recipe, manifest, name), num_clips, num_crops, "normal")
+            for name, manifest in manifests.items()
+        }
+        for manifests, num_clips, num_crops in wanted
+    ]
+    with StopSignal() as stop:
+        for datasets in samples:
+            for name in datasets:
+                store.fill(name, datasets[name], stopping=lambda: stop.requested is not None)
+        if stopped := any_rank_stopped(stop.requested, accelerator):
+            return stopped
+    accelerator.wait_for_everyone()
+    device = accelerator.device
+    train, val = ({name: store.read(name, split[name]).to(device) for name in split} for split in samples)
+    return FrozenFeatures(train, val)
+
+
+def feature_store(recipe: Recipe, model: VideoClassifier, folder: Path, accelerator: Accelerator) -> FeatureStore:
+    """Computes features with this model and keeps them in `folder`."""
+
+    def embed(frames_TBCYX: Tensor) -> Tensor:
+        with torch.inference_mode(), accelerator.autocast():
+            return model.features(frames_TBCYX.to(accelerator.device)).float().cpu()
+
+    return FeatureStore(
+        folder,
+        embed,
+        backbone=backbone_digest(model),
+        width=model.backbone.width,
+        precision=accelerator.mixed_precision,
+        batch_size=recipe.evaluation.batch_size,
+        num_workers=recipe.num_workers,
+        max_unreadable_share=recipe.data.max_unreadable_share,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )

@@ -1,0 +1,260 @@
+"""What a run learns: the whole model from clips, or its heads alone from frozen features.
+
+Engine, trainer and checkpoints are the same for every objective. What is particular to one is here: which weights
+change, where its batches come from, its loss, and how it is validated.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from cover.config.recipe import Recipe
+from cover.core.batch import UNREADABLE, ClipBatch, Features, MixedBatch
+from cover.core.run_files import RunFiles
+from cover.mixture.mixture import Mixture
+from cover.mixture.schedule import Sample
+from cover.models.classifier import VideoClassifier
+from cover.training.device import Prefetcher, fewest_micro_batches
+from cover.training.loss import dataset_losses, weighted_sum
+from cover.training.parallel import parallelise, replicate
+
+Validate = Callable[[VideoClassifier], dict[str, dict[str, float]]]
+"""Scores a model on the validation splits, each process its share: {dataset: {"top1": accuracy in 0..1}} of all."""
+
+
+class StepOutput(NamedTuple):
+    """What a micro-batch gave.
+
+    clips: the clips it is about, with their labels.
+    logits: float [B, classes] of each dataset; an absent one has B = 0.
+    losses: summed cross-entropy of each dataset, scalars.
+    total: the micro-batch's part of the loss, a scalar.
+    """
+
+    clips: MixedBatch
+    logits: dict[str, Tensor]
+    losses: dict[str, Tensor]
+    total: Tensor
+
+
+class Objective(Protocol):
+    """What a run trains and how.
+
+    trains_backbone: Whether all weights change. If not, only the heads do: steps cost next to nothing and are never
+        split, and heads always start fresh.
+    validate: Scores a model; None where the recipe names no validation split, and before `prepare`.
+    """
+
+    @property
+    def trains_backbone(self) -> bool: ...
+
+    @property
+    def validate(self) -> Validate | None: ...
+
+    def prepare(self, model: VideoClassifier, run: RunFiles, accelerator: Accelerator) -> signal.Signals | None:
+        """Do what has to be done once before the first step.
+
+        Args:
+            model: On its device, with the weights that training starts from.
+            run: The run; what is worth keeping for other runs is kept beside it.
+            accelerator: Of this process.
+
+        Returns:
+            The signal that interrupted the preparation, or None.
+        """
+
+    def num_micro_batches(self, model: VideoClassifier, mixture: Mixture, accelerator: Accelerator) -> int:
+        """Into how many parts each process splits its share of a step.
+
+        Args:
+            model: On its device, not yet spread over processes.
+            mixture: Of this process.
+            accelerator: Of this process.
+
+        Raises:
+            RecipeError: Not even the smallest part fits into the GPU's memory.
+        """
+
+    def parallelise(self, model: VideoClassifier, accelerator: Accelerator) -> nn.Module:
+        """Spread the model over processes; return the module that `step` calls. Frozen weights need no gradient."""
+
+    def batches(self, mixture: Mixture, device: torch.device) -> Generator[Any]:
+        """This process's micro-batches, on the device, as `step` takes them; nobody else looks into them."""
+
+    def step(self, module: nn.Module, batch: Any) -> StepOutput:
+        """The forward pass and the loss of a micro-batch, under autocast."""
+
+
+@dataclass
+class Supervised:
+    """Trains all weights on clips, by the weighted cross-entropy over the datasets (paper, §3.3.2).
+
+    Args:
+        recipe: What to train.
+        create_validate: Prepares validation on this process; None where there is no validation split.
+    """
+
+    trains_backbone: ClassVar[bool] = True
+
+    recipe: Recipe
+    create_validate: Callable[[Accelerator], Validate] | None = None
+    validate: Validate | None = field(default=None, init=False)
+
+    def prepare(self, model: VideoClassifier, run: RunFiles, accelerator: Accelerator) -> None:
+        """Prepare validation."""
+        self.validate = self.create_validate(accelerator) if self.create_validate else None
+
+    def num_micro_batches(self, model: VideoClassifier, mixture: Mixture, accelerator: Accelerator) -> int:
+        """As the recipe says, or as few as fit into the GPU's memory."""
+        training = self.recipe.training
+        if training.micro_batches != "auto":
+            return training.micro_batches
+        # float32: the gradient; SGD keeps one number a weight, AdamW two; an average one more.
+        numbers_a_weight = {"sgd": 2, "adamw": 3}[self.recipe.optimizer.name] + (training.ema_decay is not None)
+        return fewest_micro_batches(
+            model,
+            mixture.blank_batch,
+            most=self.recipe.data.batch_size // accelerator.num_processes,
+            bytes_per_weight=4 * numbers_a_weight,
+            accelerator=accelerator,
+        )
+
+    def parallelise(self, model: VideoClassifier, accelerator: Accelerator) -> nn.Module:
+        """As `training.parallel` says."""
+        return parallelise(model, self.recipe.training, accelerator).train()
+
+    def batches(self, mixture: Mixture, device: torch.device) -> Generator[MixedBatch]:
+        """Decoded clips; each batch is copied while the step before is computed."""
+        return _prefetched(iter(mixture), Prefetcher(device))
+
+    def step(self, module: nn.Module, batch: MixedBatch) -> StepOutput:
+        """Clips through the whole model."""
+        return _output(module(batch), batch, self.recipe)
+
+
+class FrozenFeatures(NamedTuple):
+    """Features of each dataset's training and validation samples."""
+
+    training: Mapping[str, Features]
+    validation: Mapping[str, Features]
+
+
+ProbeBatch = tuple[MixedBatch, dict[str, Tensor]]
+"""Clips without their frames (0 × 0 pixels), and their features [B, D] by dataset."""
+
+
+@dataclass
+class Probe:
+    """Trains the heads alone, on the features of a frozen backbone (paper, §3.2). Each step is one batch.
+
+    Args:
+        recipe: What to train.
+        compute_features: Computes the features or reads them, and puts them on the device; or returns the signal that
+            interrupted it.
+    """
+
+    trains_backbone: ClassVar[bool] = False
+
+    recipe: Recipe
+    compute_features: Callable[[VideoClassifier, RunFiles, Accelerator], FrozenFeatures | signal.Signals]
+    _features: FrozenFeatures = field(default=FrozenFeatures({}, {}), init=False)
+
+    def prepare(self, model: VideoClassifier, run: RunFiles, accelerator: Accelerator) -> signal.Signals | None:
+        """Compute the features that are not there yet."""
+        found = self.compute_features(model, run, accelerator)
+        if isinstance(found, signal.Signals):
+            return found
+        self._features = found
+        return None
+
+    def num_micro_batches(self, model: VideoClassifier, mixture: Mixture, accelerator: Accelerator) -> int:
+        """Features take no memory to speak of."""
+        return 1
+
+    def parallelise(self, model: VideoClassifier, accelerator: Accelerator) -> nn.Module:
+        """Freeze the backbone; each process has all heads."""
+        model.requires_grad_(False)
+        model.heads.requires_grad_(True)
+        return replicate(Heads(model.heads), accelerator)
+
+    def batches(self, mixture: Mixture, device: torch.device) -> Generator[ProbeBatch]:
+        """This process's share of each step of the mixture; nothing is decoded."""
+        schedule = mixture.schedule
+        for step in range(mixture.step, mixture.step + mixture.num_steps):
+            samples = schedule.samples(step)
+            by_dataset: dict[str, list[Sample]] = {}
+            for sample in samples[mixture.rank :: mixture.world_size]:
+                by_dataset.setdefault(sample.dataset, []).append(sample)
+            clips, features = {}, {}
+            for name, own in by_dataset.items():
+                known = self._features.training[name]
+                rows = torch.tensor([sample.index for sample in own], device=known.labels_N.device)
+                clips[name] = _without_frames(name, known.labels_N[rows], own)
+                features[name] = known.features_ND[rows]
+            yield MixedBatch(clips, schedule.counts(samples), step, schedule.repeats), features
+
+    def step(self, module: nn.Module, batch: ProbeBatch) -> StepOutput:
+        """Features through the heads."""
+        clips, features = batch
+        return _output(module(features), clips, self.recipe)
+
+    @property
+    def validate(self) -> Validate | None:
+        """Scores the heads on the features of the validation samples."""
+        return self._validate if self._features.validation else None
+
+    @torch.inference_mode()
+    def _validate(self, model: VideoClassifier) -> dict[str, dict[str, float]]:
+        return {name: {"top1": _top1(model.heads[name], known)} for name, known in self._features.validation.items()}
+
+
+class Heads(nn.Module):
+    """The heads of a model on features. Every dataset is answered, an absent one by logits [0, classes]: DDP waits for
+    the gradient of each parameter."""
+
+    def __init__(self, heads: nn.ModuleDict) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Logits [B, classes] of features [B, D], in float32."""
+        weight = next(self.parameters())
+        absent = weight.new_zeros(0, weight.shape[-1])
+        with torch.autocast(weight.device.type, enabled=False):
+            return {name: head(features.get(name, absent)) for name, head in self.heads.items()}
+
+
+def _prefetched(batches: Generator[MixedBatch], prefetch: Prefetcher) -> Generator[MixedBatch]:
+    with closing(batches):
+        for batch in batches:
+            yield prefetch(batch)
+
+
+def _output(logits: dict[str, Tensor], clips: MixedBatch, recipe: Recipe) -> StepOutput:
+    losses = dataset_losses(logits, clips, recipe.training.label_smoothing)
+    weights = {name: dataset.loss_weight for name, dataset in recipe.datasets.items()}
+    return StepOutput(clips, logits, losses, weighted_sum(losses, clips, weights, recipe.training.reduction))
+
+
+def _without_frames(name: str, labels: Tensor, samples: list[Sample]) -> ClipBatch:
+    return ClipBatch(
+        dataset=name,
+        frames=torch.empty(1, len(samples), 3, 0, 0, dtype=torch.uint8),
+        labels=labels,
+        sample_ids=tuple(str(sample.index) for sample in samples),
+        seeds=torch.zeros(len(samples), dtype=torch.int64),
+    )
+
+
+def _top1(head: nn.Module, known: Features) -> float:
+    readable = known.labels_N != UNREADABLE
+    answers = head(known.features_ND[readable]).argmax(-1)
+    return float((answers == known.labels_N[readable]).double().mean())
