@@ -127,7 +127,7 @@ def test_two_processes_train_as_one(runs: Path, name: str) -> None:
         assert found["processes"] == 2
         sharded = (name != "mixed" and name.startswith("fsdp")) or name == "mixed"
         assert found["parameters"] == (["DTensor"] if sharded else ["Parameter"])
-        assert found["wrapped"] == ("FSDPTimeSformer" if sharded else "DistributedDataParallel")
+        assert found["wrapped"] == ("FSDPVideoClassifier" if sharded else "DistributedDataParallel")
     same_as_one_process(runs, name)
 
 

@@ -262,6 +262,10 @@ class Recipe(Section):
             )
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process gets plain data: the class is made at run time, for the family of the model.
+        return parse_recipe, (self.model_dump(mode="json", exclude_none=True), "a recipe")
+
     @property
     def media_kind(self) -> Literal["image", "video"] | None:
         """The one kind of media that the policy trains on; None for any."""
