@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
@@ -89,6 +90,17 @@ def test_every_recipe_of_the_paper_is_generated(hooks: ModuleType) -> None:
 def test_the_api_page_has_every_public_name() -> None:
     names = re.findall(r"^::: cover\.(\w+)$", PAGES["docs/api.md"], re.MULTILINE)
     assert sorted(names) == sorted(set(cover.__all__) - {"__version__"})
+
+
+@pytest.mark.parametrize("name", sorted(set(cover.__all__) - {"__version__"}))
+def test_public_docstrings_describe_every_argument(name: str) -> None:
+    public = getattr(cover, name)
+    docstring = inspect.getdoc(public) or ""
+    assert docstring.partition("\n")[0].endswith((".", ":"))
+    if inspect.isfunction(public):
+        assert "\nArgs:\n" in docstring
+        for argument in inspect.signature(public).parameters:
+            assert re.search(rf"^    \*{{0,2}}{argument}: ", docstring, re.MULTILINE), argument
 
 
 def shown_commands() -> Iterator[tuple[str, list[str]]]:

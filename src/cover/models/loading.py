@@ -67,16 +67,28 @@ def load_weights(
     temporal_init: TemporalInit = "zero",
     fresh_heads: bool = False,
 ) -> LoadReport:
-    """Start a model from the weights in a file, folder or run of any format that open_source knows.
+    """Start a model from the weights in a file, folder or run, whatever its format.
 
-    The model takes over the source's input normalisation and the epsilon of its layer norms. Position and time
-    embeddings are resized to the model's: "smooth" bicubically in 2-D and linearly, "published" to the nearest in 1-D,
-    as the published code does. A head is taken from that of the same dataset, each class with its row wherever it
-    stands in the lists (models/head_rows.py), or never (fresh_heads). A source without temporal layers seeds them: with
-    temporal_init "zero", as published, temporal norm and attention start as the spatial ones, temporal_fc and the time
-    embedding at zero; with "random" only the norm is copied. Nothing is changed when CheckpointError is raised: for
-    damaged or unknown sources, NaN or infinite weights, and another depth, width, patch size or number of attention
-    heads. A source that does not state its number of heads is taken to have the model's.
+    The model takes over the source's input normalisation and the epsilon of its norms. A head takes the rows of the
+    source's head for the same dataset, class by class by name. A source that does not state its number of attention
+    heads is assumed to have the model's.
+
+    Args:
+        model: Changed in place; not changed if an error is raised.
+        source: A run, a checkpoint, a file or folder of foreign weights, or "hf://owner/name".
+        resize: How position and time embeddings are resized: "smooth" (bicubic in 2-D, linear in time) or "published"
+            (nearest in 1-D, as the published code does).
+        temporal_init: How temporal layers start if the source has none. "zero", as published: norm and attention are
+            copied from the spatial ones, temporal_fc and the time embedding are zero. "random": only the norm is
+            copied.
+        fresh_heads: Whether every head starts anew.
+
+    Returns:
+        What became of every tensor.
+
+    Raises:
+        CheckpointError: The source is damaged or unknown, holds NaN or infinite weights, or has another depth, width,
+            patch size or number of attention heads.
     """
     opened = source if isinstance(source, Source) else open_source(source)
     if opened.format == "cover":

@@ -26,17 +26,28 @@ def predict(
     frame_folders: bool = False,
     on_unreadable: Callable[[DecodeError], None] | None = None,
 ) -> Iterator[Prediction]:
-    """The most probable classes of videos and images; decoded in threads, in batches over files, in their order.
+    """Predict the most probable classes of videos and images.
 
-    run: a run, one of its checkpoints, or one that is open already.
-    files: one or several, as `cover predict` takes them: files, folders, patterns, "@list.txt".
-    heads, top: the `top` classes of each of `heads`, or of every head.
-    num_clips, num_crops: views that are averaged; the recipe's where they are not given.
-    frame_folders: a folder that holds images is one video.
-    on_unreadable: takes the DecodeErrors of files that cannot be read, which are then passed over.
+    Files are decoded in threads while the model works, and files of equal length share a batch.
 
-    Raises CheckpointError for no run or an unknown head, CoverError for a name that stands for no file, RecipeError for
-    too many views, and DecodeError for a file that cannot be read, unless on_unreadable takes it.
+    Args:
+        run: A run, one of its checkpoints, or an open run.
+        files: One or several files, folders, patterns or lists ("@list.txt"), as `cover predict` takes them.
+        heads: Datasets whose classes are predicted; all if empty.
+        top: Number of classes per head.
+        num_clips: Views in time whose logits are averaged; the recipe's by default.
+        num_crops: Views in space; the recipe's by default.
+        frame_folders: Whether a folder that contains images is one video.
+        on_unreadable: Called with the DecodeError of each file that cannot be read. The file is then skipped.
+
+    Yields:
+        A prediction for each readable file, in the order of the files.
+
+    Raises:
+        CheckpointError: `run` is not a run, or a head is unknown.
+        CoverError: A name stands for no file.
+        RecipeError: There are too many views.
+        DecodeError: A file cannot be read, and there is no `on_unreadable`.
     """
     trained = _opened(run)
     config, evaluation = trained.model.config, trained.recipe.evaluation
@@ -62,15 +73,26 @@ def timeline(
     top: int = 1,
     threshold: float = 0.0,
 ) -> Timeline:
-    """What the heads see in a long video, and when; one pass over the file, in memory that its length does not change.
+    """Find what happens in a long video, and when.
 
-    run, heads: as in `predict`.
-    window_seconds: that the model is shown at a time, best as many as its training clips lasted.
-    stride_seconds: from window to window; a quarter of one where it is not given.
-    top, threshold: a moment has at most `top` classes a head, each with a probability of at least `threshold`.
+    The file is read once, in memory that does not depend on its length.
 
-    Raises CheckpointError for no run or an unknown head, CoverError for a stride that leaves gaps, and DecodeError for
-    a file that gives no frames.
+    Args:
+        run: A run, one of its checkpoints, or an open run.
+        file: The video.
+        heads: Datasets whose classes are found; all if empty.
+        window_seconds: Length of the window that the model sees at a time; best as long as the training clips.
+        stride_seconds: Time from window to window; a quarter of a window by default.
+        top: Most classes per head at the same time.
+        threshold: Least probability of a class, in 0..1.
+
+    Returns:
+        Segments with times in seconds, head, class and mean probability.
+
+    Raises:
+        CheckpointError: `run` is not a run, or a head is unknown.
+        CoverError: The stride leaves gaps between windows.
+        DecodeError: The file has no frames.
     """
     trained = _opened(run)
     return find_timeline(
@@ -94,13 +116,24 @@ def watch(
     threshold: float = 0.0,
     report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Change]:
-    """What the heads see in a live stream, whenever that changes, until the stream ends; most never do.
+    """Watch a live stream. The model always sees the newest frames and skips those that it has no time for.
 
-    source: an address that FFmpeg opens, a file, or the number of a camera.
-    report: is told of connections, in a line each. Other arguments as in `timeline`.
+    Args:
+        run: A run, one of its checkpoints, or an open run.
+        source: An address that FFmpeg opens, a file, or the number of a camera.
+        heads: Datasets whose classes are watched; all if empty.
+        window_seconds: Length of the window that the model sees at a time; best as long as the training clips.
+        stride_seconds: Time from window to window; a quarter of a window by default.
+        threshold: Least probability of a class, in 0..1.
+        report: Called with a line about each lost and regained connection.
 
-    Raises CheckpointError for no run or an unknown head, CoverError for a stride that leaves gaps, and DecodeError for
-    a stream that cannot be opened.
+    Yields:
+        Each change of a head's most probable class, until the stream ends.
+
+    Raises:
+        CheckpointError: `run` is not a run, or a head is unknown.
+        CoverError: The stride leaves gaps between windows.
+        DecodeError: The stream cannot be opened.
     """
     trained = _opened(run)
     window, class_names = _window(trained, window_seconds, stride_seconds), trained.class_names(heads)

@@ -69,5 +69,19 @@ def loss(
     reduction: Reduction = "dataset_mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """The co-training loss of a batch: `weighted_sum` of its `dataset_losses`."""
+    """Compute the co-training loss of a batch: Σ_i w_i · (mean cross-entropy of dataset i) (paper, §3.3.2).
+
+    Unreadable clips add nothing. The losses of a step's micro-batches add up to the loss of the step.
+
+    Args:
+        logits: {dataset: [B, classes]}, from the model; an absent dataset has B = 0.
+        batch: The clips, with their labels.
+        weights: w_i; 1 for a dataset without one.
+        reduction: What a dataset's loss is divided by: its clips in the step ("dataset_mean"), the clips expected in a
+            step ("expected_mean"), or all clips of the step ("pooled").
+        label_smoothing: Share of each target that is spread over all classes of the dataset.
+
+    Returns:
+        A float32 scalar.
+    """
     return weighted_sum(dataset_losses(logits, batch, label_smoothing), batch, weights, reduction)
