@@ -1,4 +1,4 @@
-"""Checkpoints in a run folder: written aside, synced to disk and renamed, so that one which is there is complete.
+"""Checkpoints of a run: written under another name, synced to disk and renamed, so every checkpoint is complete.
 
 RUN/latest                          name of the newest checkpoint
 RUN/best                            name of the one with the highest mean validation top-1
@@ -35,11 +35,15 @@ Steps = Annotated[int, Field(ge=0)]
 
 @dataclass
 class TrainingState:
-    """Everything about a run's position that is not a tensor.
+    """Where a run is, without tensors.
 
-    step: completed steps. optimizer: its name in the recipe. mixture_start: the step at which the present mixture
-    began (not 0 only after the data of the run were changed). digests: of each dataset's training manifest.
-    best_top1: highest mean validation top-1. seconds: wall time so far, validation included.
+    step: completed steps.
+    optimizer: its name in the recipe.
+    mixture_start: the step at which the present mixture began; above 0 only if the run's data have changed.
+    digests: of each dataset's training manifest.
+    best_top1: highest mean validation top-1 so far, from 0 to 1; −1 before the first validation.
+    seconds: wall time so far, validation included.
+    grad_scaler: state of the loss scaling of fp16.
     """
 
     step: Steps = 0
@@ -52,9 +56,11 @@ class TrainingState:
 
 
 class CheckpointWriter:
-    """Writes checkpoints of a run in the background, one at a time, from tensors that nobody changes any more.
+    """Writes checkpoints in a background thread, one at a time.
 
-    keep: of the newest checkpoints that many stay, and the best.
+    Args:
+        run: Where they go. Unfinished ones of a killed process are deleted.
+        keep: How many of the newest checkpoints to keep; the best one is kept, too.
     """
 
     def __init__(self, run: RunFiles, keep: int) -> None:
@@ -74,16 +80,24 @@ class CheckpointWriter:
         *,
         best: bool,
     ) -> None:
-        """Begin to write checkpoint step-N and point `latest`, and `best`, at it; the one before is finished first.
+        """Start to write checkpoint step-N, after the previous one is finished.
 
-        Raises CheckpointError when that one could not be written.
+        Args:
+            config: Of the model.
+            weights: By name, on the host. Nobody may change them any more.
+            training: Other tensors, likewise.
+            state: It is copied.
+            best: Whether it has the best validation so far.
+
+        Raises:
+            CheckpointError: The previous checkpoint could not be written.
         """
         self.wait()
         values = asdict(state)
         self._writing = self._thread.submit(self._write, config, weights, training, values, best)
 
     def wait(self) -> None:
-        """Until the last checkpoint is on disk. Raises CheckpointError when it could not be written."""
+        """Wait until the last checkpoint is on disk. Raises CheckpointError if it could not be written."""
         if self._writing is None:
             return
         writing, self._writing = self._writing, None
@@ -130,14 +144,14 @@ class CheckpointWriter:
 
 
 def read_training(folder: Path) -> tuple[TrainingState, dict[str, Tensor]]:
-    """The state and the training tensors of a checkpoint. Raises CheckpointError when they cannot be read."""
+    """Read the state and the training tensors of a checkpoint. Raises CheckpointError if they cannot be read."""
     try:
         values = read_state(folder)
         for key in ("files", "sizes_bytes"):
             values.pop(key, None)
         if unknown := values.keys() - {known.name for known in fields(TrainingState)}:
             raise ValueError(f"unknown key {min(unknown)!r}: another version of cover wrote it")
-        # JSON mode: as strict as can be, while a table is taken for a TrainingState.
+        # JSON mode is strict about numbers and strings, but accepts a table for a TrainingState.
         state = TypeAdapter(TrainingState).validate_json(json.dumps(values, allow_nan=False), strict=True)
         return state, load_file(folder / TRAINING_FILE)
     except (OSError, ValueError, SafetensorError) as error:
@@ -147,7 +161,7 @@ def read_training(folder: Path) -> tuple[TrainingState, dict[str, Tensor]]:
 
 
 def _remove(folder: Path) -> None:
-    """Delete a checkpoint; of a link to one that lies elsewhere, the link."""
+    """Delete a checkpoint. If it is a link to a folder elsewhere, delete only the link."""
     if folder.is_symlink():
         folder.unlink()
     elif folder.exists():
@@ -165,7 +179,7 @@ def _point(run: RunFiles, pointer: str, checkpoint: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have a file, or a folder's list of names, on disk before going on."""
+    """Wait until a file, or a folder's list of names, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,10 +1,10 @@
-"""Batches and the device: how they get there while it computes, and how large they may be.
+"""Batches and the device: copies that overlap with computing, and how large a batch may be.
 
     computing   | forward, backward, step n          | forward, backward, step n + 1
     copying                     | batch n + 1 |                   | batch n + 2 |
 
-The host is ahead of the GPU: it asks for the next batch while the step before is still computed. On the stream of the
-computation a copy would have to wait for the end of that.
+The host runs ahead of the GPU: it fetches the next batch while the GPU still computes the step before. On the computing
+stream, a copy would have to wait for that step.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from cover.errors import RecipeError
 from cover.training.loss import loss
 
 USABLE_SHARE = 0.9
-"""Of the GPU's memory; the rest is for fragments and for what other libraries take."""
+"""Share of the GPU's memory that a step may take. The rest is for fragmentation and other libraries."""
 
 
 class Prefetcher:
-    """Puts batches on a device; on a GPU by a stream of its own, for which they should lie in page-locked memory.
+    """Copies batches to a device. On a GPU the copies have a stream of their own; use page-locked batches.
 
-    stream: that of the copies; None where there is no GPU.
+    Args:
+        device: Where batches go.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -34,7 +35,7 @@ class Prefetcher:
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def __call__(self, batch: MixedBatch) -> MixedBatch:
-        """The batch on the device; what is computed with it from here on waits for the copy, the host does not."""
+        """Start the copy. Later computation waits for it, the host does not."""
         if self.stream is None:
             return batch.to(self.device)
         with torch.cuda.stream(self.stream):
@@ -52,13 +53,20 @@ def fewest_micro_batches(
     bytes_per_weight: int,
     accelerator: Accelerator,
 ) -> int:
-    """The smallest power of two that fits, tried with a forward and a backward pass; the same for all processes.
+    """Find the smallest number of micro-batches that fits into the GPU's memory, by trial.
 
-    model: on its device and not yet parallel, so that a trial that fails leaves no other process waiting. blank_batch:
-    the largest micro-batch of so many. most: no more micro-batches than that. bytes_per_weight: of what training keeps
-    beside the weights. 1 where there is no GPU.
+    Args:
+        model: On its device and not yet parallel: if a trial fails, no other process waits for it.
+        blank_batch: Makes the largest of n micro-batches.
+        most: Largest number to try.
+        bytes_per_weight: What training keeps per parameter, besides the parameter.
+        accelerator: The process's devices and communication.
 
-    Raises RecipeError when even `most` do not fit.
+    Returns:
+        A power of two, or `most`; the same for all processes. 1 without a GPU.
+
+    Raises:
+        RecipeError: Not even `most` micro-batches fit.
     """
     if accelerator.device.type != "cuda":
         return 1
@@ -67,7 +75,7 @@ def fewest_micro_batches(
 
 
 def fewest(fits: Callable[[int], bool], most: int) -> int:
-    """The first of 1, 2, 4, … and at last `most` that fits. Raises RecipeError when none does."""
+    """The first of 1, 2, 4, …, `most` that fits. Raises RecipeError if none does."""
     number = 1
     while not fits(number):
         if number == most:

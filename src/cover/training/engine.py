@@ -1,4 +1,4 @@
-"""One optimizer step, on any number of processes and micro-batches, and the tensors that a checkpoint keeps of it."""
+"""One optimizer step on any number of processes and micro-batches, and the tensors that a checkpoint keeps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
@@ -14,20 +15,19 @@ from torch.nn.utils import get_total_norm
 from cover.config.recipe import Recipe
 from cover.errors import CheckpointError
 from cover.models.classifier import VideoClassifier, saved_name
-from cover.training.ema import ModelEMA
 from cover.training.objective import Objective, StepOutput
 from cover.training.optimizer import create_optimizer, set_learning_rate
 from cover.training.parallel import full_tensor, gathered, local, on_host, placed_like, synchronise_gradients
 
 
 class Engine:
-    """A model that learns: its optimizer, the average of its weights, and how it is spread over processes.
+    """A model that learns, with its optimizer and the average of its weights, on one process or several.
 
     Args:
-        model: Where parallel.to_device put it. It stays the one to evaluate (see `evaluating`).
-        objective: Which of its weights learn, and by which loss.
-        recipe: Optimizer and average.
-        accelerator: Of this process.
+        model: On its device (`parallel.to_device`). Evaluate this one, see `evaluating`.
+        objective: Which weights learn, and by which loss.
+        recipe: Its optimizer and EMA settings are used.
+        accelerator: The process's devices and communication.
     """
 
     def __init__(self, model: VideoClassifier, objective: Objective, recipe: Recipe, accelerator: Accelerator) -> None:
@@ -44,18 +44,29 @@ class Engine:
         """Add the gradients of a micro-batch.
 
         Args:
-            batch: From `Objective.batches`.
-            last: Whether it ends the step; then processes share their gradients.
+            batch: One of `Objective.batches`.
+            last: Whether it ends the step. Then processes average their gradients.
+
+        Returns:
+            Logits and losses of this process's clips.
         """
         synchronise_gradients(self.wrapped, last)
         with self.accelerator.autocast():
             output = self.objective.step(self.wrapped, batch)
-        # Processes average their gradients; the loss is a sum over all of them.
+        # DDP and FSDP average gradients, but the loss is a sum over processes.
         self.accelerator.backward(output.total * self.accelerator.num_processes)
         return output._replace(total=output.total.detach())
 
     def step(self, learning_rate: float, completed_steps: int) -> Tensor:
-        """Change the weights and forget the gradients. Returns the norm that these had before they were clipped."""
+        """Update the weights and clear the gradients.
+
+        Args:
+            learning_rate: Before any layer-wise scale.
+            completed_steps: Steps before this one.
+
+        Returns:
+            The norm of the gradients before clipping, over all processes.
+        """
         set_learning_rate(self.optimizer, learning_rate)
         if limit := self.recipe.optimizer.clip_gradient_norm:
             norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
@@ -71,20 +82,21 @@ class Engine:
 
     @contextmanager
     def evaluating(self) -> Iterator[VideoClassifier]:
-        """The model as its users will have it: averaged weights where there are any, all of them on each process."""
+        """The model as users get it: with averaged weights under EMA, and all weights on each process."""
         with self._averaged(), gathered(self.model):
             yield self.model.eval()
         self.model.train()
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights that a checkpoint offers to its users, copied to the host. To be called by every process."""
+        """The weights that users get, copied to the host. Every process must call this."""
         with self._averaged():
             return {name: on_host(tensor) for name, tensor in self.model.state_dict().items()}
 
     def training_tensors(self) -> dict[str, Tensor]:
-        """What else training needs to go on, copied to the host. To be called by every process.
+        """What else training needs to continue, copied to the host. Every process must call this.
 
-        "optimizer/STATE/PARAMETER", and "weights/PARAMETER" where the users' weights are averages.
+        Returns:
+            "optimizer/STATE/PARAMETER" → tensor, and under EMA "weights/PARAMETER" → the last weights.
         """
         parameters = self._parameters()
         states = {
@@ -97,7 +109,11 @@ class Engine:
         return {key: on_host(tensor) for key, tensor in chain(states.items(), raw.items())}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put `training_tensors` in place, whatever number of processes they came from."""
+        """Load `training_tensors` of a run with any number of processes.
+
+        Raises:
+            CheckpointError: A tensor fits no parameter.
+        """
         parameters = self._parameters()
         for key, value in tensors.items():
             kind, *states, name = key.split("/")
@@ -108,25 +124,62 @@ class Engine:
                 )
             if kind == "weights":
                 local(parameters[name].detach()).copy_(local(placed_like(value, parameters[name])))
-            elif kind == "optimizer":  # a number, such as Adam's count of steps, stays on the host
+            elif kind == "optimizer":  # numbers, such as Adam's step count, stay on the host
                 placed = placed_like(value, parameters[name]) if value.ndim else value
                 self.optimizer.state[parameters[name]][states[0]] = placed
 
     def close(self) -> None:
-        """Close the trackers and part from the other processes."""
-        # DDP goes first. Left over, it would be the one to end the process group, and on CPUs now and then wait for
-        # ever: it holds the interpreter's lock and joins a thread of gloo that wants it (seen with torch 2.13).
+        """Close the trackers and leave the process group."""
+        # DDP must be freed first. If it outlives the process group, it ends the group itself, and can hang on CPUs: it
+        # holds the interpreter's lock while it joins a thread of gloo that waits for the lock (torch 2.13).
         self.wrapped = self.model
         self.accelerator.end_training()
 
     def _parameters(self) -> dict[str, nn.Parameter]:
-        """By the names that files have for them."""
+        """Parameters by their names in files."""
         return {saved_name(name): parameter for name, parameter in self.model.named_parameters()}
 
     def _averaged(self) -> AbstractContextManager[None]:
         return self.average.in_place() if self.average else nullcontext()
 
 
+class ModelEMA:
+    """The exponential moving average of the weights: average ← decay · average + (1 − decay) · weights.
+
+    The decay starts lower, min(decay, (1 + step) / (10 + step)), so that the first weights are soon forgotten. This is
+    the rule of TensorFlow's ExponentialMovingAverage. Each process averages its own part of sharded weights.
+
+    Args:
+        model: The model that learns. Averages start from its weights.
+        decay: From 0 to 1.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._weights = [local(parameter.detach()) for parameter in model.parameters()]
+        self._averages = [weights.clone() for weights in self._weights]
+
+    def update(self, step: int) -> None:
+        """Include the weights after `step` completed steps."""
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self._averages, self._weights, share)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Inside the block, the averages are the model's weights."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for weights, average in zip(self._weights, self._averages, strict=True):
+            kept = weights.clone()
+            weights.copy_(average)
+            average.copy_(kept)
+
+
 def _fits(value: Tensor, parameter: Tensor | None) -> bool:
-    """Whether a saved tensor is one of a parameter: of its shape, or a number such as Adam's count of steps."""
+    """Whether a saved tensor belongs to a parameter: of its shape, or a number such as Adam's step count."""
     return parameter is not None and (not value.ndim or value.shape == parameter.shape)

@@ -1,4 +1,4 @@
-"""Wrong numbers are named: not-a-number ends a run, a loss that jumps or grows from the start is remarked upon."""
+"""Guards against wrong numbers: NaN ends a run; a loss that jumps, or grows from the start, gives a warning."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from cover.training.objective import StepOutput
 logger = logging.getLogger(__name__)
 
 SPIKE, NUM_BEFORE = 3.0, 20
-"""A logged loss this many times the median of so many before it is a spike."""
+"""A spike is a logged loss of SPIKE times the median of the NUM_BEFORE losses before it."""
 GROWTH, NUM_EARLY = 2.0, 10
-"""A loss this many times the first one, among so many first ones logged, says that the learning rate is too high."""
+"""The learning rate may be too high if one of the first NUM_EARLY logged losses is GROWTH times the first."""
 NUM_NAMED = 5
-"""Samples named in a message."""
+"""Samples named in a message, at most."""
 
 
 class NonFiniteGuard:
-    """Ends a run in which losses or gradients are no longer finite, before anything of it is saved.
+    """Ends a run as soon as its losses or gradients are not finite, before such weights are saved.
 
-    Numbers are looked at one step late, when the next step is on its way, so that the device is not waited for.
+    Numbers are checked one step late, while the device computes the next step, so that the host does not wait.
+
+    Args:
+        accelerator: The process's devices and communication.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
@@ -39,20 +42,20 @@ class NonFiniteGuard:
         self._step: tuple[int, Tensor, list[tuple[tuple[str, ...], Tensor]]] | None = None
 
     def add(self, output: StepOutput) -> None:
-        """Note a micro-batch of the present step."""
+        """Add a micro-batch of the present step."""
         self._clips += [(clips.sample_ids, output.logits[name].detach()) for name, clips in output.clips.items()]
         self._loss = self._loss + output.total
 
     def end_step(self, step: int, gradient_norm: Tensor) -> None:
-        """Look at the step before, and keep this one, of which `gradient_norm` is over all processes."""
+        """Check the step before, and keep this one. gradient_norm: over all processes."""
         self.check()
-        # The scaling of fp16 makes infinite gradients a matter of course; there the losses alone are looked at.
+        # Infinite gradients are normal with the loss scaling of fp16, so only losses are checked there.
         number = gradient_norm if self.accelerator.scaler is None else self.accelerator.reduce(self._loss)
         self._step = (step, number, self._clips)
         self._clips, self._loss = [], torch.zeros_like(self._loss)
 
     def check(self) -> None:
-        """Look at the last step kept. Raises TrainingError, in all processes, naming step, datasets and samples."""
+        """Check the last step. Raises TrainingError in all processes, with the step and the samples."""
         if self._step is None:
             return
         step, number, clips = self._step
@@ -82,7 +85,11 @@ def _described(names: list[str], num_clips: int) -> str:
 
 
 class LossSpikeMonitor:
-    """Warns of a loss that jumps, and of one that grows from the beginning of a run."""
+    """Warns about a loss that jumps, or that grows from the beginning of a run.
+
+    Args:
+        first_step: Where the run starts or continues. A continued run is not checked for growth.
+    """
 
     def __init__(self, first_step: int) -> None:
         self._before: deque[float] = deque(maxlen=NUM_BEFORE)
@@ -90,7 +97,7 @@ class LossSpikeMonitor:
         self._num_early = 0 if first_step else NUM_EARLY
 
     def see(self, step: int, loss: float, learning_rate: float) -> None:
-        """Look at a logged loss."""
+        """Check a logged loss."""
         self._first = loss if self._first is None else self._first
         if self._num_early and loss > GROWTH * self._first:
             logger.warning(

@@ -1,8 +1,8 @@
-"""What the environment says about processes and devices, checked before accelerate reads it.
+"""Devices, processes and precision of a training, and the environment that says so, checked before accelerate reads it.
 
-torchrun and `accelerate launch` tell each process by five variables which one it is. Left over from something else, one
-of them makes accelerate wait for processes that nobody started. Other variables of accelerate, which its launcher and
-its configuration file set, would overrule the recipe.
+torchrun and `accelerate launch` set five variables that tell each process which one it is. If one of them is left over
+from something else, accelerate waits for processes that nobody started. Others, which accelerate's launcher and its
+configuration file set, would override the recipe.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 TORCH = (*RANKS, "MASTER_ADDR", "MASTER_PORT")
 OTHER_LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-"""Where MPI and srun say how many processes they have started."""
+"""Variables of MPI and srun with the number of processes."""
 
 _PATIENCE_SECONDS = 20
 _ALL_TORCH = f"{', '.join(TORCH[:-1])} and {TORCH[-1]}"
@@ -39,17 +39,20 @@ _HARMLESS = {
     "ACCELERATE_DEBUG_MODE": _SWITCH,
     "ACCELERATE_CPU_AFFINITY": _SWITCH,
 }
-"""What does not change how a model is trained, with the values that accelerate knows; others would be a traceback."""
+"""Variables that do not change training, with the values that accelerate accepts without a traceback."""
 _UNSET = ("", "no", "none", "false", "0", "default")
 
 
 def start_accelerator(recipe: Recipe, run: RunFiles | None) -> Accelerator:
-    """Devices, processes and precision. A machine without CUDA computes in fp32 on the CPU, also across processes.
+    """Set up devices, processes and precision. Without CUDA, all processes compute in fp32 on the CPU.
 
-    run: where TensorBoard's events go; None where nothing is to be logged.
+    Args:
+        recipe: Precision, parallelism and trackers.
+        run: Where trackers write; None to log nothing.
 
-    Raises RecipeError for a tracker that is not installed, and when there are several processes and the recipe is for
-    one; CoverError where the environment is that of no launch, or the processes do not find each other.
+    Raises:
+        RecipeError: A tracker is not installed, or the recipe is for one process and there are several.
+        CoverError: Variables of a launcher are incomplete, or the processes do not find each other.
     """
     prepare_environment(recipe.training.precision)
     cuda = torch.cuda.is_available()
@@ -75,13 +78,13 @@ def start_accelerator(recipe: Recipe, run: RunFiles | None) -> Accelerator:
 
 
 def prepare_environment(precision: str) -> None:
-    """Check what launchers have left in the environment, and take what would overrule the recipe out of it.
+    """Check the variables of launchers, and remove those that would override the recipe.
 
     Args:
-        precision: "bf16", "fp16" or "fp32", as the recipe says: the same from accelerate is no contradiction.
+        precision: "bf16", "fp16" or "fp32", from the recipe. If accelerate's is the same, there is no warning.
 
     Raises:
-        CoverError: The variables are not those of one process, nor of one of several that torch can connect.
+        CoverError: The variables fit neither one process nor several that torch can connect.
     """
     check_launch(os.environ, torch.cuda.device_count() if torch.cuda.is_available() else None)
     _check_devices(os.environ)
@@ -98,8 +101,7 @@ def prepare_environment(precision: str) -> None:
 
 @contextmanager
 def processes_connected() -> Iterator[None]:
-    """Raise CoverError where the processes of this one's launch cannot find each other in the block, and say so where
-    they take long."""
+    """Raise CoverError if processes cannot find each other inside the block; warn if it takes long."""
     rank, host, port = (os.environ.get(name, "") for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"))
     if not rank:
         yield
@@ -111,7 +113,7 @@ def processes_connected() -> Iterator[None]:
     waiting.daemon = True
     waiting.start()
     try:
-        socket.getaddrinfo(host, port)  # torch would try it for half an hour
+        socket.getaddrinfo(host, port)  # torch would try for half an hour
         yield
     except (torch.distributed.DistError, socket.gaierror) as error:
         reason = str(error).partition("\n")[0]
@@ -121,11 +123,11 @@ def processes_connected() -> Iterator[None]:
 
 
 def check_launch(variables: Mapping[str, str], num_gpus: int | None) -> None:
-    """Raise CoverError where launchers' variables are neither those of one process nor complete for several.
+    """Raise CoverError if launchers' variables fit neither one process nor several.
 
     Args:
         variables: The environment.
-        num_gpus: How many this process sees; None where it computes on the CPU.
+        num_gpus: GPUs that this process sees; None if it computes on the CPU.
     """
     given = {name: value for name in TORCH if (value := variables.get(name))}
     ranks = {name: value for name, value in given.items() if name in RANKS}
@@ -157,7 +159,7 @@ def check_launch(variables: Mapping[str, str], num_gpus: int | None) -> None:
 
 
 def overruling(variables: Mapping[str, str], precision: str) -> dict[str, str]:
-    """The variables of accelerate that say something else than the recipe, misspelt ones included."""
+    """The variables of accelerate that contradict the recipe, misspelt ones included."""
     neutral = {
         "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
         "ACCELERATE_MIXED_PRECISION": precision,

@@ -12,11 +12,16 @@ from cover.mixture.schedule import Reduction, loss_divisor
 
 
 def dataset_losses(logits: Mapping[str, Tensor], batch: MixedBatch, label_smoothing: float = 0.0) -> dict[str, Tensor]:
-    """Summed cross-entropy of each dataset's clips in this batch; unreadable clips add nothing, absent datasets a
-    zero that stays connected to their head. logits: {dataset: [B, classes]}. Returns float32 scalars.
+    """Sum the cross-entropy of each dataset's clips.
 
-    label_smoothing: share of each target that goes to all classes alike. Mixed clips count towards both labels, as
-    their weights say.
+    Args:
+        logits: {dataset: [B, classes]}.
+        batch: The clips. Mixed clips count towards both labels, by their weights.
+        label_smoothing: Share of each target that is spread evenly over all classes.
+
+    Returns:
+        {dataset: float32 scalar}. Unreadable clips add nothing. An absent dataset gets a zero that stays connected to
+        its head.
     """
     return {
         name: clip_losses(values.float(), batch[name], label_smoothing).sum() if name in batch else values.float().sum()
@@ -25,7 +30,7 @@ def dataset_losses(logits: Mapping[str, Tensor], batch: MixedBatch, label_smooth
 
 
 def clip_losses(logits_BC: Tensor, clips: ClipBatch, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy [B] of each clip, 0 where it is unreadable. logits_BC: [B, classes]."""
+    """Cross-entropy of each clip, 0 if it is unreadable. logits_BC: [B, classes]. Returns [B]."""
 
     def towards(labels_B: Tensor) -> Tensor:
         return F.cross_entropy(
@@ -43,10 +48,10 @@ def weighted_sum(
     weights: Mapping[str, float] | None = None,
     reduction: Reduction = "dataset_mean",
 ) -> Tensor:
-    """Σ_i w_i · (mean cross-entropy of dataset i), as a scalar (paper, §3.3.2 with ℓ as a mean).
+    """Σ_i w_i · (mean cross-entropy of dataset i), as a scalar (paper, §3.3.2, with ℓ as a mean).
 
-    The divisors are those of the whole step (MixedBatch.counts), so the parts of a step add up to the loss of the step
-    however it is sliced into micro-batches and ranks.
+    The divisors are those of the whole step (MixedBatch.counts). So the parts of a step add up to the step's loss,
+    however it is split into micro-batches and ranks.
 
     Args:
         losses: Summed cross-entropy of each dataset, from `dataset_losses`.

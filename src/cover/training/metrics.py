@@ -1,4 +1,4 @@
-"""What a run writes down while it trains: metrics.jsonl, and the same numbers to the trackers."""
+"""The numbers of a run while it trains: sums over steps, metrics.jsonl, and what trackers get."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ from cover.core.batch import UNREADABLE
 from cover.training.objective import StepOutput
 
 CONTINUE = "then continue with --resume"
-"""What to do once a run can be written again."""
+"""The remedy when a run cannot be written."""
 
 
 class TrainMetrics:
     """Sums over steps and processes: the loss, and each dataset's loss, correct answers, clips and unreadable clips.
 
-    They stay on the device until they are asked for, so that counting does not wait for the GPU.
+    They stay on the device until `take`, so that counting does not wait for the GPU.
+
+    Args:
+        names: Of the datasets.
+        accelerator: The process's devices and communication.
     """
 
     def __init__(self, names: Sequence[str], accelerator: Accelerator) -> None:
@@ -36,7 +40,7 @@ class TrainMetrics:
         )
 
     def add(self, output: StepOutput) -> None:
-        """Count one micro-batch."""
+        """Add a micro-batch."""
         self._sums[-1, 0] += output.total.to(self._sums)
         for row, name in enumerate(self.names):
             if name in output.clips:
@@ -47,12 +51,16 @@ class TrainMetrics:
                 self._sums[row] += torch.stack([value.to(self._sums) for value in values])
 
     def end_step(self) -> None:
-        """Count a step, all of whose micro-batches were added."""
+        """Count a step whose micro-batches were all added."""
         self._sums[-1, 1] += float(self.accelerator.is_main_process)
 
     def take(self) -> tuple[float, dict[str, dict[str, Any]]]:
-        """The mean loss of a step, and of each dataset that had clips their number, the unreadable ones, and mean
-        loss and top-1 of the others; then begin anew. To be called by every process."""
+        """Return the means since the last call, and start again. Every process must call this.
+
+        Returns:
+            The mean loss of a step; and {dataset: {"clips", "unreadable", "loss", "top1"}} of the datasets that had
+            clips. The first two are numbers of clips, the others means over readable clips.
+        """
         *table, (loss, num_steps, *_) = self._reduced().tolist()
         self._sums.zero_()
         rows: dict[str, dict[str, Any]] = {}
@@ -64,11 +72,11 @@ class TrainMetrics:
         return loss / num_steps, rows
 
     def tensors(self) -> dict[str, Tensor]:
-        """The sums as a checkpoint keeps them: "totals/DATASET", and "totals/" of all. For every process to call."""
+        """The sums for a checkpoint: "totals/DATASET", and "totals/" of all. Every process must call this."""
         return {f"totals/{name}": row for name, row in zip([*self.names, ""], self._reduced().cpu(), strict=True)}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on with the sums of a checkpoint; one process counts them."""
+        """Continue from the sums of a checkpoint. Only the main process adds them."""
         if self.accelerator.is_main_process:
             for row, name in enumerate([*self.names, ""]):
                 if f"totals/{name}" in tensors:
@@ -80,10 +88,14 @@ class TrainMetrics:
 
 
 class MetricsFile:
-    """RUN/metrics.jsonl: one JSON object a line."""
+    """RUN/metrics.jsonl: one JSON object per line.
+
+    Args:
+        path: The file.
+        first_step: Where the run starts or continues. Lines of later steps, from before an interruption, are deleted.
+    """
 
     def __init__(self, path: Path, first_step: int) -> None:
-        """first_step: where the run (re)starts; lines of later steps, written before an interruption, are cut."""
         self.path = path
         if path.exists():
             lines = path.read_text(errors="replace").splitlines(keepends=True)
@@ -104,5 +116,5 @@ def _step_of(line: str) -> float:
 
 
 def flat_numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Nested numbers as trackers want them: {"datasets/k400/loss": 1.2, …}."""
+    """Nested numbers for trackers: {"datasets/k400/loss": 1.2, …}."""
     return {key: value for key, value in flattened(values, "/").items() if isinstance(value, int | float)}

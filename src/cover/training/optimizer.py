@@ -1,4 +1,4 @@
-"""The optimizer: which parameter gets which rate and decay, and the learning rate as a function of the step."""
+"""The optimizer: rate and weight decay of each parameter, and the learning rate of each step."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import nn
 from cover.config.recipe import OptimizerSection
 
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""What DistributedDataParallel, torch.compile and others put into the names of the parameters that they wrap."""
+"""What DistributedDataParallel, torch.compile and others add to the names of parameters."""
 
 
 def create_optimizer(model: nn.Module, section: OptimizerSection) -> torch.optim.Optimizer:
-    """SGD without Nesterov (paper §4.1) or AdamW, with groups of parameters as `parameter_groups` makes them."""
+    """SGD without Nesterov (paper, §4.1) or AdamW, on `parameter_groups`."""
     groups = parameter_groups(model, section)
     if section.name == "adamw":
         return torch.optim.AdamW(groups, lr=section.learning_rate)
@@ -65,22 +65,28 @@ def lr_scale(model: nn.Module, name: str, layer_decay: float) -> float:
 
 
 def bare_name(name: str) -> str:
-    """A parameter's name without what wrappers of its modules put into it."""
+    """A parameter's name without what wrappers added."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give each group its share (`lr_scale`) of the rate."""
+    """Set the rate of each group, scaled by its `lr_scale`."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
 
 
 def learning_rate(section: OptimizerSection, step: int, *, steps_per_epoch: float, num_epochs: float) -> float:
-    """Learning rate of a step, counted from 0, before any `lr_scale`.
+    """The learning rate of a step, before any `lr_scale`.
 
-    "step": the rate times drop_factor for every entry of drop_epochs completed; by default 5e-3, 5e-4 from the 11th
-    epoch and 5e-5 from the 15th (§4.1). "cosine": from the rate down to zero. Both after a linear warm-up, whose first
-    step has 1 / (its steps) of the rate and whose last all of it.
+    Schedule "step" multiplies the rate by drop_factor after each of drop_epochs; by default 5e-3, then 5e-4 from the
+    11th epoch and 5e-5 from the 15th (paper, §4.1). "cosine" falls from the rate to zero. Both follow a linear warm-up
+    of n steps, whose first step has 1 / n of the rate.
+
+    Args:
+        section: Rate and schedule.
+        step: Counted from 0.
+        steps_per_epoch: May be fractional.
+        num_epochs: Length of the run.
     """
     rate, warmup_steps = section.learning_rate, section.warmup_epochs * steps_per_epoch
     if step + 1 < warmup_steps:

@@ -1,6 +1,7 @@
-"""One model on one process or many: DDP and FSDP2, recomputation and compilation, all put around it from outside.
+"""One model on one process or many: recomputation, compilation, DDP and FSDP2.
 
-The models know nothing of this. Inside out: recomputed blocks, compiled blocks, then sharding or replication.
+Models know nothing about this. It is applied from the inside out: recomputed blocks, compiled blocks, then sharding or
+replication.
 """
 
 from __future__ import annotations
@@ -27,27 +28,33 @@ from cover.models.classifier import VideoClassifier
 Value = TypeVar("Value")
 
 MAX_COMPILED_SHAPES = 64
-"""Of one block. The counts of a mixture vary by one clip a dataset, which gives a handful."""
+"""Shapes per block. The clips per dataset vary by one between steps, which gives a handful of shapes."""
 
 
 def to_device(model: VideoClassifier, section: TrainingSection, accelerator: Accelerator) -> None:
-    """Put `model` on its device, with the blocks recomputed that the recipe says; it works on one process by itself."""
+    """Move a model to its device and set up recomputation (`activation_checkpointing`)."""
     model.to(accelerator.device)
     if every := section.activation_checkpointing:
         recompute_blocks(model, every)
 
 
 def parallelise(model: VideoClassifier, section: TrainingSection, accelerator: Accelerator) -> nn.Module:
-    """Return what is to be called in place of `model`, which `to_device` has put on its device.
+    """Spread a model over processes.
 
-    Its parameters are changed in place: under "fsdp" they become DTensors, of which each process holds a part.
+    Args:
+        model: On its device. Under "fsdp" its parameters become DTensors in place; each process holds a part.
+        section: Whether to compile, and how to parallelise.
+        accelerator: The process's devices and communication.
+
+    Returns:
+        The module to call instead of `model`.
     """
     if section.compile:
         compile_blocks(model)
     if accelerator.num_processes == 1 or section.parallel != "fsdp":
         return replicate(model, accelerator)
-    # Gathered once a micro-batch, not again for the backward pass: the activations of a few clips take more memory than
-    # all weights do. Gradients and the optimizer's state stay sharded.
+    # Weights are gathered once per micro-batch, not again for the backward pass: they take less memory than the
+    # activations of a few clips. Gradients and the optimizer's state stay sharded.
     for block in model.backbone.units():
         fully_shard(block, reshard_after_forward=False)
     fully_shard(model, reshard_after_forward=False)
@@ -55,7 +62,7 @@ def parallelise(model: VideoClassifier, section: TrainingSection, accelerator: A
 
 
 def replicate(module: nn.Module, accelerator: Accelerator) -> nn.Module:
-    """DDP around a module on its device; the module itself where there is one process."""
+    """Wrap a module in DDP; return it as it is if there is only one process."""
     if accelerator.num_processes == 1:
         return module
     device_ids = [accelerator.device.index] if accelerator.device.type == "cuda" else None
@@ -63,21 +70,21 @@ def replicate(module: nn.Module, accelerator: Accelerator) -> nn.Module:
 
 
 def recompute_blocks(model: VideoClassifier, every: int) -> None:
-    """Keep only the input of every `every`-th block and compute the rest anew in the backward pass."""
+    """Keep only the input of every `every`-th block, and recompute the block in the backward pass."""
     for block in model.backbone.units()[every - 1 :: every]:
-        # Nothing in a block is drawn from the global generator: drop path comes with the clips' seeds.
+        # Blocks draw nothing from the global generator: drop path depends on the clips' seeds.
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 
 def compile_blocks(model: VideoClassifier) -> None:
-    """Compile each block for the very shapes that come (with sizes left open, torch 2.11's inductor gives up)."""
+    """Compile each block for each shape. With dynamic sizes, torch 2.11's inductor fails."""
     torch._dynamo.config.recompile_limit = MAX_COMPILED_SHAPES
     for block in model.backbone.units():
         block.forward = torch.compile(block.forward, dynamic=False)
 
 
 def synchronise_gradients(wrapped: nn.Module, on: bool) -> None:
-    """Whether the next forward and backward pass shares its gradients with the other processes."""
+    """Set whether the next forward and backward pass averages its gradients over processes."""
     if isinstance(wrapped, DistributedDataParallel):
         wrapped.require_backward_grad_sync = on
     elif isinstance(wrapped, FSDPModule):
@@ -86,7 +93,7 @@ def synchronise_gradients(wrapped: nn.Module, on: bool) -> None:
 
 @contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
-    """While entered, each process holds all weights and can evaluate on its own, in its own number of steps."""
+    """Inside the block, each process holds all weights and can evaluate independently."""
     shards = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for module in shards:
         module.unshard()
@@ -98,7 +105,7 @@ def gathered(model: nn.Module) -> Iterator[None]:
 
 
 def from_main(compute: Callable[[], Value], accelerator: Accelerator) -> Value:
-    """What `compute` returns in the main process, in all of them. A CoverError of it is raised in all of them, too."""
+    """Call `compute` in the main process; return its result, or raise its CoverError, in every process."""
     outcome: list[Any] = [None]
     if accelerator.is_main_process:
         try:
@@ -114,22 +121,22 @@ def from_main(compute: Callable[[], Value], accelerator: Accelerator) -> Value:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The part of a tensor that this process holds, sharing its memory."""
+    """The part of a tensor that this process holds. It shares the tensor's memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """The tensor of which processes hold parts; every one of them has to ask for it."""
+    """The whole of a tensor that processes hold in parts. Every process must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def on_host(tensor: Tensor) -> Tensor:
-    """A copy of the whole tensor in this machine's memory; see `full_tensor`."""
+    """A copy of the whole tensor in host memory. Every process must call this."""
     return full_tensor(tensor.detach()).to("cpu", copy=True).contiguous()
 
 
 def placed_like(value: Tensor, tensor: Tensor) -> Tensor:
-    """A whole value spread over devices and processes as `tensor` is."""
+    """Distribute a whole value over devices and processes like `tensor`."""
     value = value.to(tensor.device)
     if isinstance(tensor, DTensor):
         return distribute_tensor(value, tensor.device_mesh, tensor.placements, src_data_rank=None)
@@ -137,7 +144,7 @@ def placed_like(value: Tensor, tensor: Tensor) -> Tensor:
 
 
 def any_rank_stopped(requested: signal.Signals | None, accelerator: Accelerator) -> signal.Signals | None:
-    """The signal that any process was asked to stop with: all of them must stop at the same point, and call this."""
+    """The signal that any process was asked to stop with, so that all stop at the same point. All must call this."""
     if accelerator.num_processes == 1:
         return requested
     number = torch.tensor([int(requested or 0)], device=accelerator.device)

@@ -23,16 +23,15 @@ from cover.training.parallel import from_main
 logger = logging.getLogger(__name__)
 
 _held_here: set[str] = set()
-"""Locks of this process. The system would grant it the same one twice."""
+"""Locks of this process. The system would grant a process the same lock twice."""
 _changing = threading.Lock()
 
 
 @contextmanager
 def run_lock(run: RunFiles, accelerator: Accelerator) -> Iterator[None]:
-    """Hold a run folder while training. Every process of a training calls this; the main process takes the lock.
+    """Hold a run folder while training. Every process calls this; the main process takes the lock.
 
-    The lock belongs to the process: the system releases it when the process ends in any way, so a file that a killed
-    training has left behind is no obstacle.
+    The system releases the lock however the process ends, so a file that a killed training leaves behind is harmless.
 
     Raises:
         CheckpointError: Another training holds the folder, or it cannot be written; in all processes.
@@ -49,7 +48,7 @@ def run_lock(run: RunFiles, accelerator: Accelerator) -> Iterator[None]:
 
 
 def _take(path: Path) -> TextIO:
-    """Lock a file of a run folder, and write into it who holds it. Raises CheckpointError."""
+    """Lock a file, and write into it who holds it. Raises CheckpointError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _locked(path)
@@ -72,14 +71,14 @@ def _take(path: Path) -> TextIO:
 
 def _release(path: Path, file: TextIO) -> None:
     path.unlink(missing_ok=True)
-    with suppress(OSError):  # what a full disk did not take is tried again
+    with suppress(OSError):  # closing writes what a full disk did not take
         file.close()
     with _changing:
         _held_here.discard(os.path.realpath(path))
 
 
 def _locked(path: Path) -> TextIO:
-    """The file, made where it is not there, and locked. Raises BlockingIOError where a training has the lock."""
+    """Create the file if needed, and lock it. Raises BlockingIOError if another training has the lock."""
     with _changing:
         if os.path.realpath(path) in _held_here:
             raise BlockingIOError
@@ -89,11 +88,11 @@ def _locked(path: Path) -> TextIO:
 
 
 def _locked_by_system(path: Path) -> TextIO:
-    """As `_locked`; only other processes are noticed."""
+    """Like `_locked`, but only against other processes."""
     while True:
         file = path.open("a+", encoding="utf-8")
         try:
-            # A lock of the process, not of the open file: decoding processes that are forked later do not share it.
+            # The lock belongs to the process, not to the open file: forked decoding processes do not share it.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             file.close()
@@ -102,7 +101,7 @@ def _locked_by_system(path: Path) -> TextIO:
             logger.warning("%s cannot be locked (%s); start no other training there", path.parent, error.strerror)
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file
-        file.close()  # its owner has deleted it since it was opened
+        file.close()  # its owner deleted it after we opened it
 
 
 def _owner(path: Path) -> str:

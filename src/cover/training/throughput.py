@@ -1,4 +1,4 @@
-"""How fast a run is, where its time goes, and what share of the device's arithmetic it uses."""
+"""How fast a run is, where its time goes, and how much of the device's arithmetic it uses."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import torch
 
 PEAK_SIDE, PEAK_REPEATS = 8192, 10
-"""A square product of matrices large enough to keep any GPU busy, and how often it is timed."""
+"""Side of square matrices that keep any GPU busy, and how many products are timed."""
 
 
 def matmul_peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
-    """Floating-point operations a second of a large matrix product, measured in some 20 ms; None without a GPU."""
+    """Measure a large matrix product, in about 20 ms. Returns operations per second; None without a GPU."""
     if device.type != "cuda":
         return None
     matrix = torch.ones(PEAK_SIDE, PEAK_SIDE, device=device, dtype=dtype)
@@ -31,10 +31,15 @@ def matmul_peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
 
 @dataclass
 class Throughput:
-    """Times the parts of steps. On a GPU the work on the device is timed by its events, without waiting for it.
+    """Times the parts of steps. Work on a GPU is timed by CUDA events, without waiting for it.
 
-    clips, frames, flops: of a whole step over all processes, flops counted as published (forward and backward pass).
-    peak_flops: of one device, see matmul_peak_flops; None where it is unknown.
+    Args:
+        device: Of this process.
+        num_processes: Over which a step is split.
+        clips: Per step, over all processes.
+        frames: Per step, over all processes.
+        flops: Per step, forward and backward, over all processes, counted as papers do.
+        peak_flops: Per second, of one device (`matmul_peak_flops`); None if unknown.
     """
 
     device: torch.device
@@ -50,7 +55,7 @@ class Throughput:
 
     @contextmanager
     def part(self, name: str, *, on_device: bool = False) -> Iterator[None]:
-        """Time what is done inside under a name; on_device: by the events of the GPU, where there is one."""
+        """Time the block under a name. on_device: with events of the GPU, if there is one."""
         if on_device and self.device.type == "cuda":
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             start.record()
@@ -67,7 +72,7 @@ class Throughput:
         self._num_steps += 1
 
     def take(self) -> dict[str, float]:
-        """The figures since the last call, by their names in metrics.jsonl; times are of one step."""
+        """The figures since the last call, by their names in metrics.jsonl. Times are in seconds per step."""
         for name, start, end in self._events:
             end.synchronize()
             self._seconds[name] = self._seconds.get(name, 0.0) + start.elapsed_time(end) / 1000

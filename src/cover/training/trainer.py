@@ -30,7 +30,7 @@ from cover.training.throughput import Throughput
 
 @dataclass
 class Trainer:
-    """Trains a model on the micro-batches of a mixture and keeps the run folder up to date.
+    """Trains a model on the micro-batches of a mixture, and writes metrics and checkpoints.
 
     Args:
         recipe: Schedule, and when to log, validate and save.
@@ -40,7 +40,7 @@ class Trainer:
         batches: `Objective.batches` of the mixture, from step state.step on.
         num_steps: Length of the run.
         steps_per_epoch: May be fractional.
-        state: Where the run is; moves along.
+        state: The position of the run; it is updated.
         totals: Sums for the next line of metrics.
         speed: Times the parts of steps.
         console: For the progress, validation and warnings.
@@ -69,9 +69,14 @@ class Trainer:
             self.checkpoints = CheckpointWriter(self.run, self.recipe.training.keep_checkpoints)
 
     def fit(self) -> signal.Signals | None:
-        """Train to the last step. Returns the signal that ended the run early, after saving it; None at the end.
+        """Train to the last step.
 
-        Raises CheckpointError when no checkpoint can be written, TrainingError when numbers are no longer finite.
+        Returns:
+            The signal that interrupted the run, after its state was saved; None at the end.
+
+        Raises:
+            CheckpointError: A checkpoint cannot be written.
+            TrainingError: Losses or gradients are not finite.
         """
         self._counted_at = time.perf_counter()
         with ExitStack() as stack:
@@ -96,7 +101,7 @@ class Trainer:
         return stopped
 
     def train_step(self) -> torch.Tensor:
-        """One optimizer step over this process's micro-batches; returns the norm of the gradients."""
+        """Take one optimizer step on this process's micro-batches. Returns the norm of the gradients."""
         num_micro_batches = self.mixture.num_micro_batches
         for number in range(1, num_micro_batches + 1):
             with self.speed.part("data"):
@@ -133,7 +138,7 @@ class Trainer:
         return crossed or self.state.step == self.num_steps
 
     def _log(self, gradient_norm: torch.Tensor) -> str:
-        """Write one line of metrics and return it short enough for the progress bar."""
+        """Write a line of metrics. Returns a short version for the progress bar."""
         self._finite.check()
         self._count_seconds()
         loss, datasets = self.totals.take()
@@ -170,7 +175,7 @@ class Trainer:
                 self.accelerator.log(flat_numbers(values), step=self.state.step)
 
     def _evaluate(self) -> bool:
-        """Validate. Returns whether no validation before was better."""
+        """Validate. Returns whether no earlier validation was better."""
         validate = self.engine.objective.validate
         if validate is None:
             return False
@@ -186,7 +191,7 @@ class Trainer:
         return improved
 
     def _save(self, best: bool = False) -> None:
-        """Copy what a checkpoint keeps to the host; it is written while training goes on."""
+        """Copy what a checkpoint keeps to the host. It is written while training continues."""
         self._finite.check()
         self._count_seconds()
         self._saved_step = self.state.step

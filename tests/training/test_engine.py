@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cover.training.ema import ModelEMA
+from cover.training.engine import ModelEMA
 
 
 def test_the_average_follows_its_recursion_with_a_lower_decay_at_first() -> None:
