@@ -24,7 +24,7 @@ def test_a_line_that_was_cut_off_is_named(tmp_path: Path) -> None:
     file = tmp_path / "all.jsonl"
     append_record(file, {"key": "a"})
     file.write_text(file.read_text() + '{"key": "b", "ar')
-    with pytest.raises(CoverError, match=r"all\.jsonl, line 2, is not a whole line of a run; take it out"):
+    with pytest.raises(CoverError, match=r"all\.jsonl, line 2, is not the complete record of a run; remove it"):
         load_records(file)
 
 

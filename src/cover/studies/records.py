@@ -1,9 +1,9 @@
-"""What runs of studies came to: a JSON Lines file that only grows, for anyone to recompute a table from.
+"""The results of runs of studies: a JSON Lines file that only grows, and from which anyone can recompute a table.
 
     {"key": "3f1c…", "arm": "both", "seed": 0, "settings": {…}, "val": {"scenes": 0.71}, "seconds": 41.2, …}
     {"key": "3f1c…", "test": {"scenes": {"normal": {"top1": 0.69, "num_samples": 1000}}}}
 
-Lines of the same key tell of the same run; a later one adds to what the earlier ones say, or corrects it.
+Lines with the same key are about the same run; a later line adds to the earlier ones or corrects them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,17 @@ from cover.errors import CoverError
 
 @dataclass(frozen=True)
 class Record:
-    """One run.
+    """The result of one run.
 
-    key, share, init_key: of what was run (studies/planning.py). settings: the tuned values. val: validation top-1 of
-    the trained model, by dataset. test: by dataset and frame order, {"top1", "num_samples"}, and "pairs" of datasets
-    that have some. digests, test_digests: of the training and test manifests, by dataset. seconds: of training. failed:
-    why it has no result, if so.
+    Attributes:
+        key, share, init_key: Those of the `PlannedRun`.
+        settings: The tuned values.
+        val: Validation top-1 of the trained model, by dataset.
+        test: {"top1", "num_samples"} by dataset and frame order, and "pairs" (reversal accuracy) if the dataset has
+            reversal pairs.
+        digests, test_digests: Digests of the training and test manifests, by dataset.
+        seconds: Training time.
+        failed: Why the run has no result; "" if it has one.
     """
 
     key: str
@@ -47,22 +52,26 @@ class Record:
 
     @property
     def mean_val(self) -> float:
-        """Mean validation top-1 over the datasets; below any other for a run that failed."""
+        """The mean validation top-1 over the datasets; -1 for a failed run."""
         return sum(self.val.values()) / len(self.val) if self.val else -1.0
 
 
 def load_records(path: Path) -> dict[str, Record]:
-    """All runs of a file, by key; none where there is no file yet. Raises CoverError for a line that was cut off."""
+    """Read all runs of a file, by key; none if there is no file yet.
+
+    Raises:
+        CoverError: A line is incomplete.
+    """
     values: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), start=1):
         try:
             found = json.loads(line)
             values[found["key"]] = overlaid(values.get(found["key"], {}), found)
         except (ValueError, TypeError, KeyError):
-            raise CoverError(f"{path}, line {number}, is not a whole line of a run; take it out") from None
+            raise CoverError(f"{path}, line {number}, is not the complete record of a run; remove it") from None
     return {key: Record(**found) for key, found in values.items()}
 
 
 def append_record(path: Path, values: dict[str, Any]) -> None:
-    """Add one line."""
+    """Add one line to a file."""
     append_line(path, json.dumps(values))

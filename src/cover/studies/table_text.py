@@ -1,4 +1,4 @@
-"""A study's table in Markdown and in a terminal: the same lines.
+"""A study's table as text, in Markdown and for a terminal.
 
 |               |     scenes | moves | paper: K400 |
 | standard      | 61.0 ± 0.8 |  50.3 |        80.7 |
@@ -22,14 +22,14 @@ NONE = "–"
 
 
 def to_markdown(table: Table) -> str:
-    """The table, and a line on its seeds, runs and chosen settings; no heading."""
+    """Write the table, and a line about its seeds, runs and chosen settings; without a heading."""
     marks = ["---", *["---:"] * (len(headings(table)) - 1)]
     rows = [headings(table), marks, *lines(table)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + f"\n\n{legend(table)}\n"
 
 
 def to_terminal(table: Table) -> rich_table.Table:
-    """The same for a terminal, with the study's title, without the legend."""
+    """Make the same table for a terminal, with the study's title and without the legend."""
     shown = rich_table.Table(
         title=table.title,
         title_justify="left",
@@ -46,12 +46,12 @@ def to_terminal(table: Table) -> rich_table.Table:
 
 
 def headings(table: Table) -> list[str]:
-    """Of the columns, the paper's behind ours."""
+    """The headings of our columns, then of the paper's."""
     return ["", *table.columns, *(f"paper: {column}" for column in table.paper_columns)]
 
 
 def lines(table: Table) -> list[list[str]]:
-    """A line a row, and one below it for its difference to each row that it is compared with."""
+    """A line for each row, and below it one for its difference to each row that it is compared with."""
     shown: list[list[str]] = []
     for row in table.rows:
         shown.append([row.name, *map(_cell, row.cells.values()), *_paper(table, row.paper, percent)])
@@ -62,7 +62,7 @@ def lines(table: Table) -> list[list[str]]:
 
 
 def legend(table: Table) -> str:
-    """What the numbers are, and what they took."""
+    """Explain what the numbers are, and what they cost."""
     seeds = f"seed{'s' * (len(table.seeds) > 1)} {', '.join(map(str, table.seeds))}"
     mean = "mean ± half the 95 % interval (Student's t) over " if table.has_intervals else ""
     paired = "; Δ is paired by seed" if any(row.comparisons for row in table.rows) else ""

@@ -1,4 +1,4 @@
-"""One run of a study, trained and tested, in a process that does one after the other on one device."""
+"""Trains and tests the runs of a study in a worker process, one after the other on one device."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ from cover.studies.spec import PAIRS
 
 Tests = Mapping[str, tuple[FrameOrder, ...]]
 SECONDS_TO_SAVE = 10
-"""Between the signal that has a run save itself, and the next, which ends a process that does nothing any more."""
+"""Grace period between the save signal and the next one, which ends an idle process."""
 
 
 class Interrupted(Exception):
-    """A signal ended the run; what it has done is saved."""
+    """A signal ended the run, which has saved itself."""
 
 
 def begin(devices: SimpleQueue[str]) -> None:
-    """Have this process see one GPU alone, before torch has looked for any; "" leaves things as they are.
+    """Prepare a worker process.
 
-    It ends when its parent does, however that was ended.
+    It sees one GPU only, which must be set before torch looks for any; "" leaves the choice to torch. It ends when its
+    parent ends, however that happens.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if device := devices.get():
@@ -43,7 +44,7 @@ def begin(devices: SimpleQueue[str]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Saves what is being trained, and ends this process once nothing is."""
+    """Wait for the parent's end. Then have a run save itself, and end this process."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -53,7 +54,7 @@ def _end_with_parent() -> None:
 
 
 def last_checkpoint(run: PlannedRun, folder: Path) -> Path:
-    """The folder with the weights after the last step of the run's recipe; it is there once the run is trained."""
+    """The checkpoint after the last step of a run's recipe; it exists once the run is trained."""
     from cover.runs.data import training_manifests
     from cover.runs.plan import training_length
 
@@ -62,10 +63,20 @@ def last_checkpoint(run: PlannedRun, folder: Path) -> Path:
 
 
 def work(run: PlannedRun, folder: Path, tests: Tests, recorded: bool) -> dict[str, Any]:
-    """Train a run, unless its folder has it, and test it. Returns what is to be recorded.
+    """Train a run, unless its folder already has it, and test it.
 
-    recorded: whether it is known what training came to; if not, what a trained run has left is read. A run whose
-    numbers are no longer finite is recorded as failed. Raises Interrupted, and CoverError for what would end any run.
+    Args:
+        run: The run.
+        folder: Its run folder.
+        tests: The frame orders to test it in, by dataset.
+        recorded: Whether its training has a record already; if not, the values are read from the trained run.
+
+    Returns:
+        Values to record. A run whose numbers are no longer finite is recorded as failed.
+
+    Raises:
+        Interrupted: A signal ended the run.
+        CoverError: Other runs would fail in the same way.
     """
     values: dict[str, Any] = {"key": run.key}
     with _output_to(folder / "log.txt"):
@@ -118,7 +129,7 @@ def _identity(run: PlannedRun) -> dict[str, Any]:
 def _test(run: PlannedRun, folder: Path, tests: Tests) -> dict[str, Any]:
     from cover.runs.trained import TrainedRun
 
-    # with the paths that the study has now, which may not be those that the run was trained with
+    # With the paths that the study has now: those of training may be outdated.
     trained = replace(TrainedRun.open(last_checkpoint(run, folder)), recipe=run.recipe)
     manifests = {name: trained.manifest(name, "test") for name in tests}
     scores = {
@@ -135,7 +146,7 @@ def _scores(result: DatasetResult) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _output_to(file: Path) -> Iterator[None]:
-    """What is printed goes to the end of a file: several runs share the terminal."""
+    """Append everything that is printed to a file, because several runs share the terminal."""
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         log = file.open("a", encoding="utf-8", errors="backslashreplace")
