@@ -67,7 +67,9 @@ def test_any_class_can_be_asked_for(video: Path) -> None:
     assert (explanation.predicted, explanation.class_name) == ("open door", "close door")
     assert explanation.relevance[1].tolist() == [[0, 1], [0, 0]]
     assert "most probable: open door" in "\n".join(headline(explanation))
-    with pytest.raises(CoverError, match="head doors has no class 'closing door'; the nearest of its 3 are close door"):
+    with pytest.raises(
+        CoverError, match="head doors has no class 'closing door'; the most similar of its 3 classes are close door"
+    ):
         explain(video, "closing door")
 
 

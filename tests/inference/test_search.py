@@ -52,7 +52,7 @@ def test_a_full_disk_leaves_neither_of_the_two_files(tmp_path: Path, full_disk: 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("features.csv", "features.csv ends in neither .parquet nor .npy; features are kept in one of the two"),
+        ("features.csv", "features.csv ends in neither .parquet nor .npy; choose one of the two formats"),
         ("absent.npy", "absent.npy does not exist; write it with `cover embed`"),
         ("absent.parquet", "absent.parquet does not exist; write it with `cover embed`"),
         ("damaged.parquet", r"damaged.parquet is not a table of features; write it with `cover embed`"),

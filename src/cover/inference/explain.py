@@ -1,4 +1,4 @@
-"""Why one video or image was given a class: which patches of which frames spoke for it, and whether time mattered."""
+"""Why a video or an image got a class: which patches of which frames spoke for it, and whether time mattered."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from cover.media.sampling import frame_times_seconds
 from cover.models.backbone import Attribution
 
 PredictHead = Callable[[Tensor], Tensor]
-"""uint8 frames [T,B,C,Y,X] -> float logits [B,classes] of one head, both on the CPU."""
+"""uint8 frames [T,B,C,Y,X] → float logits [B,classes] of one head, both on the CPU."""
 AttributeClass = Callable[[Tensor, int], Attribution]
-"""uint8 frames [T,C,Y,X] of a clip, and a label of that head -> relevance and rollout [T,rows,columns], on the CPU."""
+"""uint8 frames [T,C,Y,X] of a clip, and a label of the head → relevance and rollout [T,rows,columns], on the CPU."""
 
 
 @dataclass(frozen=True)
 class Sensitivity:
     """How another order of the frames changes the probabilities p of a head's classes to q.
 
-    total_variation: ½ Σ_c |p_c - q_c|, from 0 (the same) to 1 (nothing in common). probability: q of the explained
-    class.
+    Attributes:
+        total_variation: ½ Σ_c |p_c − q_c|, from 0 (equal) to 1 (nothing in common).
+        probability: q of the explained class.
     """
 
     total_variation: float
@@ -43,10 +44,15 @@ class Sensitivity:
 class Explanation:
     """What one view of a file, the centre crop of a single clip, says about a class of a head.
 
-    probability: of the class. predicted: the most probable class. frames: uint8 [T,Y,X,3], as the model saw them.
-    times_seconds: of the frames; None for an image, and where the file does not tell its duration. relevance, rollout:
-    float32 [T,rows,columns], the share of every patch. backwards: with the frames in reverse. frozen: with the frame of
-    the highest relevance, `frozen_frame`, in all places. Both are None for an image.
+    Attributes:
+        probability: The probability of the class.
+        predicted: The most probable class.
+        frames: The frames as the model saw them, uint8 [T,Y,X,3].
+        times_seconds: Their times; None for an image, and if the file does not state its duration.
+        relevance: How much each patch spoke for the class, as a share of all, float32 [T,rows,columns].
+        rollout: How much the model looked at each patch, as a share of all, float32 [T,rows,columns].
+        backwards: The effect of reversing the frames; None for an image.
+        frozen: The effect of showing `frozen_frame` at all times; None for an image.
     """
 
     file: Path
@@ -64,21 +70,21 @@ class Explanation:
 
     @property
     def relevance_of_frames(self) -> npt.NDArray[np.float32]:
-        """The share of each frame, [T]."""
+        """Each frame's share of the relevance, [T]."""
         return np.asarray(self.relevance.sum((1, 2)))
 
     @property
     def rollout_of_frames(self) -> npt.NDArray[np.float32]:
-        """The share of each frame, [T]."""
+        """Each frame's share of the rollout, [T]."""
         return np.asarray(self.rollout.sum((1, 2)))
 
     @property
     def frozen_frame(self) -> int:
-        """The frame of the highest relevance."""
+        """The frame with the highest relevance."""
         return int(self.relevance_of_frames.argmax())
 
     def to_json(self) -> str:
-        """All but the frames."""
+        """Everything except the frames."""
         values = {
             "file": printable(self.file),
             "kind": self.kind,
@@ -104,9 +110,11 @@ class Explanation:
 
 @dataclass(frozen=True)
 class FileClip:
-    """What of a file is explained: the centre crop of a single clip. frames: uint8 [T,C,Y,X].
+    """The part of a file that is explained: the centre crop of a single clip.
 
-    times_seconds: of the frames; None for an image, and where the file does not tell its duration.
+    Attributes:
+        frames: uint8 [T,C,Y,X].
+        times_seconds: The frames' times; None for an image, and if the file does not state its duration.
     """
 
     file: Path
@@ -116,7 +124,11 @@ class FileClip:
 
 
 def read_file_clip(path: Path, *, num_frames: int, crop_px: int) -> FileClip:
-    """Decode a video, an image, or a folder of frames. Raises DecodeError, naming the file."""
+    """Decode a video, an image, or a folder of frames.
+
+    Raises:
+        DecodeError: It cannot be decoded; the message names it.
+    """
     views = Views(num_frames, crop_px, num_crops=1).read(path)
     times_seconds = _times_seconds(path, num_frames) if views.kind == "video" else None
     return FileClip(path, views.kind, views.frames[:, 0], times_seconds)
@@ -131,9 +143,15 @@ def explain_clip(
     class_names: Sequence[str],
     label: int | None,
 ) -> Explanation:
-    """Explain a class of a head for a clip, by its label; the most probable class if that is None.
+    """Explain a class of a head for a clip.
 
-    class_names: of the head, in label order.
+    Args:
+        predict: Gives the head's logits.
+        attribute: Attributes a class to patches.
+        clip: The clip.
+        head: The head's name.
+        class_names: Its classes, in label order.
+        label: The class; None means the most probable one.
     """
     is_video, frames = clip.kind == "video", clip.frames
     probabilities = predict(frames[:, None])[0].softmax(0)
@@ -163,11 +181,17 @@ def explain_clip(
 
 
 def label_of(class_name: str, class_names: Sequence[str], head: str) -> int:
-    """Raises CoverError, naming the nearest, for a class that the head does not have."""
+    """Look up the label of a class.
+
+    Raises:
+        CoverError: The head has no such class; the message names the most similar ones.
+    """
     if class_name in class_names:
         return class_names.index(class_name)
     nearest = ", ".join(get_close_matches(class_name, class_names, n=5, cutoff=0.0))
-    raise CoverError(f"head {head} has no class {class_name!r}; the nearest of its {len(class_names)} are {nearest}")
+    raise CoverError(
+        f"head {head} has no class {class_name!r}; the most similar of its {len(class_names)} classes are {nearest}"
+    )
 
 
 def _times_seconds(path: Path, num_frames: int) -> tuple[float, ...] | None:

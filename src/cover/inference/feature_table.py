@@ -1,6 +1,6 @@
-"""Features of clips with their names, in a file that other tools read too.
+"""Features of clips with their names, in a file that other tools can read too.
 
-features.parquet     a row a clip: id, path, class (null where it is not known), feature float32 [D]
+features.parquet     a row a clip: id, path, class (null if unknown), feature float32 [D]
 features.npy         float32 [N, D]
 features.ids.json    beside a .npy: {"backbone": …, "ids": […]}
 """
@@ -25,8 +25,13 @@ _METADATA_KEY = b"cover"
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """ids, paths, classes: of N clips; each id is there once. features: float32 [N,D]. backbone: the digest of the
-    model that computed them; features of different backbones cannot be compared."""
+    """Features of N clips.
+
+    Attributes:
+        ids, paths, classes: Of the clips; every id is unique.
+        features: float32 [N,D].
+        backbone: Digest of the model that computed them; features of different backbones cannot be compared.
+    """
 
     ids: list[str]
     paths: list[str | None]
@@ -35,19 +40,23 @@ class FeatureTable:
     backbone: str
 
     def save(self, path: Path) -> None:
-        """Write a .parquet, or a .npy and the ids beside it, whole or not at all."""
+        """Write a .parquet file, or a .npy file with the ids beside it; whole or not at all."""
         if path.suffix == ".parquet":
             with whole_file(path) as unfinished:
                 pq.write_table(self._arrow(), unfinished)
             return
-        with whole_file(ids_file(path)) as ids, whole_file(path) as features:  # both appear, or none does
+        with whole_file(ids_file(path)) as ids, whole_file(path) as features:  # both appear, or neither
             ids.write_text(json.dumps({"backbone": self.backbone, "ids": self.ids}, indent=0) + "\n")
             with features.open("wb") as file:
                 np.save(file, self.features)
 
     @classmethod
     def open(cls, path: Path) -> FeatureTable:
-        """Raises CoverError for a file that is missing or that `save` has not written."""
+        """Read a file that `save` has written.
+
+        Raises:
+            CoverError: The file is missing, or it is something else.
+        """
         check_suffix(path)
         for file in [path, ids_file(path)] if path.suffix == ".npy" else [path]:
             if not file.is_file():
@@ -78,11 +87,15 @@ class FeatureTable:
 
 
 def check_suffix(path: Path) -> None:
-    """Raises CoverError for another format than those that are written."""
+    """Check that a file for features ends in .parquet or .npy.
+
+    Raises:
+        CoverError: It does not.
+    """
     if path.suffix not in SUFFIXES:
-        raise CoverError(f"{path} ends in neither {' nor '.join(SUFFIXES)}; features are kept in one of the two")
+        raise CoverError(f"{path} ends in neither {' nor '.join(SUFFIXES)}; choose one of the two formats")
 
 
 def ids_file(path: Path) -> Path:
-    """Where the ids of a .npy are."""
+    """The file with the ids of a .npy file."""
     return path.with_suffix(".ids.json")

@@ -1,9 +1,9 @@
-"""What a user names → the videos and images that are meant.
+"""The names that a user gives → the videos and images that they stand for.
 
 a.mp4            a file
-clips            every video and image below a folder, but no hidden ones and no thumbnails; links are followed
-'clips/*.mp4'    a pattern that no shell has expanded; ** stands for any folders
-@list.txt        a list, a path a line
+clips            every video and image below a folder, except hidden files and thumbnails; links are followed
+'clips/*.mp4'    a pattern that the shell has not expanded; ** stands for any folders
+@list.txt        a list with a path a line
 -                such a list on standard input
 """
 
@@ -26,11 +26,16 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files that `names` stand for, found while they are iterated over, so that any number takes no memory.
+    """The files that names stand for. They are found during iteration, so that any number of them takes no memory.
 
-    frame_folders: whether a folder with images in it is one video, whose frames they are.
+    Paths in a list need not exist: they count as unreadable files later.
 
-    Raises CoverError for a name that stands for nothing. What a list names is not looked for: it may be unreadable.
+    Attributes:
+        names: What the user gave.
+        frame_folders: Whether a folder of images is one video with these frames.
+
+    Raises:
+        CoverError: While iterating: a name stands for nothing, or a list cannot be read.
     """
 
     names: Sequence[str]
@@ -44,7 +49,7 @@ class Inputs:
                 yield from self._named(name)
 
     def count(self) -> int | None:
-        """How many they are, for which folders and lists are read once more; None if standard input is among them."""
+        """Count the files, which reads folders and lists once more; None if standard input is among the names."""
         others = Inputs([name for name in self.names if name != STDIN], self.frame_folders)
         num_files = sum(1 for _ in others)
         return num_files if len(others.names) == len(self.names) else None
@@ -66,13 +71,13 @@ class Inputs:
 
     def _listed(self, name: str) -> Iterator[Path]:
         try:
-            # The names of files need not be UTF-8.
+            # File names need not be UTF-8.
             listed = sys.stdin if name == STDIN else read_text(Path(name[1:]), errors="surrogateescape").split("\n")
             for line in listed:
                 if path := line.rstrip("\r\n"):
                     yield from self._files(Path(path))
         except (OSError, ValueError) as error:
-            raise CoverError(f"{name} cannot be read ({error}); a list is text, with a path a line") from error
+            raise CoverError(f"{name} cannot be read ({error}); a list is a text file with a path a line") from error
 
     def _files(self, path: Path) -> Iterator[Path]:
         if not path.is_dir():
@@ -88,12 +93,12 @@ class Inputs:
 
 
 def _is_aside(name: str) -> bool:
-    """Whether a name is hidden, or that of a folder with thumbnails as Synology's disks make them."""
+    """Whether a name is hidden, or is a folder of thumbnails as Synology disks make them."""
     return name.startswith(".") or name == "@eaDir"
 
 
 def _leads_up(folder: str, name: str) -> bool:
-    """Whether a folder is a link to one that it lies in, where everything would be found again without end."""
+    """Whether a folder is a link to a folder that contains it, which would never end."""
     path = Path(folder, name)
     if not path.is_symlink():
         return False

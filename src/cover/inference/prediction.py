@@ -1,6 +1,6 @@
-"""Videos and images, all heads: what is each called in the label spaces that the model was trained on?
+"""Videos and images → their classes in every label space that the model was trained on.
 
-paths ──▶ threads: decode, crop ──▶ batches, over files of equal length ──▶ model ──▶ Predictions, in the same order
+paths ──▶ threads: decode, crop ──▶ batches of files of equal length ──▶ model ──▶ predictions, in the same order
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from cover.evaluation.metrics import RankedClasses, top_classes
 from cover.inference.views import FileViews, Views
 
 PredictHeads = Callable[[Tensor], dict[str, Tensor]]
-"""uint8 frames [T,B,C,Y,X] -> {dataset: float logits [B,classes]} of every head, both on the CPU."""
+"""uint8 frames [T,B,C,Y,X] → {dataset: float logits [B,classes]} of every head, both on the CPU."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one file, per head."""
+    """The most probable classes of one file, by head."""
 
     file: Path
     kind: Kind
@@ -44,19 +44,29 @@ def predict_files(
     batch_size: int = 16,
     on_unreadable: Callable[[DecodeError], None] | None = None,
 ) -> Iterator[Prediction]:
-    """Classify files with every head of `class_names`, averaging logits over the views; in the order of `files`.
+    """Classify files with several heads; logits are averaged over views.
 
-    class_names: of each head, in label order.
-    batch_size: files that are taken together, a forward pass for those of equal length; so many more are decoded
-    meanwhile.
-    on_unreadable: takes the DecodeError, which names the file, and the file is passed over; without it, it is raised.
+    Args:
+        predict_heads: The model.
+        files: Videos, images, or folders of frames.
+        class_names: The heads to use, and the classes of each in label order.
+        views: The views of a file.
+        num_classes_shown: Classes of each head.
+        batch_size: Files a batch, with a forward pass for those of equal length; as many more are decoded meanwhile.
+        on_unreadable: Called with the error of a file that cannot be decoded, which is then skipped.
+
+    Yields:
+        A prediction for each file, in the order of `files`.
+
+    Raises:
+        DecodeError: A file cannot be decoded, and there is no `on_unreadable`; the message names the file.
     """
 
     def read(file: Path) -> FileViews | DecodeError:
         try:
             return views.read(file)
         except DecodeError as error:
-            return DecodeError(str(error), error.reason)  # anew: without a traceback, which holds on to frames
+            return DecodeError(str(error), error.reason)  # a new one: a traceback would keep the frames alive
 
     outcomes = map_ahead(read, files, num_threads=available_cpus(), num_ahead=batch_size)
     with closing(outcomes):
@@ -77,7 +87,7 @@ def predict_files(
 
 
 def _classify(predict_heads: PredictHeads, files: Sequence[FileViews]) -> list[dict[str, Tensor]]:
-    """Logits [classes] of every head for each file; one forward pass over all files of the same T and V."""
+    """Compute the logits [classes] of every head for each file; files of equal T and V share a forward pass."""
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for index, file in enumerate(files):
         by_shape.setdefault(tuple(file.frames.shape[:2]), []).append(index)

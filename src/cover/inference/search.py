@@ -1,4 +1,4 @@
-"""The nearest clips by cosine similarity, exactly, through FAISS."""
+"""Finds the nearest clips by cosine similarity, exactly, with FAISS."""
 
 from __future__ import annotations
 
@@ -26,18 +26,30 @@ class Neighbour(NamedTuple):
 
 
 def check_faiss() -> None:
-    """Raises CoverError when FAISS is not installed."""
+    """Check that FAISS is installed.
+
+    Raises:
+        CoverError: It is not; the message has the command.
+    """
     if not find_spec("faiss"):
-        raise CoverError("faiss is not installed, which finds the nearest clips: pip install 'cover-video[search]'")
+        raise CoverError("search needs faiss, which is not installed: pip install 'cover-video[search]'")
 
 
 def nearest(
     table: FeatureTable, queries: Mapping[str, npt.NDArray[np.float32]], num_neighbours: int
 ) -> dict[str, list[Neighbour]]:
-    """The `num_neighbours` nearest clips of each query, the nearest first; fewer if there are no more.
+    """Find the nearest clips of each query.
 
-    queries: name → feature [D]. A query that is a clip of the table is not among its own neighbours.
-    Raises CoverError when FAISS is not installed.
+    Args:
+        table: The clips to search.
+        queries: Features [D] by name. A query that is a clip of the table is not its own neighbour.
+        num_neighbours: Clips to find; fewer if the table has fewer.
+
+    Returns:
+        The neighbours of each query, the nearest first.
+
+    Raises:
+        CoverError: FAISS is not installed.
     """
     check_faiss()
     import faiss
@@ -57,7 +69,7 @@ def nearest(
 
 
 def neighbours_table(query: str, neighbours: Sequence[Neighbour]) -> Table:
-    """One row a neighbour."""
+    """Make a table with one row a neighbour."""
     table = Table(title=query, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("similarity", justify="right")
     table.add_column("clip", overflow="fold")
@@ -68,7 +80,7 @@ def neighbours_table(query: str, neighbours: Sequence[Neighbour]) -> Table:
 
 
 def neighbours_json(found: Mapping[str, Sequence[Neighbour]]) -> str:
-    """A JSON list: {"query", "neighbours": [{"id", "similarity", "path", "class"}, …]} a query."""
+    """Write a JSON list with {"query", "neighbours": [{"id", "similarity", "path", "class"}, …]} for each query."""
     return json.dumps(
         [
             {

@@ -1,4 +1,4 @@
-"""A user's file → the views of it that a model is shown."""
+"""A user's file → the views of it that a model sees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cover.media.decode import decode_clip
 
 @dataclass(frozen=True)
 class FileViews:
-    """A file, decoded. frames: uint8 [T,V,C,Y,X] of its V views; T is 1 for an image."""
+    """A decoded file. `frames` has its V views, uint8 [T,V,C,Y,X]; T is 1 for an image."""
 
     file: Path
     kind: Kind
@@ -26,9 +26,13 @@ class FileViews:
 
 @dataclass(frozen=True)
 class Views:
-    """What is shown of a file: `num_frames` at each of num_clips times × num_crops places, squares of `crop_px`.
+    """The views of a file: num_clips clips × num_crops crops. An image has one frame and one clip.
 
-    An image has one frame and one clip.
+    Attributes:
+        num_frames: Frames of a clip.
+        crop_px: Side of the square crops.
+        num_clips: Clips, spread over the duration.
+        num_crops: Crops along the longer side.
     """
 
     num_frames: int
@@ -37,7 +41,11 @@ class Views:
     num_crops: int = 3
 
     def read(self, file: Path) -> FileViews:
-        """Decode a video, an image, or a folder of frames. Raises DecodeError, naming the file."""
+        """Decode a video, an image, or a folder of frames.
+
+        Raises:
+            DecodeError: It cannot be decoded; the message names it.
+        """
         kind = media_kind(file)
         row = ManifestRow(sample_id=file.name, path=str(file), label=0)
         views_tcyx: list[Tensor] = []
@@ -51,7 +59,7 @@ class Views:
 
 
 def media_kind(path: Path) -> Kind:
-    """What a file is for a model, by its content; a folder is a video, of its frames.
+    """Tell whether a file is a video or an image, by its content. A folder is a video of its frames.
 
     Raises:
         DecodeError: The file is missing or empty; the message names it.
