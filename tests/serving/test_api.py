@@ -171,7 +171,10 @@ def test_other_sites_cannot_use_the_server(
 def test_what_is_beyond_the_limits_is_refused(client: TestClient, tmp_path: Path, write_video: WriteMedia) -> None:
     long = write_video(tmp_path / "long.mp4", num_frames=60, fps=10).read_bytes()
     large = write_video(tmp_path / "large.mp4", num_frames=2, width_px=400, height_px=300).read_bytes()
-    for file, message in ((long, "it lasts 6.0 s, and 5 s are allowed"), (large, "400×300 pixels, and 0.1 million")):
+    for file, message in (
+        (long, "it lasts 6.0 s, and at most 5 s are allowed"),
+        (large, "400×300 pixels, and at most 0.1 million"),
+    ):
         answer = client.post("/predict", files={"file": file})
         assert answer.status_code == 413 and message in answer.json()["error"]
     assert client.post("/predict", files={"file": bytes(200_001)}).status_code == 413

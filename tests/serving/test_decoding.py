@@ -39,7 +39,7 @@ def test_time_and_memory_are_limited_for_each_file(
     ):
         hurried(image)
     with decoder(replace(limits, decode_bytes=64 * MEBIBYTE)) as narrow:
-        with pytest.raises(UploadRejected, match=r"it cannot be decoded|decoding was ended") as raised:
+        with pytest.raises(UploadRejected, match=r"it cannot be decoded|decoding was stopped") as raised:
             narrow(image)
         assert raised.value.refusal.status == 422
         assert narrow(video).frames.shape == (12, 32, 32, 3)

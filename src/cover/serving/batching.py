@@ -2,7 +2,7 @@
 
     threads of requests ── frames [T,B,C,Y,X] ──▶ queue ──▶ one thread: all that wait, a pass for each T ──▶ logits
 
-Nothing waits for company: while a pass runs, the next batch gathers.
+No clip waits for others to come: while a pass runs, the next batch gathers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cover.inference.prediction import PredictHeads
 
 
 class _Request(NamedTuple):
-    """frames: uint8 [T,B,C,Y,X]. logits: {head: [B,classes]}."""
+    """Frames uint8 [T,B,C,Y,X], and their future logits {head: [B,classes]}."""
 
     frames: Tensor
     logits: Future[dict[str, Tensor]]
@@ -29,9 +29,13 @@ class _Request(NamedTuple):
 class Batcher:
     """A PredictHeads for any number of threads, in front of a model that one thread calls.
 
-    max_clips: a batch takes no more requests once it has so many clips.
-    on_batch: is told of the clips of each forward pass.
-    model_lock: is held during each; who else uses the model holds it, too.
+    Args:
+        predict_heads: The model.
+        max_clips: A batch with this many clips takes no more requests.
+        on_batch: Called with the number of clips of each forward pass.
+
+    Attributes:
+        model_lock: Held during each forward pass; whoever else uses the model must hold it too.
     """
 
     def __init__(self, predict_heads: PredictHeads, max_clips: int, on_batch: Callable[[int], None]) -> None:
@@ -44,18 +48,18 @@ class Batcher:
         self._thread.start()
 
     def __call__(self, frames: Tensor) -> dict[str, Tensor]:
-        """Logits {head: [B,classes]} of uint8 clips [T,B,C,Y,X], waited for."""
+        """Compute the logits {head: [B,classes]} of uint8 clips [T,B,C,Y,X]; waits for them."""
         request = _Request(frames, Future())
         self._requests.put(request)
         return request.logits.result()
 
     @property
     def num_waiting(self) -> int:
-        """Requests that no pass has taken yet, about."""
+        """About how many requests wait for a pass."""
         return self._requests.qsize()
 
     def close(self) -> None:
-        """End the thread, after all that wait."""
+        """End the thread, after all requests that wait."""
         self._requests.put(None)
         self._thread.join()
 

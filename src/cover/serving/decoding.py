@@ -1,9 +1,9 @@
-"""Uploads are decoded in processes of their own, which a file may hang, blow up or kill.
+"""Decodes uploads in separate processes, because a file may hang them, fill their memory or kill them.
 
     thread of a request ── path ──▶ a free process ── frames, or a Refusal ──▶ the thread
 
-A process has limits of time and memory, and is replaced when a file takes it along. What a file is goes by its content;
-names that users give are never looked at.
+A process has limits of time and memory, and is replaced when a file ends it. The content decides what a file is; names
+that users give are never read.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from cover.media.image import open_image
 from cover.media.source import MediaInfo, MediaSource
 from cover.serving.limits import Refusal, UploadLimits, UploadRejected
 
-_UNKNOWN = "this opens neither as a video nor as an image; send a whole file, for example MP4, WebM, JPEG or PNG"
+_UNKNOWN = "this is neither a video nor an image; send a whole file, for example MP4, WebM, JPEG or PNG"
 
 
 class Job(NamedTuple):
-    """A file, and what is wanted of it: views, or all frames of a sliding window."""
+    """A file, and what to decode: views, or all frames of a sliding window."""
 
     path: Path
     wanted: Views | WindowFormat
@@ -44,9 +44,11 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class DecodedUpload:
-    """frames: uint8 [T,V,C,Y,X] of views; [F,Y,X,C] of a sliding window, cut to squares.
+    """The frames of a file.
 
-    duration_seconds: None for an image.
+    Attributes:
+        duration_seconds: None for an image.
+        frames: uint8 [T,V,C,Y,X] of views, or [F,Y,X,C] of a sliding window, cut to squares.
     """
 
     kind: Kind
@@ -58,7 +60,12 @@ class DecodedUpload:
 
 
 class Decoder:
-    """`num_processes` processes that decode; any number of threads may call it, and wait for a free one."""
+    """A pool of decoding processes. Any number of threads may call it; they wait for a free process.
+
+    Args:
+        limits: What one upload may take.
+        num_processes: Number of processes.
+    """
 
     def __init__(self, limits: UploadLimits, num_processes: int) -> None:
         work = partial(decode_upload, limits=limits)
@@ -70,7 +77,11 @@ class Decoder:
             self._free.put(worker)
 
     def __call__(self, job: Job) -> DecodedUpload:
-        """Raises UploadRejected for a file that cannot be decoded, or not within the limits."""
+        """Decode a file.
+
+        Raises:
+            UploadRejected: It cannot be decoded, or not within the limits.
+        """
         worker = self._free.get()
         try:
             answer = worker.ask(job)
@@ -80,16 +91,17 @@ class Decoder:
             case Refusal(status, reason):
                 raise UploadRejected(status, reason)
             case Lost(reason):
-                raise UploadRejected(422, f"decoding was ended ({reason}); send a smaller or a whole file")
+                raise UploadRejected(422, f"decoding was stopped ({reason}); send a smaller or a whole file")
         return answer
 
     def close(self) -> None:
+        """End the processes."""
         for worker in self._workers:
             worker.kill()
 
 
 def decode_upload(job: Job, limits: UploadLimits) -> DecodedUpload | Refusal:
-    """The work of a process. Whatever a file raises is a Refusal."""
+    """Do the work of a process. Whatever a file raises becomes a Refusal."""
     _limit_memory(limits.decode_bytes)
     try:
         return _decode(job, limits)
@@ -99,7 +111,7 @@ def decode_upload(job: Job, limits: UploadLimits) -> DecodedUpload | Refusal:
         return Refusal(415, _UNKNOWN)
     except DecodeError as error:
         return Refusal(422, f"it cannot be decoded ({error.reason}); send a whole file")
-    except Exception as error:  # for want of memory, say: nothing that a file does is an error of the server
+    except Exception as error:  # such as MemoryError: nothing that a file does is an error of the server
         return Refusal(422, f"it cannot be decoded ({type(error).__name__}); send a smaller or a whole file")
 
 
@@ -121,7 +133,7 @@ def _decode(job: Job, limits: UploadLimits) -> DecodedUpload:
 def _probe(path: Path, kind: Kind) -> MediaInfo:
     if kind == "video":
         return probe_row(ManifestRow(sample_id="", path=str(path), label=0), kind)
-    with open_image(MediaSource.of(path)) as image:  # the header alone: orientations may be told behind all pixels
+    with open_image(MediaSource.of(path)) as image:  # only the header: the orientation may be stated after all pixels
         return MediaInfo(1, None, None, *image.size)
 
 
@@ -130,16 +142,17 @@ def _check(info: MediaInfo, limits: UploadLimits) -> None:
         raise UploadRejected(
             413,
             f"its frames have {info.width_px}×{info.height_px} pixels, "
-            f"and {limits.max_pixels / 1e6:g} million are allowed; send a smaller one",
+            f"and at most {limits.max_pixels / 1e6:g} million are allowed; send a smaller file",
         )
     if (info.duration_seconds or 0.0) > limits.max_seconds:
         raise UploadRejected(
-            413, f"it lasts {info.duration_seconds:.1f} s, and {limits.max_seconds:g} s are allowed; send a part of it"
+            413,
+            f"it lasts {info.duration_seconds:.1f} s, and at most {limits.max_seconds:g} s are allowed; send a part",
         )
 
 
 def _all_frames(path: Path, window: WindowFormat, limits: UploadLimits) -> npt.NDArray[np.uint8]:
-    """One each step; no more than the limit of time allows, whatever the header says."""
+    """One frame each step; no more than the limit of time allows, whatever the header says."""
     stream = stream_frames(path, step_seconds=window.step_seconds, short_side_px=window.crop_px)
     max_frames = int(limits.max_seconds / window.step_seconds) + 1
     frames = [window.cut(frame).permute(1, 2, 0).numpy() for frame in islice(stream, max_frames)]
@@ -148,7 +161,7 @@ def _all_frames(path: Path, window: WindowFormat, limits: UploadLimits) -> npt.N
 
 @cache
 def _limit_memory(extra_bytes: int) -> None:
-    """Let this process grow by so much beyond its present size, most of which is torch's libraries; on Linux only."""
+    """Limit how much this process can grow beyond its present size, mostly torch's libraries; on Linux only."""
     if not (statm := Path("/proc/self/statm")).exists():
         return
     present_bytes = int(statm.read_text().split()[0]) * resource.getpagesize()

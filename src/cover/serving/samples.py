@@ -1,4 +1,4 @@
-"""Samples of a run's own datasets, to try the page with."""
+"""Samples of a run's datasets, to try the page with."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from cover.media.source import MediaSource
 from cover.runs.trained import TrainedRun
 
 NUM_SAMPLES = 4
-"""Of each dataset."""
+"""Samples of each dataset."""
 THUMBNAIL_PX = 160
 
 
 @dataclass(frozen=True)
 class PageSample:
-    """A file of a dataset, whole, and the middle of it as a JPEG."""
+    """A whole file of a dataset, and its middle frame as a JPEG."""
 
     dataset: str
     class_name: str
@@ -37,19 +37,25 @@ class PageSample:
 
     @property
     def thumbnail_uri(self) -> str:
+        """The thumbnail as a data URI."""
         return f"data:image/jpeg;base64,{base64.b64encode(self.thumbnail).decode()}"
 
     def read(self) -> bytes:
-        """Raises DecodeError where the file has gone."""
+        """Read the file.
+
+        Raises:
+            DecodeError: It is gone.
+        """
         with decoding(self.source), self.source.open() as file:
             return file.read()
 
 
 def samples_of(trained: TrainedRun, report: Callable[[str], None]) -> list[PageSample]:
-    """A few of each dataset that has a test or else a val split, the same at every start; those that cannot be decoded
-    are left out.
+    """Choose a few readable samples of each dataset that has a test or val split, the same ones at every start.
 
-    report: is told, in a line, of a dataset that has none, because its manifest has moved.
+    Args:
+        trained: The run.
+        report: Called with a line about a dataset whose manifest is not found.
     """
     samples: list[PageSample] = []
     for dataset, section in trained.recipe.datasets.items():
@@ -77,7 +83,7 @@ def _samples(dataset: str, manifest: Manifest) -> Iterator[PageSample]:
 
 
 def _is_whole_file(row: ManifestRow) -> bool:
-    """Neither a folder of frames nor a part of a longer video."""
+    """Whether a sample is neither a folder of frames nor a part of a longer video."""
     return row.start_seconds is None and row.end_seconds is None and not row.file.is_dir()
 
 

@@ -1,4 +1,4 @@
-"""What the API answers, as OpenAPI shows it."""
+"""The bodies of the API's answers, as OpenAPI describes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cover.datasets.names import Kind
 
 
 class ErrorBody(BaseModel):
-    """Why there is no answer."""
+    """Why a request failed."""
 
     error: str = Field(description="One line: what is wrong, the rule, the remedy.")
 
@@ -23,14 +23,14 @@ class ClassScore(BaseModel):
 
 
 class PredictionBody(BaseModel):
-    """The most probable classes of every head asked for, the most probable first."""
+    """The most probable classes of each requested head, the most probable first."""
 
     kind: Kind
     heads: dict[str, list[ClassScore]]
 
 
 class SegmentBody(BaseModel):
-    """A time in which a head gives one class. score: its mean probability there."""
+    """A time span in which a head sees one class; score is the mean probability of the class in it."""
 
     start_seconds: float
     end_seconds: float
@@ -39,7 +39,7 @@ class SegmentBody(BaseModel):
 
 
 class TimelineBody(BaseModel):
-    """When a video shows what; the segments of each head, in order of time."""
+    """What each head sees in a video, and when: its segments in order of time."""
 
     duration_seconds: float
     window_seconds: float
@@ -48,7 +48,7 @@ class TimelineBody(BaseModel):
 
 
 class SensitivityBody(BaseModel):
-    """How another order of the frames changes a head's probabilities; probability: of the explained class."""
+    """How another order of the frames changes a head's probabilities; probability is that of the explained class."""
 
     total_variation: float
     probability: float
@@ -67,11 +67,11 @@ class ExplanationBody(BaseModel):
     backwards: SensitivityBody | None
     frozen: SensitivityBody | None
     strip_png: str
-    overlay_mp4: str | None = Field(description="Of videos.")
+    overlay_mp4: str | None = Field(description="Only for videos.")
 
 
 class LimitsBody(BaseModel):
-    """Of one upload."""
+    """What one upload may take."""
 
     max_bytes: int
     max_seconds: float
@@ -79,7 +79,7 @@ class LimitsBody(BaseModel):
 
 
 class HeadsBody(BaseModel):
-    """Which model answers: the classes of its heads in label order, and the limits of uploads."""
+    """The model: the classes of its heads in label order, and the limits of uploads."""
 
     run: str
     checkpoint: str
@@ -88,7 +88,7 @@ class HeadsBody(BaseModel):
 
 
 class SampleBody(BaseModel):
-    """A sample of a dataset of the run; GET /samples/{number} gives its file. thumbnail: a JPEG as a data URI."""
+    """A sample of the run's datasets. GET /samples/{number} gives its file; thumbnail is a JPEG as a data URI."""
 
     number: int
     dataset: str

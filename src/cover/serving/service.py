@@ -1,4 +1,4 @@
-"""What the server does with a file, apart from HTTP: decode it aside, ask the model, put the answer into words."""
+"""What the server does with a file, apart from HTTP: it decodes the file, asks the model, and makes an answer."""
 
 from __future__ import annotations
 
@@ -31,14 +31,19 @@ from cover.serving.limits import UploadLimits
 from cover.serving.schemas import ClassScore, ExplanationBody, PredictionBody, SensitivityBody, TimelineBody
 
 UPLOAD = "upload"
-"""How every upload is called: users' names for files are not looked at."""
+"""The name of every upload: the names that users give are not read."""
 
 
 class Service:
-    """A run that any number of threads may ask; a context manager, which ends its processes.
+    """A run that answers for any number of threads. Use it as a context manager, which ends its processes.
 
-    on_batch: is told of the clips of each forward pass.
-    Methods raise UploadRejected for a file that is refused, and CoverError for a head or class that is not there.
+    Methods raise UploadRejected for a file that is refused, and CoverError for an unknown head or class.
+
+    Args:
+        trained: The run.
+        limits: What one upload may take.
+        num_processes: Processes that decode uploads.
+        on_batch: Called with the number of clips of each forward pass.
     """
 
     def __init__(
@@ -49,7 +54,7 @@ class Service:
         self._decode = Decoder(limits, num_processes)
         self._model = Batcher(trained.predict_heads, self._views.batch_size, on_batch)
         self._folder = TemporaryDirectory(prefix="cover-serve-", ignore_cleanup_errors=True)
-        self._long_work = Lock()  # timelines and explanations, one at a time: they hold many frames
+        self._long_work = Lock()  # one timeline or explanation at a time: they hold many frames
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +67,7 @@ class Service:
         self._folder.cleanup()
 
     def predict(self, upload: BinaryIO, heads: Sequence[str], top: int) -> PredictionBody:
-        """The `top` classes of each of `heads`, or of every head; over the views of the recipe."""
+        """Find the `top` classes of each of `heads`, or of every head, over the recipe's views."""
         class_names = self.trained.class_names(heads)
         with self._file(upload) as file:
             decoded = self._decode(Job(file, self._format(self._views.num_clips, self._views.num_crops)))
@@ -79,7 +84,7 @@ class Service:
     def timeline(
         self, upload: BinaryIO, heads: Sequence[str], window_seconds: float, top: int, threshold: float
     ) -> TimelineBody:
-        """When a video shows what, as `cover timeline` tells it."""
+        """Find what a video shows and when, as `cover timeline` does."""
         class_names, config = self.trained.class_names(heads), self.trained.model.config
         window = WindowFormat(config.num_frames, config.image_size_px, window_seconds, window_seconds / 4)
         with self._long_work:
@@ -98,7 +103,7 @@ class Service:
         return TimelineBody(**json.loads(timeline_json(timeline)))
 
     def explain(self, upload: BinaryIO, head: str, class_name: str | None) -> ExplanationBody:
-        """What spoke for a class, as `cover explain` shows it."""
+        """Find what spoke for a class, as `cover explain` does."""
         class_names = self.trained.class_names([head])[head]
         if class_name is not None:
             label_of(class_name, class_names, head)
@@ -135,7 +140,7 @@ class Service:
 
     @contextmanager
     def _file(self, upload: BinaryIO) -> Iterator[Path]:
-        """The upload as a file for the time of the block."""
+        """The upload as a file, within the block."""
         with TemporaryDirectory(dir=self._folder.name) as folder:
             path = Path(folder, UPLOAD)
             with path.open("wb") as file:

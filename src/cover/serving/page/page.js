@@ -5,7 +5,7 @@ const TOKEN = "cover-token";
 const MAX_LANES = 8; // classes of a head in the timeline: those that are seen longest
 
 const $ = (id) => document.getElementById(id);
-let limits, headNames = [], chosen = null, round = 0; // round: which file's answers are still wanted
+let limits, headNames = [], chosen = null, round = 0; // round: answers to an older file are dropped
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -20,7 +20,7 @@ async function ask(path, options = {}) {
   try {
     answer = await fetch(path, { ...options, headers });
   } catch {
-    throw new Error("the server does not answer, or has cut the upload off");
+    throw new Error("the server does not answer, or has stopped the upload");
   }
   if (answer.status === 401) $("token-form").hidden = false;
   if (answer.ok) return answer;
@@ -201,7 +201,7 @@ function sampleButton(sample) {
 function headChip(head) {
   const box = element("input", { type: "checkbox", value: head, checked: true });
   box.onchange = () => {
-    if (!document.querySelector("#heads input:checked")) box.checked = true; // at least one answers
+    if (!document.querySelector("#heads input:checked")) box.checked = true; // at least one head is needed
     if (chosen) predict();
   };
   return element("label", {}, box, head);
