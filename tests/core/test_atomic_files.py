@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and one line says why one cannot be written."""
+"""Files appear complete or not at all, and one line says why one cannot be written."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
 
 
 def test_two_writers_of_names_that_begin_alike_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in two containers, where processes may have the same number."""
+    """As in two containers, whose processes may have the same number."""
     monkeypatch.setattr(os, "getpid", lambda: 7)
     first, second = (tmp_path / ("x" * 60 + name) for name in "ab")
     with whole_file(first) as one, whole_file(second) as other, whole_file(second) as again:

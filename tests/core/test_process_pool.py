@@ -1,4 +1,4 @@
-"""Items are calls of the standard library, some of which hang or kill the process that runs them."""
+"""The items are calls of the standard library; some hang or kill the process that runs them."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_what_is_printed_beside_a_bar_goes_where_it_should() -> None:
     os.close(its_end)
     assert done.stdout == "0\n1\n2\n"
     shown = b""
-    with suppress(OSError):  # Linux raises at the end of what a closed terminal has left
+    with suppress(OSError):  # Linux raises an error at the end of a closed terminal's output
         while part := os.read(terminal, 4096):
             shown += part
     os.close(terminal)

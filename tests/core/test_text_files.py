@@ -1,4 +1,4 @@
-"""Reading text and JSON: what is no regular file of text, or is too large, is an error and never a wait."""
+"""Read text and JSON: anything but a regular text file of limited size is an error and never blocks."""
 
 from __future__ import annotations
 

@@ -32,19 +32,19 @@ def broken_manifest(tmp_path: Path, write_video: Callable[..., Path]) -> Manifes
 
 @pytest.fixture
 def hanging_manifest(tmp_path: Path, broken: dict[str, str], write_video: Callable[..., Path]) -> Manifest:
-    """The same, a pipe, and at its end a file that takes several times 2 s, which is the limit of `broken`."""
+    """The same, a pipe, and at the end a file that takes several times 2 s, the limit of `broken`."""
     root = _write_clips(tmp_path / "clips", write_video)
     (root / "run/pipe.mp4").touch()
     _write_slow(root / "run/slow.mp4")
     manifest = _index(root)
     (root / "run/pipe.mp4").unlink()
-    os.mkfifo(root / "run/pipe.mp4")  # indexing would leave it out
+    os.mkfifo(root / "run/pipe.mp4")  # indexing would skip it
     broken["run/pipe.mp4"], broken["run/slow.mp4"] = "it is a pipe, not a file", "timed out after 2 s"
     return manifest
 
 
 def _write_slow(path: Path, num_frames: int = 100, side_px: int = 4096) -> None:
-    """Y4M of black frames that take no room on the disk, and a tenth of a second each to decode."""
+    """Y4M of black frames that take no space on the disk, and 0.1 s each to decode."""
     with path.open("wb") as file:
         file.write(f"YUV4MPEG2 W{side_px} H{side_px} F25:1 C420jpeg\n".encode())
         for _ in range(num_frames):

@@ -56,7 +56,7 @@ def test_what_was_checked_is_left_out_and_the_unreadable_tried_again_on_demand(
     check(broken_manifest, num_frames=4).run(POOL)
     for row in broken_manifest:
         if row.sample_id not in broken:
-            row.file.unlink()  # so that looking again would be seen
+            row.file.unlink()  # so that processing it again would be noticed
     write_video(broken_manifest.root / "jump/cut.mp4")
     assert verdicts(check(Manifest.open(broken_manifest.path), num_frames=4).run(POOL)) == broken
     mended = check(Manifest.open(broken_manifest.path), num_frames=4).run(POOL, again=True)
@@ -94,7 +94,7 @@ def test_a_shard_is_one_of_its_number(text: str) -> None:
         Shard.parse(text)
 
 
-def test_a_log_of_another_manifest_is_refused(broken_manifest: Manifest) -> None:
+def test_a_resume_log_of_another_manifest_is_refused(broken_manifest: Manifest) -> None:
     log = broken_manifest.path.with_suffix(".check.jsonl")
     log.write_text('{"digest": "other"}\n')
     with pytest.raises(
@@ -126,10 +126,10 @@ def test_an_interrupted_check_goes_on_where_it_was(
     found = [json.loads(line)["row"] for line in log.read_text().splitlines() if '"row"' in line]
     assert len(found) >= 3 and Manifest.open(hanging_manifest.path)[0].readable is None
     with log.open("a") as file:
-        file.write('{"row": 12, "readable": fal')  # as a kill in the middle of a line leaves it
+        file.write('{"row": 12, "readable": fal')  # as after a kill in the middle of a line
     (hanging_manifest.root / "run/slow.mp4").unlink()
     for row_number in found:
-        hanging_manifest[row_number].file.unlink(missing_ok=True)  # so that looking again would be seen
+        hanging_manifest[row_number].file.unlink(missing_ok=True)  # so that processing it again would be noticed
     broken["run/slow.mp4"] = "no such file"
     assert verdicts(check(hanging_manifest, num_frames=4).run(POOL)) == broken
 

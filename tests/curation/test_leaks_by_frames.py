@@ -45,7 +45,7 @@ def test_badly_encoded_copies_are_found_and_other_scenes_are_not(tmp_path: Path)
 
 
 def test_the_copy_may_be_the_larger_cut_too() -> None:
-    """The evaluation clip is what is left of the training clip, or the other way round."""
+    """The evaluation clip is a cropped training clip, or the other way round."""
     whole = hash_frames(scene(0)[:4])[None]
     part = hash_frames(cut(scene(0)[:4], 0.1, 0.3, 0.8))[None]
     assert leaks_by_frames(whole, part).rows.tolist() == leaks_by_frames(part, whole).rows.tolist() == [0]
@@ -71,7 +71,7 @@ def test_pictures_of_nothing_match_nothing() -> None:
 
 
 def test_one_frame_in_common_is_not_enough_for_clips() -> None:
-    """As of a title that many videos begin with."""
+    """Like a title that many videos begin with."""
     title, one, other = scene(0)[:1], scene(1)[:3], scene(2)[:3]
     train, evaluation = (hash_frames(np.concatenate([title, rest]))[None] for rest in (one, other))
     assert not len(leaks_by_frames(train, evaluation).rows)
@@ -96,5 +96,5 @@ def test_hashes_are_kept_and_an_interrupted_call_goes_on(tmp_path: Path) -> None
     for seed in (0, 2):
         (tmp_path / f"clips/class/{seed}.mp4").unlink()
     kept = np.lib.format.open_memmap(next(tmp_path.glob("*.hashes.npy")), "r+")
-    kept[1] = 0  # as if it had not been come to
+    kept[1] = 0  # as if it had not been reached
     assert np.array_equal(read_hashes(manifest, POOL), first)

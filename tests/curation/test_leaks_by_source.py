@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cover.curation.leaks_by_source import Sources, leaks_by_source, sources_of
 from cover.datasets.manifest import Manifest, write_manifest
 
-Clip = tuple[str, float, float]  # source, start, end; NaN is not known
+Clip = tuple[str, float, float]  # source, start, end; NaN is unknown
 
 CLIPS = st.lists(
     st.tuples(
@@ -30,7 +30,7 @@ def sources(clips: list[Clip]) -> Sources:
 
 
 def overlap(train: Clip, evaluation: Clip) -> bool | None:
-    """Whether two clips overlap; None where that is not known."""
+    """Whether two clips overlap; None if that is unknown."""
     if train[0] != evaluation[0]:
         return False
     if math.isnan(train[1] + evaluation[1]):

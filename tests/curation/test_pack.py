@@ -148,7 +148,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, hanging_manifest: Man
     files = [row.file for row in packed if row.readable]
     assert len(files) == 8 and sorted(out.rglob("[!.]*.mp4")) == sorted(files)
     kept = [file for file in files if done.get(file) == file.stat().st_mtime_ns]
-    assert len(kept) >= len(done) - 2  # one may have been in work, and one done but not noted yet
+    assert len(kept) >= len(done) - 2  # one may have been in progress, and one done but not recorded yet
 
 
 def test_another_format_or_the_manifests_own_folder_is_refused(tmp_path: Path, image_manifest: Manifest) -> None:

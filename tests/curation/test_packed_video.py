@@ -1,4 +1,4 @@
-"""What a short copy shows, frame by frame, against the video that it was made of."""
+"""Compare short copies with the videos they were made from, frame by frame."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NumbersOf = Callable[[Any], list[int]]
 
 
 def pack(source: Path, *, num_frames: int = 64, short_side_px: int = 320, **columns: Any) -> Path:
-    """The copy of a video or folder, beside it."""
+    """Make a copy of a video or folder, beside it."""
     copy = source.with_name(f"{source.name}.packed.mp4")
     row = ManifestRow("a", source.name, 0, root=source.parent, **columns)
     write_short_clip(copy, shorten(row, num_frames, short_side_px))
@@ -141,7 +141,7 @@ def test_rotation_is_kept(tmp_path: Path, write_video: WriteMedia, numbers_of: N
 
 
 def write_scene(path: Path, width_px: int, height_px: int, *, pixel_format: str, bt709: bool) -> Path:
-    """Waves that drift, long ones of all colours and short ones of light, under the noise of a camera."""
+    """Drifting waves, long ones in colour and short ones in brightness, with the noise of a camera."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:height_px, :width_px]
     with av.open(str(path), "w") as container:

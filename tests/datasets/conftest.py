@@ -1,4 +1,4 @@
-"""Miniature copies of datasets: real media under the names that datasets have, and what a row of a manifest shows."""
+"""Miniature copies of datasets: real media under the datasets' file names, and what a row of a manifest shows."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def put(write_video: WriteMedia, write_image: WriteMedia) -> Put:
 
 @pytest.fixture(scope="session")
 def tar_of() -> Callable[[Path, Path], Path]:
-    """tar_of(tar, folder) packs what is in the folder, and removes it; gives the tar."""
+    """tar_of(tar, folder) moves the content of the folder into a tar and returns the tar."""
 
     def tar_of(tar: Path, folder: Path) -> Path:
         with tarfile.open(tar, "w") as archive:
@@ -59,7 +59,7 @@ def tar_of() -> Callable[[Path, Path], Path]:
 
 @pytest.fixture(scope="session")
 def shown(numbers_of: Callable[..., list[int]]) -> Shown:
-    """shown(manifest) → sample id → the number that the first frame of its file shows, read from where the row says."""
+    """shown(manifest) → {sample id: the number that the first frame shows}, read from where the row says."""
 
     def number(row: ManifestRow) -> int:
         if row.file.is_dir():

@@ -1,4 +1,4 @@
-"""Manifests that were damaged, or that strangers made: refused in one line, never read as something else."""
+"""Damaged manifests and those of other programs are refused in one line, and never misread."""
 
 from __future__ import annotations
 

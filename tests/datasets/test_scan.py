@@ -17,7 +17,7 @@ def make(root: Path, *names: str) -> Path:
 
 
 def scanned(root: Path, *, once: bool = True) -> tuple[list[str], str]:
-    """Names of the videos, and what the scan left out."""
+    """Return the names of the videos, and what the scan left out."""
     found = Scan(root, "video", once=once)
     names = [place.name for place in found]
     return names, str(found.notices)

@@ -30,7 +30,7 @@ def tar_bytes(members: Mapping[str, bytes], format: int = tarfile.GNU_FORMAT) ->
 
 
 def read(root: Path, notices: Notices | None = None) -> dict[str, bytes]:
-    """Name of each member → its content, read from where the place says."""
+    """Name of each member → its content, read from its location."""
     content = (root / "x.tar").read_bytes()
     places = list(tar_members(root, "x.tar", "video", notices or Notices()))
     assert all(place.path == "x.tar" and place.offset is not None and place.length is not None for place in places)

@@ -10,7 +10,7 @@ from cover.media.cache import CLIPS_PER_PROCESS
 
 @pytest.fixture
 def many_images(image_manifest: Manifest) -> Manifest:
-    """Five images over and over, enough for two processes; the second file of every five is missing."""
+    """Five images repeated, enough for two processes; the second of every five files is missing."""
     rows = [image_manifest[index % 5] for index in range(2 * CLIPS_PER_PROCESS)]
     image_manifest[1].file.unlink()
     return write_manifest(

@@ -1,4 +1,4 @@
-"""HEIC photos as phones write them: a grid of tiles, turned and mirrored by their containers."""
+"""HEIC photos as phones write them: a grid of tiles that the container turns and mirrors."""
 
 from __future__ import annotations
 

@@ -66,9 +66,11 @@ def test_a_killed_process_and_ctrl_c_end_the_decoding(
     main = os.getpid()
 
     def strike(row: ManifestRow, *_: object, **options: object) -> None:
-        if row.sample_id == "100":  # not before the loader is set up, when an interrupt can leave torch's queues locked
+        if (
+            row.sample_id == "100"
+        ):  # not while the loader starts, because an interrupt then can leave torch's queues locked
             os.kill(main if number == signal.SIGINT else os.getpid(), number)
-            time.sleep(60)  # the decoding must not be through before the signal is seen
+            time.sleep(60)  # decoding must not end before the signal arrives
         raise DecodeError(row.sample_id)
 
     monkeypatch.setattr(cover.media.cache, "decode_clip", strike)
@@ -101,7 +103,7 @@ def outcomes(cache: FrameCache) -> list[list[Any] | tuple[str, str]]:
 
 
 def slowly(monkeypatch: pytest.MonkeyPatch, started: Path) -> None:
-    """Decoding takes 0.1 s a clip, and leaves a file when it begins."""
+    """Decoding takes 0.1 s a clip, and creates a file when it begins."""
 
     def decode(*arguments: Any, **options: Any) -> cover.media.cache.Frames:
         started.touch()
@@ -192,7 +194,7 @@ def test_ctrl_c_leaves_nothing(video_manifest: Manifest, folder: Path, monkeypat
 
 @pytest.fixture
 def full_disk() -> Any:
-    """A limit on the size of files stands for a full disk: what is written ends half-way."""
+    """A limit on file sizes simulates a full disk: writing stops halfway."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill_up(num_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""What a file is goes by its bytes: the same answer for predict, check and training, whatever it is called."""
+"""The bytes of a file decide what it is, not its name: predict, check and training agree."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_brands_and_tracks_tell_photos_from_videos(
 
 def test_text_is_no_image_and_an_empty_file_is_called_so(tmp_path: Path) -> None:
     for row in rows(tmp_path, b"BM is where a bitmap begins, P6 a pixmap"):
-        assert media_kind(row.file) == "video"  # whose decoder says what is wrong with it
+        assert media_kind(row.file) == "video"  # the video decoder says what is wrong with it
         assert refusals(row, "image") == {"it is not an image"}
         refusals(row, "video")
     for row in rows(tmp_path, b""):

@@ -1,4 +1,4 @@
-"""Every address that a manifest can hold: files, folders of frames, members of tars, rows of Parquet files."""
+"""Every address that a manifest can contain: files, folders of frames, members of tars, rows of Parquet files."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_what_is_wrong_with_a_shard_names_the_sample(tmp_path: Path, images: lis
 
 @pytest.fixture
 def frame_folder(tmp_path: Path, write_image: WriteImage) -> Path:
-    """Twelve frames whose names sort wrongly as text, among files that are none."""
+    """Twelve frames whose names sort wrongly as text, among files that are not frames."""
     for index in range(12):
         write_image(tmp_path / "frames" / f"img_{index + 1}.jpg", index, width_px=96, quality=95)
     for name in ("flow_x_1.jpg", "x_00001.jpg", ".img_3.jpg", "notes.txt"):

@@ -1,4 +1,4 @@
-"""What FFmpeg opens, and what it does not: pictures, playlists, other files, pipes, and more than can be worked on."""
+"""What FFmpeg opens, and what it does not: pictures, playlists, other files, pipes, and excessive work."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WAYS: dict[str, Callable[[Path], Any]] = {
 
 
 def assert_refused(path: Path, reason: str) -> None:
-    """In all ways, in one line that names the file."""
+    """All ways of reading fail, in one line that names the file."""
     for read in WAYS.values():
         with pytest.raises(DecodeError, match=reason) as caught:
             read(path)
@@ -54,7 +54,7 @@ def cover_art() -> av.Packet[Any]:
 
 
 def write_song(path: Path, audio_codec: str, sample_format: str, *, video: bool = False, cover: bool = True) -> Path:
-    """Half a second of silence, a cover, and with `video` ten black frames behind the cover."""
+    """Half a second of silence, a cover, and with `video` ten black frames after the cover."""
     with av.open(str(path), "w") as container:
         audio = container.add_stream(audio_codec, rate=8000)
         art = container.add_stream("mjpeg", rate=1) if cover else None
@@ -137,7 +137,7 @@ def test_texts_that_name_another_file_are_refused(
     tmp_path: Path, write_video: WriteVideo, kind: str, suffix: str
 ) -> None:
     private = write_video(tmp_path / "private.ts", num_frames=10)
-    (tmp_path / "a.sub").write_bytes(private.read_bytes())  # the name that FFmpeg makes of a VobSub index
+    (tmp_path / "a.sub").write_bytes(private.read_bytes())  # FFmpeg derives this name from that of a VobSub index
     for name in (str(private), f"file://{private}", private.name):
         playlist = tmp_path / f"a.{suffix}"
         playlist.write_text(PLAYLISTS[kind].replace("FILE", name))

@@ -1,4 +1,4 @@
-"""Thousands of damaged files: each gives frames or a DecodeError in time, and none of them takes memory along.
+"""Thousands of damaged files: each gives frames or a DecodeError in time, and none leaks memory.
 
 Decoding runs in child processes, as it does in the workers of training and of `cover check`: nothing within a process
 can promise to outlive a fault in a C library.
@@ -24,7 +24,7 @@ from cover.errors import DecodeError
 from cover.media.decode import decode_clip, probe_row
 
 TIME_LIMIT_SECONDS = 20.0
-"""For one file; whole ones take a few milliseconds."""
+"""For one file; intact ones take a few milliseconds."""
 
 HEVC = {"x265-params": "log-level=none:pools=1"}
 VIDEOS: dict[str, dict[str, Any]] = {
@@ -80,7 +80,7 @@ def whole_files(
 def damaged(content: bytes, other: bytes, rng: np.random.Generator) -> bytes:
     """`content` with bits flipped, cut, with extreme numbers or noise in it, or with the head of another file."""
     data = bytearray(content)
-    head = min(len(data), 1024) if rng.random() < 0.5 else len(data)  # headers are where the parsers are
+    head = min(len(data), 1024) if rng.random() < 0.5 else len(data)  # parsers mostly read headers
     match rng.integers(6):
         case 0:
             for place in rng.integers(head, size=rng.integers(1, 30)):
@@ -135,7 +135,7 @@ def decode_in_child(files: Sequence[tuple[Path, Kind]], results: Connection) -> 
 
 
 def outcomes(files: Sequence[tuple[Path, Kind]]) -> Iterator[tuple[Path, str]]:
-    """What comes of each file. A child that dies or hangs is replaced by one that goes on with the next file."""
+    """Yield the outcome of each file. A child that dies or hangs is replaced, and the next file follows."""
     context = multiprocessing.get_context("fork")
     done = 0
     while done < len(files):
@@ -161,7 +161,7 @@ def resident_bytes() -> int:
 
 
 def growth_in_child(files: Sequence[tuple[Path, Kind]], num_decodes: int, result: Connection) -> None:
-    """Sends how much memory the last `num_decodes` decodes took, after a tenth as many before."""
+    """Send how much memory the last `num_decodes` decodes took, after a tenth as many to warm up."""
     for number in range(num_decodes // 10):
         outcome(*files[number % len(files)])
     before = resident_bytes()

@@ -1,4 +1,4 @@
-"""Files whose headers are wrong, silent or cunning: frames are still the ones that a player shows."""
+"""Files with wrong, incomplete or malicious headers still give the frames that a player shows."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_frames_that_an_avi_file_left_out_leave_the_one_before_on_show(
 
 
 class Pipe:
-    """Takes what is written, and cannot go back to write a duration or an index."""
+    """A file that cannot seek back to write a duration or an index."""
 
     def __init__(self) -> None:
         self.content = b""

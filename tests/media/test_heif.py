@@ -1,4 +1,4 @@
-"""HEIC photos are read whole, or refused by name: FFmpeg shows one of their tiles."""
+"""HEIC photos are read completely or refused by name; FFmpeg shows one of their tiles."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_photo(path: Path, **options: Any) -> ManifestRow:
 
 
 def tiles(row: ManifestRow) -> list[str]:
-    """The colours in the middles of the tiles, a string a row; the size must be what a check states."""
+    """The colours in the centres of the tiles, a string for each row; a check must state the same size."""
     frame, info = decode_clip(row, "image", 1)[0].astype(int), probe_row(row, "image")
     assert frame.shape == (info.height_px, info.width_px, 3)
     middles = frame[TILE_PX // 2 :: TILE_PX, TILE_PX // 2 :: TILE_PX]

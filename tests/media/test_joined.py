@@ -1,4 +1,4 @@
-"""Videos whose timestamps begin anew: all of them is seen, frame after frame, or the file is refused by name."""
+"""Videos whose timestamps start again: every frame is read, or the file is refused by name."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def streamed(path: Path, step_seconds: float) -> Any:
 
 
 def assert_shows(video: Path, wanted: list[int], seconds: float, num_frames: int, numbers_of: NumbersOf) -> None:
-    """By decoding, in the timeline, in a packed copy, and by what a check finds."""
+    """By decoding, in the timeline, in a packed copy, and in a check."""
     assert numbers_of(decode_video(video, Sampling(len(wanted)))) == wanted
     assert numbers_of(streamed(video, seconds / len(wanted))) == wanted
     info = probe_video(video)
@@ -167,7 +167,7 @@ def test_sizes_may_change_where_keyframes_tell_them(
 def test_a_long_part_without_a_frame_is_named(
     tmp_path: Path, write_video: WriteVideo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the headers say: the decoder's own errors are passed over, as those of damaged packets."""
+    """The headers do not matter: the decoder's own errors are ignored, like those of damaged packets."""
     monkeypatch.setattr("cover.media.continuity.check_alike", lambda *arguments: None)
     first = write_part(write_video, tmp_path / "0.mkv")
     second = write_part(write_video, tmp_path / "1.mkv", num_frames=300, codec="mpeg4")

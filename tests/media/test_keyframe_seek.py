@@ -1,4 +1,4 @@
-"""The quick way to frames gives the very pixels of the sure way, whichever frames are chosen."""
+"""Seeking by keyframe gives exactly the pixels of decoding from the beginning, whichever frames are chosen."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_packets_that_the_chosen_frames_do_not_need_are_not_decoded(tmp_path: Pa
     params = {"x264-params": "bframes=3:b-adapt=0:b-pyramid=none:keyint=20:min-keyint=20:scenecut=0"}
     video = write_video(tmp_path / "a.mp4", num_frames=60, codec_options=params)
     begins = begins_of(video)
-    chosen = [0, 13, 45]  # 13 hangs on 0, 4, 8, 12 and 16; 45 on 40, 44 and 48
+    chosen = [0, 13, 45]  # 13 depends on 0, 4, 8, 12 and 16; 45 depends on 40, 44 and 48
     whole = sure_frames(video, [begins[index] for index in chosen])
     damage(video, [1, 2, 3, 5, 14, 15, *range(17, 40), 41, 49, 55])
     assert np.array_equal(quick_frames(video, [begins[index] for index in chosen]), whole)
@@ -113,7 +113,7 @@ def test_packets_that_the_chosen_frames_do_not_need_are_not_decoded(tmp_path: Pa
 def test_a_file_that_breaks_its_promises_is_unreliable(tmp_path: Path, write_video: WriteVideo) -> None:
     video = write_video(tmp_path / "a.mp4", num_frames=60, codec="mpeg4")
     content, begins = video.read_bytes(), begins_of(video)
-    video.write_bytes(content.replace(b"stss", b"free"))  # without this list, every frame is said to be a keyframe
+    video.write_bytes(content.replace(b"stss", b"free"))  # without this list, every frame counts as a keyframe
     with pytest.raises(Unreliable):
         quick_frames(video, [begins[17]])
     video = write_video(tmp_path / "b.mp4", num_frames=60)

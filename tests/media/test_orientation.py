@@ -1,4 +1,4 @@
-"""A picture is shown upright where it says how, and shown whatever else it says."""
+"""A picture with a valid orientation is shown upright; broken metadata do not keep it from being shown."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ FORMATS: dict[str, dict[str, Any]] = {
 
 
 def ifd(*entries: tuple[int, int, int, bytes], outside: bytes = b"") -> bytes:
-    """EXIF of (tag, type, count, value or place); what lies outside of the entries follows them."""
+    """EXIF of (tag, type, count, value or offset); data outside of the entries follow them."""
     packed = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3].ljust(4, b"\0") for entry in entries)
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + packed + bytes(4) + outside
 
 
 def place(num_entries: int) -> bytes:
-    """Where that which lies outside of the entries begins."""
+    """Where the data outside of the entries begin."""
     return struct.pack("<I", 8 + 2 + 12 * num_entries + 4)
 
 
@@ -60,7 +60,7 @@ def jpeg(draw_number: DrawNumber, exif: bytes) -> bytes:
 
 
 def assert_shown(path: Path, expected: npt.NDArray[np.uint8]) -> None:
-    """The picture is decoded so, and a check states the same size."""
+    """The picture is decoded like this, and a check states the same size."""
     frame, info = decode_image(path)[0], probe_image(path)
     assert frame.shape == expected.shape == (info.height_px, info.width_px, 3)
     assert np.abs(frame.astype(int) - expected).max() <= 40

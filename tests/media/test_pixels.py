@@ -18,7 +18,7 @@ from cover.media.video import decode_video
 
 COLOUR = (200, 40, 90)
 MATRICES = {"bt709": (0.2126, 0.0722, 1), "bt601": (0.299, 0.114, 6), "bt2020": (0.2627, 0.0593, 9)}
-"""Weights of red and blue (ITU-R BT.709, BT.601, BT.2020), and the number that tags files."""
+"""Weights of red and blue (ITU-R BT.709, BT.601, BT.2020), and the number in tags of files."""
 
 
 def rgb_of(frames: Sequence[av.VideoFrame], short_side_px: int | None = None) -> npt.NDArray[np.uint8]:

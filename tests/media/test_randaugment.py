@@ -13,7 +13,7 @@ STRENGTHS = [-1.0, -0.5, 0.5, 1.0]
 
 @pytest.fixture
 def frames() -> Frames:
-    """Three frames of 24 × 32 pixels of eight colours, each darker than the one before."""
+    """Three frames of 24 × 32 pixels with eight colours, each darker than the one before."""
     rng = np.random.default_rng(0)
     return np.stack([rng.choice([10, 120], (24, 32, 3)) + 60 - 30 * frame for frame in range(3)]).astype(np.uint8)
 
@@ -52,7 +52,7 @@ def test_what_moves_pixels_treats_each_frame_as_a_picture(frames: Frames, name: 
 @pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize("name", NAMES)
 def test_what_goes_to_the_right_still_does(name: str, strength: float) -> None:
-    """The last frame is empty; in the two before it a square stands left, then right of the middle."""
+    """In the first two frames, a square is left and then right of the centre; the last one is empty."""
     moving = np.full((3, 60, 60, 3), 90, np.uint8)
     moving[0, 26:34, 18:26] = moving[1, 26:34, 34:42] = (250, 20, 160)
     out = apply(name, moving, strength / 2).astype(int)
@@ -62,7 +62,7 @@ def test_what_goes_to_the_right_still_does(name: str, strength: float) -> None:
 
 
 def test_the_full_range_is_the_papers() -> None:
-    """The ranges of AutoAugment (Cubuk et al., 2019), which RandAugment takes over."""
+    """The ranges of AutoAugment (Cubuk et al., 2019), which RandAugment uses."""
     picture = np.tile(np.arange(200, dtype=np.uint8)[None, None, :, None], (1, 100, 1, 3))
     assert (apply("translate_x", picture, 1.0)[0, :, 0] == 90).all()  # 0.45 · 200
     assert (apply("translate_x", picture, 1.0)[0, :, 150:] == 128).all()
@@ -81,7 +81,7 @@ def test_the_full_range_is_the_papers() -> None:
 
 
 def test_every_operation_is_drawn_and_a_seed_repeats_it(frames: Frames) -> None:
-    """Each gives a picture of its own here, one with a direction two."""
+    """Each gives a different picture here; one with a direction gives two."""
     one = RandAugment(1, 7.0)
     outcomes = {one(clip(frames), np.random.default_rng(seed)).numpy().tobytes() for seed in range(400)}
     expected = {clip(apply(name, frames, sign * 0.7)).numpy().tobytes() for name in NAMES for sign in (1, -1)}

@@ -139,7 +139,7 @@ def test_views_of_kept_frames_are_those_of_the_files(kinds_of_videos: Manifest) 
     kinds_of_videos[0].file.unlink()
     assert all(keeping.views(index).equal(views[index]) for index in range(3))
     with pytest.raises(DecodeError):
-        keeping.views(0, num_clips=2)  # whose frames are others
+        keeping.views(0, num_clips=2)  # which has other frames
 
 
 def test_a_kept_video_that_could_not_be_decoded_is_tried_again(kinds_of_videos: Manifest) -> None:

@@ -1,4 +1,4 @@
-"""Pixels of every kind that Pillow reads → RGB of 8 bits, with the right values."""
+"""Every kind of pixels that Pillow reads becomes 8-bit RGB with the right values."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_white_may_be_zero(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (np.float32([0, 0.25, 0.5, 1]), [0, 64, 128, 255]),  # a share of white
+        (np.float32([0, 0.25, 0.5, 1]), [0, 64, 128, 255]),  # a fraction of white
         (np.float32([0.2, 0.4]), [51, 102]),
         (np.float32([0, 51, 102, 255]), [0, 51, 102, 255]),
         (np.float32([-10, 0, 10]), [0, 128, 255]),  # from the smallest to the largest

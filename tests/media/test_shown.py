@@ -1,4 +1,4 @@
-"""Videos come as players show them: upright, not mirrored, with square pixels, on white where they are transparent."""
+"""Videos are decoded as players show them: upright, not mirrored, with square pixels, on white where transparent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cover.media.video import decode_video, probe_video
 
 Pixels = npt.NDArray[np.uint8]
 
-# a, b, c, d of x' = ax + cy and y' = bx + dy; what becomes of the picture; what a manifest says
+# a, b, c, d of x' = ax + cy and y' = bx + dy; what happens to the picture; what a manifest says
 MATRICES: dict[str, tuple[tuple[float, float, float, float], Callable[[Pixels], Pixels], int]] = {
     "as it is": ((1, 0, 0, 1), lambda p: p, 0),
     "a quarter left": ((0, -1, 1, 0), lambda p: np.rot90(p), 90),
@@ -57,7 +57,7 @@ def write(
     pixel_aspect: Fraction | None = None,
     filtered_by: str = "",
 ) -> Path:
-    """A second of it, at 8 frames. filtered_by: a bitstream filter of FFmpeg."""
+    """One second at 8 frames a second. filtered_by: a bitstream filter of FFmpeg."""
     form = "rgba" if pixels.shape[2] == 4 else "rgb24"
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=8, options={"auto-alt-ref": "0"} if codec == "libvpx" else {})
@@ -83,7 +83,7 @@ def packed(path: Path) -> Path:
 
 
 def assert_all_show(video: Path, wanted: Pixels) -> None:
-    """Decoding, the timeline, the live stream, and the packed copy, whose pixels are square and need no guess."""
+    """Decode the video, its timeline, a live stream of it, and its packed copy, which has square pixels."""
     copy = packed(video)
     with LiveStream(str(video), num_frames=1, step_seconds=0.01) as live:
         (newest,) = next(live.windows(stride=1)).frames

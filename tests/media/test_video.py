@@ -22,7 +22,7 @@ HEVC = {"codec": "libx265", "codec_options": {"x265-params": "log-level=none:poo
 
 
 def expected(num_video_frames: int, num_frames: int) -> list[int]:
-    """Frames in the middle of each part of a video with a constant frame rate."""
+    """The numbers of the frames in the middle of each part of a video with a constant frame rate."""
     return [(2 * part + 1) * num_video_frames // (2 * num_frames) for part in range(num_frames)]
 
 

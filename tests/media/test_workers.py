@@ -1,4 +1,4 @@
-"""What comes out of decoding processes, and what is said when the system lets them down."""
+"""What decoding processes return, and the errors if the system fails them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def fails(number: int) -> dict[str, Any]:
         case 4:
             os.kill(os.getpid(), signal.SIGKILL)
         case 5:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))  # for the file that the batch would travel in
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))  # for the file that would carry the batch
     return batch_of(number)
 
 

@@ -13,7 +13,7 @@ from cover.mixture.decode_failures import DecodeFailure, DecodeFailures
 
 
 def failures(dataset: str, reasons: dict[str, str]) -> list[DecodeFailure]:
-    """Of samples, by id."""
+    """Make the failures of samples: id → reason."""
     return [
         DecodeFailure(dataset, sample_id, f"/data/{sample_id} cannot be decoded ({reason}); replace the file", reason)
         for sample_id, reason in reasons.items()
@@ -26,7 +26,7 @@ def alone(items: list[Any]) -> list[Any]:
 
 
 def share_all(tallies: list[DecodeFailures]) -> list[dict[str, dict[str, int]]]:
-    """What `share` gives in each of the processes that have these tallies."""
+    """What `share` returns in each of the processes with these tallies."""
     sent: list[Any] = []
     for tally in copy.deepcopy(tallies):
         with suppress(DecodeError):

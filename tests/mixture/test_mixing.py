@@ -1,4 +1,4 @@
-"""Clips mixed with partners, on real files, and what must not change them."""
+"""Mixing clips with partners, on real files, and what must not influence it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def mixture_of(datasets: Sequence[Dataset], **options: Any) -> Mixture:
 
 
 def clips_of(batches: Sequence[MixedBatch]) -> Clips:
-    """{(step, sample id, seed): (frames, label, partner's label, weight)}, however the steps were cut up."""
+    """{(step, sample id, seed): (frames, label, partner's label, weight)}, however the steps were sliced."""
     clips: Clips = {}
     for batch in batches:
         for part in batch.values():
@@ -82,7 +82,7 @@ def test_repeats_differ(datasets: list[Dataset]) -> None:
 
 
 def test_a_clip_is_mixed_with_its_partners_own_crop(datasets: list[Dataset], video_manifest: Manifest) -> None:
-    """The unmixed clips of a step blend, as the weights of the labels say, into the mixed ones."""
+    """Blending the unmixed clips of a step by the weights of the labels gives the mixed ones."""
     plain, mixed = (
         next(iter(mixture_of([replace(datasets[0], mixing=mixing)])))["videos"]
         for mixing in (Mixing(), Mixing(mixup=1.0))

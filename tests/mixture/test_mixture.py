@@ -31,7 +31,7 @@ def mixture_of(datasets: Sequence[Dataset | str | Path], **options: Any) -> Mixt
 
 
 def clips_by_step(batches: Sequence[MixedBatch]) -> dict[int, Clips]:
-    """{step: {(sample id, seed): (frames [T,C,Y,X], label)}}, however the steps were cut up."""
+    """{step: {(sample id, seed): (frames [T,C,Y,X], label)}}, however the steps were sliced."""
     steps: dict[int, Clips] = {}
     for batch in batches:
         step = steps.setdefault(batch.step, {})

@@ -115,7 +115,7 @@ def test_partners_do_not_depend_on_the_batch_and_change_with_every_epoch() -> No
 
 @pytest.mark.parametrize("num_slices", [1, 2, 4, 8])
 def test_slices_part_few_partners(num_slices: int) -> None:
-    """At most one pair a cut between two slices, and of each dataset one that a step begins in and one it ends in."""
+    """At most one pair for each cut between slices, and for each dataset two at the ends of a step."""
     sizes = {name: 300 + 10 * number for number, name in enumerate("abcdef")}
     mixture = Schedule(sizes, batch_size=96)
     for step in range(20):

@@ -29,7 +29,7 @@ def under(folder: str, files: Mapping[str, int]) -> dict[str, int]:
 
 
 def meta_mat(wnids: list[str]) -> bytes:
-    """As MATLAB writes it: a header, and one compressed element with the texts in 16 bits a letter."""
+    """The file as MATLAB writes it: a header, and one compressed element with 16 bits for each letter."""
     texts = b"".join(bytes([4, 0, 0, 0, 18, 0, 0, 0]) + wnid.encode("utf-16-le") + bytes(6) for wnid in wnids)
     content = zlib.compress(bytes([14, 0, 0, 0]) + len(texts).to_bytes(4, "little") + texts)
     return b"MATLAB 5.0 MAT-file".ljust(128) + bytes([15, 0, 0, 0]) + len(content).to_bytes(4, "little") + content
