@@ -46,7 +46,7 @@ from cover.core.run_files import RunFiles
 from cover.curation.dataset_pass import Pool
 from cover.curation.pack import PackFormat
 from cover.curation.pack import pack as pack_manifest
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest
 from cover.runs.plan import plan
 from cover.runs.train import create, throughput

@@ -23,7 +23,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Column, Table
 
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest
 from cover.media.cache import FrameCache
 from cover.media.reader import ClipReader

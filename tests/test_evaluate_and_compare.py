@@ -13,7 +13,7 @@ from tests.runs.tiny import quiet
 from tests.terminal import Cover, terminal
 
 from cover.config.recipe import parse_recipe
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.runs.plan import plan
 from cover.runs.record import read_run_records
 from cover.runs.train import train

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.terminal import Cover, terminal
 
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.inference.feature_table import FeatureTable
 from cover.models.classifier import save_model
 from cover.models.create import create_model

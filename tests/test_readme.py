@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.terminal import terminal
 
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 SMALL = (

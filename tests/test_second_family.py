@@ -15,7 +15,7 @@ from tests.terminal import Cover, terminal
 import cover as library
 from cover.config import families
 from cover.core.run_files import find_checkpoint
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 
 WriteMedia = Callable[..., Path]
 RECIPE = """

@@ -24,7 +24,7 @@ from rich.console import Console
 
 from cover.config.recipe import read_recipe
 from cover.core.atomic_files import write_whole, writing
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest
 from cover.evaluation.sample_views import FrameOrder
 from cover.runs.plan import plan

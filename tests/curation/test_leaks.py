@@ -11,7 +11,7 @@ from tests.curation.scenes import scene, write_frames
 from cover.curation.dataset_pass import Pool
 from cover.curation.leaks import find_leaks, num_leaking, write_leaks
 from cover.datasets.exclusion import read_exclusions, without_excluded
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest, write_manifest
 from cover.errors import CoverError
 

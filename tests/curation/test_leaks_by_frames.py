@@ -11,7 +11,7 @@ from tests.curation.scenes import Frames, cut, scaled, scene, with_bars, write_f
 from cover.curation.dataset_pass import Pool
 from cover.curation.frame_hashes import HASH_BYTES, hash_frames, read_hashes
 from cover.curation.leaks_by_frames import leaks_by_frames
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest
 from cover.datasets.names import Kind
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest
 from cover.datasets.notices import Notices
 from cover.datasets.tars import tar_members

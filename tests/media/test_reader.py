@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.datasets.names import Kind
 from cover.errors import DecodeError, RecipeError

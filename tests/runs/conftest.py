@@ -10,7 +10,7 @@ import pytest
 from tests.runs.tiny import IMAGES, SECTIONS, VIDEOS, MakeRecipe, WriteMedia, quiet
 
 from cover.config.recipe import Recipe, parse_recipe
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.runs.plan import plan
 from cover.runs.train import train
 

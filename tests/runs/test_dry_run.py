@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from cover.config.recipe import Recipe, parse_recipe
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.errors import ManifestError
 from cover.runs.dry_run import rehearse
 from cover.runs.plan import plan

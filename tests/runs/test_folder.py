@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cover.config.recipe import read_recipe
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError
 from cover.runs.folder import RunFolder, parse_moves

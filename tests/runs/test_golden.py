@@ -19,7 +19,7 @@ from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, WriteMedia, lines_of, qu
 
 from cover.config.recipe import Recipe
 from cover.core.run_files import find_checkpoint
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.models.classifier import load_model
 from cover.runs.plan import plan
 from cover.runs.train import train

@@ -8,7 +8,7 @@ from tests.runs.tiny import SECTIONS, quiet
 
 import cover
 from cover.config.recipe import parse_recipe
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.runs.plan import plan
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cover.config.recipe import Recipe, parse_recipe
 from cover.core.run_files import LATEST, find_checkpoint
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.errors import CheckpointError, DecodeError
 from cover.models.classifier import VideoClassifier, load_model, save_model
 from cover.models.create import create_model

@@ -21,7 +21,7 @@ from tests.runs.tiny import IMAGES, SECTIONS, STEPS_PER_EPOCH, VIDEOS, MakeRecip
 from cover.config.recipe import Recipe, read_recipe
 from cover.core.run_files import find_checkpoint
 from cover.datasets.exclusion import write_exclusions
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError, TrainingError
 from cover.models.checkpoints.integrity import read_state, write_state

@@ -14,7 +14,7 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.models.classifier import save_model
 from cover.models.create import create_model
 from cover.runs.trained import TrainedRun

@@ -19,7 +19,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tests.terminal import Cover, terminal
 
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 
 WriteMedia = Callable[..., Path]
 

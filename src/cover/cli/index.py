@@ -127,7 +127,7 @@ def imagenet21k(root: Root, annotations: Annotations = None, out: Out = MANIFEST
     _print(index_imagenet21k(root, annotations=annotations, out=out, name=name))
 
 
-@_layout("folder", "folder")
+@_layout("folder", "class_folders")
 def folder(
     root: Root,
     kind: Annotated[Kind, typer.Option(help="What the files are.")],
@@ -135,7 +135,7 @@ def folder(
     name: Annotated[str | None, typer.Option(help="Default: the folder's name.")] = None,
 ) -> None:
     """Any dataset in class folders or WebDataset shards."""
-    from cover.datasets.layouts.folder import index_folder
+    from cover.datasets.layouts.class_folders import index_folder
 
     _print(index_folder(root, kind=kind.value, out=out, name=name))
 

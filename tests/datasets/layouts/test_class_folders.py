@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cover.datasets.layouts.folder import index_folder
+from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest
 from cover.errors import CoverError, ManifestError
 
