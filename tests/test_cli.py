@@ -222,7 +222,7 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
     ("command", "message"),
     [
         ("check manifests/moves-train.arrow --leaks", "there is no val or test manifest; leaks are from "),
-        ("check manifests/moves-train.arrow --no-frames", "--out and --no-frames are about leaks; add --leaks"),
+        ("check manifests/moves-train.arrow --no-frames", "--out and --no-frames need --leaks; add it"),
         ("train absent.toml", "absent.toml: no such file; give the path of a TOML file"),
         ("train moves.toml --set model.dept=3", "moves.toml: unknown key 'model.dept'; known here: variant, "),
         ("train moves.toml --set training.epochs=many", "moves.toml: training.epochs = 'many': input should be a "),
@@ -280,9 +280,12 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ),
         (
             "export runs/moves new --to safetensors --head moves",
-            "--head moves with --to safetensors, which writes ",
+            "--head moves does not go with --to safetensors, which",
         ),
-        ("export runs/moves new --to transformers --num-frames 4", "--num-frames and --image-size with --to transform"),
+        (
+            "export runs/moves new --to transformers --num-frames 4",
+            "--num-frames and --image-size do not go with --to transform",
+        ),
         ("export runs/moves new --to onnx --head k400", "there is no head 'k400'; give --head, one of moves"),
         ("export runs/moves new --to torch-export --image-size 40", "image_size 40 is not a multiple of patch_size 16"),
         ("export runs/moves moves --to safetensors", "moves exists already; name a new folder"),
@@ -291,7 +294,7 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
             "absent.arrow does not exist; write it with `cover index`, or fix the path in the recipe",
         ),
         ("check manifests/moves-train.arrow --shard 3/2", "--shard '3/2' is not of the form I/N; the third of eight "),
-        ("check manifests/moves-train.arrow --shard 1/2 --merge", "--shard does a part, and --merge puts all parts "),
+        ("check manifests/moves-train.arrow --shard 1/2 --merge", "--shard does one part and --merge joins all parts "),
         ("check manifests/moves-train.arrow --merge", "moves-train.check: shards found are none; --merge needs all "),
         (
             "pack manifests/moves-train.arrow --out manifests",

@@ -1,4 +1,4 @@
-"""The application that the commands join, and what they share."""
+"""The application that commands register with, and what they share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # a "[data]" in a help text is no markup
+    rich_markup_mode=None,  # "[data]" in a help text is not markup
 )
 
 
@@ -37,15 +37,15 @@ Run = Annotated[Path, typer.Argument(help="A run, or one of its checkpoints.")]
 Heads = Annotated[list[str] | None, typer.Option("--head", help="Only this head; may be repeated.")]
 Data = Annotated[
     list[str] | None,
-    typer.Option("--data", metavar="OLD=NEW", help="Data that were below OLD lie below NEW now; may be repeated."),
+    typer.Option("--data", metavar="OLD=NEW", help="Data that used to be in OLD are in NEW now; may be repeated."),
 ]
 AllowChangedData = Annotated[
-    bool, typer.Option("--allow-changed-data", help="Accept manifests with other samples than in training.")
+    bool, typer.Option("--allow-changed-data", help="Accept manifests whose samples have changed since training.")
 ]
 
 
 def console() -> Terminal:
-    """The terminal as wide as it is; 100 columns in a file or a pipe."""
+    """The terminal, in its own width; a file or a pipe has 100 columns."""
     from cover.core.progress import Terminal
 
     return Terminal()

@@ -1,4 +1,4 @@
-"""Commands that make datasets ready for training: check, pack."""
+"""Commands that prepare datasets for training: check, pack."""
 
 from __future__ import annotations
 
@@ -18,23 +18,28 @@ if TYPE_CHECKING:
     from cover.curation.resume_log import Shard
     from cover.datasets.manifest import Manifest
 
-Manifests = Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests, as `cover index` writes.")]
-Processes = Annotated[int | None, typer.Option(min=1, help="Default: one for each CPU.")]
-TimeoutSeconds = Annotated[float, typer.Option(min=0.1, help="For one file, after which it counts as unreadable.")]
-Again = Annotated[bool, typer.Option("--again", help="Also try again what was unreadable before.")]
-ShardOption = Annotated[
-    str | None, typer.Option("--shard", metavar="I/N", help="Do part I of N only, numbered from 1; merge them after.")
+Manifests = Annotated[
+    list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests, as `cover index` writes them.")
 ]
-Merge = Annotated[bool, typer.Option("--merge", help="Decode nothing: put together what all shards have found.")]
+Processes = Annotated[int | None, typer.Option(min=1, help="Default: one for each CPU.")]
+TimeoutSeconds = Annotated[float, typer.Option(min=0.1, help="Time for one file; after that it counts as unreadable.")]
+Again = Annotated[bool, typer.Option("--again", help="Try files again that were unreadable before.")]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Do only part I of N, counted from 1; merge the parts afterwards."),
+]
+Merge = Annotated[bool, typer.Option("--merge", help="Decode nothing; merge the results of all shards.")]
 Leaks = Annotated[bool, typer.Option("--leaks", help="Find training samples that occur in a val or test split.")]
-Frames = Annotated[bool, typer.Option(help="Find leaks also by how frames look, which decodes some of every sample.")]
-LeaksOut = Annotated[Path | None, typer.Option(help="List of leaks to write, for `exclude` in a recipe's [data].")]
+Frames = Annotated[bool, typer.Option(help="Also compare how frames look, which decodes some frames of every sample.")]
+LeaksOut = Annotated[
+    Path | None, typer.Option(help="Where to write a list of the leaks, for `exclude` in a recipe's [data].")
+]
 
 
 @app.command("check")
 def check_command(
     manifests: Manifests,
-    num_frames: Annotated[int, typer.Option(min=1, help="Frames of a video, spread as training does.")] = 16,
+    num_frames: Annotated[int, typer.Option(min=1, help="Frames of a video to decode, spread as in training.")] = 16,
     processes: Processes = None,
     timeout_seconds: TimeoutSeconds = 60.0,
     again: Again = False,
@@ -44,13 +49,14 @@ def check_command(
     frames: Frames = True,
     out: LeaksOut = None,
 ) -> None:
-    """Decode every sample, and note in the manifest which are unreadable and why.
+    """Decode every sample and mark the unreadable ones.
 
-    Goes on where it was interrupted, and leaves out what was checked before. Exit code 0: all samples are readable, or
-    the shard is done, or nothing leaks; 1: some are not; 2: a mistake in the call.
+    The manifest records which samples are unreadable and why. The command continues where it was interrupted and skips
+    what it has checked before. Exit code 0: all samples are readable, the shard is done, or nothing leaks; 1: some are
+    unreadable or leak; 2: the call is wrong.
 
-    With --leaks, find the training samples that occur in a val or test split of any of the datasets instead: by source
-    and time (YouTube ids), and by what frames look like.
+    With --leaks, it finds training samples that occur in a val or test split of any of the datasets: by source and time
+    (YouTube ids), and by how frames look.
     """
     from cover.curation.check import check, unreadable_rows
     from cover.curation.dataset_pass import Pool
@@ -60,9 +66,9 @@ def check_command(
     if leaks:
         raise typer.Exit(print_leaks(opened, pool if frames else None, out))
     if out or not frames:
-        raise CoverError("--out and --no-frames are about leaks; add --leaks")
-    surveys = [check(manifest, num_frames=num_frames) for manifest in opened]
-    checked = list(_carried_out(surveys, pool, again, shard, merge))
+        raise CoverError("--out and --no-frames need --leaks; add it")
+    passes = [check(manifest, num_frames=num_frames) for manifest in opened]
+    checked = list(_run_passes(passes, pool, again, shard, merge))
     raise typer.Exit(any(unreadable_rows(manifest) for _, manifest in checked))
 
 
@@ -70,18 +76,20 @@ def check_command(
 def pack_command(
     manifests: Manifests,
     out: Annotated[Path, typer.Option(help="Folder for the copies and their manifests.")],
-    short_side: Annotated[int, typer.Option(min=2, help="Pixels that longer short sides are brought down to.")] = 320,
-    frames: Annotated[int, typer.Option(min=1, help="The most frames that a video keeps.")] = 64,
+    short_side: Annotated[
+        int, typer.Option(min=2, help="Shrink the shorter side to this, in pixels, if it is longer.")
+    ] = 320,
+    frames: Annotated[int, typer.Option(min=1, help="Frames that a video keeps at most.")] = 64,
     processes: Processes = None,
     timeout_seconds: TimeoutSeconds = 60.0,
     again: Again = False,
     shard: ShardOption = None,
     merge: Merge = False,
 ) -> None:
-    """Copy datasets for training: small files, every frame of which is cheap to reach.
+    """Copy datasets into small files that decode fast.
 
-    Videos become MP4 files of keyframes only, images JPEG. OUT has a manifest of the same samples, to be named in the
-    recipe. Goes on where it was interrupted.
+    Videos become MP4 files of keyframes only, images become JPEG files. OUT gets a manifest of the same samples, which
+    you name in the recipe. The command continues where it was interrupted.
     """
     from rich.filesize import decimal
 
@@ -90,35 +98,35 @@ def pack_command(
     from cover.datasets.manifest import Manifest
 
     format = PackFormat(short_side, frames)
-    surveys = [pack(Manifest.open(path), out, format) for path in manifests]
-    for survey, packed in _carried_out(surveys, Pool(processes, timeout_seconds), again, shard, merge):
-        before, after = num_bytes(survey.manifest, survey.logs.results())
+    passes = [pack(Manifest.open(path), out, format) for path in manifests]
+    for each, packed in _run_passes(passes, Pool(processes, timeout_seconds), again, shard, merge):
+        before, after = num_bytes(each.manifest, each.logs.results())
         print(f"{packed.path}: {decimal(after)}, before {decimal(before)}")
 
 
-def _carried_out(
-    surveys: Sequence[DatasetPass], pool: Pool, again: bool, shard: str | None, merge: bool
+def _run_passes(
+    passes: Sequence[DatasetPass], pool: Pool, again: bool, shard: str | None, merge: bool
 ) -> Iterator[tuple[DatasetPass, Manifest]]:
-    """The surveys and the manifests that result, each with its summary printed; none from shards."""
+    """Run passes and print their summaries. Yields each pass with its new manifest, except for shards."""
     from cover.curation.check import unreadable_among, unreadable_rows
 
     part = _part(shard, merge)
-    for survey in surveys:
+    for each in passes:
         with _resumable():
             if part:
-                found = survey.run_shard(part, pool, again=again)
-                print_summary(survey.manifest, unreadable_among(found), len(found))
+                found = each.run_shard(part, pool, again=again)
+                print_summary(each.manifest, unreadable_among(found), len(found))
             else:
-                manifest = survey.merge() if merge else survey.run(pool, again=again)
-                print_summary(survey.manifest, unreadable_rows(manifest), len(manifest))
-                yield survey, manifest
+                manifest = each.merge() if merge else each.run(pool, again=again)
+                print_summary(each.manifest, unreadable_rows(manifest), len(manifest))
+                yield each, manifest
 
 
 def _part(shard: str | None, merge: bool) -> Shard | None:
     from cover.curation.resume_log import Shard
 
     if shard and merge:
-        raise CoverError("--shard does a part, and --merge puts all parts together afterwards; give one of the two")
+        raise CoverError("--shard does one part and --merge joins all parts afterwards; give one of the two")
     return Shard.parse(shard) if shard else None
 
 
@@ -132,7 +140,7 @@ def _resumable() -> Iterator[None]:
 
 
 def print_summary(manifest: Manifest, unreadable: Mapping[int, str], num_samples: int) -> None:
-    """How many of `num_samples` are readable, and a table of the reasons why others are not."""
+    """Print how many of `num_samples` are readable, and a table of the reasons why the others are not."""
     from rich.table import Column, Table
 
     from cover.media.failures import count_reasons
@@ -143,7 +151,7 @@ def print_summary(manifest: Manifest, unreadable: Mapping[int, str], num_samples
     terminal.print(title, soft_wrap=True)
     if not unreadable:
         return
-    table = Table("reason", Column(f"{manifest.kind}s", justify="right"), Column("share", justify="right"), "such as")
+    table = Table("reason", Column(f"{manifest.kind}s", justify="right"), Column("share", justify="right"), "example")
     for count in count_reasons(unreadable):
         example = manifest[count.example].path
         table.add_row(count.reason, f"{count.count:,}", f"{count.count / num_samples:.2%}", example)
@@ -151,7 +159,7 @@ def print_summary(manifest: Manifest, unreadable: Mapping[int, str], num_samples
 
 
 def print_leaks(manifests: list[Manifest], pool: Pool | None, out: Path | None) -> bool:
-    """Print which training samples leak, and write them to `out`. Returns whether any does."""
+    """Print which training samples leak, and write them to `out`. Returns whether there are any."""
     from cover.curation.leaks import find_leaks, leaks_table, num_leaking, write_leaks
 
     with _resumable():

@@ -13,7 +13,7 @@ from cover.cli.index import print_manifest
 
 
 class DemoPreset(StrEnum):
-    """How much of the built-in world a demo takes."""
+    """Size of the demo."""
 
     smoke = "smoke"
     quick = "quick"
@@ -21,7 +21,7 @@ class DemoPreset(StrEnum):
 
 
 class WorldPreset(StrEnum):
-    """How much of the built-in world."""
+    """Size of the built-in datasets."""
 
     smoke = "smoke"
     quick = "quick"
@@ -36,7 +36,11 @@ def demo(
     ] = DemoPreset.quick,
     out: Out = Path("demo"),
 ) -> None:
-    """Render datasets, pre-train, train standard and co-training policies, evaluate and compare."""
+    """Run the whole job on built-in datasets.
+
+    Render datasets, pre-train, train the standard and the co-training policy, evaluate both, and write a report. The
+    command continues where it was interrupted.
+    """
     from cover.demo import run_demo
 
     if stopped := run_demo(preset.value, out, console()):
@@ -52,7 +56,10 @@ def world(
     seed: Annotated[int, typer.Option(help="Another seed renders other clips.")] = 0,
     processes: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
 ) -> None:
-    """Render the built-in datasets from the Freedoom game world and index them."""
+    """Render and index the built-in datasets.
+
+    They are images and clips of the Freedoom game world.
+    """
     from cover.demo import make_world
 
     for manifest in make_world(preset.value, out, datasets=dataset, seed=seed, num_processes=processes):

@@ -1,4 +1,4 @@
-"""Commands about features of clips: embed, search."""
+"""Commands for features of clips: embed, search."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def embed(
     run: Run,
     out: Annotated[Path, typer.Option(help="The .parquet or .npy file to write.")],
     files: Annotated[
-        list[str] | None, typer.Argument(help="Videos, images, folders, patterns, @LIST, or -; as for predict.")
+        list[str] | None, typer.Argument(help="Videos, images, folders, patterns, @LIST, or -, as for predict.")
     ] = None,
     manifest: Annotated[list[Path] | None, typer.Option(help="All samples of a manifest; may be repeated.")] = None,
 ) -> None:
-    """Write a feature of each clip, for search and clustering: the class token after the final norm.
+    """Write a feature of each clip, for search and clustering.
 
-    Clips that cannot be read are named and left out. Exit code 0: all were read; 1: some were not; 2: a mistake in the
-    call.
+    The feature is the class token after the final norm. Clips that cannot be read are named and left out. Exit code 0:
+    all clips were read; 1: some were not; 2: the call is wrong.
     """
     from cover.datasets.manifest import Manifest
     from cover.inference.feature_table import FeatureTable, check_suffix
@@ -49,12 +49,14 @@ def embed(
 @app.command()
 def search(
     features: Annotated[Path, typer.Argument(help="A file that `cover embed` has written.")],
-    queries: Annotated[list[str], typer.Argument(help="Ids of clips in it; with --run, any videos and images.")],
-    top: Annotated[int, typer.Option(min=1, help="Clips to find for each.")] = 5,
-    run: Annotated[Path | None, typer.Option(help="The run that computed the features, for other files.")] = None,
+    queries: Annotated[list[str], typer.Argument(help="Ids of clips in it; with --run, also other videos and images.")],
+    top: Annotated[int, typer.Option(min=1, help="Clips to find for each query.")] = 5,
+    run: Annotated[
+        Path | None, typer.Option(help="The run that computed the features, for queries that are other files.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Find the clips that are nearest to others, by the cosine similarity of their features."""
+    """Find the nearest clips by the cosine similarity of features."""
     from cover.inference.feature_table import FeatureTable
     from cover.inference.search import check_faiss, nearest, neighbours_json, neighbours_table
 

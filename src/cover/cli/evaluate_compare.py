@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 @app.command()
 def evaluate(
     run: Run,
-    split: Annotated[Split, typer.Option(help="Which manifests of the recipe.")] = Split.test,
+    split: Annotated[Split, typer.Option(help="The split to evaluate on.")] = Split.test,
     dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")] = None,
-    reverse: Annotated[bool, typer.Option("--reverse", help="Frames in reversed order.")] = False,
-    shuffle: Annotated[bool, typer.Option("--shuffle", help="Control: frames in random order.")] = False,
-    single_frame: Annotated[bool, typer.Option("--single-frame", help="Control: one frame, repeated.")] = False,
-    num_clips: Annotated[int | None, typer.Option(min=1, help="Views in time. Default: the recipe's.")] = None,
-    num_crops: Annotated[int | None, typer.Option(min=1, help="Views in space. Default: the recipe's.")] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the frames.")] = False,
+    shuffle: Annotated[bool, typer.Option("--shuffle", help="Control: shuffle the frames.")] = False,
+    single_frame: Annotated[bool, typer.Option("--single-frame", help="Control: repeat one frame.")] = False,
+    num_clips: Annotated[int | None, typer.Option(min=1, help="Clips in time. Default: the recipe's.")] = None,
+    num_crops: Annotated[int | None, typer.Option(min=1, help="Crops in space. Default: the recipe's.")] = None,
     data: Data = None,
     allow_changed_data: AllowChangedData = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Evaluate every head on its dataset; results are kept in RUN/evaluation.
+    """Evaluate every head on its dataset.
 
-    Datasets without the split are left out. Exit code 0: all others were evaluated; 1: some of them have no sample that
-    can be decoded; 2: none has, or the call is mistaken.
+    Results are kept in RUN/evaluation. Datasets without the split are left out. Exit code 0: all others were evaluated;
+    1: some have no sample that can be decoded; 2: none has one, or the call is wrong.
     """
     from cover.reports.tables import results_table
     from cover.runs.folder import parse_moves
     from cover.runs.trained import TrainedRun
 
     if reverse + shuffle + single_frame > 1:
-        raise CoverError("--reverse, --shuffle and --single-frame exclude each other; give one")
+        raise CoverError("--reverse, --shuffle and --single-frame exclude each other; give one of them")
     order: FrameOrder = "reversed" if reverse else "shuffled" if shuffle else "single" if single_frame else "normal"
     trained = TrainedRun.open(run, moves=parse_moves(data or ()), allow_changed_data=allow_changed_data)
     manifests = trained.manifests(split.value, dataset or ())
@@ -57,7 +57,7 @@ def evaluate(
     except KeyboardInterrupt:
         print(f"stopped; {len(results)} of {len(manifests)} datasets were evaluated", file=sys.stderr)
         raise typer.Exit(128 + signal.SIGINT) from None
-    finally:  # what is finished is kept in the run, so it is shown whatever ended the others
+    finally:  # finished results are kept in the run, so show them whatever ended the others
         if results and json:
             print("[" + ",\n".join(result.to_json() for result in results) + "]")
         elif results:
@@ -69,11 +69,14 @@ def evaluate(
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Evaluated runs, or single checkpoints of theirs.")],
     out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("report.html"),
-    json: Annotated[Path | None, typer.Option(help="Write the comparison as JSON, too.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write the comparison as JSON.")] = None,
     data: Data = None,
     allow_changed_data: AllowChangedData = False,
 ) -> None:
-    """Compare runs: one HTML page and tables of policies, frame orders, classes, calibration and confusions."""
+    """Compare evaluated runs in tables and on an HTML page.
+
+    Shows policies, frame orders, classes, calibration and confusions.
+    """
     from cover.runs.folder import parse_moves
     from cover.runs.trained import compare_runs
 

@@ -1,4 +1,4 @@
-"""Commands for datasets on disk: index, with a command a layout."""
+"""The command index, with one subcommand for each layout of datasets on disk."""
 
 from __future__ import annotations
 
@@ -28,20 +28,24 @@ class Kind(StrEnum):
 
 
 Root = Annotated[Path, typer.Argument(help="The folder that holds the dataset's files.")]
-Annotations = Annotated[Path | None, typer.Option(help="The folder of the annotation files, if not as drawn.")]
-Name = Annotated[str, typer.Option(help="Of the dataset; manifests are OUT/NAME-SPLIT.arrow.")]
-SplitName = Annotated[str | None, typer.Option(help="Of the dataset. Default: LAYOUT-splitNUMBER.")]
+Annotations = Annotated[
+    Path | None, typer.Option(help="Folder of the annotation files, if not where the tree shows them.")
+]
+Name = Annotated[str, typer.Option(help="Name of the dataset; manifests are OUT/NAME-SPLIT.arrow.")]
+SplitName = Annotated[str | None, typer.Option(help="Name of the dataset. Default: LAYOUT-splitNUMBER.")]
 SplitNumber = Annotated[int, typer.Option(min=1, max=3, help="Which of the three published splits.")]
 MANIFESTS = Path("manifests")
 
 
 def _layout(layout: str, module: str) -> Callable[..., Any]:
-    """Add a command `cover index LAYOUT`, whose help draws the tree: the docstring of cover.datasets.layouts.MODULE."""
+    """Add a command `cover index LAYOUT`. Its help shows the docstring of cover.datasets.layouts.MODULE, a tree."""
 
     class Command(TyperCommand):
         def format_help(self, *arguments: Any) -> None:
             drawing = import_module(f"cover.datasets.layouts.{module}").__doc__ or ""
-            self.help = "\n\n".join(f"\b\n{paragraph}" for paragraph in drawing.split("\n\n"))  # \b: lines stay
+            self.help = "\n\n".join(
+                f"\b\n{paragraph}" for paragraph in drawing.split("\n\n")
+            )  # \b keeps the line breaks
             super().format_help(*arguments)
 
     return index.command(layout, cls=Command)
@@ -49,7 +53,7 @@ def _layout(layout: str, module: str) -> Callable[..., Any]:
 
 @_layout("kinetics400", "kinetics")
 def kinetics400(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "k400") -> None:
-    """Kinetics-400: CSV lists, clips called ID_000012_000022.mp4."""
+    """Kinetics-400: CSV lists, clips named ID_000012_000022.mp4."""
     from cover.datasets.layouts.kinetics import index_kinetics
 
     _print(index_kinetics(root, annotations=annotations, out=out, name=name))
@@ -69,7 +73,7 @@ def kinetics700(root: Root, annotations: Annotations = None, out: Out = MANIFEST
 
 @_layout("ssv2", "ssv2")
 def ssv2(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "ssv2") -> None:
-    """Something-Something v2: JSON lists, videos called ID.webm."""
+    """Something-Something v2: JSON lists, videos named ID.webm."""
     from cover.datasets.layouts.ssv2 import index_ssv2
 
     _print(index_ssv2(root, annotations=annotations, out=out, name=name))
@@ -144,8 +148,10 @@ def folder(
 def csv(
     file: Annotated[Path, typer.Argument(help="The annotation list.")],
     kind: Annotated[Kind, typer.Option(help="What the listed files are.")],
-    root: Annotated[Path | None, typer.Option(help="Folder the paths are relative to. Default: FILE's.")] = None,
-    class_names: Annotated[Path | None, typer.Option(help="A file with a class name a line, line 1 names 0.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that paths are relative to. Default: FILE's.")] = None,
+    class_names: Annotated[
+        Path | None, typer.Option(help="A file with a class name a line; line 1 is label 0.")
+    ] = None,
     out: Out = MANIFESTS,
     name: Annotated[str | None, typer.Option(help="Default: FILE's name.")] = None,
     split: Annotated[Split, typer.Option(help="The split that FILE lists.")] = Split.train,
@@ -172,7 +178,7 @@ def _print(manifests: Iterable[Manifest]) -> None:
 
 
 def print_manifest(manifest: Manifest) -> None:
-    """One line: the file and what it holds."""
+    """Print a line about a manifest: its file and what it holds."""
     console().print(
         f"{manifest.path}: {len(manifest):,} {manifest.kind}s of {len(manifest.class_names)} classes", soft_wrap=True
     )

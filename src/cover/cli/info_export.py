@@ -13,7 +13,7 @@ from cover.errors import CoverError
 
 
 class ExportFormat(StrEnum):
-    """Who is to read an export."""
+    """The reader of an export."""
 
     transformers = "transformers"
     safetensors = "safetensors"
@@ -23,10 +23,13 @@ class ExportFormat(StrEnum):
 
 @app.command()
 def info(
-    file: Annotated[str, typer.Argument(help="A run, checkpoint, or file or folder of foreign weights.")],
+    file: Annotated[str, typer.Argument(help="A run, a checkpoint, or a file or folder of other weights.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Show what a file of weights holds: architecture, size, cost, heads, input, origin."""
+    """Show what weights hold.
+
+    Shows architecture, size, cost, heads, input and origin.
+    """
     from cover.models.info import info_table
     from cover.runs.record import describe
 
@@ -40,17 +43,22 @@ def info(
 @app.command()
 def export(
     run: Run,
-    out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; a new one.")],
-    to: Annotated[ExportFormat, typer.Option(help="Who is to read it; safetensors is cover's own format.")],
-    head: Annotated[str | None, typer.Option(help="The dataset to answer for; transformers takes but one.")] = None,
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder to write to.")],
+    to: Annotated[ExportFormat, typer.Option(help="Who reads it; safetensors is cover's own format.")],
+    head: Annotated[str | None, typer.Option(help="The head to export; transformers takes only one.")] = None,
     num_frames: Annotated[
-        int | None, typer.Option(min=1, help="For onnx, torch-export: frames of a clip. Default: the model's.")
+        int | None, typer.Option(min=1, help="For onnx and torch-export: frames of a clip. Default: the model's.")
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(min=1, help="For onnx, torch-export: side in pixels. Default: the model's.")
+        int | None,
+        typer.Option(min=1, help="For onnx and torch-export: side of a frame in pixels. Default: the model's."),
     ] = None,
 ) -> None:
-    """Write a model for other tools: weights, labels and input format, or one file that runs without cover."""
+    """Write a model for other tools.
+
+    transformers and safetensors get weights, labels and input format; onnx and torch-export one file that runs without
+    cover.
+    """
     from cover.core.run_files import find_checkpoint
     from cover.models.classifier import load_model
     from cover.models.export.folder import export_for, export_safetensors
@@ -59,9 +67,11 @@ def export(
 
     is_graph = to in (ExportFormat.onnx, ExportFormat.torch_export)
     if to is ExportFormat.safetensors and head:
-        raise CoverError(f"--head {head} with --to safetensors, which writes every head; leave it out")
+        raise CoverError(f"--head {head} does not go with --to safetensors, which writes every head; leave it out")
     if (num_frames or image_size) and not is_graph:
-        raise CoverError(f"--num-frames and --image-size with --to {to}, which keeps the model's own; leave them out")
+        raise CoverError(
+            f"--num-frames and --image-size do not go with --to {to}, which keeps the model's own; leave them out"
+        )
     model = load_model(find_checkpoint(run))
     if is_graph:
         fitted = fit(model, head=head, num_frames=num_frames, image_size_px=image_size)

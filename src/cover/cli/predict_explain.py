@@ -37,7 +37,7 @@ def predict_command(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Print the top classes of every head for videos and images.
+    """Classify videos and images with every head.
 
     Files that cannot be read are named and skipped. Exit code 0: all files were read; 1: some were not; 2: the call is
     wrong.
@@ -115,9 +115,10 @@ def explain(
     ] = None,
     class_name: Annotated[str | None, typer.Option("--class", help="Default: the most probable class.")] = None,
 ) -> None:
-    """Show which patches of which frames spoke for a class, where the model looked, and whether time mattered.
+    """Show why a video or an image got a class.
 
-    Writes strip.png, overlay.mp4 (for videos) and explanation.json into OUT.
+    Shows which patches of which frames spoke for the class, where the model looked, and whether time mattered. OUT gets
+    strip.png, overlay.mp4 (for videos) and explanation.json.
     """
     from cover.inference.explanation_files import headline, write_explanation
     from cover.runs.trained import TrainedRun

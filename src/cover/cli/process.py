@@ -1,4 +1,4 @@
-"""The process of a command: its streams, its signals, and how it ends. One line for what a user can fix."""
+"""The process of a command: its streams, its signals, and how it ends: in one line if the user can fix it."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from typer.core import TyperGroup
 
 from cover.errors import CoverError, escaped, system_reason
 
-_NOBODY_READS = 128 + signal.SIGPIPE
-"""Exit code where whatever reads the output has seen enough, as `head` has."""
+_CLOSED_PIPE = 128 + signal.SIGPIPE
+"""Exit code if the reader of the output has closed it, as `head` does."""
 
 
 class Commands(TyperGroup):
-    """Commands that a signal or a closed pipe ends with Unix's exit codes; Typer has codes of its own."""
+    """Commands that end with Unix's exit codes after a signal or a closed pipe; Typer's own codes differ."""
 
     def invoke(self, ctx: Any) -> Any:
-        # Also where a shell has SIGINT ignored, as for jobs that a script starts in the background. SIGTERM stays as it
-        # is: it ends a process at once, even inside a library. Commands that save on it handle it themselves.
+        # A shell ignores SIGINT in jobs that a script starts in the background; this restores it. SIGTERM stays as it
+        # is: it ends a process at once, even inside a library. Commands that save on SIGTERM handle it themselves.
         previous = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
         except BrokenPipeError:
-            sys.exit(_NOBODY_READS)
+            sys.exit(_CLOSED_PIPE)
         finally:
             signal.signal(signal.SIGINT, previous)
 
 
 def run(command: Callable[[], Any]) -> None:
-    """Call `command`. What a user can fix ends in one line and exit code 2, a bug in a traceback."""
+    """Call a command. An error that the user can fix becomes one line and exit code 2; a bug keeps its traceback."""
     _use_utf8()
     _open_standard_streams()
-    threading.excepthook = _tell_of_thread
+    threading.excepthook = _show_thread_error
     try:
         try:
             command()
@@ -52,18 +52,20 @@ def run(command: Callable[[], Any]) -> None:
     except MemoryError:
         _fail("there is not enough memory; give the process more, or lower batch_size or num_workers")
     except BrokenPipeError:
-        sys.exit(_NOBODY_READS)
+        sys.exit(_CLOSED_PIPE)
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         _fail(f"{named}{system_reason(error)}")
 
 
 def _use_utf8() -> None:
-    """Start anew in Python's UTF-8 mode where the locale has another encoding, in which it would read files and their
-    names; the terminal keeps its own."""
+    """Restart in Python's UTF-8 mode if the locale has another encoding, which would apply to files and their names.
+
+    The terminal keeps its own encoding.
+    """
     if sys.flags.utf8_mode or locale.getpreferredencoding(False).upper() in ("UTF-8", "UTF8"):
         return
-    if os.environ.get("PYTHONUTF8") == "1":  # Python was started with -E, -I or -X utf8=0, so it would ignore this
+    if os.environ.get("PYTHONUTF8") == "1":  # Python was started with -E, -I or -X utf8=0 and would ignore this
         return
     streams = str(os.environ.get("PYTHONIOENCODING") or getattr(sys.stdout, "encoding", "utf-8"))
     environment = os.environ | {"PYTHONUTF8": "1", "PYTHONIOENCODING": streams}
@@ -71,9 +73,9 @@ def _use_utf8() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Make all three usable: one that the caller has closed leads nowhere, and no sign is too much for its encoding.
+    """Make all three streams usable: a closed one leads to /dev/null, and no character fails to encode.
 
-    A closed one must not stay closed: the next file would take its number, and get what libraries print.
+    A closed stream must not stay closed: the next file to open would take its number and get what libraries print.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
@@ -88,7 +90,7 @@ def _open_standard_streams() -> None:
 
 
 def _flush() -> None:
-    """Have all that was printed written. Raises OSError where it cannot be, and drops it: Python would try it again."""
+    """Write out everything that was printed. If that fails, drop it, so that Python does not try again, and raise."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -98,8 +100,8 @@ def _flush() -> None:
             raise
 
 
-def _tell_of_thread(failed: threading.ExceptHookArgs) -> None:
-    """Show bugs in threads. What the system refuses them, the main thread hears of and tells in one line."""
+def _show_thread_error(failed: threading.ExceptHookArgs) -> None:
+    """Show bugs in threads. The main thread also gets their OSErrors and prints those in one line."""
     if not issubclass(failed.exc_type, OSError):
         threading.__excepthook__(failed)
 

@@ -1,4 +1,4 @@
-"""Commands that put a trained run behind a page: serve."""
+"""The command serve, which puts a trained run behind a page and an HTTP API."""
 
 from __future__ import annotations
 
@@ -17,25 +17,33 @@ _LIMITS = UploadLimits()
 @app.command("serve")
 def serve_command(
     run: Run,
-    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is every one of the machine.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 8000,
-    token: Annotated[str | None, typer.Option(envvar="COVER_TOKEN", help="That requests must bring.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 means all of the machine's.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 means any free one.")] = 8000,
+    token: Annotated[str | None, typer.Option(envvar="COVER_TOKEN", help="Token that requests must bring.")] = None,
     allowed_host: Annotated[
-        list[str] | None, typer.Option(help="Another name it is reached by, such as a proxy's; may be repeated.")
+        list[str] | None, typer.Option(help="Another name of the server, such as a proxy's; may be repeated.")
     ] = None,
-    queue: Annotated[int, typer.Option(min=1, help="Uploads in progress; further ones wait for their turn.")] = 32,
-    waiting: Annotated[int, typer.Option(min=0, help="Uploads that wait for their turn; further ones get 429.")] = 128,
-    processes: Annotated[int, typer.Option(min=1, help="That decode uploads.")] = 2,
-    max_mebibytes: Annotated[int, typer.Option(min=1, help="Of an upload.")] = _LIMITS.max_bytes // MEBIBYTE,
-    max_seconds: Annotated[float, typer.Option(min=0.1, help="Of a video.")] = _LIMITS.max_seconds,
-    max_megapixels: Annotated[float, typer.Option(min=0.01, help="Of a frame or image.")] = _LIMITS.max_pixels / 1e6,
-    upload_seconds: Annotated[float, typer.Option(min=1, help="For an upload to arrive.")] = _LIMITS.upload_seconds,
-    decode_seconds: Annotated[float, typer.Option(min=0.1, help="For it to be decoded.")] = _LIMITS.decode_seconds,
-    decode_mebibytes: Annotated[int, typer.Option(min=64, help="Memory that decoding may take.")] = _LIMITS.decode_bytes
+    queue: Annotated[int, typer.Option(min=1, help="Uploads in progress; more uploads wait for their turn.")] = 32,
+    waiting: Annotated[
+        int, typer.Option(min=0, help="Uploads that wait for their turn; more uploads get status 429.")
+    ] = 128,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that decode uploads.")] = 2,
+    max_mebibytes: Annotated[int, typer.Option(min=1, help="Size of an upload.")] = _LIMITS.max_bytes // MEBIBYTE,
+    max_seconds: Annotated[float, typer.Option(min=0.1, help="Duration of a video.")] = _LIMITS.max_seconds,
+    max_megapixels: Annotated[float, typer.Option(min=0.01, help="Size of a frame or image.")] = _LIMITS.max_pixels
+    / 1e6,
+    upload_seconds: Annotated[
+        float, typer.Option(min=1, help="Time for an upload to arrive.")
+    ] = _LIMITS.upload_seconds,
+    decode_seconds: Annotated[float, typer.Option(min=0.1, help="Time to decode it.")] = _LIMITS.decode_seconds,
+    decode_mebibytes: Annotated[int, typer.Option(min=64, help="Memory for decoding it.")] = _LIMITS.decode_bytes
     // MEBIBYTE,
     data: Data = None,
 ) -> None:
-    """Answer for videos and images on a page and over HTTP, until Ctrl-C."""
+    """Classify uploads on a page and over HTTP.
+
+    The server runs until Ctrl-C.
+    """
     from cover.runs.folder import parse_moves
 
     try:

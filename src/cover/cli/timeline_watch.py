@@ -71,7 +71,10 @@ def watch_command(
     threshold: Threshold = 0.0,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
-    """Watch a live stream and print each change of a head's most probable class, until Ctrl-C."""
+    """Watch a live stream for changes.
+
+    Prints a line when a head's most probable class changes, until Ctrl-C.
+    """
     from cover.runs.predict import watch
 
     changes = watch(

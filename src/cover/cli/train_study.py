@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 def train(
     recipe: Annotated[Path, typer.Argument(help="A TOML file; see recipes/ for examples.")],
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/RECIPE-NAME.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. training.epochs=5.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a key of the recipe: training.epochs=5; may be repeated."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's latest checkpoint.")] = False,
     data: Data = None,
     allow_changed_data: AllowChangedData = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, say what it takes, train nothing.")
+        bool, typer.Option("--dry-run", help="Check everything and show the cost; train nothing.")
     ] = False,
 ) -> None:
     """Train a recipe into a run folder."""
@@ -54,14 +57,21 @@ def train(
 
 @app.command("study")
 def study_(
-    studies: Annotated[list[str], typer.Argument(help="Studies: TOML files, or NAME for studies/NAME.toml.")],
+    studies: Annotated[list[str], typer.Argument(help="TOML files, or NAME for studies/NAME.toml.")],
     out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/study"),
     side_by_side: Annotated[int, typer.Option(min=1, help="Runs at a time on each GPU, or on the CPU.")] = 1,
-    page: Annotated[Path | None, typer.Option(help="Markdown page to fill in, with marks as in docs/study.md.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and count the runs; run none.")] = False,
-    report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing; show what is known.")] = False,
+    page: Annotated[
+        Path | None, typer.Option(help="Markdown page to fill in; it has marks as in docs/study.md.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and count the runs; run nothing.")
+    ] = False,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing; show the results so far.")] = False,
 ) -> None:
-    """Train and test what studies compare, several seeds each, and show their tables; finished runs are skipped."""
+    """Run studies and show their tables.
+
+    Trains and tests every arm with several seeds. Finished runs are skipped.
+    """
     from cover.studies.records import load_records
     from cover.studies.study_file import read_study
     from cover.studies.table import make_table
@@ -105,5 +115,5 @@ def _run(studies: list[Study], out: Path, side_by_side: int) -> None:
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    """What Ctrl-C does."""
+    """Do what Ctrl-C does."""
     raise KeyboardInterrupt(number)

@@ -1,12 +1,12 @@
 """Frozen features, computed once and kept in files that every later probe reads.
 
-    runs/.features/ssv2-train-3f2a91c04b7d/     beside the runs; the digits stand for what the features depend on,
-        depends_on.json                         which is told here
+    runs/.features/ssv2-train-3f2a91c04b7d/     beside the runs; the digits are a hash of what the features depend on
+        depends_on.json                         what that is
         00000000-00004096.safetensors           features float32 [4096, D] of these rows of the manifest, and whether
         00004096-00005000.safetensors           each could be decoded: readable bool [4096]
 
-A part that exists is complete, and one that was interrupted is shorter; the computation goes on with the rows that are
-in none. The folder may be deleted.
+An existing part is complete; the part of an interrupted computation is shorter, and the next call computes the missing
+rows. You can delete the folder.
 """
 
 from __future__ import annotations
@@ -31,19 +31,26 @@ from cover.evaluation.sample_views import SampleViews, view_batches
 from cover.mixture.decode_failures import DecodeFailure, DecodeFailures
 
 Embed = Callable[[Tensor], Tensor]
-"""uint8 frames [T,B,C,Y,X] -> float32 features [B,D], both on the CPU."""
+"""uint8 frames [T,B,C,Y,X] → float32 features [B,D], both on the CPU."""
 
 ROWS_A_PART = 4096
-"""So many clips are lost at most when a process is killed; none when it is told to stop."""
+"""Rows in a file. A killed process loses at most this many clips; one that is asked to stop loses none."""
 
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """Computes and keeps features; a feature is the mean over a sample's views.
+    """Computes and keeps features. A feature is the mean over a sample's views.
 
-    folder: of all features. embed: the frozen backbone; `backbone` is its digest, `width` its D. precision: that it
-    computes in. batch_size: samples a forward pass. max_unreadable_share: see DecodeFailures. rank, world_size: which
-    of how many processes this is; each computes every world_size-th part.
+    Attributes:
+        folder: The folder of all features.
+        embed: The frozen backbone.
+        backbone: Its digest.
+        width: Its width, D.
+        precision: The precision that it computes in.
+        batch_size: Samples a forward pass.
+        num_workers: Processes that decode.
+        max_unreadable_share: See `DecodeFailures`.
+        rank, world_size: Each of `world_size` processes computes every world_size-th part, from its rank on.
     """
 
     folder: Path
@@ -58,28 +65,39 @@ class FeatureStore:
     world_size: int = 1
 
     def fill(self, name: str, samples: SampleViews, stopping: Callable[[], bool] = lambda: False) -> None:
-        """Compute this process's parts of the features of a dataset, as far as they are missing.
+        """Compute this process's missing parts of the features of a dataset.
 
-        stopping: asked after each batch; once it says so, what was computed is kept and the rest left for another
-        time. Raises DecodeError when too many samples are unreadable.
+        Args:
+            name: The dataset.
+            samples: Its samples.
+            stopping: Called after each batch. Once it returns True, the features so far are kept and the call returns.
+
+        Raises:
+            DecodeError: Too many samples are unreadable.
         """
         folder, manifest = self._folder(name, samples), samples.reader.manifest
         parts = [_missing(folder, rows) for rows in _parts(len(manifest))[self.rank :: self.world_size]]
         if any(parts):
             write_whole(folder / "depends_on.json", json.dumps(self._depends_on(samples), indent=2) + "\n")
-        tally = DecodeFailures(self.max_unreadable_share, {name: len(manifest)})
+        failures = DecodeFailures(self.max_unreadable_share, {name: len(manifest)})
         with progress_bar("clips", visible=self.rank == 0, transient=True) as progress:
             bar = progress.add_task(f"features of {name} {manifest.split}", total=sum(map(len, parts)))
             for rows in filter(None, parts):
                 if stopping():
                     return
-                tensors = self._compute(samples, rows, name, tally, lambda done: progress.advance(bar, done), stopping)
+                tensors = self._compute(
+                    samples, rows, name, failures, lambda done: progress.advance(bar, done), stopping
+                )
                 done = range(rows.start, rows.start + len(tensors["readable"]))
                 with whole_file(_file(folder, done)) as unfinished:
                     save_file(tensors, unfinished)
 
     def read(self, name: str, samples: SampleViews) -> Features:
-        """The features of a dataset, all parts of which have been computed. Raises CheckpointError for damage."""
+        """Read the features of a dataset whose parts have all been computed.
+
+        Raises:
+            CheckpointError: A part is damaged.
+        """
         folder, manifest = self._folder(name, samples), samples.reader.manifest
         files = [file for rows in _parts(len(manifest)) for file in _files(folder, rows)]
         try:
@@ -95,16 +113,16 @@ class FeatureStore:
         samples: SampleViews,
         rows: range,
         name: str,
-        tally: DecodeFailures,
+        failures: DecodeFailures,
         advance: Callable[[int], None],
         stopping: Callable[[], bool],
     ) -> dict[str, Tensor]:
-        """Features of these rows, or of the first of them when it is to stop."""
+        """Compute the features of these rows, or of the first of them if `stopping` says so."""
         manifest = samples.reader.manifest
         features, readable = torch.zeros(len(rows), self.width), torch.zeros(len(rows), dtype=torch.bool)
         part, num_done = dataclasses.replace(samples, rows=rows), 0
         for batch in view_batches(part, batch_size=self.batch_size, num_workers=self.num_workers):
-            tally.add(
+            failures.add(
                 [
                     DecodeFailure(name, manifest[row].sample_id, str(error), error.reason)
                     for row, error in batch.unreadable.items()
@@ -137,12 +155,12 @@ class FeatureStore:
 
 
 def _parts(num_rows: int) -> list[range]:
-    """The rows of each part, as they are dealt out to processes."""
+    """The rows of each part; processes take parts in turn."""
     return [range(first, min(first + ROWS_A_PART, num_rows)) for first in range(0, num_rows, ROWS_A_PART)]
 
 
 def _files(folder: Path, rows: range) -> list[Path]:
-    """The files that hold the rows of a part, as far as there are any: one, or several if it was interrupted."""
+    """The files that hold rows of a part: none, one, or several if the computation was interrupted."""
     names = sorted(file.stem for file in folder.glob("*.safetensors"))
     ends = {int(name.split("-")[0]): int(name.split("-")[1]) for name in names}
     files, first = [], rows.start
@@ -153,7 +171,7 @@ def _files(folder: Path, rows: range) -> list[Path]:
 
 
 def _missing(folder: Path, rows: range) -> range:
-    """The rows of a part that are in no file."""
+    """The rows of a part that no file has."""
     files = _files(folder, rows)
     return range(int(files[-1].stem.split("-")[1]), rows.stop) if files else rows
 
