@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import fcntl
+import itertools
 import multiprocessing
 import os
 import resource
 import signal
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,8 @@ def test_a_killed_process_and_ctrl_c_end_the_decoding(
     main = os.getpid()
 
     def strike(row: ManifestRow, *_: object, **options: object) -> None:
-        if (
-            row.sample_id == "100"
-        ):  # not while the loader starts, because an interrupt then can leave torch's queues locked
+        if row.sample_id == "100":  # earlier, an interrupt can leave torch's queues locked
             os.kill(main if number == signal.SIGINT else os.getpid(), number)
-            time.sleep(60)  # decoding must not end before the signal arrives
         raise DecodeError(row.sample_id)
 
     monkeypatch.setattr(cover.media.cache, "decode_clip", strike)
@@ -90,32 +88,41 @@ def fill(manifest: Manifest, folder: Path | None, **options: Any) -> FrameCache:
     return FrameCache.fill(manifest, **{"num_frames": 4, "max_short_side_px": 64, "folder": folder} | options)
 
 
-def outcomes(cache: FrameCache) -> list[list[Any] | tuple[str, str]]:
-    """Pixels of each sample, or message and reason of its error."""
+def outcomes(cache: FrameCache) -> list[tuple[Any, Any]]:
+    """Shape and pixels of each sample, or message and reason of its error."""
 
-    def outcome(index: int) -> list[Any] | tuple[str, str]:
+    def outcome(index: int) -> tuple[Any, Any]:
         try:
-            return cache[index].tolist()  # type: ignore[no-any-return]
+            return cache[index].shape, cache[index].tobytes()
         except DecodeError as error:
             return str(error), error.reason
 
     return [outcome(index) for index in range(len(cache))]
 
 
-def slowly(monkeypatch: pytest.MonkeyPatch, started: Path) -> None:
-    """Decoding takes 0.1 s a clip, and creates a file when it begins."""
+@contextmanager
+def decoding(*arguments: Any, **options: Any) -> Iterator[tuple[Any, Any]]:
+    """`fill` in a process of its own, which waits amid its clips until an event is set: (process, event)."""
+    begun, go_on, numbers = FORK.Event(), FORK.Event(), itertools.count()
 
     def decode(*arguments: Any, **options: Any) -> cover.media.cache.Frames:
-        started.touch()
-        time.sleep(0.1)
+        if next(numbers) == 2:  # two are stored
+            begun.set()
+            go_on.wait()
         return decode_clip(*arguments, **options)
 
-    monkeypatch.setattr(cover.media.cache, "decode_clip", decode)
+    def decode_all() -> None:
+        cover.media.cache.decode_clip = decode
+        fill(*arguments, **options)
 
-
-def wait_for(path: Path) -> None:
-    while not path.exists():
-        time.sleep(0.01)
+    process = FORK.Process(target=decode_all)
+    process.start()
+    try:
+        assert begun.wait(60)
+        yield process, go_on
+    finally:
+        go_on.set()
+        process.join()
 
 
 def test_frames_and_errors_are_decoded_once_for_all(video_manifest: Manifest, folder: Path) -> None:
@@ -147,14 +154,18 @@ def test_other_frames_and_samples_have_files_of_their_own(video_manifest: Manife
 
 
 def test_who_comes_meanwhile_waits_and_says_so(
-    video_manifest: Manifest, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+    video_manifest: Manifest, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    slowly(monkeypatch, tmp_path / "started")
-    other = FORK.Process(target=fill, args=(video_manifest, folder))
-    other.start()
-    wait_for(tmp_path / "started")
-    cache = fill(video_manifest, folder)
-    other.join()
+    with decoding(video_manifest, folder) as (other, go_on):
+        flock = fcntl.flock
+
+        def noted_flock(file: Any, operation: int) -> None:
+            if not operation & fcntl.LOCK_NB:  # it has said so, and waits
+                go_on.set()
+            flock(file, operation)
+
+        monkeypatch.setattr(fcntl, "flock", noted_flock)
+        cache = fill(video_manifest, folder)
     assert other.exitcode == 0 and outcomes(cache) == outcomes(fill(video_manifest, None))
     (place,) = (path for path in folder.iterdir() if path.is_dir())
     waited, decoded, _ = capfd.readouterr().err.splitlines()
@@ -162,18 +173,9 @@ def test_who_comes_meanwhile_waits_and_says_so(
     assert f"waiting for a process that decodes clips into {place}" in (waited, decoded)
 
 
-def test_what_a_killed_process_has_written_is_not_taken_for_whole(
-    many_images: Manifest, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        slowly(patch, tmp_path / "started")
-        other = FORK.Process(target=fill, args=(many_images, folder), kwargs={"num_frames": 1, "num_processes": 2})
-        other.start()
-        wait_for(tmp_path / "started")
-        time.sleep(0.3)
-        assert other.pid
-        os.kill(other.pid, signal.SIGKILL)
-        other.join()
+def test_what_a_killed_process_has_written_is_not_taken_for_whole(many_images: Manifest, folder: Path) -> None:
+    with decoding(many_images, folder, num_frames=1, num_processes=2) as (other, _):
+        other.kill()
     (unfinished,) = folder.glob(".*")
     assert sum(file.stat().st_size for file in unfinished.iterdir())
     whole = outcomes(fill(many_images, None, num_frames=1))

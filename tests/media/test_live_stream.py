@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import socket
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -32,7 +31,8 @@ def test_a_slow_reader_gets_the_newest_frames(tmp_path: Path, write_video: Write
     with LiveStream(str(video), num_frames=2, step_seconds=0.04) as stream:
         windows = stream.windows(stride=1)
         next(windows)
-        time.sleep(1.5)  # more than twice as long as the video
+        (player,) = (thread for thread in threading.enumerate() if thread.name == str(video))
+        player.join()
         (last,) = windows
     assert numbers_of(last.frames)[-1] == 14
 
@@ -49,7 +49,7 @@ def served(*contents: bytes) -> Iterator[str]:
                 with connection:
                     connection.sendall(content)
 
-        thread = Thread(target=serve)
+        thread = threading.Thread(target=serve)
         thread.start()
         yield f"tcp://user:se@secret@127.0.0.1:{server.getsockname()[1]}"
         thread.join()

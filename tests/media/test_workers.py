@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import torch
+from torch.utils.data._utils import signal_handling
 
 from cover.datasets.manifest import ManifestRow
 from cover.errors import CoverError, DecodeError
@@ -133,6 +135,31 @@ def test_closing_ends_the_processes_which_ignore_what_their_group_is_sent() -> N
             worker.send_signal(signal.SIGINT)
         assert [int(next(batches)["frames"][0, 0, 0]) for _ in range(20)] == list(range(1, 21))
     assert not psutil.wait_procs(workers, timeout=10)[1]
+
+
+def test_a_process_whose_parent_is_killed_while_it_starts_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    parent = multiprocessing.get_context("fork").Process(target=lambda: list(in_workers(abs, keys(), num_workers=1)))
+
+    def wait_for_another_parent() -> None:
+        theirs.send(os.getpid())
+        while os.getppid() == parent.pid:
+            os.sched_yield()
+
+    def keys() -> Iterator[int]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        yield 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(signal_handling, "_set_worker_signal_handlers", wait_for_another_parent)
+        parent.start()
+    parent.join()
+    with suppress(psutil.NoSuchProcess):
+        worker = psutil.Process(ours.recv())
+        try:
+            worker.wait(timeout=60)
+        finally:
+            worker.kill()
 
 
 UNCLOSED = """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import os
 import shutil
 import signal
-import time
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -400,8 +400,10 @@ class KillingConsole(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*objects, **options)
         if "validation top-1" in "".join(map(str, objects)):
-            (set(multiprocessing.active_children()) - self._others).pop().kill()
-            time.sleep(30)  # until the news arrive
+            killed = (set(multiprocessing.active_children()) - self._others).pop()
+            killed.kill()
+            assert killed.pid
+            os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
 
 
 def test_a_killed_worker_ends_the_run_in_one_line_and_it_resumes(

@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain
 from multiprocessing.util import Finalize
 from typing import Any, TypeVar
@@ -88,6 +89,7 @@ def _loader(work: _Work, keys: Iterable[Any], num_workers: int, ahead: int, pin_
         sampler=keys,
         batch_size=None,  # a key is a whole batch already
         collate_fn=_unchanged,
+        worker_init_fn=partial(_end_orphan, os.getpid()),
         num_workers=num_workers,
         prefetch_factor=ahead,
         multiprocessing_context="fork",  # shares memory and open files
@@ -185,6 +187,12 @@ def _end_workers(batches: Any) -> None:
         batches._worker_pids_set = False
     for worker in batches._workers:
         worker.kill()
+
+
+def _end_orphan(parent: int, _worker_id: int) -> None:
+    """End a worker whose parent was killed while the worker started. torch only notices parents that die later."""
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _unchanged(batch: Any) -> Any:
