@@ -88,7 +88,7 @@ def test_heads_that_a_file_does_not_state_are_the_models_and_the_report_says_so(
     model = small(width=128, num_heads=4, heads={"head": 3}, num_frames=1).eval()
     report = load_weights(model, tmp_path / "vit.pth")
     assert "num_heads: not stated by the file; taken from the model (4)" in report.notes
-    assert "normalisation: not stated by the file; taken are mean 0.5 and std 0.5, usual for timm's ViT" in report.notes
+    assert "normalisation: not stated by the file; assumed: mean 0.5 and std 0.5, usual for timm's ViT" in report.notes
     assert str(report).count("not stated by the file") == 2
     frames = torch.randn(1, 2, 3, 32, 32)
     with torch.no_grad():
@@ -141,7 +141,7 @@ def test_weights_that_are_not_finite_are_refused_and_change_nothing(value: float
     save_file(state, tmp_path / "model.safetensors")
     model = small()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"norm\.weight has values that are NaN or infinite; take another copy"):
+    with pytest.raises(CheckpointError, match=r"norm\.weight has values that are NaN or infinite; use another copy"):
         load_weights(model, tmp_path)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -150,7 +150,7 @@ def test_quantised_weights_and_a_file_cut_after_opening_are_refused(tmp_path: Pa
     arrays = foreign.jax_arrays(foreign.create_vit())
     model = small(width=128, num_heads=2)
     np.savez(tmp_path / "vit.npz", **arrays | {"Transformer/encoder_norm/bias": np.zeros(128, np.int8)})
-    with pytest.raises(CheckpointError, match=r"encoder_norm/bias holds int8, and what can be read is float64"):
+    with pytest.raises(CheckpointError, match=r"encoder_norm/bias is int8, but weights must be float64"):
         load_weights(model, tmp_path / "vit.npz")
     np.savez(tmp_path / "vit.npz", **arrays)
     data = bytearray((tmp_path / "vit.npz").read_bytes())

@@ -168,8 +168,8 @@ def having(name: str, *shape: int) -> Callable[[dict[str, torch.Tensor]], None]:
         (having("patch_embed.proj.weight", WIDTH, 3, 2, 16, 16), r"\(patch_embed.proj.weight is \[128, 3, 2, 16, 16\]"),
         (having("blocks.1.mlp.fc1.weight", 256, WIDTH), r"fc1.weight is \[256, 128\] instead of \[512, 128\]"),
         (having("pos_embed", 1, 6, WIDTH), r"pos_embed is \[1, 6, 128\] instead of \[1, 5, 128\]"),
-        (lambda state: state.clear(), "looks like no tensors; what can be read is a model of cover"),
-        (without("blocks.0.attn.qkv.weight"), r"looks like \d+ tensors, cls_token, pos_embed, …; what can be read is"),
+        (lambda state: state.clear(), "has no tensors; cover loads its own models, the published"),
+        (without("blocks.0.attn.qkv.weight"), r"has \d+ tensors of an unknown model \(cls_token, pos_embed, …\); c"),
     ],
 )
 def test_what_is_no_timesformer_or_plain_vit_is_refused(
@@ -185,7 +185,7 @@ def test_what_is_no_timesformer_or_plain_vit_is_refused(
 
 def test_the_parts_of_an_adapter_are_called_so(tmp_path: Path) -> None:
     torch.save({"base_model.model.blocks.0.attn.qkv.lora_A.weight": torch.zeros(4, 64)}, tmp_path / "adapter.pth")
-    with pytest.raises(CheckpointError, match="looks like a LoRA adapter, which is merged into its base model first"):
+    with pytest.raises(CheckpointError, match="looks like a LoRA adapter, which must first be merged into its base"):
         open_source(tmp_path / "adapter.pth")
 
 
@@ -214,9 +214,7 @@ def test_quantised_weights_are_refused_before_they_are_read(
     state = foreign.timm_state(create_vit())
     state["norm.bias"] = change(state["norm.bias"])
     torch.save(state, tmp_path / "vit.pth")
-    with pytest.raises(
-        CheckpointError, match=r"norm\.bias holds (float8_e4m3fn|int8), and what can be read is float64"
-    ):
+    with pytest.raises(CheckpointError, match=r"norm\.bias is (float8_e4m3fn|int8), but weights must be float64"):
         open_source(tmp_path / "vit.pth")
 
 
@@ -240,7 +238,7 @@ def test_a_jax_array_without_the_right_dimensions_is_refused(tmp_path: Path) -> 
 def test_another_model_of_transformers_is_called_by_its_type(tmp_path: Path) -> None:
     torch.save({"videomae.encoder.weight": torch.zeros(2)}, tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "videomae"}))
-    with pytest.raises(CheckpointError, match="looks like a 'videomae' model; what can be read is"):
+    with pytest.raises(CheckpointError, match="looks like a 'videomae' model; cover loads"):
         open_source(tmp_path)
 
 

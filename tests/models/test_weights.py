@@ -36,7 +36,7 @@ def test_another_architecture_is_refused_by_the_first_difference(tmp_path: Path)
 
 
 def test_damaged_and_missing_files_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"holds no config\.json"):
+    with pytest.raises(CheckpointError, match=r"has no config\.json"):
         load_model(tmp_path)
     save_model(small(), tmp_path)
     weights = tmp_path / "model.safetensors"
@@ -56,36 +56,36 @@ def test_damaged_and_missing_files_are_one_line(tmp_path: Path) -> None:
 
 
 HOSTILE = [
-    ("depth", 0, "depth is 0; it is a whole number from 1 to 1,024"),
-    ("depth", -1, "depth is -1; it is a whole number"),
-    ("depth", 10**9, "depth is 1000000000; it is a whole number"),
-    ("depth", 2.5, "depth is 2.5; it is a whole number"),
-    ("depth", True, "depth is True; it is a whole number"),
-    ("depth", "2", "depth is '2'; it is a whole number"),
-    ("depth", None, "depth is None; it is a whole number"),
-    ("width", 10**30, "width is 1000000000000000000000000000000; it is"),
+    ("depth", 0, "depth is 0; it must be a whole number from 1 to 1,024"),
+    ("depth", -1, "depth is -1; it must be a whole number"),
+    ("depth", 10**9, "depth is 1000000000; it must be a whole number"),
+    ("depth", 2.5, "depth is 2.5; it must be a whole number"),
+    ("depth", True, "depth is True; it must be a whole number"),
+    ("depth", "2", "depth is '2'; it must be a whole number"),
+    ("depth", None, "depth is None; it must be a whole number"),
+    ("width", 10**30, "width is 1000000000000000000000000000000; it must be"),
     ("num_heads", 7, "width 48 is not a multiple of the 7 attention heads"),
-    ("num_heads", 0, "num_heads is 0; it is a whole number"),
-    ("num_frames", [4], r"num_frames is \[4\]; it is a whole number"),
+    ("num_heads", 0, "num_heads is 0; it must be a whole number"),
+    ("num_frames", [4], r"num_frames is \[4\]; it must be a whole number"),
     ("image_size_px", 33, "image_size 33 is not a multiple of patch_size 16; take 32"),
-    ("patch_size_px", 0, "patch_size_px is 0; it is a whole number"),
+    ("patch_size_px", 0, "patch_size_px is 0; it must be a whole number"),
     ("attention", "all", "attention is 'all'; take divided or joint or space_only"),
     ("attention", ["divided"], "attention is .*; take divided"),
     ("image_temporal", 1, "image_temporal is 1; take attend or skip"),
-    ("drop_path_rate", float("nan"), "drop_path_rate is nan; it is a number from 0 to 1"),
-    ("layer_norm_eps", 0, "layer_norm_eps is 0; it is from 1e-30 to 1"),
-    ("std", [0, 0, 0], r"std is \(0, 0, 0\); it is three numbers from 1e-06 to 1e\+06: red, green, blue"),
-    ("std", [0.5, 0.5], "std is .*; it is three numbers"),
-    ("mean", [float("inf"), 0, 0], "mean is .*; it is three numbers"),
-    ("mean", [float("nan"), 0, 0], "mean is .*; it is three numbers"),
-    ("mean", "0.5", "mean is .*; it is three numbers"),
-    ("mean", 0.5, "mean is 0.5; it is three numbers"),
-    ("heads", {"k400": []}, r"the classes of head k400 are \(\); they are one or more names"),
+    ("drop_path_rate", float("nan"), "drop_path_rate is nan; it must be a number from 0 to 1"),
+    ("layer_norm_eps", 0, "layer_norm_eps is 0; it must be a number from 1e-30 to 1"),
+    ("std", [0, 0, 0], r"std is \(0, 0, 0\); it must be three numbers from 1e-06 to 1e\+06: red, green, blue"),
+    ("std", [0.5, 0.5], "std is .*; it must be three numbers"),
+    ("mean", [float("inf"), 0, 0], "mean is .*; it must be three numbers"),
+    ("mean", [float("nan"), 0, 0], "mean is .*; it must be three numbers"),
+    ("mean", "0.5", "mean is .*; it must be three numbers"),
+    ("mean", 0.5, "mean is 0.5; it must be three numbers"),
+    ("heads", {"k400": []}, r"the classes of head k400 are \(\); they must be one or more names"),
     ("heads", {"k400": [1, 2]}, "the classes of head 'k400' are not a list of names"),
     ("heads", {"k400": "ab"}, "the classes of head 'k400' are not a list of names"),
     ("heads", {"k400": [["a"], ["b"]]}, "the classes of head 'k400' are not a list"),
-    ("heads", {"../x": ["a"]}, "dataset name '../x': a name has letters, digits, '_' and '-' only; call it 'x'"),
-    ("heads", {"x" * 10**6: ["a"]}, "dataset name 'xxx.*xxx': a name is text of at most 100 bytes; rename it"),
+    ("heads", {"../x": ["a"]}, "dataset name '../x': a name may have letters, digits, '_' and '-' only; call it 'x'"),
+    ("heads", {"x" * 10**6: ["a"]}, "dataset name 'xxx.*xxx': a name must be text of at most 100 bytes; rename it"),
     ("heads", ["a"], r"config\.json is damaged \("),
     ("colour", 3, "unexpected keyword argument 'colour'"),
 ]
@@ -148,8 +148,8 @@ def test_whole_numbers_are_colours_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda norm: norm.to(torch.int8), r"norm\.weight holds int8, and what can be read is float64"),
-        (lambda norm: norm.to(torch.float8_e5m2), r"norm\.weight holds float8_e5m2, and what can be read is"),
+        (lambda norm: norm.to(torch.int8), r"norm\.weight is int8, but weights must be float64"),
+        (lambda norm: norm.to(torch.float8_e5m2), r"norm\.weight is float8_e5m2, but weights must be"),
         (lambda norm: norm * float("nan"), r"norm\.weight has values that are NaN or infinite"),
     ],
 )

@@ -167,7 +167,7 @@ def test_one_flipped_bit_is_recognised(tmp_path: Path, name: str) -> None:
         (folder / name).write_bytes(flipped)
         assert damage(folder), place
         if name in ("model.safetensors", "config.json"):
-            with pytest.raises(CheckpointError, match=r"step-1 is damaged \(.*\); take another checkpoint of the run"):
+            with pytest.raises(CheckpointError, match=r"step-1 is damaged \(.*\); use another checkpoint of the run"):
                 load_model(folder)
     (folder / name).write_bytes(content)
     assert damage(folder) is None

@@ -1,4 +1,7 @@
-"""What a backbone is: packed clips in, one feature a clip out. Each family has its own, in a folder of its name."""
+"""The interface of a backbone, which encodes clips: packed clips in, one feature per clip out.
+
+Each family implements it in a folder of its own.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,19 @@ from cover.models.config import ModelConfig
 from cover.models.packing import PackedClips
 
 Resize = Literal["smooth", "published"]
-"""smooth: bicubic in 2-D, linear in time. published: nearest along one dimension, in space too, as the published code
-does; needed only to check published numbers."""
+"""How embeddings are resized to another grid or clip length.
+
+smooth: bicubic in space, linear in time. published: nearest neighbour along one dimension, even in space, as in the
+published code; use it only to check published numbers.
+"""
 
 
 class Attribution(NamedTuple):
-    """What a class was recognised by: the share of each patch, summing to one.
+    """How much each patch of a clip contributed. The shares of a clip sum to one.
 
     Attributes:
-        relevance: float32 [T, rows, columns] on the CPU, for the class.
-        rollout: The same, for no class in particular: where attention went.
+        relevance: Contribution to one class, float32 [T, rows, columns] on the CPU. All zero if no patch contributed.
+        rollout: Attention to each patch, whatever the class. Same type and shape.
     """
 
     relevance: Tensor
@@ -32,11 +38,12 @@ class Attribution(NamedTuple):
 class Backbone(nn.Module, ABC):
     """A clip encoder.
 
-    It accepts clips of any length that its family allows, of one resolution a batch; an image is a clip of one frame.
-    Drop path is drawn from the seeds of the clips alone, so that a clip's feature does not depend on its company.
+    All clips of a batch have one resolution. The family decides which resolutions and clip lengths it accepts; an image
+    is a clip of one frame. Drop path depends only on the seed of each clip, so the feature of a clip does not depend on
+    the rest of the batch.
 
     Attributes:
-        config: What it was built from.
+        config: The configuration of the model.
     """
 
     config: ModelConfig
@@ -48,46 +55,87 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, clips: PackedClips) -> Tensor:
-        """Encode clips. Returns features [B, D] in packed order."""
+        """Encode clips.
+
+        Args:
+            clips: Clips of any lengths, packed.
+
+        Returns:
+            Features [B, D], in packed order.
+        """
 
     @abstractmethod
     def units(self) -> Sequence[nn.Module]:
-        """The repeated parts, from the input to the output: what is recomputed, compiled and sharded one at a time."""
+        """Return the repeated parts, from input to output. Each is recomputed, compiled and sharded by itself."""
 
     @abstractmethod
     def layer_of(self, parameter: str) -> int:
-        """The layer of a parameter, for layer-wise learning rates: 0 for what embeds the input, then 1, 2, …"""
+        """Return the layer of a parameter, for layer-wise learning rates.
+
+        Args:
+            parameter: Its name in `named_parameters()`.
+
+        Returns:
+            0 for parameters that embed the input, then 1, 2, … up to `num_layers`.
+        """
 
     @property
     @abstractmethod
     def num_layers(self) -> int:
-        """The number of the last layer, which is also that of the heads."""
+        """The number of the last layer. The heads have the same number."""
 
     @abstractmethod
     def multiply_adds(self, num_frames: int, height_px: int, width_px: int) -> int:
-        """Multiply-adds of one clip, forward, each layer counted as its publication does."""
+        """Return the multiply-adds of one clip's forward pass, counted as in the family's publication.
+
+        Args:
+            num_frames: Frames of the clip.
+            height_px: Height of a frame.
+            width_px: Width of a frame.
+        """
 
     @abstractmethod
     def activation_bytes(self, num_frames: int, height_px: int, width_px: int, *, half: bool) -> float:
-        """What the backward pass keeps of one clip, roughly, without recomputation. half: in 16-bit precision."""
-
-    def init_weights(self, temporal_init: TemporalInit) -> None:
-        """Set the parameters that are no weights of linear layers, which have been drawn already."""
-
-    def start_from(self, name: str, available: Collection[str], temporal_init: TemporalInit) -> str | None:
-        """The tensor of a source that the tensor `name` starts from, None where it has to start by itself.
+        """Estimate the bytes that the backward pass keeps for one clip, without recomputation.
 
         Args:
-            name: Ours.
-            available: What the source has, by our names.
-            temporal_init: How layers that mix frames start where the source has none.
+            num_frames: Frames of the clip.
+            height_px: Height of a frame.
+            width_px: Width of a frame.
+            half: Whether the model computes in 16-bit precision.
+        """
+
+    def init_weights(self, temporal_init: TemporalInit) -> None:
+        """Initialise the parameters that do not belong to linear layers. Linear layers are initialised before.
+
+        Args:
+            temporal_init: How layers that mix frames start.
+        """
+
+    def start_from(self, name: str, available: Collection[str], temporal_init: TemporalInit) -> str | None:
+        """Return the name of the source's tensor that the tensor `name` starts from.
+
+        Args:
+            name: A tensor of this model.
+            available: The source's tensors, by our names.
+            temporal_init: How layers that mix frames start if the source has none.
+
+        Returns:
+            One of `available`, or None if the source has nothing to start from.
         """
         return name if name in available else None
 
     def starts_at_zero(self, name: str, temporal_init: TemporalInit) -> bool:
-        """Whether a tensor that the source lacks is set to zero when weights are loaded."""
+        """Return whether the tensor `name` becomes zero when loaded weights lack it; otherwise it stays as it is."""
         return False
 
     def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize) -> Tensor:
-        """The tensor of a source in the shape of ours, such as an embedding for another grid or clip length."""
+        """Return a source's tensor in the shape of ours. An embedding may be for another grid or clip length.
+
+        Args:
+            name: Our name of the tensor.
+            tensor: The source's tensor.
+            target: Our tensor.
+            resize: How to resize it.
+        """
         return tensor

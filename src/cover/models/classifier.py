@@ -1,4 +1,4 @@
-"""A backbone with one linear head a dataset: what is trained, saved, shared and asked for answers."""
+"""VideoClassifier: a backbone with one linear head per dataset, as it is trained, saved and shared."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ logits = model.predict(frames)  # frames uint8 [T, B, 3, Y, X] → {dataset: log
 
 
 class Heads(nn.ModuleDict):
-    """One module a dataset, which may also be called like an attribute of a module: "train", "type", "keys".
+    """One module per dataset. A dataset may share its name with a module's attribute: "train", "type", "keys".
 
-    nn.ModuleDict refuses such names. Here `heads["train"]` is the head and `heads.train` the method.
+    nn.ModuleDict rejects such names. Here `heads["train"]` is the head and `heads.train` is the method.
     """
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
-        """Register a head."""
+        """Register the head of a dataset."""
         self._modules[name] = module  # type: ignore[assignment]
 
     def train(self, mode: bool = True) -> Heads:
-        """Switch between training and evaluation, also where a head is called "training"."""
+        """Switch between training and evaluation mode. This works even if a head is called "training"."""
         self.__dict__["training"] = mode
         for head in self.values():
             head.train(mode)
@@ -63,20 +63,27 @@ class VideoClassifier(
     library_name="cover-video",
     pipeline_tag="video-classification",
 ):
-    """A backbone of any family with one linear head a dataset.
+    """A backbone of any family with one linear head per dataset.
 
-    `model(batch)` takes a MixedBatch or {dataset: frames [T,B,C,Y,X]} and returns {dataset: logits [B, classes]}.
-    uint8 frames are normalised inside; float frames count as normalised already. A MixedBatch is answered for every
-    dataset of the mixture, an absent one by logits [0, classes], so that each process's backward pass touches every
-    parameter. Clips of one batch may differ in length; which lengths and resolutions are accepted is up to the family.
+    `model(batch)` takes a MixedBatch or {dataset: frames [T,B,C,Y,X]} and returns {dataset: logits [B, classes]}. It
+    normalises uint8 frames; float frames must be normalised already. Clips of one batch may differ in length. The
+    family decides which lengths and resolutions it accepts.
 
-    `save_pretrained(folder)`, `push_to_hub("owner/name")` and `from_pretrained` are those of huggingface_hub, on this
-    library's config.json and model.safetensors. In `state_dict()`, as in files, the tensors of the backbone have no
-    prefix; in `named_parameters()` they have "backbone.".
+    For a MixedBatch, the result has every dataset of the mixture. A dataset without clips gets logits [0, classes], so
+    that the backward pass of every process reaches every parameter.
+
+    `save_pretrained(folder)`, `push_to_hub("owner/name")` and `from_pretrained` come from huggingface_hub. They use
+    this library's config.json and model.safetensors. The backbone's tensors have no prefix in `state_dict()` and in
+    files; in `named_parameters()` they have the prefix "backbone.".
+
+    Args:
+        config: The backbone, the heads and the normalisation.
 
     Attributes:
-        backbone: Clips in, features out.
+        backbone: The clip encoder.
         heads: {dataset: linear layer}.
+        mean: The mean that uint8 frames are normalised with, for RGB in 0..1, float32 [3, 1, 1].
+        std: The standard deviation that they are normalised with, in the same form.
     """
 
     mean: Tensor
@@ -94,10 +101,21 @@ class VideoClassifier(
 
     @property
     def config(self) -> ModelConfig:
-        """What the model is made of."""
+        """The configuration of the model."""
         return self.backbone.config
 
     def forward(self, batch: Mapping[str, ClipBatch] | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute the logits of each dataset's clips with its own head.
+
+        Args:
+            batch: A MixedBatch, or {dataset: frames [T,B,C,Y,X]}.
+
+        Returns:
+            {dataset: logits [B, classes]}.
+
+        Raises:
+            CoverError: A dataset has no head, or the clips differ in resolution.
+        """
         names = list(batch.counts) if isinstance(batch, MixedBatch) else list(batch)
         for name in names:
             if name not in self.heads:
@@ -107,25 +125,42 @@ class VideoClassifier(
         return {name: self.heads[name](features_BD[packed.rows.get(name, slice(0))]) for name in names}
 
     def predict(self, frames_TBCYX: Tensor) -> dict[str, Tensor]:
-        """Logits of every head on the same clips: {dataset: [B, classes]}."""
+        """Compute the logits of every head for the same clips.
+
+        Args:
+            frames_TBCYX: uint8, or normalised float.
+
+        Returns:
+            {dataset: logits [B, classes]}.
+        """
         features_BD = self.features(frames_TBCYX)
         return {name: head(features_BD) for name, head in self.heads.items()}
 
     def features(self, frames_TBCYX: Tensor) -> Tensor:
-        """What the heads read of each clip: [B, D]."""
+        """Compute the features of clips, which are the input of the heads.
+
+        Args:
+            frames_TBCYX: uint8, or normalised float.
+
+        Returns:
+            Features [B, D].
+        """
         features_BD: Tensor = self.backbone(self._pack({"": frames_TBCYX}))
         return features_BD
 
     def attribute(self, frames_TCYX: Tensor, head: str, label: int) -> Attribution:
-        """Which patches of a clip spoke for a class.
+        """Compute how much each patch of a clip contributed to a class.
 
         Args:
-            frames_TCYX: One clip, uint8, or normalised float; an image is a clip of one frame.
+            frames_TCYX: One clip, uint8 or normalised float. An image is a clip of one frame.
             head: The dataset that has the class.
-            label: Its number.
+            label: The number of the class.
+
+        Returns:
+            The share of each patch.
 
         Raises:
-            CoverError: The family offers no explanations.
+            CoverError: The family cannot explain its models.
         """
         attributor = family_of(self.config).attribution
         if attributor is None:
@@ -136,11 +171,11 @@ class VideoClassifier(
 
     @property
     def num_layers(self) -> int:
-        """The number of the last layer, that of the heads."""
+        """The number of the last layer, to which the heads belong."""
         return self.backbone.num_layers
 
     def layer_of(self, parameter: str) -> int:
-        """The layer of a parameter, for layer-wise learning rates, from 0 to `num_layers`.
+        """Return the layer of a parameter, for layer-wise learning rates, from 0 to `num_layers`.
 
         Args:
             parameter: Its name in `named_parameters()`.
@@ -150,7 +185,11 @@ class VideoClassifier(
         return self.num_layers
 
     def normalise_as(self, config: ModelConfig) -> None:
-        """Normalise as the weights that the model was given expect: its input, and in its layer norms."""
+        """Adopt the normalisation that a set of weights expects, of the input and in layer norms.
+
+        Args:
+            config: The configuration of the weights: its `mean`, `std` and `layer_norm_eps` are adopted.
+        """
         self.backbone.config = dataclasses.replace(
             self.config, mean=config.mean, std=config.std, layer_norm_eps=config.layer_norm_eps
         )
@@ -170,17 +209,18 @@ class VideoClassifier(
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **download: Any) -> VideoClassifier:
-        """The model in a folder or, only where a string names no folder, in that repository of the hub.
+        """Load a model from a folder, or from a repository of the Hugging Face hub.
 
         Args:
-            pretrained_model_name_or_path: A folder, a run, or "owner/name".
+            pretrained_model_name_or_path: A folder, a run, or "owner/name". A string is looked up in the hub only if no
+                such folder exists.
             **download: revision, token, cache_dir, force_download, local_files_only, as in huggingface_hub.
 
         Returns:
             The model in evaluation mode.
 
         Raises:
-            CheckpointError: It is not a model of cover; `cover.load_weights` reads others.
+            CheckpointError: It cannot be downloaded, or is not a model of cover; `cover.load_weights` reads others.
         """
         folder = Path(pretrained_model_name_or_path)
         if isinstance(pretrained_model_name_or_path, str) and not folder.exists():
@@ -190,18 +230,23 @@ class VideoClassifier(
             except (HfHubHTTPError, OSError, ValueError) as error:
                 reason = str(error).strip().split("\n")[0]
                 raise CheckpointError(
-                    f"{folder} is no folder here and cannot be downloaded from the hub ({reason}); check the name"
+                    f"{folder} is not a folder here and cannot be downloaded from the hub ({reason}); check the name"
                 ) from None
         return load_model(find_checkpoint(folder))
 
 
 def saved_name(parameter: str) -> str:
-    """The name in files of a parameter that `named_parameters()` calls so."""
+    """Return the name that a parameter of `named_parameters()` has in files."""
     return parameter.removeprefix(BACKBONE)
 
 
 def save_model(model: VideoClassifier, folder: Path) -> None:
-    """Write config.json and model.safetensors."""
+    """Write config.json and model.safetensors.
+
+    Args:
+        model: The model.
+        folder: Created if it does not exist.
+    """
     save_weights(model.config, {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder)
 
 
@@ -209,11 +254,10 @@ def load_model(folder: Path) -> VideoClassifier:
     """Load the model saved in a folder, in evaluation mode.
 
     Args:
-        folder: One that `cover export`, `save_pretrained` or a training has written, with config.json and
-            model.safetensors in it.
+        folder: Has config.json and model.safetensors, as written by `cover export`, `save_pretrained` or training.
 
     Raises:
-        CheckpointError: They are missing, damaged or not ours.
+        CheckpointError: The files are missing, damaged or not written by cover.
     """
     check_files(folder)
     with torch.device("meta"):
@@ -227,19 +271,24 @@ def load_model(folder: Path) -> VideoClassifier:
 
 
 def _without_prefix(module: nn.Module, tensors: dict[str, Any], prefix: str, local_metadata: Any) -> None:
-    """Name the backbone's tensors in a state dict as files do."""
+    """Rename the backbone's tensors in a state dict from module names to file names."""
     for name in [name for name in tensors if name.startswith(prefix)]:
         tensors[prefix + name.removeprefix(prefix).removeprefix(BACKBONE)] = tensors.pop(name)
 
 
 def _with_prefix(module: nn.Module, tensors: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Name them as the module's own parameters again."""
+    """Rename them from file names to module names."""
     for name in [name for name in tensors if name.startswith(prefix)]:
         bare = name.removeprefix(prefix)
         tensors[prefix + (bare if bare.startswith(HEADS) else BACKBONE + bare)] = tensors.pop(name)
 
 
 def class_score(logits: Tensor, label: int) -> Tensor:
-    """A class' logit less the mean of the others', weighted by their probabilities; logits [classes]."""
+    """Return the logit of a class minus the mean of the others, weighted by their softmax (held constant).
+
+    Args:
+        logits: [classes].
+        label: The number of the class.
+    """
     others = torch.cat([logits[:label], logits[label + 1 :]])
     return logits[label] - others.softmax(0).detach() @ others

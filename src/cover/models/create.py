@@ -1,4 +1,4 @@
-"""Fresh models: the named variants, and how their weights start."""
+"""Models with fresh weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def create_model(
     temporal_init: TemporalInit = "zero",
     **settings: object,
 ) -> VideoClassifier:
-    """Build a model with fresh weights.
+    """Build a model with fresh weights, drawn from torch's generator.
 
     >>> model = create_model("timesformer_base", num_frames=8, image_size=224, heads={"k400": 400})
 
@@ -33,11 +33,15 @@ def create_model(
         num_frames: Frames of a clip.
         image_size: Side of a frame, in pixels.
         heads: For each dataset its class names, or their number.
-        drop_path_rate: Share of the residual branches of the last block that training drops.
-        temporal_init: How the layers that mix frames start: "zero", without effect, as published; or "random", which
-            learns frame order sooner where there is no strong pre-training.
-        **settings: Other keys that the family has in `[model]` of a recipe, such as depth, width, num_heads,
-            patch_size, attention and image_temporal for TimeSformer. None stands for the variant's value.
+        drop_path_rate: Share of the residual branches that training drops in the last block. It rises linearly from 0
+            in the first block.
+        temporal_init: How the layers that mix frames start. With "zero" they have no effect at first, as published.
+            With "random" the model learns frame order sooner, unless its pre-training is strong.
+        **settings: Other keys that the family has in `[model]` of a recipe. For TimeSformer these are depth, width,
+            num_heads, patch_size, attention and image_temporal. None keeps the variant's value.
+
+    Returns:
+        The model in training mode.
 
     Raises:
         CoverError: The variant or a setting is unknown, or values do not fit together.
@@ -55,7 +59,12 @@ def create_model(
 
 
 def build(config: ModelConfig, temporal_init: TemporalInit = "zero") -> VideoClassifier:
-    """Build a model of this configuration with fresh weights, drawn from torch's generator."""
+    """Build a model with fresh weights, drawn from torch's generator.
+
+    Args:
+        config: The configuration of the model.
+        temporal_init: How the layers that mix frames start; see `create_model`.
+    """
     model = VideoClassifier(config)
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -66,6 +75,6 @@ def build(config: ModelConfig, temporal_init: TemporalInit = "zero") -> VideoCla
 
 
 def num_parameters(config: ModelConfig) -> int:
-    """Number of parameters of a model, without allocating it."""
+    """Return the number of parameters of a model with this configuration, without allocating it."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in VideoClassifier(config).parameters())

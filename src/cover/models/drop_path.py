@@ -1,4 +1,4 @@
-"""Stochastic depth by whole clips, drawn from each clip's own seed."""
+"""Stochastic depth: each residual branch of a block drops whole clips, by a hash of the clip's seed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ BRANCHES = 3
 
 
 def drop_path_scales(seeds_B: Tensor, depth: int, rate: float) -> Tensor:
-    """Factors of every residual branch: 0 where dropped, 1 / (1 - p) where kept, p rising linearly from 0 to `rate`.
+    """Return the factor of every residual branch: 0 if it drops a clip, 1 / (1 - p) if it keeps it.
 
-    Each factor depends on (clip seed, block, branch) alone, so it is the same on any device, rank or micro-batch.
-    Returns float32 [depth, BRANCHES, B].
+    The probability p of a drop rises linearly from 0 in the first block to `rate` in the last. A factor depends only on
+    (clip seed, block, branch), so it is the same on any device, process and micro-batch.
+
+    Args:
+        seeds_B: int64, the seeds of the clips.
+        depth: The number of blocks.
+        rate: The drop probability of the last block.
+
+    Returns:
+        float32 [depth, BRANCHES, B].
     """
     position = torch.arange(depth * BRANCHES, device=seeds_B.device).view(depth, BRANCHES, 1)
     uniform = _hash_to_uniform(seeds_B + position * 0x632BE59BD9B4E019)
@@ -22,12 +30,12 @@ def drop_path_scales(seeds_B: Tensor, depth: int, rate: float) -> Tensor:
 
 
 def _hash_to_uniform(value: Tensor) -> Tensor:
-    """Numbers in [0, 1) from int64, by the finaliser of MurmurHash3 (arithmetic wraps modulo 2⁶⁴)."""
+    """Hash int64 to numbers in [0, 1), with the finaliser of MurmurHash3. Arithmetic wraps modulo 2⁶⁴."""
     for multiplier in (-0x00AE502812AA7333, -0x3B314601E57A13AD):
         value = (value ^ _shift_right(value, 33)) * multiplier
     return _shift_right(value ^ _shift_right(value, 33), 40).float() * 2.0**-24
 
 
 def _shift_right(value: Tensor, bits: int) -> Tensor:
-    """Logical shift; torch's >> on int64 repeats the sign."""
+    """Shift in zeros; torch's >> on int64 shifts in copies of the sign bit."""
     return (value >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,6 +1,6 @@
-"""What the rest of the library asks of a family of backbones. A new family is one package that answers this.
+"""What a family of backbones provides to the rest of the library. A new family is one package that implements it.
 
-Nothing here loads torch: a recipe is checked without it. Families import their layers inside these methods.
+This module does not load torch, so that recipes are checked without it. Families import their layers inside methods.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from cover.models.checkpoints.views import WeightFormat
 
     Exporter = Callable[[Any, Path, str | None], None]
-    """(VideoClassifier, new folder, head or None) → files for another library."""
+    """Writes files for another library: (VideoClassifier, new folder, head or None) → None."""
     Attributor = Callable[[Backbone, Tensor, Callable[[Tensor], Tensor]], Attribution]
-    """(backbone, normalised frames [T,C,Y,X], feature [D] → the number to explain) → shares of the patches."""
+    """Explains a number: (backbone, normalised frames [T,C,Y,X], feature [D] → the number) → shares of the patches."""
 
 
 class BackboneFamily(Family, ABC):
-    """A kind of backbone: its settings, its sizes, and how it is built and stored.
+    """A kind of backbone: its settings and sizes, how models are built, and which files they are stored in.
 
     Attributes:
         config: The class of its configurations.
-        variants: Named sizes, as `[model]` and `create_model` take them.
+        variants: Its named sizes, which are the values of `model.variant` and the first argument of `create_model`.
     """
 
     config: type[ModelConfig]
@@ -42,9 +42,12 @@ class BackboneFamily(Family, ABC):
         """Turn the `[model]` section of a recipe into a configuration.
 
         Args:
-            section: Of the type `self.section`.
-            heads: The class names of each dataset, or their number.
-            images_only: Leave out what mixes frames, for training on images alone (paper, Eq. 1).
+            section: An instance of `self.section`.
+            heads: For each dataset its class names, or their number.
+            images_only: Whether to leave out the layers that mix frames, for training on images alone (paper, Eq. 1).
+
+        Returns:
+            An instance of `self.config`.
 
         Raises:
             CoverError: The values do not fit together.
@@ -52,38 +55,53 @@ class BackboneFamily(Family, ABC):
 
     @abstractmethod
     def backbone(self, config: ModelConfig) -> Backbone:
-        """Build a backbone whose weights are not set yet, on torch's default device."""
+        """Build a backbone on torch's default device. Its weights are not initialised yet.
+
+        Args:
+            config: An instance of `self.config`.
+        """
 
     @property
     def formats(self) -> tuple[WeightFormat, ...]:
-        """The files of other code bases that are weights of this family; none by default."""
+        """Files of other code bases that models of this family can load. By default, none."""
         return ()
 
     @property
     def exporters(self) -> Mapping[str, Exporter]:
-        """What writes a model for other libraries, by the library's name; none by default."""
+        """Functions that write a model for other libraries, by the library's name. By default, none."""
         return {}
 
     @property
     def attribution(self) -> Attributor | None:
-        """What tells which patches spoke for a class; None where the family explains nothing."""
+        """The function that explains a class score by shares of the patches. By default, None: there is none."""
         return None
 
 
 def family_of(config: ModelConfig) -> BackboneFamily:
-    """The family of a configuration."""
+    """Return the family of a configuration."""
     return backbone_family(config.family)
 
 
 def backbone_family(name: str) -> BackboneFamily:
-    """Look a family up. Raises RecipeError for an unknown name."""
+    """Return the family of this name.
+
+    Raises:
+        RecipeError: There is no such family.
+    """
     family = find_family(name)
-    assert isinstance(family, BackboneFamily), f"{family!r} is no BackboneFamily"
+    assert isinstance(family, BackboneFamily), f"{family!r} is not a BackboneFamily"
     return family
 
 
 def family_with_variant(variant: str) -> BackboneFamily:
-    """The family that has a named size. Raises CoverError where none has."""
+    """Return the family that has a named size.
+
+    Args:
+        variant: The name of the size.
+
+    Raises:
+        CoverError: No family has it.
+    """
     families = [backbone_family(name) for name in family_names()]
     for family in families:
         if variant in family.variants:

@@ -1,6 +1,6 @@
-"""A head for other classes than before: each class takes its row along by name, wherever it stands in the lists.
+"""A head for a changed list of classes: each class keeps its row, found by name, whatever its place in the lists.
 
-Works on any tensor that has a row a class: a head's weight and bias, their averages, and the optimizer's state of them.
+This works on any tensor with one row per class: a head's weight and bias, their averages, and their optimizer state.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class HeadRows:
     """Where the rows of a new head come from.
 
     Attributes:
-        origins: For each class of the new head its row in the old one, or None where the class is new.
-        num_old: Rows of the old head.
+        origins: For each class of the new head its row in the old head, or None if the class is new.
+        num_old: The number of rows of the old head.
     """
 
     origins: tuple[int | None, ...]
@@ -26,22 +26,22 @@ class HeadRows:
 
     @property
     def kept(self) -> int:
-        """Rows that stay in their place."""
+        """The number of rows that keep their place."""
         return sum(origin == row for row, origin in enumerate(self.origins))
 
     @property
     def moved(self) -> int:
-        """Rows that come from another place."""
+        """The number of rows that come from another place."""
         return len(self.origins) - self.kept - self.fresh
 
     @property
     def fresh(self) -> int:
-        """Rows of classes that the old head does not have."""
+        """The number of rows of classes that the old head lacks."""
         return self.origins.count(None)
 
     @property
     def dropped(self) -> int:
-        """Rows of the old head that the new one has no class for."""
+        """The number of rows of the old head that the new head does not use."""
         return self.num_old - self.kept - self.moved
 
     @property
@@ -58,10 +58,11 @@ class HeadRows:
 def match_rows(old: Sequence[str], new: Sequence[str]) -> HeadRows:
     """Find the classes of a new head in an old one.
 
+    A name that occurs twice in a list does not identify a row. It matches only if both lists have it in the same place.
+
     Args:
         old: Class names of the old head, in the order of its rows.
-        new: Class names of the new head. A name that occurs twice in either list says nothing about which row is
-            meant, so it is matched only where both lists have it in the same place.
+        new: Class names of the new head, in the order of its rows.
     """
     counts = Counter(old), Counter(new)
     row_of = {name: row for row, name in enumerate(old) if all(count[name] == 1 for count in counts)}
@@ -71,15 +72,15 @@ def match_rows(old: Sequence[str], new: Sequence[str]) -> HeadRows:
 
 
 def take_rows(rows: HeadRows, old: Tensor, fresh: Tensor) -> Tensor:
-    """The tensor of the new head.
+    """Build a tensor of the new head from one of the old head.
 
     Args:
-        rows: From `match_rows`.
-        old: [old classes, …], the tensor of the old head.
-        fresh: [new classes, …], what new classes start with: initial weights, or zeros for an optimizer's state.
+        rows: The result of `match_rows`.
+        old: The tensor of the old head, [old classes, …].
+        fresh: The values of new classes, [new classes, …]: initial weights, or zeros for optimizer state.
 
     Returns:
-        [new classes, …], of the type and on the device of `fresh`, which is not changed.
+        A new tensor [new classes, …], with the type and device of `fresh`.
     """
     targets = [row for row, origin in enumerate(rows.origins) if origin is not None]
     origins = [origin for origin in rows.origins if origin is not None]

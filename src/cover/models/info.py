@@ -1,4 +1,4 @@
-"""What is in a file of weights: architecture, size, cost, heads, input, origin. No weight is read, no model built."""
+"""What a file of weights contains: architecture, size, cost, heads, input, origin. It reads no weights to tell."""
 
 from __future__ import annotations
 
@@ -21,12 +21,19 @@ SHOWN_NAMES = 6
 
 @dataclass(frozen=True)
 class Info:
-    """What `cover info` tells.
+    """The contents of a file of weights, as `cover info` shows them.
 
-    origin: where the weights come from. multiply_adds: of one view (num_frames frames of image_size_px) through the
-    model and all its heads. sampling: how frames and views are taken, as far as the file tells. unused: the file's
-    tensors that have no place in the model. not_stated: fields of config that the file says nothing about; the
-    number of attention heads is null then. choice: of a file with several models, which this one is.
+    Attributes:
+        path: The file or folder.
+        format: The format that was recognised.
+        origin: The code base that the weights come from.
+        config: The configuration of the model.
+        num_parameters: The number of its parameters.
+        multiply_adds: Multiply-adds of one view (num_frames frames of image_size_px) through backbone and all heads.
+        sampling: How frames and views are sampled, if the file states it.
+        unused: Tensors of the file that the model does not have.
+        not_stated: Fields of `config` that the file does not state. If "num_heads" is among them, it is null in JSON.
+        choice: Which model this is, if the file has several.
     """
 
     path: str
@@ -41,7 +48,7 @@ class Info:
     choice: str | None = None
 
     def to_json(self) -> str:
-        """The same as JSON, with every class name."""
+        """Return all of it as JSON, with every class name."""
         values = asdict(self)
         if "num_heads" in self.not_stated:
             values["config"]["num_heads"] = None
@@ -49,7 +56,14 @@ class Info:
 
 
 def describe(path: str | Path) -> Info:
-    """Look into a file or folder of any format that open_source knows. Raises CheckpointError."""
+    """Describe a file or folder of weights, without reading the weights.
+
+    Args:
+        path: Anything that `open_source` can open.
+
+    Raises:
+        CheckpointError: The file is damaged, unknown, or has no model that we can build.
+    """
     source = open_source(path)
     return Info(
         path=str(source.path),
@@ -66,7 +80,7 @@ def describe(path: str | Path) -> Info:
 
 
 def multiply_adds(config: ModelConfig) -> int:
-    """Multiply-adds of one view through the backbone and all heads, each layer counted as published."""
+    """Return the multiply-adds of one view through the backbone and all heads, counted as in the publication."""
     with torch.device("meta"):
         backbone = family_of(config).backbone(config)
     heads = sum(backbone.width * len(names) for names in config.heads.values())
@@ -74,7 +88,7 @@ def multiply_adds(config: ModelConfig) -> int:
 
 
 def info_table(info: Info) -> Table:
-    """The same for a terminal."""
+    """Return all of it as a table for the terminal, with the first class names."""
     config = info.config
     table = Table(show_header=False, title=info.path, title_justify="left")
     usual = ", usual, not stated" if {"mean", "std"} & {*info.not_stated} else ""

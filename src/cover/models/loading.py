@@ -1,4 +1,4 @@
-"""Start a model from weights of another: what fits is copied, embeddings are resized, and everything is reported."""
+"""Start a model from the weights of another: copy what fits, resize embeddings, and report every tensor."""
 
 from __future__ import annotations
 
@@ -13,21 +13,28 @@ from torch import Tensor
 
 from cover.config.families import TemporalInit
 from cover.errors import CheckpointError
-from cover.models.backbone import Backbone, Resize
+from cover.models.backbone import Resize
 from cover.models.classifier import VideoClassifier
 from cover.models.config import ModelConfig
 from cover.models.head_rows import HeadRows, match_rows, take_rows
-from cover.models.sources import Source, open_source
+from cover.models.sources import OWN_FORMAT, Source, open_source
 from cover.models.weights import check_files, check_finite
 
 
 @dataclass
 class LoadReport:
-    """What became of every parameter when weights were loaded into another model.
+    """What happened to every tensor when a model was started from a source.
 
-    loaded as they are, copied from spatial to temporal layers, resized, matched (heads whose rows were taken by class
-    name), fresh (not from the source), and unused names of the source. notes: what else a user has to know, a line
-    each: what the source does not state, which of its models was taken, which rows of a head.
+    Attributes:
+        format: The format of the source.
+        loaded: Tensors that were loaded unchanged.
+        copied: Tensors that start from another tensor of the source, such as temporal layers from spatial layers.
+        resized: Tensors that were resized.
+        matched: Tensors of heads, with rows matched by class name.
+        fresh: Tensors that did not come from the source.
+        unused: Tensors of the source that were not used, by the source's names.
+        notes: Lines for the user: which of several models was loaded, what the source does not state, which rows of a
+            head were matched.
     """
 
     format: str
@@ -40,7 +47,7 @@ class LoadReport:
     notes: list[str] = field(default_factory=list)
 
     def outcomes(self) -> dict[str, list[str]]:
-        """The names by what became of them, without what never happened."""
+        """Return the names by outcome, leaving out outcomes without names."""
         lists = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("format", "notes")}
         return {outcome: names for outcome, names in lists.items() if names}
 
@@ -50,7 +57,7 @@ class LoadReport:
 
 
 def report_table(report: LoadReport) -> Table:
-    """A report for the terminal; the same tensor of several blocks is one entry."""
+    """Return a report as a table for the terminal. The same tensor of several blocks is one entry."""
     table = Table("", "tensors", "names")
     for outcome, names in report.outcomes().items():
         short = dict.fromkeys(re.sub(r"\.\d+\.|_\d+/", lambda match: re.sub(r"\d+", "*", match[0]), n) for n in names)
@@ -67,59 +74,97 @@ def load_weights(
     temporal_init: TemporalInit = "zero",
     fresh_heads: bool = False,
 ) -> LoadReport:
-    """Start a model from the weights in a file, folder or run, whatever its format.
+    """Start a model from the weights in a file, folder or run of any known format.
 
-    The model takes over the source's input normalisation and the epsilon of its norms. A head takes the rows of the
-    source's head for the same dataset, class by class by name. A source that does not state its number of attention
-    heads is assumed to have the model's.
+    The model adopts the source's input normalisation and the epsilon of its norms. The head of each dataset takes rows
+    from the source's head of the same name, matched by class name. If a source does not state its number of attention
+    heads, the model's number is assumed.
 
     Args:
-        model: Changed in place; not changed if an error is raised.
-        source: A run, a checkpoint, a file or folder of foreign weights, or "hf://owner/name".
+        model: Changed in place; unchanged if an error is raised.
+        source: A run, a checkpoint, a file or folder of another code base, or "hf://owner/name".
         resize: How position and time embeddings are resized: "smooth" (bicubic in 2-D, linear in time) or "published"
-            (nearest in 1-D, as the published code does).
+            (nearest in 1-D, as in the published code).
         temporal_init: How temporal layers start if the source has none. "zero", as published: norm and attention are
-            copied from the spatial ones, temporal_fc and the time embedding are zero. "random": only the norm is
+            copied from the spatial layers; temporal_fc and the time embedding are zero. "random": only the norm is
             copied.
-        fresh_heads: Whether every head starts anew.
+        fresh_heads: Whether to keep the model's own heads.
 
     Returns:
-        What became of every tensor.
+        What happened to every tensor.
 
     Raises:
-        CheckpointError: The source is damaged or unknown, holds NaN or infinite weights, or has another depth, width,
+        CheckpointError: The source is damaged or unknown, has NaN or infinite weights, or has another depth, width,
             patch size or number of attention heads.
     """
     opened = source if isinstance(source, Source) else open_source(source)
-    if opened.format == "cover":
+    if opened.format == OWN_FORMAT:
         check_files(opened.path if opened.path.is_dir() else opened.path.parent)
     check_fits(opened, model.config)
     rows = {} if fresh_heads else shared_rows(opened, model.config)
-    targets = model.state_dict()
-    origins = {name: found for name in targets if (found := _origin(name, opened, rows, model.backbone, temporal_init))}
+    origins = _origins(model, opened, rows, temporal_init)
     for origin in sorted(set(origins.values())):
-        check_finite(opened.path, origin, opened.tensor(origin).float())  # as the model will have it
-    report = LoadReport(opened.format, notes=_notes(opened, model.config, rows))
-    for name, target in targets.items():
-        changed = rows.get(_dataset(name))
-        _outcome(report, name, origins.get(name), opened, target, changed).append(name)
-        if name in origins:
-            tensor = opened.tensor(origins[name])
-            target.copy_(
-                take_rows(changed, tensor, target) if changed else model.backbone.resized(name, tensor, target, resize)
-            )
-        elif model.backbone.starts_at_zero(name, temporal_init):
-            target.zero_()
-    left = opened.shapes.keys() - set(origins.values())
-    report.unused = sorted([*opened.unused, *(part for name in left for part in opened.view.parts(name))])
+        check_finite(opened.path, origin, opened.tensor(origin).float())  # float, because the model will be
+    _copy(model, opened, origins, rows, resize, temporal_init)
+    report = _report(model, opened, origins, rows)
     model.normalise_as(opened.config)
     return report
 
 
-def shared_rows(source: Source, config: ModelConfig) -> dict[str, HeadRows]:
-    """The rows of the model's heads that the source has, for the datasets that share a class with it.
+def _origins(
+    model: VideoClassifier, source: Source, rows: Mapping[str, HeadRows], temporal_init: TemporalInit
+) -> dict[str, str]:
+    """Return for each tensor of the model the source's tensor (by our names) that it starts from, if there is any."""
+    origins: dict[str, str | None] = {}
+    for name in model.state_dict():
+        if dataset := _dataset(name):
+            origins[name] = name if dataset in rows else None
+        else:
+            origins[name] = model.backbone.start_from(name, source.shapes, temporal_init)
+    return {name: origin for name, origin in origins.items() if origin}
 
-    Classes that the source only numbers are no names: such a head is taken whole, or not at all.
+
+def _copy(
+    model: VideoClassifier,
+    source: Source,
+    origins: Mapping[str, str],
+    rows: Mapping[str, HeadRows],
+    resize: Resize,
+    temporal_init: TemporalInit,
+) -> None:
+    """Copy the source's tensors into the model."""
+    for name, target in model.state_dict().items():
+        if name in origins:
+            tensor, found = source.tensor(origins[name]), rows.get(_dataset(name))
+            target.copy_(
+                take_rows(found, tensor, target) if found else model.backbone.resized(name, tensor, target, resize)
+            )
+        elif model.backbone.starts_at_zero(name, temporal_init):
+            target.zero_()
+
+
+def _report(
+    model: VideoClassifier, source: Source, origins: Mapping[str, str], rows: Mapping[str, HeadRows]
+) -> LoadReport:
+    report = LoadReport(source.format, notes=_notes(source, model.config, rows))
+    for name, target in model.state_dict().items():
+        _outcome(report, name, origins.get(name), source, target, rows.get(_dataset(name))).append(name)
+    left = source.shapes.keys() - set(origins.values())
+    report.unused = sorted([*source.unused, *(part for name in left for part in source.view.parts(name))])
+    return report
+
+
+def shared_rows(source: Source, config: ModelConfig) -> dict[str, HeadRows]:
+    """Find the rows of the source's heads for the heads of a model.
+
+    If the source does not state class names, a head is used whole or not at all.
+
+    Args:
+        source: The weights.
+        config: The configuration of the model.
+
+    Returns:
+        The rows of each head that shares a class with the source's head of the same name.
     """
     rows = {}
     for dataset in (name for name in config.heads if name in source.config.heads):
@@ -130,22 +175,14 @@ def shared_rows(source: Source, config: ModelConfig) -> dict[str, HeadRows]:
 
 
 def _dataset(name: str) -> str:
-    """The dataset of a head's tensor, "" for other tensors."""
+    """Return the dataset of a head's tensor, "" for other tensors."""
     return name.removeprefix("heads.").rpartition(".")[0] if name.startswith("heads.") else ""
-
-
-def _origin(
-    name: str, source: Source, rows: Mapping[str, HeadRows], backbone: Backbone, temporal_init: TemporalInit
-) -> str | None:
-    """The source's tensor (in our naming) that a tensor of the model starts from."""
-    if dataset := _dataset(name):
-        return name if dataset in rows else None
-    return backbone.start_from(name, source.shapes, temporal_init)
 
 
 def _outcome(
     report: LoadReport, name: str, origin: str | None, source: Source, target: Tensor, rows: HeadRows | None
 ) -> list[str]:
+    """Return the list of the report that a tensor belongs to."""
     if origin is None:
         return report.fresh
     if origin != name:
@@ -156,22 +193,30 @@ def _outcome(
 
 
 def _notes(source: Source, config: ModelConfig, rows: Mapping[str, HeadRows]) -> list[str]:
-    """What a user has to know beside the names of tensors."""
+    """Return what a user needs to know besides the names of tensors."""
     notes = [f"model: {source.choice}"] if source.others else []
     for name in (name for name in config.weight_sizes if name in source.not_stated):
         notes.append(f"{name}: not stated by the file; taken from the model ({getattr(config, name)})")
     if source.not_stated & {"mean", "std"}:
         usual = f"mean {source.config.mean[0]:g} and std {source.config.std[0]:g}, usual for {source.origin}"
-        notes.append(f"normalisation: not stated by the file; taken are {usual}")
+        notes.append(f"normalisation: not stated by the file; assumed: {usual}")
     return notes + [f"head {name}: {found}" for name, found in rows.items() if not found.unchanged]
 
 
 def check_fits(source: Source, config: ModelConfig) -> None:
-    """Raise CheckpointError where a source and a model differ in family, or in the sizes of their weights."""
+    """Check that a model can start from a source.
+
+    Args:
+        source: The weights.
+        config: The configuration of the model.
+
+    Raises:
+        CheckpointError: They differ in family, or in a size of their weights that both state.
+    """
     if source.config.family != config.family:
         raise CheckpointError(
             f"{source.path} ({source.format}) is a {source.config.family}, this model a {config.family}; set "
-            "model.family, or take other weights"
+            "model.family, or use other weights"
         )
     for name in config.weight_sizes:
         have, want = getattr(source.config, name), getattr(config, name)

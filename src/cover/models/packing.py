@@ -1,14 +1,14 @@
-"""Frame-major packing: the clips of all datasets as one tensor, without padding and without copies per dataset.
+"""Frame-major packing: the clips of all datasets in one tensor, without padding.
 
-Clips of equal length T are joined along B, whatever dataset they come from, so that a group is a contiguous
-[T, B] view into the packed frames:
+Clips of equal length T are joined along B, whatever dataset they come from. So each group is a contiguous [T, B] view
+of the packed frames:
 
     k400 [T=8, B=2] ─┐
     ssv2 [T=8, B=1] ─┴─ group (8, 3) ── 24 frames ─┐
     imagenet [T=1, B=4] ─ group (1, 4) ── 4 frames ─┴─ F = 28
 
-Linear layers, norms and spatial attention see F independent frames; only temporal attention and the class token's
-average look at groups.
+Linear layers, norms and spatial attention run once over all F frames. Only temporal attention and means over the
+frames of a clip run once per group.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ from cover.errors import CoverError
 
 
 class Group(NamedTuple):
-    """B clips of T frames each, stored as T·B consecutive frames."""
+    """Clips of equal length, stored as T·B consecutive frames.
+
+    Attributes:
+        num_frames: T, the frames of each clip.
+        num_clips: B.
+    """
 
     num_frames: int
     num_clips: int
@@ -36,11 +41,12 @@ class PackedClips:
     """Clips of all lengths in one tensor.
 
     Attributes:
-        frames_FCYX: All frames: uint8, still to be normalised, or float, normalised already.
-        groups: Their layout, longest clips first.
-        rows: Where each dataset's clips lie among the packed clips.
-        seeds_B: int64, the randomness of each packed clip.
-        mean_C11, std_C11: What normalises uint8 frames, as RGB in 0..1.
+        frames_FCYX: All frames. uint8 frames are not normalised yet; float frames are.
+        groups: The layout of the frames, longest clips first.
+        rows: The positions of each dataset's clips among the packed clips.
+        seeds_B: int64, the seed of each packed clip.
+        mean_C11: The mean to normalise uint8 frames with, for RGB in 0..1.
+        std_C11: The standard deviation to normalise them with.
     """
 
     frames_FCYX: Tensor
@@ -55,9 +61,12 @@ def pack(batch: Mapping[str, ClipBatch] | Mapping[str, Tensor], mean_C11: Tensor
     """Pack the clips of every dataset.
 
     Args:
-        batch: A MixedBatch, or {dataset: frames [T,B,C,Y,X]}, whose clips draw their seeds from torch's generator.
-        mean_C11: What normalises uint8 frames.
-        std_C11: The same.
+        batch: A MixedBatch, or {dataset: frames [T,B,C,Y,X]}. Clips without seeds draw them from torch's generator.
+        mean_C11: The mean to normalise uint8 frames with, for RGB in 0..1.
+        std_C11: The standard deviation to normalise them with.
+
+    Returns:
+        The packed clips, longest first.
 
     Raises:
         CoverError: There are no clips, or their resolutions differ.
@@ -93,7 +102,15 @@ def _seeds(clips: ClipBatch | Tensor) -> Tensor:
 
 
 def unpack(packed_F: Tensor, groups: tuple[Group, ...]) -> Iterator[Tensor]:
-    """Views [T, B, …] of each group's frames in a packed tensor [F, …]."""
+    """Iterate over the groups of a packed tensor.
+
+    Args:
+        packed_F: [F, …].
+        groups: The layout of the frames.
+
+    Yields:
+        Views [T, B, …], one per group.
+    """
     first = 0
     for num_frames, num_clips in groups:
         size = num_frames * num_clips
@@ -102,7 +119,15 @@ def unpack(packed_F: Tensor, groups: tuple[Group, ...]) -> Iterator[Tensor]:
 
 
 def spread(per_clip_B: Tensor, groups: tuple[Group, ...]) -> Tensor:
-    """Repeat a value per clip [B, …] for each of its frames [F, …]."""
+    """Repeat the value of each clip for each of its frames.
+
+    Args:
+        per_clip_B: [B, …].
+        groups: The layout of the frames.
+
+    Returns:
+        [F, …].
+    """
     parts = per_clip_B.split([group.num_clips for group in groups])
     return torch.cat(
         [part.repeat(group.num_frames, *[1] * (part.ndim - 1)) for part, group in zip(parts, groups, strict=True)]
@@ -110,10 +135,10 @@ def spread(per_clip_B: Tensor, groups: tuple[Group, ...]) -> Tensor:
 
 
 def first_frames(packed_F: Tensor, groups: tuple[Group, ...]) -> Tensor:
-    """The first frame of each clip: [F, …] → [B, …]."""
+    """Return the first frame of each clip: [F, …] → [B, …]."""
     return torch.cat([part[0] for part in unpack(packed_F, groups)])
 
 
 def clip_means(packed_F: Tensor, groups: tuple[Group, ...]) -> Tensor:
-    """The mean over each clip's frames: [F, …] → [B, …]."""
+    """Return the mean over the frames of each clip: [F, …] → [B, …]."""
     return torch.cat([part.mean(0) for part in unpack(packed_F, groups)])

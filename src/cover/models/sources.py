@@ -1,10 +1,10 @@
-"""Where weights come from: files of several code bases, recognised by content and seen as one of our models.
+"""Weights in files of several code bases, recognised by their content and presented as one of our models.
 
-Our own are a run, a checkpoint or an export. Each family lists the formats of others that it takes over.
+Our own sources are runs, checkpoints and exports. Each family lists the formats of other code bases that it can load.
 
-Opening reads names, shapes and settings only. The whole architecture must be there, and nothing is guessed: a source
-that lacks a tensor, or has a tensor or a setting that would change the features and that ours have no place for, is
-refused. What a source does not state is named (`Source.not_stated`).
+Opening a source reads only names, shapes and settings. Nothing is guessed: a source is refused if it lacks a tensor, or
+has a tensor or setting that changes the features and that our model cannot express. `Source.not_stated` lists what a
+source does not state.
 """
 
 from __future__ import annotations
@@ -36,13 +36,19 @@ OWN_FORMAT = "cover"
 
 @dataclass(frozen=True)
 class Source:
-    """Weights on disk, seen as a model of ours.
+    """Weights on disk, presented as one of our models.
 
-    config: architecture, heads and normalisation as far as the source tells; its one nameless head is called "head".
-    not_stated: fields of config that the source says nothing about (`read_architecture` tells what they hold then).
-    shapes: our names of its tensors, and their shapes. unused: the file's names of tensors without a place in ours.
-    taken, others: of a file with several models, the key of this one, and those of the others; `#key` chooses.
-    origin: the code base, for people.
+    Attributes:
+        path: The file or folder.
+        format: The name of the format.
+        config: Architecture, heads and normalisation. A head without a name is called "head".
+        shapes: The shape of each tensor, by our names.
+        unused: Tensors that our model does not have, by the file's names.
+        view: Reads the tensors.
+        not_stated: Fields of `config` that the source does not state. `WeightFormat.read_config` sets their values.
+        taken: The key of this model, if the file has several models.
+        others: The keys of the other models in the file. "#key" after the path chooses one.
+        origin: The code base, in words for people.
     """
 
     path: Path
@@ -58,29 +64,41 @@ class Source:
 
     @property
     def choice(self) -> str:
-        """Which of several models was taken, and how to take another."""
+        """Which of several models this is, and how to choose another, in a sentence for people."""
         others = " or ".join(f"#{key}" for key in self.others)
-        return (
-            f"{self.taken or 'the one at the top'}, of several in the file; for another, write {others} after its path"
-        )
+        taken = self.taken or "the one at the top level"
+        return f"{taken}, one of several in the file; for another, add {others} to the path"
 
     def tensor(self, name: str) -> Tensor:
-        """Read one tensor, by our name, in our layout. Raises CheckpointError where the file is damaged."""
+        """Read a tensor.
+
+        Args:
+            name: Our name of the tensor.
+
+        Returns:
+            The tensor in our layout.
+
+        Raises:
+            CheckpointError: The file is damaged.
+        """
         try:
             return self.view.read(name)
-        except Exception as error:  # what is raised depends on the format and on what is damaged
-            raise CheckpointError(f"{self.path}: {name} cannot be read ({brief(error)}); take another copy") from None
+        except Exception as error:  # the kind depends on the format and on the damage
+            raise CheckpointError(f"{self.path}: {name} cannot be read ({brief(error)}); use another copy") from None
 
 
 def open_source(source: str | Path) -> Source:
     """Recognise a file or folder of weights.
 
     Args:
-        source: A path, or "hf://owner/name" for a repository of the Hugging Face hub, the only case in which anything
-            is downloaded. "#key" behind either chooses one of several models in a file: "file.pth#teacher".
+        source: A path, or "hf://owner/name" for a repository of the Hugging Face hub. Only the second is downloaded. To
+            choose one of several models in a file, add "#key": "file.pth#teacher".
+
+    Returns:
+        The weights, presented as one of our models.
 
     Raises:
-        CheckpointError: It is damaged, unknown, not of this architecture, or has no model under that key.
+        CheckpointError: The source is damaged, unknown, of an architecture that no family has, or has no such key.
     """
     where, key = split_key(source)
     path = _download(where) if where.startswith(HUB) else Path(where)
@@ -89,7 +107,7 @@ def open_source(source: str | Path) -> Source:
     if path in (folder, folder / WEIGHTS_FILE) and _is_ours(folder):
         models = [Candidate("", View(open_one_file(folder / WEIGHTS_FILE), OURS))]
     elif not (models := find_candidates(files := open_tensors(path), known_formats())):
-        raise CheckpointError(f"{path} {_unknown(folder, files)}; what can be read is {readable()}")
+        raise CheckpointError(f"{path} {_unknown(folder, files)}; cover loads {readable()}")
     model = choose(path, models, key)
     config, not_stated = _architecture(path, folder, model)
     shapes = _shapes(config)
@@ -111,13 +129,13 @@ def open_source(source: str | Path) -> Source:
 
 
 def known_formats() -> list[WeightFormat]:
-    """The formats that all families can take over."""
+    """Return the formats of other code bases that the families can load."""
     return [format for name in family_names() for format in backbone_family(name).formats]
 
 
 def readable() -> str:
-    """What can be read, for messages."""
-    return ", ".join(["a model of cover", *dict.fromkeys(format.origin for format in known_formats())])
+    """Return everything that can be loaded, to complete the sentence "cover loads …"."""
+    return ", ".join(["its own models", *dict.fromkeys(format.origin for format in known_formats())])
 
 
 def _is_ours(folder: Path) -> bool:
@@ -133,22 +151,28 @@ def _architecture(path: Path, folder: Path, model: Candidate) -> tuple[ModelConf
         raise
     except CoverError as error:
         raise CheckpointError(
-            f"{path} looks like {model.format.name}, but fits no model ({error}); take another"
+            f"{path} looks like {model.format.name}, but fits no model ({error}); use other weights"
         ) from None
 
 
 def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The tensors of a model by our names."""
+    """Return the shapes of a model's tensors, by our names."""
     with torch.device("meta"):
         model = VideoClassifier(config)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def split_key(source: str | Path) -> tuple[str, str | None]:
-    """The path or address of a source, and the key behind its "#", None where there is none.
+    """Split a source into its path or address and the key after "#".
 
     >>> split_key("dino.pth#teacher")
     ('dino.pth', 'teacher')
+
+    Args:
+        source: As for `open_source`. The path of an existing file is never split.
+
+    Returns:
+        The path or address, and the key or None.
     """
     text = str(source)
     if "#" not in text or os.path.exists(text):
@@ -167,37 +191,43 @@ def _download(source: str) -> Path:
         if not list(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(name, allow_patterns=["*.json", "pytorch_model*.bin"]))
     except (HfHubHTTPError, OSError, ValueError) as error:
-        raise CheckpointError(f"{source} cannot be downloaded ({brief(error)}); check name and connection") from None
+        raise CheckpointError(
+            f"{source} cannot be downloaded ({brief(error)}); check the name and the connection"
+        ) from None
     return folder
 
 
 def _unknown(folder: Path, files: Mapping[str, TensorFile]) -> str:
-    """What a source without any model that we know looks like."""
+    """Say what a source contains if it has no model that we know."""
     names = [name for file in files.values() for name in file.shapes]
     if any(re.search(r"\blora_", name) for name in names):
-        return "looks like a LoRA adapter, which is merged into its base model first (merge_and_unload of peft)"
+        return "looks like a LoRA adapter, which must first be merged into its base model (merge_and_unload of peft)"
     if kind := read_model_type(folder):
         return f"looks like a {kind!r} model"
-    return f"looks like {len(names)} tensors, {', '.join(names[:2])}, …" if names else "looks like no tensors"
+    return f"has {len(names)} tensors of an unknown model ({', '.join(names[:2])}, …)" if names else "has no tensors"
 
 
 def _check(source: Source) -> None:
-    """Raise CheckpointError for a tensor that is absent, or that changes the features and has no place in ours."""
+    """Check that a source has all tensors of our model, and no others that change the features.
+
+    Raises:
+        CheckpointError: It does not.
+    """
     view, config = source.view, source.config
     for name, want in source.shapes.items():
         if (have := view.shape(name)) != want:
             raise CheckpointError(
                 f"{source.path} looks like {source.format} ({config.describe(source.not_stated)}), but {name} is "
-                f"{list(have) if have else 'absent'} instead of {list(want)}; what can be read is {readable()}"
+                f"{list(have) if have else 'absent'} instead of {list(want)}; cover loads {readable()}"
             )
         for part in view.parts(name):
             check_numbers(source.path, part, view.file.types[part])
     if view.doubled:
-        raise CheckpointError(f"{source.path} has {min(view.doubled)} with and without a prefix; take another")
+        raise CheckpointError(f"{source.path} has {min(view.doubled)} with and without a prefix; use another file")
     left = {*source.unused}
     for tidied, name in view.names.items():
         if name in left and not view.naming.may_be_idle(tidied):
             raise CheckpointError(
                 f"{source.path} looks like {source.format}, but {name} has no place in a model of the family "
-                f"{config.family}; what can be read is {readable()}"
+                f"{config.family}; cover loads {readable()}"
             )

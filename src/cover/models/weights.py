@@ -20,13 +20,19 @@ from cover.models.config import ModelConfig
 from cover.models.family import backbone_family
 
 MODEL_TYPE = "cover-"
-"""What `model_type` in our config.json begins with; the name of the family follows."""
+"""The start of `model_type` in our config.json. The name of the family follows."""
 FLOAT_TYPES = ("float64", "float32", "float16", "bfloat16")
-"""Types of weights that are read."""
+"""The types of weights that we load."""
 
 
 def save_weights(config: ModelConfig, tensors: dict[str, Tensor], folder: Path) -> None:
-    """Write config.json and, of tensors that are contiguous, model.safetensors."""
+    """Write config.json and model.safetensors.
+
+    Args:
+        config: The configuration of the model.
+        tensors: Contiguous tensors, by the names of the model's state dict.
+        folder: Created if it does not exist.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     values = {"model_type": MODEL_TYPE + config.family} | dataclasses.asdict(config)
     (folder / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n")
@@ -34,19 +40,23 @@ def save_weights(config: ModelConfig, tensors: dict[str, Tensor], folder: Path) 
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The configuration saved in a folder. Raises CheckpointError when it is missing, damaged or not ours."""
+    """Read the configuration saved in a folder.
+
+    Raises:
+        CheckpointError: It is missing, damaged or not written by cover.
+    """
     path = folder / CONFIG_FILE
     try:
         values = read_json(path)
-        json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair is a string that cannot be printed
+        json.dumps(values, ensure_ascii=False).encode()  # fails for half a surrogate pair, which cannot be printed
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} holds no {CONFIG_FILE}; give a run folder or one of its checkpoints") from None
+        raise CheckpointError(f"{folder} has no {CONFIG_FILE}; give a run folder or one of its checkpoints") from None
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"{path} cannot be read ({reason}); take another checkpoint of the run") from None
+        raise CheckpointError(f"{path} cannot be read ({reason}); use another checkpoint of the run") from None
     kind = values.pop("model_type", None) if isinstance(values, dict) else None
     if not isinstance(kind, str) or not kind.startswith(MODEL_TYPE):
-        raise CheckpointError(f"{path} is not the configuration of a cover model; give a folder that cover has written")
+        raise CheckpointError(f"{path} is not the configuration of a cover model; give a folder written by cover")
     try:
         family = backbone_family(kind.removeprefix(MODEL_TYPE))
         values["heads"] = {name: _names(name, names) for name, names in dict(values["heads"]).items()}
@@ -54,57 +64,96 @@ def read_config(folder: Path) -> ModelConfig:
             values[name] = tuple(values[name]) if isinstance(values[name], list) else values[name]
         return family.config(**values)
     except (CoverError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({brief(error)}); take another checkpoint of the run") from None
+        raise CheckpointError(f"{path} is damaged ({brief(error)}); use another checkpoint of the run") from None
 
 
 def _names(head: str, names: object) -> tuple[str, ...]:
-    """Class names as `save_weights` has written them. Two may be equal: ImageNet has a crane twice."""
+    """Check class names from a config.json. Two may be equal: ImageNet has "crane" twice."""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CoverError(f"the classes of head {head[:50]!r} are not a list of names")
     return tuple(names)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """The weights saved in a folder, as float32. Raises CheckpointError when the file is missing or damaged, or holds
-    other numbers than weights."""
+    """Read the weights saved in a folder.
+
+    Returns:
+        float32 tensors, by name.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, or its numbers are not weights (see `check_numbers`).
+    """
     path = folder / WEIGHTS_FILE
     try:
         if not path.is_file():
             raise OSError("no such file")
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read ({brief(error)}); take another checkpoint of the run") from None
+        raise CheckpointError(f"{path} cannot be read ({brief(error)}); use another checkpoint of the run") from None
     for name, tensor in tensors.items():
         check_numbers(path, name, str(tensor.dtype).removeprefix("torch."))
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 
 def check_numbers(path: Path, name: str, type: str) -> None:
-    """Raise CheckpointError unless a tensor's numbers are of a type that weights have; it is converted to float32."""
+    """Check that a tensor has a type that we can load as float32.
+
+    Args:
+        path: The file, for the message.
+        name: The tensor.
+        type: The name of its type, as in torch.
+
+    Raises:
+        CheckpointError: It is not one of FLOAT_TYPES.
+    """
     if type not in FLOAT_TYPES:
         raise CheckpointError(
-            f"{path}: {name} holds {type}, and what can be read is {', '.join(FLOAT_TYPES)}; take the weights as they "
-            "were before they were quantised or converted"
+            f"{path}: {name} is {type}, but weights must be {', '.join(FLOAT_TYPES)}; use the weights from before they "
+            "were quantised or converted"
         )
 
 
 def check_finite(path: Path, name: str, tensor: Tensor) -> None:
-    """Raise CheckpointError for NaN and infinity.
+    """Check that a tensor has no NaN or infinite values.
 
-    NaN wins minimum and maximum; `isfinite` on all of a tensor would need the memory of another.
+    A minimum or maximum is NaN if any value is NaN. `isfinite` of the whole tensor would need much more memory.
+
+    Args:
+        path: The file, for the message.
+        name: The name of the tensor.
+        tensor: Its values.
+
+    Raises:
+        CheckpointError: It has such values.
     """
     if not all(torch.stack(rows.aminmax()).isfinite().all() for rows in tensor.chunk(16)):
-        raise CheckpointError(f"{path}: {name} has values that are NaN or infinite; take another copy of it")
+        raise CheckpointError(f"{path}: {name} has values that are NaN or infinite; use another copy of the file")
 
 
 def check_files(folder: Path) -> None:
-    """Raise CheckpointError where the model's files in a checkpoint are not those that were written."""
+    """Check that the model's files in a checkpoint are as they were written.
+
+    Args:
+        folder: A checkpoint, or any folder with a model. A folder without state.json is not checked.
+
+    Raises:
+        CheckpointError: They are damaged.
+    """
     if (folder / STATE_FILE).exists() and (fault := damage(folder, (CONFIG_FILE, WEIGHTS_FILE))):
-        raise CheckpointError(f"{folder} is damaged ({fault}); take another checkpoint of the run")
+        raise CheckpointError(f"{folder} is damaged ({fault}); use another checkpoint of the run")
 
 
 def load_exactly(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
-    """Put weights of the very same architecture in place. Raises CheckpointError naming the first that differs."""
+    """Load weights into a model of exactly their architecture.
+
+    Args:
+        model: May be on the meta device, because its parameters are replaced.
+        tensors: Weights, by the names of the model's state dict.
+        source: Where they come from, for the message.
+
+    Raises:
+        CheckpointError: A tensor is absent, or has another shape. The message names the first one.
+    """
     expected = model.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         have, want = (list(state[name].shape) if name in state else None for state in (tensors, expected))

@@ -83,7 +83,7 @@ def test_the_report_says_which_model_was_taken(tmp_path: Path) -> None:
     torch.save({"model": STATE, "model_ema": SHIFTED}, path := tmp_path / "file.pth")
     model = create_model(depth=2, width=48, num_heads=3, image_size=32, num_frames=4, heads={"k400": 5})
     assert load_weights(model, path).notes[0] == (
-        "model: model_ema, of several in the file; for another, write #model after its path"
+        "model: model_ema, one of several in the file; for another, add #model to the path"
     )
     assert torch.equal(model.backbone.cls_token, SHIFTED["cls_token"])
     assert not open_source(path).unused
@@ -106,7 +106,7 @@ def test_a_number_sign_in_a_path_is_no_key(tmp_path: Path) -> None:
 
 def test_two_tensors_for_one_place_are_refused(tmp_path: Path) -> None:
     torch.save(STATE | {"module.cls_token": STATE["cls_token"] + 1}, tmp_path / "file.pth")
-    with pytest.raises(CheckpointError, match=r"file\.pth has cls_token with and without a prefix; take another"):
+    with pytest.raises(CheckpointError, match=r"file\.pth has cls_token with and without a prefix; use another file"):
         open_source(tmp_path / "file.pth")
 
 

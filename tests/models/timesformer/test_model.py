@@ -188,7 +188,7 @@ def test_a_dataset_may_be_called_like_an_attribute(name: str, tmp_path: Path) ->
         ({"num_heads": 5}, "width 48 is not a multiple of the 5 attention heads"),
         (
             {"heads": {"k.400": 3}},
-            "dataset name 'k.400': a name has letters, digits, '_' and '-' only; call it 'k_400'",
+            "dataset name 'k.400': a name may have letters, digits, '_' and '-' only; call it 'k_400'",
         ),
     ],
 )

@@ -58,7 +58,7 @@ def test_an_npz_whose_blocks_have_different_heads_is_refused(tmp_path: Path) -> 
     name = "Transformer/encoderblock_1/MultiHeadDotProductAttention_1/key/kernel"
     np.savez(tmp_path / "vit.npz", **arrays | {name: arrays[name].reshape(WIDTH, 4, -1)})
     with pytest.raises(
-        CheckpointError, match=r"fits no model \(its blocks have 2 and 4 attention heads\); take another"
+        CheckpointError, match=r"fits no model \(its blocks have 2 and 4 attention heads\); use other weights"
     ):
         open_source(tmp_path / "vit.npz")
 
@@ -148,7 +148,7 @@ def test_settings_of_transformers_that_make_another_function_are_refused(
         ({"global_pool": "avg"}, "global_pool = 'avg': input should be 'token' or ''"),
         ({"model_args": None}, 'states depth 12, the tensors beside it have 2; .*in timm\'s, "model_args" with'),
         ({"pretrained_cfg": {"mean": [0.5, 0.5]}}, "pretrained_cfg.mean"),
-        ({"pretrained_cfg": {"std": [0, 0.5, 0.5]}}, r"std is \(0.0, 0.5, 0.5\); it is three numbers from 1e-06"),
+        ({"pretrained_cfg": {"std": [0, 0.5, 0.5]}}, r"std is \(0.0, 0.5, 0.5\); it must be three numbers from 1e-06"),
     ],
 )
 def test_settings_of_timm_that_make_another_function_are_refused(
@@ -164,7 +164,7 @@ def test_settings_of_timm_that_make_another_function_are_refused(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image_std": [0, 0, 0]}, r"std is \(0.0, 0.0, 0.0\); it is three numbers from 1e-06"),
+        ({"image_std": [0, 0, 0]}, r"std is \(0.0, 0.0, 0.0\); it must be three numbers from 1e-06"),
         ({"image_mean": [0.5]}, "image_mean takes more values than 1"),
         ({"image_mean": "grey"}, "image_mean = 'grey'"),
         ({"rescale_factor": 0.5}, "rescale_factor = 0.5: input should be less than"),
