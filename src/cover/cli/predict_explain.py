@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,17 +43,35 @@ def predict_command(
     Files that cannot be read are named and skipped. Exit code 0: all files were read; 1: some were not; 2: the call is
     wrong.
     """
-    from cover.core.progress import progress_bar
     from cover.inference.inputs import Inputs
     from cover.runs.predict import predict
 
     num_clips, num_crops = parse_views(views) if views else (None, None)
+    classified = partial(
+        predict,
+        run,
+        files,
+        heads=head or (),
+        top=top,
+        num_clips=num_clips,
+        num_crops=num_crops,
+        frame_folders=frame_folders,
+    )
+    raise typer.Exit(_show_predictions(classified, Inputs(files, frame_folders).count, out, json) > 0)
+
+
+def _show_predictions(
+    classified: Callable[..., Iterator[Prediction]], count_files: Callable[[], int | None], out: Path | None, json: bool
+) -> int:
+    """Show predictions as they come, with a progress bar. Returns the number of unreadable files."""
+    from cover.core.progress import progress_bar
+
     num_unreadable = 0
     with (
         _prediction_output(out, json) as write,
         progress_bar("files", visible=bool(out) or not sys.stdout.isatty(), transient=True) as progress,
     ):
-        bar = progress.add_task("predicting", total=Inputs(files, frame_folders).count())
+        bar = progress.add_task("predicting", total=count_files())
 
         def skip(error: Exception) -> None:
             nonlocal num_unreadable
@@ -60,20 +79,10 @@ def predict_command(
             print(f"error: {error}", file=sys.stderr)
             progress.advance(bar)
 
-        predictions = predict(
-            run,
-            files,
-            heads=head or (),
-            top=top,
-            num_clips=num_clips,
-            num_crops=num_crops,
-            frame_folders=frame_folders,
-            on_unreadable=skip,
-        )
-        for prediction in predictions:
+        for prediction in classified(on_unreadable=skip):
             write(prediction)
             progress.advance(bar)
-    raise typer.Exit(num_unreadable > 0)
+    return num_unreadable
 
 
 def parse_views(text: str) -> tuple[int, int]:
