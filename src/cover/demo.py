@@ -1,4 +1,4 @@
-"""The main job from nothing: render, index, pre-train, train both policies, evaluate, compare.
+"""The whole job from nothing: render, index, pre-train, train both policies, evaluate, compare.
 
     OUT/world/*/…               the rendered media files
     OUT/world/*.arrow, *.png    their manifests and contact sheets
@@ -7,7 +7,7 @@
     OUT/runs/{pretrain, standard_scenes, standard_moves, standard_events, cotrain}
     OUT/report.html             the comparison
 
-Every stage takes up where it was left: files that exist are not rendered again, runs resume, results are kept.
+Every stage continues where it stopped: existing files are not rendered again, runs resume, results are kept.
 """
 
 from __future__ import annotations
@@ -51,10 +51,20 @@ def make_world(
     seed: int = 0,
     num_processes: int | None = None,
 ) -> list[Manifest]:
-    """Render the built-in datasets into OUT/<dataset>, index them as a user's data are, into OUT/*.arrow, and show
-    each in a contact sheet, OUT/<dataset>-train.png.
+    """Render the built-in datasets, index them as a user's data would be, and draw a contact sheet of each.
 
-    Raises CoverError when ViZDoom is not installed.
+    Args:
+        preset: Size of the datasets, a name in `cover.world.presets.PRESETS`.
+        out: Gets <dataset>/, <dataset>-<split>.arrow and <dataset>-train.png.
+        datasets: Names of datasets; all of them by default.
+        seed: Another seed renders other clips.
+        num_processes: All cores by default.
+
+    Returns:
+        The manifests.
+
+    Raises:
+        CoverError: ViZDoom is not installed, the preset or a dataset is unknown, or `out` holds other files.
     """
     print(render_world(out, preset, seed=seed, num_processes=num_processes, datasets=datasets))
     indexed = []
@@ -65,9 +75,18 @@ def make_world(
 
 
 def run_demo(preset: str, out: Path, console: Console) -> signal.Signals | None:
-    """Run every stage in OUT and write OUT/report.html. Returns the signal that ended it early, or None.
+    """Run every stage and write OUT/report.html.
 
-    Raises CoverError.
+    Args:
+        preset: Size of the demo, a key of RECIPES.
+        out: The folder to work in.
+        console: Where progress and results are printed.
+
+    Returns:
+        The signal that ended training early, or None.
+
+    Raises:
+        CoverError: A stage failed.
     """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -90,7 +109,7 @@ def run_demo(preset: str, out: Path, console: Console) -> signal.Signals | None:
 
 
 def copy_recipes(preset: str, folder: Path) -> None:
-    """Copy the demo's recipes to where the user can read and change them; changed ones are left alone."""
+    """Copy the demo's recipes to where the user can read and change them; existing ones are kept."""
     with as_file(files("cover") / "recipes" / "demo" / RECIPES[preset]) as source:
         for recipe in source.glob("*.toml"):
             if not (folder / recipe.name).exists():
@@ -98,7 +117,7 @@ def copy_recipes(preset: str, folder: Path) -> None:
 
 
 def evaluate_orders(path: Path, video_orders: Sequence[FrameOrder]) -> None:
-    """Evaluate a run's best checkpoint on the test splits: videos in these frame orders, images as they are."""
+    """Evaluate a run's best checkpoint on the test splits: videos in these frame orders, images in the normal one."""
     run = TrainedRun.open(path)
     for name in run.recipe.datasets:
         manifest = run.manifest(name, "test")
@@ -108,7 +127,7 @@ def evaluate_orders(path: Path, video_orders: Sequence[FrameOrder]) -> None:
 
 
 class Stages:
-    """Wall time of each stage, added up over interruptions and kept in a file.
+    """The wall time of each stage, added up over interruptions and kept in a file.
 
     >>> with stages("train cotrain"): ...
     """

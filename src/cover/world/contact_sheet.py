@@ -1,4 +1,4 @@
-"""One picture a dataset that shows what it looks like: a row of samples a class."""
+"""One picture for each dataset that shows what it looks like: a row of samples for each class."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ _Item = TypeVar("_Item")
 
 
 def write_contact_sheets(out: Path, split: str = "train") -> list[Path]:
-    """Write OUT/<dataset>-<split>.png for every rendered dataset: images of a class, or the frames of one of its clips.
+    """Write OUT/<dataset>-<split>.png for every rendered dataset.
 
-    Returns the paths of the pictures.
+    A row shows images of a class, or frames of one of its clips.
+
+    Returns:
+        The pictures.
     """
     sheets = []
     for dataset in DATASETS.values():
@@ -50,7 +53,7 @@ def _samples(folder: Path, kind: Kind, row: int) -> Iterator[Image.Image]:
 
 
 def _spread(items: Sequence[_Item]) -> list[_Item]:
-    """At most one item a column, from the first to the last."""
+    """Pick at most one item a column, spread from the first to the last."""
     return [items[round(index)] for index in np.linspace(0, len(items) - 1, min(_NUM_COLUMNS, len(items)))]
 
 

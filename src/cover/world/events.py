@@ -1,7 +1,7 @@
-"""`freedoom_events`: what happens before a standing camera.
+"""`freedoom_events`: what happens in front of a standing camera.
 
-Every class has the same extras: creatures and barrels that only stand there, and a weapon in hand in every second clip.
-So a creature, a barrel or a weapon in view does not yet tell what happens.
+All classes have the same extras: creatures and barrels that only stand there, and a weapon in hand in half of the
+clips. So a creature, a barrel or a weapon in view does not reveal the class.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ _PROJECTILES = {"DoomImpBall", "CacodemonBall", "BaronBall", "FatShot", "Revenan
 
 @dataclass(frozen=True)
 class Take:
-    """What was seen in each frame of a filmed clip, and what the weapon in hand used up."""
+    """What was seen in each frame of a filmed clip, and the ammunition that the weapon in hand used."""
 
     seen: list[list[Thing]]
     ammo_used: float
 
     def area(self, name: str, index: int) -> float:
-        """Of the view, in frame `index`: the largest thing of that name."""
+        """The area of the largest thing of that name in frame `index`, as a share of the view."""
         return max((thing.area_fraction for thing in self.seen[index] if thing.name == name), default=0.0)
 
     def largest_area(self, *names: str) -> float:
-        """Of the view, in any frame."""
+        """The largest area of things of these names in any frame, as a share of the view."""
         return max(self.area(name, index) for name in names for index in range(len(self.seen)))
 
 
 @dataclass(frozen=True)
 class Event:
-    """A planned event: the commands, the puppets or the trigger that bring it about, and whether it was seen."""
+    """A planned event: the commands, puppets or trigger that cause it, and a check whether it was seen."""
 
     happened: Callable[[Take], bool]
     commands: tuple[str, ...] = ()
@@ -114,7 +114,7 @@ def _teleport_flash(rng: np.random.Generator, clip_format: ClipFormat) -> Event:
 
 
 def _projectile_flies(rng: np.random.Generator, clip_format: ClipFormat) -> Event:
-    """Across the view, towards the camera or away from it."""
+    """A projectile flies across the view, towards the camera or away from it."""
     sprite = _choose(rng, SHOTS)
     first = round(clip_format.num_frames * rng.uniform(0.1, 0.3))
     last = first + round(clip_format.num_frames * rng.uniform(0.35, 0.6))
@@ -191,12 +191,16 @@ _WEAPONS = tuple(plan.args[0] for plan in _PLANS.values() if isinstance(plan, pa
 
 
 def plan_event(class_name: str, rng: np.random.Generator, clip_format: ClipFormat) -> Event:
-    """A random event of one of the classes."""
+    """Plan a random event of a class."""
     return _PLANS[class_name](rng, clip_format)
 
 
 def draw_event(game: Game, class_name: str, rng: np.random.Generator, clip_format: ClipFormat) -> np.ndarray | None:
-    """A clip of one of the classes, in an episode of its own, or None if the event was not seen."""
+    """Draw a clip of a class, in its own episode.
+
+    Returns:
+        uint8 frames [T, Y, X, 3], or None if the event was not seen.
+    """
     event = plan_event(class_name, rng, clip_format)
     weapon = event.weapon or rng.choice([None, *_WEAPONS], p=[0.5] + [0.5 / len(_WEAPONS)] * len(_WEAPONS))
     game.start(game.map_name, int(rng.integers(2**31)), show_weapon=weapon is not None)
@@ -222,7 +226,7 @@ def _take_in_hand(game: Game, weapon: str) -> None:
 
 
 def _extras(rng: np.random.Generator, with_creature: bool) -> list[str]:
-    """Performers that only stand there; clips whose event has no creature get one like those of the other classes."""
+    """Performers that only stand there. A clip whose event has no creature gets one like those of other classes."""
     extras = [_perform(rng, _choose(rng, SHOOTERS).actor, (90, 230))] if with_creature and rng.random() < 0.7 else []
     others = [*(creature.actor for creature in SHOOTERS + BYSTANDERS), BARREL, BARREL, BARREL, BARREL]
     for _ in range(rng.integers(_MAX_EXTRAS + 1)):
@@ -240,7 +244,7 @@ def _perform(
     speed: float = 0,
     across: float | None = None,
 ) -> str:
-    """The command for a performer at a random distance; `across` is a share of the view, from its centre."""
+    """The command for a performer at a random distance, `across` from the view's centre, as a share of the view."""
     distance = rng.uniform(*distances)
     across = rng.uniform(-0.18, 0.18) if across is None else across
     return summon_performer(
@@ -255,7 +259,7 @@ def _perform(
 
 
 def _cue_tics(rng: np.random.Generator, clip_format: ClipFormat) -> int:
-    """When an event begins: in the first third of the clip, so that it can be seen whole."""
+    """The time at which an event begins: in the first third of the clip, so that all of it is seen."""
     return _ENTER_TICS + round(clip_format.num_tics * rng.uniform(0.1, 0.35))
 
 

@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
 
 FREEDOOM1_WAD, FREEDOOM2_WAD = (Path(vizdoom.__path__[0]) / name for name in ("freedoom1.wad", "freedoom2.wad"))
 TICS_PER_SECOND = 35
-EYE_HEIGHT = 41  # map units above the floor; a map unit is about 3 cm, an imp is 56 high
+EYE_HEIGHT = 41  # map units above the floor; a map unit is about 3 cm, and an imp is 56 high
 PLAYER_RADIUS = 16
 
 _REACTION_TICS = 9  # a player cannot turn or walk in its first 8 tics
@@ -48,7 +48,7 @@ _VARIABLES = (
 
 @dataclass(frozen=True)
 class Thing:
-    """One visible thing. The box is what can be seen of it, in pixels; `area_fraction` counts its visible pixels."""
+    """One visible thing: the box of its visible part, in pixels, and the share of the view that its pixels cover."""
 
     name: str
     left_px: int
@@ -62,12 +62,13 @@ class Thing:
 
     @property
     def center_x_px(self) -> float:
+        """The middle of the box."""
         return self.left_px + self.width_px / 2
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the camera is, in map units. Heading: 0 = east, counter-clockwise; pitch: upwards."""
+    """Position of the camera in map units. The heading is 0 in the east and counter-clockwise; the pitch is upwards."""
 
     x: float
     y: float
@@ -77,14 +78,14 @@ class Pose:
 
 
 class EpisodeOver(Exception):
-    """The camera came to the exit of a map."""
+    """The camera reached the exit of a map."""
 
 
 class Game:
-    """A headless game in its own temporary working directory; use it as a context manager.
+    """A headless game in its own temporary working directory. Use it as a context manager.
 
-    The player is an invisible, invulnerable camera: no HUD, weapon, crosshair or messages. The map's own monsters are
-    left out.
+    The player is an invisible, invulnerable camera without HUD, weapon, crosshair or messages. The map's own monsters
+    are left out.
 
         with Game(320, 240) as game:
             game.start("MAP01", seed=0)
@@ -113,7 +114,7 @@ class Game:
         self._directory.cleanup()
 
     def start(self, map_name: str, seed: int, *, show_weapon: bool = False) -> None:
-        """Start a new episode of `map_name`, e.g. "MAP01"; the same seed and calls give the same frames."""
+        """Start a new episode of a map such as "MAP01". The same seed and calls give the same frames."""
         if map_name != self.map_name:  # setting it costs as much as a new episode
             self._game.set_doom_map(map_name)
             self.map_name = map_name
@@ -139,10 +140,17 @@ class Game:
         right: float = 0,
         attack: bool = False,
     ) -> None:
-        """Let `tics` tics of 1/35 s pass with the same input in each; only the last one is rendered.
+        """Let game time pass with the same input in each tic; only the last tic is rendered.
 
-        `turn_degrees` is to the left and `look_degrees` upwards, per tic; `forward` and `right` are thrusts, and 50 is
-        a run. Raises EpisodeOver when the camera walked out of the map.
+        Args:
+            tics: Game time; a tic is 1/35 s.
+            turn_degrees: To the left, a tic.
+            look_degrees: Upwards, a tic.
+            forward, right: Thrusts; 50 is a run.
+            attack: Fire the weapon.
+
+        Raises:
+            EpisodeOver: The camera walked out of the map.
         """
         # The game turns right for positive deltas.
         self._game.set_action([-turn_degrees, look_degrees, forward, right, float(attack)])
@@ -153,7 +161,7 @@ class Game:
         self._state = state
 
     def place(self, x: float, y: float, heading_degrees: float) -> None:
-        """Put the camera on the floor at (x, y), rounded to whole units, with a heading; takes one tic."""
+        """Put the camera on the floor at (x, y), rounded to whole units, with a heading. Takes one tic."""
         self.command(f"warp {round(x)} {round(y)}")
         turn = (heading_degrees - self.pose().heading_degrees + 180) % 360 - 180
         self.advance(turn_degrees=turn)
@@ -189,7 +197,7 @@ class Game:
         return Pose(x, y, z, heading, -pitch)  # the game's pitch is positive downwards
 
     def ammo(self) -> float:
-        """What is left for the weapon in hand; -1 for one that needs none."""
+        """Ammunition left for the weapon in hand; -1 if it needs none."""
         return self._variables()[-1]
 
     def _variables(self) -> list[float]:

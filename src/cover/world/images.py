@@ -18,7 +18,11 @@ _EXTRA_TICS = 24  # at most, for another phase of the thing's animation
 
 
 def draw_image(game: Game, class_name: str, rng: np.random.Generator, clip_format: ClipFormat) -> np.ndarray | None:
-    """One image, uint8 [1, Y, X, 3], with the thing large, whole and alone of its size in view; None if it is not."""
+    """Draw an image with one large thing in full view, and no other thing of its size.
+
+    Returns:
+        uint8 [1, Y, X, 3], or None if the thing is not seen like that.
+    """
     kind = THINGS[class_name]
     stage = find_stage(game.map_name, kind, rng, distance_for_size(kind, rng.uniform(*_SIZES)))
     if stage is None:
@@ -37,7 +41,7 @@ def draw_image(game: Game, class_name: str, rng: np.random.Generator, clip_forma
 
 
 def _is_whole(thing: Thing, clip_format: ClipFormat) -> bool:
-    """Whether the thing's box keeps off the picture's borders."""
+    """Whether the thing's box stays clear of the picture's borders."""
     right_px, bottom_px = thing.left_px + thing.width_px, thing.top_px + thing.height_px
     return (
         thing.left_px > 0 and thing.top_px > 0 and right_px < clip_format.width_px and bottom_px < clip_format.height_px

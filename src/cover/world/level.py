@@ -36,9 +36,11 @@ _MIN_LIGHT = 144  # of 255
 class Level:
     """Walls and open spots of one map, in map units.
 
-    wall_starts, wall_ends: float [W, 2], lines that a walking camera should not cross: walls, high steps, closed doors,
-        lines that trigger something (teleporter, exit, lift), and borders of places that hurt, flicker or are secret.
-    spots: float [S, 2], places with room around them, under a high ceiling, in steady and sufficient light.
+    Attributes:
+        wall_starts, wall_ends: float [W, 2], lines that a walking camera should not cross: walls, high steps, closed
+            doors, lines that trigger something (teleporter, exit, lift), and borders of places that hurt, flicker or
+            are secret.
+        spots: float [S, 2], places with room around them, under a high ceiling, in steady and sufficient light.
     """
 
     name: str
@@ -56,7 +58,7 @@ class Level:
         return bool((np.abs(self.spots - (x, y)).max(axis=1) <= _SPOT_GRID / 2 + 1).any())
 
     def free_distance(self, x: float, y: float, heading_degrees: float) -> float:
-        """How far one can walk from (x, y) along a heading before the first wall."""
+        """How far the camera can walk from (x, y) along a heading before the first wall."""
         heading = np.radians(heading_degrees)
         across, along = _crossings(self.wall_starts - (x, y), self.wall_ends - (x, y), heading)
         return float(np.min(along[across & (along > 0)], initial=np.inf))
@@ -64,7 +66,7 @@ class Level:
 
 @functools.lru_cache(maxsize=64)
 def read_level(map_name: str) -> Level:
-    """The floor plan of a map such as "MAP01" or "E1M1"."""
+    """Read the floor plan of a map such as "MAP01" or "E1M1"."""
     lumps = _map_lumps(map_name)
     vertices = np.frombuffer(lumps["VERTEXES"], "<i2").reshape(-1, 2).astype(float)
     lines = np.frombuffer(lumps["LINEDEFS"], _LINE)

@@ -1,8 +1,8 @@
 """`freedoom_moves`: clips that only the order of their frames can tell apart.
 
-The classes come in reversal pairs. A clip is planned, filmed and measured without looking at its class; then it is
-kept as it is, or played backwards when it shows the partner of the class that was asked for. So both classes of a pair
-have the same distribution of frames, and no single frame, thing, place or animation tells them apart.
+The classes come in reversal pairs. A clip is planned, filmed and measured without regard to its class. Then it is kept
+as it is, or played backwards if it shows the partner of the wanted class. So both classes of a pair have the same
+distribution of frames, and no single frame, thing, place or animation tells them apart.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ Plan = Callable[[np.random.Generator, int], list[Track]]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two classes, each the other backwards.
+    """Two classes, each the other one played backwards.
 
-    plan: (random source, number of frames) -> the tracks of a clip that shows one of the two.
-    measure: boxes seen of each track -> how much happened, in units of the least change that counts: from 1 upwards
-    the clip shows `first`, from -1 downwards `second`, in between neither.
+    Attributes:
+        plan: (random source, number of frames) → the tracks of a clip that shows one of the two.
+        measure: Boxes seen of each track → how much happened, in units of the smallest change that counts: the clip
+            shows `first` from 1 upwards, `second` from -1 downwards, and neither in between.
     """
 
     first: str
@@ -64,7 +65,7 @@ def _track(
 
 
 def _progress(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    """From 0 to 1 or from 1 to 0, at a slightly changing speed."""
+    """Progress from 0 to 1 or from 1 to 0, at a slightly changing speed."""
     progress = np.linspace(0, 1, num_frames) ** rng.uniform(0.8, 1.25)
     return progress if rng.random() < 0.5 else 1 - progress
 
@@ -172,7 +173,7 @@ def _came_second(boxes: list[Boxes]) -> float:
 
 
 def _turned_clockwise(boxes: list[Boxes]) -> float:
-    """In units of half a turn around the middle of the way; the box's y points down, so clockwise is positive."""
+    """The turn around the middle of the path, in half turns. The box's y points down, so clockwise is positive."""
     places = np.array([(box.x * 4 / 3, box.y) for box in boxes[0] if box])
     x, y = (places - (places.min(axis=0) + places.max(axis=0)) / 2).T
     angle = np.unwrap(np.arctan2(y, x))
@@ -200,7 +201,11 @@ REVERSAL_PAIRS = tuple((pair.first, pair.second) for pair in PAIRS)
 
 
 def draw_move(game: Game, class_name: str, rng: np.random.Generator, clip_format: ClipFormat) -> np.ndarray | None:
-    """A clip of one of the classes, or None if the trajectory could not be seen whole from where the camera stands."""
+    """Draw a clip of a class.
+
+    Returns:
+        uint8 frames [T, Y, X, 3], or None if the whole trajectory was not seen from where the camera stands.
+    """
     pair = next(pair for pair in PAIRS if class_name in (pair.first, pair.second))
     stand_in_the_open(game, rng, _FREE_DISTANCE)
     tracks = pair.plan(rng, clip_format.num_frames)
@@ -218,7 +223,7 @@ def draw_move(game: Game, class_name: str, rng: np.random.Generator, clip_format
 
 
 def _backdrop(rng: np.random.Generator, num_frames: int, tracks: list[Track]) -> list[Track]:
-    """Up to two things that stand still behind the tracks, of other kinds than these."""
+    """Up to two things that stand still behind the tracks; their kinds differ from those of the tracks."""
     others = tuple(sprite for sprite in _SPRITES if sprite not in [track.sprite for track in tracks])
     return [
         _track(

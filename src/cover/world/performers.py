@@ -1,9 +1,9 @@
 """Performers: the game's own creatures, barrels and teleport flashes as actors that act on cue.
 
-A performer is summoned with its place relative to the camera, its facing, its role and the tics until its cue; what it
-then does (its attack, its death, its way of walking) is the game's own. Where there is no room, it does not come.
-One that only stands there cannot be hurt, so that a stray shot never makes a second event.
-Defined in DECORATE: https://zdoom.org/wiki/DECORATE.
+A performer is summoned with its place relative to the camera, its facing, its role and the tics until its cue. What it
+does then (its attack, its death, its way of walking) is the game's own. Where there is no room, it does not appear. One
+that only stands there cannot be hurt, so a stray shot never causes a second event. Performers are defined in DECORATE,
+the game's text format for actors: https://zdoom.org/wiki/DECORATE.
 """
 
 from __future__ import annotations
@@ -128,16 +128,22 @@ def summon_performer(
     cue_tics: int = 0,
     speed: float = 0,
 ) -> str:
-    """The console command for a performer on the floor, `forward` and `right` of the camera in map units.
+    """Make the console command for a performer on the floor.
 
-    facing_degrees: 0 = away from the camera, 180 = towards it. speed: of an approach, in map units a tic.
+    Args:
+        actor: The game's name of the actor.
+        forward, right: Place relative to the camera, in map units.
+        facing_degrees: 0 is away from the camera, 180 towards it.
+        role: What it does on its cue.
+        cue_tics: Tics until its cue.
+        speed: Speed of an approach, in map units a tic.
     """
     numbers = (speed * _TICS_PER_STEP, 0, forward, right, facing_degrees, role, cue_tics)
     return f"summon {_NAME_PREFIX}{actor} 0 " + " ".join(str(round(number)) for number in numbers)
 
 
 def performer_name(actor: str, *, dead: bool = False) -> str:
-    """The name by which the labels buffer calls a performer."""
+    """The name of a performer in the labels buffer."""
     return ("Dead" if dead else "") + _NAME_PREFIX + actor
 
 

@@ -1,4 +1,4 @@
-"""How much of the world a preset renders, and on which maps."""
+"""How much of the world each preset renders, and on which maps."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from cover.world.world_dataset import ClipFormat, WorldDataset
 
 DATASETS = {dataset.name: dataset for dataset in (PRETRAIN, OBJECTS, SCENES, MOVES, EVENTS)}
 
-# Disjoint. Left out are maps with too little open, steadily lit ground
-# (MAP16, MAP24, MAP31, E2M2, E3M2) and those that are mostly one colour (MAP23, MAP27, MAP29, MAP30, E3M1, E3M4, E3M9).
+# The groups are disjoint. They leave out maps with too little open, steadily lit ground (MAP16, MAP24, MAP31, E2M2,
+# E3M2) and maps that are mostly one colour (MAP23, MAP27, MAP29, MAP30, E3M1, E3M4, E3M9).
 MAP_GROUPS = {
     group: tuple(names.split())
     for group, names in {
@@ -30,7 +30,13 @@ MAP_GROUPS = {
 
 @dataclass(frozen=True)
 class Preset:
-    """Formats by kind, and the number of clips of each split by dataset. `all_classes`: else the quick ones."""
+    """Size of the built-in datasets.
+
+    Attributes:
+        formats: Formats of clips, by kind.
+        num_clips: Number of clips, by dataset and split.
+        all_classes: Render all classes, not just the quick ones.
+    """
 
     formats: Mapping[str, ClipFormat]
     num_clips: Mapping[str, Mapping[str, int]]

@@ -1,8 +1,8 @@
 """Puppets: the game's own sprites as actors that stand exactly where, and exactly as long as, a clip's plan says.
 
 A puppet is summoned anew for every frame, with its place relative to the camera as arguments, and removes itself after
-the frame. So a trajectory is plain arithmetic in Python, and playing its frames backwards loses nothing.
-The actors are defined in DECORATE, the game's text format for them: https://zdoom.org/wiki/DECORATE.
+the frame. So a trajectory is plain arithmetic in Python, and playing its frames backwards loses nothing. Puppets are
+defined in DECORATE, the game's text format for actors: https://zdoom.org/wiki/DECORATE.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sprite:
-    """A thing's picture: its four-letter code, animation frames, and its size and top above the floor in map units."""
+    """A thing's picture: its four-letter code, animation frames, and its size and height of its top in map units."""
 
     code: str
     frames: str
@@ -122,10 +122,15 @@ def summon_puppet(
     facing_degrees: float,
     tics: int,
 ) -> str:
-    """The console command that shows a sprite for `tics` tics.
+    """Make the console command that shows a sprite.
 
-    forward, right, center_up: where its centre is, in map units from the camera's feet. height: its size there, in
-    map units. facing_degrees: 0 = away from the camera, 180 = towards it. step: which picture of its animation.
+    Args:
+        sprite: The sprite.
+        step: The step of its animation.
+        forward, right, center_up: Its centre, in map units from the camera's feet.
+        height: Its height, in map units.
+        facing_degrees: 0 is away from the camera, 180 towards it.
+        tics: How long it is shown.
     """
     name = f"{_NAME_PREFIX}{sprite.code}{sprite.frames[step % len(sprite.frames)]}"
     scale = height / sprite.height

@@ -1,4 +1,4 @@
-"""`freedoom_scenes`: clips of one thing while the camera moves freely; what moves, and how, says nothing about it."""
+"""`freedoom_scenes`: clips of one thing while the camera moves freely. The motion says nothing about the class."""
 
 from __future__ import annotations
 
@@ -25,12 +25,18 @@ _MIN_MEAN_BRIGHTNESS = 18  # of 255
 
 @dataclass(frozen=True)
 class Motion:
-    """How far a camera goes forward and sideways, as shares of its distance to the thing, and swings its heading."""
+    """How a camera moves.
+
+    Attributes:
+        forward, right: Its path, as shares of its distance to the thing.
+        swing_degrees: The swing of its heading.
+        is_steady: Whether it moves in one direction, not back and forth.
+    """
 
     forward: float
     right: float
     swing_degrees: float
-    is_steady: bool  # in one direction, or back and forth
+    is_steady: bool
 
 
 _MOTIONS = (
@@ -43,7 +49,7 @@ _MOTIONS = (
 
 @dataclass(frozen=True)
 class Shot:
-    """One frame, from where it was filmed, and the areas of the thing and of the largest other thing in it."""
+    """One frame, the camera's pose, and the areas of the thing and of the largest other thing in the frame."""
 
     frame: np.ndarray
     pose: Pose
@@ -52,7 +58,11 @@ class Shot:
 
 
 def draw_scene(game: Game, class_name: str, rng: np.random.Generator, clip_format: ClipFormat) -> np.ndarray | None:
-    """One clip, uint8 [T, Y, X, 3], with the thing in view for most of it; None if it is not or the camera is stuck."""
+    """Draw a clip in which the thing is in view most of the time.
+
+    Returns:
+        uint8 frames [T, Y, X, 3], or None if the thing is not in view or the camera is stuck.
+    """
     kind = THINGS[class_name]
     stage = find_stage(game.map_name, kind, rng, distance_for_size(kind, rng.uniform(*_SIZES)))
     if stage is None:
@@ -83,7 +93,7 @@ def _film(game: Game, stage: Stage, rng: np.random.Generator, clip_format: ClipF
 
 
 def _curves(motion: Motion, rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    """[3, T]: thrusts forward and to the right, in shares of the distance a clip, and the heading's swing (degrees)."""
+    """Thrusts forward and to the right, as shares of the distance a clip, and the swing in degrees: [3, T]."""
     times = np.linspace(0, 1, num_frames)
     amplitudes = np.array([motion.forward, motion.right, motion.swing_degrees])
     amplitudes = amplitudes * rng.uniform(0.6, 1, 3) * rng.choice([-1, 1], 3)

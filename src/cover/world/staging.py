@@ -37,26 +37,27 @@ class Stage:
 
     @property
     def distance(self) -> float:
+        """From the camera to the thing."""
         return float(np.hypot(self.thing_x - self.camera_x, self.thing_y - self.camera_y))
 
     def heading_degrees(self, x: float, y: float) -> float:
-        """Heading from (x, y) to the thing."""
+        """The heading from (x, y) to the thing."""
         return float(np.degrees(np.arctan2(self.thing_y - y, self.thing_x - x)))
 
     def pitch_degrees(self) -> float:
-        """Pitch at which the thing's middle is in the middle of the picture, both standing on one floor."""
+        """The pitch that centres the thing in the picture, if both stand on the same floor."""
         pitch = np.degrees(np.arctan2(self.kind.height / 2 - EYE_HEIGHT, self.distance))
         return float(np.clip(pitch, -_MAX_PITCH_DEGREES, _MAX_PITCH_DEGREES))
 
 
 def distance_for_size(kind: ThingKind, size: float) -> float:
-    """Distance at which a thing fills `size` of the view, in height or in width, whichever is more."""
+    """The distance at which a thing fills `size` of the view, in height or width, whichever is larger."""
     distance = max(kind.height / VIEW_HEIGHT, kind.width / VIEW_WIDTH) / size
     return float(np.clip(distance, kind.radius + PLAYER_RADIUS + _MARGIN, _MAX_DISTANCE))
 
 
 def find_stage(map_name: str, kind: ThingKind, rng: np.random.Generator, distance: float) -> Stage | None:
-    """Random spots for a camera and a thing with nothing between them; None when there are none to be found."""
+    """Find random spots for a camera and a thing with nothing between them; None if there are none."""
     level = read_level(map_name)
     for _ in range(_NUM_TRIES):
         x, y = level.random_spot(rng)
@@ -71,7 +72,7 @@ def find_stage(map_name: str, kind: ThingKind, rng: np.random.Generator, distanc
 
 @contextmanager
 def staged(game: Game, stage: Stage, rng: np.random.Generator) -> Iterator[None]:
-    """With the thing on the stage, facing anywhere, some distractors around it, and the camera looking at it."""
+    """Put the thing on the stage, with distractors around it and the camera looking at it, within the block."""
     game.place(stage.camera_x, stage.camera_y, stage.heading_degrees(stage.camera_x, stage.camera_y))
     game.advance(look_degrees=stage.pitch_degrees() - game.pose().pitch_degrees)
     actors = []
@@ -92,10 +93,10 @@ def staged(game: Game, stage: Stage, rng: np.random.Generator) -> Iterator[None]
 
 
 def _summon(game: Game, stage: Stage, kind: ThingKind, ahead: float, left: float, rng: np.random.Generator) -> None:
-    """Put a thing on the floor at a place relative to the camera; takes effect with the next tic.
+    """Put a thing on the floor at a place relative to the camera, with the next tic.
 
-    The game summons a thing in front of the player, at twice its radius and once the player's. So the player
-    jumps to where that is the wanted place, and back, within one tic.
+    The game summons a thing in front of the player, at twice its radius plus the player's. So the player jumps to where
+    that is the wanted place, and back, within one tic.
     """
     heading = np.radians(stage.heading_degrees(stage.camera_x, stage.camera_y))
     ahead -= 2 * kind.radius + PLAYER_RADIUS
@@ -108,7 +109,7 @@ def _summon(game: Game, stage: Stage, kind: ThingKind, ahead: float, left: float
 
 
 def visible(game: Game, kind: ThingKind) -> tuple[Thing | None, float]:
-    """The largest visible thing of a kind, and the largest share of the view that a thing of another kind has."""
+    """Find the largest visible thing of a kind, and the largest share of the view that another thing covers."""
     things = game.things()
     target = next((thing for thing in things if thing.name == kind.actor), None)
     others = (thing.area_fraction for thing in things if thing.name != kind.actor)
@@ -116,7 +117,7 @@ def visible(game: Game, kind: ThingKind) -> tuple[Thing | None, float]:
 
 
 def stand_in_the_open(game: Game, rng: np.random.Generator, free_distance: float) -> None:
-    """Put the camera at a random spot, looking where nothing is in the way for `free_distance` map units, if found."""
+    """Put the camera at a random spot that has nothing in view for `free_distance` map units, if there is one."""
     level = read_level(game.map_name)
     for _ in range(_NUM_TRIES):
         x, y = level.random_spot(rng)
@@ -128,7 +129,7 @@ def stand_in_the_open(game: Game, rng: np.random.Generator, free_distance: float
 
 
 def relight(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The clip [T, Y, X, 3] a little darker or brighter as a whole; dark places are brightened first."""
+    """Make a whole clip [T, Y, X, 3] a little darker or brighter, after brightening dark places."""
     gain = rng.uniform(0.8, 1.25) * np.clip(_MIN_MEAN_BRIGHTNESS / frames.mean(), 1, _MAX_GAIN)
     relit: np.ndarray = np.minimum(np.arange(256) * gain, 255).astype(np.uint8)[frames]
     return relit

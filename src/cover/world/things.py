@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ThingKind:
-    """A kind of thing: the game's name for it, the size of its picture, and the radius of its body, in map units."""
+    """A kind of thing: the game's name, the size of its picture, and the radius of its body in map units."""
 
     actor: str
     width: int
@@ -92,7 +92,7 @@ THINGS = {
     "dead_cacodemon": ThingKind("DeadCacodemon", 82, 29, 31),
 }
 
-# Small things that stand around in any view; no dataset names them.
+# Small things that stand around in any view; no dataset has them as a class.
 DISTRACTORS = (
     ThingKind("HealthBonus", 11, 15, 20),
     ThingKind("ArmorBonus", 13, 19, 20),

@@ -1,4 +1,4 @@
-"""Filming planned trajectories: tracks of puppets before a camera, and the boxes in which they were really seen."""
+"""Films planned trajectories: tracks of puppets in front of a camera, and the boxes in which they were seen."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ _MIN_SEEN_HEIGHT = 0.6  # of the planned height; a sprite's pictures differ in h
 
 @dataclass(frozen=True)
 class Track:
-    """One sprite's way through a clip; arrays are [T].
+    """One sprite's path through a clip; arrays are [T].
 
-    across, up: its centre, as shares of the view, from the view's centre to the right and upwards.
-    size: its height as a share of the view's. distance: from the camera, in map units. shown: whether it is there.
+    Attributes:
+        across, up: Its centre, as shares of the view, from the view's centre to the right and upwards.
+        size: Its height, as a share of the view's.
+        distance: Its distance from the camera, in map units.
+        shown: Whether it is shown.
     """
 
     sprite: Sprite
@@ -37,7 +40,7 @@ class Track:
     shown: np.ndarray
 
     def summon(self, index: int, tics: int) -> str:
-        """The command that shows this track's frame `index`."""
+        """Make the command that shows frame `index` of this track."""
         distance = self.distance[index]
         return summon_puppet(
             self.sprite,
@@ -53,7 +56,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Box:
-    """What was seen of a track in one frame, as shares of the view; x to the right, y downwards."""
+    """What was seen of a track in one frame, as shares of the view; x points right, y points down."""
 
     x: float
     y: float
@@ -62,6 +65,7 @@ class Box:
 
     @property
     def area(self) -> float:
+        """As a share of the view."""
         return self.width * self.height
 
 
@@ -76,9 +80,17 @@ def film(
     turn_degrees: float = 0,
     attack_from: int | None = None,
 ) -> tuple[np.ndarray, list[list[Thing]]]:
-    """Play the tracks before a camera that turns `turn_degrees` a tic and fires its weapon from frame `attack_from` on.
+    """Play tracks in front of a camera.
 
-    Returns frames uint8 [T, Y, X, 3], and what was seen in each of them.
+    Args:
+        game: A game in an episode.
+        tracks: The tracks.
+        clip_format: Size and length of the clip.
+        turn_degrees: Turn of the camera a tic.
+        attack_from: The frame from which on the camera fires its weapon.
+
+    Returns:
+        uint8 frames [T, Y, X, 3], and the things seen in each of them.
     """
     frames, seen = [], []
     for index in range(clip_format.num_frames):
@@ -93,7 +105,7 @@ def film(
 
 
 def follow(track: Track, seen: list[list[Thing]], game: Game) -> Boxes | None:
-    """The boxes in which a filmed track was seen, or None if it was not seen where and when the plan says."""
+    """Find the boxes in which a filmed track was seen; None if it was not seen where and when the plan says."""
     boxes = [_box_of(track.sprite, things, game) for things in seen]
     return boxes if all(_as_planned(box, track, index) for index, box in enumerate(boxes)) else None
 
