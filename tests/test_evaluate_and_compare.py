@@ -14,8 +14,8 @@ from tests.terminal import Cover, terminal
 
 from cover.config.recipe import parse_recipe
 from cover.datasets.layouts.class_folders import index_folder
+from cover.runs.compare import read_run_records
 from cover.runs.plan import plan
-from cover.runs.record import read_run_records
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 

@@ -27,9 +27,10 @@ from cover.core.atomic_files import write_whole, writing
 from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest
 from cover.evaluation.sample_views import FrameOrder
+from cover.runs.compare import compare_runs
 from cover.runs.plan import plan
 from cover.runs.train import train
-from cover.runs.trained import TrainedRun, compare_runs
+from cover.runs.trained import TrainedRun
 from cover.world.contact_sheet import write_contact_sheets
 from cover.world.presets import DATASETS
 from cover.world.render import render_world

@@ -9,7 +9,7 @@ import pytest
 from cover.errors import CheckpointError, CoverError
 from cover.evaluation.comparison import compare
 from cover.evaluation.result import DatasetResult
-from cover.runs.record import read_run_records
+from cover.runs.compare import read_run_records
 
 MakeRun = Callable[..., Path]
 MakeResult = Callable[..., DatasetResult]

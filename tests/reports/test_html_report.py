@@ -25,7 +25,7 @@ from cover.reports.cards import Strip
 from cover.reports.comparison_json import comparison_json
 from cover.reports.html_report import write_report
 from cover.reports.tables import print_comparison, results_table
-from cover.runs.record import read_run_records
+from cover.runs.compare import read_run_records
 
 MakeRun = Callable[..., Path]
 MakeResult = Callable[..., DatasetResult]

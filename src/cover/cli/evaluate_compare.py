@@ -77,8 +77,8 @@ def compare(
 
     Shows policies, frame orders, classes, calibration and confusions.
     """
+    from cover.runs.compare import compare_runs
     from cover.runs.folder import parse_moves
-    from cover.runs.trained import compare_runs
 
     moves = parse_moves(data or ())
     compare_runs(runs, out, console(), json_out=json, moves=moves, allow_changed_data=allow_changed_data)

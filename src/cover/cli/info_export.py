@@ -31,7 +31,7 @@ def info(
     Shows architecture, size, cost, heads, input and origin.
     """
     from cover.models.info import info_table
-    from cover.runs.record import describe
+    from cover.runs.folder import describe
 
     described = describe(file)
     if json:

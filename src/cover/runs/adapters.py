@@ -24,7 +24,7 @@ from cover.models.classifier import VideoClassifier
 def predictor(
     model: VideoClassifier, device: torch.device, autocast: Callable[[], AbstractContextManager[None]]
 ) -> Predict:
-    """The model as evaluation sees it: frames on the CPU in, logits on the CPU out."""
+    """The model as a function for evaluation: frames on the CPU in, logits on the CPU out."""
 
     def predict(clips: dict[str, Tensor]) -> dict[str, Tensor]:
         with torch.inference_mode(), autocast():
@@ -34,7 +34,7 @@ def predictor(
 
 
 def on_cpu(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Logits as evaluation and inference take them: float32, on the CPU."""
+    """Logits for evaluation and inference: float32, on the CPU."""
     return {name: values.float().cpu() for name, values in logits.items()}
 
 
@@ -50,10 +50,12 @@ def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
 
 
 def evaluation_reader(recipe: Recipe, manifest: Manifest, name: str, *, num_clips: int) -> ClipReader:
-    """`reader_for`, with the videos decoded now where the recipe keeps frames: for what is evaluated again and again.
+    """`reader_for` repeated evaluation: if the recipe keeps frames, all videos are decoded now.
 
-    Images are not kept; they decode fast. Nor are clips of videos that have several. Raises CoverError as
-    FrameCache.fill does.
+    Images are not kept, because they decode fast. Nor are videos with several clips.
+
+    Raises:
+        CoverError: As `FrameCache.fill`.
     """
     reader = reader_for(recipe, manifest, name)
     if not recipe.data.cache_frames or num_clips > 1 or manifest.kind == "image":
@@ -69,7 +71,7 @@ def evaluation_reader(recipe: Recipe, manifest: Manifest, name: str, *, num_clip
 
 
 def backbone_digest(model: VideoClassifier) -> str:
-    """SHA-256 of all that a model's features depend on: its architecture, normalisation, and weights but the heads'."""
+    """SHA-256 of what a model's features depend on: architecture, normalisation, and all weights except the heads."""
     config = asdict(dataclasses.replace(model.config, heads={}, drop_path_rate=0.0))
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):

@@ -106,7 +106,7 @@ def check_data(recipe: Recipe, manifests: Manifests) -> None:
         if unknown := sorted(classes - set(manifest.class_names)):
             nearest = get_close_matches(unknown[0], manifest.class_names, n=3, cutoff=0)
             raise RecipeError(
-                f"datasets.{name}.reversal_pairs names {unknown[0]!r}, which is no class of {manifest.name}; "
+                f"datasets.{name}.reversal_pairs names {unknown[0]!r}, which is not a class of {manifest.name}; "
                 f"the nearest are {', '.join(map(repr, nearest))}"
             )
 

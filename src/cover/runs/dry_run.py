@@ -1,4 +1,4 @@
-"""What `cover train --dry-run` shows: a recipe checked, its plan, the memory and, on a GPU, the time that it takes."""
+"""What `cover train --dry-run` prints: the plan of a recipe, its memory and, on a GPU, its time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cover.training.launch import start_accelerator
 from cover.training.parallel import to_device
 
 NUM_WARMUP, NUM_TIMED = 2, 3
-"""Steps on black clips."""
+"""Steps on black clips, before and while the clock runs."""
 
 
 def rehearse(planned: Plan, console: Console) -> None:
@@ -39,7 +39,7 @@ def rehearse(planned: Plan, console: Console) -> None:
 
 
 def plan_table(planned: Plan) -> Table:
-    """Model, cost, length and memory for the terminal."""
+    """Model, cost, length and memory, for the terminal."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("parameters", f"{planned.num_parameters:,}, trained {planned.num_trained:,}")
     for name, cost in planned.clip_multiply_adds.items():
@@ -54,7 +54,7 @@ def plan_table(planned: Plan) -> Table:
 
 
 def measured(planned: Plan) -> tuple[float, int]:
-    """Seconds of a step on black clips without waiting for data, and bytes of the GPU that it takes at most."""
+    """Time steps on black clips. Returns seconds per step, without waiting for data, and peak bytes on the GPU."""
     recipe = planned.recipe
     accelerator = start_accelerator(recipe, None)
     mixture = planned.mixture(TrainingState(), accelerator)
@@ -76,14 +76,14 @@ def measured(planned: Plan) -> tuple[float, int]:
 
 
 def states_bytes(planned: Plan) -> int:
-    """Weights, gradients, the optimizer's states and the average of the weights, all in float32."""
+    """Bytes of weights, gradients, the optimizer's states and the average of the weights, all in float32."""
     recipe = planned.recipe
     numbers = {"sgd": 3, "adamw": 4}[recipe.optimizer.name] + (recipe.training.ema_decay is not None)
     return 4 * numbers * planned.num_parameters
 
 
 def backward_bytes(planned: Plan) -> float:
-    """What the backward pass needs of a whole batch, roughly."""
+    """Rough estimate of the bytes that the backward pass needs for a whole batch."""
     config, half = planned.config, planned.recipe.training.precision != "fp32"
     with torch.device("meta"):
         backbone = family_of(config).backbone(config)

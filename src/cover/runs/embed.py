@@ -29,12 +29,21 @@ logger = logging.getLogger(__name__)
 
 
 def embed(run: TrainedRun, files: Sequence[Path], manifests: Sequence[Manifest]) -> FeatureTable | signal.Signals:
-    """Features of files, whose ids are their paths, and of the samples of manifests, whose ids are sample ids.
+    """Compute the features of files and of the samples of manifests, from the centre crop of one clip each.
 
-    A feature is that of one view, the centre crop of a single clip. What cannot be decoded is named in the log and left
-    out; features of manifests are kept beside the run, in the store of linear probes.
-    Returns the signal that interrupted the work on manifests; the same call goes on from there.
-    Raises CoverError for an id that occurs twice, and where nothing can be decoded.
+    What cannot be decoded is named in the log and skipped. Features of manifests are kept beside the run, where linear
+    probes find them.
+
+    Args:
+        run: Whose backbone computes them.
+        files: Videos and images; their ids are their paths.
+        manifests: Their ids are sample ids.
+
+    Returns:
+        A table of features, or the signal that interrupted the work on manifests. The same call then continues.
+
+    Raises:
+        CoverError: An id occurs twice, or nothing can be decoded.
     """
     check_ids([printable(file) for file in files] + [row.sample_id for manifest in manifests for row in manifest])
     digest = backbone_digest(run.model)
@@ -68,7 +77,7 @@ def embed(run: TrainedRun, files: Sequence[Path], manifests: Sequence[Manifest])
 
 
 def embed_queries(run: TrainedRun, table: FeatureTable, files: Sequence[Path]) -> dict[str, npt.NDArray[np.float32]]:
-    """Features of files to look up in a table. Raises CheckpointError when another model has computed the table."""
+    """Compute features to look up in a table. Raises CheckpointError if another model computed the table."""
     if backbone_digest(run.model) != table.backbone:
         raise CheckpointError(
             f"the features are of another model than {run.checkpoint}; name the run that they were computed by, "
@@ -78,7 +87,7 @@ def embed_queries(run: TrainedRun, table: FeatureTable, files: Sequence[Path]) -
 
 
 def embed_file(run: TrainedRun, file: Path) -> npt.NDArray[np.float32]:
-    """The feature [D] of a video or image. Raises DecodeError, naming the file."""
+    """The feature [D] of a video or image. Raises DecodeError with the file's name."""
     config = run.model.config
     views = Views(config.num_frames, config.image_size_px, num_crops=1).read(file)
     feature: npt.NDArray[np.float32] = run.embed(views.frames)[0].numpy()
@@ -86,14 +95,14 @@ def embed_file(run: TrainedRun, file: Path) -> npt.NDArray[np.float32]:
 
 
 def check_ids(ids: Sequence[str]) -> None:
-    """Raises CoverError, naming it, for an id that occurs twice."""
+    """Raise CoverError if an id occurs twice."""
     twice = [name for name, count in Counter(ids).most_common(1) if count > 1]
     if twice:
         raise CoverError(f"{twice[0]} occurs twice; every clip has one feature: write the two into different files")
 
 
 def feature_store(run: TrainedRun, digest: str) -> FeatureStore:
-    """Where a run's features are kept: beside it, in the store of linear probes."""
+    """The store beside a run, which linear probes share."""
     return FeatureStore(
         run.files.features_folder,
         run.embed,

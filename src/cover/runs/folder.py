@@ -1,4 +1,4 @@
-"""A run folder as its run left it: its recipe and its data, so that the run can be used from anywhere.
+"""A run folder: its recipe and its data, which are found from anywhere.
 
 RUN/recipe.toml       the resolved recipe; its paths are relative to RUN, so run and data can be moved together
 RUN/manifests.json    {dataset: {split: {path, digest, num_samples}}}, as they were when training started
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from cover.core.atomic_files import write_whole
 from cover.core.run_files import RunFiles
 from cover.core.text_files import read_json
 from cover.datasets.manifest import Manifest, Moves, moved_path
-from cover.errors import CheckpointError, CoverError
+from cover.errors import CheckpointError, CoverError, RecipeError
+from cover.models import info
 
 SPLITS = ("train", "val", "test")
 
@@ -76,12 +77,15 @@ class RunFolder(RunFiles):
         return not self.manifests_file.exists()
 
     def open_manifest(self, recipe: Recipe, dataset: str, split: str) -> Manifest:
-        """Open a manifest that the recipe names.
+        """Open a manifest that the recipe names: relative to the run, or else where it was during training.
 
-        It is looked for relative to the run, then at its place of the time of training.
+        Args:
+            recipe: The run's, whose paths are absolute.
+            dataset: Its name in the recipe.
+            split: "train", "val" or "test".
 
         Raises:
-            CheckpointError: It is missing, or it has other samples than at the time of training.
+            CheckpointError: It is missing, or its samples are not those of training.
             ManifestError: It is damaged.
         """
         path: Path = getattr(recipe.datasets[dataset], split)
@@ -101,9 +105,10 @@ class RunFolder(RunFiles):
         return manifest
 
     def check_manifests(self, manifests: Mapping[str, Mapping[str, Manifest]]) -> None:
-        """Raise CheckpointError for a manifest that is not the one of the time of training, unless that is allowed.
+        """Raise CheckpointError if the samples of a manifest are not those of training, unless that is allowed.
 
-        manifests: split → dataset → manifest. Splits that the run has not seen yet are accepted.
+        Args:
+            manifests: Split → dataset → manifest. Splits that are new to the run are accepted.
         """
         records = {} if self.allow_changed_data else self._records()
         for split, opened in manifests.items():
@@ -112,7 +117,7 @@ class RunFolder(RunFiles):
                     self._check_digest(manifest, record, f"{split} manifest of {name}")
 
     def has_same(self, split: str, manifests: Mapping[str, Manifest]) -> bool:
-        """Whether the datasets have the very samples of this split that they had in the run so far."""
+        """Whether the samples of this split are those that the run had so far."""
         records = {name: splits[split].digest for name, splits in self._records().items() if split in splits}
         return self.is_old or records == {name: manifest.digest for name, manifest in manifests.items()}
 
@@ -143,8 +148,37 @@ class RunFolder(RunFiles):
         )
 
 
+def describe(path: str | Path) -> info.Info:
+    """Look into weights, and into the run that they are a checkpoint of.
+
+    Args:
+        path: A file, folder or run of any format that `open_source` knows.
+
+    Raises:
+        CheckpointError: It is damaged or unknown.
+    """
+    described = info.describe(path)
+    weights = Path(described.path).resolve()
+    checkpoint = weights if weights.is_dir() else weights.parent
+    run = RunFolder.of_checkpoint(checkpoint)
+    if not run.has_checkpoint(checkpoint) or not run.is_run:
+        return described
+    try:
+        recipe = run.read_recipe()
+    except RecipeError:  # of another version of cover; the weights can be read all the same
+        return replace(described, sampling=f"its {run.recipe_file.name} is of another version")
+    start = f"started from {recipe.init}" if recipe.init else "started at random"
+    moments = "a random moment" if recipe.data.temporal_jitter else "the middle"
+    views = recipe.evaluation
+    return replace(
+        described,
+        origin=f"cover, policy {recipe.policy} on {', '.join(recipe.datasets)}, {checkpoint.name}, {start}",
+        sampling=f"{moments} of equal segments of a clip; evaluated on {views.num_clips} × {views.num_crops} views",
+    )
+
+
 def parse_moves(texts: Sequence[str]) -> Moves:
-    """The moves of --data OLD=NEW. Raises CoverError for another form, and for a NEW that is no folder."""
+    """Parse the values of --data OLD=NEW. Raises CoverError if one has another form, or NEW is not a folder."""
     moves = {}
     for text in texts:
         old, equals, new = text.partition("=")

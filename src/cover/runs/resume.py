@@ -1,4 +1,4 @@
-"""A run that continues: from which checkpoint, with which state, and what differs from before."""
+"""A run that continues: its checkpoint and state, and what has changed since."""
 
 from __future__ import annotations
 
@@ -27,10 +27,18 @@ from cover.training.checkpoint import TrainingState, read_training
 
 
 def starting_point(run: RunFiles, resume: bool, console: Console) -> Path | None:
-    """The newest whole checkpoint of a run that continues; None for a run that begins. Damaged ones are named.
+    """Find the newest intact checkpoint. Damaged ones are named and skipped.
+
+    Args:
+        run: The run folder.
+        resume: Whether the user wants to continue the run.
+        console: Where the choice is printed.
+
+    Returns:
+        The checkpoint, or None if the run has none yet.
 
     Raises:
-        CheckpointError: There is a run already and it is not to be resumed, or all of its checkpoints are damaged.
+        CheckpointError: There are checkpoints and `resume` is false, or all of them are damaged.
     """
     folders = run.checkpoints()
     if folders and not resume:
@@ -55,8 +63,8 @@ class Start:
     """What training starts with.
 
     model: with its weights, on the CPU.
-    state: of the run.
-    tensors: states of the optimizer, averages and running totals, from a checkpoint.
+    state: where the run is.
+    tensors: from a checkpoint: states of the optimizer, last weights under EMA, running totals.
     is_resumed: whether it comes from a checkpoint.
     """
 
@@ -77,15 +85,15 @@ def resumed(
     """Continue from a checkpoint.
 
     Args:
-        checkpoint: A whole one.
-        fresh: The state that the recipe would begin with.
-        data: Of the recipe.
-        folder: Of the run.
-        create: Makes the recipe's model.
-        console: Where changed heads are named.
+        checkpoint: The folder of an intact one.
+        fresh: The state that a new run of the recipe would start with.
+        data: The recipe's manifests.
+        folder: The run folder.
+        create: Creates the recipe's model.
+        console: Where changed heads are named; None to print nothing.
 
     Raises:
-        CheckpointError: The data, the optimizer or the architecture are not those of the checkpoint.
+        CheckpointError: Data, optimizer or architecture differ from the checkpoint's.
     """
     folder.check_manifests({split: data.splits[split] for split in ("val", "test")})
     saved, tensors = read_training(checkpoint)
@@ -93,20 +101,20 @@ def resumed(
     model = create()
     rows = restore_model(model, checkpoint, console)
     if rows or not folder.has_same("val", data.splits["val"]):
-        state.best_top1 = -1.0  # a score over other classes or samples says nothing about these
+        state.best_top1 = -1.0  # scores on other classes or samples cannot be compared
     return Start(model, state, with_rows(tensors, rows, model.state_dict()), is_resumed=True)
 
 
 def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data: bool) -> TrainingState:
-    """The state to continue from; where data changed, the mixture starts a new epoch.
+    """The state to continue from. If data have changed, the mixture starts a new epoch.
 
     Args:
-        state: As saved.
-        fresh: As the recipe would begin.
+        state: The saved one.
+        fresh: The state that a new run of the recipe would start with.
         allow_changed_data: Accept other training samples than before.
 
     Raises:
-        CheckpointError: The optimizer is another one, or the samples of a dataset are, unless that is allowed.
+        CheckpointError: The optimizer is different, or the training samples are and that is not allowed.
     """
     if state.optimizer != fresh.optimizer:
         raise CheckpointError(
@@ -141,9 +149,11 @@ def restore_model(model: VideoClassifier, checkpoint: Path, console: Console | N
 
 
 def changed_heads(saved: ModelConfig, config: ModelConfig) -> dict[str, HeadRows]:
-    """The heads whose classes are not those of the checkpoint, and where their rows come from: each class has its own.
+    """Find the heads whose classes have changed, and where each class's row comes from.
 
-    saved: of the checkpoint. config: of the recipe's model.
+    Args:
+        saved: The checkpoint's configuration.
+        config: The recipe's.
     """
     rows = {
         name: match_rows(saved.heads[name], classes) for name, classes in config.heads.items() if name in saved.heads
@@ -154,17 +164,17 @@ def changed_heads(saved: ModelConfig, config: ModelConfig) -> dict[str, HeadRows
 def with_rows(
     tensors: Mapping[str, Tensor], rows: Mapping[str, HeadRows], weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The tensors of a checkpoint with the rows of changed heads in the places of their classes.
+    """Move the rows of changed heads to where their classes are now.
 
     Args:
-        tensors: Weights by name, or what `Engine.training_tensors` gives.
+        tensors: Weights by name, or `Engine.training_tensors`.
         rows: From `changed_heads`.
-        weights: Of the model. New classes keep the weights that they have there; their optimizer's state is zero.
+        weights: The model's. New classes keep these; their optimizer's state starts at zero.
     """
 
     def follow(key: str, tensor: Tensor) -> Tensor:
         *kind, name = key.split("/")
-        head = name.split(".")[1] if name.startswith("heads.") else ""
+        head = name.removeprefix("heads.").rpartition(".")[0] if name.startswith("heads.") else ""
         if head not in rows or not tensor.ndim:
             return tensor
         fresh = torch.zeros_like(weights[name]) if "optimizer" in kind else weights[name]
@@ -174,7 +184,7 @@ def with_rows(
 
 
 def recipe_changes(recipe: Recipe, run: RunFolder) -> list[str]:
-    """What the recipe says that a run was not trained with so far, such as "seed = 5, which was 0"."""
+    """What the recipe changes for a run, such as "seed = 5, which was 0"."""
     before, now = (
         flattened(with_base(part.model_dump(mode="json"), PATH_KEYS, Path())) for part in (run.read_recipe(), recipe)
     )

@@ -94,8 +94,8 @@ def _train(run: PlannedRun, folder: Path) -> dict[str, Any]:
     import torch
 
     from cover.core.progress import Terminal
+    from cover.runs.compare import read_run_records
     from cover.runs.plan import plan
-    from cover.runs.record import read_run_records
     from cover.runs.train import train
 
     started = time.monotonic()

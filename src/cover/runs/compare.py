@@ -1,26 +1,37 @@
-"""What a run folder says about itself: for comparisons and reports, and for `cover info`."""
+"""Runs side by side: what their folders say, and the page that compares them."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from cover.core.atomic_files import write_whole
 from cover.core.run_files import CONFIG_FILE, find_checkpoint
 from cover.core.text_files import read_text
-from cover.errors import CheckpointError, RecipeError
+from cover.datasets.manifest import Moves
+from cover.errors import CheckpointError
+from cover.evaluation.comparison import compare
 from cover.evaluation.result import read_result
+from cover.evaluation.run_pair import RunPair
 from cover.evaluation.run_record import RunRecord
-from cover.models.info import Info
-from cover.models.info import describe as describe_weights
+from cover.reports.cards import Strip, frames_of, sample_strips
+from cover.reports.comparison_json import comparison_json
+from cover.reports.tables import print_comparison
 from cover.runs.folder import RunFolder
+from cover.runs.trained import TrainedRun
 
 logger = logging.getLogger(__name__)
 
 Parsed = TypeVar("Parsed")
+NUM_STRIPS = 3
+"""Sample clips per dataset in a comparison."""
 MAX_METRICS_BYTES = 2**30
 """Largest file of metrics that is read, of some million lines."""
 
@@ -45,33 +56,61 @@ def read_run_records(runs: Sequence[Path]) -> list[RunRecord]:
     ]
 
 
-def describe(path: str | Path) -> Info:
-    """Look into weights, and into the run that they are a checkpoint of.
+def compare_runs(
+    runs: Sequence[Path],
+    out: Path,
+    console: Console,
+    *,
+    stages: Mapping[str, float] | None = None,
+    json_out: Path | None = None,
+    moves: Moves | None = None,
+    allow_changed_data: bool = False,
+) -> None:
+    """Write the page that compares runs, with clips of their splits, and print its tables.
 
     Args:
-        path: A file, folder or run of any format that `open_source` knows.
-
-    Raises:
-        CheckpointError: It is damaged or unknown.
+        runs: Runs, or single checkpoints of theirs.
+        out: The page.
+        console: Where the tables are printed.
+        stages: Wall time in seconds of what led here, by name.
+        json_out: Where to write the same as JSON.
+        moves, allow_changed_data: As in `TrainedRun.open`.
     """
-    info = describe_weights(path)
-    weights = Path(info.path).resolve()
-    checkpoint = weights if weights.is_dir() else weights.parent
-    run = RunFolder.of_checkpoint(checkpoint)
-    if not run.has_checkpoint(checkpoint) or not run.is_run:
-        return info
-    try:
-        recipe = run.read_recipe()
-    except RecipeError:  # of another version of cover; the weights can be read all the same
-        return replace(info, sampling=f"its {run.recipe_file.name} is of another version")
-    start = f"started from {recipe.init}" if recipe.init else "started at random"
-    moments = "a random moment" if recipe.data.temporal_jitter else "the middle"
-    views = recipe.evaluation
-    return replace(
-        info,
-        origin=f"cover, policy {recipe.policy} on {', '.join(recipe.datasets)}, {checkpoint.name}, {start}",
-        sampling=f"{moments} of equal segments of a clip; evaluated on {views.num_clips} × {views.num_crops} views",
-    )
+    from cover.reports.html_report import write_report  # loads matplotlib, which nothing else here needs
+
+    comparison = compare(read_run_records(runs))
+    if not comparison.policy_rows:
+        which = "none of these runs has" if len(comparison.records) > 1 else f"{runs[0]} has no"
+        raise CheckpointError(f"{which} results in normal frame order; `cover evaluate` writes them")
+    strips: dict[str, list[Strip]] = {}
+    frames: dict[str, dict[str, NDArray[np.uint8]]] = {row.dataset: {} for row in comparison.policy_rows}
+    for record in comparison.records:
+        run = TrainedRun.open(record.path, moves=moves, allow_changed_data=allow_changed_data)
+        strips[record.name] = sample_clips(run, "test")
+        for pair in comparison.pairs_with(record.name):
+            frames[pair.dataset] |= example_frames(run, pair)
+    write_report(comparison, out, strips=strips, frames=frames, stages=stages)
+    if json_out:
+        write_whole(json_out, comparison_json(comparison))
+    print_comparison(comparison, console)
+
+
+def sample_clips(run: TrainedRun, split: str) -> list[Strip]:
+    """A few clips of each dataset that has the split, with what the model answers."""
+    return [
+        strip
+        for name, section in run.recipe.datasets.items()
+        if getattr(section, split)
+        for strip in sample_strips(
+            run.predict_datasets, run.reader(name, run.manifest(name, split)), name, NUM_STRIPS, seed=0
+        )
+    ]
+
+
+def example_frames(run: TrainedRun, pair: RunPair) -> dict[str, NDArray[np.uint8]]:
+    """Frames uint8 [T,Y,X,3], by sample id, of examples that a run and another one disagree on."""
+    wanted = {sample.sample_id for sample in (*pair.helped_examples, *pair.hurt_examples)}
+    return frames_of(run.reader(pair.dataset, run.manifest(pair.dataset, pair.split)), wanted)
 
 
 def _name(run: Path) -> str:
