@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -267,6 +268,11 @@ def test_our_own_recipes_are_valid_and_their_headers_complete(path: Path) -> Non
     assert recipe.datasets
     for entry in ("Command", "Hardware", "(Result|Expected)"):
         assert re.search(f"^# {entry}: +[^ ]", path.read_text(), re.MULTILINE), f"{path} has no line # {entry}:"
+
+
+def test_a_recipe_travels_to_another_process(tmp_path: Path) -> None:
+    recipe = read(tmp_path, STANDARD + K400, "model.depth=3", "data.exclude=['leaks.csv']")
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
 
 
 def test_the_recipes_of_the_training_guide_are_recipes(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """TOML files as sections: frozen, checked settings with defaults.
 
-`extends = "base.toml"`, or a list of such parts, fills in what a file does not say: the parts are laid over each other
-in their order, the file over all. Paths are relative to the file that has them; a part extends nothing.
+`extends = "base.toml"`, or a list of such parts, sets what a file does not say. Later parts override earlier ones, and
+the file overrides them all. Paths are relative to the file that has them. A part cannot extend anything itself.
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ Rebase = Callable[[dict[str, Any], Path], dict[str, Any]]
 
 
 def read_layers(path: Path, rebase: Rebase) -> dict[str, Any]:
-    """Read a TOML file and lay it over the parts that it extends; each file's paths are made absolute before.
+    """Read a TOML file and the parts that it extends, which it overrides.
+
+    Args:
+        path: The file.
+        rebase: Makes the paths of each file absolute.
 
     Raises:
         RecipeError: A file is missing or is not TOML, or a part extends something itself.
@@ -59,12 +63,12 @@ def with_base(values: dict[str, Any], path_keys: Sequence[str], base: Path) -> d
 
 
 def absolute_path(path: str, base: Path) -> str:
-    """A path that starts from the folder `base`, or from the home folder where it begins with ~."""
+    """A path that starts from the folder `base`, or from the home folder if it begins with ~."""
     return os.path.normpath(base.resolve() / os.path.expanduser(path))
 
 
 def map_paths(values: dict[str, Any], path_keys: Sequence[str], change: Callable[[str], str]) -> dict[str, Any]:
-    """The values with each path under `path_keys` replaced as `map_path` does."""
+    """The values with `map_path` applied to each path under `path_keys`."""
     changed: Any = values
     for key in path_keys:
         changed = _map_at(changed, key.split("."), change)
@@ -72,7 +76,7 @@ def map_paths(values: dict[str, Any], path_keys: Sequence[str], change: Callable
 
 
 def map_path(value: str, change: Callable[[str], str]) -> str:
-    """`change` of a path; "" and addresses with :// stay as they are."""
+    """Apply `change` to a path. "" and addresses with :// stay as they are."""
     return change(value) if value and "://" not in value else value
 
 
@@ -88,9 +92,9 @@ def _map_at(values: Any, parts: Sequence[str], change: Callable[[str], str]) -> 
 
 
 def checked(kind: type[AnySection], values: dict[str, Any], source: str) -> AnySection:
-    """Plain data as a section of that kind. Raises RecipeError naming the key, the value and the rule."""
+    """Validate plain data as a section. Raises RecipeError with the key, the value and the rule."""
     try:
-        # JSON mode: lists become tuples and strings paths, while numbers and strings are not taken for each other.
+        # JSON mode accepts lists as tuples and strings as paths, but no strings as numbers.
         return kind.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         raise RecipeError(f"{source}: {_explained(error, kind)}") from None
@@ -102,7 +106,7 @@ def reason_of(error: Exception) -> str:
 
 
 def _explained(error: ValidationError, kind: type[BaseModel]) -> str:
-    """The first fault in a line; a misspelt key goes before all others, since the right one is missing then."""
+    """The first fault, in one line. A misspelt key comes first, because then the correct key is missing, too."""
     faults = error.errors()
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     key = ".".join(map(str, fault["loc"]))
@@ -121,7 +125,7 @@ def _explained(error: ValidationError, kind: type[BaseModel]) -> str:
 
 
 def _known_keys(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """The keys of the section that a location, which ends with an unknown key, is in."""
+    """The keys of the section that contains an unknown key. location: ends with that key."""
     for part in location[:-1]:
         if str(part) in section.model_fields:
             section = _section_in(section.model_fields[str(part)].annotation) or section
@@ -129,7 +133,7 @@ def _known_keys(section: type[BaseModel], location: tuple[int | str, ...]) -> st
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field holds, be it several of them by name or in a row."""
+    """The section that a field holds, alone or as the items of a table or list."""
     kinds = [annotation, *get_args(annotation)]
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
@@ -147,7 +151,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _part_names(path: Path, extends: object) -> list[str]:
-    """What the file at `path` extends, in the order of the list."""
+    """The files that a file extends, in order."""
     names = [extends] if isinstance(extends, str) else extends
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise RecipeError(f'{path}: extends = {extends!r} is neither a file nor a list of files; write ["a.toml"]')
@@ -179,7 +183,7 @@ def flattened(values: Mapping[str, Any], separator: str = ".") -> dict[str, Any]
 
 
 def overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`, table by table."""
+    """Merge two tables. Values of `over` win; tables in them are merged in turn."""
     both = {
         key: overlaid(base[key], value)
         for key, value in over.items()

@@ -192,7 +192,7 @@ class EvaluationSection(Section):
     """Samples per batch."""
 
     def views(self, num_clips: int | None, num_crops: int | None) -> tuple[int, int]:
-        """Times and crops of a sample; None stands for this recipe's. Raises RecipeError for too many, and for none."""
+        """Views of a sample in time and space; None means this recipe's. Raises RecipeError for too many or none."""
         wanted = (
             self.num_clips if num_clips is None else num_clips,
             self.num_crops if num_crops is None else num_crops,
@@ -274,7 +274,7 @@ class Recipe(Section):
 
     @property
     def is_standard(self) -> bool:
-        """Whether it trains on one dataset alone, as what co-training is compared with."""
+        """Whether it trains on one dataset alone: the baseline of co-training."""
         return self.policy == "standard"
 
     @property
@@ -283,7 +283,7 @@ class Recipe(Section):
         return min(self.data.num_workers, os.cpu_count() or 1)
 
     def write(self, path: Path) -> None:
-        """Write the resolved recipe as TOML, its paths relative to the file, so that both can be moved together."""
+        """Write the resolved recipe as TOML. Its paths are relative to the file, so that both can be moved together."""
         folder = path.parent.resolve()
         values = map_paths(
             self.model_dump(mode="json", exclude_none=True), PATH_KEYS, lambda name: os.path.relpath(name, folder)
@@ -292,16 +292,16 @@ class Recipe(Section):
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = (), *, base: Path | None = None) -> Recipe:
-    """Read and check a recipe; its paths come out absolute.
+    """Read and check a recipe, and make its paths absolute.
 
     Args:
         path: The TOML file.
-        overrides: Of the form "a.b=value", with TOML values; a bare word is a string. Paths in them start from the
-            current folder.
-        base: Folder that the paths in the file start from, if not the file's own.
+        overrides: "a.b=value", with a TOML value or a bare word for a string. Their paths start from the current
+            folder.
+        base: Folder that the paths in the file start from; the file's own folder by default.
 
     Raises:
-        RecipeError: Names the key, the value and the rule.
+        RecipeError: With the key, the value and the rule.
     """
     values = read_layers(path, lambda layer, file: with_base(layer, PATH_KEYS, base or _base(file)))
     for override in overrides:
@@ -322,7 +322,7 @@ def parse_recipe(values: dict[str, Any], source: str) -> Recipe:
 
 @cache
 def recipe_class(section: type[ModelSection]) -> type[Recipe]:
-    """The recipes whose `[model]` is a section of that type."""
+    """The type of recipes whose `[model]` is that section."""
     default = section.model_validate({})
     return create_model(
         "Recipe", __base__=Recipe, __module__=__name__, __doc__=Recipe.__doc__, model=(section, default)
@@ -330,7 +330,7 @@ def recipe_class(section: type[ModelSection]) -> type[Recipe]:
 
 
 def _base(file: Path) -> Path:
-    """The folder that the paths in a recipe start from. No data lie beside the recipes of this package."""
+    """The folder that the paths in a recipe start from: the current one for recipes of this package."""
     return Path() if file.resolve().is_relative_to(PACKAGED) else file.parent
 
 

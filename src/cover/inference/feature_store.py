@@ -1,4 +1,4 @@
-"""Frozen features, computed once and kept in files that every later probe reads.
+"""Features of a frozen backbone, computed once and kept in files for every later probe and search.
 
     runs/.features/ssv2-train-3f2a91c04b7d/     beside the runs; the digits are a hash of what the features depend on
         depends_on.json                         what that is

@@ -23,8 +23,9 @@ Manifests = Mapping[str, Manifest]
 class RecipeData:
     """The manifests of a recipe by dataset.
 
-    training: training samples, without those that data.exclude lists.
-    splits: "train", "val" and "test" as they are on disk.
+    Attributes:
+        training: Training samples, without those that data.exclude lists.
+        splits: "train", "val" and "test" as they are on disk.
     """
 
     training: dict[str, Manifest]

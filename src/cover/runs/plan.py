@@ -30,15 +30,18 @@ from cover.training.objective import Objective
 class Plan:
     """A checked recipe, with all that training takes.
 
-    rows: the mixture, a row a dataset.
-    config: of the model.
-    objective: what is trained, and how.
-    num_parameters: of the model; num_trained of them change.
-    clip_multiply_adds: of one clip of each dataset through the backbone and that dataset's head, forward only; 1e9 of
-        them are a GFLOP as papers count.
-    steps_per_epoch: as many clips as all training sets have together; may be fractional.
-    num_steps: length of the run.
-    warnings: what is useless in the mixture, and what evaluation will ask for and is not there, one line each.
+    Attributes:
+        recipe: What to train.
+        data: Its manifests.
+        rows: The mixture, a row per dataset.
+        config: Of the model.
+        objective: What is trained, and how.
+        num_parameters: Of the model; num_trained of them change.
+        clip_multiply_adds: Of one clip of each dataset through the backbone and that dataset's head, forward only.
+            Papers call 1e9 of them a GFLOP.
+        steps_per_epoch: Steps with as many clips as all training sets have together; may be fractional.
+        num_steps: Length of the run.
+        warnings: Datasets that learn nothing or weigh too much, and missing test manifests, one line each.
     """
 
     recipe: Recipe
@@ -142,7 +145,7 @@ def training_length(recipe: Recipe, manifests: Manifests) -> tuple[float, int]:
 
 
 def clip_multiply_adds(config: ModelConfig, num_frames: Mapping[str, int]) -> dict[str, int]:
-    """Of one clip of each dataset, so many frames long, through the backbone and that dataset's head, forward only."""
+    """Multiply-adds of one clip per dataset, of num_frames frames, through backbone and head, forward only."""
     return {name: multiply_adds(_one_head(config, name, frames)) for name, frames in num_frames.items()}
 
 

@@ -62,10 +62,11 @@ def starting_point(run: RunFiles, resume: bool, console: Console) -> Path | None
 class Start:
     """What training starts with.
 
-    model: with its weights, on the CPU.
-    state: where the run is.
-    tensors: from a checkpoint: states of the optimizer, last weights under EMA, running totals.
-    is_resumed: whether it comes from a checkpoint.
+    Attributes:
+        model: With its weights, on the CPU.
+        state: Where the run is.
+        tensors: From a checkpoint: states of the optimizer, last weights under EMA, running totals.
+        is_resumed: Whether it comes from a checkpoint.
     """
 
     model: VideoClassifier

@@ -34,11 +34,12 @@ logger = logging.getLogger(__name__)
 class TrainedRun:
     """A run with the model of one of its checkpoints, ready on a device.
 
-    files: the run folder.
-    checkpoint: folder of the checkpoint.
-    recipe: of the run.
-    model: in evaluation mode.
-    device: a GPU if there is one.
+    Attributes:
+        files: The run folder.
+        checkpoint: Folder of the checkpoint.
+        recipe: Of the run.
+        model: In evaluation mode.
+        device: A GPU if there is one.
     """
 
     files: RunFolder

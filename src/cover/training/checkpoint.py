@@ -37,13 +37,14 @@ Steps = Annotated[int, Field(ge=0)]
 class TrainingState:
     """Where a run is, without tensors.
 
-    step: completed steps.
-    optimizer: its name in the recipe.
-    mixture_start: the step at which the present mixture began; above 0 only if the run's data have changed.
-    digests: of each dataset's training manifest.
-    best_top1: highest mean validation top-1 so far, from 0 to 1; −1 before the first validation.
-    seconds: wall time so far, validation included.
-    grad_scaler: state of the loss scaling of fp16.
+    Attributes:
+        step: Completed steps.
+        optimizer: Its name in the recipe.
+        mixture_start: The step at which the present mixture began; above 0 only if the run's data have changed.
+        digests: Of each dataset's training manifest.
+        best_top1: Highest mean validation top-1 so far, from 0 to 1; −1 before the first validation.
+        seconds: Wall time so far, validation included.
+        grad_scaler: State of the loss scaling of fp16.
     """
 
     step: Steps = 0

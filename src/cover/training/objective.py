@@ -33,10 +33,11 @@ Validate = Callable[[VideoClassifier], dict[str, dict[str, float]]]
 class StepOutput(NamedTuple):
     """What a micro-batch gave.
 
-    clips: the clips it is about, with their labels.
-    logits: float [B, classes] of each dataset; an absent one has B = 0.
-    losses: summed cross-entropy of each dataset, scalars.
-    total: the micro-batch's part of the loss, a scalar.
+    Attributes:
+        clips: The clips it is about, with their labels.
+        logits: Float [B, classes] of each dataset; an absent one has B = 0.
+        losses: Summed cross-entropy of each dataset, scalars.
+        total: The micro-batch's part of the loss, a scalar.
     """
 
     clips: MixedBatch
@@ -48,9 +49,10 @@ class StepOutput(NamedTuple):
 class Objective(Protocol):
     """What a run trains and how.
 
-    trains_backbone: Whether all weights change. If not, only the heads do: steps cost next to nothing and are never
-        split, and heads always start fresh.
-    validate: Scores a model; None where the recipe names no validation split, and before `prepare`.
+    Attributes:
+        trains_backbone: Whether all weights change. If not, only the heads do: steps cost next to nothing and are never
+            split, and heads always start fresh.
+        validate: Scores a model; None where the recipe names no validation split, and before `prepare`.
     """
 
     @property
