@@ -237,7 +237,7 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ),
         ("train moves.toml --out new --set model.image_size=30", "image_size 30 is not a multiple of patch_size 16; "),
         ("train moves.toml --out new --set model.num_heads=5", "width 48 is not a multiple of the 5 attention heads"),
-        ("train moves.toml --out new --set init=photo.jpg", "photo.jpg (692 bytes) is no file of weights: "),
+        ("train moves.toml --out new --set init=photo.jpg", "photo.jpg (692 bytes) is not a file of weights: "),
         ("train moves.toml", "runs/moves holds a run already; continue it with --resume or choose another --out"),
         ("predict runs/moves absent.mp4", "absent.mp4 is not a file or a folder; "),
         ("predict runs/moves photo.jpg --head k400", "runs/moves has no head 'k400'; its heads are moves"),
@@ -269,7 +269,7 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
             "plain is not a run: recipe.toml is missing; give a folder that `cover train` has ",
         ),
         ("info absent.pyth", "absent.pyth does not exist; give a file or folder of weights, or a run"),
-        ("info photo.jpg", "is no file of weights: neither safetensors, nor PyTorch, nor .npz; "),
+        ("info photo.jpg", "is not a file of weights: neither safetensors, nor PyTorch, nor .npz; "),
         (
             "export moves new --to safetensors",
             "moves holds no checkpoint; give the folder of a run that `cover train` ",

@@ -181,10 +181,12 @@ def test_a_file_of_another_step_is_recognised(tmp_path: Path, name: str) -> None
         save(tmp_path, made, TrainingState(step=step, best_top1=step / 10))
     first, second = (tmp_path / "checkpoints" / f"step-{step}" for step in (1, 2))
     shutil.copy(first / name, second / name)
-    assert damage(second) == ("state.json is of step 1" if name == "state.json" else f"{name} is not what was written")
+    assert damage(second) == (
+        "state.json belongs to step 1" if name == "state.json" else f"{name} has changed since it was written"
+    )
     for file in first.iterdir():
         shutil.copy(file, second)
-    assert damage(second) == "state.json is of step 1"
+    assert damage(second) == "state.json belongs to step 1"
 
 
 def test_a_checkpoint_of_an_older_version_is_known_by_sizes(tmp_path: Path) -> None:

@@ -89,14 +89,14 @@ def test_files_are_recognised_by_content_and_truncated_ones_refused(kind: str, t
         (
             "a.pth",
             b"\0" * 10,
-            "no file of weights: neither safetensors, nor PyTorch, nor .npz; copy",
+            "not a file of weights: neither safetensors, nor PyTorch, nor .npz; copy",
         ),
-        ("a.pth", b"0123456789", "no file of weights: neither"),
+        ("a.pth", b"0123456789", "not a file of weights: neither"),
         ("a.pth", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, not the file itself; run `git"),
         ("a.pth", b"\n<!DOCTYPE html><html>", "a page (HTML or XML), not a file of weights; the download failed"),
         ("a.pth", b'{"error": 404}', "a JSON file, not a file of weights"),
-        ("a.pth", b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, TensorFlow), which is not read"),
-        ("a.onnx", b"\x08\x08\x12\x07pytorch", "an ONNX graph, which is not read"),
+        ("a.pth", b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, TensorFlow), which cover does not read"),
+        ("a.onnx", b"\x08\x08\x12\x07pytorch", "an ONNX graph, which cover does not read"),
         ("a.pth", b"GGUF\3\0\0\0", "a GGUF file, whose weights are quantised"),
         ("a.pth", b"\x1f\x8b\x08", "a gzip archive; unpack it"),
         ("a.pth.tar", b"\0" * 257 + b"ustar\0", "a tar archive; unpack it"),
@@ -113,8 +113,8 @@ def test_what_is_no_file_of_weights_is_told_so(name: str, data: bytes, what: str
     [
         ("bare.pth", "a zip archive (bare.pth); unpack it and give the file inside"),
         ("script/code/__torch__.py", "a TorchScript program; load it with torch.jit.load and save its state_dict()"),
-        ("model/archive_format", "a program of torch.export; take the weights it was exported from"),
-        ("model.weights.h5", "a Keras model, which is not read"),
+        ("model/archive_format", "a program of torch.export; use the weights it was exported from"),
+        ("model.weights.h5", "a Keras model, which cover does not read"),
     ],
 )
 def test_archives_of_other_kinds_are_told_apart(member: str, what: str, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_archives_of_other_kinds_are_told_apart(member: str, what: str, tmp_path
     ("name", "what"),
     [
         ("adapter_config.json", "a LoRA adapter, not a model; merge it into its base model"),
-        (".metadata", "one of torch's distributed checkpoints; convert it"),
+        (".metadata", "a distributed checkpoint of torch; convert it"),
         ("model.fp16.safetensors", "no model.safetensors or pytorch_model.bin, but model.fp16.safetensors; name the"),
         ("model-00002-of-00003.safetensors", "model-00002-of-00003.safetensors, but not the index of the shards"),
         ("notes.txt", "no weights (model.safetensors or pytorch_model.bin); give a run, or name the file itself"),
@@ -135,7 +135,7 @@ def test_archives_of_other_kinds_are_told_apart(member: str, what: str, tmp_path
 )
 def test_folders_without_the_usual_file_are_told_apart(name: str, what: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
-    assert refusal(tmp_path).startswith(f"{tmp_path} holds {what}")
+    assert refusal(tmp_path).startswith(f"{tmp_path} contains {what}")
 
 
 def test_the_state_dicts_of_a_checkpoint_are_found_by_their_keys(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_archives_that_unpack_to_more_than_they_hold_are_refused(tmp_path: Path)
 def test_a_bytearray_is_refused_before_it_is_made(tmp_path: Path) -> None:
     """A pickle of some bytes can name one of any length."""
     torch.save({"state_dict": {"a": torch.zeros(1)}, "fill": bytearray(b"x")}, tmp_path / "a.pth")
-    assert "it holds a bytearray, which no state dict does" in refusal(tmp_path / "a.pth")
+    assert "it contains a bytearray, which no state dict does" in refusal(tmp_path / "a.pth")
     with zipfile.ZipFile(tmp_path / "a.pth") as stored:
         members = {name: stored.read(name) for name in stored.namelist()}
     with zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -203,7 +203,7 @@ def test_a_missing_or_lying_shard_is_named(tmp_path: Path) -> None:
     index = tmp_path / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}')
     save_file({"a": torch.zeros(1)}, tmp_path / "1.safetensors")
-    assert "2.safetensors is missing, model.safetensors.index.json lists it" in refusal(tmp_path)
+    assert "2.safetensors is missing, but model.safetensors.index.json lists it" in refusal(tmp_path)
     save_file({"c": torch.zeros(1)}, tmp_path / "2.safetensors")
     assert "2.safetensors lacks b; copy or download it again" in refusal(tmp_path)
 
@@ -214,11 +214,14 @@ def test_a_missing_or_lying_shard_is_named(tmp_path: Path) -> None:
         ("{}", "it has no weight_map"),
         ("[]", "it has no weight_map"),
         ('{"weight_map": null}', "it has no weight_map"),
-        ('{"weight_map": {"a": 3}}', "'3' is not the name of a file beside it"),
-        ('{"weight_map": {"a": null}}', "'None' is not the name of a file beside it"),
-        ('{"weight_map": {"a": "../other.safetensors"}}', "'../other.safetensors' is not the name of a file beside it"),
-        ('{"weight_map": {"a": "/dev/zero"}}', "'/dev/zero' is not the name of a file beside it"),
-        ('{"weight_map": {"a": ".."}}', "'..' is not the name of a file beside it"),
+        ('{"weight_map": {"a": 3}}', "'3' is not the name of a file in this folder"),
+        ('{"weight_map": {"a": null}}', "'None' is not the name of a file in this folder"),
+        (
+            '{"weight_map": {"a": "../other.safetensors"}}',
+            "'../other.safetensors' is not the name of a file in this folder",
+        ),
+        ('{"weight_map": {"a": "/dev/zero"}}', "'/dev/zero' is not the name of a file in this folder"),
+        ('{"weight_map": {"a": ".."}}', "'..' is not the name of a file in this folder"),
         ("[" * 10**5, "it is nested too deeply"),
     ],
 )

@@ -94,7 +94,7 @@ def test_a_key_without_one_model_is_refused_with_the_choices(key: str, count: st
     torch.save({"model": {"ema": STATE}, "ema": {"last": SHIFTED}}, path := tmp_path / "file.pth")
     with pytest.raises(CheckpointError) as caught:
         open_source(f"{path}#{key}")
-    assert str(caught.value) == f"{path} has {count} weights under {key!r}; take '{path}#model.ema', '{path}#ema.last'"
+    assert str(caught.value) == f"{path} has {count} weights under {key!r}; use '{path}#model.ema', '{path}#ema.last'"
 
 
 def test_a_number_sign_in_a_path_is_no_key(tmp_path: Path) -> None:

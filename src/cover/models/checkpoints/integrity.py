@@ -1,6 +1,6 @@
-"""Digests of a checkpoint's files, which tell a damaged or exchanged file before anything is read from it.
+"""Digests of a checkpoint's files, which reveal a damaged or exchanged file before anything is read from it.
 
-state.json holds what training keeps in it, the size and digest of each other file, and a digest of itself:
+state.json has the values that training stores in it, the size and digest of every other file, and its own digest:
 
     {"step": 1200, …, "files": {"model.safetensors": {"num_bytes": 1718907824, "digest": "9f2c…"}, …}, "digest": "5…"}
 """
@@ -19,16 +19,20 @@ from cover.core.run_files import STATE_FILE, STEP
 from cover.core.text_files import read_json
 
 CHUNK_BYTES = 2**24
-"""A file is hashed in chunks of 16 MiB by several threads: 1.7 GB in about half a second on two cores."""
+"""Several threads hash a file in chunks of 16 MiB: 1.7 GB take about half a second on two cores."""
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of the SHA-256 digests of a file's chunks of CHUNK_BYTES, as hex digits. Raises OSError."""
+    """Return the digest of a file: the SHA-256 of the SHA-256 digests of its chunks of CHUNK_BYTES, in hex digits.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
 
     def digest(start: int) -> bytes:
         return hashlib.sha256(os.pread(descriptor, CHUNK_BYTES, start)).digest()
 
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in the place of the file is no wait
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # O_NONBLOCK: do not wait for a pipe in its place
     try:
         starts = range(0, os.fstat(descriptor).st_size, CHUNK_BYTES)
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
@@ -38,7 +42,12 @@ def file_digest(path: Path) -> str:
 
 
 def write_state(folder: Path, values: dict[str, Any]) -> None:
-    """Write FOLDER/state.json with the values and the digests of the files that lie in the folder."""
+    """Write FOLDER/state.json, with the digests of all other files in the folder.
+
+    Args:
+        folder: A checkpoint that is otherwise complete.
+        values: What training stores in state.json.
+    """
     files = {
         file.name: {"num_bytes": file.stat().st_size, "digest": file_digest(file)} for file in sorted(folder.iterdir())
     }
@@ -47,26 +56,37 @@ def write_state(folder: Path, values: dict[str, Any]) -> None:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The values of FOLDER/state.json. Raises OSError, and ValueError where they are not those that were written."""
+    """Read FOLDER/state.json.
+
+    Returns:
+        The values that `write_state` was given, and the digests under "files".
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not as it was written, or belongs to another step.
+    """
     values = read_json(folder / STATE_FILE)
     if not isinstance(values, dict):
-        raise ValueError(f"{STATE_FILE} holds no table")
+        raise ValueError(f"{STATE_FILE} is not a JSON object")
     digest = values.pop("digest", None)
     if (digest or "files" in values) and digest != _digest_of(values):
-        raise ValueError(f"{STATE_FILE} is not what was written")
+        raise ValueError(f"{STATE_FILE} has changed since it was written")
     if folder.name.startswith(STEP) and folder.name != f"{STEP}{values.get('step')}":
-        raise ValueError(f"{STATE_FILE} is of step {values.get('step')}")
+        raise ValueError(f"{STATE_FILE} belongs to step {values.get('step')}")
     return values
 
 
 def damage(folder: Path, names: Collection[str] | None = None) -> str | None:
-    """What is wrong with the files of a checkpoint; None if they are as they were written.
+    """Find damage in the files of a checkpoint.
 
-    A checkpoint of an older version states sizes only. A folder without state.json is damaged, too.
+    Checkpoints of older versions state only sizes, so only sizes are compared. A folder without state.json is damaged.
 
     Args:
         folder: The checkpoint.
-        names: Files to look at; all by default.
+        names: The files to check, all by default.
+
+    Returns:
+        The first damage, or None if the files are as they were written.
     """
     try:
         values = read_state(folder)
@@ -78,7 +98,7 @@ def damage(folder: Path, names: Collection[str] | None = None) -> str | None:
             if (num_bytes := path.stat().st_size) != stated["num_bytes"]:
                 return f"{name} has {num_bytes:,} of {stated['num_bytes']:,} bytes"
             if "digest" in stated and file_digest(path) != stated["digest"]:
-                return f"{name} is not what was written"
+                return f"{name} has changed since it was written"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
     return None

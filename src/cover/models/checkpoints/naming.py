@@ -1,6 +1,6 @@
-"""How the tensors of another code base are named and laid out, beside our own.
+"""The names and layout of another code base's tensors, compared with our own.
 
-Heads are "heads.NAME.weight" here. The one nameless head of a source is called "head".
+Our heads are "heads.NAME.weight". If a source has one head without a name, we call it "head".
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 HEAD = "head"
-"""Name of the head of a source that does not name it."""
+"""The name that we give to a head without a name."""
 WRAPPERS = re.compile(r"(?<![^./])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module|module)\.")
-"""What torch.compile, FSDP, checkpointing, Lightning and DDP put into a name, anywhere in it."""
+"""The parts that torch.compile, FSDP, checkpointing, Lightning and DDP insert anywhere in a name."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,17 @@ class Naming:
     """The names of one code base.
 
     Attributes:
-        modules: Our modules → theirs, outside the blocks, where they differ. The weights of several modules, separated
-            by spaces, are joined into one of ours.
+        modules: {our module: theirs} outside the blocks, for names that differ. Theirs may be several modules,
+            separated by spaces; their weights are joined into one of ours.
         block_modules: The same inside the blocks.
-        block: The prefix of block i.
-        tidy: Regular expressions and replacements that remove from a file's names what varies between files, beside
-            WRAPPERS.
-        layout: (our name, their tensor) → the tensor in our layout, where theirs differs.
-        idle: A regular expression for the names of modules that do not affect the features and may be left unused;
-            every other tensor is vital.
-        anchor: Our name of the tensor by which a model of this code base is recognised.
-        input: Our names of the tensors that a complete model has; a decoder lacks them.
+        block: The prefix of block i, with "{}" in place of i.
+        tidy: {regular expression: replacement}, to remove what varies between files from their names. WRAPPERS are
+            removed anyway.
+        layout: (our name, their tensor) → the tensor in our layout; None if the layouts are equal.
+        idle: A regular expression for the names of modules that may stay unused, because they do not affect the
+            features. Every other tensor must be used.
+        anchor: The tensor that identifies a model of this code base, by our name.
+        input: Tensors that every complete model has and a decoder lacks, by our names.
     """
 
     modules: Mapping[str, str] = field(default_factory=dict)
@@ -45,14 +45,21 @@ class Naming:
     input: tuple[str, ...] = ()
 
     def tidied(self, name: str) -> str:
-        """A file's name in the form that `theirs` gives."""
+        """Return a name from a file in the form that `theirs` returns."""
         name = WRAPPERS.sub("", name)
         for pattern, replacement in self.tidy.items():
             name = re.sub(pattern, replacement, name)
         return name
 
     def roots(self, tidied: Iterable[str]) -> list[str]:
-        """What stands before the names of each model among these: "" for the names alone, "backbone.", …"""
+        """Find the models among the names of a file.
+
+        Args:
+            tidied: The names of all tensors, each from `tidied`.
+
+        Returns:
+            The prefix of each model's names: "", "backbone.", …
+        """
         names = dict.fromkeys(tidied)
         first, *others = self.theirs(self.anchor)
         roots = [name.removesuffix(first) for name in names if name.endswith(first)]
@@ -61,11 +68,15 @@ class Naming:
         ]
 
     def may_be_idle(self, tidied: str) -> bool:
-        """Whether the tensor of this name takes no part in the features."""
+        """Return whether a tensor may stay unused, by its tidied name."""
         return bool(self.idle and re.match(rf"({self.idle})(\W|$)", tidied))
 
     def theirs(self, name: str) -> list[str]:
-        """Their names of the tensors which, joined along the first dimension, are the one that we call `name`."""
+        """Return their names for one of our tensors. If there are several, join them along the first dimension.
+
+        Args:
+            name: Our name of the tensor.
+        """
         match = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+?)(\.weight|\.bias)?", name)
         assert match
         number, module, kind = match.groups(default="")
@@ -74,4 +85,4 @@ class Naming:
 
 
 OURS = Naming()
-"""The names of models that this library has saved."""
+"""The names in models that this library has saved."""

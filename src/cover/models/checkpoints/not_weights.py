@@ -1,4 +1,4 @@
-"""What people give in place of weights: told apart, to say what it is and what to do."""
+"""Files and folders that are not weights: each message says what the file is, and what to do."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ BEGINNINGS: dict[bytes, str] = {
     b"version https://git-lfs": "a Git LFS pointer, not the file itself; run `git lfs pull`, or download the file",
     b"<": "a page (HTML or XML), not a file of weights; the download failed: download the file itself",
     b"{": "a JSON file, not a file of weights; give the weights beside it, or the folder",
-    b"\x89HDF": "an HDF5 file (Keras, TensorFlow), which is not read; export the weights to safetensors",
-    b"GGUF": "a GGUF file, whose weights are quantised; take the original weights",
+    b"\x89HDF": "an HDF5 file (Keras, TensorFlow), which cover does not read; export the weights to safetensors",
+    b"GGUF": "a GGUF file, whose weights are quantised; use the original weights",
     b"\x93NUMPY": "a single array (.npy); give all arrays of the model in one .npz",
     b"\x1f\x8b": "a gzip archive; unpack it and give the file inside",
     b"BZh": "a bzip2 archive; unpack it and give the file inside",
@@ -23,28 +23,36 @@ BEGINNINGS: dict[bytes, str] = {
     b"Rar!": "a RAR archive; unpack it and give the file inside",
 }
 SUFFIXES = {
-    ".onnx": "an ONNX graph, which is not read; take the weights it was exported from",
-    ".msgpack": "a Flax file, which is not read; export the weights to safetensors",
-    ".engine": "a TensorRT engine, which is not read; take the weights it was built from",
-    ".pb": "a TensorFlow graph, which is not read; export the weights to safetensors",
-    ".tflite": "a TensorFlow Lite graph, which is not read; export the weights to safetensors",
+    ".onnx": "an ONNX graph, which cover does not read; use the weights it was exported from",
+    ".msgpack": "a Flax file, which cover does not read; export the weights to safetensors",
+    ".engine": "a TensorRT engine, which cover does not read; use the weights it was built from",
+    ".pb": "a TensorFlow graph, which cover does not read; export the weights to safetensors",
+    ".tflite": "a TensorFlow Lite graph, which cover does not read; export the weights to safetensors",
 }
 FOLDERS = {
     "adapter_config.json": (
-        "a LoRA adapter, not a model; merge it into its base model (merge_and_unload of peft) and give what "
-        "save_pretrained writes then"
+        "a LoRA adapter, not a model; merge it into its base model (merge_and_unload of peft), then give the folder "
+        "that save_pretrained writes"
     ),
     ".metadata": (
-        "one of torch's distributed checkpoints; convert it to a file with "
+        "a distributed checkpoint of torch; convert it to a file with "
         "`python -m torch.distributed.checkpoint.format_utils dcp_to_torch`"
     ),
-    "zero_to_fp32.py": "a checkpoint of DeepSpeed; make one file of it with the zero_to_fp32.py that lies in it",
+    "zero_to_fp32.py": "a checkpoint of DeepSpeed; convert it to one file with the zero_to_fp32.py inside",
 }
 WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".pyth", ".npz", ".ckpt", ".tar")
 
 
 def describe_file(start: bytes, path: Path) -> str:
-    """What a file is that begins with these bytes, and what to do."""
+    """Say what a file is that is not weights, and what to do.
+
+    Args:
+        start: Its first bytes, at least 262.
+        path: The file, for its suffix.
+
+    Returns:
+        A phrase that completes "FILE is …".
+    """
     if not start:
         return f"empty; {AGAIN}"
     for beginning, what in BEGINNINGS.items():
@@ -54,18 +62,25 @@ def describe_file(start: bytes, path: Path) -> str:
         return "a tar archive; unpack it and give the file inside"
     if path.suffix.lower() in SUFFIXES:
         return SUFFIXES[path.suffix.lower()]
-    return f"no file of weights: neither safetensors, nor PyTorch, nor .npz; {AGAIN}"
+    return f"not a file of weights: neither safetensors, nor PyTorch, nor .npz; {AGAIN}"
 
 
 def describe_zip(names: Sequence[str]) -> str | None:
-    """What a zip archive with these members is, None if it is a file of torch.save."""
+    """Say what a zip archive is, and what to do.
+
+    Args:
+        names: Its members.
+
+    Returns:
+        A phrase that completes "FILE is …", or None if torch.save wrote the file.
+    """
     members = {name.partition("/")[2] or name for name in names}
     if "constants.pkl" in members or any(name.startswith("code/") for name in members):
         return "a TorchScript program; load it with torch.jit.load and save its state_dict() with safetensors"
     if "archive_format" in members or "serialized_exported_program.json" in members:
-        return "a program of torch.export; take the weights it was exported from"
+        return "a program of torch.export; use the weights it was exported from"
     if any(name.endswith(".weights.h5") for name in members):
-        return "a Keras model, which is not read; export the weights to safetensors"
+        return "a Keras model, which cover does not read; export the weights to safetensors"
     if "data.pkl" in members:
         return None
     inside = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
@@ -73,7 +88,15 @@ def describe_zip(names: Sequence[str]) -> str | None:
 
 
 def describe_folder(folder: Path, expected: Sequence[str]) -> str:
-    """What a folder without the `expected` files holds, and what to do."""
+    """Say what a folder contains in place of weights, and what to do.
+
+    Args:
+        folder: A folder without any of the expected files.
+        expected: The usual names of files of weights.
+
+    Returns:
+        A phrase that completes "FOLDER contains …".
+    """
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:

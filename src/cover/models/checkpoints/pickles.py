@@ -1,5 +1,7 @@
-"""State dicts in files of torch.save, through torch's restricted unpickler: it builds tensors and plain values, and
-refuses everything else, so that no file can run code."""
+"""State dicts in files that torch.save wrote, read without running code.
+
+torch's restricted unpickler builds tensors and plain values, and refuses everything else.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,25 @@ from torch import Tensor
 from cover.errors import CheckpointError
 
 MAX_DEPTH = 8
-"""Of dictionaries in dictionaries that are looked into."""
+"""How deep dictionaries in dictionaries are searched."""
 
 
 def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
-    """The dictionaries in a pickle that hold tensors, by the keys that lead to each: "", "state_dict", "model.ema".
+    """Find the dictionaries of tensors in a pickle.
 
-    Raises CheckpointError for a pickle that holds more than tensors and plain values.
+    Args:
+        path: The file.
+
+    Returns:
+        {keys: {name: tensor}}, with the keys that lead to each dictionary, such as "", "state_dict" or "model.ema".
+
+    Raises:
+        CheckpointError: The pickle contains more than tensors and plain values.
     """
     _check_bounds(path)
     found: dict[str, dict[str, Tensor]] = {}
     pending: list[tuple[tuple[str, ...], Any]] = [((), _load(path))]
-    seen: set[int] = set()  # a dictionary may hold itself
+    seen: set[int] = set()  # a dictionary may contain itself
     for keys, value in pending:
         if not isinstance(value, dict) or id(value) in seen or len(keys) > MAX_DEPTH:
             continue
@@ -41,13 +50,13 @@ def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
 
 
 def _load(path: Path) -> object:
-    # Only torch's zip archives can be mapped, and it takes a path, but not an open file, called .safetensors for what
-    # the name says.
+    # torch can map only its zip archives, and only if it gets a path. It takes a path that ends in .safetensors for a
+    # safetensors file, whatever its content, so such a file is opened here.
     mapped = zipfile.is_zipfile(path) and path.suffix != ".safetensors"
-    # Training code keeps its command line beside the weights: a Namespace, which is a dictionary by another name.
+    # Training code often stores its command line with the weights. It is a Namespace of plain values.
     plain = torch.serialization.safe_globals([Namespace])
     try:
-        # A damaged or hostile file is refused below, so torch need not warn of it.
+        # A damaged or hostile file is refused below, so warnings of torch add nothing.
         with warnings.catch_warnings(action="ignore"), plain, path.open("rb") as file:
             return torch.load(path if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
@@ -56,16 +65,16 @@ def _load(path: Path) -> object:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f" ({named[1]})" if named else ""
         raise CheckpointError(
-            f"{path} holds more than tensors{what}, and reading the rest could run code, so it is not read; "
+            f"{path} contains more than tensors{what}, and reading the rest could run code, so it is not read; "
             "if you trust it, load it yourself and save its state_dict() with safetensors"
         ) from None
 
 
 def _check_bounds(path: Path) -> None:
-    """Raise ValueError for a file that would fill the memory with what it does not hold.
+    """Raise ValueError if a small file would fill the memory.
 
-    The restricted unpickler also builds bytearrays, of any length that a file names; no state dict has one. torch.save
-    compresses nothing, so a compressed file could only hide one.
+    The restricted unpickler builds bytearrays of any length that a file states; no state dict has one. torch.save never
+    compresses, so a compressed file might hide one.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -73,7 +82,7 @@ def _check_bounds(path: Path) -> None:
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise ValueError("it is compressed, which torch.save never does")
             if sum(member.file_size for member in members) > path.stat().st_size:
-                raise ValueError("it unpacks to more bytes than it holds")
+                raise ValueError("it unpacks to more bytes than it has")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content.find(b"\nbytearray\n") >= 0:
-            raise ValueError("it holds a bytearray, which no state dict does")
+            raise ValueError("it contains a bytearray, which no state dict does")

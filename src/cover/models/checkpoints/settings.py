@@ -1,4 +1,4 @@
-"""The settings that transformers saves beside weights, as far as every family reads them alike."""
+"""The settings that transformers saves beside weights. Here are those that every family reads in the same way."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from cover.errors import CheckpointError, RecipeError
 
 def _check_square(sizes: int | tuple[int, ...]) -> int | tuple[int, ...]:
     if isinstance(sizes, tuple) and len({*sizes[-2:]}) > 1:
-        raise ValueError("frames and patches are square here")
+        raise ValueError("frames and patches must be square")
     return sizes
 
 
 Size = Annotated[int, Field(ge=1, le=2**16)]
 Square = Annotated[int | tuple[int, ...], AfterValidator(_check_square)]
-"""One side in pixels, (rows, columns), or (channels, rows, columns)."""
+"""The side in pixels, (rows, columns), or (channels, rows, columns)."""
 Colours = tuple[float, float, float]
+"""Red, green, blue."""
 PREPROCESSOR_FILE = "preprocessor_config.json"
 
 
@@ -38,14 +39,25 @@ class _Preprocessor(Section, extra="ignore"):
 
 
 def read_model_type(folder: Path) -> str | None:
-    """What a config.json calls its model, in the words of cover, transformers or timm."""
+    """Return the kind of model that a folder's config.json states, as cover, transformers or timm call it, if any."""
     values = read_object(folder / CONFIG_FILE)
     kind = values.get("model_type") or values.get("architecture")
     return str(kind)[:100] if kind else None
 
 
 def read_colours(folder: Path, remedy: str) -> tuple[Colours | None, Colours | None]:
-    """Mean and standard deviation of an image processor of transformers; None where it says nothing."""
+    """Read the normalisation of transformers' image processor.
+
+    Args:
+        folder: May have a preprocessor_config.json.
+        remedy: What the user can do, for the message.
+
+    Returns:
+        Mean and standard deviation, each None if it is not stated.
+
+    Raises:
+        CheckpointError: The file is damaged, or has a setting that we do not support.
+    """
     path = folder / PREPROCESSOR_FILE
     said = check_settings(_Preprocessor, read_object(path), path, remedy)
     if said.do_normalize is False:
@@ -54,7 +66,14 @@ def read_colours(folder: Path, remedy: str) -> tuple[Colours | None, Colours | N
 
 
 def label_names(numbered: Mapping[str, str | int]) -> tuple[str, ...] | None:
-    """Class names in the order of their numbers; None where there are none, or only transformers' placeholders."""
+    """Return class names in the order of their numbers.
+
+    Args:
+        numbered: {number: name}, with the numbers as text.
+
+    Returns:
+        The names, or None if some are missing or all are placeholders of transformers.
+    """
     names = [numbered.get(str(index)) for index in range(len(numbered))]
     if not names or None in names or names == [f"LABEL_{index}" for index in range(len(names))]:
         return None
@@ -62,7 +81,17 @@ def label_names(numbered: Mapping[str, str | int]) -> tuple[str, ...] | None:
 
 
 def check_settings(kind: type[AnySection], values: dict[str, Any], path: Path, remedy: str) -> AnySection:
-    """Check plain data. Raises CheckpointError with the key, the value and `remedy`, such as "take other weights"."""
+    """Check the settings in a file.
+
+    Args:
+        kind: The class to make of them.
+        values: The settings.
+        path: The file, for the message.
+        remedy: What the user can do, such as "use other weights", for the message.
+
+    Raises:
+        CheckpointError: A setting is impossible. The message has its key and value.
+    """
     try:
         return checked(kind, values, str(path))
     except RecipeError as error:
@@ -72,7 +101,14 @@ def check_settings(kind: type[AnySection], values: dict[str, Any], path: Path, r
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is no such file. Raises CheckpointError when it is damaged."""
+    """Read the object in a JSON file.
+
+    Returns:
+        The object; empty if there is no such file.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
     try:
         values = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -80,5 +116,5 @@ def read_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON ({error}); copy or download it again") from None
     if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds {type(values).__name__}, not an object; copy or download it again")
+        raise CheckpointError(f"{path} contains {type(values).__name__}, not an object; copy or download it again")
     return values

@@ -1,8 +1,8 @@
-"""Files of tensors, whatever their kind, as names with shapes; a tensor is read when it is asked for.
+"""Files of tensors of any kind, as names and shapes. A tensor is read only when you need it.
 
-No file can run code here: safetensors and .npz are plain data, and pickles (.pyth, .pt, .bin) go through torch's
-restricted unpickler (pickles.py). No file makes this process read a pipe, leave its folder, or unpack more than it
-holds.
+No file can run code here: safetensors and .npz are plain data, and torch's restricted unpickler reads pickles (.pyth,
+.pt, .bin; see pickles.py). No file can make this process read a pipe, read another folder, or unpack more bytes than
+the file has.
 """
 
 from __future__ import annotations
@@ -26,19 +26,22 @@ from cover.models.checkpoints.not_weights import describe_file, describe_folder,
 from cover.models.checkpoints.pickles import read_state_dicts
 
 WEIGHTS_FILES = (WEIGHTS_FILE, "pytorch_model.bin")
-"""What a folder's weights are called; with ".index.json" behind it, a list of the files they are spread over."""
+"""The file of weights in a folder. With ".index.json" added, it lists the files that the weights are split into."""
 MAX_HEADER_BYTES = 2**16
-"""Of an array in a .npz file; numpy writes 128."""
+"""The longest header of an array in a .npz file; numpy writes 128 bytes."""
 MAX_NAME_LENGTH = 255
-"""Of a tensor, and of a file; messages show them."""
+"""The longest name of a tensor or file. Messages show these names."""
 SAFETENSORS_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """Tensors by name: their shapes, the types of their numbers, and how one is read.
+    """The tensors of a file.
 
-    types: torch's names of floating-point types ("float32"), the file's own names of others.
+    Attributes:
+        shapes: {name: shape}.
+        types: {name: type of the numbers}. Floating-point types have torch's names ("float32"), others the file's own.
+        read: name → tensor.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -47,14 +50,17 @@ class TensorFile:
 
 
 def open_tensors(path: Path) -> dict[str, TensorFile]:
-    """Open a file, or a folder with WEIGHTS_FILES.
+    """Open a file, or a folder with one of WEIGHTS_FILES.
+
+    Args:
+        path: The file or folder.
 
     Returns:
-        The tensors by the key that they are kept under: "" in most files; in checkpoints of training code it may be
-        "state_dict", or "teacher" and "student".
+        {key: tensors}. Most files have one key, "". In checkpoints of training code, keys may be "state_dict", or
+        "teacher" and "student".
 
     Raises:
-        CheckpointError: There are no tensors, the file is damaged, or it is something else.
+        CheckpointError: The file is missing, damaged, or not a file of weights.
     """
     if not os.path.isdir(path):
         return _open_file(path)
@@ -63,14 +69,21 @@ def open_tensors(path: Path) -> dict[str, TensorFile]:
             return _open_file(path / name)
         if os.path.exists(path / f"{name}.index.json"):
             return {"": _open_shards(path / f"{name}.index.json")}
-    raise CheckpointError(f"{path} holds {describe_folder(path, WEIGHTS_FILES)}")
+    raise CheckpointError(f"{path} contains {describe_folder(path, WEIGHTS_FILES)}")
 
 
 def open_one_file(path: Path) -> TensorFile:
-    """Open a file that has its tensors at the top. Raises CheckpointError as `open_tensors` does."""
+    """Open a file that has its tensors at the top level.
+
+    Args:
+        path: The file.
+
+    Raises:
+        CheckpointError: It has them under keys, or `open_tensors` raises it.
+    """
     files = _open_file(path)
     if [*files] != [""]:
-        raise CheckpointError(f"{path} is a checkpoint of other code, under another name; copy or download it again")
+        raise CheckpointError(f"{path} is a checkpoint of other code with a changed name; copy or download it again")
     return files[""]
 
 
@@ -82,23 +95,23 @@ def _open_file(path: Path) -> dict[str, TensorFile]:
     try:
         files = _opener(path)(path)
         if any(len(name) > MAX_NAME_LENGTH for file in files.values() for name in file.shapes):
-            raise ValueError("it has a tensor whose name is longer than any")
+            raise ValueError(f"a tensor has a name of more than {MAX_NAME_LENGTH} characters")
         return files
     except CheckpointError:
         raise
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({brief(error)}); copy or download it again") from None
-    except Exception as error:  # a damaged pickle, zip or header fails in any way there is
+    except Exception as error:  # a damaged pickle, zip or header can raise anything
         raise CheckpointError(f"{path} is damaged or cut short ({brief(error)}); copy or download it again") from None
 
 
 def brief(error: Exception) -> str:
-    """The first line of what an error of another library says, or else its kind."""
+    """Return the first line of another library's error message, or the kind of error if it has no message."""
     return str(error).strip().split("\n")[0][:200] or type(error).__name__
 
 
 def _opener(path: Path) -> Callable[[Path], dict[str, TensorFile]]:
-    """How to open a file, by its first bytes."""
+    """Choose how to open a file by its first bytes."""
     with path.open("rb") as file:
         start = file.read(512)
     if start[:2] == b"PK":
@@ -155,7 +168,7 @@ def _open_npz(path: Path) -> dict[str, TensorFile]:
                 shape, _, dtype = _read_header(file.read(MAX_HEADER_BYTES))
             if dtype.hasobject:
                 raise CheckpointError(
-                    f"{path} holds Python objects ({member}), and reading them could run code, so it is not read; "
+                    f"{path} contains Python objects ({member}), and reading them could run code, so it is not read; "
                     "save its arrays as plain numbers"
                 )
             name = member.removesuffix(".npy")
@@ -170,7 +183,7 @@ def _open_npz(path: Path) -> dict[str, TensorFile]:
 
 
 def _read_header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    """Shape, order and type of the array that begins with these bytes; ValueError where the header is longer."""
+    """Read shape, order and type from an array's header. Raises ValueError if it is longer than `start`."""
     file = io.BytesIO(start)
     is_first = np.lib.format.read_magic(file) == (1, 0)
     read = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
@@ -182,7 +195,9 @@ def _open_shards(index: Path) -> TensorFile:
     homes = _read_index(index)
     for name in sorted(set(homes.values())):
         if not os.path.isfile(index.parent / name):
-            raise CheckpointError(f"{index.parent / name} is missing, {index.name} lists it; copy or download it too")
+            raise CheckpointError(
+                f"{index.parent / name} is missing, but {index.name} lists it; copy or download it too"
+            )
     files = {name: open_one_file(index.parent / name) for name in sorted(set(homes.values()))}
     for name, home in homes.items():
         if name not in files[home].shapes:
@@ -195,7 +210,7 @@ def _open_shards(index: Path) -> TensorFile:
 
 
 def _read_index(index: Path) -> dict[str, str]:
-    """The file that each tensor is in. A shard lies beside its index, so its name has no folders."""
+    """Return {tensor: file}. Each file is in the folder of the index, so its name must not have folders."""
     try:
         values = read_json(index)
         homes = values.get("weight_map") if isinstance(values, dict) else None
@@ -204,7 +219,7 @@ def _read_index(index: Path) -> dict[str, str]:
         for home in homes.values():
             is_name = isinstance(home, str) and Path(home).name == home and len(home) <= MAX_NAME_LENGTH
             if not is_name or home in ("", "..") or "\0" in home:
-                raise ValueError(f"{str(home)[:50]!r} is not the name of a file beside it")
+                raise ValueError(f"{str(home)[:50]!r} is not the name of a file in this folder")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{index} is damaged ({brief(error)}); copy or download it again") from None
     return homes

@@ -1,7 +1,7 @@
-"""Which tensors of a file are a model, and how they are seen by our names and in our layout.
+"""The models in a file, with tensors by our names and in our layout.
 
-A file may hold several models: student and teacher, the last weights and their average. Each has the names that some
-code base gives, behind a root ("backbone.", "model.net."), in a dictionary of the file or at its top.
+A file may have several models: student and teacher, or the last weights and their average. The tensors of a model have
+the names of some code base after a common root ("backbone.", "model.net."), at the top level or in a dictionary.
 """
 
 from __future__ import annotations
@@ -21,13 +21,23 @@ from cover.models.checkpoints.tensor_files import TensorFile
 from cover.models.config import ModelConfig
 
 MAX_MODELS = 16
-"""Of one code base that are looked for in one dictionary of a file."""
+"""The most models of one code base that are searched for in one dictionary of a file."""
 AVERAGED = re.compile(r"(?<![a-z])(ema|teacher|averaged?|swa)(?![a-z])", re.IGNORECASE)
-"""In the key of a model: its weights are an average over the training, which is what its authors evaluate."""
+"""A key with one of these words has weights averaged over training, which are the ones that authors evaluate."""
 
 
 class View:
-    """The tensors behind one root of a file, by our names and in our layout."""
+    """The tensors of one model in a file, by our names and in our layout.
+
+    Args:
+        file: The tensors of the file.
+        naming: The names of its code base.
+        root: The prefix of the model's names, tidied.
+
+    Attributes:
+        names: {name without root, tidied: name in the file}.
+        doubled: Names that two tensors of the file share after tidying.
+    """
 
     def __init__(self, file: TensorFile, naming: Naming, root: str = "") -> None:
         self.file, self.naming, self.root = file, naming, root
@@ -37,12 +47,12 @@ class View:
         self.doubled = [name for name in self.names if counts[root + name] > 1]
 
     def parts(self, name: str) -> list[str]:
-        """The file's names of what makes up our tensor `name`; empty where any of it is missing."""
+        """Return the file's tensors that make up our tensor `name`; an empty list if any is missing."""
         theirs = self.naming.theirs(name)
         return [self.names[other] for other in theirs] if self.names.keys() >= set(theirs) else []
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        """The shape of our tensor `name`, None where the file lacks it."""
+        """Return the shape of our tensor `name`, or None if the file lacks it."""
         parts = [self._laid_out(name, self.file.shapes[part]) for part in self.parts(name)]
         return (sum(rows for rows, *_ in parts), *parts[0][1:]) if parts and all(parts) else None
 
@@ -51,7 +61,12 @@ class View:
             return size
         try:
             return tuple(self.naming.layout(name, torch.empty(size, device="meta")).shape)
-        except (IndexError, RuntimeError, TypeError, ValueError):  # it has not even the dimensions of the layout
+        except (
+            IndexError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ):  # it does not have the dimensions that the layout expects
             return size
 
     def read(self, name: str) -> Tensor:
@@ -62,7 +77,7 @@ class View:
             return tensor
         joined = tensor.new_empty(self.shape(name) or ())
         for part, rows in zip([first, *others], joined.chunk(1 + len(others)), strict=True):
-            rows.copy_(self._read(name, part))  # in place, for only one to be in memory
+            rows.copy_(self._read(name, part))  # in place, so that only one part at a time is in memory
         return joined
 
     def _read(self, name: str, part: str) -> Tensor:
@@ -72,16 +87,16 @@ class View:
 
 @dataclass(frozen=True)
 class WeightFormat:
-    """Weights as another code base saves them, which a family can take over.
+    """Weights as another code base saves them, which models of a family can load.
 
     Attributes:
-        name: How reports call the format.
-        origin: The code base, for people.
-        namings: The names that its files use; more than one where versions differ.
-        read_config: (tensors, folder) → the model that the weights belong to, and the fields of its configuration that
-            the source does not state. Raises CoverError where they fit no model.
-        claims: (tensors, their key in the file) → whether a model with these names is of this format and not of
-            another one that uses the same names.
+        name: The name of the format in reports.
+        origin: The code base, in words for people.
+        namings: The names in its files. There are several if its versions differ.
+        read_config: (tensors, folder) → (configuration of the model, its fields that the source does not state). Raises
+            CoverError if the tensors fit no model.
+        claims: (tensors, their key in the file) → whether the model has this format, and not another format with the
+            same names.
     """
 
     name: str
@@ -96,9 +111,9 @@ class Candidate:
     """A model in a file.
 
     Attributes:
-        key: What leads to it there, such as "teacher.backbone"; "" for the top.
+        key: The keys that lead to it, such as "teacher.backbone"; "" for the top level.
         view: Its tensors.
-        format: Whose it is; None stands for this library.
+        format: Its format; None for models of this library.
     """
 
     key: str
@@ -107,11 +122,19 @@ class Candidate:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it has an input; a decoder has only blocks."""
+        """Whether the model has an input. A decoder has only blocks."""
         return all(self.view.parts(name) for name in self.view.naming.input)
 
     def unused(self, names: Iterable[str], others: Iterable[Candidate]) -> set[str]:
-        """The file's names of tensors that are neither of our `names` nor of another complete model."""
+        """Find the tensors of the file that are not used.
+
+        Args:
+            names: The tensors of the model, by our names.
+            others: The other models of the file.
+
+        Returns:
+            The file's names of tensors that belong neither to this model nor to another complete one.
+        """
         own = {*self.view.names.values()}
         elsewhere: set[str] = set()
         for other in others:
@@ -123,7 +146,15 @@ class Candidate:
 
 
 def find_candidates(files: Mapping[str, TensorFile], formats: Sequence[WeightFormat]) -> list[Candidate]:
-    """The models in a file, those that are complete before others, averaged weights before others, else in order."""
+    """Find the models in a file.
+
+    Args:
+        files: The tensors of the file, by key, from `open_tensors`.
+        formats: The formats to look for.
+
+    Returns:
+        Complete models first; among equals, averaged weights first; otherwise in the order of the file.
+    """
     found = []
     for container, file in files.items():
         for format, naming in [(each, naming) for each in formats for naming in each.namings]:
@@ -136,10 +167,15 @@ def find_candidates(files: Mapping[str, TensorFile], formats: Sequence[WeightFor
 
 
 def choose(path: Path, models: Sequence[Candidate], key: str | None) -> Candidate:
-    """The model that a key names, or else the first.
+    """Choose a model by its key.
 
-    key: all that leads to a model, or a part of it: "teacher" for "teacher.backbone". Raises CheckpointError, with the
-    choices, where no model or more than one is meant.
+    Args:
+        path: The file, for the message.
+        models: The models in the file, at least one.
+        key: The key of a model, or a part of it: "teacher" for "teacher.backbone". None chooses the first model.
+
+    Raises:
+        CheckpointError: The key fits no model, or several. The message lists the choices.
     """
     if key is None:
         return models[0]
@@ -147,5 +183,5 @@ def choose(path: Path, models: Sequence[Candidate], key: str | None) -> Candidat
     meant = exact or [model for model in models if f".{key}." in f".{model.key}."]
     if len(meant) != 1:
         choices = ", ".join(f"'{path}#{model.key}'" for model in models[:MAX_MODELS])
-        raise CheckpointError(f"{path} has {'no' if not meant else 'several'} weights under {key!r}; take {choices}")
+        raise CheckpointError(f"{path} has {'no' if not meant else 'several'} weights under {key!r}; use {choices}")
     return meant[0]
