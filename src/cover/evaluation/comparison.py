@@ -72,7 +72,7 @@ class PolicyRow:
 
     @cached_property
     def pairs(self) -> list[RunPair]:
-        """The first run of `by_run` against every other run, class by class, as far as their results allow it."""
+        """The first run of `by_run` against every other run, class by class, if their results have predictions."""
         (first_run, first), *others = self.by_run.items()
         pairs = (pair_runs(first_run, first, run, result) for run, result in others)
         return [pair for pair in pairs if pair]
@@ -135,7 +135,7 @@ class Comparison:
 
     @property
     def without_results(self) -> list[RunRecord]:
-        """Runs of which nothing is shown: they were not evaluated, or only on other splits."""
+        """Runs without a result to show: they were not evaluated, or only on other splits."""
         shown = {run for row in self.policy_rows for run in row.by_run}
         return [record for record in self.records if record.name not in shown]
 

@@ -95,7 +95,7 @@ def _count(
 def evaluation_key(
     reader: ClipReader, *, name: str, num_clips: int, num_crops: int, order: FrameOrder, checkpoint: str
 ) -> EvaluationKey:
-    """The key of the result that `evaluate_dataset` gives with these arguments."""
+    """Make the key of the result that `evaluate_dataset` gives with the same arguments."""
     manifest = reader.manifest
     return EvaluationKey(
         dataset=name,

@@ -47,6 +47,7 @@ class EvalMetrics:
 
     @property
     def num_samples(self) -> int:
+        """Samples counted so far."""
         return len(self.sample_ids)
 
     def update(self, sample_ids: Sequence[str], logits: Tensor, labels: Tensor) -> None:

@@ -102,6 +102,10 @@ class RunPair:
 def pair_runs(first_run: str, first: DatasetResult, second_run: str, second: DatasetResult) -> RunPair | None:
     """Compare two results on the same split, over the samples that have the same id and label in both.
 
+    Args:
+        first_run, second_run: Names of the runs.
+        first, second: Their results.
+
     Returns:
         None if a result has no predictions, or if the results have different classes or no common samples.
     """

@@ -27,7 +27,13 @@ PredictHeads = Callable[[Tensor], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one file, by head."""
+    """The most probable classes of one file.
+
+    Attributes:
+        file: The file.
+        kind: "video" or "image".
+        heads: (class name, probability) of each head, the most probable class first.
+    """
 
     file: Path
     kind: Kind

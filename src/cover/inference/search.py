@@ -17,7 +17,14 @@ from cover.inference.feature_table import FeatureTable
 
 
 class Neighbour(NamedTuple):
-    """A clip and its cosine similarity to the query, from -1 to 1."""
+    """A clip that is near a query.
+
+    Attributes:
+        id: Its id in the table.
+        similarity: Cosine similarity to the query, from -1 to 1.
+        path: Its file, if known.
+        class_name: Its class, if known.
+    """
 
     id: str
     similarity: float

@@ -38,7 +38,16 @@ from cover.media.live_stream import LiveWindow
 
 @dataclass(frozen=True)
 class Timeline:
-    """The segments of a video, ordered by head, then by time."""
+    """What each head sees in a video, and when.
+
+    Attributes:
+        file: The video.
+        duration_seconds: Its duration.
+        window_seconds: Length of the sliding window.
+        stride_seconds: From one window to the next.
+        heads: Names of the heads.
+        segments: Ordered by head, then by time.
+    """
 
     file: Path
     duration_seconds: float
@@ -69,7 +78,8 @@ class Frames(Protocol):
     """
 
     @property
-    def duration_seconds(self) -> float | None: ...
+    def duration_seconds(self) -> float | None:
+        """The duration, if it is known."""
 
     def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]: ...
 

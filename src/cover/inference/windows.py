@@ -94,7 +94,14 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True)
 class Segment:
-    """A time span in which a head sees one class. `score` is the mean probability of the class in it."""
+    """A time span in which a head sees one class.
+
+    Attributes:
+        head: Name of the head.
+        start_seconds, end_seconds: The time span.
+        label: Name of the class.
+        score: Mean probability of the class in the time span.
+    """
 
     head: str
     start_seconds: float

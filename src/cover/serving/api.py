@@ -41,7 +41,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 async def _one_upload(
     request: Request, file: Annotated[UploadFile, File(description="A video or an image.")]
 ) -> UploadFile:
-    """The file of a form. Raises UploadRejected if there are several."""
+    """The file of a form, which must be the only one."""
     if len((await request.form()).getlist("file")) > 1:
         raise UploadRejected(422, "the form has several files; send each in its own request")
     return file

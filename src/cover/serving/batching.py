@@ -35,7 +35,7 @@ class Batcher:
         on_batch: Called with the number of clips of each forward pass.
 
     Attributes:
-        model_lock: Held during each forward pass; whoever else uses the model must hold it too.
+        model_lock: Held during each forward pass; other users of the model must hold it too.
     """
 
     def __init__(self, predict_heads: PredictHeads, max_clips: int, on_batch: Callable[[int], None]) -> None:

@@ -84,7 +84,7 @@ class Service:
     def timeline(
         self, upload: BinaryIO, heads: Sequence[str], window_seconds: float, top: int, threshold: float
     ) -> TimelineBody:
-        """Find what a video shows and when, as `cover timeline` does."""
+        """Find what a video shows and when, as `cover timeline` does; the arguments are those of `find_timeline`."""
         class_names, config = self.trained.class_names(heads), self.trained.model.config
         window = WindowFormat(config.num_frames, config.image_size_px, window_seconds, window_seconds / 4)
         with self._long_work:

@@ -99,7 +99,17 @@ def _run(planners: Sequence[Planner], devices: Sequence[str], console: Console) 
 
 
 def start_arms(planner: Planner, runs: Runs, threads: ThreadPoolExecutor, priority: int) -> list[Future[None]]:
-    """Start the runs of a study. Returns a future for each arm, done when its runs are."""
+    """Start the runs of a study.
+
+    Args:
+        planner: The study's planner.
+        runs: The runs of its results file.
+        threads: Has a thread for each arm, which waits.
+        priority: Runs with the lowest number go first.
+
+    Returns:
+        A future for each arm, which is done when its runs are.
+    """
     study = planner.study
     settled: dict[str, Future[None]] = {}
 
@@ -134,9 +144,17 @@ class Runs:
         self._submitting = threading.Lock()
 
     def do(self, runs: Sequence[PlannedRun], planner: Planner, priority: int, *, test: bool) -> None:
-        """Train runs, and test them if `test`, side by side, as far as that is missing; return when all are done.
+        """Do what is missing of some runs, side by side, and wait for all of them.
 
-        Raises whatever a run ends with, and CancelledError.
+        Args:
+            runs: The runs.
+            planner: The planner of their study.
+            priority: Runs with the lowest number go first.
+            test: Test the runs, not just train them.
+
+        Raises:
+            CoverError: A run failed in a way that would end all others too.
+            CancelledError: The user stopped.
         """
         while missing := [run for run in runs if self._missing(run, test=test) is not None]:
             for run in missing:

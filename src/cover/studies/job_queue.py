@@ -1,4 +1,4 @@
-"""A queue of jobs for worker processes: the most urgent job goes first, and workers are told when the user stops.
+"""A queue of jobs for worker processes: the most urgent job goes first, and workers get a signal when the user stops.
 
 ProcessPoolExecutor takes jobs in the order in which they come, which would leave all studies half done when time runs
 out.
@@ -96,7 +96,7 @@ class JobQueue:
             job.done.set_running_or_notify_cancel()
             try:
                 self._processes.add(executor.submit(os.getpid).result())
-                if self._closed:  # the user stopped while the process started, so nobody has sent it a signal
+                if self._closed:  # the user stopped while the process started, so it got no signal
                     raise CancelledError
                 job.then(executor.submit(job.function, *job.arguments).result())
                 job.done.set_result(None)

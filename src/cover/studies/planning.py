@@ -111,7 +111,11 @@ class Planner:
         return max(candidates, key=lambda run: self.records[run.key].mean_val).settings
 
     def finals(self, arm: str) -> dict[int, PlannedRun]:
-        """An arm's runs with the chosen settings, by seed. Raises NotYetKnown as `chosen` does."""
+        """An arm's runs with the chosen settings, by seed.
+
+        Raises:
+            NotYetKnown: A candidate has no record yet.
+        """
         settings = self.chosen(arm)
         return {seed: self._run(arm, seed, settings) for seed in self.study.seeds_of(arm)}
 
@@ -129,7 +133,11 @@ class Planner:
         return list(records.values())
 
     def init_run(self, arm: str, seed: int) -> PlannedRun | None:
-        """The run that an arm's run with this seed starts from. Raises NotYetKnown as `chosen` does."""
+        """The run that an arm's run with this seed starts from; None if it starts from no run.
+
+        Raises:
+            NotYetKnown: A candidate of the other arm has no record yet.
+        """
         name = self.study.init_arm(arm)
         if not name:
             return None

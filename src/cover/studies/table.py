@@ -17,7 +17,7 @@ class Cell:
     """One column of a row, as fractions.
 
     Attributes:
-        values: By seed, as far as the runs have finished.
+        values: By seed, of the runs that have finished.
         num_seeds: How many there will be; 0 if no arm of the row trains on the column's dataset.
     """
 
@@ -93,7 +93,7 @@ class Table:
 
 
 def make_table(study: Study, records: dict[str, Record]) -> Table:
-    """Fill a study's table as far as the records, by key, allow it."""
+    """Fill a study's table from records, by key. Cells without records stay empty."""
     planner = Planner(study, records)
     shown = [arm for row in study.rows for arm in row.arms]
     values = {row.name: {column: _values(planner, row, column) for column in study.columns} for row in study.rows}

@@ -48,7 +48,13 @@ _VARIABLES = (
 
 @dataclass(frozen=True)
 class Thing:
-    """One visible thing: the box of its visible part, in pixels, and the share of the view that its pixels cover."""
+    """One visible thing.
+
+    Attributes:
+        left_px, top_px, width_px, height_px: The box of its visible part.
+        area_fraction: The share of the view that its visible pixels cover.
+        x, y, z: Its position in map units.
+    """
 
     name: str
     left_px: int
@@ -85,7 +91,7 @@ class Game:
     """A headless game in its own temporary working directory. Use it as a context manager.
 
     The player is an invisible, invulnerable camera without HUD, weapon, crosshair or messages. The map's own monsters
-    are left out.
+    are left out. `width_px` and `height_px` are the size of the picture.
 
         with Game(320, 240) as game:
             game.start("MAP01", seed=0)

@@ -30,7 +30,7 @@ class Creature:
     walk: str = "ABCD"
 
 
-SHOOTERS = (  # their attack is a projectile that one can see
+SHOOTERS = (  # their attack is a visible projectile
     Creature("DoomImp", "TROO"),
     Creature("Cacodemon", "HEAD", "A"),
     Creature("BaronOfHell", "BOSS"),

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sprite:
-    """A thing's picture: its four-letter code, animation frames, and its size and height of its top in map units."""
+    """A thing's picture.
+
+    Attributes:
+        code: The game's four-letter code.
+        frames: Letters of its animation frames.
+        width, height: Its size in map units.
+        top: Height of its top above the floor, in map units.
+    """
 
     code: str
     frames: str

@@ -57,7 +57,11 @@ def distance_for_size(kind: ThingKind, size: float) -> float:
 
 
 def find_stage(map_name: str, kind: ThingKind, rng: np.random.Generator, distance: float) -> Stage | None:
-    """Find random spots for a camera and a thing with nothing between them; None if there are none."""
+    """Find random spots for a camera and a thing, `distance` map units apart with nothing between them.
+
+    Returns:
+        None if there are no such spots.
+    """
     level = read_level(map_name)
     for _ in range(_NUM_TRIES):
         x, y = level.random_spot(rng)

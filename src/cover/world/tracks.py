@@ -69,7 +69,7 @@ class Box:
         return self.width * self.height
 
 
-Boxes = list[Box | None]  # one a frame, None where the track was not seen
+Boxes = list[Box | None]  # one a frame; None if the track was not seen
 
 
 def film(

@@ -40,7 +40,7 @@ function fail(error) {
   $("status").textContent = "";
 }
 
-// Run something that the user asked for: say what goes on, then show what comes of it or what is wrong.
+// Do what the user asked for: show that it is in progress, then its result or its error.
 async function work(text, todo) {
   const mine = round;
   show("error", false);
