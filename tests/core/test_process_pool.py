@@ -14,7 +14,9 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
+import psutil
 import pytest
+from tests.processes import started, wait_until
 
 from cover.core.process_pool import Lost, run_in_processes
 from cover.errors import CoverError
@@ -55,8 +57,8 @@ def test_processes_live_on_from_item_to_item() -> None:
 
 
 def test_a_limit_holds_for_each_item_by_itself() -> None:
-    naps = [partial(time.sleep, 0.2)] * 5
-    assert [result for _, result in outcomes(naps, num_processes=1, timeout_seconds=0.8)] == [None] * 5
+    naps = [partial(time.sleep, 0.4)] * 4
+    assert [result for _, result in outcomes(naps, num_processes=1, timeout_seconds=1.4)] == [None] * 4
 
 
 def test_an_exception_in_the_function_is_a_bug_and_raised() -> None:
@@ -107,14 +109,8 @@ if __name__ == "__main__":
 
 def test_a_hanging_worker_does_not_outlive_its_parent(tmp_path: Any) -> None:
     (tmp_path / "orphans.py").write_text(ORPHANS)
-    with subprocess.Popen([sys.executable, tmp_path / "orphans.py"], stdout=subprocess.PIPE, text=True) as parent:
+    with started([sys.executable, tmp_path / "orphans.py"], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.kill()
-    for _ in range(100):
-        time.sleep(0.1)
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-    pytest.fail("the worker is still there")
+        wait_until(lambda: not psutil.pid_exists(pid))

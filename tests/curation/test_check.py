@@ -5,13 +5,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.processes import started, wait_until
 
 from cover.curation.check import check, unreadable_rows
 from cover.curation.dataset_pass import Pool
@@ -111,14 +110,13 @@ def test_an_interrupted_check_goes_on_where_it_was(
     command = [sys.executable, "-m", "cover.cli", "check", str(hanging_manifest.path), *options]
     log = hanging_manifest.path.with_suffix(".check.jsonl")
     printed = tmp_path / "printed"
-    with printed.open("w") as file, subprocess.Popen(command, stderr=file, process_group=0) as running:
-        while not log.exists() or len(log.read_text().splitlines()) < 5:
-            assert running.poll() is None, "the slow file should have held it"
-            time.sleep(0.02)
+    with printed.open("w") as file, started(command, stderr=file) as running:
+        wait_until(lambda: log.exists() and len(log.read_text().splitlines()) >= 5, running)  # the slow file holds it
         if stop == signal.SIGINT:
             os.killpg(running.pid, stop)  # as a terminal does
         else:
             running.send_signal(stop)
+        running.wait(60)
     assert running.returncode == (130 if stop == signal.SIGINT else -stop)
     assert printed.read_text() == (
         "interrupted; the same command continues from here\n" if stop == signal.SIGINT else ""

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.processes import started, wait_until
 
 from cover.curation.check import check, unreadable_rows
 from cover.curation.dataset_pass import Pool
@@ -136,11 +135,9 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, hanging_manifest: Man
     options = ["--out", str(out), "--short-side", "48", "--frames", "16", "--processes", "1", "--timeout-seconds", "2"]
     command = [sys.executable, "-m", "cover.cli", "pack", str(hanging_manifest.path), *options]
     log = out / "clips-train.pack.jsonl"
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
-        while not log.exists() or len(log.read_text().splitlines()) < 5:
-            assert running.poll() is None, "the slow file should have held it"
-            time.sleep(0.02)
-        running.send_signal(signal.SIGKILL)
+    with started(command, stderr=subprocess.DEVNULL) as running:
+        wait_until(lambda: log.exists() and len(log.read_text().splitlines()) >= 5, running)  # the slow file holds it
+        running.kill()
     done = {file: file.stat().st_mtime_ns for file in out.rglob("[!.]*.mp4")}
     assert done and not (out / "clips-train.arrow").exists()
     (hanging_manifest.root / "run/slow.mp4").unlink()

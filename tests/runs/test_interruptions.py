@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import random
 import shutil
@@ -15,13 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.processes import TRAINING
 from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, lines_of
 
 import cover.cli
 from cover.config.recipe import Recipe
 
 NUM_STEPS = 20
-TRAINING: dict[str, Any] = {
+SETTINGS: dict[str, Any] = {
     "epochs": 4,
     "ema_decay": 0.9,
     "log_every": 3,
@@ -29,10 +29,6 @@ TRAINING: dict[str, Any] = {
     "evaluate_every_epochs": 1.2,
 }
 KILLS_A_RUN = 3
-
-FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["cover.runs.train", "torch._dynamo", "torch.utils.tensorboard"])
-"""Imported once, since that takes longer than these runs."""
 
 
 class Strike(NamedTuple):
@@ -88,7 +84,7 @@ def touches_run(event: str, arguments: tuple[Any, ...]) -> bool:
 
 @pytest.fixture(scope="module")
 def recipe(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
-    return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING, data={"num_workers": 2})
+    return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=SETTINGS, data={"num_workers": 2})
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +93,7 @@ def start() -> Iterator[Start]:
     started: list[ForkServerProcess] = []
 
     def start(folder: Path, strike: Strike) -> ForkServerProcess:
-        process = FORKSERVER.Process(target=train, args=(folder, strike))
+        process = TRAINING.Process(target=train, args=(folder, strike))
         process.start()
         started.append(process)
         return process

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
+from tests.processes import started, wait_until
 from tests.serving.loopback import served
 
 from cover.errors import CoverError
@@ -27,11 +27,6 @@ HEAD = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nCo
 def uploads(client: httpx.Client, state: str) -> float:
     lines = client.get("/metrics").text.splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(f"cover_uploads_{state} "))
-
-
-def wait_until(reached: Callable[[], bool]) -> None:
-    while not reached():
-        time.sleep(0.01)
 
 
 def test_a_full_server_says_when_to_come_again(make_app: Callable[..., FastAPI], tmp_path: Path) -> None:
@@ -91,7 +86,7 @@ def test_a_token_is_asked_for_everywhere_but_at_the_door(make_app: Callable[...,
 def test_the_command_serves_and_leaves_nothing(run: Path, tmp_path: Path, end: signal.Signals) -> None:
     command = [sys.executable, "-m", "cover.cli", "serve", str(run), "--port", "0"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+    with started(command, stdout=subprocess.PIPE, env=environment) as server:
         assert server.stdout is not None
         address = server.stdout.readline().split(" at ")[1].split(";")[0]
         assert httpx.post(f"{address}/predict", files={"file": b"a"}).status_code == 415

@@ -3,11 +3,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
 from multiprocessing import SimpleQueue
 from pathlib import Path
 
 import pytest
+from tests.processes import wait_until
 
 from cover.errors import CoverError
 from cover.studies.job_queue import JobQueue
@@ -22,11 +22,6 @@ def begin_slowly(devices: SimpleQueue[str]) -> None:
     begun = Path(devices.get())
     begun.touch()
     wait_until((begun.parent / "go").exists)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.01)
 
 
 def test_what_is_begun_while_a_process_starts_is_not_done_after_an_interrupt(tmp_path: Path) -> None:

@@ -8,18 +8,20 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 from safetensors.torch import load_file, save_file
+from tests.processes import TRAINING, started, wait_until
 from tests.terminal import Cover, terminal
 
 from cover.datasets.layouts.class_folders import index_folder
+from cover.studies import job_queue
 
 WriteMedia = Callable[..., Path]
 
@@ -125,6 +127,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, write_video: WriteMedia) ->
 @pytest.fixture
 def cover(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cover:
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(job_queue, "multiprocessing", SimpleNamespace(get_context=lambda _method: TRAINING))
     return terminal(capsys, monkeypatch)
 
 
@@ -218,8 +221,8 @@ def test_weights_from_elsewhere_are_a_start(cover: Cover) -> None:
 
 
 @contextmanager
-def endless_study(folder: Path, out: Path, *, background: bool) -> Iterator[psutil.Popen]:
-    """A study that trains by now, and would for ever; whatever is left of it ends with the block.
+def endless_study(folder: Path, out: Path, *, background: bool) -> Iterator[subprocess.Popen[str]]:
+    """A study that trains by now, and would for ever.
 
     background: as a script starts a job with `&`: the shell has SIGINT ignored.
     """
@@ -228,21 +231,9 @@ def endless_study(folder: Path, out: Path, *, background: bool) -> Iterator[psut
     command = [sys.executable, "-m", "cover.cli", "study", "endless", "--out", str(out)]
     if background:
         command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
-    study = psutil.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    processes = []
-    try:
-        while not list(out.glob("runs/*/metrics.jsonl")):
-            assert study.poll() is None, study.communicate()
-            time.sleep(0.1)
-        processes = study.children(recursive=True)
+    with started(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as study:
+        wait_until(lambda: list(out.glob("runs/*/metrics.jsonl")), study)
         yield study
-    finally:
-        for process in {*processes, *(study.children(recursive=True) if study.is_running() else ()), study}:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        study.communicate()
 
 
 @pytest.mark.parametrize(
@@ -260,7 +251,7 @@ def test_the_runs_of_a_stopped_study_save_themselves_and_end(
     """However the study itself is ended, SIGINT being sent to all of its processes. It says so where it can."""
     out = folder / f"stopped-{number}-{background}"
     with endless_study(folder, out, background=background) as study:
-        processes = study.children(recursive=True)
+        processes = psutil.Process(study.pid).children(recursive=True)
         os.killpg(study.pid, number) if number == signal.SIGINT else study.send_signal(number)
         output, errors = study.communicate(timeout=60)
         assert not psutil.wait_procs(processes, timeout=60)[1]

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import pytest
@@ -15,28 +15,26 @@ from cover.core.run_files import RunFiles
 from cover.errors import CheckpointError
 from cover.training.run_lock import run_lock
 
-HOLD = """
-import sys
-from pathlib import Path
-from accelerate import Accelerator
-from cover.core.run_files import RunFiles
-from cover.training.run_lock import run_lock
-with run_lock(RunFiles(Path(sys.argv[1])), Accelerator(cpu=True)):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
 
 @contextmanager
-def another_training(run: Path) -> Iterator[subprocess.Popen[str]]:
+def another_training(run: Path) -> Iterator[ForkProcess]:
     """A process that holds the run folder."""
-    command = [sys.executable, "-c", HOLD, str(run)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout and process.stdout.readline() == "held\n"
-            yield process
-        finally:
-            process.kill()
+    fork = multiprocessing.get_context("fork")
+    ours, theirs = fork.Pipe()
+
+    def hold() -> None:
+        with run_lock(RunFiles(run), Accelerator(cpu=True)):
+            theirs.send("held")
+            theirs.recv()
+
+    process = fork.Process(target=hold)
+    process.start()
+    try:
+        assert ours.recv() == "held"
+        yield process
+    finally:
+        process.kill()
+        process.join()
 
 
 def test_a_second_training_is_refused_with_the_name_of_the_first_until_that_is_gone(tmp_path: Path) -> None:
@@ -49,7 +47,7 @@ def test_a_second_training_is_refused_with_the_name_of_the_first_until_that_is_g
         )
         assert str(caught.value).endswith("; wait for it or stop it, or choose another --out")
         process.kill()
-        process.wait()
+        process.join()
         assert (run / "train.lock").exists()
         with run_lock(RunFiles(run), accelerator):
             assert (run / "train.lock").read_text().startswith("process ")
