@@ -163,7 +163,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
     model = make_model()
     with pytest.raises(CheckpointError, match="there is no head 'mit'; give --head, one of k400, ssv2"):
         fit(model, head="mit")
-    with pytest.raises(CoverError, match="image_size 40 is not a multiple of patch_size 16; take 32"):
+    with pytest.raises(CoverError, match="image_size 40 is not a multiple of patch_size 16; use 32"):
         fit(model, image_size_px=40)
     with pytest.raises(CoverError, match="the head 'frames' is called as the input is; export another with --head"):
         export_onnx(fit(make_model(heads={"frames": 2})), tmp_path / "exported")

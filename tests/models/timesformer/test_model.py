@@ -184,8 +184,8 @@ def test_a_dataset_may_be_called_like_an_attribute(name: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image_size": 100}, "image_size 100 is not a multiple of patch_size 16; take 96"),
-        ({"num_heads": 5}, "width 48 is not a multiple of the 5 attention heads"),
+        ({"image_size": 100}, "image_size 100 is not a multiple of patch_size 16; use 96"),
+        ({"num_heads": 5}, "width 48 is not a multiple of the 5 attention heads; change one of them"),
         (
             {"heads": {"k.400": 3}},
             "dataset name 'k.400': a name may have letters, digits, '_' and '-' only; call it 'k_400'",

@@ -1,4 +1,11 @@
-"""TimeSformer (Bertasius et al., 2021): divided, joint or space-only attention over the patches of frames."""
+"""TimeSformer (Bertasius et al., 2021): divided, joint or space-only attention over the patches of frames.
+
+model.py, block.py, attention.py, embeddings.py   the layers
+config.py                                         recipe keys, named sizes, config.json
+formats.py, architecture.py, settings.py          weights of other code bases
+transformers.py                                   export for the transformers library
+attribution.py, plain_forward.py                  how much each patch contributed to a class
+"""
 
 from __future__ import annotations
 
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class TimeSformerFamily(BackboneFamily):
-    """TimeSformer as the rest of the library sees it."""
+    """TimeSformer for the rest of the library."""
 
     name = FAMILY_NAME
     section = TimeSformerSection
@@ -31,7 +38,7 @@ class TimeSformerFamily(BackboneFamily):
     variants = VARIANTS
 
     def configure(self, section: ModelSection, heads: Heads, *, images_only: bool = False) -> TimeSformerConfig:
-        """As in BackboneFamily. Without temporal layers, attention is space-only."""
+        """See BackboneFamily. With `images_only`, attention is space-only."""
         assert isinstance(section, TimeSformerSection)
         return variant_config(
             section.variant,
@@ -48,7 +55,7 @@ class TimeSformerFamily(BackboneFamily):
         )
 
     def backbone(self, config: ModelConfig) -> TimeSformer:
-        """As in BackboneFamily."""
+        """See BackboneFamily."""
         from cover.models.timesformer.model import TimeSformer
 
         assert isinstance(config, TimeSformerConfig)
@@ -56,14 +63,14 @@ class TimeSformerFamily(BackboneFamily):
 
     @property
     def formats(self) -> tuple[WeightFormat, ...]:
-        """The published TimeSformer, that of transformers, and plain ViTs."""
+        """The published TimeSformer, the TimeSformer of transformers, and plain ViTs."""
         from cover.models.timesformer.formats import FORMATS
 
         return FORMATS
 
     @property
     def exporters(self) -> Mapping[str, Exporter]:
-        """transformers has the architecture."""
+        """The transformers library, which has a TimeSformer."""
         from cover.models.timesformer.transformers import export_transformers
 
         return {"transformers": export_transformers}

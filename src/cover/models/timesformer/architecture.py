@@ -1,4 +1,4 @@
-"""What model foreign weights belong to: read off the shapes of their tensors and the settings saved beside them."""
+"""The architecture of weights from another code base, from the shapes of their tensors and the settings beside them."""
 
 from __future__ import annotations
 
@@ -11,41 +11,36 @@ from cover.models.checkpoints.naming import HEAD
 from cover.models.checkpoints.views import View
 from cover.models.config import class_names
 from cover.models.timesformer.config import Attention, TimeSformerConfig
-from cover.models.timesformer.settings import read_settings
+from cover.models.timesformer.settings import Settings, read_settings
 
 PUBLISHED_MEAN_STD = (0.45,) * 3, (0.225,) * 3
 VIT_MEAN_STD = (0.5,) * 3, (0.5,) * 3
 ANY_NUM_HEADS = 1
-"""Stands in a configuration whose source does not state the number of attention heads; every width has it."""
+"""A placeholder for a number of attention heads that the source does not state. It divides every width."""
 
 
 def read_architecture(format: str, view: View, folder: Path) -> tuple[TimeSformerConfig, frozenset[str]]:
-    """The model that foreign weights belong to.
+    """Find out which model the weights of another code base belong to.
 
     Args:
-        format: The code base.
+        format: The name of the format.
         view: The tensors.
-        folder: What holds them, and perhaps their settings.
+        folder: The folder of the weights, which may have their settings.
 
     Returns:
-        The configuration, and those of its fields that the source does not state: "num_heads", whose value means
-        nothing then; "mean" and "std", which are the usual ones of the format; "heads", whose classes are numbers.
+        The configuration, and the names of its fields that the source does not state. Of these, "num_heads" has a
+        meaningless value, "mean" and "std" have the usual values of the format, and "heads" has numbers for classes.
 
     Raises:
-        CoverError: The shapes belong to no model.
-        CheckpointError: The settings belong to other weights, or to a model that is no TimeSformer.
+        CoverError: The shapes fit no model.
+        CheckpointError: The settings belong to other weights, or to a model that is not a TimeSformer or plain ViT.
     """
     settings = read_settings(format, folder)
     width, _, patch_size_px, _ = _axes(view, "patch_embed.proj.weight", 4)
     _, num_tokens, _ = _axes(view, "pos_embed", 3)
     depth = next(index for index in count() if not view.shape(f"blocks.{index}.norm1.weight"))
     attention = _attention(view)
-    for name, have in {"depth": depth, "width": width, "attention": attention}.items():
-        if (said := getattr(settings, name)) not in (None, have):
-            raise CheckpointError(
-                f"{settings.path} states {name} {said}, the tensors beside it have {have}; give them their own "
-                'config.json (in timm\'s, "model_args" with num_heads, depth and embed_dim says what is unusual)'
-            )
+    _check_settings(settings, depth=depth, width=width, attention=attention)
     num_frames = _axes(view, "time_embed", 3)[1] if view.shape("time_embed") else settings.num_frames or 1
     num_heads = _num_heads(view) or settings.num_heads
     mean, std = PUBLISHED_MEAN_STD if format.endswith("timesformer") else VIT_MEAN_STD
@@ -68,7 +63,18 @@ def read_architecture(format: str, view: View, folder: Path) -> tuple[TimeSforme
     return config, frozenset(name for name, value in stated.items() if not value)
 
 
+def _check_settings(settings: Settings, **found: object) -> None:
+    """Check that the settings agree with the tensors beside them."""
+    for name, have in found.items():
+        if (stated := getattr(settings, name)) not in (None, have):
+            raise CheckpointError(
+                f"{settings.path} states {name} {stated}, but the tensors beside it have {have}; give them their own "
+                'config.json (timm states unusual num_heads, depth and embed_dim in "model_args")'
+            )
+
+
 def _axes(view: View, name: str, num_axes: int) -> tuple[int, ...]:
+    """Return the shape of a tensor. Raises CoverError if it has another number of axes."""
     sizes = view.shape(name) or ()
     if len(sizes) != num_axes or not all(sizes):
         raise CoverError(f"{name} is {list(sizes) or 'absent'}")
@@ -76,9 +82,10 @@ def _axes(view: View, name: str, num_axes: int) -> tuple[int, ...]:
 
 
 def _num_heads(view: View) -> int | None:
-    """Attention heads, where the shapes tell: JAX keeps query, key and value as [in, heads, channels of a head].
+    """Return the number of attention heads if the shapes reveal it, otherwise None.
 
-    Raises CoverError where they differ among the blocks.
+    They do in JAX's format, where query, key and value are [in, heads, channels of a head]. Raises CoverError if the
+    number differs between blocks.
     """
     if not view.naming.layout:
         return None
@@ -97,7 +104,7 @@ def _attention(view: View) -> Attention:
 
 
 def _num_classes(view: View) -> int:
-    """Rows of the classifier, 0 where there is none, or where it does not read the features directly."""
+    """Return the rows of the classifier; 0 if there is none, or if it does not read the features directly."""
     names = [view.naming.theirs(f"heads.{HEAD}.{kind}")[0] for kind in ("weight", "bias")]
     module = names[0].removesuffix("weight")
     others = [name for name in view.names if name.startswith((module, "pre_logits")) and name not in names]

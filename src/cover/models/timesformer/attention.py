@@ -1,7 +1,10 @@
-"""The attentions of a TimeSformer block, on packed frames of normalised tokens.
+"""The attention layers of a TimeSformer block, on packed frames of normalised tokens.
 
-Each takes tokens without the affine part of the norm before it (kernels/folding.py), and leaves the bias of its output
-projection to the residual (kernels/residual.py).
+Their input tokens lack the affine part of the norm, which is multiplied into the weights (kernels/folding.py). Their
+output lacks the bias of the output projection, which is added with the residual (kernels/residual.py).
+
+In their `forward` methods, `normed_FND` are the normalised tokens [F, 1+N, D], `norm` is the norm that gives the affine
+part, and `groups` is the layout of the frames.
 """
 
 from __future__ import annotations
@@ -23,11 +26,11 @@ BACKENDS = [
     SDPBackend.EFFICIENT_ATTENTION,
     SDPBackend.MATH,
 ]
-"""In this order: at 197 and 785 tokens cuDNN's is the fastest (docs/performance.md)."""
+"""In order of preference. cuDNN is the fastest at 197 and at 785 tokens (docs/performance.md)."""
 
 
 class SpatialAttention(nn.Module):
-    """Multi-head attention among the class token and patches of each frame."""
+    """Multi-head attention over the class token and patches of each frame."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -36,13 +39,14 @@ class SpatialAttention(nn.Module):
         self.proj = Linear(width, width)
 
     def forward(self, normed_FND: Tensor, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
+        """Return the values of the residual, [F, 1+N, D]."""
         dtype = compute_dtype(normed_FND)
         weight, bias = after_norm(norm, self.qkv, dtype)
         query, key, value = qkv_linear(normed_FND, weight, bias, self.num_heads)
         return F.linear(attend(query, key, value), in_dtype(self.proj, dtype))
 
     def of_class_token(self, normed_FND: Tensor, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
-        """The result for the class token alone, [F, D]."""
+        """Return the result for the class token only, [F, D]."""
         dtype, width = compute_dtype(normed_FND), normed_FND.shape[-1]
         weight, bias = after_norm(norm, self.qkv, dtype)
         query = F.linear(normed_FND[:, :1], weight[:width], bias[:width]).unflatten(-1, (self.num_heads, -1))
@@ -53,7 +57,7 @@ class SpatialAttention(nn.Module):
 
 
 class JointAttention(nn.Module):
-    """Multi-head attention among the class token and all patches of all frames of each clip."""
+    """Multi-head attention over the class token and the patches of all frames of each clip."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -62,20 +66,21 @@ class JointAttention(nn.Module):
         self.proj = Linear(width, width)
 
     def forward(self, normed_FND: Tensor, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
+        """Return the values of the residual, [F, 1+N, D]."""
         dtype = compute_dtype(normed_FND)
         qkv = F.linear(normed_FND, *after_norm(norm, self.qkv, dtype)).unflatten(-1, (3, self.num_heads, -1))
         mixed_FND = torch.cat([attend_over_clip(group).flatten(0, 1) for group in unpack(qkv, groups)])
         return F.linear(mixed_FND, in_dtype(self.proj, dtype))
 
     def of_class_token(self, normed_FND: Tensor, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
-        """The result for the class token alone, [F, D]."""
+        """Return the result for the class token only, [F, D]."""
         return self.forward(normed_FND, norm, groups)[:, 0]
 
 
 class TemporalAttention(nn.Module):
-    """Multi-head attention among the frames of a clip, at each patch by itself.
+    """Multi-head attention over the frames of a clip, for each patch position separately.
 
-    The linear layers run once over all frames; only softmax(QKᵀ)V runs per group of equal clip length.
+    The linear layers run once over all frames. Only softmax(QKᵀ)V runs once per group of equal clip length.
     """
 
     def __init__(self, width: int, num_heads: int) -> None:
@@ -87,8 +92,10 @@ class TemporalAttention(nn.Module):
     def forward(
         self, normed_FND: Tensor, norm: nn.LayerNorm, fc: Linear, groups: tuple[Group, ...]
     ) -> tuple[Tensor, Tensor]:
-        """The residual's values and bias. fc: the linear map that follows the output projection (TimeSformer's
-        temporal_fc); both are applied as their product, which is formed here."""
+        """Return the values [F, 1+N, D] and the bias [D] of the residual.
+
+        `fc` follows the output projection (TimeSformer's temporal_fc). The two are multiplied into one linear layer.
+        """
         dtype = compute_dtype(normed_FND)
         weight, bias = after_norm(norm, self.qkv, dtype)
         out_weight, out_bias = cached_weight(fc, dtype, lambda: product(fc, self.proj, dtype))
@@ -96,21 +103,34 @@ class TemporalAttention(nn.Module):
 
 
 def product(last: nn.Linear, first: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Weight and bias of two linear layers in a row; the weight in `dtype`."""
+    """Return weight (in `dtype`) and bias of the linear layer that equals `first` followed by `last`."""
     return last.weight.to(dtype) @ first.weight.to(dtype), torch.addmv(last.bias, last.weight, first.bias)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention of each frame. Arguments [F, H, N, E]; returns [F, N, D], of as many N as queries."""
+    """Compute softmax attention in each frame.
+
+    Args:
+        query: [F, H, Q, E], for Q queries.
+        key: [F, H, N, E].
+        value: [F, H, N, E].
+
+    Returns:
+        [F, Q, D].
+    """
     with sdpa_kernel(BACKENDS, set_priority=True):
         mixed_FHNE = F.scaled_dot_product_attention(query, key, value)
     return mixed_FHNE.transpose(1, 2).flatten(2)
 
 
 def attend_over_clip(qkv: Tensor) -> Tensor:
-    """Softmax attention over the tokens of a clip, of whose class copies only the first frame's takes part.
+    """Compute softmax attention over all tokens of each clip, with only the first of its class token's copies.
 
-    qkv: [T, B, 1+N, 3, H, E] of one group; returns [T, B, 1+N, D] with the class token's result in every frame.
+    Args:
+        qkv: Queries, keys and values of one group, [T, B, 1+N, 3, H, E].
+
+    Returns:
+        [T, B, 1+N, D], with the class token's result in every frame.
     """
     num_frames = qkv.shape[0]
     tokens = torch.cat([qkv[0, :, :1], qkv[:, :, 1:].transpose(0, 1).flatten(1, 2)], dim=1)  # [B, 1+T·N, 3, H, E]

@@ -1,27 +1,28 @@
-"""Which patches of which frames spoke for a class, and at which the model looked.
+"""Which patches of which frames contributed to a class, and where the model looked.
 
-**Class relevance** asks what spoke for the class. With all that is not linear held at its value for the clip
-(plain_forward.py), the score is linear in the embedded patches x. A patch's part in it is what it adds over the mean
-patch of the clip, x̄:
+**Class relevance** shows which patches contributed to a class. All nonlinear parts of the model are held at their
+values for the clip (plain_forward.py), so the score is linear in the embedded patches x. The contribution of a patch is
+what it adds compared with the mean patch of the clip, x̄:
 
     relevance[t, n] = max(0, Σ_d (x[t, n, d] - x̄[d]) · ∂score/∂x[t, n, d])
-    score = logit of the class - Σ_k q_k · logit_k      over the other classes, q being their softmax, held as well
+    score = logit of the class - Σ_k q_k · logit_k      k: the other classes, q: their softmax, also held
 
-after Ali et al. 2022, "XAI for Transformers: Better Explanations through Conservative Propagation", which has no x̄. The
-parts, before max, sum to what the score is more than that of a clip of mean patches. The gradient at the logits is that
-of the log-odds log(p / (1 - p)). docs/using.md compares with other methods.
+This follows Ali et al. 2022, "XAI for Transformers: Better Explanations through Conservative Propagation", which has no
+x̄. Before the max, the contributions sum to the difference between the score and the score of a clip of mean patches.
+The gradient at the logits is that of the log-odds log(p / (1 - p)). docs/using.md compares it with other methods.
 
-**Attention rollout** (Abnar & Zuidema 2020) asks where the model looked, whatever it then said. Each attention layer is
-taken as a step of a random walk over the tokens: ½ (I + A), A being the mean over heads and I the residual connection.
-In divided space-time attention a clip's tokens are one class token c and the patches (t, n), and a block is two steps:
+**Attention rollout** (Abnar & Zuidema 2020) shows where the model looked, whatever class it predicted. Each attention
+layer is one step of a random walk over the tokens, ½ (I + A), where A is the mean over heads and I is the residual
+connection. With divided attention, the tokens of a clip are one class token c and the patches (t, n), and a block is
+two steps:
 
     temporal   (t, n) → ½ (t, n) + ½ Σ_s A_n[t, s] · (s, n)                     A_n: temporal attention at patch n
-               c → c                                                           it takes no part
+               c → c                                                           no temporal attention
     spatial    (t, n) → ½ (t, n) + ½ (A_t[n, c] · c + Σ_m A_t[n, m] · (t, m))   A_t: spatial attention in frame t
                c → ½ c + ½ · 1/T Σ_t (A_t[c, c] · c + Σ_m A_t[c, m] · (t, m))   its residual is the mean over frames
 
-All rows sum to one. Of the product of all steps only the class token's row is asked for, so it is followed from the
-last block to the first as a vector: a vector-matrix product a step, and never a matrix of T·N by T·N. As in the model,
+All rows sum to one. Only the class token's row of the product of all steps is needed. It is a vector that is multiplied
+by one step after another, from the last block to the first, so no matrix of T·N by T·N is ever formed. As in the model,
 each frame has a copy of the class token; a copy has 1/T of its weight.
 """
 
@@ -38,15 +39,15 @@ from cover.models.timesformer.plain_forward import BlockAttention, plain_forward
 
 
 def attribute(backbone: Backbone, frames_TCYX: Tensor, score: Callable[[Tensor], Tensor]) -> Attribution:
-    """Class relevance and attention rollout of one clip, for any kind of attention.
+    """Compute class relevance and attention rollout of one clip.
 
     Args:
-        backbone: A TimeSformer.
-        frames_TCYX: Normalised; an image is a clip of one frame.
+        backbone: A TimeSformer, with any kind of attention.
+        frames_TCYX: Normalised frames. An image is a clip of one frame.
         score: feature [D] → the number to explain.
 
     Returns:
-        Shares of the patches. The relevance is all zero where nothing spoke for the class.
+        The share of each patch. The relevance is all zero if no patch contributed to the class.
     """
     assert isinstance(backbone, TimeSformer)
     with torch.enable_grad():
@@ -60,9 +61,14 @@ def attribute(backbone: Backbone, frames_TCYX: Tensor, score: Callable[[Tensor],
 
 
 def roll_out(blocks: tuple[BlockAttention, ...], *, one_class_token: bool) -> Tensor:
-    """The class token's row of the rollout, for the patches [T, N] (with joint attention, [1, T·N]).
+    """Compute the class token's row of the attention rollout.
 
-    one_class_token: whether the class tokens of all frames are copies of one, as with divided attention.
+    Args:
+        blocks: The attention of each block, from the first to the last.
+        one_class_token: Whether the class tokens of all frames are copies of one, as with divided attention.
+
+    Returns:
+        The weight of each patch, [T, N]; with joint attention, [1, T·N].
     """
     weights_TN = torch.zeros_like(blocks[-1].spatial[:, 0, 0])
     weights_TN[:, 0] = 1 / len(weights_TN)

@@ -1,16 +1,16 @@
-"""A TimeSformer's block, exact to the published one (Bertasius et al. 2021), on packed frames of any clip lengths.
+"""A block of TimeSformer, exactly as published (Bertasius et al. 2021), on packed frames of any clip lengths.
 
 With divided attention ([c] is the class token, p the patches of a frame, LN a layer norm):
 
-    [c | p]  p += temporal_fc(temporal attention(LN(p)))        over the frames of a clip, each patch by itself
+    [c | p]  p += temporal_fc(temporal attention(LN(p)))        over the frames of a clip, for each patch position
     [c | p] += spatial attention(LN([c | p]))                   in each frame; c's residual averaged over the frames
     [c | p] += MLP(LN([c | p]))
 
-Joint attention has one attention over c and the patches of all frames in place of the first two lines; space-only
-leaves the first line out, and every frame is a clip of its own.
+With joint attention, one attention over c and the patches of all frames replaces the first two lines. With space-only
+attention there is no first line, and every frame is treated as a clip.
 
-Every frame carries a copy of its clip's class token. The copies stay equal, which saves taking them apart and joining
-them again twice a block.
+Every frame has a copy of its clip's class token, and the copies stay equal. This saves separating and rejoining class
+token and patches twice per block.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cover.models.timesformer.config import TimeSformerConfig
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between; the second bias is left to the residual."""
+    """Two linear layers with a GELU between them. The second bias is added with the residual."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -37,13 +37,20 @@ class Mlp(nn.Module):
         self.fc2 = Linear(4 * width, width)
 
     def forward(self, normed_FND: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """Return the values of the residual, [F, 1+N, D], from normalised tokens without the affine part of `norm`."""
         dtype = compute_dtype(normed_FND)
         weight1, bias1 = after_norm(norm, self.fc1, dtype)
         return mlp(normed_FND, weight1, bias1, in_dtype(self.fc2, dtype))
 
 
 class BranchScales(NamedTuple):
-    """Factors [F] of a block's residual branches (drop path), None where nothing is scaled."""
+    """The drop-path factors of a block's residual branches, each [F] or None (no scaling).
+
+    Attributes:
+        temporal: Of temporal attention.
+        attention: Of spatial or joint attention.
+        mlp: Of the MLP.
+    """
 
     temporal: Tensor | None
     attention: Tensor | None
@@ -51,10 +58,10 @@ class BranchScales(NamedTuple):
 
 
 class Block(nn.Module):
-    """Temporal attention (divided only), spatial or joint attention, MLP; parameter names as published.
+    """Temporal attention (divided only), spatial or joint attention, and MLP, with the published parameter names.
 
-    A block takes the residual of the block before it along with the tokens and leaves that of its own MLP behind:
-    adding a residual and normalising the sum is one step (kernels/residual.py).
+    A block first adds the residual of the block before it, and does not add that of its own MLP. So every residual is
+    added and the sum normalised in one step (kernels/residual.py).
     """
 
     def __init__(self, config: TimeSformerConfig) -> None:
@@ -73,7 +80,17 @@ class Block(nn.Module):
     def forward(
         self, tokens: Tokens, residual: Residual, groups: tuple[Group, ...], scales: BranchScales
     ) -> tuple[Tokens, Residual]:
-        """Tokens and the residual that is still to be added to them."""
+        """Run the block.
+
+        Args:
+            tokens: The tokens [F, 1+N, D], without `residual`.
+            residual: The output of the block before this one.
+            groups: The layout of the frames.
+            scales: The drop-path factors of this block.
+
+        Returns:
+            The tokens, and the residual that the next block adds to them.
+        """
         if self.temporal:
             tokens, residual = self._temporal(tokens, residual, groups, scales)
         tokens, normed_FND = add_normalise(tokens, residual, groups, self.norm1.eps)
@@ -81,7 +98,7 @@ class Block(nn.Module):
         receivers: Receivers = "clips" if self.temporal else "all"
         residual = Residual(values_FND, self.attn.proj.bias, scales.attention, receivers)
         tokens, normed_FND = add_normalise(tokens, residual, groups, self.norm2.eps)
-        # A copy of the bias: FSDP takes a block's own parameters away before the next block adds them.
+        # A copy of the bias, because FSDP frees the parameters of a block before the next block adds them.
         return tokens, Residual(self.mlp(normed_FND, self.norm2), self.mlp.fc2.bias.clone(), scales.mlp, "all")
 
     def _temporal(
@@ -93,12 +110,12 @@ class Block(nn.Module):
 
 
 class LastBlock(Block):
-    """A block of whose tokens only the class token is read: what follows its attention is computed of that alone."""
+    """The last block. Only its class token is used, so everything after its attention is computed for that alone."""
 
     def forward(  # type: ignore[override]
         self, tokens: Tokens, residual: Residual, groups: tuple[Group, ...], scales: BranchScales
     ) -> Tensor:
-        """Class tokens [B, D], one a clip; [F, D], one a frame, where frames know nothing of each other."""
+        """Return the class token of each clip, [B, D]; with space-only attention, of each frame, [F, D]."""
         if self.temporal:
             tokens, residual = self._temporal(tokens, residual, groups, scales)
         tokens, normed_FND = add_normalise(tokens, residual, groups, self.norm1.eps)

@@ -1,4 +1,4 @@
-"""The settings of a TimeSformer: keys of a recipe, named sizes, and what config.json holds."""
+"""The settings of a TimeSformer: recipe keys, named sizes, and the contents of config.json."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from cover.models.config import Heads, ModelConfig, class_names
 
 FAMILY_NAME = "timesformer"
 Attention = Literal["divided", "joint", "space_only"]
+"""divided: temporal, then spatial. joint: all patches of all frames at once. space_only: each frame by itself, for
+pre-training on images (Eq. 1)."""
 ImageTemporal = Literal["attend", "skip"]
+"""What temporal attention does to a clip of one frame.
 
-# name: (depth, width, attention heads). Base and Large are the paper's (§4.1, appendix B).
+attend: the softmax over one key is 1, so the value and output projections remain (paper, appendix A). skip: it has no
+effect (paper, Fig. 2).
+"""
+
+# name: (depth, width, attention heads). Base and Large are those of the paper (§4.1, appendix B).
 VARIANTS: dict[str, tuple[int, int, int]] = {
     "timesformer_tiny": (6, 192, 3),
     "timesformer_small": (12, 384, 6),
@@ -23,7 +30,7 @@ VARIANTS: dict[str, tuple[int, int, int]] = {
     "timesformer_large": (24, 1024, 16),
 }
 MAX_SIZES = {"depth": 1024, "width": 2**16, "num_heads": 2**16, "patch_size_px": 2**15}
-"""No published model comes near; a damaged or hostile file may say 10⁹."""
+"""Far above any published model. A damaged or hostile file may say 10⁹."""
 
 
 class TimeSformerSection(ModelSection):
@@ -51,15 +58,18 @@ class TimeSformerSection(ModelSection):
 
 @dataclass(frozen=True, kw_only=True)
 class TimeSformerConfig(ModelConfig):
-    """A TimeSformer. Values that make no model raise CoverError.
+    """The configuration of a TimeSformer.
 
     Attributes:
-        depth, width, num_heads: Blocks, features of a token, attention heads.
+        depth: Number of blocks.
+        width: Size of a token, D.
+        num_heads: Attention heads per block.
         patch_size_px: Side of a patch.
-        attention: "divided" (temporal, then spatial), "joint" (all patches of all frames at once) or "space_only" (each
-            frame by itself: image pre-training, Eq. 1).
-        image_temporal: What temporal attention does to a clip of one frame. "attend" follows the paper's appendix A
-            (softmax over one key, so value and output projections remain), "skip" its Fig. 2 (no effect).
+        attention: See `Attention`.
+        image_temporal: See `ImageTemporal`.
+
+    Raises:
+        CoverError: A value is impossible, or values do not fit together.
     """
 
     family: ClassVar[str] = FAMILY_NAME
@@ -77,23 +87,25 @@ class TimeSformerConfig(ModelConfig):
             self.check_size(name, most)
         for name, choices in (("attention", Attention), ("image_temporal", ImageTemporal)):
             if (value := getattr(self, name)) not in get_args(choices):
-                raise CoverError(f"{name} is {reprlib.repr(value)}; take {' or '.join(get_args(choices))}")
+                raise CoverError(f"{name} is {reprlib.repr(value)}; use {' or '.join(get_args(choices))}")
         super().__post_init__()
         if self.image_size_px % self.patch_size_px:
             raise CoverError(
                 f"image_size {self.image_size_px} is not a multiple of patch_size {self.patch_size_px}; "
-                f"take {self.image_size_px // self.patch_size_px * self.patch_size_px or self.patch_size_px}"
+                f"use {self.image_size_px // self.patch_size_px * self.patch_size_px or self.patch_size_px}"
             )
         if self.width % self.num_heads:
-            raise CoverError(f"width {self.width} is not a multiple of the {self.num_heads} attention heads")
+            raise CoverError(
+                f"width {self.width} is not a multiple of the {self.num_heads} attention heads; change one of them"
+            )
 
     @property
     def grid_size(self) -> int:
-        """Patches along one side of a frame."""
+        """The number of patches along one side of a frame."""
         return self.image_size_px // self.patch_size_px
 
     def describe(self, not_stated: Collection[str] = ()) -> str:
-        """The backbone in a line."""
+        """See ModelConfig."""
         num_heads = "heads not stated" if "num_heads" in not_stated else f"{self.num_heads} heads"
         return (
             f"{self.attention} attention, {self.depth} blocks, width {self.width}, {num_heads}, "
@@ -102,7 +114,7 @@ class TimeSformerConfig(ModelConfig):
 
 
 def variant_config(variant: str, heads: Heads, **settings: Any) -> TimeSformerConfig:
-    """The configuration of a named variant.
+    """Return the configuration of a named size.
 
     Args:
         variant: A key of VARIANTS.

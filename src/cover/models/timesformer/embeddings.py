@@ -1,4 +1,4 @@
-"""Patches, and position and time embeddings for any frame size and clip length."""
+"""Embeddings: patches, and positions and times for any frame size and clip length."""
 
 from __future__ import annotations
 
@@ -13,21 +13,30 @@ from cover.models.backbone import Resize
 from cover.models.kernels.backend import compute_dtype
 
 MIDDLE_GREY = 128
-"""Taken off pixels of 0 to 255, which are then small whole numbers: exact in bfloat16."""
+"""Subtracted from pixels of 0 to 255. The results are small whole numbers, which are exact in bfloat16."""
 
 
 class PatchEmbed(nn.Module):
-    """A linear map of each patch of each frame. Its weights have the shape of a convolution, as published; as a matrix
-    product it is quicker in the backward pass (docs/performance.md)."""
+    """A linear map of each patch of each frame.
+
+    Its weights have the shape of a convolution, as published. It is computed as a matrix product, because that makes
+    the backward pass faster (docs/performance.md).
+    """
 
     def __init__(self, patch_size_px: int, width: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, width, patch_size_px, stride=patch_size_px)
 
     def forward(self, frames_FCYX: Tensor, mean_C11: Tensor, std_C11: Tensor) -> tuple[Tensor, Tensor]:
-        """[F, 1+N, D], zero for the class token, and the bias [D] that is still to be added.
+        """Embed patches. uint8 frames are normalised by changed weights and bias: W (x / 255 - mean) / std + b.
 
-        uint8 frames are normalised, by weights and bias: W (x / 255 - mean) / std + b. Float frames are so already.
+        Args:
+            frames_FCYX: uint8, or normalised float.
+            mean_C11: The mean to normalise uint8 frames with, for RGB in 0..1.
+            std_C11: The standard deviation to normalise them with.
+
+        Returns:
+            The patches without bias [F, 1+N, D], zero for the class token, and the bias [D].
         """
         weight_DCYX, bias_D = self.proj.weight, cast(Tensor, self.proj.bias)
         dtype = compute_dtype(weight_DCYX)
@@ -42,7 +51,15 @@ class PatchEmbed(nn.Module):
 
 
 def cut_patches(frames_FCYX: Tensor, patch_px: int) -> Tensor:
-    """[F, N, C · patch²], row by row; what is over at the right and the bottom is left out."""
+    """Cut frames into patches, row by row. Pixels left over on the right and at the bottom are dropped.
+
+    Args:
+        frames_FCYX: Frames of any type.
+        patch_px: Side of a patch.
+
+    Returns:
+        [F, N, C · patch²].
+    """
     rows, columns = (side // patch_px for side in frames_FCYX.shape[2:])
     whole = frames_FCYX[..., : rows * patch_px, : columns * patch_px]
     cut = whole.unflatten(3, (columns, patch_px)).unflatten(2, (rows, patch_px))
@@ -51,7 +68,16 @@ def cut_patches(frames_FCYX: Tensor, patch_px: int) -> Tensor:
 
 
 def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, ...], resize: Resize = "smooth") -> Tensor:
-    """Position embedding [1, 1+N, D] for another grid (rows, columns); the class token's is kept."""
+    """Resize a position embedding to another grid. The class token's part is unchanged.
+
+    Args:
+        pos_embed: [1, 1+N, D], for a square grid.
+        grid: (rows, columns) of patches.
+        resize: How to resize.
+
+    Returns:
+        [1, 1 + rows · columns, D].
+    """
     side = int((pos_embed.shape[1] - 1) ** 0.5)
     if grid == (side, side):
         return pos_embed
@@ -65,8 +91,18 @@ def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, ...], resize: Resize = 
 
 
 def time_embed_for(time_embed: Tensor, num_frames: int, resize: Resize = "smooth") -> Tensor:
-    """Time embedding [1, T, D] for another clip length; for a single frame the first entry, which is what the
-    published nearest-neighbour resize gives."""
+    """Resize a time embedding to another clip length.
+
+    A single frame gets the first entry, as with the published nearest-neighbour resize.
+
+    Args:
+        time_embed: [1, T, D].
+        num_frames: The other length.
+        resize: How to resize.
+
+    Returns:
+        [1, num_frames, D].
+    """
     if num_frames == time_embed.shape[1]:
         return time_embed
     if num_frames == 1:

@@ -1,7 +1,7 @@
-"""Files that a TimeSformer takes its weights from: how other code names and lays out its tensors, or those of a ViT.
+"""The weight formats that a TimeSformer can load: how other code bases name and lay out a TimeSformer or a plain ViT.
 
-Our own names are those of the published TimeSformer, which took them from timm. Only heads differ: "heads.NAME.weight"
-here, "head.weight" there.
+Our names are those of the published TimeSformer, which come from timm. Only heads differ: "heads.NAME.weight" here,
+"head.weight" there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ANCHOR, INPUT = "blocks.0.attn.qkv.weight", ("patch_embed.proj.weight", "pos_emb
 
 
 def _channels_first(name: str, part: Tensor) -> Tensor:
-    """A tensor of JAX's ViT as torch stores it."""
+    """Convert a tensor of the JAX ViT to torch's layout."""
     if name == "patch_embed.proj.weight":  # patch rows, patch columns, in, out
         return part.permute(3, 2, 0, 1)
     if name.endswith("attn.qkv.weight"):  # in, heads, channels of a head
@@ -32,7 +32,7 @@ def _channels_first(name: str, part: Tensor) -> Tensor:
 
 
 _IDLE = r"mask_token|decoder\w*|n_averaged|logit_(scale|bias)"
-"""Parts of pre-training: of masked autoencoders, of averages, of contrastive losses."""
+"""Parts that only pre-training uses: of masked autoencoders, averages and contrastive losses."""
 
 PUBLISHED = Naming(anchor=ANCHOR, input=INPUT, modules={f"heads.{HEAD}": "head"}, idle=rf"head|pre_logits|{_IDLE}")
 
@@ -76,7 +76,7 @@ TRANSFORMERS_VIT = Naming(
     tidy={r"(?<![^.])vit\.": ""},
     idle=_TRANSFORMERS_IDLE,
 )
-# Since version 5, transformers has other names in memory than in its files; torch.save writes these.
+# Since version 5, transformers has other names in memory than in its own files. torch.save writes the former.
 TRANSFORMERS_VIT_IN_MEMORY = Naming(
     anchor=ANCHOR,
     input=INPUT,
@@ -114,7 +114,7 @@ JAX_VIT = Naming(
     tidy={
         r"/(kernel|scale)$": ".weight",
         r"/bias$": ".bias",
-        # Submodules are numbered 0, 1, 2, 3 in order of use by one release of the code, by kind in another.
+        # One release of the code numbers all submodules 0, 1, 2, 3 in order of use, another numbers each kind.
         r"/MultiHeadDotProductAttention_[01]/": "/attention/",
         r"/MlpBlock_[03]/": "/mlp/",
         r"/LayerNorm_1\.": "/LayerNorm_2.",
@@ -125,19 +125,21 @@ JAX_VIT = Naming(
 
 
 def transformers_name(name: str, head: str) -> str:
-    """The name in transformers' TimesformerForVideoClassification of one of our tensors.
-
-    head: the dataset whose head becomes the classifier.
+    """Return the name of a tensor in transformers' TimesformerForVideoClassification.
 
     >>> transformers_name("blocks.0.attn.qkv.bias", "k400")
     'timesformer.encoder.layer.0.attention.attention.qkv.bias'
+
+    Args:
+        name: Our name of the tensor.
+        head: The dataset with the head that becomes the classifier.
     """
     (theirs,) = TRANSFORMERS_TIMESFORMER.theirs(name.replace(f"heads.{head}.", f"heads.{HEAD}."))
     return theirs if theirs.startswith("classifier.") else f"timesformer.{theirs}"
 
 
 def _is_timesformer(view: View, container: str) -> bool:
-    """Tell the published TimeSformer from a ViT of timm, whose names it took."""
+    """Tell the published TimeSformer from a ViT of timm, which has the same names."""
     return container == "model_state" or any("time_embed" in name or "temporal" in name for name in view.names)
 
 

@@ -1,6 +1,6 @@
-"""The TimeSformer on packed frames of any clip lengths: embeddings, blocks, the class token of each clip.
+"""TimeSformer on packed frames of any clip lengths: embeddings, blocks, and the class token of each clip.
 
-A space-only model treats every frame as a clip of its own, until the mean of their class tokens at the end.
+A space-only model treats every frame as a clip, and averages the class tokens of a clip's frames at the end.
 """
 
 from __future__ import annotations
@@ -24,15 +24,21 @@ from cover.models.timesformer.embeddings import PatchEmbed, resize_pos_embed, ti
 
 EMBEDDINGS = {"patch_embed", "cls_token", "pos_embed", "time_embed"}
 TOKEN_STD = 0.02
+"""Standard deviation of the initial class token and position embedding."""
 RANDOM_TIME_STD = 0.1
-"""Time embedding's spread under temporal_init = "random": large enough that order is visible from the first step."""
+"""Standard deviation of the initial time embedding for temporal_init = "random". It is so large that the model sees
+frame order from the first step."""
 HALF_BYTES_A_VALUE, FULL_BYTES_A_VALUE = 55, 110
-"""What the backward pass needs of each token and block, in bytes a feature, without recomputation or torch.compile:
-bf16 as measured for Base at 8 × 224 (docs/log.md), float32 by the sizes of its numbers."""
+"""Bytes that the backward pass keeps per token, block and feature, without recomputation or torch.compile. For bf16 the
+number is measured, for Base at 8 × 224 (docs/log.md); for float32 it follows from the size of its numbers."""
 
 
 class TimeSformer(Backbone):
-    """A TimeSformer. Clips of any length and resolution are accepted; embeddings are resized to fit."""
+    """A TimeSformer. It accepts clips of any length and resolution, and resizes its embeddings to fit.
+
+    Args:
+        config: The configuration of the model.
+    """
 
     config: TimeSformerConfig
 
@@ -54,9 +60,14 @@ class TimeSformer(Backbone):
         return self.config.width
 
     def forward(self, clips: PackedClips) -> Tensor:
-        """The class token after the final norm, one feature [B, D] a clip, in packed order.
+        """Encode clips.
 
-        A space-only model has a class token of its own in each frame; their mean is taken, as in the published code.
+        Args:
+            clips: Clips of any lengths, packed.
+
+        Returns:
+            The class token of each clip after the final norm, [B, D], in packed order. For a space-only model it is the
+            mean of the frames' class tokens before the norm, as in the published code.
         """
         groups = clips.groups
         tokens, residual = self._embed(clips)
@@ -75,21 +86,21 @@ class TimeSformer(Backbone):
         return list(self.blocks)
 
     def layer_of(self, parameter: str) -> int:
-        """0 for the embeddings, i + 1 for block i, `num_layers` for the last norm."""
+        """Return 0 for the embeddings, i + 1 for block i, and `num_layers` for the final norm."""
         place, *rest = parameter.split(".")
         return 0 if place in EMBEDDINGS else 1 + int(rest[0]) if place == "blocks" else self.num_layers
 
     @property
     def num_layers(self) -> int:
-        """One behind the last block."""
+        """The number of the layer after the last block."""
         return self.config.depth + 1
 
     def multiply_adds(self, num_frames: int, height_px: int, width_px: int) -> int:
-        """As published: a linear layer takes tokens · in · out, attention 2 · sequences · length² · width.
+        """See Backbone. A linear layer takes tokens · in · out, attention takes 2 · sequences · length² · width.
 
-        Norms, GELU and softmax are not counted. What this model computes differs by a few per cent: it forms the
-        product of two temporal layers, keeps a class token in every frame, and of the last block computes what the
-        class token needs.
+        Norms, GELU and softmax are not counted. This implementation differs from the count by a few per cent: it
+        multiplies two temporal layers into one, keeps a class token in every frame, and computes only the class token
+        in the last block.
         """
         config, width = self.config, self.config.width
         num_patches = self._num_patches(height_px, width_px)
@@ -103,12 +114,12 @@ class TimeSformer(Backbone):
         return embedding + config.depth * (temporal + attention + tokens * 8 * width**2)
 
     def activation_bytes(self, num_frames: int, height_px: int, width_px: int, *, half: bool) -> float:
-        """In proportion to tokens, blocks and width."""
+        """See Backbone. The estimate is proportional to tokens, blocks and width."""
         values = num_frames * (1 + self._num_patches(height_px, width_px)) * self.config.depth * self.config.width
         return values * (HALF_BYTES_A_VALUE if half else FULL_BYTES_A_VALUE)
 
     def init_weights(self, temporal_init: TemporalInit) -> None:
-        """Draw the embeddings; "zero" starts temporal_fc and the time embedding at zero, as published."""
+        """Draw the embeddings. With "zero", temporal_fc and the time embedding start at zero, as published."""
         for block in self.blocks:
             if temporal_init == "zero" and isinstance(block, Block) and block.temporal:
                 nn.init.zeros_(block.temporal_fc.weight)
@@ -118,19 +129,21 @@ class TimeSformer(Backbone):
             nn.init.trunc_normal_(self.time_embed, std=RANDOM_TIME_STD)
 
     def start_from(self, name: str, available: Collection[str], temporal_init: TemporalInit) -> str | None:
-        """A source without temporal layers seeds them: norm and attention start as the spatial ones, as published.
-        With "random" only the norm does."""
+        """See Backbone. If the source has no temporal layers, they start from the spatial layers.
+
+        With "zero" norm and attention do, as published; with "random" only the norm does.
+        """
         if name in available:
             return name
         spatial = re.sub(r"\.temporal_(attn|norm1)\.", r".\1.", name)
         return spatial if spatial in available and (temporal_init == "zero" or "norm" in name) else None
 
     def starts_at_zero(self, name: str, temporal_init: TemporalInit) -> bool:
-        """What adds time: temporal_fc and the time embedding."""
+        """See Backbone. With "zero", these are temporal_fc and the time embedding."""
         return temporal_init == "zero" and bool(re.search(r"temporal_fc|time_embed", name))
 
     def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize) -> Tensor:
-        """Position and time embeddings of another size."""
+        """See Backbone. Only position and time embeddings can differ in size."""
         if tensor.shape == target.shape:
             return tensor
         if name == "pos_embed":
@@ -139,12 +152,12 @@ class TimeSformer(Backbone):
         return time_embed_for(tensor.float(), target.shape[1], resize)
 
     def _num_patches(self, height_px: int, width_px: int) -> int:
-        """Of a frame."""
+        """Return the number of patches of a frame."""
         patch_px = self.config.patch_size_px
         return (height_px // patch_px) * (width_px // patch_px)
 
     def _embed(self, packed: PackedClips) -> tuple[Tokens, Residual]:
-        """Class token, position and time of every token, to which the patches are still to be added."""
+        """Return the embeddings of class token, position and time, and as residual the patches to add to them."""
         patch_px = self.config.patch_size_px
         grid = tuple(side // patch_px for side in packed.frames_FCYX.shape[2:])
         place_1ND = resize_pos_embed(self.pos_embed, grid)
@@ -160,6 +173,7 @@ class TimeSformer(Backbone):
         return join(parts), Residual(values_FND, bias, None, "patches")
 
     def _branch_scales(self, packed: PackedClips) -> list[BranchScales]:
+        """Return the factors of each block's branches: drop path, and 0 for temporal layers that images skip."""
         depth, rate = self.config.depth, self.config.drop_path_rate
         scales = [BranchScales(None, None, None)] * depth
         if self.training and rate > 0:
@@ -167,7 +181,7 @@ class TimeSformer(Backbone):
             scales_LRF = spread(scales_LRB.permute(2, 0, 1), packed.groups).permute(1, 2, 0)
             scales = [BranchScales(*scales_RF.contiguous()) for scales_RF in scales_LRF]
         if self.config.image_temporal == "skip":
-            # Multiplied instead of left out, so that every parameter is in the graph of every batch.
+            # A factor of 0, because every parameter must be in the graph of every batch.
             is_video_B = torch.cat([self.pos_embed.new_full((b,), float(t > 1)) for t, b in packed.groups])
             is_video_F = spread(is_video_B, packed.groups)
             scales = [

@@ -1,9 +1,8 @@
-"""The model's forward once more, in plain steps, for one clip: what fused operations do not keep is kept here.
+"""The forward pass in plain steps, for one clip. It keeps attention probabilities, which fused operations do not.
 
-A test pins its feature to that of the model itself. It differs in its gradients: attention probabilities, the
-deviations that layer norms divide by, and the gates of the GELUs (GELU(x) = x · Φ(x)) are held at the values that they
-have for this clip. What remains is a linear map from the embedded patches to the logits, the one that this clip was
-classified by.
+A test checks that it computes the same feature as the model. Only its gradients differ: attention probabilities, the
+deviations that layer norms divide by, and the gates of the GELUs (GELU(x) = x · Φ(x)) are held at their values for this
+clip. That leaves a linear map from the embedded patches to the logits, which is how the model classified this clip.
 """
 
 from __future__ import annotations
@@ -22,11 +21,12 @@ from cover.models.timesformer.model import TimeSformer
 
 @dataclass(frozen=True)
 class BlockAttention:
-    """Attention probabilities of one block; rows are queries and sum to one.
+    """Attention probabilities of one block. Rows are queries and sum to one.
 
-    temporal: [N, H, T, T] among the frames of each patch; None where there is none.
-    spatial: [T, H, 1+N, 1+N] among class token and patches of each frame. With joint attention, where the patches of
-        all frames are one sequence, [1, H, 1+T·N, 1+T·N].
+    Attributes:
+        temporal: Between the frames at each patch position, [N, H, T, T]; None without temporal attention.
+        spatial: Between the class token and patches of each frame, [T, H, 1+N, 1+N]. With joint attention the patches
+            of all frames are one sequence, [1, H, 1+T·N, 1+T·N].
     """
 
     temporal: Tensor | None
@@ -35,8 +35,13 @@ class BlockAttention:
 
 @dataclass(frozen=True)
 class PlainForward:
-    """patches: what each patch shows, embedded, before its place and time are added, [T, N, D]; gradients can be taken
-    with respect to it. blocks: from the first to the last. feature: the class token after the final norm, [D]."""
+    """The results of `plain_forward`.
+
+    Attributes:
+        patches: The embedded patches before position and time are added, [T, N, D]. It requires gradients.
+        blocks: The attention of each block, from the first to the last.
+        feature: The class token after the final norm, [D].
+    """
 
     patches: Tensor
     blocks: tuple[BlockAttention, ...]
@@ -44,7 +49,12 @@ class PlainForward:
 
 
 def plain_forward(model: TimeSformer, frames_TCYX: Tensor) -> PlainForward:
-    """One clip, normalised, through the model, in float32 and without drop path."""
+    """Encode one clip, in float32 and without drop path.
+
+    Args:
+        model: With any kind of attention.
+        frames_TCYX: Normalised frames.
+    """
     patches_TDYX = model.patch_embed.proj(frames_TCYX)
     patches_TND = patches_TDYX.flatten(2).mT.detach().requires_grad_()
     tokens_TND = _placed(model, patches_TND, tuple(patches_TDYX.shape[2:]))
@@ -54,12 +64,12 @@ def plain_forward(model: TimeSformer, frames_TCYX: Tensor) -> PlainForward:
     for block in model.blocks:
         tokens_TND, attention = _through_block(block, tokens_TND, model.config)
         blocks.append(attention)
-    # A clip's copies of the class token are equal; a space-only model takes the mean of those of the frames.
+    # The mean matters only to a space-only model. In the others, all copies of the class token are equal.
     return PlainForward(patches_TND, tuple(blocks), _norm(model.norm, tokens_TND[:, 0].mean(0)))
 
 
 def _placed(model: TimeSformer, patches_TND: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """[T, 1+N, D]: each frame's patches with their place and time, behind a copy of the class token."""
+    """Return each frame's class token and its patches with position and time, [T, 1+N, D]."""
     pos_embed = resize_pos_embed(model.pos_embed, grid)
     placed_TND = patches_TND + pos_embed[:, 1:]
     if model.config.attention != "space_only":
@@ -85,7 +95,7 @@ def _through_block(block: Any, tokens_TND: Tensor, config: TimeSformerConfig) ->
 
 
 def _attend(attention: Any, tokens_SLD: Tensor) -> tuple[Tensor, Tensor]:
-    """S sequences of L tokens, each attending to itself: what comes out, [S, L, D], and probabilities [S, H, L, L]."""
+    """Apply attention to S sequences of L tokens. Returns the result [S, L, D] and probabilities [S, H, L, L]."""
     qkv = attention.qkv(tokens_SLD).unflatten(-1, (3, attention.num_heads, -1))
     query_SHLE, key_SHLE, value_SHLE = qkv.permute(2, 0, 3, 1, 4)
     probabilities = (query_SHLE @ key_SHLE.mT / math.sqrt(query_SHLE.shape[-1])).softmax(-1).detach()

@@ -1,7 +1,7 @@
-"""The settings that transformers and timm save beside weights: what is honoured, and what is refused.
+"""The settings that transformers and timm save beside weights: which we use, and which values we refuse.
 
-A setting that changes the function is one of the fields below, and a value that a TimeSformer cannot express is an
-error. Settings that change only the training, such as dropout, are ignored.
+Every setting that changes what a model computes is a field below. A value that TimeSformer cannot express is an error.
+Settings that change only training, such as dropout, are ignored.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from cover.models.checkpoints.settings import (
 )
 from cover.models.timesformer.config import Attention
 
-REMEDY = "take weights of a plain ViT or TimeSformer"
+REMEDY = "use weights of a plain ViT or TimeSformer"
 TIMM_VIT = re.compile(r"(?:vit|deit)_(tiny|small|base|large|huge)_patch\d+_\d+(?:_in21k|_dino|_sam|_mae)?(?:\..*)?")
-"""timm's names of plain ViTs. Others have other activations, norms or poolings, which no tensor tells."""
+"""timm's names of plain ViTs. Other models have activations, norms or poolings that the tensors do not reveal."""
 TIMM_SIZES = {
     "tiny": (12, 192, 3),
     "small": (12, 384, 6),
@@ -37,15 +37,24 @@ TIMM_SIZES = {
     "large": (24, 1024, 16),
     "huge": (32, 1280, 16),
 }
-"""Depth, width and attention heads of timm's plain ViTs."""
+"""{size in the name: (depth, width, attention heads)} of timm's plain ViTs."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a folder says about the weights in it; None where it says nothing.
+    """The settings that a folder states for its weights, None if it does not state them.
 
-    path: the config.json. depth, width, attention: what they have to be for the settings to belong to the weights.
-    labels: class names by row.
+    Attributes:
+        path: The config.json.
+        depth: Number of blocks. If it differs from the tensors', the settings belong to other weights.
+        width: Size of a token. The same applies.
+        num_heads: Attention heads per block.
+        num_frames: Frames of a clip.
+        attention: The kind of attention. The same as for depth applies.
+        layer_norm_eps: Added to the variance in layer norms.
+        labels: Class names, in the order of the classifier's rows.
+        mean: Mean of the input normalisation, for RGB in 0..1.
+        std: Standard deviation of the input normalisation.
     """
 
     path: Path
@@ -85,7 +94,7 @@ class _TimmInput(Section, extra="ignore"):
 
 
 class _TimmArguments(Section):
-    """Arguments of timm's VisionTransformer that we honour, whose shapes tell, or that change only the training."""
+    """Arguments of timm's VisionTransformer that we use, that shapes reveal, or that change only training."""
 
     num_heads: Size | None = None
     depth: Size | None = None
@@ -106,7 +115,7 @@ class _TimmArguments(Section):
 
 
 class _Timm(_TimmInput, extra="ignore"):
-    """config.json of timm; older ones have pretrained_cfg's values at the top."""
+    """config.json of timm. Older ones have the values of pretrained_cfg at the top level."""
 
     architecture: str | None = None
     global_pool: Literal["token", ""] | None = None
@@ -116,9 +125,18 @@ class _Timm(_TimmInput, extra="ignore"):
 
 
 def read_settings(format: str, folder: Path) -> Settings:
-    """The settings beside weights of a code base, if they are its own.
+    """Read the settings beside weights. Settings of another code base are ignored.
 
-    Raises CheckpointError for files that cannot be read, values that are impossible, and functions that are not ours.
+    Args:
+        format: The name of the weights' format.
+        folder: The folder of the weights.
+
+    Returns:
+        The settings, with None for all that are not stated.
+
+    Raises:
+        CheckpointError: A file cannot be read, a value is impossible, or the settings are those of a model that is
+            neither a plain ViT nor a TimeSformer.
     """
     if format.startswith("transformers"):
         return _transformers(format, folder)
@@ -139,7 +157,7 @@ def _transformers(format: str, folder: Path) -> Settings:
     said = check_settings(_Transformers, values, folder / CONFIG_FILE, REMEDY)
     if (said.model_type == "timesformer") != (format == "transformers-timesformer"):
         raise CheckpointError(
-            f"{folder / CONFIG_FILE} is of a {said.model_type}, but the weights beside it look like {format}; "
+            f"{folder / CONFIG_FILE} belongs to a {said.model_type}, but the weights beside it look like {format}; "
             "give them the config.json that they came with"
         )
     attention: dict[str | None, Attention] = {"divided_space_time": "divided", "joint_space_time": "joint"}
@@ -150,7 +168,7 @@ def _transformers(format: str, folder: Path) -> Settings:
         num_heads=said.num_attention_heads,
         num_frames=said.num_frames,
         attention=attention.get(said.attention_type, "space_only") if said.attention_type else None,
-        # What transformers takes where the file says nothing.
+        # The default of transformers if the file does not state it.
         layer_norm_eps=said.layer_norm_eps or (1e-6 if said.model_type in ("timesformer", "vit_msn") else 1e-12),
         labels=label_names(said.id2label or {}),
         mean=mean,
@@ -168,7 +186,7 @@ def _timm(said: _Timm, path: Path) -> Settings:
                 f"{path}: architecture {said.architecture[:100]!r} is not one of timm's plain ViTs, such as "
                 "vit_base_patch16_224; if yours computes the same, give the weights without this file"
             )
-        if num_heads is None:  # then the model is the one of that name
+        if num_heads is None:  # then the model has the sizes in its name
             sizes = TIMM_SIZES[known[1]]
             depth, width, num_heads = depth or sizes[0], width or sizes[1], sizes[2]
     described = said.pretrained_cfg or said

@@ -1,4 +1,4 @@
-"""A TimeSformer as the folder of transformers' TimesformerForVideoClassification."""
+"""Export of a TimeSformer as transformers' TimesformerForVideoClassification."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from cover.models.timesformer.config import TimeSformerConfig
 from cover.models.timesformer.formats import transformers_name
 
 BILINEAR = 2
-"""Pillow's number of the filter with which clips are resized in media/augment.py."""
+"""Pillow's number of the filter that media/augment.py resizes clips with."""
 
 
 def export_transformers(model: VideoClassifier, folder: Path, head: str | None = None) -> None:
-    """Write a folder for transformers' TimesformerForVideoClassification.from_pretrained, which gives equal logits.
+    """Write a folder for transformers' TimesformerForVideoClassification.from_pretrained, which computes equal logits.
 
     Args:
         model: A TimeSformer.
-        folder: A new one.
-        head: The dataset whose head becomes the classifier and whose classes become the labels; None where there is
-            only one.
+        folder: A new or empty folder.
+        head: The dataset with the head that becomes the classifier. Its classes become the labels. None if the model
+            has only one head.
 
     Raises:
-        CoverError: `folder` holds files, or transformers cannot express the model.
+        CoverError: `folder` is not empty, or transformers cannot express the model.
     """
     config = model.config
     assert isinstance(config, TimeSformerConfig)
@@ -47,10 +47,14 @@ def export_transformers(model: VideoClassifier, folder: Path, head: str | None =
 
 
 def transformers_config(config: TimeSformerConfig, head: str) -> dict[str, Any]:
-    """The settings of a TimesformerConfig.
+    """Return the settings of a TimesformerConfig.
 
-    Drop path is left out: transformers drops single tubes and frames, which is another regularisation. A space-only
-    model of transformers answers every frame by itself, so it is given clips of one frame.
+    Drop path is left out, because transformers drops single tubes and frames, which is another regularisation. A
+    space-only model of transformers classifies each frame by itself, so its clips have one frame.
+
+    Args:
+        config: The configuration of the model.
+        head: The dataset with the head that becomes the classifier.
     """
     names = config.heads[head]
     kind = "space_only" if config.attention == "space_only" else f"{config.attention}_space_time"
@@ -78,7 +82,7 @@ def transformers_config(config: TimeSformerConfig, head: str) -> dict[str, Any]:
 
 
 def preprocessor_config(config: TimeSformerConfig) -> dict[str, Any]:
-    """The settings of the image processor that transformers uses for TimeSformer: our centre crop and normalisation."""
+    """Return the settings of transformers' image processor for TimeSformer: our centre crop and normalisation."""
     size_px = config.image_size_px
     return {
         "image_processor_type": "VideoMAEImageProcessor",
