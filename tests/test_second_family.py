@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from examples.second_family import Toy, ToyFamily
 from safetensors.torch import load_file
-from tests.models.toy import Toy, ToyFamily
 from tests.terminal import Cover, terminal
 
 import cover as library

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cover import __version__
 from cover.cli.process import Commands
 
 if TYPE_CHECKING:
@@ -16,12 +17,25 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="cover",
     cls=Commands,
-    help="Co-train one video transformer on many video and image datasets (CoVeR).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # "[data]" in a help text is not markup
 )
+
+
+def show_version(asked: bool) -> None:
+    """Print the version and end."""
+    if asked:
+        print(f"cover {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Co-train one video transformer on many video and image datasets (CoVeR)."""
 
 
 class Split(StrEnum):

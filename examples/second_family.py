@@ -1,7 +1,18 @@
-"""A second family, as small as one can be: the mean patch of a clip, through one linear layer."""
+"""Add a backbone of your own: as small as one can be, it puts the mean patch of a clip through one linear layer.
+
+A distribution that declares it in its pyproject.toml adds the family to every command of cover:
+
+    [project.entry-points."cover.families"]
+    toy = "second_family:FAMILY"
+
+A recipe chooses it by `model.family = "toy"`. This file trains with it directly:
+
+    python second_family.py recipe.toml runs/toy
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -9,7 +20,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from cover.config.families import ModelSection, Positive
+from cover.cli import main
+from cover.config.families import ModelSection, Positive, register
 from cover.models.backbone import Backbone
 from cover.models.config import Heads, ModelConfig, class_names
 from cover.models.family import BackboneFamily
@@ -27,6 +39,8 @@ class ToySection(ModelSection):
 
 @dataclass(frozen=True, kw_only=True)
 class ToyConfig(ModelConfig):
+    """What config.json holds of a toy."""
+
     family: ClassVar[str] = "toy"
     weight_sizes: ClassVar[tuple[str, ...]] = ("width",)
     width: int
@@ -36,6 +50,8 @@ class ToyConfig(ModelConfig):
 
 
 class Toy(Backbone):
+    """The mean patch of a clip, through a linear layer."""
+
     PATCH_PX = 8
 
     def __init__(self, config: ToyConfig) -> None:
@@ -72,6 +88,8 @@ class Toy(Backbone):
 
 
 class ToyFamily(BackboneFamily):
+    """The toy as cover sees it."""
+
     name, section, config, variants = "toy", ToySection, ToyConfig, ("toy",)
 
     def configure(self, section: ModelSection, heads: Heads, *, images_only: bool = False) -> ToyConfig:
@@ -87,3 +105,12 @@ class ToyFamily(BackboneFamily):
     def backbone(self, config: ModelConfig) -> Toy:
         assert isinstance(config, ToyConfig)
         return Toy(config)
+
+
+FAMILY = ToyFamily()
+
+
+if __name__ == "__main__":
+    register(FAMILY)
+    sys.argv = ["cover", "train", sys.argv[1], "--out", sys.argv[2]]
+    main()
