@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import psutil
+
 TRAINING = multiprocessing.get_context("forkserver")
 """Starts processes that have imported what training needs. They are forked from one process that has."""
 TRAINING.set_forkserver_preload(["cover.runs.train", "torch._dynamo", "torch.utils.tensorboard"])
@@ -18,7 +20,7 @@ TRAINING.set_forkserver_preload(["cover.runs.train", "torch._dynamo", "torch.uti
 
 @contextmanager
 def started(command: Sequence[object], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process in a group of its own. The whole group is killed at the end of the block.
+    """A process in a group of its own. At the end of the block, it is killed with all of its children.
 
     Args:
         command: The program and its arguments.
@@ -28,8 +30,12 @@ def started(command: Sequence[object], **options: Any) -> Iterator[subprocess.Po
     try:
         yield process
     finally:
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        for child in children:  # which may have groups of their own
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         process.communicate()
 
 

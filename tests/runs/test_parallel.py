@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.processes import started
 from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, lines_of, quiet
 
 import cover
@@ -87,10 +88,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretra
     (folder / "program.py").write_text(PROGRAM)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "program.py"]
     environment = os.environ | {"PYTHONPATH": str(Path(cover.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        launch + files, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    with started(launch + files, cwd=folder, env=environment, stderr=subprocess.PIPE) as running:
+        _, errors = running.communicate(timeout=280)
+    assert running.returncode == 0, errors
     assert not train(
         plan(recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING)),
         folder / "runs" / "one",

@@ -10,20 +10,22 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from cover.config.recipe import TrainingSection
 from cover.errors import CoverError
 from cover.models.classifier import VideoClassifier
+
+if TYPE_CHECKING:  # 0.7 s, which only sharded runs should pay
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor
 
 Value = TypeVar("Value")
 
@@ -53,6 +55,8 @@ def parallelise(model: VideoClassifier, section: TrainingSection, accelerator: A
         compile_blocks(model)
     if accelerator.num_processes == 1 or section.parallel != "fsdp":
         return replicate(model, accelerator)
+    from torch.distributed.fsdp import fully_shard
+
     # Weights are gathered once per micro-batch, not again for the backward pass: they take less memory than the
     # activations of a few clips. Gradients and the optimizer's state stay sharded.
     for block in model.backbone.units():
@@ -87,14 +91,14 @@ def synchronise_gradients(wrapped: nn.Module, on: bool) -> None:
     """Set whether the next forward and backward pass averages its gradients over processes."""
     if isinstance(wrapped, DistributedDataParallel):
         wrapped.require_backward_grad_sync = on
-    elif isinstance(wrapped, FSDPModule):
+    elif _is_fsdp(wrapped):
         wrapped.set_requires_gradient_sync(on)
 
 
 @contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
     """Inside the block, each process holds all weights and can evaluate independently."""
-    shards = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    shards = [module for module in model.modules() if _is_fsdp(module)]
     for module in shards:
         module.unshard()
     try:
@@ -122,12 +126,12 @@ def from_main(compute: Callable[[], Value], accelerator: Accelerator) -> Value:
 
 def local(tensor: Tensor) -> Tensor:
     """The part of a tensor that this process holds. It shares the tensor's memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if _is_sharded(tensor) else tensor
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """The whole of a tensor that processes hold in parts. Every process must call this."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if _is_sharded(tensor) else tensor
 
 
 def on_host(tensor: Tensor) -> Tensor:
@@ -138,9 +142,19 @@ def on_host(tensor: Tensor) -> Tensor:
 def placed_like(value: Tensor, tensor: Tensor) -> Tensor:
     """Distribute a whole value over devices and processes like `tensor`."""
     value = value.to(tensor.device)
-    if isinstance(tensor, DTensor):
+    if _is_sharded(tensor):
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(value, tensor.device_mesh, tensor.placements, src_data_rank=None)
     return value
+
+
+def _is_fsdp(module: nn.Module) -> TypeGuard[FSDPModule]:
+    return hasattr(module, "unshard")
+
+
+def _is_sharded(tensor: Tensor) -> TypeGuard[DTensor]:
+    return hasattr(tensor, "full_tensor")
 
 
 def any_rank_stopped(requested: signal.Signals | None, accelerator: Accelerator) -> signal.Signals | None:
