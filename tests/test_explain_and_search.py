@@ -98,7 +98,10 @@ def test_unreadable_clips_are_named_and_left_out(cover: Cover, caplog: pytest.Lo
     ("command", "message"),
     [
         ("explain runs/run photo.jpg --head turns --out new", "runs/run has no head 'turns'; its heads are moves"),
-        ("explain runs/run photo.jpg --head moves --class c --out new", "head moves has no class 'c'; the most similar of "),
+        (
+            "explain runs/run photo.jpg --head moves --class c --out new",
+            "head moves has no class 'c'; the most similar of ",
+        ),
         ("explain runs/run absent.mp4 --head moves --out new", "absent.mp4 does not exist; "),
         ("explain runs/both photo.jpg --out new", "no head is named, and one is explained; give --head, one of "),
         ("embed runs/run photo.jpg --out new.csv", "new.csv ends in neither .parquet nor .npy; "),
