@@ -33,10 +33,9 @@ def create_model(
         num_frames: Frames of a clip.
         image_size: Side of a frame, in pixels.
         heads: For each dataset its class names, or their number.
-        drop_path_rate: Share of the residual branches that training drops in the last block. It rises linearly from 0
-            in the first block.
-        temporal_init: How the layers that mix frames start. With "zero" they have no effect at first, as published.
-            With "random" the model learns frame order sooner, unless its pre-training is strong.
+        drop_path_rate: Share of residual branches that training drops in the last block. It rises linearly from 0.
+        temporal_init: How the layers that mix frames start. "zero": without effect, as published. "random": the model
+            learns frame order sooner, unless its pre-training is strong.
         **settings: Other keys that the family has in `[model]` of a recipe. For TimeSformer these are depth, width,
             num_heads, patch_size, attention and image_temporal. None keeps the variant's value.
 

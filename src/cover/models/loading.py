@@ -83,8 +83,7 @@ def load_weights(
     Args:
         model: Changed in place; unchanged if an error is raised.
         source: A run, a checkpoint, a file or folder of another code base, or "hf://owner/name".
-        resize: How position and time embeddings are resized: "smooth" (bicubic in 2-D, linear in time) or "published"
-            (nearest in 1-D, as in the published code).
+        resize: How to resize embeddings: "smooth" (bicubic in 2-D, linear in time) or "published" (nearest in 1-D).
         temporal_init: How temporal layers start if the source has none. "zero", as published: norm and attention are
             copied from the spatial layers; temporal_fc and the time embedding are zero. "random": only the norm is
             copied.
@@ -106,9 +105,7 @@ def load_weights(
     for origin in sorted(set(origins.values())):
         check_finite(opened.path, origin, opened.tensor(origin).float())  # float, because the model will be
     _copy(model, opened, origins, rows, resize, temporal_init)
-    report = _report(model, opened, origins, rows)
-    model.normalise_as(opened.config)
-    return report
+    return _report(model, opened, origins, rows)
 
 
 def _origins(
@@ -132,7 +129,7 @@ def _copy(
     resize: Resize,
     temporal_init: TemporalInit,
 ) -> None:
-    """Copy the source's tensors into the model."""
+    """Copy the tensors and the normalisation of the source into the model."""
     for name, target in model.state_dict().items():
         if name in origins:
             tensor, found = source.tensor(origins[name]), rows.get(_dataset(name))
@@ -141,6 +138,7 @@ def _copy(
             )
         elif model.backbone.starts_at_zero(name, temporal_init):
             target.zero_()
+    model.normalise_as(source.config)
 
 
 def _report(
