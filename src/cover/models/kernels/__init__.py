@@ -1,17 +1,15 @@
-"""The operations of a block as GPU kernels: one file an operation, the plain form of it and the kernel side by side.
+"""The operations of a transformer block as GPU kernels, one file per operation.
 
-Each file has a function to call, which takes the kernel where one can run and else the plain form, in torch's own
-operations. Both compute the same function (tests/models/kernels compares them); the plain form says which.
+Each file has a function to call. It runs the Triton kernel if it can, and otherwise the plain form of the operation, in
+torch's own operations. The plain form defines what the kernel computes; tests/models/kernels compares the two.
 
-    residual.py   tokens += residual, and their normalisation, in one pass
-    folding.py    the affine part of a LayerNorm, multiplied into the linear map behind it
-    temporal.py   temporal attention, reading packed queries, keys and values in place
-    qkv.py        queries, keys and values whose gradients are packed again in one pass
-    mlp.py        the MLP, which keeps one tensor for its backward pass instead of two
+    residual.py   tokens += residual, and the normalisation of the tokens, in one pass
+    folding.py    the affine part of a LayerNorm, multiplied into the linear layer after it
+    temporal.py   temporal attention, which reads packed queries, keys and values in place
+    qkv.py        queries, keys and values, with a backward pass that packs their gradients in one pass
+    mlp.py        the MLP, which keeps one hidden tensor for its backward pass instead of two
+    backend.py    what all kernels use: whether Triton can run, and sums over rows
 
-    reductions.py       the second stage of sums over rows
-    backend.py    whether a kernel can run here
-
-What they save is memory traffic: between the matrix products of a block eager torch reads and writes every token once
-an operation (docs/performance.md).
+The kernels save memory traffic: between the matrix products of a block, eager torch reads and writes every token once
+per operation (docs/performance.md).
 """

@@ -1,4 +1,10 @@
-"""Triton where it can run: on a GPU, or anywhere under its interpreter (TRITON_INTERPRET=1)."""
+"""What all kernels use: Triton, if it can run, and sums over rows.
+
+Triton runs on a GPU, and anywhere under its interpreter (TRITON_INTERPRET=1).
+
+Sums over rows have two stages. Each program of a kernel writes the sums of its own rows, and `column_sums` adds these.
+The order is always the same, so a step gives the same bits each time; with atomic additions it would not.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +23,67 @@ if RUNS:
     import triton
 
 tl: Any = triton.language if RUNS else None
-"""Files with kernels can be imported anywhere; where none can run, none is launched."""
+"""triton.language, or None if Triton cannot run. Files with kernels can be imported anyway."""
+BLOCK_ROWS, BLOCK_COLUMNS = 256, 16
+"""The parts that one program of `column_sums` adds at a time."""
 
 
 def jit(*varying: str) -> Callable[[Callable[..., Any]], Any]:
-    """Decorates a kernel. varying: numbers among its arguments that change with the batch; it is compiled once for all
-    of their values."""
+    """Decorate a kernel.
+
+    Args:
+        *varying: Arguments of the kernel that are numbers and change with the batch. It is compiled once for all their
+            values.
+    """
     return triton.jit(do_not_specialize=list(varying)) if RUNS else lambda function: function
 
 
 def has_kernel(tensor: Tensor) -> bool:
-    """Whether work on this tensor is a kernel's. A compiler gets the plain form, to make its own kernels of."""
+    """Return whether a kernel runs on this tensor. torch.compile gets the plain form, and makes its own kernels."""
     return RUNS and (tensor.is_cuda or INTERPRETED) and not torch.compiler.is_compiling()
 
 
 def compute_dtype(tensor: Tensor) -> torch.dtype:
-    """What matrix products compute in: autocast's type where it is on, else the tensor's own."""
+    """Return the type that matrix products compute in: autocast's type if it is on, otherwise the tensor's own."""
     device = tensor.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if autocast else tensor.dtype
 
 
 def power_of_two(size: int) -> int:
-    """The smallest power of two that is at least `size`: what Triton's blocks measure."""
+    """Return the smallest power of two that is at least `size`. Triton's blocks need such sizes."""
     return 1 << (size - 1).bit_length()
 
 
 def cdiv(size: int, block: int) -> int:
-    """How many blocks cover `size`."""
+    """Return the number of blocks that cover `size`."""
     return -(-size // block)
+
+
+def column_sums(parts_PD: Tensor, dtype: torch.dtype) -> Tensor:
+    """Sum over rows, in a fixed order.
+
+    Args:
+        parts_PD: float32 [P, D].
+        dtype: The type of the result.
+
+    Returns:
+        [D].
+    """
+    num_parts, width = parts_PD.shape
+    out = torch.empty(width, dtype=dtype, device=parts_PD.device)
+    _column_sums[(cdiv(width, BLOCK_COLUMNS),)](parts_PD, out, num_parts, width, ROWS=BLOCK_ROWS, COLUMNS=BLOCK_COLUMNS)
+    return out
+
+
+@jit("num_parts")
+def _column_sums(parts, out, num_parts, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    first = 0
+    while first < num_parts:
+        rows = first + tl.arange(0, ROWS)
+        here = (rows < num_parts)[:, None] & (columns < width)[None, :]
+        total += tl.load(parts + rows[:, None] * width + columns[None, :], mask=here, other=0.0)
+        first += ROWS
+    tl.store(out + columns, tl.sum(total, 0), mask=columns < width)

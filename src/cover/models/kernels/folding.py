@@ -1,9 +1,9 @@
-"""The affine part of a LayerNorm, multiplied into the linear map behind it.
+"""The affine part of a LayerNorm, multiplied into the linear layer after it.
 
     W (n ∘ x + m) + b = (W diag(n)) x + (b + W m)
 
-so that the normalised x is all that passes between the two, and the gradients of n and m follow from those of the
-folded map, without another pass over the tokens. The kernel does it in the type that matrix products compute in.
+Only the normalised x passes between the two. The gradients of n and m follow from those of the folded weight and bias,
+without another pass over the tokens. The kernel writes the folded weight in the type that matrix products compute in.
 """
 
 from __future__ import annotations
@@ -15,14 +15,22 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from cover.models.kernels.backend import cdiv, has_kernel, jit, power_of_two, tl
-from cover.models.kernels.reductions import column_sums
+from cover.models.kernels.backend import cdiv, column_sums, has_kernel, jit, power_of_two, tl
 
 BLOCK_ROWS = 8
 
 
 def fold(norm: nn.LayerNorm, linear: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Weight [O, D] and bias [O] of a linear map from normalised tokens: that of `linear` after `norm`."""
+    """Multiply the affine part of a layer norm into the linear layer after it.
+
+    Args:
+        norm: The layer norm, [D].
+        linear: The linear layer, from D to O.
+        dtype: The type of matrix products. The plain form keeps the type of the weights.
+
+    Returns:
+        Weight [O, D] and bias [O] of the linear layer for tokens that are normalised without the affine part.
+    """
     if has_kernel(linear.weight):
         out: tuple[Tensor, Tensor] = Fold.apply(linear.weight, linear.bias, norm.weight, norm.bias, dtype)
         return out
@@ -30,7 +38,7 @@ def fold(norm: nn.LayerNorm, linear: nn.Linear, dtype: torch.dtype) -> tuple[Ten
 
 
 def plain_fold(weight: Tensor, bias: Tensor, norm_weight: Tensor, norm_bias: Tensor) -> tuple[Tensor, Tensor]:
-    """The folded weight and bias, in the type of what they are made of."""
+    """Return the folded weight and bias, in the type of the weights."""
     return weight * norm_weight, torch.addmv(bias, weight, norm_bias)
 
 

@@ -1,7 +1,7 @@
-"""The MLP: linear, GELU, linear. Of its two hidden tensors the backward pass keeps the one before the GELU.
+"""The MLP: linear, GELU, linear. The backward pass keeps only the hidden tensor before the GELU.
 
-The kernel makes the other one again, together with the gradient through the GELU and the sum that the first bias needs,
-in one pass.
+In one pass, the kernel computes the tensor after the GELU again, the gradient through the GELU, and the sum for the
+gradient of the first bias.
 """
 
 from __future__ import annotations
@@ -14,14 +14,23 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from cover.models.kernels.backend import cdiv, has_kernel, jit, tl
-from cover.models.kernels.reductions import column_sums
+from cover.models.kernels.backend import cdiv, column_sums, has_kernel, jit, tl
 
 BLOCK_ROWS, BLOCK_COLUMNS, ROWS_PER_PROGRAM = 8, 512, 128
 
 
 def mlp(normed_FND: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor) -> Tensor:
-    """GELU(x W1ᵀ + b1) W2ᵀ; the second bias is left to the residual. weight1: [4·D, D], weight2: [D, 4·D]."""
+    """Compute GELU(x W1ᵀ + b1) W2ᵀ. The second bias is added with the residual.
+
+    Args:
+        normed_FND: x, [F, N, D] for any N.
+        weight1: W1, [4·D, D].
+        bias1: b1, [4·D].
+        weight2: W2, [D, 4·D].
+
+    Returns:
+        [F, N, D].
+    """
     if has_kernel(normed_FND):
         out: Tensor = Mlp.apply(normed_FND, weight1, bias1, weight2)
         return out
@@ -51,7 +60,7 @@ class Mlp(Function):
 
 
 def gelu(hidden: Tensor) -> Tensor:
-    """x Φ(x), exactly (not the tanh form)."""
+    """Compute x Φ(x) exactly, not with the tanh approximation."""
     out = torch.empty_like(hidden)
     block = BLOCK_ROWS * BLOCK_COLUMNS
     _gelu[(cdiv(hidden.numel(), block),)](hidden, out, hidden.numel(), BLOCK=block)
@@ -59,7 +68,15 @@ def gelu(hidden: Tensor) -> Tensor:
 
 
 def gelu_backward(hidden_MD: Tensor, gradient_MD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """GELU(hidden), the gradient of hidden (written over the one given), and that one's sum over the rows."""
+    """Compute what the backward pass of the MLP needs.
+
+    Args:
+        hidden_MD: The hidden values before the GELU, [M, 4·D].
+        gradient_MD: The gradient of the values after the GELU, [M, 4·D]. It is overwritten.
+
+    Returns:
+        GELU(hidden), the gradient of `hidden_MD` (in the memory of `gradient_MD`), and its sum over the rows.
+    """
     num_rows, width = hidden_MD.shape
     active = torch.empty_like(hidden_MD)
     num_programs = cdiv(num_rows, ROWS_PER_PROGRAM)
@@ -73,7 +90,7 @@ def gelu_backward(hidden_MD: Tensor, gradient_MD: Tensor) -> tuple[Tensor, Tenso
 
 @jit()
 def _normal(x):
-    """Φ(x) and exp(-x²/2), to 1e-7 (Abramowitz & Stegun 7.1.26): half the instructions of erf and exp."""
+    """Φ(x) and exp(-x²/2), to 1e-7 (Abramowitz & Stegun 7.1.26). It takes half the instructions of erf and exp."""
     bell = tl.exp(-0.5 * x * x)
     t = 1.0 / (1.0 + 0.23164189 * tl.abs(x))
     series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))

@@ -1,7 +1,7 @@
 """Queries, keys and values of each frame's tokens, as views of one packed product.
 
-Attention gives their gradients as three tensors. The kernel packs them again and sums the bias's gradient in the same
-pass, where autograd would take one pass for each.
+Attention returns their gradients as three tensors. The kernel packs them and sums the gradient of the bias in the same
+pass. autograd would use one pass for each.
 """
 
 from __future__ import annotations
@@ -14,14 +14,23 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from cover.models.kernels.backend import cdiv, has_kernel, jit, power_of_two, tl
-from cover.models.kernels.reductions import column_sums
+from cover.models.kernels.backend import cdiv, column_sums, has_kernel, jit, power_of_two, tl
 
 BLOCK_ROWS, ROWS_PER_PROGRAM = 4, 64
 
 
 def qkv_linear(normed_FND: Tensor, weight: Tensor, bias: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, key and value, each [F, H, 1+N, E]. weight: [3·D, D]."""
+    """Compute queries, keys and values.
+
+    Args:
+        normed_FND: Tokens [F, 1+N, D].
+        weight: [3·D, D].
+        bias: [3·D].
+        num_heads: H.
+
+    Returns:
+        Query, key and value, each [F, H, 1+N, E].
+    """
     if has_kernel(normed_FND):
         out: tuple[Tensor, Tensor, Tensor] = QkvLinear.apply(normed_FND, weight, bias, num_heads)
         return out
@@ -29,7 +38,15 @@ def qkv_linear(normed_FND: Tensor, weight: Tensor, bias: Tensor, num_heads: int)
 
 
 def split(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Views of packed [F, 1+N, 3·D]: query, key and value [F, H, 1+N, E]."""
+    """Split packed queries, keys and values.
+
+    Args:
+        qkv: [F, 1+N, 3·D].
+        num_heads: H.
+
+    Returns:
+        Views of query, key and value, each [F, H, 1+N, E].
+    """
     query, key, value = qkv.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
     return query, key, value
 
@@ -54,7 +71,14 @@ class QkvLinear(Function):
 
 
 def pack_gradients(*parts_FHNE: Tensor) -> tuple[Tensor, Tensor]:
-    """[F·(1+N), 3·D] of the gradients of query, key and value; and its sum over the rows."""
+    """Pack the gradients of query, key and value.
+
+    Args:
+        *parts_FHNE: The three gradients, each [F, H, 1+N, E].
+
+    Returns:
+        The packed gradient [F·(1+N), 3·D], and its sum over the rows [3·D].
+    """
     if len({part.stride() for part in parts_FHNE}) > 1 or parts_FHNE[0].stride(-1) != 1:
         parts_FHNE = tuple(part.contiguous() for part in parts_FHNE)
     query, key, value = parts_FHNE

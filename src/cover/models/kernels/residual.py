@@ -1,7 +1,7 @@
-"""tokens += residual, and their normalisation, in one pass over the tokens.
+"""tokens += residual, and the normalisation of the tokens, in one pass over the tokens.
 
-The normalisation is a LayerNorm without its affine part, which folding.py multiplies into the linear map behind it.
-The backward pass then needs the normalised tokens alone, which that linear map keeps anyway.
+The normalisation is a LayerNorm without its affine part, which folding.py multiplies into the next linear layer. So the
+backward pass needs only the normalised tokens, which that linear layer keeps anyway.
 """
 
 from __future__ import annotations
@@ -15,22 +15,28 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from cover.models.kernels.backend import cdiv, compute_dtype, has_kernel, jit, power_of_two, tl
-from cover.models.kernels.reductions import column_sums
+from cover.models.kernels.backend import cdiv, column_sums, compute_dtype, has_kernel, jit, power_of_two, tl
 from cover.models.packing import Group, unpack
 
 BLOCK_ROWS, ROWS_PER_PROGRAM = 4, 64
 
 Receivers = Literal["all", "patches", "clips"]
-"""Where a residual goes. all: to every token. patches: not to the class token, whose value is ignored. clips: to every
-token, the class token's being its mean over the frames of the clip."""
+"""The tokens that a residual is added to.
+
+all: every token. patches: all but the class token; the class token's values are ignored. clips: every token, with the
+class token's values averaged over the frames of the clip.
+"""
 
 
 class Tokens(NamedTuple):
-    """The residual stream [F, 1+N, D]. rest: what is lost of it in `values`, in the same type; None if nothing is.
+    """The residual stream.
 
-    Under bfloat16 autocast, a number and its rest hold a token to 2⁻¹⁶ of itself, and its gradient, which is that of
-    `values`, moves through memory in half the bytes. float16 has not the range for it.
+    Under bfloat16 autocast each number is stored as the sum of two bfloat16 numbers, to 2⁻¹⁶ of itself. Its gradient is
+    that of `values`, so it moves through memory in half the bytes. The range of float16 is too small for this.
+
+    Attributes:
+        values: [F, 1+N, D].
+        rest: What `values` lose by rounding, in the same type and shape; None if they lose nothing.
     """
 
     values: Tensor
@@ -38,24 +44,37 @@ class Tokens(NamedTuple):
 
     @classmethod
     def of(cls, exact: Tensor, dtype: torch.dtype) -> Tokens:
-        """Tokens as a block takes them that computes in `dtype`."""
+        """Make tokens for blocks.
+
+        Args:
+            exact: [F, 1+N, D].
+            dtype: The type that the blocks compute in.
+        """
         if not has_kernel(exact) or dtype != torch.bfloat16:
             return cls(exact)
         values = exact.to(dtype)
         return cls(values, (exact - values).to(dtype).detach())
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Tokens:
-        """A choice of the tokens."""
+        """Apply a function to both tensors.
+
+        Args:
+            function: Selects, repeats or moves tokens without changing them.
+        """
         return Tokens(function(self.values), None if self.rest is None else function(self.rest))
 
     @property
     def exact(self) -> Tensor:
-        """In one tensor."""
+        """The tokens in one tensor."""
         return self.values if self.rest is None else self.values.float() + self.rest.float()
 
 
 def join(parts: Sequence[Tokens]) -> Tokens:
-    """The tokens of several groups, one behind the other."""
+    """Concatenate the tokens of several groups.
+
+    Args:
+        parts: The tokens of each group, all with or all without `rest`.
+    """
     first, *others = parts
     if not others:
         return first
@@ -64,7 +83,14 @@ def join(parts: Sequence[Tokens]) -> Tokens:
 
 
 class Residual(NamedTuple):
-    """What a branch adds to the tokens: scale · (values + bias). values: [F, 1+N, D]. scale: [F], None is 1."""
+    """What a branch adds to the tokens: scale · (values + bias).
+
+    Attributes:
+        values: [F, 1+N, D].
+        bias: [D].
+        scale: [F]; None means 1.
+        receivers: The tokens that it is added to.
+    """
 
     values: Tensor
     bias: Tensor
@@ -73,14 +99,24 @@ class Residual(NamedTuple):
 
 
 def add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...], eps: float) -> tuple[Tokens, Tensor]:
-    """The tokens with the residual added, and these normalised to mean 0 and variance 1 over D.
+    """Add a residual to tokens, and normalise the sums to mean 0 and variance 1 over D.
 
-    eps: added to the variance, as in a LayerNorm.
+    The kernel differs from the plain form in three ways:
 
-    The kernel gives the tokens' gradients under "clips" with those of a clip's class copies replaced by their mean.
-    The copies are equal by construction, so only the sum of their gradients means anything. Under "patches" it ignores
-    the class token's entries of `values` and leaves their gradient undefined; what computes them expects neither.
-    Under "clips" it averages `values` in place.
+    - With "clips" it averages the class token's `values` in place.
+    - With "clips" it replaces the gradients of a clip's class token copies with their mean. The copies are equal by
+      construction, so only the sum of their gradients matters.
+    - With "patches" it leaves the gradient of the class token's `values` undefined. The layers that compute these
+      values ignore that gradient.
+
+    Args:
+        tokens: The tokens.
+        residual: What to add to them.
+        groups: The layout of the frames.
+        eps: Added to the variance, as in a LayerNorm.
+
+    Returns:
+        The sums, and the normalised sums [F, 1+N, D] in the type of matrix products.
     """
     if not has_kernel(tokens.values):
         return plain_add_normalise(tokens, residual, groups, eps)
@@ -92,7 +128,7 @@ def add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...],
 def plain_add_normalise(
     tokens: Tokens, residual: Residual, groups: tuple[Group, ...], eps: float
 ) -> tuple[Tokens, Tensor]:
-    """`add_normalise` in torch's own operations, one pass over the tokens each."""
+    """`add_normalise` in torch's own operations, each of which is one pass over the tokens."""
     tokens_FND, values_FND = tokens.exact, residual.values + residual.bias
     if residual.scale is not None:
         values_FND = values_FND * residual.scale[:, None, None]
@@ -106,20 +142,28 @@ def plain_add_normalise(
 
 
 def average_class_token(values_FND: Tensor, groups: tuple[Group, ...]) -> Tensor:
-    """The class token's value in each frame replaced by its mean over the clip's frames."""
+    """Replace the class token's values in each frame with their mean over the clip's frames.
+
+    Args:
+        values_FND: [F, 1+N, D].
+        groups: The layout of the frames.
+
+    Returns:
+        A new tensor [F, 1+N, D].
+    """
     class_FD = [part.mean(0, keepdim=True).expand_as(part).flatten(0, 1) for part in unpack(values_FND[:, 0], groups)]
     return torch.cat([torch.cat(class_FD)[:, None], values_FND[:, 1:]], dim=1)
 
 
 def average_class_token_(values_FND: Tensor, groups: tuple[Group, ...]) -> None:
-    """The same in place."""
+    """`average_class_token` in place."""
     for part_TBD in unpack(values_FND[:, 0], groups):
         if len(part_TBD) > 1:
             part_TBD.copy_(part_TBD.mean(0, keepdim=True))
 
 
 class AddNormalise(Function):
-    """`add_normalise` in one pass over the tokens, and one over their gradients."""
+    """`add_normalise` with one pass over the tokens, and one pass over their gradients."""
 
     @staticmethod
     def forward(

@@ -1,7 +1,7 @@
-"""The temporal branch of a block: attention among the frames of a clip, at each patch by itself.
+"""The temporal branch of a block: attention over the frames of a clip, for each patch position separately.
 
-The kernel reads packed queries, keys and values where they lie. A sequence is as short as a clip, so that several of
-them, one head of each, make the 64 rows of a tile; what attends across sequences is masked:
+The kernel reads packed queries, keys and values in place. A sequence is as short as a clip, so one tile of 64 rows has
+several sequences of one head. Attention between different sequences is masked:
 
     tile of 8 sequences of 8 frames        rows, columns: sequence 0, frames 0-7 | sequence 1, frames 0-7 | …
     ┌──┐
@@ -10,7 +10,7 @@ them, one head of each, make the 64 rows of a tile; what attends across sequence
        │▒▒│ sequence 1
        └──┴─ …
 
-Arithmetic that is thrown away costs nothing here: moving the data takes longer.
+The masked arithmetic costs no time, because moving the data takes longer.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from cover.models.kernels.backend import cdiv, has_kernel, jit, power_of_two, tl
-from cover.models.kernels.reductions import column_sums
+from cover.models.kernels.backend import cdiv, column_sums, has_kernel, jit, power_of_two, tl
 from cover.models.packing import Group, unpack
 
 TILE_ROWS = 64
 MOST_FRAMES = TILE_ROWS
-"""Of a clip that the kernel takes."""
+"""The longest clip that the kernel accepts."""
 
 
 def temporal_branch(
@@ -41,15 +40,24 @@ def temporal_branch(
     num_heads: int,
     groups: tuple[Group, ...],
 ) -> Tensor:
-    """attention(x Wᵀ + b) Oᵀ [F, 1+N, D] for the patches; what stands for the class token is filler.
+    """Compute attention(x Wᵀ + b) Oᵀ for the patches. The bias of the output projection is added with the residual.
 
-    qkv_weight: W [3·D, D]. out_weight: O [D, D]; its bias is left to the residual.
+    Args:
+        normed_FND: x, [F, 1+N, D].
+        qkv_weight: W, [3·D, D].
+        qkv_bias: b, [3·D].
+        out_weight: O, [D, D].
+        num_heads: H.
+        groups: The layout of the frames.
+
+    Returns:
+        [F, 1+N, D]. The class token's values mean nothing.
     """
     arguments = normed_FND, qkv_weight, qkv_bias, out_weight, num_heads, groups
     if not has_kernel(normed_FND):
         return plain_temporal_branch(*arguments)
     if any(group.num_frames > MOST_FRAMES for group in groups):
-        # The residual's kernel leaves the gradient for the class token undefined; here it ends.
+        # The class token is cut off, because the kernel in residual.py leaves its gradient undefined.
         return F.pad(plain_temporal_branch(*arguments)[:, 1:], (0, 0, 1, 0))
     out: Tensor = TemporalBranch.apply(*arguments)
     return out
@@ -70,14 +78,20 @@ def plain_temporal_branch(
 
 
 def attend_over_frames(qkv: Tensor) -> Tensor:
-    """Softmax attention over T. qkv: [T, B, 1+N, 3, H, E] of one group; returns [T, B, 1+N, H, E].
+    """Compute softmax attention over T.
 
-    For clips of one frame the softmax over a single key is 1 and the result is the value itself (paper, appendix A).
+    For clips of one frame the softmax over a single key is 1, so the result is the value itself (paper, appendix A).
+
+    Args:
+        qkv: Queries, keys and values of one group, [T, B, 1+N, 3, H, E].
+
+    Returns:
+        [T, B, 1+N, H, E].
     """
     num_frames, num_clips = qkv.shape[:2]
     if num_frames == 1:
         return qkv[:, :, :, 2]
-    # Batched over clips and patches as strided views, which no copy is made of (docs/log.md).
+    # Batched over clips and patches as strided views, which are not copied (docs/log.md).
     query, key, value = qkv.flatten(1, 2).permute(2, 1, 3, 0, 4)
     mixed: Tensor = F.scaled_dot_product_attention(query, key, value).permute(2, 0, 1, 3)
     out: Tensor = mixed.unflatten(1, (num_clips, -1))
@@ -131,7 +145,12 @@ class TemporalBranch(Function):
 
 
 def first_rows(groups: tuple[Group, ...], num_tokens: int) -> list[tuple[int, Group]]:
-    """Each group with the first of its rows among F·(1+N)."""
+    """Return each group with the number of its first row among F·(1+N) rows.
+
+    Args:
+        groups: The layout of the frames.
+        num_tokens: 1+N, the tokens of a frame.
+    """
     firsts, first = [], 0
     for group in groups:
         firsts.append((first, group))
@@ -160,7 +179,7 @@ def _shape(group: Group, normed: Tensor, num_heads: int) -> dict[str, Any]:
 @jit("first", "num_sequences")
 def _rows(first, num_sequences, num_tokens, FRAMES: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr,
           HEADS: tl.constexpr):  # fmt: skip
-    """Of each row of this program's tile: its number among F·(1+N), whether it exists, and whether it is a patch's."""
+    """For each row of this program's tile: its number among F·(1+N), whether it exists, and whether it is a patch."""
     index = tl.arange(0, TILE)
     sequence = tl.program_id(0) // HEADS * (TILE // PADDED) + index // PADDED
     frame = index % PADDED
