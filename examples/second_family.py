@@ -57,21 +57,21 @@ class Toy(Backbone):
     def __init__(self, config: ToyConfig) -> None:
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleList([nn.Linear(3 * self.PATCH_PX**2, config.width)])
+        self.layer = nn.Linear(3 * self.PATCH_PX**2, config.width)
 
     @property
     def width(self) -> int:
-        return self.layers[0].out_features
+        return self.layer.out_features
 
     def forward(self, clips: PackedClips) -> Tensor:
         frames = clips.frames_FCYX
         if frames.dtype == torch.uint8:
             frames = (frames.float() / 255 - clips.mean_C11) / clips.std_C11
         patches = frames.unfold(2, self.PATCH_PX, self.PATCH_PX).unfold(3, self.PATCH_PX, self.PATCH_PX)
-        return torch.tanh(self.layers[0](clip_means(patches.mean((2, 3)).flatten(1), clips.groups)))
+        return torch.tanh(self.layer(clip_means(patches.mean((2, 3)).flatten(1), clips.groups)))
 
     def units(self) -> Sequence[nn.Module]:
-        return list(self.layers)
+        return [self.layer]
 
     def layer_of(self, parameter: str) -> int:
         return 0
@@ -81,7 +81,7 @@ class Toy(Backbone):
         return 1
 
     def multiply_adds(self, num_frames: int, height_px: int, width_px: int) -> int:
-        return self.layers[0].weight.numel()
+        return self.layer.weight.numel()
 
     def activation_bytes(self, num_frames: int, height_px: int, width_px: int, *, half: bool) -> float:
         return 4.0 * self.width
