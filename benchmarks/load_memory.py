@@ -24,12 +24,11 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
-from cover.models.checkpoints.naming import PUBLISHED
-from cover.models.checkpoints.views import NAMINGS
 from cover.models.classifier import VideoClassifier, save_model
 from cover.models.create import create_model
 from cover.models.loading import load_weights
 from cover.models.sources import open_source
+from cover.models.timesformer.formats import FORMATS as FOREIGN
 
 FORMATS = ("cover", "timesformer", "timm-vit", "transformers-vit")
 MIB = 2**20
@@ -46,7 +45,7 @@ def write(format: str, model: VideoClassifier, folder: Path) -> Path:
     if format == "cover":
         save_model(model, folder)
         return folder
-    naming, state = PUBLISHED if format == "timesformer" else dict(reversed(NAMINGS))[format], {}
+    naming, state = {known.name: known for known in FOREIGN}[format].namings[0], {}
     for name, tensor in model.state_dict().items():
         if format == "timesformer" or not re.search("temporal|time_embed", name):
             theirs = naming.theirs(name)
