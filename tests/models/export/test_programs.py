@@ -165,7 +165,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
         fit(model, head="mit")
     with pytest.raises(CoverError, match="image_size 40 is not a multiple of patch_size 16; use 32"):
         fit(model, image_size_px=40)
-    with pytest.raises(CoverError, match="the head 'frames' is called as the input is; export another with --head"):
+    with pytest.raises(CoverError, match="the head 'frames' has the name of the input; export another with --head"):
         export_onnx(fit(make_model(heads={"frames": 2})), tmp_path / "exported")
     monkeypatch.setattr(export_graph, "find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(CoverError, match=re.escape("onnxscript is not installed; pip install 'cover-video[onnx]'")):
@@ -185,7 +185,7 @@ def test_a_graph_with_other_logits_is_refused() -> None:
         return {name: logits + 2e-4 for name, logits in model.predict(clips.transpose(0, 1)).items()}
 
     with pytest.raises(
-        CoverError, match=r"exported logits differ from the model's by 2\.0e-04, rounding explains 1e-04"
+        CoverError, match=r"exported logits differ from the model's by 2\.0e-04, but rounding explains only 1e-04"
     ):
         check_graph(model, answer)
     check_graph(model, lambda clips: model.predict(clips.transpose(0, 1)))

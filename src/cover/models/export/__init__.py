@@ -1,1 +1,1 @@
-"""Models for programs that run without cover."""
+"""Exports of a model: for this library, for other libraries, and as files that run without cover."""

@@ -1,4 +1,4 @@
-"""Folders that an export writes, and which library it is for."""
+"""The folders that exports write, for this library and for others."""
 
 from __future__ import annotations
 
@@ -16,22 +16,30 @@ from cover.models.family import family_of
 
 
 def export_safetensors(model: VideoClassifier, folder: Path) -> None:
-    """Write our config.json and model.safetensors, with every head. Raises CoverError where `folder` holds files."""
+    """Write our config.json and model.safetensors, with every head.
+
+    Args:
+        model: The model.
+        folder: A new or empty folder.
+
+    Raises:
+        CoverError: `folder` is not empty.
+    """
     with new_folder(folder) as aside:
         save_model(model, aside)
 
 
 def export_for(library: str, model: VideoClassifier, folder: Path, head: str | None = None) -> None:
-    """Write what another library loads as a model of its own.
+    """Write a folder that another library loads as one of its own models.
 
     Args:
-        library: Such as "transformers".
-        model: Of a family that the library has.
-        folder: A new one.
-        head: The dataset whose head becomes the classifier; None where there is only one.
+        library: The library, such as "transformers".
+        model: The model.
+        folder: A new or empty folder.
+        head: The dataset with the head that becomes the classifier. None if the model has only one head.
 
     Raises:
-        CoverError: `folder` holds files, or the library cannot express the model.
+        CoverError: `folder` is not empty, or the library cannot express the model.
     """
     exporters = family_of(model.config).exporters
     if library not in exporters:
@@ -43,7 +51,17 @@ def export_for(library: str, model: VideoClassifier, folder: Path, head: str | N
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which takes its name when all is written. Raises CoverError where files are already."""
+    """Create a folder under a temporary name, and rename it when the `with` block ends without an error.
+
+    Args:
+        folder: A new or empty folder.
+
+    Yields:
+        The folder to write into.
+
+    Raises:
+        CoverError: `folder` is not empty.
+    """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise CoverError(f"{folder} exists already; name a new folder")
     with whole_folder(folder) as aside:
@@ -51,12 +69,20 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """JSON as people read it."""
+    """Write indented JSON, with characters other than ASCII as they are."""
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def choose_head(config: ModelConfig, head: str | None) -> str:
-    """The head for a library that takes one. Raises CheckpointError where none or an unknown one is named."""
+    """Choose the head for a library with one head per model.
+
+    Args:
+        config: The configuration of the model.
+        head: The dataset of the head. None if the model has only one head.
+
+    Raises:
+        CheckpointError: There is no such head, or `head` is None and the model has several heads or none.
+    """
     names = list(config.heads)
     if head is None and len(names) == 1:
         return names[0]

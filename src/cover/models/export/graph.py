@@ -1,7 +1,7 @@
 """A model as a fixed graph of tensor operations, for files that run without cover.
 
-It takes frames uint8 [B, T, C, Y, X] named `frames`, for any B, and gives the logits [B, classes] of each head by its
-name. Normalisation is inside. T, Y and X are fixed when the graph is made, and embeddings are resized then.
+The input `frames` is uint8 [B, T, C, Y, X], for any B. The outputs are the logits [B, classes] of each head, under its
+name. The graph normalises the frames. T, Y and X are fixed when the graph is made, and embeddings are resized then.
 """
 
 from __future__ import annotations
@@ -23,14 +23,21 @@ from cover.models.weights import load_exactly
 
 INPUT = "frames"
 MAX_DIFFERENCE = 1e-4
-"""Between the logits of a model and those of its graph."""
+"""The largest difference allowed between the logits of a model and of its graph."""
 
 Answer = Callable[[Tensor], Mapping[str, Tensor]]
 """frames uint8 [B,T,C,Y,X] -> {head: logits [B,classes]}."""
 
 
 def describe_graph(config: ModelConfig) -> dict[str, Any]:
-    """What goes in and what comes out, for programs: {"input": {…}, "heads": {head: class names in label order}}."""
+    """Describe input and outputs for the programs that run the graph.
+
+    Args:
+        config: The configuration of the model.
+
+    Returns:
+        {"input": {…}, "heads": {head: class names in label order}}, for JSON.
+    """
     return {
         "input": {
             "name": INPUT,
@@ -49,9 +56,19 @@ def describe_graph(config: ModelConfig) -> dict[str, Any]:
 def fit(
     model: VideoClassifier, *, head: str | None = None, num_frames: int | None = None, image_size_px: int | None = None
 ) -> VideoClassifier:
-    """A copy of the model for clips of that length and size, with every head or one; on the CPU, in evaluation mode.
+    """Copy a model for clips of a fixed length and size. The copy computes the same logits.
 
-    It answers as the model does. Raises CoverError for a head that is not there, or a size that does not fit.
+    Args:
+        model: The model.
+        head: The only head of the copy; None for all heads.
+        num_frames: Frames of a clip; None for the model's number.
+        image_size_px: Side of a frame; None for the model's size.
+
+    Returns:
+        The copy, on the CPU and in evaluation mode.
+
+    Raises:
+        CoverError: There is no such head, or the size does not fit the model.
     """
     heads = model.config.heads
     if head is not None and head not in heads:
@@ -75,11 +92,11 @@ def fit(
 
 
 class _Graph(nn.Module):
-    """The signature of the file."""
+    """A model with the input and outputs of the graph."""
 
     def __init__(self, model: VideoClassifier) -> None:
         super().__init__()
-        # Heads in a list: torch.export looks modules up as attributes, which a head called "train" is not.
+        # A list of heads, because torch.export looks modules up as attributes, and a head may be called "train".
         self.names, self.heads = tuple(model.heads), nn.ModuleList(model.heads.values())
         self.backbone = model.backbone
         self.mean: Tensor
@@ -88,7 +105,7 @@ class _Graph(nn.Module):
         self.register_buffer("std", model.std)
 
     def forward(self, frames: Tensor) -> dict[str, Tensor]:
-        # As model.predict, but without its random seeds, which mean nothing in evaluation mode.
+        # Like model.predict, but without random seeds, which have no effect in evaluation mode.
         num_clips, num_frames = frames.shape[:2]
         no_seeds = torch.zeros(0, dtype=torch.int64)
         groups = (Group(num_frames, num_clips),)
@@ -98,15 +115,27 @@ class _Graph(nn.Module):
 
 
 def trace(fitted: VideoClassifier) -> ExportedProgram:
-    """The graph of a model that `fit` has made."""
+    """Trace the graph of a model, for any batch size.
+
+    Args:
+        fitted: A model from `fit`.
+    """
     example = _random_clips(fitted.config, num_clips=2)
     any_batch = {INPUT: {0: Dim("batch", min=1)}}
-    # Strict, because without it len() of a tensor is taken for a constant.
+    # Strict, because otherwise len() of a tensor becomes a constant.
     return torch.export.export(_Graph(fitted).eval(), (example,), dynamic_shapes=any_batch, strict=True)
 
 
 def check_graph(fitted: VideoClassifier, answer: Answer) -> None:
-    """Raise CoverError unless the graph's logits are the model's, in batches of other sizes than the traced one."""
+    """Check that a graph computes the logits of its model, for batch sizes that were not traced.
+
+    Args:
+        fitted: The model.
+        answer: Runs the graph.
+
+    Raises:
+        CoverError: The logits differ by more than MAX_DIFFERENCE.
+    """
     for num_clips in (1, 3):
         frames = _random_clips(fitted.config, num_clips)
         with torch.inference_mode():
@@ -114,8 +143,8 @@ def check_graph(fitted: VideoClassifier, answer: Answer) -> None:
         difference = max(float((found[name] - logits).abs().max()) for name, logits in expected.items())
         if not difference <= MAX_DIFFERENCE:
             raise CoverError(
-                f"exported logits differ from the model's by {difference:.1e}, rounding explains {MAX_DIFFERENCE:.0e}; "
-                "nothing is written: take another --to, and report this"
+                f"exported logits differ from the model's by {difference:.1e}, but rounding explains only "
+                f"{MAX_DIFFERENCE:.0e}, so nothing is written; use another --to, and report this"
             )
 
 

@@ -1,4 +1,4 @@
-"""Models as one file that runs without cover: an ONNX graph, or a program of torch.export."""
+"""Export of a model as one file that runs without cover: an ONNX graph, or a program of torch.export."""
 
 from __future__ import annotations
 
@@ -22,16 +22,21 @@ from cover.models.export.graph import INPUT, Answer, check_graph, describe_graph
 
 ONNX_FILE, TORCH_FILE, DESCRIPTION_FILE = "model.onnx", "model.pt2", "model.json"
 METADATA_KEY = "cover"
-"""Of the ONNX file's metadata: what DESCRIPTION_FILE says, as JSON."""
+"""The key of the ONNX file's metadata that has the JSON of DESCRIPTION_FILE."""
 
 
 def export_onnx(fitted: VideoClassifier, folder: Path) -> None:
-    """Write model.onnx, and model.json, which says what goes in and comes out. fitted: by `graph.fit`.
+    """Write model.onnx, and model.json, which describes its input and outputs.
 
-    Raises CoverError where `folder` holds files, a package is missing, or onnxruntime's logits are not the model's.
+    Args:
+        fitted: A model from `graph.fit`.
+        folder: A new or empty folder.
+
+    Raises:
+        CoverError: `folder` is not empty, a package is missing, or onnxruntime computes other logits than the model.
     """
     if INPUT in fitted.config.heads:
-        raise CoverError(f"the head {INPUT!r} is called as the input is; export another with --head")
+        raise CoverError(f"the head {INPUT!r} has the name of the input; export another with --head")
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(package) is None:
             raise CoverError(f"{package} is not installed; pip install 'cover-video[onnx]'")
@@ -54,14 +59,19 @@ def export_onnx(fitted: VideoClassifier, folder: Path) -> None:
 
 
 def export_torch(fitted: VideoClassifier, folder: Path) -> None:
-    """Write model.pt2, which torch.export.load reads, and model.json, which is in it as well. fitted: by `graph.fit`.
+    """Write model.pt2 for torch.export.load, and model.json, which model.pt2 contains too.
 
-    Raises CoverError where `folder` holds files, or the program's logits are not the model's.
+    Args:
+        fitted: A model from `graph.fit`.
+        folder: A new or empty folder.
+
+    Raises:
+        CoverError: `folder` is not empty, or the program computes other logits than the model.
     """
     with new_folder(folder) as aside, _silent():
         write_json(aside / DESCRIPTION_FILE, describe_graph(fitted.config))
         description = {DESCRIPTION_FILE: (aside / DESCRIPTION_FILE).read_text()}
-        program = BytesIO()  # given a path, torch ends the whole process where the disk is full
+        program = BytesIO()  # with a path instead, a full disk makes torch end the whole process
         torch.export.save(trace(fitted), program, extra_files=description)
         (aside / TORCH_FILE).write_bytes(program.getbuffer())
         check_graph(fitted, torch.export.load(aside / TORCH_FILE).module())
@@ -81,8 +91,10 @@ def _onnxruntime(file: Path) -> Answer:
 
 
 def _repeat_interleave(values: Any, repeats: Any, dim: int = 0, output_size: int | None = None) -> Any:
-    """repeat_interleave along the first dimension in ONNX operations. onnxscript 0.7 has it wrong where the number of
-    repeats is not known beforehand."""
+    """repeat_interleave along the first dimension, in ONNX operations.
+
+    The translation of onnxscript 0.7 is wrong if the number of repeats is not known in advance.
+    """
     from onnxscript import opset20
 
     op: Any = opset20
@@ -95,7 +107,7 @@ def _repeat_interleave(values: Any, repeats: Any, dim: int = 0, output_size: int
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """What the exporters say of their own insides (deprecations, torchvision missing) tells a user nothing."""
+    """Hide what exporters log about their internals (deprecations, missing torchvision), which does not help users."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
