@@ -24,7 +24,7 @@ from cover.evaluation.result import DatasetResult
 from cover.reports.cards import Strip
 from cover.reports.comparison_json import comparison_json
 from cover.reports.html_report import write_report
-from cover.reports.tables import print_comparison, results_table
+from cover.reports.terminal_tables import print_comparison, results_table
 from cover.runs.compare import read_run_records
 
 MakeRun = Callable[..., Path]

@@ -36,7 +36,7 @@ def evaluate(
     Results are kept in RUN/evaluation. Datasets without the split are left out. Exit code 0: all others were evaluated;
     1: some have no sample that can be decoded; 2: none has one, or the call is wrong.
     """
-    from cover.reports.tables import results_table
+    from cover.reports.terminal_tables import results_table
     from cover.runs.folder import parse_moves
     from cover.runs.trained import TrainedRun
 

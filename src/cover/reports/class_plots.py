@@ -17,7 +17,7 @@ from cover.evaluation.confusion import confused_labels, confusion_shares, count_
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.run_pair import RunPair
 from cover.reports.plots import data_uri
-from cover.reports.tables import percent
+from cover.reports.terminal_tables import percent
 
 MAX_LABELLED_CLASSES = 40
 """With more classes, a figure does not name each of them, and a confusion matrix shows the most confused ones."""

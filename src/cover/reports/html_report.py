@@ -19,7 +19,7 @@ from cover.evaluation.sample_views import FRAME_ORDERS
 from cover.reports.cards import Frames, SampleCard, Strip, disagreement_cards, sample_cards
 from cover.reports.class_plots import MAX_LABELLED_CLASSES, changes_figure, confusion_figure, reliability_figure
 from cover.reports.plots import accuracy_figure, curves_figure, run_colors
-from cover.reports.tables import chance, count, duration, percent, percent_range, points, points_range
+from cover.reports.terminal_tables import chance, count, duration, percent, percent_range, points, points_range
 
 MAX_ROWS = 40
 """A table with more rows is folded."""

@@ -23,7 +23,7 @@ from cover.evaluation.run_pair import RunPair
 from cover.evaluation.run_record import RunRecord
 from cover.reports.cards import Strip, frames_of, sample_strips
 from cover.reports.comparison_json import comparison_json
-from cover.reports.tables import print_comparison
+from cover.reports.terminal_tables import print_comparison
 from cover.runs.folder import RunFolder
 from cover.runs.trained import TrainedRun
 

@@ -14,7 +14,7 @@ from rich import box
 from rich import table as rich_table
 
 from cover.evaluation.intervals import SeedMean
-from cover.reports.tables import duration, percent, points
+from cover.reports.terminal_tables import duration, percent, points
 from cover.studies.spec import Settings
 from cover.studies.table import Cell, ComputeCost, Table
 

@@ -185,7 +185,7 @@ class Probe:
         """Freeze the backbone; each process has all heads."""
         model.requires_grad_(False)
         model.heads.requires_grad_(True)
-        return replicate(Heads(model.heads), accelerator)
+        return replicate(FeatureHeads(model.heads), accelerator)
 
     def batches(self, mixture: Mixture, device: torch.device) -> Generator[ProbeBatch]:
         """This process's share of each step of the mixture; nothing is decoded."""
@@ -218,7 +218,7 @@ class Probe:
         return {name: {"top1": _top1(model.heads[name], known)} for name, known in self._features.validation.items()}
 
 
-class Heads(nn.Module):
+class FeatureHeads(nn.Module):
     """The heads of a model on features. Every dataset is answered, an absent one by logits [0, classes]: DDP waits for
     the gradient of each parameter."""
 
