@@ -13,7 +13,7 @@ from cover.config.recipe import Recipe, parse_recipe
 from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
 from cover.training.engine import Engine
-from cover.training.objective import Heads, Objective, Probe, Supervised
+from cover.training.objective import FeatureHeads, Objective, Probe, Supervised
 
 DATASETS = {"blocks": 3, "pets": 2}
 """A dataset may be called like a part of the backbone."""
@@ -47,5 +47,5 @@ def test_a_probe_trains_the_heads_and_others_all_weights(policy: str) -> None:
 
 
 def test_heads_answer_for_a_dataset_that_is_absent() -> None:
-    logits = Heads(model().heads)({"pets": torch.zeros(5, 12)})
+    logits = FeatureHeads(model().heads)({"pets": torch.zeros(5, 12)})
     assert {name: tuple(values.shape) for name, values in logits.items()} == {"blocks": (0, 3), "pets": (5, 2)}
