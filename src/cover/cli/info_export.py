@@ -61,9 +61,9 @@ def export(
     """
     from cover.core.run_files import find_checkpoint
     from cover.models.classifier import load_model
-    from cover.models.export.folder import export_for, export_safetensors
+    from cover.models.export.formats import export_for, export_safetensors
     from cover.models.export.graph import fit
-    from cover.models.export.programs import export_onnx, export_torch
+    from cover.models.export.onnx_torch import export_onnx, export_torch
 
     is_graph = to in (ExportFormat.onnx, ExportFormat.torch_export)
     if to is ExportFormat.safetensors and head:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cover.models.backbone import Attribution, Backbone
-    from cover.models.checkpoints.views import WeightFormat
+    from cover.models.checkpoints.tensor_view import WeightFormat
 
     Exporter = Callable[[Any, Path, str | None], None]
     """Writes files for another library: (VideoClassifier, new folder, head or None) → None."""

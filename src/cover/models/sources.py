@@ -21,10 +21,10 @@ from torch import Tensor
 from cover.config.families import family_names
 from cover.core.run_files import LATEST, WEIGHTS_FILE, find_checkpoint
 from cover.errors import CheckpointError, CoverError
+from cover.models.checkpoints.config_files import read_model_type
 from cover.models.checkpoints.naming import OURS
-from cover.models.checkpoints.settings import read_model_type
 from cover.models.checkpoints.tensor_files import TensorFile, brief, open_one_file, open_tensors
-from cover.models.checkpoints.views import Candidate, View, WeightFormat, choose, find_candidates
+from cover.models.checkpoints.tensor_view import Candidate, View, WeightFormat, choose, find_candidates
 from cover.models.classifier import VideoClassifier
 from cover.models.config import ModelConfig
 from cover.models.family import backbone_family

@@ -15,7 +15,7 @@ from transformers.models.videomae.image_processing_pil_videomae import VideoMAEI
 from cover.errors import CheckpointError, CoverError
 from cover.models.classifier import VideoClassifier, load_model
 from cover.models.create import create_model
-from cover.models.export.folder import export_safetensors
+from cover.models.export.formats import export_safetensors
 from cover.models.loading import load_weights
 from cover.models.sources import open_source
 from cover.models.timesformer.transformers import export_transformers

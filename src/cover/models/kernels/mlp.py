@@ -32,12 +32,12 @@ def mlp(normed_FND: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor) -> 
         [F, N, D].
     """
     if has_kernel(normed_FND):
-        out: Tensor = Mlp.apply(normed_FND, weight1, bias1, weight2)
+        out: Tensor = MlpFunction.apply(normed_FND, weight1, bias1, weight2)
         return out
     return F.linear(F.gelu(F.linear(normed_FND, weight1, bias1)), weight2)
 
 
-class Mlp(Function):
+class MlpFunction(Function):
     """`mlp` with a backward pass that needs the normalised tokens and the hidden values before the GELU."""
 
     @staticmethod

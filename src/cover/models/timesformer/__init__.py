@@ -24,7 +24,7 @@ from cover.models.timesformer.config import (
 )
 
 if TYPE_CHECKING:
-    from cover.models.checkpoints.views import WeightFormat
+    from cover.models.checkpoints.tensor_view import WeightFormat
     from cover.models.family import Attributor, Exporter
     from cover.models.timesformer.model import TimeSformer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cover.errors import CheckpointError, CoverError
 from cover.models.checkpoints.naming import HEAD
-from cover.models.checkpoints.views import View
+from cover.models.checkpoints.tensor_view import View
 from cover.models.config import class_names
 from cover.models.timesformer.config import Attention, TimeSformerConfig
 from cover.models.timesformer.settings import Settings, read_settings

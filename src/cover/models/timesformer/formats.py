@@ -12,7 +12,7 @@ from functools import partial
 from torch import Tensor
 
 from cover.models.checkpoints.naming import HEAD, Naming
-from cover.models.checkpoints.views import View, WeightFormat
+from cover.models.checkpoints.tensor_view import View, WeightFormat
 from cover.models.timesformer.architecture import read_architecture
 
 ANCHOR, INPUT = "blocks.0.attn.qkv.weight", ("patch_embed.proj.weight", "pos_embed")

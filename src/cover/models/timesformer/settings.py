@@ -16,7 +16,7 @@ from pydantic import Field
 from cover.config.layers import Section
 from cover.core.run_files import CONFIG_FILE
 from cover.errors import CheckpointError
-from cover.models.checkpoints.settings import (
+from cover.models.checkpoints.config_files import (
     Colours,
     Size,
     Square,

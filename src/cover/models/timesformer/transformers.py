@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 
 from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CheckpointError
-from cover.models.checkpoints.settings import PREPROCESSOR_FILE
+from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
 from cover.models.classifier import VideoClassifier
-from cover.models.export.folder import choose_head, new_folder, write_json
+from cover.models.export.formats import choose_head, new_folder, write_json
 from cover.models.timesformer.config import TimeSformerConfig
 from cover.models.timesformer.formats import transformers_name
 

@@ -19,9 +19,9 @@ from cover.inference.prediction import predict_files
 from cover.inference.views import Views
 from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
-from cover.models.export import programs as export_graph
+from cover.models.export import onnx_torch as programs as export_graph
 from cover.models.export.graph import check_graph, fit, trace
-from cover.models.export.programs import export_onnx, export_torch
+from cover.models.export.onnx_torch import export_onnx, export_torch
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "onnx_predict.py"
 HEADS = {"k400": ("abseiling", "air drumming", "köpfen"), "ssv2": 4}

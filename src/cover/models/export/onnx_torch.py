@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cover.errors import CoverError
 from cover.models.classifier import VideoClassifier
-from cover.models.export.folder import new_folder, write_json
+from cover.models.export.formats import new_folder, write_json
 from cover.models.export.graph import INPUT, Answer, check_graph, describe_graph, trace
 
 ONNX_FILE, TORCH_FILE, DESCRIPTION_FILE = "model.onnx", "model.pt2", "model.json"
