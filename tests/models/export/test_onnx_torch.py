@@ -19,7 +19,7 @@ from cover.inference.prediction import predict_files
 from cover.inference.views import Views
 from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
-from cover.models.export import onnx_torch as programs as export_graph
+from cover.models.export import onnx_torch
 from cover.models.export.graph import check_graph, fit, trace
 from cover.models.export.onnx_torch import export_onnx, export_torch
 
@@ -167,7 +167,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
         fit(model, image_size_px=40)
     with pytest.raises(CoverError, match="the head 'frames' has the name of the input; export another with --head"):
         export_onnx(fit(make_model(heads={"frames": 2})), tmp_path / "exported")
-    monkeypatch.setattr(export_graph, "find_spec", lambda name: None if name == "onnxscript" else name)
+    monkeypatch.setattr(onnx_torch, "find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(CoverError, match=re.escape("onnxscript is not installed; pip install 'cover-video[onnx]'")):
         export_onnx(fit(model), tmp_path / "exported")
     assert not list(tmp_path.iterdir())
