@@ -156,7 +156,12 @@ def test_a_clip_of_a_rare_dataset_weighs_no_more_than_a_dataset(
 
 @pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 5e-3), ("adamw", 1e-3)])
 @pytest.mark.parametrize(
-    ("num_videos", "num_images", "batch_size"), [(3, 3_000, 32), (10, 3_000, 32), (200, 240_000, 128)]
+    ("num_videos", "num_images", "batch_size"),
+    [
+        (3, 3_000, 32),
+        pytest.param(10, 3_000, 32, marks=pytest.mark.slow),
+        pytest.param(200, 240_000, 128, marks=pytest.mark.slow),
+    ],
 )
 def test_a_few_videos_are_learned_beside_very_many_images(
     num_videos: int, num_images: int, batch_size: int, optimizer: Literal["sgd", "adamw"], rate: float

@@ -174,7 +174,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
 
 
 def test_heads_called_like_attributes_can_be_traced() -> None:
-    fitted = fit(make_model(heads={"train": 2, "keys": 3}))
+    fitted = fit(make_model(depth=1, heads={"train": 2, "keys": 3}))
     check_graph(fitted, trace(fitted).module())
 
 
