@@ -53,6 +53,7 @@ def train(folder: Path, strike: Strike) -> None:
     It prints into `output.txt` and leaves the number of moments in `moments`.
     """
     os.setsid()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whatever thread has started the fork server
     os.chdir(folder)
     output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
