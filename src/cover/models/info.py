@@ -1,4 +1,4 @@
-"""What a file of weights contains: architecture, size, cost, heads, input, origin. It reads no weights to tell."""
+"""What a file of weights contains: architecture, size, cost, heads, input, origin. The weights are not read."""
 
 from __future__ import annotations
 

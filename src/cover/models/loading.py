@@ -103,7 +103,7 @@ def load_weights(
     rows = {} if fresh_heads else shared_rows(opened, model.config)
     origins = _origins(model, opened, rows, temporal_init)
     for origin in sorted(set(origins.values())):
-        check_finite(opened.path, origin, opened.tensor(origin).float())  # a large float64 is infinite there
+        check_finite(opened.path, origin, opened.tensor(origin).float())  # a large float64 is infinite in float32
     _copy(model, opened, origins, rows, resize, temporal_init)
     return _report(model, opened, origins, rows)
 

@@ -59,10 +59,10 @@ def read_colours(folder: Path, remedy: str) -> tuple[Colours | None, Colours | N
         CheckpointError: The file is damaged, or has a setting that we do not support.
     """
     path = folder / PREPROCESSOR_FILE
-    said = check_settings(_Preprocessor, read_object(path), path, remedy)
-    if said.do_normalize is False:
+    stated = check_settings(_Preprocessor, read_object(path), path, remedy)
+    if stated.do_normalize is False:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return said.image_mean, said.image_std
+    return stated.image_mean, stated.image_std
 
 
 def label_names(numbered: Mapping[str, str | int]) -> tuple[str, ...] | None:

@@ -61,12 +61,7 @@ class View:
             return size
         try:
             return tuple(self.naming.layout(name, torch.empty(size, device="meta")).shape)
-        except (
-            IndexError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ):  # it does not have the dimensions that the layout expects
+        except (IndexError, RuntimeError, TypeError, ValueError):  # it lacks the layout's dimensions
             return size
 
     def read(self, name: str) -> Tensor:

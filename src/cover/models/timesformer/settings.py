@@ -154,48 +154,48 @@ def _transformers(format: str, folder: Path) -> Settings:
     mean, std = read_colours(folder, REMEDY)
     if "model_type" not in values:
         return Settings(folder / CONFIG_FILE, mean=mean, std=std)
-    said = check_settings(_Transformers, values, folder / CONFIG_FILE, REMEDY)
-    if (said.model_type == "timesformer") != (format == "transformers-timesformer"):
+    stated = check_settings(_Transformers, values, folder / CONFIG_FILE, REMEDY)
+    if (stated.model_type == "timesformer") != (format == "transformers-timesformer"):
         raise CheckpointError(
-            f"{folder / CONFIG_FILE} belongs to a {said.model_type}, but the weights beside it look like {format}; "
+            f"{folder / CONFIG_FILE} belongs to a {stated.model_type}, but the weights beside it look like {format}; "
             "give them the config.json that they came with"
         )
     attention: dict[str | None, Attention] = {"divided_space_time": "divided", "joint_space_time": "joint"}
     return Settings(
         folder / CONFIG_FILE,
-        depth=said.num_hidden_layers,
-        width=said.hidden_size,
-        num_heads=said.num_attention_heads,
-        num_frames=said.num_frames,
-        attention=attention.get(said.attention_type, "space_only") if said.attention_type else None,
+        depth=stated.num_hidden_layers,
+        width=stated.hidden_size,
+        num_heads=stated.num_attention_heads,
+        num_frames=stated.num_frames,
+        attention=attention.get(stated.attention_type, "space_only") if stated.attention_type else None,
         # The default of transformers if the file does not state it.
-        layer_norm_eps=said.layer_norm_eps or (1e-6 if said.model_type in ("timesformer", "vit_msn") else 1e-12),
-        labels=label_names(said.id2label or {}),
+        layer_norm_eps=stated.layer_norm_eps or (1e-6 if stated.model_type in ("timesformer", "vit_msn") else 1e-12),
+        labels=label_names(stated.id2label or {}),
         mean=mean,
         std=std,
     )
 
 
-def _timm(said: _Timm, path: Path) -> Settings:
-    arguments = said.model_args or _TimmArguments()
+def _timm(stated: _Timm, path: Path) -> Settings:
+    arguments = stated.model_args or _TimmArguments()
     depth, width, num_heads = arguments.depth, arguments.embed_dim, arguments.num_heads
-    if said.architecture is not None:
-        known = TIMM_VIT.fullmatch(said.architecture)
+    if stated.architecture is not None:
+        known = TIMM_VIT.fullmatch(stated.architecture)
         if not known:
             raise CheckpointError(
-                f"{path}: architecture {said.architecture[:100]!r} is not one of timm's plain ViTs, such as "
+                f"{path}: architecture {stated.architecture[:100]!r} is not one of timm's plain ViTs, such as "
                 "vit_base_patch16_224; if yours computes the same, give the weights without this file"
             )
         if num_heads is None:  # then the model has the sizes in its name
             sizes = TIMM_SIZES[known[1]]
             depth, width, num_heads = depth or sizes[0], width or sizes[1], sizes[2]
-    described = said.pretrained_cfg or said
+    described = stated.pretrained_cfg or stated
     return Settings(
         path,
         depth=depth,
         width=width,
         num_heads=num_heads,
-        labels=said.label_names,
+        labels=stated.label_names,
         mean=described.mean,
         std=described.std,
     )
