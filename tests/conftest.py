@@ -67,6 +67,8 @@ def _write_video(
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width_px, height_px, pixel_format
         stream.gop_size = keyframe_interval
+        if codec.startswith("lib"):  # not FFmpeg's own, which would then write other slices
+            stream.thread_count = 1  # several make small frames no faster, and those of VP8 wait in busy loops
         if rotation:
             stream.set_display_rotation(rotation)
         time_base = Fraction(1, fps) if times_ms is None else Fraction(1, 1000)
