@@ -164,3 +164,9 @@ def test_weights_that_are_no_numbers_are_refused(change: Any, message: str, tmp_
 def test_a_model_saved_in_half_precision_computes_in_full(tmp_path: Path) -> None:
     save_model(small().half(), tmp_path)
     assert {parameter.dtype for parameter in load_model(tmp_path).parameters()} == {torch.float32}
+
+
+def test_everyone_who_can_read_config_json_can_read_the_weights(tmp_path: Path) -> None:
+    save_model(small(), tmp_path)
+    modes = {file.name: file.stat().st_mode for file in tmp_path.iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"]

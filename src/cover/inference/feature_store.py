@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from cover.core.atomic_files import whole_file, write_whole
@@ -29,6 +29,7 @@ from cover.core.progress import progress_bar
 from cover.errors import CheckpointError
 from cover.evaluation.sample_views import SampleViews, view_batches
 from cover.mixture.decode_failures import DecodeFailure, DecodeFailures
+from cover.models.weights import save_tensors
 
 Embed = Callable[[Tensor], Tensor]
 """uint8 frames [T,B,C,Y,X] → float32 features [B,D], both on the CPU."""
@@ -90,7 +91,7 @@ class FeatureStore:
                 )
                 done = range(rows.start, rows.start + len(tensors["readable"]))
                 with whole_file(_file(folder, done)) as unfinished:
-                    save_file(tensors, unfinished)
+                    save_tensors(tensors, unfinished)
 
     def read(self, name: str, samples: SampleViews) -> Features:
         """Read the features of a dataset whose parts have all been computed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -36,7 +37,21 @@ def save_weights(config: ModelConfig, tensors: dict[str, Tensor], folder: Path) 
     folder.mkdir(parents=True, exist_ok=True)
     values = {"model_type": MODEL_TYPE + config.family} | dataclasses.asdict(config)
     (folder / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n")
-    save_file(tensors, folder / WEIGHTS_FILE)
+    save_tensors(tensors, folder / WEIGHTS_FILE)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file with the permissions of any new file. safetensors itself lets only its owner read it.
+
+    Args:
+        tensors: Contiguous tensors by name.
+        path: The file.
+        metadata: Texts for the header.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(dict(tensors), path, metadata)
+    path.chmod(mode)
 
 
 def read_config(folder: Path) -> ModelConfig:

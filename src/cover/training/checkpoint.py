@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from cover.config.layers import reason_of
@@ -28,7 +28,7 @@ from cover.core.run_files import BEST, LATEST, TRAINING_FILE, RunFiles
 from cover.errors import CheckpointError, system_reason
 from cover.models.checkpoints.integrity import read_state, write_state
 from cover.models.config import ModelConfig
-from cover.models.weights import save_weights
+from cover.models.weights import save_tensors, save_weights
 
 Steps = Annotated[int, Field(ge=0)]
 
@@ -121,7 +121,7 @@ class CheckpointWriter:
         folder, aside = self.run.checkpoint(state["step"]), self.run.unfinished_checkpoint(state["step"])
         try:
             save_weights(config, weights, aside)
-            save_file(training, aside / TRAINING_FILE)
+            save_tensors(training, aside / TRAINING_FILE)
             write_state(aside, state)
             for path in (*aside.iterdir(), aside):
                 _sync(path)

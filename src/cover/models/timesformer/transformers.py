@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CheckpointError
 from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
@@ -14,6 +12,7 @@ from cover.models.classifier import VideoClassifier
 from cover.models.export.formats import choose_head, new_folder, write_json
 from cover.models.timesformer.config import TimeSformerConfig
 from cover.models.timesformer.formats import transformers_name
+from cover.models.weights import save_tensors
 
 BILINEAR = 2
 """Pillow's number of the filter that media/augment.py resizes clips with."""
@@ -43,7 +42,7 @@ def export_transformers(model: VideoClassifier, folder: Path, head: str | None =
     with new_folder(folder) as aside:
         write_json(aside / CONFIG_FILE, transformers_config(config, head))
         write_json(aside / PREPROCESSOR_FILE, preprocessor_config(config))
-        save_file(tensors, aside / WEIGHTS_FILE, metadata={"format": "pt"})
+        save_tensors(tensors, aside / WEIGHTS_FILE, {"format": "pt"})
 
 
 def transformers_config(config: TimeSformerConfig, head: str) -> dict[str, Any]:
