@@ -64,7 +64,7 @@ def test_a_file_is_answered_on_the_page(
         assert find("#explanation:not([hidden]) h2").text.endswith("(moves)")
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width_of("html")
         find("#file").send_keys(str(broken))
-        assert "neither as a video nor as an image" in find("#error:not([hidden])").text
+        assert "neither a video nor an image" in find("#error:not([hidden])").text
         assert not find("#results").is_displayed()
         find("#samples button:nth-child(3)").click()
         assert find("#results:not([hidden]) #about").text.endswith("a sample of pets (image)")
