@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -133,15 +132,3 @@ def image_manifest(tmp_path: Path) -> Manifest:
     for index in range(5):
         _write_image(tmp_path / "pictures" / ("cat" if index % 2 else "dog") / f"{index}.png", index)
     return index_folder(tmp_path / "pictures", kind="image", out=tmp_path)[0]
-
-
-@pytest.fixture
-def full_disk() -> Iterator[Callable[[int], None]]:
-    """A limit on the size of files stands for a full disk: what is written ends half-way."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def full_disk(num_bytes: int) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
-
-    yield full_disk
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -1,9 +1,10 @@
-"""Processes that a test starts: none of them outlives the test, however it ends."""
+"""Processes that a test starts, none of which outlives the test, and a limit of its own process."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -46,3 +47,14 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[str] |
         assert time.monotonic() < deadline, "what the test waits for did not happen within a minute"
         assert process is None or process.poll() is None, f"the process ended with exit code {process.returncode}"
         time.sleep(0.01)
+
+
+@contextmanager
+def full_disk(num_bytes: int) -> Iterator[None]:
+    """A limit on file sizes simulates a full disk: in the block, files cannot grow beyond `num_bytes`."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.processes import full_disk
 
 from cover.core.atomic_files import append_line, fill_once, locked, whole_file, whole_folder, write_whole
 from cover.errors import CoverError
-
-FullDisk = Callable[[int], None]
 
 
 def write_text(path: Path) -> None:
@@ -33,13 +32,10 @@ def write_array(path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_text, write_tensors, write_array])
-def test_on_a_full_disk_the_file_stays_as_it_was(
-    tmp_path: Path, full_disk: FullDisk, write: Callable[[Path], None]
-) -> None:
+def test_on_a_full_disk_the_file_stays_as_it_was(tmp_path: Path, write: Callable[[Path], None]) -> None:
     file = tmp_path / "out"
     file.write_text("before")
-    full_disk(1000)
-    with pytest.raises(CoverError) as caught, whole_file(file) as unfinished:
+    with full_disk(1000), pytest.raises(CoverError) as caught, whole_file(file) as unfinished:
         write(unfinished)
     message = str(caught.value)
     assert message.startswith(f"{file} cannot be written (") and message.endswith("); name another place")
@@ -55,14 +51,12 @@ def test_a_full_disk_is_named_with_its_remedy() -> None:
     )
 
 
-def test_a_line_is_added_whole_or_not_at_all(tmp_path: Path, full_disk: FullDisk) -> None:
+def test_a_line_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
     file = tmp_path / "made" / "lines.jsonl"
     append_line(file, "first")
-    full_disk(10)
-    with pytest.raises(CoverError, match=r"lines.jsonl cannot be written"):
+    with full_disk(10), pytest.raises(CoverError, match=r"lines.jsonl cannot be written"):
         append_line(file, "second")
     assert file.read_text() == "first\n"
-    full_disk(100)
     append_line(file, "thïrd")
     assert file.read_text() == "first\nthïrd\n"
 

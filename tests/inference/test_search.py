@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from tests.processes import full_disk
 from tests.terminal import printed
 
 from cover.errors import CoverError
@@ -42,9 +42,11 @@ def test_other_tools_read_them(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "features.ids.json").read_text())["ids"] == IDS
 
 
-def test_a_full_disk_leaves_neither_of_the_two_files(tmp_path: Path, full_disk: Callable[[int], None]) -> None:
-    full_disk(100)
-    with pytest.raises(CoverError, match=r"features\.npy cannot be written \(File too large\); name another place"):
+def test_a_full_disk_leaves_neither_of_the_two_files(tmp_path: Path) -> None:
+    with (
+        full_disk(100),
+        pytest.raises(CoverError, match=r"features\.npy cannot be written \(File too large\); name another place"),
+    ):
         table().save(tmp_path / "features.npy")
     assert not list(tmp_path.iterdir())
 

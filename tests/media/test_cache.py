@@ -4,7 +4,6 @@ import fcntl
 import itertools
 import multiprocessing
 import os
-import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.processes import full_disk
 
 import cover.media.cache
 from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
@@ -194,24 +194,11 @@ def test_ctrl_c_leaves_nothing(video_manifest: Manifest, folder: Path, monkeypat
     assert [path.suffix for path in folder.iterdir()] == [".lock"]
 
 
-@pytest.fixture
-def full_disk() -> Any:
-    """A limit on file sizes simulates a full disk: writing stops halfway."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def fill_up(num_bytes: int) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
-
-    yield fill_up
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 @pytest.mark.parametrize("num_processes", [0, 2])
 def test_a_full_disk_ends_it_in_one_line_and_leaves_nothing(
-    many_images: Manifest, folder: Path, full_disk: Callable[[int], None], num_processes: int
+    many_images: Manifest, folder: Path, num_processes: int
 ) -> None:
-    full_disk(100_000)
-    with pytest.raises(CoverError) as caught:
+    with full_disk(100_000), pytest.raises(CoverError) as caught:
         fill(many_images, folder, num_frames=1, num_processes=num_processes)
     place = folder / f"{many_images.digest[:16]}-1x64"
     assert str(caught.value) == (

@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
+from tests.processes import full_disk
 
 from cover.config.recipe import Recipe, parse_recipe
 from cover.core.run_files import RunFiles, find_checkpoint
@@ -222,35 +220,14 @@ def test_a_state_of_wrong_values_is_one_line(tmp_path: Path, change: dict[str, A
         read_training(folder)
 
 
-FILL_THE_DISK = f"""
-import resource, signal, sys
-from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_checkpoint import TrainingState, engine, save
-made = engine()
-save(Path("run"), made, TrainingState(step=1))
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
-save(Path("run"), made, TrainingState(step=2))
-"""
-"""A limit on the size of files stands for a full disk: what is written ends half-way."""
-
-
 def test_a_full_disk_leaves_the_checkpoint_before_intact(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", FILL_THE_DISK],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+    made, run = engine(), tmp_path / "run"
+    save(run, made, TrainingState(step=1))
+    with full_disk(20_000), pytest.raises(CheckpointError) as caught:
+        save(run, made, TrainingState(step=2))
+    assert str(caught.value) == (
+        f"a checkpoint cannot be written to {run} (File too large); then continue from the last complete checkpoint "
+        "with --resume"
     )
-    message = done.stderr.splitlines()[-1]
-    assert message.endswith(
-        "CheckpointError: a checkpoint cannot be written to run (File too large); then continue from the last complete "
-        "checkpoint with --resume"
-    )
-    run = tmp_path / "run"
     assert [folder.name for folder in (run / "checkpoints").iterdir()] == ["step-1"]
     assert damage(find_checkpoint(run, "latest")) is None

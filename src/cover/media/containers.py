@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 from av.video.stream import VideoStream
@@ -24,6 +24,9 @@ from cover.errors import DecodeError
 
 MP4, MATROSKA, ASF, AVI = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf", "avi"
 """FFmpeg's names of containers."""
+
+ANY_METADATA: dict[str, Any] = {} if int(av.__version__.split(".")[0]) > 18 else {"metadata_errors": "replace"}
+"""Options of `av.open` for files whose metadata are not UTF-8, which PyAV 19 always reads."""
 
 ReadAt = Callable[[int, int], bytes]
 """(offset, length) → bytes of a file, fewer at its end."""
@@ -186,7 +189,7 @@ def check_alike(read_at: ReadAt, container: str, starts: Sequence[int]) -> None:
 def _formats(part: bytes, container: str) -> list[_Format]:
     """Return the formats of all video streams in a part; a broadcast may have several."""
     try:
-        with av.open(BytesIO(part), "r", metadata_errors="replace") as opened:
+        with av.open(BytesIO(part), "r", **ANY_METADATA) as opened:
             if opened.format.name != container:
                 return []
             return [_format(stream, container) for stream in opened.streams.video if stream.codec_context]

@@ -17,7 +17,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
-from cover.media.containers import ASF, MP4, ReadAt, check_alike, check_tracks, joined_files
+from cover.media.containers import ANY_METADATA, ASF, MP4, ReadAt, check_alike, check_tracks, joined_files
 from cover.media.failures import MAX_FRAME_PX, UnknownFormat, check_frame_size
 from cover.media.source import FFmpegInput, MediaSource
 
@@ -127,7 +127,8 @@ def open_video(source: MediaSource, *, num_threads: int = 1) -> Iterator[OpenVid
 def _open(media: FFmpegInput) -> InputContainer:
     options = {**media.options, **_FILE_OPTIONS, "format_whitelist": FORMATS}
     try:
-        return av.open(media.address, "r", metadata_errors="replace", container_options=options)
+        container: InputContainer = av.open(media.address, "r", container_options=options, **ANY_METADATA)
+        return container
     except (av.ArgumentError, av.InvalidDataError) as error:
         if re.fullmatch(rb"[\t\n\f\r -~\x80-\xff]+", media.read_at(0, 512)):
             reason = "it is a text, such as a playlist, and not a media file"
