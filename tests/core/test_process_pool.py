@@ -29,14 +29,14 @@ def outcomes(calls: list[Call], *, num_processes: int = 2, timeout_seconds: floa
 
 
 def test_every_item_has_its_result() -> None:
-    calls = [partial(math.factorial, number) for number in range(100)]
-    found = dict(outcomes(calls))  # type: ignore[var-annotated]
-    assert {call.args[0]: result for call, result in found.items()} == {n: math.factorial(n) for n in range(100)}
+    calls: dict[Call, int] = {partial(math.factorial, number): number for number in range(100)}
+    found = {calls[call]: result for call, result in outcomes(list(calls))}
+    assert found == {number: math.factorial(number) for number in range(100)}
     assert outcomes([]) == []
 
 
 def test_an_item_that_kills_or_hangs_its_process_is_lost_alone() -> None:
-    lost = {
+    lost: dict[Call, str] = {
         partial(signal.raise_signal, signal.SIGSEGV): "killed by signal 11 (SIGSEGV)",
         partial(signal.raise_signal, signal.SIGKILL): "killed by signal 9 (SIGKILL)",
         partial(os._exit, 3): "its process ended with exit code 3",
@@ -49,7 +49,7 @@ def test_an_item_that_kills_or_hangs_its_process_is_lost_alone() -> None:
     found = outcomes(calls, timeout_seconds=1)
     assert len(found) == len(calls)
     for call, result in found:
-        assert result == (Lost(lost[call]) if call in lost else 2.0)  # type: ignore[index]
+        assert result == (Lost(lost[call]) if call in lost else 2.0)
 
 
 def test_processes_live_on_from_item_to_item() -> None:
@@ -57,7 +57,7 @@ def test_processes_live_on_from_item_to_item() -> None:
 
 
 def test_a_limit_holds_for_each_item_by_itself() -> None:
-    naps = [partial(time.sleep, 0.4)] * 4
+    naps: list[Call] = [partial(time.sleep, 0.4)] * 4
     assert [result for _, result in outcomes(naps, num_processes=1, timeout_seconds=1.4)] == [None] * 4
 
 
@@ -88,9 +88,10 @@ def test_processes_that_cannot_start_end_the_work(tmp_path: Any, monkeypatch: py
 
 
 def test_closing_early_ends_the_processes_at_once() -> None:
-    calls = [os.getpid, *[partial(time.sleep, 3600)] * 3]
+    calls: list[Call] = [os.getpid, *[partial(time.sleep, 3600)] * 3]
     with closing(run_in_processes(operator.call, calls, num_processes=2, timeout_seconds=3600)) as results:
         _, pid = next(results)
+    assert isinstance(pid, int)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

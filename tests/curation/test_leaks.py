@@ -26,7 +26,7 @@ def manifest_of(folder: Path, name: str, split: str, rows: list[dict[str, Any]])
 def manifests(tmp_path: Path) -> list[Manifest]:
     """Two datasets; one is cut from the other's videos."""
     names = [f"{'abcd'[number]}bcdefghijk_0000{10 * number:02}_0000{10 * number + 10}.mp4" for number in range(4)]
-    moments = [
+    moments: list[dict[str, Any]] = [
         {"path": "1.mp4", "source_id": names[0][:11], "source_start_seconds": 4.0, "source_end_seconds": 7.0},
         {"path": "2.mp4", "source_id": names[1][:11], "source_start_seconds": 90.0, "source_end_seconds": 93.0},
         {"path": "3.mp4", "source_id": names[2][:11]},

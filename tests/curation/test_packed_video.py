@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ def test_the_frames_of_training_are_exactly_those_of_the_video(
     tmp_path: Path, write_video: WriteMedia, numbers_of: NumbersOf, name: str, made_with: dict[str, Any]
 ) -> None:
     video = write_video(tmp_path / name, **made_with)
-    segment: dict[str, Any]
-    for segment in ({}, {"start_seconds": 1.0, "end_seconds": 5.5}):
+    segments: list[dict[str, Any]] = [{}, {"start_seconds": 1.0, "end_seconds": 5.5}]
+    for segment in segments:
         copy = pack(video, num_frames=48, **segment)
         for num_frames, num_clips in ((1, 1), (3, 1), (8, 1), (24, 1), (4, 3), (8, 3)):
             before = decode_video(video, Sampling(num_frames, **segment, clip=num_clips - 1, num_clips=num_clips))
@@ -93,7 +93,8 @@ def test_a_short_animation_keeps_all_frames_with_their_times(
     delays_ms = [100, 50, 250, 20, 180, 400]
     first, *others = [Image.fromarray(draw_number(number, 64, 64)) for number in range(6)]
     first.save(tmp_path / name, save_all=True, append_images=others, duration=delays_ms)
-    for segment in ({}, {"start_seconds": 0.1, "end_seconds": 0.6}):
+    segments: list[dict[str, Any]] = [{}, {"start_seconds": 0.1, "end_seconds": 0.6}]
+    for segment in segments:
         copy = pack(tmp_path / name, **segment)
         assert probe_video(copy).num_frames == (4 if segment else 6)
         before = decode_sampled(ManifestRow("a", str(tmp_path / name), 0), Sampling(20, **segment))
@@ -160,7 +161,7 @@ def write_scene(path: Path, width_px: int, height_px: int, *, pixel_format: str,
     return path
 
 
-def psnr_db(frames: npt.NDArray[np.uint8], originals: Sequence[npt.NDArray[np.uint8]]) -> float:
+def psnr_db(frames: npt.NDArray[np.uint8], originals: npt.NDArray[np.uint8]) -> float:
     return float(10 * np.log10(255**2 / np.mean((frames.astype(np.float64) - originals) ** 2)))
 
 

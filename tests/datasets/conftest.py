@@ -70,7 +70,7 @@ def shown(numbers_of: Callable[..., list[int]]) -> Shown:
         else:
             start = row.offset or 0
             content = row.file.read_bytes()[start : start + row.length if row.length is not None else None]
-        with av.open(io.BytesIO(content)) as container:
+        with av.open(io.BytesIO(content), "r") as container:
             frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
         return numbers_of(np.stack([frame]))[0]
 

@@ -30,7 +30,7 @@ def write(path: Path, rows: list[ManifestRow] = ROWS) -> Manifest:
     return write_manifest(path, rows, name="clips", kind="video", split="train", class_names=names, root="/media")
 
 
-def write_unsealed(path: Path, /, *, metadata: bytes | None = None, **columns: list[Any]) -> Path:
+def write_unsealed(path: Path, /, *, metadata: bytes | None = None, **columns: Any) -> Path:
     """The same samples as another program writes them, with other metadata or values."""
     table = write(path.with_name("sealed.arrow")).table
     for name, values in columns.items():
@@ -197,7 +197,7 @@ def test_metadata_of_strangers_is_checked(
         ("source_end_seconds", [math.inf, None], "source_end_seconds inf of"),
     ],
 )
-def test_values_of_strangers_are_checked(tmp_path: Path, column: str, values: list[Any], message: str) -> None:
+def test_values_of_strangers_are_checked(tmp_path: Path, column: str, values: Any, message: str) -> None:
     path = write_unsealed(tmp_path / "clips.arrow", **{column: values})
     with pytest.raises(ManifestError, match=message) as caught:
         Manifest.open(path)

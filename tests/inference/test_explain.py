@@ -13,7 +13,7 @@ from torch import Tensor
 from cover.errors import CoverError
 from cover.inference.explain import Explanation, explain_clip, label_of, read_file_clip
 from cover.inference.explanation_files import headline, write_explanation
-from cover.models.timesformer.attribution import Attribution
+from cover.models.backbone import Attribution
 
 CLASSES = ["open door", "close door", "$wave$"]
 

@@ -26,7 +26,7 @@ def table() -> FeatureTable:
 def test_features_come_back_as_they_were_written(tmp_path: Path, name: str) -> None:
     table().save(tmp_path / "new" / name)
     back = FeatureTable.open(tmp_path / "new" / name)
-    assert (back.ids, back.backbone, back.features.dtype) == (IDS, "f00d", np.float32)
+    assert (back.ids, back.backbone, back.features.dtype) == (IDS, "f00d", np.dtype("float32"))
     assert np.array_equal(back.features, FEATURES)
     assert (back.paths, back.classes) == (
         (table().paths, table().classes) if name.endswith("parquet") else ([None] * 4, [None] * 4)

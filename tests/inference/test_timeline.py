@@ -57,8 +57,8 @@ def _num_before(numbers: list[int], limit: int) -> int:
 
 
 def timeline_of(video: Path, numbers_of: NumbersOf, **options: Any) -> Timeline:
-    options = {"class_names": CLASS_NAMES, "window": WINDOW} | options
-    return find_timeline(Heads(numbers_of), video, **options)
+    defaults: dict[str, Any] = {"class_names": CLASS_NAMES, "window": WINDOW}
+    return find_timeline(Heads(numbers_of), video, **defaults | options)
 
 
 def test_planted_segments_are_found_within_a_window(video: Path, numbers_of: NumbersOf) -> None:

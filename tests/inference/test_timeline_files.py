@@ -39,11 +39,10 @@ def cues(path: Path) -> list[tuple[float, float, str]]:
     """(start, end, text), as FFmpeg reads subtitles."""
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux() if packet.size]
-        assert all(packet.time_base is not None and packet.duration is not None for packet in packets)
         return [
             (
                 float((packet.pts or 0) * packet.time_base),
-                float(((packet.pts or 0) + packet.duration) * packet.time_base),
+                float(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base),
                 bytes(packet).decode(),
             )
             for packet in packets

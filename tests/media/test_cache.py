@@ -112,8 +112,9 @@ def decoding(*arguments: Any, **options: Any) -> Iterator[tuple[Any, Any]]:
         return decode_clip(*arguments, **options)
 
     def decode_all() -> None:
-        cover.media.cache.decode_clip = decode
-        fill(*arguments, **options)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cover.media.cache, "decode_clip", decode)
+            fill(*arguments, **options)
 
     process = FORK.Process(target=decode_all)
     process.start()

@@ -47,7 +47,13 @@ def pack_parquet(shard: Path, columns: dict[str, Any]) -> list[ManifestRow]:
 @pytest.fixture
 def videos(tmp_path: Path, write_video: WriteVideo) -> list[Path]:
     suffixes = ("mp4", "avi", "mp4", "mkv", "gif")
-    made_with = ({}, {"codec": "mpeg4"}, {"container_options": {"movflags": "faststart"}}, {}, {"codec": "gif"})
+    made_with: list[dict[str, Any]] = [
+        {},
+        {"codec": "mpeg4"},
+        {"container_options": {"movflags": "faststart"}},
+        {},
+        {"codec": "gif"},
+    ]
     return [
         write_video(
             tmp_path / f"{index}.{suffix}",
@@ -128,8 +134,8 @@ def test_a_folder_of_frames_is_a_video(frame_folder: Path, numbers_of: NumbersOf
     row = row_of(frame_folder)
     assert probe_row(row, "video") == MediaInfo(12, None, None, 96, 64)
     assert probe_row(replace(row, fps=4.0), "video") == MediaInfo(12, 4.0, 3.0, 96, 64)
-    for columns in ({}, {"fps": 25.0}, {"fps": 7.3}):
-        numbered = replace(row, **columns)
+    for fps in (None, 25.0, 7.3):
+        numbered = replace(row, fps=fps)
         frames = decode_clip(numbered, "video", 4)
         assert frames.shape == (4, 64, 96, 3) and numbers_of(frames) == [1, 4, 7, 10]
         assert numbers_of(decode_clip(numbered, "video", 12)) == list(range(12))

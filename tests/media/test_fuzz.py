@@ -109,7 +109,7 @@ def write_damaged(folder: Path, whole: Sequence[tuple[Path, Kind]], count: int) 
     files: list[tuple[Path, Kind]] = []
     for number in range(count):
         path, kind = whole[number % len(whole)]
-        other = whole[rng.integers(len(whole))][0]
+        other = whole[int(rng.integers(len(whole)))][0]
         target = folder / f"{number}-{path.name}"
         target.write_bytes(damaged(path.read_bytes(), other.read_bytes(), rng))
         files.append((target, kind))

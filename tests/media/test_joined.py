@@ -33,7 +33,7 @@ JOINED_BY_FFMPEG: list[tuple[str, dict[str, Any]]] = [
     ("avi", {"codec": "mpeg4"}),
     ("ogv", {"codec": "libvpx"}),
 ]
-FRAGMENTS = {"container_options": {"movflags": "frag_keyframe+empty_moov+default_base_moof"}}
+FRAGMENTS: dict[str, Any] = {"container_options": {"movflags": "frag_keyframe+empty_moov+default_base_moof"}}
 
 
 def join(path: Path, *parts: Path) -> Path:
@@ -180,7 +180,20 @@ def test_a_long_part_without_a_frame_is_named(
 def write_theora(path: Path, grey: int, *, quality: int = 8, size: str = "64x64", num_frames: int = 10) -> Path:
     """Frame i has the grey `grey` + 10 i. PyAV's FFmpeg writes no Theora."""
     source = f"color=black:s={size}:r=10:d={num_frames / 10},format=gray,geq=lum={grey}+10*N,format=yuv420p"
-    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-c:v", "libtheora", "-q:v", str(quality), path]
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        source,
+        "-c:v",
+        "libtheora",
+        "-q:v",
+        str(quality),
+        str(path),
+    ]
     subprocess.run(command, check=True)
     return path
 

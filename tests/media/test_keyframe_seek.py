@@ -95,7 +95,7 @@ def damage(video: Path, numbers: Sequence[int]) -> None:
     content = bytearray(video.read_bytes())
     with open_video(MediaSource(video)) as opened:
         for packet in opened.container.demux(opened.stream):
-            if packet.pts in [begins[number] for number in numbers]:
+            if packet.pos is not None and packet.pts in [begins[number] for number in numbers]:
                 content[packet.pos + 5 : packet.pos + packet.size] = b"\xff" * (packet.size - 5)
     video.write_bytes(content)
 

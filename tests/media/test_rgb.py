@@ -114,21 +114,21 @@ def test_white_may_be_zero(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (np.float32([0, 0.25, 0.5, 1]), [0, 64, 128, 255]),  # a fraction of white
-        (np.float32([0.2, 0.4]), [51, 102]),
-        (np.float32([0, 51, 102, 255]), [0, 51, 102, 255]),
-        (np.float32([-10, 0, 10]), [0, 128, 255]),  # from the smallest to the largest
-        (np.float32([0, 4000, 20000]), [0, 51, 255]),
-        (np.float32([np.nan, 2, 4, np.inf, -np.inf]), [0, 0, 255, 255, 0]),
-        (np.float32([np.nan, np.nan]), [0, 0]),
-        (np.float32([77, 77]), [77, 77]),
-        (np.float32([9e9, 9e9]), [255, 255]),
-        (np.int32([0, 77, 255]), [0, 77, 255]),
-        (np.int32([0, 13107, 65535]), [0, 51, 255]),
-        (np.int32([-(2**31), 0, 2**31 - 1]), [0, 128, 255]),
-        (np.int32([0, 1]), [0, 255]),
-        (np.int32([77, 77]), [77, 77]),
-        (np.int32([-5, -5]), [0, 0]),
+        (np.array([0, 0.25, 0.5, 1], np.float32), [0, 64, 128, 255]),  # a fraction of white
+        (np.array([0.2, 0.4], np.float32), [51, 102]),
+        (np.array([0, 51, 102, 255], np.float32), [0, 51, 102, 255]),
+        (np.array([-10, 0, 10], np.float32), [0, 128, 255]),  # from the smallest to the largest
+        (np.array([0, 4000, 20000], np.float32), [0, 51, 255]),
+        (np.array([np.nan, 2, 4, np.inf, -np.inf], np.float32), [0, 0, 255, 255, 0]),
+        (np.array([np.nan, np.nan], np.float32), [0, 0]),
+        (np.array([77, 77], np.float32), [77, 77]),
+        (np.array([9e9, 9e9], np.float32), [255, 255]),
+        (np.array([0, 77, 255], np.int32), [0, 77, 255]),
+        (np.array([0, 13107, 65535], np.int32), [0, 51, 255]),
+        (np.array([-(2**31), 0, 2**31 - 1], np.int32), [0, 128, 255]),
+        (np.array([0, 1], np.int32), [0, 255]),
+        (np.array([77, 77], np.int32), [77, 77]),
+        (np.array([-5, -5], np.int32), [0, 0]),
     ],
 )
 def test_values_without_an_agreed_white_are_shares_of_it_or_stretched(
@@ -202,7 +202,7 @@ def test_transparency_in_every_form_lies_on_white(tmp_path: Path) -> None:
     palette = Image.new("RGB", (8, 8), RED).quantize(4)
     palette.save(tmp_path / "palette.png", transparency=bytes([128, 255, 255, 255]))
     for name in ("rgba.png", "rgba.tif", "rgba.webp"):
-        options = {"lossless": True, "exact": True} if name.endswith("webp") else {}
+        options: dict[str, Any] = {"lossless": True, "exact": True} if name.endswith("webp") else {}
         Image.new("RGBA", (8, 8), (*RED, 128)).save(tmp_path / name, **options)
     pixels = np.full((8, 8, 4), [*premultiplied, 128], np.uint8)
     write_tiff(tmp_path / "premultiplied.tif", pixels, photometric=2, extra_samples=1)

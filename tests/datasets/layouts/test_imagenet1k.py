@@ -5,6 +5,7 @@ import logging
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,7 +52,7 @@ def truth_by_development_kit(root: Path) -> None:
     (data / "meta.mat").write_bytes(meta_mat([CRANE_BIRD, CRANE, TENCH]))
 
 
-def index(root: Path, **options: Path) -> dict[str, Manifest]:
+def index(root: Path, **options: Any) -> dict[str, Manifest]:
     return {manifest.split: manifest for manifest in index_imagenet1k(root, out=root.parent / "out", **options)}
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def annotate(folder: Path, prefix: str = "") -> None:
         (folder / f"{prefix}{name}.json").write_text(json.dumps(content))
 
 
-def index(root: Path, **options: Path) -> dict[str, Manifest]:
+def index(root: Path, **options: Any) -> dict[str, Manifest]:
     return {manifest.split: manifest for manifest in index_ssv2(root, out=root.parent / "out", **options)}
 
 
