@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from tests.timesformers import section_of
 
 from cover.config.recipe import AugmentationSection, Recipe, read_recipe
 from cover.errors import RecipeError
@@ -40,7 +41,7 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
     assert (optimizer.name, optimizer.learning_rate, optimizer.momentum) == ("sgd", 5e-3, 0.9)
     assert (optimizer.weight_decay, optimizer.warmup_epochs, optimizer.clip_gradient_norm) == (1e-4, 0, None)
     assert (optimizer.schedule, optimizer.drop_epochs, optimizer.drop_factor) == ("step", (10, 14), 0.1)
-    model = recipe.model
+    model = section_of(recipe)
     assert (model.num_frames, model.image_size, model.patch_size, model.drop_path_rate) == (8, 224, 16, 0.1)
     assert (model.image_temporal, model.temporal_init) == ("attend", "zero")
     assert (recipe.evaluation.num_clips, recipe.evaluation.num_crops) == (1, 3)
@@ -60,7 +61,7 @@ def test_a_recipe_lies_on_its_base_and_overrides_lie_on_both(tmp_path: Path) -> 
     (tmp_path / "base.toml").write_text(base)
     own = 'extends = "base.toml"\n' + STANDARD + K400 + "[model]\ndepth = 2\n[optimizer]\ndrop_epochs = [4]\n"
     recipe = read(tmp_path, own, "training.epochs=0.5", "data.cache_frames = true")
-    assert (recipe.model.depth, recipe.model.width) == (2, 48)
+    assert (section_of(recipe).depth, section_of(recipe).width) == (2, 48)
     assert recipe.optimizer.drop_epochs == (4,)
     assert recipe.training.epochs == 0.5
     assert recipe.data.cache_frames
@@ -117,7 +118,7 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
     (tmp_path / "parts" / "ssv2.toml").write_text(SSV2 + "horizontal_flip = false\n[model]\ndepth = 4\n")
     own = 'extends = ["parts/small.toml", "parts/ssv2.toml"]\npolicy = "cotrain"\n' + K400
     recipe = read(tmp_path, own + "[datasets.ssv2]\nloss_weight = 0.5\n")
-    assert (recipe.model.depth, recipe.model.width) == (4, 48)
+    assert (section_of(recipe).depth, section_of(recipe).width) == (4, 48)
     assert list(recipe.datasets) == ["ssv2", "k400"]
     ssv2 = recipe.datasets["ssv2"]
     assert (ssv2.train, ssv2.horizontal_flip, ssv2.loss_weight) == (tmp_path / "parts" / "ssv2.arrow", False, 0.5)
@@ -229,7 +230,7 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path: Path) -> Non
     text = 'extends = "base.toml"\r\n' + (STANDARD + K400).replace("\n", "\r\n")
     (tmp_path / "r.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
     recipe = read_recipe(tmp_path / "r.toml")
-    assert (recipe.model.depth, recipe.datasets["k400"].train) == (3, tmp_path / "k400.arrow")
+    assert (section_of(recipe).depth, recipe.datasets["k400"].train) == (3, tmp_path / "k400.arrow")
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,19 @@ WIDTH, DEPTH, NUM_HEADS = 128, 2, 2
 
 def create_vit(**settings: Any) -> ViTForImageClassification:
     """A small ViT of transformers in which every parameter matters."""
-    sizes = {"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": NUM_HEADS, "image_size": 32}
+    sizes: dict[str, Any] = {
+        "hidden_size": WIDTH,
+        "num_hidden_layers": DEPTH,
+        "num_attention_heads": NUM_HEADS,
+        "image_size": 32,
+    }
     config = ViTConfig(
         **sizes
         | {"intermediate_size": 4 * WIDTH, "layer_norm_eps": 1e-6, "id2label": dict(enumerate(LABELS))}
         | settings
     )
-    vit = ViTForImageClassification(config).eval()
+    vit = ViTForImageClassification(config)
+    vit.eval()
     for parameter in vit.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return vit
@@ -79,7 +85,7 @@ def save_timm(vit: ViTForImageClassification, folder: Path) -> Path:
     return folder
 
 
-def jax_arrays(vit: ViTForImageClassification) -> dict[str, np.ndarray[Any, Any]]:
+def jax_arrays(vit: ViTForImageClassification) -> dict[str, Any]:
     """The weights as the original ViT and AugReg have them in .npz files."""
     state = {name: tensor.numpy() for name, tensor in timm_state(vit).items()}
     num_heads = vit.config.num_attention_heads

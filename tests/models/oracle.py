@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,10 +37,16 @@ def our_name(theirs: str, head: str = "k400") -> str:
 
 
 def create_oracle(
-    *, attention: str = "divided", num_frames: int = 4, **settings: object
+    *, attention: str = "divided", num_frames: int = 4, **settings: Any
 ) -> TimesformerForVideoClassification:
     """A small published TimeSformer in which every parameter matters (nothing starts at zero)."""
-    small = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "num_labels": 5, "image_size": 32}
+    small: dict[str, Any] = {
+        "hidden_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "num_labels": 5,
+        "image_size": 32,
+    }
     values = small | settings
     config = TimesformerConfig(
         attention_type=ATTENTION[attention],
@@ -62,8 +69,10 @@ def oracle_logits(oracle: TimesformerForVideoClassification, frames_TBCYX: Tenso
     the frames' class tokens before the final norm, and so do we here."""
     pixels = frames_TBCYX.transpose(0, 1)
     if oracle.config.attention_type != "space_only":
-        return oracle(pixels).logits
+        logits: Tensor = oracle(pixels).logits
+        return logits
     body = oracle.timesformer
     tokens = body.encoder(body.embeddings(pixels)).last_hidden_state
     class_BD = tokens[:, 0].unflatten(0, (len(pixels), -1)).mean(1)
-    return oracle.classifier(body.layernorm(class_BD))
+    mean_logits: Tensor = oracle.classifier(body.layernorm(class_BD))
+    return mean_logits

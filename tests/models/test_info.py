@@ -3,11 +3,12 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from oracle import create_oracle, oracle_logits
 from rich.console import Console
+from tests.models.oracle import create_oracle, oracle_logits
 from torch.utils.flop_counter import FlopCounterMode
 
 from cover.models.classifier import VideoClassifier, save_model
@@ -52,7 +53,7 @@ def test_base_takes_the_published_196_g_multiply_adds() -> None:
 
 
 def test_a_model_is_described_without_its_weights_being_read(tmp_path: Path) -> None:
-    heads = {"k400": ["run", "jump"], "imagenet": 7}
+    heads: dict[str, Any] = {"k400": ["run", "jump"], "imagenet": 7}
     model = create_model("timesformer_tiny", heads=heads, depth=2, num_frames=4, image_size=32)
     save_model(model, tmp_path)
     info = describe(tmp_path)

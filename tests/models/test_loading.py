@@ -4,23 +4,33 @@ from __future__ import annotations
 
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
-import foreign
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from rich.console import Console
 from safetensors.torch import load_file, save_file
+from tests.models import foreign
+from tests.timesformers import backbone_of
+from torch import Tensor
 
 from cover.errors import CheckpointError
+from cover.models.backbone import Resize
 from cover.models.classifier import VideoClassifier, load_model, save_model
 from cover.models.create import create_model
 from cover.models.loading import load_weights, report_table
 
 
-def small(**settings: object) -> VideoClassifier:
-    defaults = {"num_frames": 4, "image_size": 32, "depth": 2, "width": 48, "heads": {"k400": ["run", "jump"]}}
+def small(**settings: Any) -> VideoClassifier:
+    defaults: dict[str, Any] = {
+        "num_frames": 4,
+        "image_size": 32,
+        "depth": 2,
+        "width": 48,
+        "heads": {"k400": ["run", "jump"]},
+    }
     return create_model("timesformer_tiny", **defaults | settings)
 
 
@@ -47,19 +57,19 @@ def test_a_random_temporal_start_keeps_its_own_attention(tmp_path: Path) -> None
     before = model.backbone.get_parameter("blocks.0.temporal_attn.qkv.weight").clone()
     load_weights(model, tmp_path, temporal_init="random")
     assert torch.equal(model.backbone.get_parameter("blocks.0.temporal_attn.qkv.weight"), before)
-    assert model.backbone.time_embed.any()
+    assert backbone_of(model).time_embed.any()
 
 
 def test_a_head_takes_its_rows_by_class_name(tmp_path: Path) -> None:
     source = small(heads={"k400": ["run", "jump"], "ssv2": ["push", "pull", "lift"], "mit": ["bow"]})
-    torch.nn.init.normal_(source.heads["ssv2"].bias)
+    torch.nn.init.normal_(source.get_parameter("heads.ssv2.bias"))
     save_model(source, tmp_path)
     model = small(heads={"k400": ["run", "jump"], "ssv2": ["pull", "drop", "lift"], "mit": ["sing"]})
-    fresh = model.heads["ssv2"].weight[1].clone()
+    fresh = model.get_parameter("heads.ssv2.weight")[1].clone()
     report = load_weights(model, tmp_path)
-    old, new = source.heads["ssv2"], model.heads["ssv2"]
-    assert torch.equal(new.weight, torch.stack([old.weight[1], fresh, old.weight[2]]))
-    assert new.bias.tolist() == [old.bias[1].item(), 0, old.bias[2].item()]
+    old, new = (each.heads["ssv2"].state_dict() for each in (source, model))
+    assert torch.equal(new["weight"], torch.stack([old["weight"][1], fresh, old["weight"][2]]))
+    assert new["bias"].tolist() == [old["bias"][1].item(), 0, old["bias"][2].item()]
     assert "heads.k400.weight" in report.loaded
     assert report.matched == ["heads.ssv2.weight", "heads.ssv2.bias"]
     assert "heads.mit.weight" in report.fresh
@@ -76,7 +86,7 @@ def test_fresh_heads_take_no_rows(tmp_path: Path) -> None:
 def test_numbered_classes_of_a_source_are_no_names(tmp_path: Path) -> None:
     """Digits are classes, too; rows 0 and 1 of a ViT without class names are not those of the digits 0 and 1."""
     np.savez(tmp_path / "vit.npz", **foreign.jax_arrays(foreign.create_vit()))
-    sizes = {"width": 128, "num_heads": 2}
+    sizes: dict[str, Any] = {"width": 128, "num_heads": 2}
     other = load_weights(small(**sizes, heads={"head": ["1", "0"]}), tmp_path / "vit.npz")
     assert "heads.head.weight" in other.fresh
     same = load_weights(small(**sizes, heads={"head": 3}), tmp_path / "vit.npz")
@@ -98,8 +108,9 @@ def test_heads_that_a_file_does_not_state_are_the_models_and_the_report_says_so(
 def test_embeddings_are_resized_smoothly_or_as_published(tmp_path: Path) -> None:
     source = small(num_frames=4, image_size=48, temporal_init="random")
     save_model(source, tmp_path)
-    patches, time = source.backbone.pos_embed[:, 1:].transpose(1, 2), source.backbone.time_embed.transpose(1, 2)
-    expected = {
+    theirs = backbone_of(source)
+    patches, time = theirs.pos_embed[:, 1:].transpose(1, 2), theirs.time_embed.transpose(1, 2)
+    expected: dict[Resize, tuple[Tensor, Tensor]] = {
         "smooth": (
             F.interpolate(patches.unflatten(2, (3, 3)), size=(4, 4), mode="bicubic").flatten(2),
             F.interpolate(time, size=8, mode="linear"),
@@ -109,9 +120,10 @@ def test_embeddings_are_resized_smoothly_or_as_published(tmp_path: Path) -> None
     for resize, (pos_embed, time_embed) in expected.items():
         model = small(num_frames=8, image_size=64)
         assert load_weights(model, tmp_path, resize=resize).resized == ["pos_embed", "time_embed"]
-        assert torch.equal(model.backbone.pos_embed[:, 1:].transpose(1, 2), pos_embed)
-        assert torch.equal(model.backbone.pos_embed[:, :1], source.backbone.pos_embed[:, :1])
-        assert torch.equal(model.backbone.time_embed.transpose(1, 2), time_embed)
+        ours = backbone_of(model)
+        assert torch.equal(ours.pos_embed[:, 1:].transpose(1, 2), pos_embed)
+        assert torch.equal(ours.pos_embed[:, :1], theirs.pos_embed[:, :1])
+        assert torch.equal(ours.time_embed.transpose(1, 2), time_embed)
 
 
 def test_the_model_takes_over_the_normalisation_and_stores_it(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import foreign
 import numpy as np
 import pytest
 import torch
-from foreign import LABELS, WIDTH, create_vit
-from oracle import create_oracle, oracle_logits, our_weights
-from transformers import VideoMAEImageProcessorPil, ViTForImageClassification
+from tests.models import foreign
+from tests.models.foreign import LABELS, WIDTH, create_vit
+from tests.models.oracle import create_oracle, oracle_logits, our_weights
+from tests.timesformers import config_of
+from transformers import TimesformerForVideoClassification, VideoMAEImageProcessorPil, ViTForImageClassification
 
 from cover.errors import CheckpointError
 from cover.models.classifier import save_model
@@ -41,7 +42,7 @@ def save_bare_timm(vit: ViTForImageClassification, path: Path) -> Path:
     return path
 
 
-VIT_FORMATS = {
+VIT_FORMATS: dict[str, tuple[Callable[..., Path], str, tuple[str, ...], tuple[float, ...]]] = {
     "transformers": (foreign.save_transformers_vit, "transformers-vit", LABELS, SAVED),
     "shards": (lambda *a: foreign.save_transformers_vit(*a, max_shard_size="200KB"), "transformers-vit", LABELS, SAVED),
     "half": (save_half_precision, "transformers-vit", LABELS, SAVED),
@@ -65,7 +66,7 @@ def test_a_vit_answers_as_its_own_code_does(kind: str, tmp_path: Path) -> None:
     path = save(vit, tmp_path / "no-telling-name")
     source = open_source(path)
     assert (source.format, source.config.heads, source.config.mean) == (format, {"head": labels}, mean)
-    assert (source.config.attention, source.config.image_size_px, source.unused) == ("space_only", 32, ())
+    assert (config_of(source.config).attention, source.config.image_size_px, source.unused) == ("space_only", 32, ())
 
     model = create_model(depth=2, width=WIDTH, num_heads=2, image_size=32, num_frames=4, heads={"head": labels}).eval()
     load_weights(model, path)
@@ -77,7 +78,7 @@ def test_a_vit_answers_as_its_own_code_does(kind: str, tmp_path: Path) -> None:
             torch.testing.assert_close(logits, expected, rtol=0, atol=1e-2 if kind == "half" else 1e-5)
 
 
-def save_oracle(kind: str, folder: Path, attention: str) -> tuple[torch.nn.Module, Path]:
+def save_oracle(kind: str, folder: Path, attention: str) -> tuple[TimesformerForVideoClassification, Path]:
     oracle = create_oracle(attention=attention, hidden_size=WIDTH, num_attention_heads=2, num_labels=3).eval()
     if kind == "published":
         state = {name.replace("heads.k400", "head"): tensor for name, tensor in our_weights(oracle).items()}
@@ -99,7 +100,7 @@ def test_a_timesformer_answers_as_its_own_code_does(kind: str, attention: str, t
     published = kind == "published"
     assert source.format == ("timesformer" if published else "transformers-timesformer")
     assert source.config.mean == ((0.45, 0.45, 0.45) if published else SAVED)
-    assert (source.config.attention, source.unused) == (attention, ())
+    assert (config_of(source.config).attention, source.unused) == (attention, ())
     if attention != "space_only":
         assert source.config.num_frames == 4
 
@@ -224,7 +225,9 @@ def test_longer_and_shorter_numbers_are_converted(dtype: torch.dtype, tmp_path: 
     torch.save(state, tmp_path / "vit.pth")
     model = create_model(depth=2, width=WIDTH, num_heads=2, image_size=32, num_frames=4, heads={"head": 3})
     load_weights(model, tmp_path / "vit.pth")
-    assert torch.equal(model.backbone.blocks[1].mlp.fc1.weight, state["blocks.1.mlp.fc1.weight"].float())
+    assert torch.equal(
+        model.get_parameter("backbone.blocks.1.mlp.fc1.weight"), state["blocks.1.mlp.fc1.weight"].float()
+    )
 
 
 def test_a_jax_array_without_the_right_dimensions_is_refused(tmp_path: Path) -> None:

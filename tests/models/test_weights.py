@@ -15,8 +15,14 @@ from cover.models.create import create_model
 from cover.models.weights import load_exactly, read_tensors
 
 
-def small(**settings: object) -> VideoClassifier:
-    defaults = {"num_frames": 4, "image_size": 32, "depth": 2, "width": 48, "heads": {"k400": ["run", "jump"]}}
+def small(**settings: Any) -> VideoClassifier:
+    defaults: dict[str, Any] = {
+        "num_frames": 4,
+        "image_size": 32,
+        "depth": 2,
+        "width": 48,
+        "heads": {"k400": ["run", "jump"]},
+    }
     return create_model("timesformer_tiny", **defaults | settings)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import foreign
 import pytest
 import torch
-from oracle import create_oracle, our_weights
+from tests.models import foreign
+from tests.models.oracle import create_oracle, our_weights
 from torch import Tensor
 
 from cover.errors import CheckpointError
@@ -85,7 +85,7 @@ def test_the_report_says_which_model_was_taken(tmp_path: Path) -> None:
     assert load_weights(model, path).notes[0] == (
         "model: model_ema, one of several in the file; for another, add #model to the path"
     )
-    assert torch.equal(model.backbone.cls_token, SHIFTED["cls_token"])
+    assert torch.equal(model.get_parameter("backbone.cls_token"), SHIFTED["cls_token"])
     assert not open_source(path).unused
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,10 +28,10 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "onnx_predict.py"
 HEADS = {"k400": ("abseiling", "air drumming", "köpfen"), "ssv2": 4}
 
 
-def make_model(variant: str = "timesformer_tiny", **settings: object) -> VideoClassifier:
+def make_model(variant: str = "timesformer_tiny", **settings: Any) -> VideoClassifier:
     """A model in which every parameter matters, and which normalises as no other does."""
     torch.manual_seed(0)
-    defaults = {"heads": HEADS, "depth": 2, "num_frames": 3, "image_size": 32}
+    defaults: dict[str, Any] = {"heads": HEADS, "depth": 2, "num_frames": 3, "image_size": 32}
     model = create_model(variant, **defaults | settings)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
@@ -142,8 +143,8 @@ def test_the_example_answers_as_cover_does(
     model, folder = exported
     video = write_video(tmp_path / "clip.mp4", num_frames=10, width_px=96, height_px=64)
     alone = EXAMPLE.read_text() + "    assert not {'torch', 'cover'} & set(sys.modules)\n"
-    arguments = [sys.executable, "-c", alone, folder / "model.onnx", video]
-    done = subprocess.run(arguments, capture_output=True, text=True)
+    command = [sys.executable, "-c", alone]
+    done = subprocess.run([*command, folder / "model.onnx", video], capture_output=True, text=True)
     assert done.stderr == ""
 
     with torch.no_grad():

@@ -53,21 +53,22 @@ QUICK = Size(depth=2, num_videos=2, num_images=3, most_frames=6)
 @contextmanager
 def plain_operations() -> Iterator[None]:
     """While entered, no kernel runs."""
-    modules = (folding, mlp, qkv, residual, temporal)
-    kept = [module.has_kernel for module in modules]
-    for module in modules:
-        module.has_kernel = lambda _tensor: False
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (folding, mlp, qkv, residual, temporal):
+            patch.setattr(module, "has_kernel", lambda _tensor: False)
         yield
-    finally:
-        for module, has_kernel in zip(modules, kept, strict=True):
-            module.has_kernel = has_kernel
 
 
 def model_of(case: str, device: str, size: Size = FULL) -> VideoClassifier:
     torch.manual_seed(0)
     num_frames = size.most_frames + 6 if case == "long-clips" else 4
-    small = {"depth": size.depth, "width": 48, "num_heads": 3, "num_frames": num_frames, "image_size": 32}
+    small: dict[str, Any] = {
+        "depth": size.depth,
+        "width": 48,
+        "num_heads": 3,
+        "num_frames": num_frames,
+        "image_size": 32,
+    }
     model = create_model("timesformer_tiny", heads={"videos": 5, "images": 4}, **small | CASES[case])
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
@@ -76,12 +77,12 @@ def model_of(case: str, device: str, size: Size = FULL) -> VideoClassifier:
 
 def batch_of(model: VideoClassifier, size: Size) -> dict[str, ClipBatch]:
     """Videos and images, of different numbers of clips."""
-    generator = torch.Generator().manual_seed(1)
+    generator, device = torch.Generator().manual_seed(1), next(model.parameters()).device
 
     def clips(dataset: str, num_frames: int, num_clips: int) -> ClipBatch:
         frames = torch.randint(256, (num_frames, num_clips, 3, 32, 32), dtype=torch.uint8, generator=generator)
         numbers = torch.arange(num_clips)
-        return ClipBatch(dataset, frames, numbers * 0, ("",) * num_clips, numbers).to(model.backbone.pos_embed.device)
+        return ClipBatch(dataset, frames, numbers * 0, ("",) * num_clips, numbers).to(device)
 
     num_frames = model.config.num_frames
     return {"videos": clips("videos", num_frames, size.num_videos), "images": clips("images", 1, size.num_images)}
@@ -89,11 +90,11 @@ def batch_of(model: VideoClassifier, size: Size) -> dict[str, ClipBatch]:
 
 def logits_and_gradients(model: VideoClassifier, dtype: torch.dtype = torch.float32, size: Size = FULL) -> Found:
     model.zero_grad()
-    device = model.backbone.pos_embed.device.type
+    device = next(model.parameters()).device.type
     with torch.autocast(device, dtype, enabled=dtype != torch.float32):
         logits = model(batch_of(model, size))
     sum(values.float().square().mean() for values in logits.values()).backward()
-    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     return {name: values.detach() for name, values in logits.items()}, gradients
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.timesformers import backbone_of
 from torch import Tensor
 
 from cover.models.classifier import VideoClassifier, class_score
@@ -48,9 +51,10 @@ def model() -> VideoClassifier:
         temporal_init="random",
     )
     with torch.no_grad():  # so small a model learns slowly from the usual start
+        backbone = backbone_of(model)
         for parameter in [
-            model.backbone.patch_embed.proj.weight,
-            *(p for p in model.backbone.blocks.parameters() if p.ndim == 2),
+            backbone.patch_embed.proj.weight,
+            *(p for p in backbone.blocks.parameters() if p.ndim == 2),
         ]:
             parameter.mul_(5)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -131,11 +135,11 @@ def test_rollout_without_time_is_the_mean_of_the_frames_own() -> None:
 def attentions_of(attention: Attention) -> tuple[BlockAttention, ...]:
     """Those of 3 blocks for a clip of 3 frames of 4 patches."""
     torch.manual_seed(0)
-    sizes = {"width": 48, "num_heads": 3, "depth": 3, "num_frames": 3, "image_size": 32}
+    sizes: dict[str, Any] = {"width": 48, "num_heads": 3, "depth": 3, "num_frames": 3, "image_size": 32}
     model = create_model("timesformer_tiny", **sizes, attention=attention, heads={})
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    return plain_forward(model.backbone, torch.randn(3, 3, 32, 32)).blocks
+    return plain_forward(backbone_of(model), torch.randn(3, 3, 32, 32)).blocks
 
 
 def whole_steps(block: BlockAttention, attention: str) -> list[Tensor]:

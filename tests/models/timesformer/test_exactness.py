@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 import torch
-from oracle import create_oracle, oracle_logits, our_name, our_weights
+from tests.models.oracle import create_oracle, oracle_logits, our_name, our_weights
 from torch import Tensor
 from transformers import TimesformerForVideoClassification
 
@@ -18,7 +18,8 @@ ATTENTIONS = ("divided", "joint", "space_only")
 
 
 def model_like(oracle: TimesformerForVideoClassification, attention: str, heads: Mapping[str, int]) -> VideoClassifier:
-    """Our model of the oracle's architecture, with heads of its own."""
+    """Our model of the oracle\'s architecture, with heads of its own."""
+    assert isinstance(oracle.config.image_size, int)
     return create_model(
         "timesformer_tiny",
         attention=attention,
@@ -36,8 +37,9 @@ def clips(num_frames: int, num_clips: int, size_px: int, dtype: torch.dtype) -> 
     return torch.randn(num_frames, num_clips, 3, size_px, size_px, dtype=dtype)
 
 
-def assert_equal(ours: Tensor, theirs: Tensor, what: str) -> None:
+def assert_equal(ours: Tensor | None, theirs: Tensor | None, what: str) -> None:
     """Equal to within the absolute tolerance of their type."""
+    assert ours is not None
     torch.testing.assert_close(ours, theirs, atol=TOLERANCE[ours.dtype], rtol=0, msg=lambda text: f"{what}: {text}")
 
 
@@ -56,8 +58,8 @@ def test_logits_and_gradients_equal_the_published_model(
         patch_size=32 if (attention, size_px) == ("joint", 224) else 16,  # its joint attention keeps (T·N)² weights
         hidden_size=24,
         num_attention_heads=2,
-    ).to(dtype)
-    model = model_like(oracle, attention, {"k400": 5}).to(dtype)
+    ).type(dtype)
+    model = model_like(oracle, attention, {"k400": 5}).type(dtype)
     model.load_state_dict(our_weights(oracle))
     frames = clips(num_frames, 1 if size_px == 224 else 2, size_px, dtype)
     with torch.no_grad():
@@ -99,6 +101,7 @@ def test_every_part_of_a_packed_batch_equals_the_published_model_by_itself(atten
         theirs.square().mean().backward()
         for name, parameter in oracle.named_parameters():
             our, place = places[name]
+            assert parameter.grad is not None
             gradients[our][place] += parameter.grad
     for name, parameter in model.named_parameters():
         assert_equal(parameter.grad, gradients[saved_name(name)], name)

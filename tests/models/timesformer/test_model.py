@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tests.timesformers import backbone_of
 from torch import Tensor
 
 from cover.core.batch import ClipBatch, MixedBatch
@@ -18,13 +20,13 @@ from cover.models.timesformer.attention import TemporalAttention
 from cover.models.timesformer.block import Block
 from cover.models.timesformer.config import variant_config
 
-SMALL = {"width": 48, "num_heads": 3, "depth": 3}
+SMALL: dict[str, Any] = {"width": 48, "num_heads": 3, "depth": 3}
 
 
-def small_model(**settings: object) -> VideoClassifier:
+def small_model(**settings: Any) -> VideoClassifier:
     """A model in which every parameter matters."""
     torch.manual_seed(0)
-    defaults = {"num_frames": 4, "image_size": 32, "heads": {"k400": 5, "ssv2": 4, "imagenet": 7}}
+    defaults: dict[str, Any] = {"num_frames": 4, "image_size": 32, "heads": {"k400": 5, "ssv2": 4, "imagenet": 7}}
     model = create_model("timesformer_tiny", **SMALL | defaults | settings)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
@@ -72,7 +74,7 @@ def test_temporal_attention_over_one_frame_is_softmax_over_one_key() -> None:
 def test_images_skip_temporal_attention_when_asked() -> None:
     model, without = small_model(image_temporal="skip"), small_model(attention="space_only")
     without.load_state_dict(model.state_dict(), strict=False)
-    model.backbone.time_embed.data.zero_()  # a space-only model has none
+    model.get_parameter("backbone.time_embed").data.zero_()  # a space-only model has none
     batch = {"imagenet": clips(1, 2)}
     torch.testing.assert_close(model(batch)["imagenet"], without(batch)["imagenet"], atol=1e-5, rtol=0)
 
@@ -81,9 +83,9 @@ def test_images_skip_temporal_attention_when_asked() -> None:
 def test_without_a_time_embedding_reversal_changes_nothing(attention: str) -> None:
     """Attention and means know no order of their tokens, so order can enter through the time embedding only."""
     model, frames = small_model(attention=attention), clips(4, 2)
-    model.backbone.time_embed.data.mul_(10)
+    model.get_parameter("backbone.time_embed").data.mul_(10)
     assert not torch.allclose(model({"k400": frames})["k400"], model({"k400": frames.flip(0)})["k400"], atol=1e-3)
-    model.backbone.time_embed.data.zero_()
+    model.get_parameter("backbone.time_embed").data.zero_()
     torch.testing.assert_close(
         model({"k400": frames})["k400"], model({"k400": frames.flip(0)})["k400"], atol=1e-5, rtol=0
     )
@@ -91,21 +93,22 @@ def test_without_a_time_embedding_reversal_changes_nothing(attention: str) -> No
 
 def test_the_class_token_has_a_place_but_no_time() -> None:
     """It stands for the whole clip, and no single time is that of a clip."""
-    model, seen = small_model(), []
-    model.backbone.blocks[0].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].exact[:, 0]))
+    model, seen = small_model(), list[Tensor]()
+    first, *_ = model.backbone.units()
+    first.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].exact[:, 0]))
     model({"k400": clips(4, 2)})
-    expected = model.backbone.cls_token[0] + model.backbone.pos_embed[0, :1]
+    backbone = backbone_of(model)
+    expected = backbone.cls_token[0] + backbone.pos_embed[0, :1]
     torch.testing.assert_close(seen[0], expected.expand(8, -1), atol=0, rtol=0)
 
 
 def test_the_class_token_takes_no_part_in_temporal_attention() -> None:
     """Its copies are one token, which has no other frames to look at."""
-    model, frames, seen = small_model(), clips(4, 2), []
-    model.backbone.blocks[0].temporal_attn.register_forward_hook(
-        lambda _module, _inputs, out: seen.append(out[0][:, 1:])
-    )
+    model, frames, seen = small_model(), clips(4, 2), list[Tensor]()
+    attention = model.get_submodule("backbone.blocks.0.temporal_attn")
+    attention.register_forward_hook(lambda _module, _inputs, out: seen.append(out[0][:, 1:]))
     model({"k400": frames})
-    model.backbone.cls_token.data.add_(1)
+    model.get_parameter("backbone.cls_token").data.add_(1)
     model({"k400": frames})
     assert torch.equal(seen[0], seen[1])
 
@@ -121,10 +124,11 @@ def test_class_copies_of_a_clip_stay_equal_to_the_bit_with_drop_path(attention: 
         tokens, _ = plain_add_normalise(*out, packed.groups, 1e-6)
         seen.append(tokens.exact[:, 0])
 
-    for block in model.backbone.blocks[:-1]:
+    *blocks, _ = model.backbone.units()
+    for block in blocks:
         block.register_forward_hook(see)
     model.backbone(packed)
-    assert len(seen) == len(model.backbone.blocks) - 1
+    assert len(seen) == len(blocks)
     for copies_TBD in (group for class_FD in seen for group in unpack(class_FD, packed.groups)):
         assert torch.equal(copies_TBD, copies_TBD[:1].expand_as(copies_TBD))
 
@@ -137,7 +141,8 @@ def test_drop_path_of_a_clip_does_not_depend_on_its_company() -> None:
         batch = ClipBatch(
             "k400", frames[:, chosen], torch.zeros_like(seeds[chosen]), ("a",) * len(seeds[chosen]), seeds[chosen]
         )
-        return model({"k400": batch})["k400"]
+        found: Tensor = model({"k400": batch})["k400"]
+        return found
 
     together = logits(slice(None))
     for row in range(3):

@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from tests.timesformers import backbone_of
 
 from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
 from cover.models.timesformer.plain_forward import plain_forward
 
 
-def lively_model(**settings: object) -> VideoClassifier:
+def lively_model(**settings: Any) -> VideoClassifier:
     """A model in which every parameter matters."""
     torch.manual_seed(0)
-    sizes = {"width": 48, "num_heads": 3, "depth": 3, "num_frames": 4, "image_size": 32, "heads": {"moves": 5}}
+    sizes: dict[str, Any] = {
+        "width": 48,
+        "num_heads": 3,
+        "depth": 3,
+        "num_frames": 4,
+        "image_size": 32,
+        "heads": {"moves": 5},
+    }
     model = create_model("timesformer_tiny", **sizes | settings)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
@@ -33,7 +43,7 @@ def test_it_computes_what_the_model_does(num_frames: int, settings: dict[str, ob
     model = lively_model(**settings)
     for size in ((32, 48), (32, 32)):
         frames = torch.randn(num_frames, 3, *size)
-        forward = plain_forward(model.backbone, frames)
+        forward = plain_forward(backbone_of(model), frames)
         expected = model.features(frames[:, None])[0]
         torch.testing.assert_close(forward.feature, expected, atol=1e-5, rtol=0)
         torch.testing.assert_close(
@@ -42,12 +52,12 @@ def test_it_computes_what_the_model_does(num_frames: int, settings: dict[str, ob
 
 
 def test_attention_probabilities_of_every_query_sum_to_one() -> None:
-    blocks = plain_forward(lively_model().backbone, torch.randn(4, 3, 32, 32)).blocks
+    blocks = plain_forward(backbone_of(lively_model()), torch.randn(4, 3, 32, 32)).blocks
     assert len(blocks) == 3
     for block in blocks:
         assert block.temporal is not None
         assert (block.temporal.shape, block.spatial.shape) == ((4, 3, 4, 4), (4, 3, 5, 5))
         for probabilities in (block.temporal, block.spatial):
             torch.testing.assert_close(probabilities.sum(-1), torch.ones(probabilities.shape[:-1]))
-    images = plain_forward(lively_model(image_temporal="skip").backbone, torch.randn(1, 3, 32, 32)).blocks
+    images = plain_forward(backbone_of(lively_model(image_temporal="skip")), torch.randn(1, 3, 32, 32)).blocks
     assert all(block.temporal is None for block in images)

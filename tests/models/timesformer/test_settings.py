@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import foreign
 import numpy as np
 import pytest
 import torch
-from foreign import DEPTH, WIDTH, create_vit
-from oracle import create_oracle, oracle_logits
 from safetensors.torch import save_file
+from tests.models import foreign
+from tests.models.foreign import DEPTH, WIDTH, create_vit
+from tests.models.oracle import create_oracle, oracle_logits
+from tests.timesformers import config_of
 from transformers import ViTForImageClassification
 
 from cover.errors import CheckpointError
@@ -25,7 +26,7 @@ from cover.models.sources import open_source
 
 def assert_same_logits(vit: ViTForImageClassification, path: Path, num_heads: int) -> None:
     """Of the ViT and of a fresh model with that many attention heads that was loaded from `path`."""
-    config = open_source(path).config
+    config = config_of(open_source(path).config)
     model = create_model(
         depth=DEPTH, width=config.width, num_heads=num_heads, image_size=32, num_frames=1, heads=config.heads
     ).eval()
@@ -47,7 +48,7 @@ def test_attention_heads_of_any_width_are_read(format: str, num_heads: int, tmp_
     else:
         path = foreign.save_jax(vit, tmp_path / "vit.npz")
     source = open_source(path)
-    assert source.config.num_heads == num_heads and "num_heads" not in source.not_stated
+    assert config_of(source.config).num_heads == num_heads and "num_heads" not in source.not_stated
     assert_same_logits(vit, path, num_heads)
     with pytest.raises(CheckpointError, match=f"has num_heads {num_heads}, this model has 2; make them equal"):
         load_weights(create_model(depth=DEPTH, width=WIDTH, num_heads=2, image_size=32, heads={}), path)
@@ -204,7 +205,7 @@ def test_a_plain_vit_of_timm_has_the_heads_of_its_name(tmp_path: Path) -> None:
     save_file(state, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"architecture": "vit_tiny_patch16_224", "pretrained_cfg": {}}')
     source = open_source(tmp_path)
-    assert source.config.num_heads == 3 and source.not_stated == {"mean", "std", "heads"}
+    assert config_of(source.config).num_heads == 3 and source.not_stated == {"mean", "std", "heads"}
 
 
 def _tiny_vit() -> dict[str, tuple[int, ...]]:
@@ -238,7 +239,7 @@ def test_settings_of_other_files_in_the_folder_are_left_alone(tmp_path: Path) ->
     vit = create_vit()
     path = foreign.save_jax(vit, tmp_path / "vit.npz")
     (tmp_path / "config.json").write_text('{"model_type": "vit", "num_attention_heads": 4, "id2label": {"0": "cat"}}')
-    assert open_source(path).config.num_heads == 2
+    assert config_of(open_source(path).config).num_heads == 2
     np.savez(tmp_path / "again.npz", **dict(np.load(path)))
     (tmp_path / "config.json").write_text("not JSON")
-    assert open_source(tmp_path / "again.npz").config.num_heads == 2
+    assert config_of(open_source(tmp_path / "again.npz").config).num_heads == 2

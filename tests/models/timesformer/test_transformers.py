@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from huggingface_hub import constants
+from tests.timesformers import config_of
 from transformers import TimesformerForVideoClassification
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
@@ -23,10 +25,17 @@ from cover.models.timesformer.transformers import export_transformers
 CLASSES = ("abseiling", "air drumming", "köpfen")
 
 
-def small(**settings: object) -> VideoClassifier:
+def small(**settings: Any) -> VideoClassifier:
     """A model in which every parameter matters, and which normalises as no other does."""
     torch.manual_seed(0)
-    defaults = {"depth": 2, "width": 48, "num_heads": 3, "num_frames": 4, "image_size": 32, "drop_path_rate": 0.1}
+    defaults: dict[str, Any] = {
+        "depth": 2,
+        "width": 48,
+        "num_heads": 3,
+        "num_frames": 4,
+        "image_size": 32,
+        "drop_path_rate": 0.1,
+    }
     model = create_model("timesformer_tiny", **{"heads": {"k400": CLASSES, "ssv2": 4}} | defaults | settings)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
@@ -62,9 +71,9 @@ def test_ours_to_transformers_to_ours_gives_identical_tensors(tmp_path: Path) ->
         assert open_source(tmp_path / folder).config == again.config
 
 
-def _settings(model: VideoClassifier) -> dict[str, int]:
-    config = model.config
-    sizes = {"num_frames": config.num_frames, "image_size": config.image_size_px}
+def _settings(model: VideoClassifier) -> dict[str, Any]:
+    config = config_of(model.config)
+    sizes: dict[str, Any] = {"num_frames": config.num_frames, "image_size": config.image_size_px}
     return sizes | {"depth": config.depth, "width": config.width, "num_heads": config.num_heads}
 
 
@@ -88,15 +97,15 @@ def test_our_own_format_and_the_hubs_calls_keep_everything_offline(
 def test_only_a_string_that_names_no_folder_is_looked_for_on_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    asked: list[str] = []
     save = small().save_pretrained
-    monkeypatch.setattr(
-        "cover.models.classifier.snapshot_download", lambda name, **_: asked.append(name) or save_to(name)
-    )
 
-    def save_to(name: str) -> str:
+    def save_to(name: str, **_: object) -> str:
+        asked.append(name)
         save(tmp_path / name)
         return str(tmp_path / name)
+
+    monkeypatch.setattr("cover.models.classifier.snapshot_download", save_to)
 
     assert VideoClassifier.from_pretrained("owner/name").config.heads["k400"] == CLASSES
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
