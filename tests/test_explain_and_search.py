@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,9 +52,10 @@ def cover(
     runs = {"run": ("moves",), "other": ("moves",), "both": ("moves", "turns")}
     for seed, (run, heads) in enumerate(runs.items()):
         torch.manual_seed(seed)
-        sizes = {"depth": 2, "width": 48, "num_heads": 3, "num_frames": 4, "image_size": 32}
+        sizes: dict[str, Any] = {"depth": 2, "width": 48, "num_heads": 3, "num_frames": 4, "image_size": 32}
         model = create_model("timesformer_tiny", **sizes, heads={head: ["a", "b"] for head in heads})
-        model.backbone.patch_embed.proj.weight.data.mul_(20)  # so that features differ from clip to clip
+        # so that features differ from clip to clip
+        model.get_parameter("backbone.patch_embed.proj.weight").data.mul_(20)
         save_model(model, tmp_path / "runs" / run / "checkpoints" / "step-1")
         (tmp_path / "runs" / run / "latest").write_text("step-1\n")
         (tmp_path / "runs" / run / "recipe.toml").write_text(RECIPE)

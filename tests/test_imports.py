@@ -73,7 +73,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def modules_of(file: Path) -> Iterator[Path]:
     """The files of cover that a file imports from."""
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cover"):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("cover"):
             for alias in node.names:
                 places = (
                     SOURCE.parent / name.replace(".", "/") for name in (f"{node.module}.{alias.name}", node.module)

@@ -33,6 +33,7 @@ def test_it_is_evaluated_and_predicts_as_before(folder: Path) -> None:
     trained = TrainedRun.open(folder / "run")
     result = trained.evaluate("clips", trained.manifest("clips", "val"), "normal")
     assert (result.checkpoint, result.top1) == ("step-4", 0.5)
+    assert result.predictions is not None
     assert result.predictions.probabilities == pytest.approx(list(PROBABILITIES.values()), abs=1e-4)
     for prediction in cover.predict(folder / "run", folder / "clips" / "val"):
         expected = PROBABILITIES[f"{prediction.file.parent.name}/{prediction.file.name}"]

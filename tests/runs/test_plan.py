@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from tests.timesformers import config_of
 
 from cover.cli import index
 from cover.config.recipe import parse_recipe, read_recipe
@@ -50,7 +50,7 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(miniature)
     return miniature
 
@@ -68,9 +68,8 @@ def test_every_recipe_of_the_paper_can_be_planned(name: str) -> None:
     num_clips = sum(row.num_clips for row in planned.rows)
     assert planned.steps_per_epoch == num_clips / 128
     assert planned.num_steps == round(20 * num_clips / 128)
-    assert (planned.config.depth, planned.config.width) == (
-        (12, 768) if "base" in RECIPES[name].read_text() else (24, 1024)
-    )
+    config = config_of(planned.config)
+    assert (config.depth, config.width) == ((12, 768) if "base" in RECIPES[name].read_text() else (24, 1024))
     assert all(section.test and section.val is None for section in recipe.datasets.values())
 
 

@@ -36,7 +36,7 @@ def test_a_run_predicts_files_and_folders(run: Path, write_image: WriteMedia, tm
     first, second = cover.predict(run, tmp_path / "pictures", top=1)
     assert (first.file.name, first.kind, len(first.heads["pets"])) == ("a.png", "image", 1)
     opened, errors = TrainedRun.open(run), list[cover.CoverError]()
-    files = [tmp_path / "broken.jpg", str(tmp_path / "pictures" / "b.png")]
+    files: list[str | Path] = [tmp_path / "broken.jpg", str(tmp_path / "pictures" / "b.png")]
     (again,) = cover.predict(opened, files, top=1, on_unreadable=errors.append)
     assert again == second and "broken.jpg" in str(errors[0])
     with pytest.raises(cover.CoverError, match=r"1000000x3 views; give 1 to 1000 times of a video and 1 to 100 crops"):

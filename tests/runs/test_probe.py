@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 from safetensors.torch import load_file
+from tests.timesformers import backbone_of
 from torch import Tensor
 
 from cover.config.recipe import Recipe, parse_recipe
@@ -29,7 +30,15 @@ from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 
 NUM_TRAIN, NUM_VAL, DECAY = 14, 6, 0.5
-MODEL = {"variant": "timesformer_tiny", "depth": 2, "width": 48, "num_heads": 3, "num_frames": 4, "image_size": 32}
+HEAD = "heads.turns.weight"
+MODEL: dict[str, Any] = {
+    "variant": "timesformer_tiny",
+    "depth": 2,
+    "width": 48,
+    "num_heads": 3,
+    "num_frames": 4,
+    "image_size": 32,
+}
 MakeRecipe = Callable[..., Recipe]
 
 
@@ -53,13 +62,12 @@ def source(tmp_path: Path) -> Path:
 def save_source(folder: Path, seed: int) -> Path:
     torch.manual_seed(seed)
     model = create_model(**MODEL, heads={"turns": ["a", "b"], "jumps": 5}, temporal_init="random")
-    with torch.no_grad():
-        model.backbone.patch_embed.proj.weight.mul_(
-            20
-        )  # so that features differ from clip to clip as those of a trained model
-        for block in model.backbone.blocks:
-            block.attn.qkv.weight.mul_(5)
-            block.attn.proj.weight.mul_(20)
+    with torch.no_grad():  # features differ from clip to clip as those of a trained model
+        backbone = backbone_of(model)
+        backbone.patch_embed.proj.weight.mul_(20)
+        for block in backbone.blocks:
+            block.get_parameter("attn.qkv.weight").mul_(5)
+            block.get_parameter("attn.proj.weight").mul_(20)
     save_model(model, folder)
     return folder
 
@@ -193,7 +201,8 @@ def test_a_computation_that_is_told_to_stop_keeps_what_it_has(
 ) -> None:
     recipe = recipe_of(training={"epochs": 1}, evaluation={"batch_size": 3})
     run, whole = tmp_path / "runs" / "probe", tmp_path / "undisturbed" / "probe"
-    features, num_batches = VideoClassifier.features, iter(range(100))
+    features: Callable[..., Tensor] = VideoClassifier.features
+    num_batches = iter(range(100))
 
     def interrupted(model: VideoClassifier, packed: PackedClips) -> Tensor:
         if next(num_batches) == 1:
@@ -207,8 +216,8 @@ def test_a_computation_that_is_told_to_stop_keeps_what_it_has(
     names = [file.name for file in parts_of(run) if "train" in file.parent.name]
     assert sorted(names) == ["00000000-00000006.safetensors", "00000006-00000014.safetensors"]
     completes(recipe, whole, quiet())
-    heads = [load_model(find_checkpoint(folder)).heads["turns"].weight for folder in (run, whole)]
-    assert torch.equal(*heads)
+    ours, theirs = (load_model(find_checkpoint(folder)).get_parameter(HEAD) for folder in (run, whole))
+    assert torch.equal(ours, theirs)
 
 
 def test_a_probe_resumes_and_a_damaged_part_is_named(recipe_of: MakeRecipe, tmp_path: Path) -> None:
@@ -218,7 +227,7 @@ def test_a_probe_resumes_and_a_damaged_part_is_named(recipe_of: MakeRecipe, tmp_
     completes(recipe_of(training={"epochs": 9}, optimizer=steady), run, quiet(), resume=True)
     completes(recipe_of(training={"epochs": 9}, optimizer=steady), run.with_name("whole"), quiet())
     resumed, whole = (load_model(find_checkpoint(folder, LATEST)) for folder in (run, run.with_name("whole")))
-    assert torch.equal(resumed.heads["turns"].weight, whole.heads["turns"].weight)
+    assert torch.equal(resumed.get_parameter(HEAD), whole.get_parameter(HEAD))
     part = next(file for file in parts_of(run) if "train" in file.parent.name)
     part.write_bytes(b"no tensors")
     with pytest.raises(CheckpointError, match=r"turns-train-\w+ cannot be read \(.*\); delete it and train again$"):
@@ -264,5 +273,5 @@ def test_a_head_of_the_same_classes_is_taken_unless_it_is_to_be_fresh(
     still = recipe_of(policy, tmp_path / "same", optimizer={"learning_rate": 0.0}, training={"max_steps": 1})
     run = tmp_path / "runs" / "fine"
     completes(still.model_copy(update={"fresh_heads": fresh_heads}), run, quiet())
-    head = load_model(find_checkpoint(run)).heads["turns"]
-    assert torch.equal(head.weight, model.heads["turns"].weight) == (policy == "standard" and not fresh_heads)
+    head = load_model(find_checkpoint(run)).get_parameter(HEAD)
+    assert torch.equal(head, model.get_parameter(HEAD)) == (policy == "standard" and not fresh_heads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from cover.serving.samples import samples_of
 from cover.serving.service import Service
 
 LIMITS = UploadLimits(max_bytes=200_000, upload_seconds=10, max_seconds=5, max_pixels=100_000, decode_seconds=10)
-SIZES = {"depth": 2, "width": 48, "num_heads": 3, "num_frames": 4, "image_size": 32}
+SIZES: dict[str, Any] = {"depth": 2, "width": 48, "num_heads": 3, "num_frames": 4, "image_size": 32}
 HEADS = {"moves": ["left", "right"], "pets": ["cat", "dog", "emu"]}
 RECIPE = """
 policy = "cotrain"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from starlette.exceptions import HTTPException
@@ -23,7 +24,7 @@ def control_of(
     return AdmissionControl(application, policy=policy, limits=limits, metrics=Metrics())
 
 
-def post_to(path: str) -> Scope:
+def post_to(path: str) -> dict[str, Any]:
     return {"type": "http", "method": "POST", "path": path, "headers": [(b"host", b"localhost")]}
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow  # needs Debian's packages chromium and chromium-d
 def browser(tmp_path: Path) -> Iterator[Any]:
     """390 pixels wide."""
     options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+    options.binary_location = shutil.which("chromium") or "chromium"
     for flag in [*FLAGS, "--window-size=390,844", f"--user-data-dir={tmp_path / 'profile'}"]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

@@ -49,9 +49,10 @@ def test_who_goes_away_while_waiting_holds_nobody_up(make_app: Callable[..., Fas
     with served(make_app(max_uploads=1, max_waiting=2)) as client, ThreadPoolExecutor(1) as pool:
         address = client.base_url.host, client.base_url.port
         first, second = (socket.create_connection(address) for _ in range(2))
-        for number, connection in enumerate((first, second)):
-            connection.sendall(HEAD + b"--x")
-            wait_until(lambda waiting=number: uploads(client, "waiting") == waiting)
+        first.sendall(HEAD + b"--x")
+        wait_until(lambda: uploads(client, "in_progress") == 1)
+        second.sendall(HEAD + b"--x")
+        wait_until(lambda: uploads(client, "waiting") == 1)
         third = pool.submit(client.post, "/predict", files={"file": b"a"})
         wait_until(lambda: uploads(client, "waiting") == 2)
         second.close()
@@ -78,7 +79,7 @@ def test_a_token_is_asked_for_everywhere_but_at_the_door(make_app: Callable[...,
         assert client.post("/predict", files={"file": b"a"}).json()["error"].startswith("this needs a token")
         for headers in ({"Authorization": "Bearer open sesame"}, {"X-Token": "open sesame"}):
             assert client.get("/heads", headers=headers).status_code == 200
-        assert client.get("/heads", headers={"X-Token": "öpen".encode()}).status_code == 401
+        assert client.get("/heads", headers={b"X-Token": "öpen".encode()}).status_code == 401
 
 
 @pytest.mark.slow

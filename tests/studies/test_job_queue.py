@@ -25,7 +25,7 @@ def begin_slowly(devices: SimpleQueue[str]) -> None:
 
 
 def test_what_is_begun_while_a_process_starts_is_not_done_after_an_interrupt(tmp_path: Path) -> None:
-    begun, answers = [tmp_path / "a", tmp_path / "b"], []
+    begun, answers = [tmp_path / "a", tmp_path / "b"], list[object]()
     with pytest.raises(KeyboardInterrupt), JobQueue([str(file) for file in begun], begin_slowly) as queue:
 
         def go_on() -> None:

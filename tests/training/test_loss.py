@@ -91,7 +91,7 @@ def test_an_augmented_step_has_the_same_loss_however_it_is_split(
         drop_path_rate=0.3, temporal_init="random",
     ).train()  # fmt: skip
 
-    def losses(**split: int) -> list[float]:
+    def losses(**split: Any) -> list[float]:
         mixture = Mixture(datasets, batch_size=8, image_size=32, num_steps=3, repeats=repeats, **split)
         totals = [0.0] * 3
         with torch.no_grad():
@@ -107,7 +107,7 @@ def test_an_augmented_step_has_the_same_loss_however_it_is_split(
 
 
 @pytest.mark.parametrize("reduction", ["dataset_mean", "pooled"])
-def test_gradients_do_not_depend_on_the_split_into_micro_batches(reduction: str) -> None:
+def test_gradients_do_not_depend_on_the_split_into_micro_batches(reduction: Reduction) -> None:
     """drop_path on; the second part holds no image, the third nothing but images."""
     counts = {"k400": 3.0, "imagenet": 3.0}
     videos, images = clip_batch("k400", 2, [0, 1, 2], 10), clip_batch("imagenet", 1, [3, 0, 1], 20)

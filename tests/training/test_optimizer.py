@@ -110,7 +110,7 @@ def test_wrappers_do_not_change_what_a_parameter_gets(wrap_model: Any, wrap_bloc
     model = create_model("timesformer_tiny", depth=2, width=12, num_frames=2, image_size=32, heads={"k400": 3})
     names, plain = [name for name, _ in model.named_parameters()], groups(model)
     if wrap_block:
-        model.backbone.blocks = torch.nn.ModuleList(map(wrap_block, model.backbone.blocks))
+        model.backbone.blocks = torch.nn.ModuleList(map(wrap_block, model.backbone.units()))
     wrapped = wrap_model(model) if wrap_model else model
     assert [name for name, _ in wrapped.named_parameters()] != names
     assert groups(wrapped) == plain

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -53,8 +55,10 @@ def test_recomputed_blocks_give_the_same_gradients_to_the_bit(every: int, recomp
     """drop_path on. Each recomputed block runs twice a step, the others once."""
     plain, changed = model(), model()
     runs = [0] * DEPTH
-    for number, block in enumerate(changed.backbone.blocks):
-        block.mlp.register_forward_pre_hook(lambda *_, number=number: runs.__setitem__(number, runs[number] + 1))
+    for number, block in enumerate(changed.backbone.units()):
+        block.get_submodule("mlp").register_forward_pre_hook(
+            lambda *_, number=number: runs.__setitem__(number, runs[number] + 1)
+        )
     recompute_blocks(changed, every)
     expected, found = gradients(plain, batch(3, 2)), gradients(changed, batch(3, 2))
     assert runs == [2 if number in recomputed else 1 for number in range(DEPTH)]
@@ -78,9 +82,7 @@ def test_compiled_blocks_compute_the_same_for_changing_numbers_of_clips(recomput
         mixed = batch(num_videos, num_images)
         expected, found = gradients(plain, mixed), gradients(compiled, mixed)
         for name, gradient in expected.items():
-            torch.testing.assert_close(
-                found[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
-            )
+            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=partial("{}: {}".format, name))
     stats = torch._dynamo.utils.counters["stats"]
     # Nothing fell back to eager, and all blocks between the first and the last, which differ, share what was compiled.
     assert stats["unique_graphs"] == 3 * len(set(shapes))

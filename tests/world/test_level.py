@@ -35,7 +35,7 @@ def test_spots_keep_clear_of_walls() -> None:
     level = read_level("MAP01")
     for x, y in level.spots[::100]:
         headings = np.arange(0, 360, 30)
-        assert min(level.free_distance(x, y, heading) for heading in headings) >= 47
+        assert min(level.free_distance(x, y, float(heading)) for heading in headings) >= 47
 
 
 def test_every_map_belongs_to_one_group_and_has_open_spots() -> None:
