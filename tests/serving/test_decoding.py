@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +20,8 @@ VIEWS = Views(num_frames=4, crop_px=32)
 
 @contextmanager
 def decoder(limits: UploadLimits) -> Iterator[Decoder]:
-    decoder = Decoder(limits, num_processes=1)
-    yield decoder
-    decoder.close()
+    with closing(Decoder(limits, num_processes=1)) as decoder:
+        yield decoder
 
 
 @pytest.mark.slow
