@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import starlette
 from fastapi.testclient import TestClient
+from packaging.version import Version
 from PIL import Image
 
 import cover
@@ -127,10 +129,11 @@ BAD_FORMS: dict[str, tuple[bytes, str | None, int, str]] = {
 }
 
 
-@pytest.mark.parametrize(("content", "content_type", "status", "message"), BAD_FORMS.values(), ids=BAD_FORMS)
-def test_forms_that_are_none_are_refused(
-    client: TestClient, content: bytes, content_type: str | None, status: int, message: str
-) -> None:
+@pytest.mark.parametrize("name", BAD_FORMS)
+def test_forms_that_are_none_are_refused(client: TestClient, name: str) -> None:
+    if name in ("nothing chosen", "other boundary") and Version(starlette.__version__) < Version("1.8"):
+        pytest.skip("an older Starlette refuses it in other words")
+    content, content_type, status, message = BAD_FORMS[name]
     answer = client.post("/predict", content=content, headers={"Content-Type": content_type} if content_type else {})
     assert (answer.status_code, list(answer.json())) == (status, ["error"])
     assert answer.json()["error"].startswith(message) and "\n" not in answer.text
