@@ -140,9 +140,9 @@ def write_file(folder: Path, case: Case) -> Path:
         time_base = Fraction(1, 1000) if case.variable_rate else Fraction(1, FPS)
         stream.codec_context.time_base = time_base
         for index, (pixels, time_ms) in enumerate(zip(scenes(case), case.times_ms(), strict=True)):
-            frame = av.VideoFrame.from_ndarray(pixels)
-            frame.pts, frame.time_base = (time_ms if case.variable_rate else index), time_base
-            container.mux(stream.encode(frame))
+            picture = av.VideoFrame.from_ndarray(pixels)
+            picture.pts, picture.time_base = (time_ms if case.variable_rate else index), time_base
+            container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
     return path
 
@@ -196,7 +196,8 @@ def bare_loop(task: Task) -> Frames:
         stream.codec_context.thread_count = 1
         frames = [frame for index, frame in enumerate(container.decode(stream)) if index in task.numbers]
     reformatter = VideoReformatter()
-    return np.stack([task.scaled(reformatter.reformat(f, format="rgb24", threads=1).to_ndarray()) for f in frames])
+    pictures = (reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray() for frame in frames)
+    return np.stack([task.scaled(np.asarray(picture, np.uint8)) for picture in pictures])
 
 
 def torchcodec_exact(task: Task) -> Frames:
@@ -211,7 +212,7 @@ def decord(task: Task) -> Frames:
 
     width_px, height_px = task.size if task.case.short_side_px else (-1, -1)
     reader = VideoReader(str(task.path), width=width_px, height=height_px, num_threads=1)
-    return reader.get_batch(task.numbers).asnumpy()
+    return np.asarray(reader.get_batch(task.numbers).asnumpy())
 
 
 def opencv(task: Task) -> Frames:

@@ -95,7 +95,7 @@ def published_model(size: Size) -> TimesformerForVideoClassification:
         num_hidden_layers=depth,
         num_attention_heads=num_heads,
         intermediate_size=4 * width,
-        num_labels=NUM_CLASSES,
+        num_labels=NUM_CLASSES,  # type: ignore[call-arg]  # of the parent class
         layer_norm_eps=1e-6,
     )
     with torch.device("cuda"):
@@ -123,7 +123,7 @@ def median_seconds(step: Step, repeats: int, warmup: int = 3) -> float:
         step()
     events[-1].record()
     torch.cuda.synchronize()
-    return statistics.median(start.elapsed_time(end) / 1000 for start, end in pairwise(events))
+    return float(statistics.median(start.elapsed_time(end) / 1000 for start, end in pairwise(events)))
 
 
 def peak_gib(step: Step) -> float:
@@ -173,7 +173,8 @@ class Ceiling(nn.Module):
         for _ in range(self.depth - 1):
             multiply(self.products, training)
             with sdpa_kernel(SDPBackend.CUDNN_ATTENTION), torch.set_grad_enabled(training):
-                mixed = F.scaled_dot_product_attention(*self.qkv)
+                query, key, value = self.qkv
+                mixed = F.scaled_dot_product_attention(query, key, value)
                 if training:
                     torch.autograd.grad(mixed, self.qkv, self.mixed_gradient)
         multiply(self.last_products, training)

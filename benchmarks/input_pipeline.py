@@ -140,7 +140,7 @@ def processor_seconds() -> float:
     """Of this process and its children."""
     me = psutil.Process()
     times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
-    return sum(its.user + its.system for its in times)
+    return float(sum(its.user + its.system for its in times))
 
 
 def synchronise(device: torch.device) -> None:

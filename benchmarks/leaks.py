@@ -18,8 +18,10 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -49,9 +51,9 @@ def write_split(folder: Path, split: str, first: int, num_rows: int) -> Path:
         else:
             times = {"source_start_seconds": float(start), "source_end_seconds": start + 10.0}
             rows.append(ManifestRow(f"{number}", f"{number}.mp4", 0, source_id=clip, **times))  # type: ignore[arg-type]
-    path = folder / f"{split}.arrow"
-    write_manifest(path, rows, name="big", kind="video", split=split, class_names=["a"], root=f"/data/{split}")
-    return path
+    file = folder / f"{split}.arrow"
+    write_manifest(file, rows, name="big", kind="video", split=split, class_names=["a"], root=f"/data/{split}")
+    return file
 
 
 def by_source(num_train: int, num_val: int) -> None:
@@ -109,7 +111,7 @@ def index(num_hashes: int, num_queries: int, num_flips: list[int]) -> None:
     built = time.perf_counter()
     pairs = np.unique(ours.near(queries[:, None, None]), axis=0)
     report("ours", built - started, time.perf_counter() - built, pairs)
-    indices = {"FAISS, all compared": faiss.IndexBinaryFlat(HASH_BYTES * 8)}
+    indices: dict[str, Any] = {"FAISS, all compared": faiss.IndexBinaryFlat(HASH_BYTES * 8)}
     for flips in num_flips:
         hashed = indices[f"FAISS, nflip {flips}"] = faiss.IndexBinaryMultiHash(HASH_BYTES * 8, HASH_BYTES // 2, 16)
         hashed.nflip = flips
@@ -150,8 +152,12 @@ def reencoded(frames: Frames) -> Frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame))))
         container.mux(stream.encode(None))
     file.seek(0)
-    with av.open(file) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    with av.open(file, "r") as container:
+        return np.stack([np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)])
+
+
+def cut_and_halved(frames: Frames, *, share: float, rng: np.random.Generator) -> Frames:
+    return scaled(cut(frames, share, rng), 0.5)
 
 
 def robustness(path: Path, num_samples: int) -> None:
@@ -163,7 +169,7 @@ def robustness(path: Path, num_samples: int) -> None:
             frames, ((0, 0), (round(frames.shape[1] * 0.15),) * 2, (0, 0), (0, 0))
         ),
         **{
-            f"{share:.0%} cut off, half the size": lambda frames, share=share: scaled(cut(frames, share, rng), 0.5)
+            f"{share:.0%} cut off, half the size": partial(cut_and_halved, share=share, rng=rng)
             for share in (0.05, 0.08, 0.1, 0.12, 0.15)
         },
     }

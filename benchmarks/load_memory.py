@@ -23,6 +23,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
+from torch import Tensor
 
 from cover.models.classifier import VideoClassifier, save_model
 from cover.models.create import create_model
@@ -45,7 +46,8 @@ def write(format: str, model: VideoClassifier, folder: Path) -> Path:
     if format == "cover":
         save_model(model, folder)
         return folder
-    naming, state = {known.name: known for known in FOREIGN}[format].namings[0], {}
+    naming = {known.name: known for known in FOREIGN}[format].namings[0]
+    state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         if format == "timesformer" or not re.search("temporal|time_embed", name):
             theirs = naming.theirs(name)

@@ -67,7 +67,7 @@ def curves_of(variant: str, steps: int, seed: int) -> dict[str, Tensor]:
     """The losses of each contestant, from the same weights and on the same clips."""
     depth, width, num_heads = VARIANTS[variant]
     torch.manual_seed(seed)
-    config = TimesformerConfig(
+    config = TimesformerConfig(  # type: ignore[call-arg]  # num_labels is of the parent class
         image_size=SIDE_PX, num_frames=NUM_FRAMES, hidden_size=width, num_hidden_layers=depth, layer_norm_eps=1e-6,
         num_attention_heads=num_heads, intermediate_size=4 * width, num_labels=NUM_CLASSES,
     )  # fmt: skip

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,7 +74,7 @@ def natural_picture(height_px: int, width_px: int, rng: np.random.Generator) -> 
         np.fft.ifft2(np.fft.fft2(rng.standard_normal((height_px, width_px))) * amplitude).real for _ in range(4)
     )
     picture = np.stack([light + 0.3 * colour for colour in colours], axis=2)
-    return (128 + 50 * (picture - picture.mean()) / picture.std()).clip(0, 255)
+    return np.asarray((128 + 50 * (picture - picture.mean()) / picture.std()).clip(0, 255))
 
 
 class Case(NamedTuple):
@@ -145,7 +146,7 @@ def read_by_plain_loop(path: Path) -> list[Frames]:
         stream.codec_context.thread_count = 1
         frames = list(container.decode(stream))
     chosen = ((2 * part + 1) * len(frames) // (2 * NUM_READ) for part in range(NUM_READ))
-    return [frames[index].to_ndarray(format="rgb24") for index in chosen]
+    return [np.asarray(frames[index].to_ndarray(format="rgb24"), np.uint8) for index in chosen]
 
 
 def milliseconds(paths: list[Path], seconds: float, read: Callable[[Path], object] = read) -> float:
@@ -182,7 +183,7 @@ def measure(table: Table, case: Case, folder: Path, num_clips: int, seconds: flo
     rows = (ManifestRow("", path.name, 0, root=folder) for path in videos)
     clips = [shorten(row, FORMAT.num_frames, FORMAT.short_side_px) for row in rows]
     ways = {"cover pack": write_short_clip}
-    ways |= {name: lambda path, clip, codec=codec: write_with(codec, path, clip) for name, codec in CODECS.items()}
+    ways |= {name: partial(write_with, codec) for name, codec in CODECS.items()}
     for name, write in ways.items():
         copies = [path.with_suffix(".copy.mp4") for path in videos]
         for path, clip in zip(copies, clips, strict=True):

@@ -76,9 +76,9 @@ def main() -> None:
             difference = max(difference, float((mine - other).abs().max() / other.abs().max()))
             for name in contestants if number else ():
                 seconds[name].append(answers[name][0])
-        mine, other = seconds.values()
-        ratios = [b / a for a, b in zip(mine, other, strict=True)]
-        row = (median(mine), median(other), median(other) / median(mine), min(ratios), max(ratios))
+        first, second = seconds.values()
+        ratios = [b / a for a, b in zip(first, second, strict=True)]
+        row = (median(first), median(second), median(second) / median(first), min(ratios), max(ratios))
         table.add_row(str(batch_size), *(f"{value:.2f}" for value in row), f"{difference:.1e}")
     Console(width=110).print(table)
 

@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -32,7 +33,8 @@ VIDEO = Case("video 160×120, 1 s", 160, 120, 1, 12, 8, 96)
 
 def write_run(folder: Path) -> Path:
     """A run as `cover train` leaves it, with fresh weights."""
-    run, model = RunFiles(folder / "run"), {"variant": "timesformer_tiny", "image_size": VIDEO.crop_px}
+    run = RunFiles(folder / "run")
+    model: dict[str, Any] = {"variant": "timesformer_tiny", "image_size": VIDEO.crop_px}
     weights = create_model(**model, num_frames=VIDEO.num_frames, heads={"clips": 10})
     save_model(weights, run.checkpoint(1))
     run.pointer_file(LATEST).write_text(run.checkpoint(1).name)
