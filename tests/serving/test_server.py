@@ -42,7 +42,7 @@ def test_a_full_server_says_when_to_come_again(make_app: Callable[..., FastAPI],
         for connection in slow:  # who goes away leaves the place to others
             connection.close()
         wait_until(lambda: uploads(client, "in_progress") == 0)
-        assert client.post("/predict", files={"file": b"a"}).status_code == 415
+        assert client.post("/predict", files={"file": b"a"}, timeout=60).status_code == 415
 
 
 def test_who_goes_away_while_waiting_holds_nobody_up(make_app: Callable[..., FastAPI]) -> None:
@@ -90,7 +90,7 @@ def test_the_command_serves_and_leaves_nothing(run: Path, tmp_path: Path, end: s
     with started(command, stdout=subprocess.PIPE, env=environment) as server:
         assert server.stdout is not None
         address = server.stdout.readline().split(" at ")[1].split(";")[0]
-        assert httpx.post(f"{address}/predict", files={"file": b"a"}).status_code == 415
+        assert httpx.post(f"{address}/predict", files={"file": b"a"}, timeout=60).status_code == 415
         server.send_signal(end)
         assert server.wait(30) == 0
     assert not list(tmp_path.glob("cover-serve-*"))
