@@ -6,6 +6,7 @@ A family is a package of `cover.models`, a plugin that another distribution offe
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Literal
@@ -79,5 +80,6 @@ def find_family(name: str) -> Family:
     return _registered[name]
 
 
+@cache
 def _plugins() -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=ENTRY_POINTS))

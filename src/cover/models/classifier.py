@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +184,17 @@ class VideoClassifier(
             return self.backbone.layer_of(parameter.removeprefix(BACKBONE))
         return self.num_layers
 
+    def multiply_adds(self, num_frames: int, heads: Iterable[str]) -> int:
+        """Count the multiply-adds of one clip through the backbone and some heads, forward only, as publications do.
+
+        Args:
+            num_frames: Frames of the clip, each of `config.image_size_px`.
+            heads: The datasets whose heads are included.
+        """
+        size_px, width = self.config.image_size_px, self.backbone.width
+        head_costs = (width * len(self.config.heads[name]) for name in heads)
+        return self.backbone.multiply_adds(num_frames, size_px, size_px) + sum(head_costs)
+
     def normalise_as(self, config: ModelConfig) -> None:
         """Adopt the normalisation that a set of weights expects, of the input and in layer norms.
 
@@ -235,6 +246,17 @@ class VideoClassifier(
         return load_model(find_checkpoint(folder))
 
 
+def empty_model(config: ModelConfig) -> VideoClassifier:
+    """Build a model without memory for its weights (on torch's meta device), to look at it or to assign them."""
+    with torch.device("meta"):
+        return VideoClassifier(config)
+
+
+def head_of(name: str) -> str:
+    """Return the dataset whose head has the tensor `name`, named as in files; "" if it is a tensor of the backbone."""
+    return name.removeprefix(HEADS).rpartition(".")[0] if name.startswith(HEADS) else ""
+
+
 def saved_name(parameter: str) -> str:
     """Return the name that a parameter of `named_parameters()` has in files."""
     return parameter.removeprefix(BACKBONE)
@@ -260,8 +282,7 @@ def load_model(folder: Path) -> VideoClassifier:
         CheckpointError: The files are missing, damaged or not written by cover.
     """
     check_files(folder)
-    with torch.device("meta"):
-        model = VideoClassifier(read_config(folder))
+    model = empty_model(read_config(folder))
     tensors = read_tensors(folder)
     load_exactly(model, tensors, folder)
     for name, tensor in tensors.items():

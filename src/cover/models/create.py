@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from cover.config.families import TemporalInit
 from cover.config.layers import checked
-from cover.models.classifier import VideoClassifier
+from cover.models.classifier import VideoClassifier, empty_model
 from cover.models.config import Heads, ModelConfig
 from cover.models.family import family_with_variant
 
@@ -75,5 +74,4 @@ def build(config: ModelConfig, temporal_init: TemporalInit = "zero") -> VideoCla
 
 def num_parameters(config: ModelConfig) -> int:
     """Return the number of parameters of a model with this configuration, without allocating it."""
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in VideoClassifier(config).parameters())
+    return sum(parameter.numel() for parameter in empty_model(config).parameters())

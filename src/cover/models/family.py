@@ -102,9 +102,10 @@ def family_with_variant(variant: str) -> BackboneFamily:
     Raises:
         CoverError: No family has it.
     """
-    families = [backbone_family(name) for name in family_names()]
+    families = map(backbone_family, family_names())  # one by one: looking a family up imports it
+    known: list[str] = []
     for family in families:
         if variant in family.variants:
             return family
-    known = ", ".join(name for family in families for name in family.variants)
-    raise CoverError(f"unknown model variant {variant!r}; the variants are {known}")
+        known += family.variants
+    raise CoverError(f"unknown model variant {variant!r}; the variants are {', '.join(known)}")

@@ -7,12 +7,11 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from rich.table import Table
 
 from cover.models.checkpoints.naming import HEAD
+from cover.models.classifier import empty_model
 from cover.models.config import ModelConfig
-from cover.models.family import family_of
 from cover.models.sources import open_source
 
 SHOWN_CLASSES = 4
@@ -81,10 +80,7 @@ def describe(path: str | Path) -> Info:
 
 def multiply_adds(config: ModelConfig) -> int:
     """Return the multiply-adds of one view through the backbone and all heads, counted as in the publication."""
-    with torch.device("meta"):
-        backbone = family_of(config).backbone(config)
-    heads = sum(backbone.width * len(names) for names in config.heads.values())
-    return backbone.multiply_adds(config.num_frames, config.image_size_px, config.image_size_px) + heads
+    return empty_model(config).multiply_adds(config.num_frames, config.heads)
 
 
 def info_table(info: Info) -> Table:

@@ -14,7 +14,7 @@ from torch import Tensor
 from cover.config.families import TemporalInit
 from cover.errors import CheckpointError
 from cover.models.backbone import Resize
-from cover.models.classifier import VideoClassifier
+from cover.models.classifier import VideoClassifier, head_of
 from cover.models.config import ModelConfig
 from cover.models.head_rows import HeadRows, match_rows, take_rows
 from cover.models.sources import OWN_FORMAT, Source, open_source
@@ -114,7 +114,7 @@ def _origins(
     """Return for each tensor of the model the source's tensor (by our names) that it starts from, if there is any."""
     origins: dict[str, str | None] = {}
     for name in model.state_dict():
-        if dataset := _dataset(name):
+        if dataset := head_of(name):
             origins[name] = name if dataset in rows else None
         else:
             origins[name] = model.backbone.start_from(name, source.shapes, temporal_init)
@@ -132,7 +132,7 @@ def _copy(
     """Copy the tensors and the normalisation of the source into the model."""
     for name, target in model.state_dict().items():
         if name in origins:
-            tensor, found = source.tensor(origins[name]), rows.get(_dataset(name))
+            tensor, found = source.tensor(origins[name]), rows.get(head_of(name))
             target.copy_(
                 take_rows(found, tensor, target) if found else model.backbone.resized(name, tensor, target, resize)
             )
@@ -146,7 +146,7 @@ def _report(
 ) -> LoadReport:
     report = LoadReport(source.format, notes=_notes(source, model.config, rows))
     for name, target in model.state_dict().items():
-        _outcome(report, name, origins.get(name), source, target, rows.get(_dataset(name))).append(name)
+        _outcome(report, name, origins.get(name), source, target, rows.get(head_of(name))).append(name)
     left = source.shapes.keys() - set(origins.values())
     report.unused = sorted([*source.unused, *(part for name in left for part in source.view.parts(name))])
     return report
@@ -170,11 +170,6 @@ def shared_rows(source: Source, config: ModelConfig) -> dict[str, HeadRows]:
         if found.unchanged or (found.kept + found.moved and "heads" not in source.not_stated):
             rows[dataset] = found
     return rows
-
-
-def _dataset(name: str) -> str:
-    """Return the dataset of a head's tensor, "" for other tensors."""
-    return name.removeprefix("heads.").rpartition(".")[0] if name.startswith("heads.") else ""
 
 
 def _outcome(

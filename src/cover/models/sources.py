@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from cover.config.families import family_names
@@ -25,7 +24,7 @@ from cover.models.checkpoints.config_files import read_model_type
 from cover.models.checkpoints.naming import OURS
 from cover.models.checkpoints.tensor_files import TensorFile, brief, open_one_file, open_tensors
 from cover.models.checkpoints.tensor_view import Candidate, View, WeightFormat, choose, find_candidates
-from cover.models.classifier import VideoClassifier
+from cover.models.classifier import empty_model
 from cover.models.config import ModelConfig
 from cover.models.family import backbone_family
 from cover.models.weights import MODEL_TYPE, check_numbers, read_config
@@ -157,9 +156,7 @@ def _architecture(path: Path, folder: Path, model: Candidate) -> tuple[ModelConf
 
 def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a model's tensors, by our names."""
-    with torch.device("meta"):
-        model = VideoClassifier(config)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return {name: tuple(tensor.shape) for name, tensor in empty_model(config).state_dict().items()}
 
 
 def split_key(source: str | Path) -> tuple[str, str | None]:

@@ -18,7 +18,7 @@ from cover.evaluation.evaluate import Predict
 from cover.media.cache import FrameCache
 from cover.media.reader import ClipReader
 from cover.mixture.mixture import default_short_side_px
-from cover.models.classifier import VideoClassifier
+from cover.models.classifier import VideoClassifier, head_of
 
 
 def predictor(
@@ -50,7 +50,7 @@ def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
 
 
 def evaluation_reader(recipe: Recipe, manifest: Manifest, name: str, *, num_clips: int) -> ClipReader:
-    """`reader_for` repeated evaluation: if the recipe keeps frames, all videos are decoded now.
+    """`reader_for` for repeated evaluation: if the recipe keeps frames, all videos are decoded now.
 
     Images are not kept, because they decode fast. Nor are videos with several clips.
 
@@ -75,7 +75,7 @@ def backbone_digest(model: VideoClassifier) -> str:
     config = asdict(dataclasses.replace(model.config, heads={}, drop_path_rate=0.0))
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
-        if not name.startswith("heads."):
+        if not head_of(name):
             digest.update(name.encode())
             digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

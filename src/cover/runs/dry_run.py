@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cover.mixture.summary import mixture_table
+from cover.models.classifier import empty_model
 from cover.models.create import build
-from cover.models.family import family_of
 from cover.runs.plan import Plan, init_warnings
 from cover.training.checkpoint import TrainingState
 from cover.training.engine import Engine
@@ -85,8 +85,7 @@ def states_bytes(planned: Plan) -> int:
 def backward_bytes(planned: Plan) -> float:
     """Rough estimate of the bytes that the backward pass needs for a whole batch."""
     config, half = planned.config, planned.recipe.training.precision != "fp32"
-    with torch.device("meta"):
-        backbone = family_of(config).backbone(config)
+    backbone = empty_model(config).backbone
     return sum(
         row.clips_per_batch
         * backbone.activation_bytes(row.num_frames, config.image_size_px, config.image_size_px, half=half)

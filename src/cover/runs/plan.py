@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 
 from cover.config.recipe import Recipe
 from cover.datasets.manifest import Moves
 from cover.mixture.mixture import Mixture
 from cover.mixture.summary import MixtureRow, mixture_rows, mixture_warnings
+from cover.models.classifier import empty_model
 from cover.models.config import ModelConfig
-from cover.models.create import num_parameters
-from cover.models.family import backbone_family, family_of
-from cover.models.info import multiply_adds
+from cover.models.family import backbone_family
 from cover.models.loading import check_fits
 from cover.models.sources import HUB, open_source, split_key
 from cover.runs.data import Manifests, RecipeData, create_mixture, open_data
@@ -96,16 +92,17 @@ def plan(recipe: Recipe, moves: Moves | None = None) -> Plan:
     steps_per_epoch, num_steps = training_length(recipe, data.training)
     mixture = create_mixture(recipe, data.training, num_steps)
     rows = mixture_rows(mixture, reduction=recipe.training.reduction)
-    total = num_parameters(config)
+    model = empty_model(config)
+    trained = model if objective.trains_backbone else model.heads
     return Plan(
         recipe=recipe,
         data=data,
         rows=rows,
         config=config,
         objective=objective,
-        num_parameters=total,
-        num_trained=total if objective.trains_backbone else num_head_parameters(config),
-        clip_multiply_adds=clip_multiply_adds(config, {row.dataset: row.num_frames for row in rows}),
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        num_trained=sum(parameter.numel() for parameter in trained.parameters()),
+        clip_multiply_adds={row.dataset: model.multiply_adds(row.num_frames, [row.dataset]) for row in rows},
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
         warnings=(*mixture_warnings(rows, num_steps), *_missing_tests(recipe, data)),
@@ -142,22 +139,6 @@ def training_length(recipe: Recipe, manifests: Manifests) -> tuple[float, int]:
     steps_per_epoch = sum(map(len, manifests.values())) / recipe.data.batch_size
     num_steps = max(1, round(recipe.training.epochs * steps_per_epoch))
     return steps_per_epoch, min(num_steps, recipe.training.max_steps or num_steps)
-
-
-def clip_multiply_adds(config: ModelConfig, num_frames: Mapping[str, int]) -> dict[str, int]:
-    """Multiply-adds of one clip per dataset, of num_frames frames, through backbone and head, forward only."""
-    return {name: multiply_adds(_one_head(config, name, frames)) for name, frames in num_frames.items()}
-
-
-def num_head_parameters(config: ModelConfig) -> int:
-    """Parameters of all heads: a weight a feature and class, a bias a class."""
-    with torch.device("meta"):
-        width = family_of(config).backbone(config).width
-    return sum((width + 1) * len(names) for names in config.heads.values())
-
-
-def _one_head(config: ModelConfig, name: str, num_frames: int) -> ModelConfig:
-    return dataclasses.replace(config, num_frames=num_frames, heads={name: config.heads[name]})
 
 
 def _missing_tests(recipe: Recipe, data: RecipeData) -> list[str]:

@@ -17,7 +17,7 @@ from cover.config.recipe import PATH_KEYS, Recipe
 from cover.core.run_files import RunFiles
 from cover.errors import CheckpointError
 from cover.models.checkpoints.integrity import damage
-from cover.models.classifier import VideoClassifier
+from cover.models.classifier import VideoClassifier, head_of
 from cover.models.config import ModelConfig
 from cover.models.head_rows import HeadRows, match_rows, take_rows
 from cover.models.weights import load_exactly, read_config, read_tensors
@@ -175,7 +175,7 @@ def with_rows(
 
     def follow(key: str, tensor: Tensor) -> Tensor:
         *kind, name = key.split("/")
-        head = name.removeprefix("heads.").rpartition(".")[0] if name.startswith("heads.") else ""
+        head = head_of(name)
         if head not in rows or not tensor.ndim:
             return tensor
         fresh = torch.zeros_like(weights[name]) if "optimizer" in kind else weights[name]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from cover.errors import CheckpointError, CoverError
-from cover.models.classifier import VideoClassifier
+from cover.models.classifier import VideoClassifier, empty_model
 from cover.models.config import ModelConfig
 from cover.models.packing import Group, PackedClips
 from cover.models.weights import load_exactly
@@ -79,8 +79,7 @@ def fit(
         num_frames=num_frames or model.config.num_frames,
         image_size_px=image_size_px or model.config.image_size_px,
     )
-    with torch.device("meta"):
-        fitted = VideoClassifier(config)
+    fitted = empty_model(config)
     source = model.state_dict()
     tensors = {
         name: model.backbone.resized(name, source[name].cpu(), target, "smooth")

@@ -29,14 +29,18 @@ BACKENDS = [
 """In order of preference. cuDNN is the fastest at 197 and at 785 tokens (docs/performance.md)."""
 
 
-class SpatialAttention(nn.Module):
-    """Multi-head attention over the class token and patches of each frame."""
+class Attention(nn.Module):
+    """The layers of any multi-head attention: from tokens to queries, keys and values, and back."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = Linear(width, 3 * width)
         self.proj = Linear(width, width)
+
+
+class SpatialAttention(Attention):
+    """Multi-head attention over the class token and patches of each frame."""
 
     def forward(self, normed_FND: Tensor, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
         """Return the values of the residual, [F, 1+N, D]."""
@@ -56,14 +60,8 @@ class SpatialAttention(nn.Module):
         return F.linear(mixed_FD, in_dtype(self.proj, dtype))
 
 
-class JointAttention(nn.Module):
+class JointAttention(Attention):
     """Multi-head attention over the class token and the patches of all frames of each clip."""
-
-    def __init__(self, width: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = Linear(width, 3 * width)
-        self.proj = Linear(width, width)
 
     def forward(self, normed_FND: Tensor, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
         """Return the values of the residual, [F, 1+N, D]."""
@@ -77,17 +75,11 @@ class JointAttention(nn.Module):
         return self.forward(normed_FND, norm, groups)[:, 0]
 
 
-class TemporalAttention(nn.Module):
+class TemporalAttention(Attention):
     """Multi-head attention over the frames of a clip, for each patch position separately.
 
     The linear layers run once over all frames. Only softmax(QKᵀ)V runs once per group of equal clip length.
     """
-
-    def __init__(self, width: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = Linear(width, 3 * width)
-        self.proj = Linear(width, width)
 
     def forward(
         self, normed_FND: Tensor, norm: nn.LayerNorm, fc: Linear, groups: tuple[Group, ...]

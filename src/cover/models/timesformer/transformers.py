@@ -8,7 +8,7 @@ from typing import Any
 from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CheckpointError
 from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
-from cover.models.classifier import VideoClassifier
+from cover.models.classifier import VideoClassifier, head_of
 from cover.models.export.formats import choose_head, new_folder, write_json
 from cover.models.timesformer.config import TimeSformerConfig
 from cover.models.timesformer.formats import transformers_name
@@ -37,7 +37,7 @@ def export_transformers(model: VideoClassifier, folder: Path, head: str | None =
     tensors = {
         transformers_name(name, head): tensor.contiguous()
         for name, tensor in model.state_dict().items()
-        if not name.startswith("heads.") or name.startswith(f"heads.{head}.")
+        if head_of(name) in ("", head)
     }
     with new_folder(folder) as aside:
         write_json(aside / CONFIG_FILE, transformers_config(config, head))
