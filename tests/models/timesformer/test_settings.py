@@ -36,6 +36,13 @@ def assert_same_logits(vit: ViTForImageClassification, path: Path, num_heads: in
         torch.testing.assert_close(model({"head": frames})["head"], vit(frames[0]).logits, rtol=0, atol=2e-5)
 
 
+def assert_refused(folder: Path, message: str) -> None:
+    """Opening the weights in a folder ends with this message, in one line."""
+    with pytest.raises(CheckpointError, match=message) as caught:
+        open_source(folder)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("num_heads", [1, 4, 8])
 @pytest.mark.parametrize("format", ["transformers", "timm", "jax"])
 def test_attention_heads_of_any_width_are_read(format: str, num_heads: int, tmp_path: Path) -> None:
@@ -135,9 +142,7 @@ def test_settings_of_transformers_that_make_another_function_are_refused(
 ) -> None:
     folder = foreign.save_transformers_vit(create_vit(), tmp_path / "vit")
     change(folder, **settings)
-    with pytest.raises(CheckpointError, match=message) as caught:
-        open_source(folder)
-    assert "\n" not in str(caught.value)
+    assert_refused(folder, message)
 
 
 @pytest.mark.parametrize(
@@ -163,9 +168,7 @@ def test_settings_of_timm_that_make_another_function_are_refused(
 ) -> None:
     folder = foreign.save_timm(create_vit(), tmp_path / "vit")
     change(folder, **settings)
-    with pytest.raises(CheckpointError, match=message) as caught:
-        open_source(folder)
-    assert "\n" not in str(caught.value)
+    assert_refused(folder, message)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +186,7 @@ def test_an_image_processor_that_we_cannot_follow_is_refused(
 ) -> None:
     folder = foreign.save_transformers_vit(create_vit(), tmp_path / "vit")
     change(folder, "preprocessor_config.json", **settings)
-    with pytest.raises(CheckpointError, match=message):
-        open_source(folder)
+    assert_refused(folder, message)
 
 
 def test_a_size_may_be_given_as_rows_and_columns(tmp_path: Path) -> None:
