@@ -40,7 +40,6 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from cover.config.recipe import Recipe, parse_recipe
-from cover.core.batch import MixedBatch
 from cover.core.process_pool import available_cpus, run_in_processes
 from cover.core.run_files import RunFiles
 from cover.curation.dataset_pass import Pool
@@ -54,6 +53,8 @@ from cover.training.checkpoint import TrainingState
 from cover.training.engine import Engine
 from cover.training.launch import start_accelerator
 from cover.training.metrics import TrainMetrics
+from cover.training.objective import Supervised
+from cover.training.packed_batch import PackedBatch
 from cover.training.parallel import to_device
 from cover.training.trainer import Trainer
 from pack import CASES as VIDEOS
@@ -164,7 +165,7 @@ class Training:
         self.engine = Engine(self.model, objective, recipe, self.accelerator)
         self.ready_steps = -(-READY * recipe.num_workers // self.mixture.num_micro_batches)
 
-    def trainer(self, batches: Iterator[MixedBatch]) -> Trainer:
+    def trainer(self, batches: Iterator[PackedBatch]) -> Trainer:
         return Trainer(
             recipe=self.recipe,
             run=RunFiles(Path(tempfile.gettempdir())),  # nothing is written into it
@@ -179,7 +180,7 @@ class Training:
             console=Console(quiet=True),
         )
 
-    def steps(self, batches: Iterator[MixedBatch], num_warmup: int, num_steps: int) -> tuple[Rate, float]:
+    def steps(self, batches: Iterator[PackedBatch], num_warmup: int, num_steps: int) -> tuple[Rate, float]:
         """The rate of steps, and the share of time in which a batch was asked for."""
         trainer = self.trainer(batches)
         for _ in range(num_warmup):
@@ -196,7 +197,9 @@ class Training:
             name: replace(part, frames=torch.randint(256, part.frames.shape, dtype=torch.uint8))
             for name, part in blank.clips.items()
         }
-        batches = repeat(replace(blank, clips=clips).to(self.device))
+        objective = self.plan.objective
+        assert isinstance(objective, Supervised)
+        batches = repeat(objective.pack(replace(blank, clips=clips), self.device))
         first, _ = self.steps(batches, WARMUP_STEPS, 1)
         return self.steps(batches, 0, max(round(MODEL_SECONDS * first.per_second), MIN_STEPS))[0].per_second
 

@@ -34,6 +34,7 @@ from cover.models.create import create_model
 from cover.training.engine import Engine
 from cover.training.launch import start_accelerator
 from cover.training.objective import Supervised
+from cover.training.packed_batch import PackedBatch
 from cover.training.parallel import to_device
 
 CLASSES = {"videos": 400, "images": 1000}
@@ -43,7 +44,8 @@ POOL, WARMUP_STEPS, LEARNING_RATE, FIRST_STEPS = 64, 5, 1e-3, 20
 class SyntheticClips:
     """A pool of clips of noise in the device's memory, from which schedules pick."""
 
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, objective: Supervised, device: torch.device) -> None:
+        self.objective = objective
         self.device = device
         self.num_frames = {"videos": recipe.model.num_frames, "images": 1}
         generator = torch.Generator().manual_seed(0)
@@ -55,11 +57,12 @@ class SyntheticClips:
         self.schedule = Schedule(dict.fromkeys(CLASSES, POOL), batch_size=recipe.data.batch_size,
                                  rates={"videos": 3.0, "images": 1.0})  # fmt: skip
 
-    def micro_batches(self, step: int, num_slices: int, rank: int, world_size: int) -> list[MixedBatch]:
+    def micro_batches(self, step: int, num_slices: int, rank: int, world_size: int) -> list[PackedBatch]:
         """What this process computes in a step."""
         samples = self.schedule.samples(step)
         slices = slice_samples(samples, self.num_frames, num_slices)[rank::world_size]
-        return [MixedBatch(self._clips(part), self.schedule.counts(samples), step) for part in slices]
+        counts = self.schedule.counts(samples)
+        return [self.objective.pack(MixedBatch(self._clips(part), counts, step), self.device) for part in slices]
 
     def _clips(self, samples: list[Sample]) -> dict[str, ClipBatch]:
         clips = {}
@@ -94,8 +97,9 @@ def measure(arguments: argparse.Namespace) -> None:
     model = create_model(section.variant, num_frames=section.num_frames, image_size=section.image_size, heads=CLASSES,
                          drop_path_rate=section.drop_path_rate)  # fmt: skip
     to_device(model, recipe.training, accelerator)
-    engine = Engine(model, Supervised(recipe), recipe, accelerator)
-    clips = SyntheticClips(recipe, accelerator.device)
+    objective = Supervised(recipe)
+    engine = Engine(model, objective, recipe, accelerator)
+    clips = SyntheticClips(recipe, objective, accelerator.device)
     losses, started = [], 0.0
     for step in range(WARMUP_STEPS + arguments.steps):
         if step == WARMUP_STEPS:

@@ -6,6 +6,7 @@ import torch
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import RecipeError
 from cover.training.device import Prefetcher, fewest
+from cover.training.packed_batch import PackedBatch
 
 
 def mixed_batch(step: int, px: int = 4) -> MixedBatch:
@@ -15,16 +16,21 @@ def mixed_batch(step: int, px: int = 4) -> MixedBatch:
     return MixedBatch({"clips": clips}, {"clips": 2.0}, step)
 
 
+def prefetcher(name: str) -> Prefetcher:
+    device = torch.device(name)
+    return Prefetcher(device, lambda batch: PackedBatch.of(batch, {"clips": 1.0}, device))
+
+
 def test_a_batch_arrives_as_it_was_sent() -> None:
     sent = mixed_batch(3)
-    arrived = Prefetcher(torch.device("cpu"))(sent)
-    assert arrived.step == 3 and arrived.counts == sent.counts
-    assert arrived["clips"].frames.equal(sent["clips"].frames)
+    arrived = prefetcher("cpu")(sent)
+    assert arrived.sample_ids == ("a", "b") and arrived.labels.tolist() == [3, 3]
+    assert arrived.inputs.equal(sent["clips"].frames.flatten(0, 1))
 
 
 @pytest.mark.needs_cuda
 def test_copies_do_not_wait_for_what_is_computed() -> None:
-    upload, computing = Prefetcher(torch.device("cuda")), torch.cuda.current_stream()
+    upload, computing = prefetcher("cuda"), torch.cuda.current_stream()
     torch.cuda._sleep(2_000_000_000)  # cycles, about a second
     asleep = computing.record_event()
     upload(mixed_batch(0).pin_memory())
@@ -35,12 +41,12 @@ def test_copies_do_not_wait_for_what_is_computed() -> None:
 
 @pytest.mark.needs_cuda
 def test_what_is_computed_waits_for_its_copy() -> None:
-    upload, sums = Prefetcher(torch.device("cuda")), []
+    upload, sums = prefetcher("cuda"), []
     batches = [mixed_batch(step, px=512) for step in range(40)]
     for batch in batches:
         uploaded = upload(batch.pin_memory())
         torch.cuda._sleep(1_000_000)
-        sums.append(uploaded["clips"].frames.long().sum())
+        sums.append(uploaded.inputs.long().sum())
     assert [int(total) for total in sums] == [int(batch["clips"].frames.long().sum()) for batch in batches]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import pytest
 import torch
@@ -10,23 +11,30 @@ from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import TrainingError
 from cover.training.guards import GROWTH, NUM_BEFORE, SPIKE, LossSpikeMonitor, NonFiniteGuard
 from cover.training.objective import StepOutput
+from cover.training.packed_batch import PackedBatch, clip_sums
+
+DATASETS = {"k400": 1.0, "ssv2": 1.0}
 
 
-def micro_batch(dataset: str, names: tuple[str, ...]) -> MixedBatch:
+def micro_batch(dataset: str, names: tuple[str, ...]) -> PackedBatch:
     clips = torch.zeros(1, len(names), 3, 8, 8, dtype=torch.uint8)
     zeros = torch.zeros(len(names), dtype=torch.int64)
-    return MixedBatch({dataset: ClipBatch(dataset, clips, zeros, names, zeros)}, {dataset: float(len(names))}, 0)
+    batch = MixedBatch({dataset: ClipBatch(dataset, clips, zeros, names, zeros)}, DATASETS, 0)
+    return PackedBatch.of(batch, DATASETS, torch.device("cpu"))
 
 
-def output(dataset: str, names: tuple[str, ...], logits: list[list[float]]) -> StepOutput:
-    return StepOutput(micro_batch(dataset, names), {dataset: torch.tensor(logits)}, {}, torch.tensor(1.0))
+def answered(dataset: str, names: tuple[str, ...], logits: list[list[float]]) -> tuple[PackedBatch, StepOutput]:
+    """A micro-batch of one dataset. The head of the other dataset answers it with infinity, which does not matter."""
+    batch, infinite = micro_batch(dataset, names), torch.full((len(names), 2), math.inf)
+    answers = [torch.tensor(logits) if name == dataset else infinite for name in DATASETS]
+    return batch, StepOutput(torch.tensor(1.0), *clip_sums(answers, torch.zeros(2), batch))
 
 
 def test_a_step_that_is_not_finite_is_named_with_its_samples_one_step_later() -> None:
     watch = NonFiniteGuard(Accelerator(cpu=True))
     good, bad = [[1.0, 2.0]] * 2, [[1.0, float("nan")], [1.0, 2.0]]
-    watch.add(output("k400", ("k400/a", "k400/b"), good))
-    watch.add(output("ssv2", ("ssv2/c", "ssv2/d"), bad))
+    watch.add(*answered("k400", ("k400/a", "k400/b"), good))
+    watch.add(*answered("ssv2", ("ssv2/c", "ssv2/d"), bad))
     watch.end_step(6, torch.tensor(float("nan")))
     with pytest.raises(TrainingError) as caught:
         watch.end_step(7, torch.tensor(1.0))
@@ -35,7 +43,7 @@ def test_a_step_that_is_not_finite_is_named_with_its_samples_one_step_later() ->
 
 def test_gradients_without_a_sample_to_blame() -> None:
     watch = NonFiniteGuard(Accelerator(cpu=True))
-    watch.add(output("k400", ("k400/a",), [[1.0, 2.0]]))
+    watch.add(*answered("k400", ("k400/a",), [[1.0, 2.0]]))
     watch.end_step(1, torch.tensor(float("inf")))
     with pytest.raises(TrainingError, match="step 1: the gradients are not finite, though all losses are"):
         watch.check()

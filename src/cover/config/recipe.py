@@ -162,6 +162,9 @@ class TrainingSection(Section):
     """Recompute every n-th block in the backward pass, to save memory; 0 recomputes none."""
     compile: bool = False
     """Use `torch.compile` instead of the library's own kernels."""
+    graphs: Literal["auto", "off"] = "auto"
+    """CUDA graphs: on a GPU, "auto" records the kernels of a step and replays them in one launch, which makes small
+    batches several times as fast. It says so if it cannot: with `compile`, "fsdp", or several machines."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Keep an exponential moving average of the weights, and evaluate and save the average."""
     log_every: Positive = 10

@@ -85,12 +85,6 @@ class ClipBatch:
         """Return the same clips in page-locked memory, from which copies to a GPU overlap computation."""
         return self._changed(Tensor.pin_memory)
 
-    def record_stream(self, stream: torch.cuda.Stream) -> None:
-        """Keep the GPU memory from being reused before `stream` is done with it, like `torch.Tensor.record_stream`."""
-        for tensor in self._tensors.values():
-            if tensor.is_cuda:
-                tensor.record_stream(stream)
-
     @property
     def _tensors(self) -> dict[str, Tensor]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
@@ -154,11 +148,6 @@ class MixedBatch(Mapping[str, ClipBatch]):
     def pin_memory(self) -> MixedBatch:
         """The same batch in page-locked memory; torch's DataLoader calls this."""
         return replace(self, clips={name: batch.pin_memory() for name, batch in self.clips.items()})
-
-    def record_stream(self, stream: torch.cuda.Stream) -> None:
-        """Let no one else have the memory on the GPU before `stream` is done with it, as torch's own method does."""
-        for batch in self.clips.values():
-            batch.record_stream(stream)
 
     def __repr__(self) -> str:
         return f"MixedBatch(step {self.step}: {', '.join(map(repr, self.clips.values()))})"

@@ -18,7 +18,7 @@ from cover.errors import CheckpointError, CoverError
 from cover.models.backbone import Attribution, Backbone
 from cover.models.config import ModelConfig
 from cover.models.family import family_of
-from cover.models.packing import PackedClips, pack
+from cover.models.packing import PackedClips, PackedFrames, pack
 from cover.models.weights import check_files, check_finite, load_exactly, read_config, read_tensors, save_weights
 
 BACKBONE, HEADS = "backbone.", "heads."
@@ -70,7 +70,7 @@ class VideoClassifier(
     family decides which lengths and resolutions it accepts.
 
     For a MixedBatch, the result has every dataset of the mixture. A dataset without clips gets logits [0, classes], so
-    that the backward pass of every process reaches every parameter.
+    that the backward pass of every process reaches every parameter. PackedFrames are answered by every head.
 
     `save_pretrained(folder)`, `push_to_hub("owner/name")` and `from_pretrained` come from huggingface_hub. They use
     this library's config.json and model.safetensors. The backbone's tensors have no prefix in `state_dict()` and in
@@ -104,25 +104,28 @@ class VideoClassifier(
         """The configuration of the model."""
         return self.backbone.config
 
-    def forward(self, batch: Mapping[str, ClipBatch] | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, batch: Mapping[str, ClipBatch] | Mapping[str, Tensor] | PackedFrames) -> dict[str, Tensor]:
         """Compute the logits of each dataset's clips with its own head.
 
         Args:
-            batch: A MixedBatch, or {dataset: frames [T,B,C,Y,X]}.
+            batch: A MixedBatch, or {dataset: frames [T,B,C,Y,X]}, or packed frames.
 
         Returns:
-            {dataset: logits [B, classes]}.
+            {dataset: logits [B, classes]}. For packed frames, B are all clips in packed order.
 
         Raises:
             CoverError: A dataset has no head, or the clips differ in resolution.
         """
+        if isinstance(batch, PackedFrames):
+            features_BD = self._encode(batch)
+            return {name: head(features_BD) for name, head in self.heads.items()}
         names = list(batch.counts) if isinstance(batch, MixedBatch) else list(batch)
         for name in names:
             if name not in self.heads:
                 raise CoverError(f"no head for dataset {name!r}; this model's heads are {', '.join(self.heads)}")
-        packed = self._pack(batch)
-        features_BD = self.backbone(packed)
-        return {name: self.heads[name](features_BD[packed.rows.get(name, slice(0))]) for name in names}
+        frames, rows = pack(batch)
+        features_BD = self._encode(frames)
+        return {name: self.heads[name](features_BD[rows.get(name, slice(0))]) for name in names}
 
     def predict(self, frames_TBCYX: Tensor) -> dict[str, Tensor]:
         """Compute the logits of every head for the same clips.
@@ -145,8 +148,7 @@ class VideoClassifier(
         Returns:
             Features [B, D].
         """
-        features_BD: Tensor = self.backbone(self._pack({"": frames_TBCYX}))
-        return features_BD
+        return self._encode(pack({"": frames_TBCYX})[0])
 
     def attribute(self, frames_TCYX: Tensor, head: str, label: int) -> Attribution:
         """Compute how much each patch of a clip contributed to a class.
@@ -212,8 +214,9 @@ class VideoClassifier(
             if isinstance(module, nn.LayerNorm):
                 module.eps = config.layer_norm_eps
 
-    def _pack(self, batch: Mapping[str, ClipBatch] | Mapping[str, Tensor]) -> PackedClips:
-        return pack(batch, self.mean, self.std)
+    def _encode(self, frames: PackedFrames) -> Tensor:
+        features_BD: Tensor = self.backbone(PackedClips(**vars(frames), mean_C11=self.mean, std_C11=self.std))
+        return features_BD
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_model(self, save_directory)

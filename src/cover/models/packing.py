@@ -37,36 +37,42 @@ class Group(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PackedClips:
-    """Clips of all lengths in one tensor.
+class PackedFrames:
+    """The frames of clips of all lengths in one tensor.
 
     Attributes:
         frames_FCYX: All frames. uint8 frames are not normalised yet; float frames are.
         groups: The layout of the frames, longest clips first.
-        rows: The positions of each dataset's clips among the packed clips.
         seeds_B: int64, the seed of each packed clip.
-        mean_C11: The mean to normalise uint8 frames with, for RGB in 0..1.
-        std_C11: The standard deviation to normalise them with.
     """
 
     frames_FCYX: Tensor
     groups: tuple[Group, ...]
-    rows: dict[str, slice]
     seeds_B: Tensor
+
+
+@dataclass(frozen=True)
+class PackedClips(PackedFrames):
+    """What a backbone encodes: packed frames, and how to normalise them.
+
+    Attributes:
+        mean_C11: The mean to normalise uint8 frames with, for RGB in 0..1.
+        std_C11: The standard deviation to normalise them with.
+    """
+
     mean_C11: Tensor
     std_C11: Tensor
 
 
-def pack(batch: Mapping[str, ClipBatch] | Mapping[str, Tensor], mean_C11: Tensor, std_C11: Tensor) -> PackedClips:
+def pack(batch: Mapping[str, ClipBatch] | Mapping[str, Tensor]) -> tuple[PackedFrames, dict[str, slice]]:
     """Pack the clips of every dataset.
 
     Args:
         batch: A MixedBatch, or {dataset: frames [T,B,C,Y,X]}. Clips without seeds draw them from torch's generator.
-        mean_C11: The mean to normalise uint8 frames with, for RGB in 0..1.
-        std_C11: The standard deviation to normalise them with.
 
     Returns:
-        The packed clips, longest first.
+        The packed frames, longest clips first; and the positions of each dataset's clips among the packed clips, in
+        packed order.
 
     Raises:
         CoverError: There are no clips, or their resolutions differ.
@@ -85,14 +91,9 @@ def pack(batch: Mapping[str, ClipBatch] | Mapping[str, Tensor], mean_C11: Tensor
     for name in order:
         rows[name] = slice(first, first + clips[name].shape[1])
         first = rows[name].stop
-    return PackedClips(
-        torch.cat([group.flatten(0, 1) for group in frames]),
-        tuple(Group(*group.shape[:2]) for group in frames),
-        rows,
-        torch.cat([seeds[name] for name in order]),
-        mean_C11,
-        std_C11,
-    )
+    groups = tuple(Group(*group.shape[:2]) for group in frames)
+    packed_FCYX = torch.cat([group.flatten(0, 1) for group in frames])
+    return PackedFrames(packed_FCYX, groups, torch.cat([seeds[name] for name in order])), rows
 
 
 def _seeds(clips: ClipBatch | Tensor) -> Tensor:

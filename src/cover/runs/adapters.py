@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 
@@ -28,14 +28,10 @@ def predictor(
 
     def predict(clips: dict[str, Tensor]) -> dict[str, Tensor]:
         with torch.inference_mode(), autocast():
-            return on_cpu(model({name: frames.to(device) for name, frames in clips.items()}))
+            logits = model({name: frames.to(device) for name, frames in clips.items()})
+        return {name: values.float().cpu() for name, values in logits.items()}
 
     return predict
-
-
-def on_cpu(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Logits for evaluation and inference: float32, on the CPU."""
-    return {name: values.float().cpu() for name, values in logits.items()}
 
 
 def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:

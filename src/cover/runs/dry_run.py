@@ -15,6 +15,7 @@ from cover.runs.plan import Plan, init_warnings
 from cover.training.checkpoint import TrainingState
 from cover.training.engine import Engine
 from cover.training.launch import start_accelerator
+from cover.training.objective import Supervised
 from cover.training.parallel import to_device
 
 NUM_WARMUP, NUM_TIMED = 2, 3
@@ -30,8 +31,8 @@ def rehearse(planned: Plan, console: Console) -> None:
     warnings = [*planned.warnings, *init_warnings(planned)]
     console.print(mixture_table(planned.rows))
     console.print(plan_table(planned))
-    if torch.cuda.is_available() and planned.objective.trains_backbone:
-        seconds, memory = measured(planned)
+    if torch.cuda.is_available() and isinstance(planned.objective, Supervised):
+        seconds, memory = measured(planned, planned.objective)
         hours = planned.num_steps * seconds / 3600
         console.print(f"measured on this GPU: {seconds:.3g} s a step, {memory / 2**30:.1f} GiB, {hours:.3g} h in all")
     for warning in warnings:
@@ -53,16 +54,16 @@ def plan_table(planned: Plan) -> Table:
     return table
 
 
-def measured(planned: Plan) -> tuple[float, int]:
+def measured(planned: Plan, objective: Supervised) -> tuple[float, int]:
     """Time steps on black clips. Returns seconds per step, without waiting for data, and peak bytes on the GPU."""
     recipe = planned.recipe
     accelerator = start_accelerator(recipe, None)
     mixture = planned.mixture(TrainingState(), accelerator)
     model = build(planned.config, recipe.model.temporal_init)
     to_device(model, recipe.training, accelerator)
-    number = planned.objective.num_micro_batches(model, mixture, accelerator)
-    engine = Engine(model, planned.objective, recipe, accelerator)
-    batch = mixture.blank_batch(number).to(accelerator.device)
+    number = objective.num_micro_batches(model, mixture, accelerator)
+    engine = Engine(model, objective, recipe, accelerator)
+    batch = objective.pack(mixture.blank_batch(number), accelerator.device)
     torch.cuda.reset_peak_memory_stats()
     for step in range(NUM_WARMUP + NUM_TIMED):
         if step == NUM_WARMUP:

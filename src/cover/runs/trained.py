@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -16,15 +17,16 @@ from cover.config.recipe import Recipe
 from cover.core.run_files import find_checkpoint
 from cover.datasets.manifest import Manifest, Moves
 from cover.errors import CheckpointError
-from cover.evaluation.evaluate import Predict, evaluate_dataset, evaluation_key
+from cover.evaluation.evaluate import evaluate_dataset, evaluation_key
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.sample_views import FrameOrder
 from cover.inference.explain import Explanation, FileClip, explain_clip, label_of, read_file_clip
 from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.models.classifier import VideoClassifier, load_model
+from cover.models.cuda_graphs import ClipGraphs
 from cover.models.linear import freeze_weights
-from cover.runs.adapters import evaluation_reader, on_cpu, predictor, reader_for
+from cover.runs.adapters import evaluation_reader, reader_for
 from cover.runs.folder import SPLITS, RunFolder
 
 logger = logging.getLogger(__name__)
@@ -225,20 +227,38 @@ class TrainedRun:
         """Clips of a manifest in the format of this run's model."""
         return reader_for(self.recipe, manifest, dataset)
 
-    @property
-    def predict_datasets(self) -> Predict:
-        """{dataset: uint8 frames [T,B,C,Y,X]} → {dataset: logits [B,classes]}, each by the dataset's own head."""
-        return predictor(self.model, self.device, self._autocast)
+    def predict_datasets(self, clips: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Logits [B,classes] of each dataset's uint8 clips [T,B,C,Y,X], by its own head, all on the CPU."""
+        return {name: self.predict_heads(frames)[name] for name, frames in clips.items()}
 
     def predict_heads(self, frames: Tensor) -> dict[str, Tensor]:
-        """Logits [B,classes] of every head for the same uint8 clips [T,B,C,Y,X]."""
-        with torch.inference_mode(), self._autocast():
-            return on_cpu(self.model.predict(frames.to(self.device)))
+        """Logits [B,classes] of every head for the same uint8 clips [T,B,C,Y,X], all on the CPU."""
+        heads = self.model.config.heads
+        logits = self._logits(frames.to(self.device)).cpu().split([len(names) for names in heads.values()], dim=1)
+        return dict(zip(heads, logits, strict=True))
 
     def embed(self, frames: Tensor) -> Tensor:
         """Features float32 [B,D] of uint8 clips [T,B,C,Y,X], both on the CPU: what the heads read."""
-        with torch.inference_mode(), self._autocast():
-            return self.model.features(frames.to(self.device)).float().cpu()
+        return self._features(frames.to(self.device)).cpu()
+
+    @cached_property
+    def _logits(self) -> Callable[[Tensor], Tensor]:
+        """Frames → the logits of all heads, float32 [B, all classes]."""
+        return self._fast(lambda frames: torch.cat(list(self.model.predict(frames).values()), dim=1))
+
+    @cached_property
+    def _features(self) -> Callable[[Tensor], Tensor]:
+        """Frames → features, float32 [B, D]."""
+        return self._fast(self.model.features)
+
+    def _fast(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """Add precision and, on a GPU, CUDA graphs to a function of the model."""
+
+        def compute(frames: Tensor) -> Tensor:
+            with torch.inference_mode(), self._autocast():
+                return function(frames).float()
+
+        return ClipGraphs(compute) if self.device.type == "cuda" else compute
 
     @property
     def mixed_precision(self) -> str:

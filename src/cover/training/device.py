@@ -18,31 +18,35 @@ from torch import nn
 from cover.core.batch import MixedBatch
 from cover.errors import RecipeError
 from cover.training.loss import loss
+from cover.training.packed_batch import PackedBatch
 
 USABLE_SHARE = 0.9
 """Share of the GPU's memory that a step may take. The rest is for fragmentation and other libraries."""
 
 
 class Prefetcher:
-    """Copies batches to a device. On a GPU the copies have a stream of their own; use page-locked batches.
+    """Packs batches and copies them to a device. On a GPU the copies have a stream of their own.
 
     Args:
         device: Where batches go.
+        upload: Packs a batch and copies it; use page-locked batches.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, upload: Callable[[MixedBatch], PackedBatch]) -> None:
         self.device = device
+        self.upload = upload
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def __call__(self, batch: MixedBatch) -> MixedBatch:
+    def __call__(self, batch: MixedBatch) -> PackedBatch:
         """Start the copy. Later computation waits for it, the host does not."""
         if self.stream is None:
-            return batch.to(self.device)
+            return self.upload(batch)
         with torch.cuda.stream(self.stream):
-            uploaded = batch.to(self.device)
+            uploaded = self.upload(batch)
         computing = torch.cuda.current_stream(self.device)
         computing.wait_stream(self.stream)
-        uploaded.record_stream(computing)
+        for tensor in uploaded.tensors.values():
+            tensor.record_stream(computing)
         return uploaded
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,9 +15,22 @@ from torch.nn.utils import get_total_norm
 from cover.config.recipe import Recipe
 from cover.errors import CheckpointError
 from cover.models.classifier import VideoClassifier, saved_name
+from cover.training.gradients import GraphedGradients, obstacle
 from cover.training.objective import Objective, StepOutput
 from cover.training.optimizer import create_optimizer, set_learning_rate
-from cover.training.parallel import full_tensor, gathered, local, on_host, placed_like, synchronise_gradients
+from cover.training.packed_batch import PackedBatch
+from cover.training.parallel import (
+    full_tensor,
+    gathered,
+    is_sharded,
+    local,
+    on_host,
+    parallelise,
+    placed_like,
+    synchronise_gradients,
+)
+
+logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -35,21 +48,35 @@ class Engine:
         self.objective = objective
         self.recipe = recipe
         self.accelerator = accelerator
-        self.wrapped = objective.parallelise(model, accelerator)
-        self.optimizer = accelerator.prepare(create_optimizer(model, recipe.optimizer))
+        module = objective.module(model)
+        self.gradients = graphed_gradients(module, objective, recipe, accelerator)
+        self.wrapped = module if self.gradients else parallelise(module, recipe.training, accelerator)
+        # Fused SGD knows no DTensors, and does not survive an overflow of fp16 in the first step (torch 2.11).
+        self._fused = (
+            accelerator.device.type == "cuda"
+            and accelerator.scaler is None
+            and not is_sharded(recipe.training, accelerator)
+        )
+        optimizer = create_optimizer(model, recipe.optimizer, fused=self._fused or None)
+        self.optimizer = accelerator.prepare(optimizer)
         decay = recipe.training.ema_decay
         self.average = None if decay is None else ModelEMA(model, decay)
 
-    def backward(self, batch: Any, *, last: bool) -> StepOutput:
+    def backward(self, batch: PackedBatch, *, last: bool) -> StepOutput:
         """Add the gradients of a micro-batch.
 
         Args:
             batch: One of `Objective.batches`.
-            last: Whether it ends the step. Then processes average their gradients.
+            last: Whether it ends the step. Then processes sum their gradients.
 
         Returns:
-            Logits and losses of this process's clips.
+            The losses of this process's clips. The next call may overwrite them.
         """
+        if self.gradients:
+            output = self.gradients.add(batch)
+            if last:
+                self.gradients.sum_over_processes()
+            return output
         synchronise_gradients(self.wrapped, last)
         with self.accelerator.autocast():
             output = self.objective.step(self.wrapped, batch)
@@ -75,7 +102,10 @@ class Engine:
             gradients = (parameter.grad for parameter in self.model.parameters())
             norm = get_total_norm([gradient for gradient in gradients if gradient is not None])
         self.optimizer.step()
-        self.optimizer.zero_grad()
+        if self.gradients:
+            self.gradients.clear()
+        else:
+            self.optimizer.zero_grad()
         if self.average:
             self.average.update(completed_steps + 1)
         return full_tensor(norm)
@@ -124,8 +154,8 @@ class Engine:
                 )
             if kind == "weights":
                 local(parameters[name].detach()).copy_(local(placed_like(value, parameters[name])))
-            elif kind == "optimizer":  # numbers, such as Adam's step count, stay on the host
-                placed = placed_like(value, parameters[name]) if value.ndim else value
+            elif kind == "optimizer":  # numbers, such as Adam's step count, are on the host unless kernels read them
+                placed = placed_like(value, parameters[name]) if value.ndim or self._fused else value
                 self.optimizer.state[parameters[name]][states[0]] = placed
 
     def close(self) -> None:
@@ -141,6 +171,19 @@ class Engine:
 
     def _averaged(self) -> AbstractContextManager[None]:
         return self.average.in_place() if self.average else nullcontext()
+
+
+def graphed_gradients(
+    module: nn.Module, objective: Objective, recipe: Recipe, accelerator: Accelerator
+) -> GraphedGradients | None:
+    """What replays CUDA graphs for a training; None if there is no GPU, or the recipe says or implies no graphs."""
+    if recipe.training.graphs == "off" or accelerator.device.type != "cuda":
+        return None
+    if reason := obstacle(recipe.training, accelerator):
+        if accelerator.is_main_process:
+            logger.warning("CUDA graphs are off: %s", reason)
+        return None
+    return GraphedGradients(module, objective, accelerator)
 
 
 class ModelEMA:

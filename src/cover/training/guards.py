@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Sequence
+from itertools import compress
 from statistics import median
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cover.errors import TrainingError
 from cover.training.objective import StepOutput
+from cover.training.packed_batch import PackedBatch
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +38,13 @@ class NonFiniteGuard:
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
-        self._clips: list[tuple[tuple[str, ...], Tensor]] = []
+        self._clips: list[tuple[tuple[str, ...], Tensor]] = []  # names of samples, and whether each is finite
         self._loss = torch.zeros((), device=accelerator.device)
         self._step: tuple[int, Tensor, list[tuple[tuple[str, ...], Tensor]]] | None = None
 
-    def add(self, output: StepOutput) -> None:
+    def add(self, batch: PackedBatch, output: StepOutput) -> None:
         """Add a micro-batch of the present step."""
-        self._clips += [(clips.sample_ids, output.logits[name].detach()) for name, clips in output.clips.items()]
+        self._clips.append((batch.sample_ids, output.finite.clone()))
         self._loss = self._loss + output.total
 
     def end_step(self, step: int, gradient_norm: Tensor) -> None:
@@ -63,7 +64,7 @@ class NonFiniteGuard:
         if math.isfinite(float(number)):
             return
         names: list[str] = gather_object(
-            [name for sample_ids, logits in clips for name in _not_finite(sample_ids, logits)]
+            [name for sample_ids, finite in clips for name in compress(sample_ids, (~finite).tolist())]
         )
         num_clips = sum(gather_object([sum(len(sample_ids) for sample_ids, _ in clips)]))
         raise TrainingError(
@@ -71,10 +72,6 @@ class NonFiniteGuard:
             "optimizer.clip_gradient_norm, or bring the datasets' sample weights closer together (the mixture table "
             "shows them), and continue from the last checkpoint with --resume"
         )
-
-
-def _not_finite(sample_ids: Sequence[str], logits: Tensor) -> list[str]:
-    return [name for name, row in zip(sample_ids, logits.isfinite().all(-1).tolist(), strict=True) if not row]
 
 
 def _described(names: list[str], num_clips: int) -> str:

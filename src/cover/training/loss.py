@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.mixture.schedule import Reduction, loss_divisor
+from cover.training.packed_batch import Targets
 
 
 def dataset_losses(logits: Mapping[str, Tensor], batch: MixedBatch, label_smoothing: float = 0.0) -> dict[str, Tensor]:
@@ -29,7 +30,7 @@ def dataset_losses(logits: Mapping[str, Tensor], batch: MixedBatch, label_smooth
     }
 
 
-def clip_losses(logits_BC: Tensor, clips: ClipBatch, label_smoothing: float = 0.0) -> Tensor:
+def clip_losses(logits_BC: Tensor, clips: ClipBatch | Targets, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of each clip, 0 if it is unreadable. logits_BC: [B, classes]. Returns [B]."""
 
     def towards(labels_B: Tensor) -> Tensor:
@@ -60,11 +61,22 @@ def weighted_sum(
         reduction: See `loss_divisor`.
     """
     total = next(iter(losses.values())).new_zeros(())
-    pooled = sum(batch.counts.values())
+    factors = loss_factors(batch, weights, reduction)
     for name, value in losses.items():
-        divisor = loss_divisor(batch.counts[name], reduction, pooled=pooled, repeats=batch.repeats)
-        total = total + (1.0 if weights is None else weights.get(name, 1.0)) * value / divisor
+        total = total + factors[name] * value
     return total
+
+
+def loss_factors(
+    batch: MixedBatch, weights: Mapping[str, float] | None = None, reduction: Reduction = "dataset_mean"
+) -> dict[str, float]:
+    """What the summed cross-entropy of each dataset of the mixture is multiplied by, w_i / divisor; as above."""
+    pooled = sum(batch.counts.values())
+    return {
+        name: (1.0 if weights is None else weights.get(name, 1.0))
+        / loss_divisor(count, reduction, pooled=pooled, repeats=batch.repeats)
+        for name, count in batch.counts.items()
+    }
 
 
 def loss(

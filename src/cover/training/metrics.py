@@ -14,7 +14,6 @@ from torch import Tensor
 
 from cover.config.layers import flattened
 from cover.core.atomic_files import append_line, write_whole
-from cover.core.batch import UNREADABLE
 from cover.training.objective import StepOutput
 
 CONTINUE = "then continue with --resume"
@@ -42,13 +41,7 @@ class TrainMetrics:
     def add(self, output: StepOutput) -> None:
         """Add a micro-batch."""
         self._sums[-1, 0] += output.total.to(self._sums)
-        for row, name in enumerate(self.names):
-            if name in output.clips:
-                labels = output.clips[name].labels
-                correct = (output.logits[name].argmax(-1) == labels).sum()
-                unreadable = (labels == UNREADABLE).sum()
-                values = (output.losses[name].detach(), correct, (labels != UNREADABLE).sum(), unreadable)
-                self._sums[row] += torch.stack([value.to(self._sums) for value in values])
+        self._sums[:-1] += output.sums.to(self._sums)
 
     def end_step(self) -> None:
         """Count a step whose micro-batches were all added."""

@@ -10,7 +10,8 @@ import signal
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from functools import partial
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -23,27 +24,25 @@ from cover.mixture.mixture import Mixture
 from cover.mixture.schedule import Sample
 from cover.models.classifier import VideoClassifier
 from cover.training.device import Prefetcher, fewest_micro_batches
-from cover.training.loss import dataset_losses, weighted_sum
-from cover.training.parallel import parallelise, replicate
+from cover.training.loss import clip_losses, loss_factors
+from cover.training.packed_batch import PackedBatch, clip_sums
 
 Validate = Callable[[VideoClassifier], dict[str, dict[str, float]]]
 """Scores a model on the validation splits, each process its share: {dataset: {"top1": accuracy in 0..1}} of all."""
 
 
 class StepOutput(NamedTuple):
-    """What a micro-batch gave.
+    """What a micro-batch gave. A step by a CUDA graph overwrites the tensors of the step before.
 
     Attributes:
-        clips: The clips it is about, with their labels.
-        logits: Float [B, classes] of each dataset; an absent one has B = 0.
-        losses: Summed cross-entropy of each dataset, scalars.
         total: The micro-batch's part of the loss, a scalar.
+        sums: Float32 [datasets, 4]: summed cross-entropy, correct answers, readable and unreadable clips of each.
+        finite: Bool [B], whether the logits of each clip are finite.
     """
 
-    clips: MixedBatch
-    logits: dict[str, Tensor]
-    losses: dict[str, Tensor]
     total: Tensor
+    sums: Tensor
+    finite: Tensor
 
 
 class Objective(Protocol):
@@ -85,13 +84,13 @@ class Objective(Protocol):
             RecipeError: Not even the smallest part fits into the GPU's memory.
         """
 
-    def parallelise(self, model: VideoClassifier, accelerator: Accelerator) -> nn.Module:
-        """Spread the model over processes; return the module that `step` calls. Frozen weights need no gradient."""
+    def module(self, model: VideoClassifier) -> nn.Module:
+        """The part of the model that `step` calls, in training mode. Weights that do not learn are frozen."""
 
-    def batches(self, mixture: Mixture, device: torch.device) -> Generator[Any]:
-        """This process's micro-batches, on the device, as `step` takes them; nobody else looks into them."""
+    def batches(self, mixture: Mixture, device: torch.device) -> Generator[PackedBatch]:
+        """This process's micro-batches, on the device."""
 
-    def step(self, module: nn.Module, batch: Any) -> StepOutput:
+    def step(self, module: nn.Module, batch: PackedBatch) -> StepOutput:
         """The forward pass and the loss of a micro-batch, under autocast."""
 
 
@@ -129,17 +128,24 @@ class Supervised:
             accelerator=accelerator,
         )
 
-    def parallelise(self, model: VideoClassifier, accelerator: Accelerator) -> nn.Module:
-        """As `training.parallel` says."""
-        return parallelise(model, self.recipe.training, accelerator).train()
+    def module(self, model: VideoClassifier) -> nn.Module:
+        """The whole model."""
+        return model.train()
 
-    def batches(self, mixture: Mixture, device: torch.device) -> Generator[MixedBatch]:
+    def batches(self, mixture: Mixture, device: torch.device) -> Generator[PackedBatch]:
         """Decoded clips; each batch is copied while the step before is computed."""
-        return _prefetched(iter(mixture), Prefetcher(device))
+        prefetch = Prefetcher(device, partial(self.pack, device=device))
+        with closing(iter(mixture)) as batches:
+            for batch in batches:
+                yield prefetch(batch)
 
-    def step(self, module: nn.Module, batch: MixedBatch) -> StepOutput:
+    def pack(self, batch: MixedBatch, device: torch.device) -> PackedBatch:
+        """A batch as `step` takes it."""
+        return PackedBatch.of(batch, _factors(batch, self.recipe), device)
+
+    def step(self, module: nn.Module, batch: PackedBatch) -> StepOutput:
         """Clips through the whole model."""
-        return _output(module(batch), batch, self.recipe)
+        return _output(module(batch.frames), batch, self.recipe)
 
 
 class FrozenFeatures(NamedTuple):
@@ -147,10 +153,6 @@ class FrozenFeatures(NamedTuple):
 
     training: Mapping[str, Features]
     validation: Mapping[str, Features]
-
-
-ProbeBatch = tuple[MixedBatch, dict[str, Tensor]]
-"""Clips without their frames (0 × 0 pixels), and their features [B, D] by dataset."""
 
 
 @dataclass
@@ -181,13 +183,13 @@ class Probe:
         """Features take no memory to speak of."""
         return 1
 
-    def parallelise(self, model: VideoClassifier, accelerator: Accelerator) -> nn.Module:
-        """Freeze the backbone; each process has all heads."""
+    def module(self, model: VideoClassifier) -> nn.Module:
+        """The heads."""
         model.requires_grad_(False)
         model.heads.requires_grad_(True)
-        return replicate(FeatureHeads(model.heads), accelerator)
+        return FeatureHeads(model.heads)
 
-    def batches(self, mixture: Mixture, device: torch.device) -> Generator[ProbeBatch]:
+    def batches(self, mixture: Mixture, device: torch.device) -> Generator[PackedBatch]:
         """This process's share of each step of the mixture; nothing is decoded."""
         schedule = mixture.schedule
         for step in range(mixture.step, mixture.step + mixture.num_steps):
@@ -201,12 +203,12 @@ class Probe:
                 rows = torch.tensor([sample.index for sample in own], device=known.labels_N.device)
                 clips[name] = _without_frames(name, known.labels_N[rows], own)
                 features[name] = known.features_ND[rows]
-            yield MixedBatch(clips, schedule.counts(samples), step, schedule.repeats), features
+            batch = MixedBatch(clips, schedule.counts(samples), step, schedule.repeats)
+            yield PackedBatch.of(batch, _factors(batch, self.recipe), device, features)
 
-    def step(self, module: nn.Module, batch: ProbeBatch) -> StepOutput:
+    def step(self, module: nn.Module, batch: PackedBatch) -> StepOutput:
         """Features through the heads."""
-        clips, features = batch
-        return _output(module(features), clips, self.recipe)
+        return _output(module(batch.inputs), batch, self.recipe)
 
     @property
     def validate(self) -> Validate | None:
@@ -219,31 +221,34 @@ class Probe:
 
 
 class FeatureHeads(nn.Module):
-    """The heads of a model on features. Every dataset is answered, an absent one by logits [0, classes]: DDP waits for
-    the gradient of each parameter."""
+    """The heads of a model on features. Every head answers every clip."""
 
     def __init__(self, heads: nn.ModuleDict) -> None:
         super().__init__()
         self.heads = heads
 
-    def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, features_BD: Tensor) -> dict[str, Tensor]:
         """Logits [B, classes] of features [B, D], in float32."""
-        weight = next(self.parameters())
-        absent = weight.new_zeros(0, weight.shape[-1])
-        with torch.autocast(weight.device.type, enabled=False):
-            return {name: head(features.get(name, absent)) for name, head in self.heads.items()}
+        with torch.autocast(features_BD.device.type, enabled=False):
+            return {name: head(features_BD) for name, head in self.heads.items()}
 
 
-def _prefetched(batches: Generator[MixedBatch], prefetch: Prefetcher) -> Generator[MixedBatch]:
-    with closing(batches):
-        for batch in batches:
-            yield prefetch(batch)
-
-
-def _output(logits: dict[str, Tensor], clips: MixedBatch, recipe: Recipe) -> StepOutput:
-    losses = dataset_losses(logits, clips, recipe.training.label_smoothing)
+def _factors(batch: MixedBatch, recipe: Recipe) -> dict[str, float]:
+    """What the summed cross-entropy of each dataset is multiplied by, in the order of the recipe."""
     weights = {name: dataset.loss_weight for name, dataset in recipe.datasets.items()}
-    return StepOutput(clips, logits, losses, weighted_sum(losses, clips, weights, recipe.training.reduction))
+    factors = loss_factors(batch, weights, recipe.training.reduction)
+    return {name: factors[name] for name in weights}
+
+
+def _output(logits: Mapping[str, Tensor], batch: PackedBatch, recipe: Recipe) -> StepOutput:
+    answers = [logits[name].float() for name in batch.datasets]
+    losses = torch.stack(
+        [
+            clip_losses(values, batch.targets(number), recipe.training.label_smoothing).sum()
+            for number, values in enumerate(answers)
+        ]
+    )
+    return StepOutput((batch.factors * losses).sum(), *clip_sums(answers, losses, batch))
 
 
 def _without_frames(name: str, labels: Tensor, samples: list[Sample]) -> ClipBatch:

@@ -15,12 +15,20 @@ WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 """What DistributedDataParallel, torch.compile and others add to the names of parameters."""
 
 
-def create_optimizer(model: nn.Module, section: OptimizerSection) -> torch.optim.Optimizer:
-    """SGD without Nesterov (paper, §4.1) or AdamW, on `parameter_groups`."""
+def create_optimizer(
+    model: nn.Module, section: OptimizerSection, *, fused: bool | None = None
+) -> torch.optim.Optimizer:
+    """SGD without Nesterov (paper, §4.1) or AdamW, on `parameter_groups`.
+
+    Args:
+        model: What is trained.
+        section: The optimizer and its rates.
+        fused: Whether one kernel updates many weights at once, which takes a GPU and weights that are not sharded.
+    """
     groups = parameter_groups(model, section)
     if section.name == "adamw":
-        return torch.optim.AdamW(groups, lr=section.learning_rate)
-    return torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum)
+        return torch.optim.AdamW(groups, lr=section.learning_rate, fused=fused)
+    return torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum, fused=fused)
 
 
 @runtime_checkable

@@ -40,29 +40,37 @@ def to_device(model: VideoClassifier, section: TrainingSection, accelerator: Acc
         recompute_blocks(model, every)
 
 
-def parallelise(model: VideoClassifier, section: TrainingSection, accelerator: Accelerator) -> nn.Module:
-    """Spread a model over processes.
+def parallelise(module: nn.Module, section: TrainingSection, accelerator: Accelerator) -> nn.Module:
+    """Spread a module over processes.
 
     Args:
-        model: On its device. Under "fsdp" its parameters become DTensors in place; each process holds a part.
+        module: A model or its heads, on its device. Under "fsdp" the parameters of a model become DTensors in place;
+            each process holds a part. Heads are small, and every process has them all.
         section: Whether to compile, and how to parallelise.
         accelerator: The process's devices and communication.
 
     Returns:
-        The module to call instead of `model`.
+        The module to call instead of `module`.
     """
+    if not isinstance(module, VideoClassifier):
+        return replicate(module, accelerator)
     if section.compile:
-        compile_blocks(model)
-    if accelerator.num_processes == 1 or section.parallel != "fsdp":
-        return replicate(model, accelerator)
+        compile_blocks(module)
+    if not is_sharded(section, accelerator):
+        return replicate(module, accelerator)
     from torch.distributed.fsdp import fully_shard
 
     # Weights are gathered once per micro-batch, not again for the backward pass: they take less memory than the
     # activations of a few clips. Gradients and the optimizer's state stay sharded.
-    for block in model.backbone.units():
+    for block in module.backbone.units():
         fully_shard(block, reshard_after_forward=False)
-    fully_shard(model, reshard_after_forward=False)
-    return model
+    fully_shard(module, reshard_after_forward=False)
+    return module
+
+
+def is_sharded(section: TrainingSection, accelerator: Accelerator) -> bool:
+    """Whether each process holds only a part of the weights."""
+    return section.parallel == "fsdp" and accelerator.num_processes > 1
 
 
 def replicate(module: nn.Module, accelerator: Accelerator) -> nn.Module:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -24,6 +23,7 @@ from cover.training.engine import Engine
 from cover.training.guards import LossSpikeMonitor, NonFiniteGuard
 from cover.training.metrics import CONTINUE, MetricsFile, TrainMetrics, flat_numbers
 from cover.training.optimizer import learning_rate
+from cover.training.packed_batch import PackedBatch
 from cover.training.parallel import any_rank_stopped
 from cover.training.throughput import Throughput
 
@@ -50,7 +50,7 @@ class Trainer:
     run: RunFiles
     engine: Engine
     mixture: Mixture
-    batches: Iterator[Any]
+    batches: Iterator[PackedBatch]
     num_steps: int
     steps_per_epoch: float
     state: TrainingState
@@ -109,7 +109,7 @@ class Trainer:
             with self.speed.part("forward_backward", on_device=True):
                 output = self.engine.backward(batch, last=number == num_micro_batches)
             self.totals.add(output)
-            self._finite.add(output)
+            self._finite.add(batch, output)
         self.totals.end_step()
         with self.speed.part("optimizer", on_device=True):
             gradient_norm = self.engine.step(self._learning_rate(), self.state.step)
@@ -152,6 +152,7 @@ class Trainer:
             "epoch": round(self._epoch, 4),
             "seconds": round(self.state.seconds, 2),
             **self.speed.take(),
+            **(self.engine.gradients.metrics() if self.engine.gradients else {}),
             "learning_rate": self.engine.optimizer.param_groups[0]["lr"],
             "gradient_norm": float(gradient_norm),
             "loss": loss,

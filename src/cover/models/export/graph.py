@@ -108,7 +108,7 @@ class _Graph(nn.Module):
         num_clips, num_frames = frames.shape[:2]
         no_seeds = torch.zeros(0, dtype=torch.int64)
         groups = (Group(num_frames, num_clips),)
-        packed = PackedClips(frames.transpose(0, 1).flatten(0, 1), groups, {}, no_seeds, self.mean, self.std)
+        packed = PackedClips(frames.transpose(0, 1).flatten(0, 1), groups, no_seeds, self.mean, self.std)
         features_BD = self.backbone(packed)
         return {name: head(features_BD) for name, head in zip(self.names, self.heads, strict=True)}
 

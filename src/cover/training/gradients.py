@@ -1,0 +1,85 @@
+"""Gradients that CUDA graphs compute: forward pass, loss and backward pass of a micro-batch in one launch."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from cover.config.recipe import TrainingSection
+from cover.models.cuda_graphs import GraphedFunction, Tensors
+from cover.training.objective import Objective, StepOutput
+from cover.training.packed_batch import Layout, PackedBatch
+from cover.training.parallel import is_sharded
+
+ALIGNMENT = 64
+"""Numbers. Each gradient starts at a multiple, so that kernels can load several numbers at once."""
+
+
+def obstacle(section: TrainingSection, accelerator: Accelerator) -> str | None:
+    """Why training on a GPU cannot replay CUDA graphs; None if it can."""
+    if is_sharded(section, accelerator):
+        return 'training.parallel = "fsdp" gathers weights while it computes'
+    if section.compile:
+        return "training.compile has kernels of its own"
+    if accelerator.num_processes > int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes)):
+        return "several machines average gradients while the backward pass runs, to hide the time of the network"
+    return None
+
+
+class GraphedGradients:
+    """The gradients of a model, which every call adds to, by a CUDA graph where one has been recorded.
+
+    A graph knows addresses, so gradients keep theirs from step to step. They are parts of one buffer, which is cleared
+    and summed over processes in one call.
+
+    Args:
+        module: What `objective` calls. Parameters that are not frozen get their `grad` here; do not replace it.
+        objective: Computes the loss.
+        accelerator: Precision and communication of the process.
+    """
+
+    def __init__(self, module: nn.Module, objective: Objective, accelerator: Accelerator) -> None:
+        self.module = module
+        self.objective = objective
+        self.accelerator = accelerator
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        sizes = [-(-parameter.numel() // ALIGNMENT) * ALIGNMENT for parameter in self._parameters]
+        self._buffer = torch.zeros(sum(sizes), device=accelerator.device)
+        for parameter, part in zip(self._parameters, self._buffer.split(sizes), strict=True):
+            parameter.grad = part[: parameter.numel()].view_as(parameter)
+        self._gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        self._graphed = GraphedFunction(self._add)
+
+    def add(self, batch: PackedBatch) -> StepOutput:
+        """Add the gradients of a micro-batch. The next call overwrites the result."""
+        return StepOutput(**self._graphed(batch.tensors, batch.layout))
+
+    def sum_over_processes(self) -> None:
+        """Replace the gradients by their sum over all processes, which each must call."""
+        if self.accelerator.num_processes > 1:
+            torch.distributed.all_reduce(self._buffer)
+
+    def clear(self) -> None:
+        """Set the gradients to zero."""
+        self._buffer.zero_()
+
+    def metrics(self) -> dict[str, float]:
+        """The graphs that were recorded, how long that took, and the memory they keep, for metrics.jsonl."""
+        graphed = self._graphed
+        return {
+            "cuda_graphs": graphed.num_graphs,
+            "cuda_graphs_seconds": round(graphed.seconds, 2),
+            "cuda_graphs_gib": round(graphed.pool_bytes / 2**30, 2),
+        }
+
+    def _add(self, tensors: Tensors, layout: Layout) -> dict[str, Any]:
+        with self.accelerator.autocast():
+            output = self.objective.step(self.module, PackedBatch.from_tensors(tensors, layout))
+        scaler = self.accelerator.scaler
+        total = output.total if scaler is None else scaler.scale(output.total)
+        torch._foreach_add_(self._gradients, list(torch.autograd.grad(total, self._parameters)))
+        return output._replace(total=output.total.detach())._asdict()

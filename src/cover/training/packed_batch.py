@@ -1,0 +1,166 @@
+"""A micro-batch in the form that steps take: a few tensors on the device, whose shapes repeat from step to step.
+
+How many clips each dataset has changes all the time; how many clips there are of each length changes little. So every
+head answers every clip, and each clip says which dataset it belongs to. A step of the paper's mixture has 3 to 7
+combinations of shapes, each of which is one CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
+from cover.models.packing import Group, PackedFrames, pack
+
+Layout = tuple[tuple[Group, ...], tuple[str, ...]]
+"""Groups and datasets of a PackedBatch."""
+
+
+class Targets(NamedTuple):
+    """What clips should be answered with; UNREADABLE where there is no answer.
+
+    Attributes:
+        labels: int64 [B].
+        partner_labels: int64 [B], as in ClipBatch, or None.
+        label_weights: float32 [B], as in ClipBatch, or None.
+    """
+
+    labels: Tensor
+    partner_labels: Tensor | None = None
+    label_weights: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """The clips of a micro-batch, in packed order.
+
+    Attributes:
+        inputs: uint8 frames [F, C, Y, X]; for a probe, float32 features [B, D].
+        seeds: int64 [B], the source of each clip's randomness.
+        numbers: int64 [B], the position of each clip's dataset in `datasets`.
+        labels: int64 [B].
+        factors: float32, for each of `datasets`, what its summed cross-entropy is multiplied by in the loss.
+        groups: The layout of the frames, empty for features.
+        datasets: All datasets of the mixture.
+        partner_labels: As in ClipBatch; None if no clip of the mixture is mixed.
+        label_weights: As in ClipBatch; None if no clip of the mixture is mixed.
+        sample_ids: B names, for messages.
+    """
+
+    inputs: Tensor
+    seeds: Tensor
+    numbers: Tensor
+    labels: Tensor
+    factors: Tensor
+    groups: tuple[Group, ...]
+    datasets: tuple[str, ...]
+    partner_labels: Tensor | None = None
+    label_weights: Tensor | None = None
+    sample_ids: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        batch: MixedBatch,
+        factors: Mapping[str, float],
+        device: torch.device,
+        features: Mapping[str, Tensor] | None = None,
+    ) -> PackedBatch:
+        """Pack a batch, and copy it to a device.
+
+        Args:
+            batch: The clips. Copies overlap with computation if its memory is page-locked.
+            factors: Of every dataset of the mixture, see the attribute.
+            device: Where the tensors go.
+            features: {dataset: [B, D]} on the device, to be used instead of the clips' frames.
+        """
+        if features is None:
+            # Only the frames are large. All other tensors are packed on the host, which takes fewer copies.
+            on_device = {
+                name: replace(clips, frames=clips.frames.to(device, non_blocking=True))
+                for name, clips in batch.clips.items()
+            }
+            frames, rows = pack(on_device)
+            inputs, groups, seeds = frames.frames_FCYX, frames.groups, frames.seeds_B
+        else:
+            rows = dict.fromkeys(batch, slice(0))
+            inputs, groups = torch.cat([features[name] for name in rows]), ()
+            seeds = torch.cat([batch[name].seeds for name in rows])
+        clips, datasets = [batch[name] for name in rows], tuple(factors)
+        is_mixed = any(part.label_weights is not None for part in clips)
+        packed = cls(
+            inputs=inputs,
+            groups=groups,
+            seeds=seeds,
+            numbers=torch.cat([torch.full((part.num_clips,), datasets.index(part.dataset)) for part in clips]),
+            labels=torch.cat([part.labels for part in clips]),
+            factors=torch.tensor(list(factors.values())),
+            partner_labels=torch.cat([_partners(part) for part in clips]) if is_mixed else None,
+            label_weights=torch.cat([_weights(part) for part in clips]) if is_mixed else None,
+            datasets=datasets,
+            sample_ids=tuple(name for part in clips for name in part.sample_ids),
+        )
+        return replace(packed, **{name: tensor.to(device) for name, tensor in packed.tensors.items()})  # type: ignore[arg-type]
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], layout: Layout) -> PackedBatch:
+        """Put a batch together again, without the names of its samples."""
+        groups, datasets = layout
+        return cls(**tensors, groups=groups, datasets=datasets)  # type: ignore[arg-type]
+
+    @property
+    def frames(self) -> PackedFrames:
+        """The frames, as a model takes them."""
+        return PackedFrames(self.inputs, self.groups, self.seeds)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    @property
+    def layout(self) -> Layout:
+        """What a step depends on besides the tensors."""
+        return self.groups, self.datasets
+
+    def targets(self, number: int) -> Targets:
+        """The targets for the head of `datasets[number]`. Clips of other datasets have none."""
+        own = self.numbers == number
+        labels = torch.where(own, self.labels, UNREADABLE)
+        if self.partner_labels is None:
+            return Targets(labels)
+        return Targets(labels, torch.where(own, self.partner_labels, UNREADABLE), self.label_weights)
+
+
+def _partners(clips: ClipBatch) -> Tensor:
+    return clips.labels if clips.partner_labels is None else clips.partner_labels
+
+
+def _weights(clips: ClipBatch) -> Tensor:
+    return torch.ones(clips.num_clips) if clips.label_weights is None else clips.label_weights
+
+
+def clip_sums(logits: Sequence[Tensor], losses: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+    """Count what metrics and guards need.
+
+    Args:
+        logits: [B, classes] of each of `batch.datasets`.
+        losses: The summed cross-entropy of each dataset.
+        batch: The clips.
+
+    Returns:
+        Float32 [datasets, 4]: the summed cross-entropy, correct answers, readable clips and unreadable clips of each
+        dataset. And bool [B]: whether all logits of a clip are finite, of its own dataset.
+    """
+    rows, finite = [], torch.ones_like(batch.labels, dtype=torch.bool)
+    for number, values in enumerate(logits):
+        own, labels = batch.numbers == number, batch.targets(number).labels
+        readable = labels != UNREADABLE
+        rows.append(torch.stack([values.argmax(-1).eq(labels).sum(), readable.sum(), (own & ~readable).sum()]))
+        finite &= values.isfinite().all(-1) | ~own
+    return torch.cat([losses.detach()[:, None], torch.stack(rows)], dim=1), finite
