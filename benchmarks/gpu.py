@@ -62,6 +62,7 @@ class Size:
 SIZES = {
     "large": Size("timesformer_large", 16, 448, batch=4, published_batch=1, compiled_batch=2),
     "base": Size("timesformer_base", 8, 224, batch=32, published_batch=32, compiled_batch=32),
+    "small": Size("timesformer_small", 8, 112, batch=32, published_batch=32, compiled_batch=32),
     "tiny": Size("timesformer_tiny", 4, 64, batch=4, published_batch=4, compiled_batch=4),  # to try the scripts out
 }
 
