@@ -4,10 +4,11 @@
     python benchmarks/small_batch.py --sizes base --batches 8 --ways ours bound
 
 Below some 16 clips the host launches kernels more slowly than the GPU runs them. Training: forward, loss, backward, and
-SGD with momentum, in bf16 with float32 weights, on noise that lies on the GPU. "ours" is a step of `cover train`, with a
-batch that is there already. "bound" is ours with the optimizer, recorded whole as one graph: nothing is left for the
-host. "compiled" is torch.compile(mode="reduce-overhead"), which replays CUDA graphs, too. Inference: logits of one head.
-Medians in ms. The warm-up is what building the model and the first steps take, with all that is compiled and recorded.
+SGD with momentum, in bf16 with float32 weights, on noise that lies on the GPU. "ours" is a step of `cover train` whose
+batch is there already; "recomputed" recomputes every block in the backward pass. "bound" is ours with the optimizer,
+recorded whole as one graph: nothing is left for the host. "compiled" is torch.compile(mode="reduce-overhead"), which
+replays CUDA graphs, too. Inference: logits of one head. Medians in ms. The warm-up is what building the model and the
+first steps take, with all that is compiled and recorded.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from cover.models.cuda_graphs import ClipGraphs
 from cover.models.linear import freeze_weights
 from cover.training.engine import Engine
 from cover.training.objective import Supervised
+from cover.training.parallel import to_device
 from gpu import NUM_CLASSES, SIZES, Size, Step, median_seconds, our_model, published_model, uint8_frames
 
 NAME, RATE = "k400", 1e-3
@@ -65,18 +67,20 @@ def published(size: Size, training: bool, mode: str | None) -> Step:
     return step
 
 
-def ours_in_training(size: Size, graphs: str) -> Step:
+def ours_in_training(size: Size, graphs: str, recompute: int = 0) -> Step:
     """Forward, backward and step of an engine, as a run has it."""
     values: dict[str, Any] = {
         "policy": "standard",
         "model": {},
         "datasets": {NAME: {"train": "synthetic"}},
-        "training": {"graphs": graphs},
+        "training": {"graphs": graphs, "activation_checkpointing": recompute},
     }
     recipe, device = parse_recipe(values, "benchmark"), torch.device("cuda")
     AcceleratorState._reset_state(reset_partial_state=True)
-    objective = Supervised(recipe)
-    engine = Engine(our_model(size, {NAME: NUM_CLASSES}), objective, recipe, Accelerator(mixed_precision="bf16"))
+    objective, accelerator = Supervised(recipe), Accelerator(mixed_precision="bf16")
+    model = our_model(size, {NAME: NUM_CLASSES})
+    to_device(model, recipe.training, accelerator)
+    engine = Engine(model, objective, recipe, accelerator)
     labels, seeds = torch.randint(NUM_CLASSES, (size.batch,)), torch.arange(size.batch)
     clips = ClipBatch(NAME, uint8_frames(size, size.batch), labels, ("",) * size.batch, seeds)
     batch = objective.pack(MixedBatch({NAME: clips}, {NAME: size.batch}, 0), device)
@@ -139,10 +143,12 @@ def step_of(way: str, size: Size, training: bool) -> Step:
         return published(size, training, "reduce-overhead" if way == "compiled" else None)
     if not training:
         return ours_in_inference(size, way)
-    return bound_in_training(size) if way == "bound" else ours_in_training(size, "auto" if way == "ours" else "off")
+    if way == "bound":
+        return bound_in_training(size)
+    return ours_in_training(size, "off" if way == "graphs off" else "auto", recompute=int(way == "recomputed"))
 
 
-WAYS = ("eager", "graphs off", "ours", "bound", "compiled")
+WAYS = ("eager", "graphs off", "ours", "recomputed", "bound", "compiled")
 
 
 def measured(way: str, size: Size, training: bool, repeats: int) -> dict[str, float]:
@@ -199,6 +205,8 @@ def main() -> None:
                 found["rows"].append(row)
                 for way in arguments.ways:
                     if way == "compiled" and num_clips not in arguments.compiled_batches:
+                        continue
+                    if way == "recomputed" and purpose == "predict":
                         continue
                     size = replace(SIZES[name], batch=num_clips)
                     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -71,8 +70,8 @@ def mixed_batch(step: int, part: int) -> MixedBatch:
     return MixedBatch(parts, {name: 4.0 for name in HEADS}, step)
 
 
-def losses(engine: Engine, steps: Iterator[int] | range) -> list[float]:
-    """The loss of each step, of two micro-batches, and the norm of its gradients."""
+def losses(engine: Engine, steps: range) -> Tensor:
+    """The loss of each step, of two micro-batches, and the norm of its gradients, which fp16 may find infinite."""
     found: list[Tensor] = []
     objective, device = engine.objective, engine.accelerator.device
     assert isinstance(objective, Supervised)
@@ -81,7 +80,7 @@ def losses(engine: Engine, steps: Iterator[int] | range) -> list[float]:
         for part in range(2):
             total += engine.backward(objective.pack(mixed_batch(step, part), device), last=part == 1).total
         found += [total, engine.step(0.05, step)]
-    return torch.stack(found).tolist()
+    return torch.stack(found).nan_to_num(-1.0, -2.0, -3.0)
 
 
 @pytest.mark.needs_cuda
@@ -97,8 +96,8 @@ def test_losses_equal_those_without_graphs_to_the_bit_also_after_a_resumption(ca
     second.restore(first.training_tensors())
     if first.accelerator.scaler is not None and second.accelerator.scaler is not None:
         second.accelerator.scaler.load_state_dict(first.accelerator.scaler.state_dict())
-    found += losses(second, range(NUM_STEPS // 2, NUM_STEPS))
-    assert found == expected
+    found = torch.cat([found, losses(second, range(NUM_STEPS // 2, NUM_STEPS))])
+    assert torch.equal(found, expected)
     for name, weight in plain.weights().items():
         assert torch.equal(second.weights()[name], weight), name
 
