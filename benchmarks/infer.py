@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from cover.models.linear import freeze_weights
+from cover.models.linear import freeze_weights, use_float8
 from gpu import (
     NUM_CLASSES,
     Ceiling,
@@ -37,8 +37,10 @@ def without_training(call: Callable[[], object]) -> Step:
     return step
 
 
-def ours(size: Size, num_crops: int = 1) -> Step:
+def ours(size: Size, num_crops: int = 1, *, float8: bool = False) -> Step:
     model = our_model(size, {"k400": NUM_CLASSES}).eval()
+    if float8:
+        use_float8(model)
     freeze_weights(model)
     frames = uint8_frames(size, size.batch * num_crops)
     return without_training(lambda: model.predict(frames)["k400"].unflatten(0, (-1, num_crops)).mean(1))
@@ -60,6 +62,7 @@ def contestants(size: Size) -> list[Contestant]:
         Contestant("published, eager", lambda: published(size), size.batch),
         Contestant("published, compiled", lambda: published(size, compile=True), size.batch),
         Contestant("ours", lambda: ours(size), size.batch),
+        Contestant("ours, fp8", lambda: ours(size, float8=True), size.batch),
         Contestant("ours, 1×3 views", lambda: ours(size, NUM_CROPS), size.batch),
         Contestant("ceiling", lambda: ceiling(size), size.batch),
     ]

@@ -1,4 +1,4 @@
-"""How far the losses of a bf16 run stray from those of float32: ours beside the published code's, in one run.
+"""How far the losses of a bf16 or fp8 run stray from those of float32: ours beside the published code's, in one run.
 
     python benchmarks/loss_curve.py                 # Base, 4 frames at 112, 200 steps of 16 clips, on a GPU
     python benchmarks/loss_curve.py --variant timesformer_tiny --steps 20       # to try it out on CPUs
@@ -24,6 +24,7 @@ from transformers import TimesformerConfig, TimesformerForVideoClassification
 
 import cover
 from cover.models.checkpoints.naming import HEAD
+from cover.models.linear import use_float8
 from cover.models.timesformer.architecture import PUBLISHED_MEAN_STD
 from cover.models.timesformer.config import VARIANTS
 
@@ -84,10 +85,12 @@ def curves_of(variant: str, steps: int, seed: int) -> dict[str, Tensor]:
 
             return losses_of(model, logits, steps, seed, dtype)
 
-        def ours(dtype: torch.dtype) -> Tensor:
+        def ours(dtype: torch.dtype, *, float8: bool = False) -> Tensor:
             heads = {HEAD: NUM_CLASSES}
             model = cover.create_model(variant, num_frames=NUM_FRAMES, image_size=SIDE_PX, heads=heads)
             cover.load_weights(model, start)
+            if float8:
+                use_float8(model)
             return losses_of(model, lambda frames: model({HEAD: frames})[HEAD], steps, seed, dtype)
 
         return {
@@ -95,6 +98,7 @@ def curves_of(variant: str, steps: int, seed: int) -> dict[str, Tensor]:
             "ours, float32": ours(torch.float32),
             "published, bf16": published(torch.bfloat16),
             "ours, bf16": ours(torch.bfloat16),
+            "ours, fp8": ours(torch.bfloat16, float8=True),
         }
 
 

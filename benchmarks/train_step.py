@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cover.models.linear import use_float8
 from cover.training.parallel import compile_blocks, recompute_blocks
 from gpu import (
     NUM_CLASSES,
@@ -46,8 +47,12 @@ def step_of(model: nn.Module, logits: Callable[[], Tensor], num_clips: int) -> S
     return step
 
 
-def ours(size: Size, *, drop_path_rate: float = 0.0, recompute: int = 0, compile: bool = False) -> Step:
+def ours(
+    size: Size, *, drop_path_rate: float = 0.0, recompute: int = 0, compile: bool = False, float8: bool = False
+) -> Step:
     model = our_model(size, {"k400": NUM_CLASSES}, drop_path_rate)
+    if float8:
+        use_float8(model)
     if recompute:
         recompute_blocks(model, recompute)
     if compile:
@@ -71,6 +76,7 @@ def contestants(size: Size) -> list[Contestant]:
     return [
         Contestant("published, eager", lambda: published(size), size.published_batch),
         Contestant("ours", lambda: ours(size), size.batch),
+        Contestant("ours, fp8", lambda: ours(size, float8=True), size.batch),
         Contestant("ours, drop path 0.1", lambda: ours(size, drop_path_rate=0.1), size.batch),
         Contestant("ours, blocks recomputed", lambda: ours(size, recompute=1), size.batch),
         Contestant("ceiling", lambda: ceiling(size), size.batch),

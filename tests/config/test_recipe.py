@@ -188,6 +188,14 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
             "r.toml: policy 'probe' computes features once, of unchanged clips; leave out augmentation and temporal_ji",
         ),
         ('policy = "probe"\n' + K400, "r.toml: policy 'probe' trains heads on frozen features and has no init; name"),
+        (
+            STANDARD + K400 + '[training]\nprecision = "fp8"\ncompile = true\n',
+            "r.toml: training.compile leaves out the library's kernels, and precision 'fp8' needs them; turn compile o",
+        ),
+        (
+            'policy = "probe"\ninit = "runs/a"\n' + K400 + '[training]\nprecision = "fp8"\n',
+            "r.toml: policy 'probe' trains heads alone, which precision 'fp8' does not change; use \"bf16\"",
+        ),
     ],
 )
 def test_a_mistake_is_answered_with_the_key_the_value_and_the_rule(tmp_path: Path, text: str, expected: str) -> None:

@@ -256,6 +256,14 @@ def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecip
     assert all(loss[1] != plain[1] for loss in others)
 
 
+def test_on_a_cpu_fp8_is_float32_as_every_precision(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    for precision in ("fp8", "bf16"):
+        recipe = recipe_of("standard", ["jumps"], training={"precision": precision, "max_steps": 2})
+        assert not train(plan(recipe), tmp_path / precision, quiet())
+    assert lines_of(tmp_path / "fp8") == lines_of(tmp_path / "bf16")
+    assert TrainedRun.open(tmp_path / "fp8").mixed_precision == "no"
+
+
 def test_a_run_that_goes_on_otherwise_says_so(recipe_of: MakeRecipe, tmp_path: Path) -> None:
     run, output = tmp_path / "run", StringIO()
     assert not train(plan(recipe_of("standard", ["jumps"])), run, quiet())

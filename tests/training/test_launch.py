@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cover.errors import CoverError
-from cover.training.launch import check_launch, overruling, prepare_environment, processes_connected
+from cover.errors import CoverError, RecipeError
+from cover.training.launch import check_float8, check_launch, overruling, prepare_environment, processes_connected
 
 LAUNCHED = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 LAUNCHER_SETS = {
@@ -144,6 +144,16 @@ prepare_environment("fp32")
 accelerator = Accelerator(cpu=True)
 print(accelerator.gradient_accumulation_steps, accelerator.mixed_precision, accelerator.num_processes)
 """
+
+
+def test_a_gpu_without_products_of_float8_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA A100")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 9))
+    check_float8(device)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    with pytest.raises(RecipeError, match=r"capability 8\.9 or newer, and NVIDIA A100 has 8\.0; use \"bf16\""):
+        check_float8(device)
 
 
 def test_accelerate_reads_nothing_that_overrules_the_recipe(tmp_path: Path) -> None:

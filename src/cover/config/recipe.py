@@ -152,8 +152,9 @@ class TrainingSection(Section):
     """Training epochs. An epoch is as many clips as all training sets have together."""
     max_steps: Positive | None = None
     """End the run after this many steps."""
-    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
-    """Mixed precision on a GPU. A CPU always computes in fp32, which is faster there."""
+    precision: Literal["fp32", "bf16", "fp16", "fp8"] = "bf16"
+    """Mixed precision on a GPU. A CPU always computes in fp32, which is faster there. "fp8" is experimental: like
+    "bf16", but linear layers of the blocks multiply in float8 (compute capability 8.9 or newer)."""
     parallel: Literal["none", "ddp", "fsdp"] = "ddp"
     """How processes share the model: a copy each ("ddp") or a shard each ("fsdp"). "none" refuses several processes."""
     micro_batches: MicroBatches = 1
@@ -251,6 +252,13 @@ class Recipe(Section):
             raise ValueError(f"datasets.{rated[0]} has a rate and others have none; give a rate to all or to none")
         if self.training.parallel == "fsdp" and self.training.precision == "fp16":
             raise ValueError("training.parallel 'fsdp' has no loss scaling for precision 'fp16'; use \"bf16\"")
+        if self.training.precision == "fp8" and self.training.compile:
+            raise ValueError(
+                "training.compile leaves out the library's kernels, and precision 'fp8' needs them; turn compile off, "
+                'or use "bf16"'
+            )
+        if self.training.precision == "fp8" and self.policy == "probe":
+            raise ValueError("policy 'probe' trains heads alone, which precision 'fp8' does not change; use \"bf16\"")
         if self.data.short_side and self.data.short_side[0] > self.data.short_side[1]:
             raise ValueError(f"data.short_side {list(self.data.short_side)} is not a range; write [smallest, largest]")
         if self.data.cache_folder and not self.data.cache_frames:

@@ -175,7 +175,7 @@ def fit(
 
 def throughput(planned: Plan, accelerator: Accelerator) -> Throughput:
     """What times this run."""
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}
     return Throughput(
         accelerator.device,
         accelerator.num_processes,

@@ -25,7 +25,8 @@ from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.models.classifier import VideoClassifier, load_model
 from cover.models.cuda_graphs import ClipGraphs
-from cover.models.linear import freeze_weights
+from cover.models.kernels.float8 import is_supported
+from cover.models.linear import freeze_weights, use_float8
 from cover.runs.adapters import evaluation_reader, reader_for
 from cover.runs.folder import SPLITS, RunFolder
 
@@ -71,8 +72,11 @@ class TrainedRun:
         recipe = files.read_recipe()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model(checkpoint).to(device)
+        run = cls(files, checkpoint, recipe, model, device)
+        if run.mixed_precision == "fp8":
+            use_float8(model)
         freeze_weights(model)
-        return cls(files, checkpoint, recipe, model, device)
+        return run
 
     @property
     def folder(self) -> Path:
@@ -262,10 +266,15 @@ class TrainedRun:
 
     @property
     def mixed_precision(self) -> str:
-        """The precision the model computes in, in accelerate's terms: "bf16", "fp16", or "no" for float32."""
+        """The precision the model computes in: "bf16", "fp16", "fp8", or "no" for float32.
+
+        A GPU without float8 computes in bf16 instead.
+        """
         precision = self.recipe.training.precision
-        return precision if precision != "fp32" and self.device.type == "cuda" else "no"
+        if precision == "fp32" or self.device.type != "cuda":
+            return "no"
+        return "bf16" if precision == "fp8" and not is_supported(self.device) else precision
 
     def _autocast(self) -> AbstractContextManager[None]:
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.mixed_precision)
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}.get(self.mixed_precision)
         return torch.autocast("cuda", half) if half else nullcontext()

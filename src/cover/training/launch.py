@@ -22,6 +22,7 @@ from accelerate.utils import ProjectConfiguration
 from cover.config.recipe import Recipe
 from cover.core.run_files import RunFiles
 from cover.errors import CoverError, RecipeError
+from cover.models.kernels.float8 import is_supported
 
 logger = logging.getLogger(__name__)
 
@@ -46,17 +47,21 @@ _UNSET = ("", "no", "none", "false", "0", "default")
 def start_accelerator(recipe: Recipe, run: RunFiles | None) -> Accelerator:
     """Set up devices, processes and precision. Without CUDA, all processes compute in fp32 on the CPU.
 
+    For "fp8" the accelerator's precision is "bf16"; `parallel.to_device` sets up the rest.
+
     Args:
         recipe: Precision, parallelism and trackers.
         run: Where trackers write; None to log nothing.
 
     Raises:
-        RecipeError: A tracker is not installed, or the recipe is for one process and there are several.
+        RecipeError: A tracker is not installed, the GPU cannot compute in the recipe's precision, or the recipe is for
+            one process and there are several.
         CoverError: Variables of a launcher are incomplete, or the processes do not find each other.
     """
     prepare_environment(recipe.training.precision)
     cuda = torch.cuda.is_available()
-    precision = {"fp32": "no"}.get(recipe.training.precision, recipe.training.precision) if cuda else "no"
+    names = {"fp32": "no", "fp8": "bf16"}
+    precision = names.get(recipe.training.precision, recipe.training.precision) if cuda else "no"
     trackers = ["tensorboard", *recipe.training.trackers]
     available = [str(name.value) for name in get_available_trackers()]
     if absent := [name for name in trackers if name not in available]:
@@ -69,6 +74,8 @@ def start_accelerator(recipe: Recipe, run: RunFiles | None) -> Accelerator:
         accelerator = Accelerator(
             cpu=not cuda, mixed_precision=precision, log_with=trackers if run else None, project_config=folders
         )
+    if recipe.training.precision == "fp8" and cuda:
+        check_float8(accelerator.device)
     if recipe.training.parallel == "none" and accelerator.num_processes > 1:
         raise RecipeError(
             f"training.parallel = 'none' is for one process, and {accelerator.num_processes} were started; "
@@ -77,11 +84,21 @@ def start_accelerator(recipe: Recipe, run: RunFiles | None) -> Accelerator:
     return accelerator
 
 
+def check_float8(device: torch.device) -> None:
+    """Raise RecipeError if a GPU does not multiply in float8."""
+    if not is_supported(device):
+        major, minor = torch.cuda.get_device_capability(device)
+        raise RecipeError(
+            f"training.precision = 'fp8' takes a GPU of compute capability 8.9 or newer, and "
+            f'{torch.cuda.get_device_name(device)} has {major}.{minor}; use "bf16"'
+        )
+
+
 def prepare_environment(precision: str) -> None:
     """Check the variables of launchers, and remove those that would override the recipe.
 
     Args:
-        precision: "bf16", "fp16" or "fp32", from the recipe. If accelerate's is the same, there is no warning.
+        precision: "bf16", "fp16", "fp8" or "fp32", from the recipe. If accelerate's is the same, there is no warning.
 
     Raises:
         CoverError: The variables fit neither one process nor several that torch can connect.

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from cover.config.recipe import TrainingSection
 from cover.errors import CoverError
 from cover.models.classifier import VideoClassifier
+from cover.models.linear import use_float8
 
 if TYPE_CHECKING:  # 0.7 s, which only sharded runs should pay
     from torch.distributed.fsdp import FSDPModule
@@ -34,8 +35,10 @@ MAX_COMPILED_SHAPES = 64
 
 
 def to_device(model: VideoClassifier, section: TrainingSection, accelerator: Accelerator) -> None:
-    """Move a model to its device and set up recomputation (`activation_checkpointing`)."""
+    """Move a model to its device, and set up products of float8 and recomputation (`activation_checkpointing`)."""
     model.to(accelerator.device)
+    if section.precision == "fp8" and accelerator.device.type == "cuda":
+        use_float8(model)
     if every := section.activation_checkpointing:
         recompute_blocks(model, every)
 

@@ -8,6 +8,8 @@ torch's own operations. The plain form defines what the kernel computes; tests/m
     temporal.py   temporal attention, which reads packed queries, keys and values in place
     qkv.py        queries, keys and values, with a backward pass that packs their gradients in one pass
     mlp.py        the MLP, which keeps one hidden tensor for its backward pass instead of two
+    products.py   the matrix products of these operations, in the type of the tensors or in float8
+    float8.py     matrices in float8: rounding, transposition and products
     backend.py    what all kernels use: whether Triton can run, and sums over rows
 
 The kernels save memory traffic: between the matrix products of a block, eager torch reads and writes every token once

@@ -15,11 +15,12 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, column_sums, has_kernel, jit, tl
+from cover.models.kernels.products import Matrix, Weight, data_gradient, linear, product, save, saved, weight_gradient
 
 BLOCK_ROWS, BLOCK_COLUMNS, ROWS_PER_PROGRAM = 8, 512, 128
 
 
-def mlp(normed_FND: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor) -> Tensor:
+def mlp(normed_FND: Matrix, weight1: Weight, bias1: Tensor, weight2: Weight) -> Tensor:
     """Compute GELU(x W1ᵀ + b1) W2ᵀ. The second bias is added with the residual.
 
     Args:
@@ -31,32 +32,45 @@ def mlp(normed_FND: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor) -> 
     Returns:
         [F, N, D].
     """
-    if has_kernel(normed_FND):
-        out: Tensor = MlpFunction.apply(normed_FND, weight1, bias1, weight2)
+    if has_kernel(normed_FND.exact):
+        arguments = normed_FND.exact, weight1.exact, bias1, weight2.exact, normed_FND, weight1, weight2
+        out: Tensor = MlpFunction.apply(*arguments)
         return out
-    return F.linear(F.gelu(F.linear(normed_FND, weight1, bias1)), weight2)
+    active = F.gelu(linear(normed_FND, weight1, bias1))
+    return linear(Matrix.of(active, weight2.forward), weight2)
 
 
 class MlpFunction(Function):
     """`mlp` with a backward pass that needs the normalised tokens and the hidden values before the GELU."""
 
     @staticmethod
-    def forward(ctx: Any, normed: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor) -> Tensor:
-        hidden = F.linear(normed, weight1, bias1)
-        ctx.save_for_backward(normed, weight1, weight2, hidden)
-        return F.linear(gelu(hidden), weight2)
+    def forward(
+        ctx: Any,
+        _normed: Tensor,
+        _weight1: Tensor,
+        bias1: Tensor,
+        _weight2: Tensor,
+        normed: Matrix,
+        weight1: Weight,
+        weight2: Weight,
+    ) -> Tensor:
+        hidden = product(normed.operand, weight1.forward, bias1)
+        save(ctx, normed.for_weight_gradient, weight1.backward, weight2.backward, hidden)
+        return product(Matrix.of(gelu(hidden), weight2.forward).operand, weight2.forward)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        normed, weight1, weight2, hidden = ctx.saved_tensors
-        gradient_MD = gradients[0].flatten(0, 1)
-        hidden_MD, normed_MD = hidden.flatten(0, 1), normed.flatten(0, 1)
-        active_gradient_MD = gradient_MD @ weight2
-        active_MD, hidden_gradient_MD, bias1_gradient = gelu_backward(hidden_MD, active_gradient_MD)
-        weight2_gradient = gradient_MD.t() @ active_MD
-        weight1_gradient = hidden_gradient_MD.t() @ normed_MD
-        return (hidden_gradient_MD @ weight1).view_as(normed), weight1_gradient, bias1_gradient, weight2_gradient
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        normed, weight1, weight2, hidden = saved(ctx)
+        g = Matrix.of(gradients[0].flatten(0, 1), weight2)
+        active_gradient_MD = data_gradient(g.operand, weight2)
+        active_MD, hidden_gradient_MD, bias1_gradient = gelu_backward(hidden.flatten(0, 1), active_gradient_MD)
+        active = Matrix.of(active_MD, weight2)
+        weight2_gradient = weight_gradient(g.for_weight_gradient, active.for_weight_gradient)
+        g = Matrix.of(hidden_gradient_MD, weight1)
+        weight1_gradient = weight_gradient(g.for_weight_gradient, normed)
+        normed_gradient = data_gradient(g.operand, weight1).view_as(gradients[0])
+        return normed_gradient, weight1_gradient, bias1_gradient, weight2_gradient, None, None, None
 
 
 def gelu(hidden: Tensor) -> Tensor:

@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, column_sums, has_kernel, jit, power_of_two, tl
+from cover.models.kernels.products import Matrix, Weight, data_gradient, linear, product, save, saved, weight_gradient
 
 BLOCK_ROWS, ROWS_PER_PROGRAM = 4, 64
 
 
-def qkv_linear(normed_FND: Tensor, weight: Tensor, bias: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+def qkv_linear(normed_FND: Matrix, weight: Weight, bias: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Compute queries, keys and values.
 
     Args:
@@ -31,10 +31,11 @@ def qkv_linear(normed_FND: Tensor, weight: Tensor, bias: Tensor, num_heads: int)
     Returns:
         Query, key and value, each [F, H, 1+N, E].
     """
-    if has_kernel(normed_FND):
-        out: tuple[Tensor, Tensor, Tensor] = QkvLinear.apply(normed_FND, weight, bias, num_heads)
+    if has_kernel(normed_FND.exact):
+        arguments = normed_FND.exact, weight.exact, bias, normed_FND, weight, num_heads
+        out: tuple[Tensor, Tensor, Tensor] = QkvLinear.apply(*arguments)
         return out
-    return split(F.linear(normed_FND, weight, bias), num_heads)
+    return split(linear(normed_FND, weight, bias), num_heads)
 
 
 def split(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,18 +57,21 @@ class QkvLinear(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, normed: Tensor, weight: Tensor, bias: Tensor, num_heads: int
+        ctx: Any, _normed: Tensor, _weight: Tensor, bias: Tensor, normed: Matrix, weight: Weight, num_heads: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(normed, weight)
-        return split(F.linear(normed, weight, bias), num_heads)
+        save(ctx, normed.for_weight_gradient, weight.backward)
+        return split(product(normed.operand, weight.forward, bias), num_heads)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        normed, weight = ctx.saved_tensors
+        normed, weight = saved(ctx)
         packed_MD, bias_gradient = pack_gradients(*gradients)
-        weight_gradient = packed_MD.t() @ normed.flatten(0, 1)
-        return (packed_MD @ weight).view_as(normed), weight_gradient, bias_gradient, None
+        g = Matrix.of(packed_MD, weight)
+        qkv_weight_gradient = weight_gradient(g.for_weight_gradient, normed)
+        num_frames, _, num_tokens, _ = gradients[0].shape
+        normed_gradient = data_gradient(g.operand, weight).view(num_frames, num_tokens, -1)
+        return normed_gradient, qkv_weight_gradient, bias_gradient, None, None, None
 
 
 def pack_gradients(*parts_FHNE: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, column_sums, compute_dtype, has_kernel, jit, power_of_two, tl
+from cover.models.kernels.float8 import round_rows
+from cover.models.kernels.products import Matrix
 from cover.models.packing import Group, unpack
 
 BLOCK_ROWS, ROWS_PER_PROGRAM = 4, 64
@@ -98,7 +100,9 @@ class Residual(NamedTuple):
     receivers: Receivers
 
 
-def add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...], eps: float) -> tuple[Tokens, Tensor]:
+def add_normalise(
+    tokens: Tokens, residual: Residual, groups: tuple[Group, ...], eps: float, *, float8: bool = False
+) -> tuple[Tokens, Matrix]:
     """Add a residual to tokens, and normalise the sums to mean 0 and variance 1 over D.
 
     The kernel differs from the plain form in three ways:
@@ -114,15 +118,21 @@ def add_normalise(tokens: Tokens, residual: Residual, groups: tuple[Group, ...],
         residual: What to add to them.
         groups: The layout of the frames.
         eps: Added to the variance, as in a LayerNorm.
+        float8: Whether the product after it computes in float8 under bfloat16 autocast.
 
     Returns:
-        The sums, and the normalised sums [F, 1+N, D] in the type of matrix products.
+        The sums, and the normalised sums [F, 1+N, D] as the operand of a product.
     """
-    if not has_kernel(tokens.values):
-        return plain_add_normalise(tokens, residual, groups, eps)
     dtype = compute_dtype(tokens.values)
-    values, rest, normed = AddNormalise.apply(*tokens, *residual, groups, eps, dtype)
-    return Tokens(values, rest), normed
+    if not has_kernel(tokens.values):
+        tokens, normed = plain_add_normalise(tokens, residual, groups, eps)
+    else:
+        values, rest, normed = AddNormalise.apply(*tokens, *residual, groups, eps, dtype)
+        tokens = Tokens(values, rest)
+    if not float8 or dtype != torch.bfloat16:
+        return tokens, Matrix(normed, normed)
+    normed = normed.to(dtype)
+    return tokens, Matrix(normed, round_rows(normed.detach()))
 
 
 def plain_add_normalise(

@@ -25,6 +25,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, column_sums, has_kernel, jit, power_of_two, tl
+from cover.models.kernels.products import Matrix, Weight, data_gradient, linear, product, save, saved, weight_gradient
 from cover.models.packing import Group, unpack
 
 TILE_ROWS = 64
@@ -33,10 +34,10 @@ MOST_FRAMES = TILE_ROWS
 
 
 def temporal_branch(
-    normed_FND: Tensor,
-    qkv_weight: Tensor,
+    normed_FND: Matrix,
+    qkv_weight: Weight,
     qkv_bias: Tensor,
-    out_weight: Tensor,
+    out_weight: Weight,
     num_heads: int,
     groups: tuple[Group, ...],
 ) -> Tensor:
@@ -54,27 +55,28 @@ def temporal_branch(
         [F, 1+N, D]. The class token's values mean nothing.
     """
     arguments = normed_FND, qkv_weight, qkv_bias, out_weight, num_heads, groups
-    if not has_kernel(normed_FND):
+    if not has_kernel(normed_FND.exact):
         return plain_temporal_branch(*arguments)
     if any(group.num_frames > MOST_FRAMES for group in groups):
         # The class token is cut off, because the kernel in residual.py leaves its gradient undefined.
         return F.pad(plain_temporal_branch(*arguments)[:, 1:], (0, 0, 1, 0))
-    out: Tensor = TemporalBranch.apply(*arguments)
+    exact = normed_FND.exact, qkv_weight.exact, qkv_bias, out_weight.exact
+    out: Tensor = TemporalBranch.apply(*exact, normed_FND, qkv_weight, out_weight, num_heads, groups)
     return out
 
 
 def plain_temporal_branch(
-    normed_FND: Tensor,
-    qkv_weight: Tensor,
+    normed_FND: Matrix,
+    qkv_weight: Weight,
     qkv_bias: Tensor,
-    out_weight: Tensor,
+    out_weight: Weight,
     num_heads: int,
     groups: tuple[Group, ...],
 ) -> Tensor:
     """`temporal_branch` in torch's own operations."""
-    qkv = F.linear(normed_FND, qkv_weight, qkv_bias).unflatten(-1, (3, num_heads, -1))
+    qkv = linear(normed_FND, qkv_weight, qkv_bias).unflatten(-1, (3, num_heads, -1))
     mixed_FND = torch.cat([attend_over_frames(group).flatten(0, 1) for group in unpack(qkv, groups)]).flatten(2)
-    return F.linear(mixed_FND, out_weight)
+    return linear(Matrix.of(mixed_FND, out_weight.forward), out_weight)
 
 
 def attend_over_frames(qkv: Tensor) -> Tensor:
@@ -104,44 +106,49 @@ class TemporalBranch(Function):
     @staticmethod
     def forward(
         ctx: Any,
-        normed: Tensor,
-        qkv_weight: Tensor,
+        _normed: Tensor,
+        _qkv_weight: Tensor,
         qkv_bias: Tensor,
-        out_weight: Tensor,
+        _out_weight: Tensor,
+        normed: Matrix,
+        qkv_weight: Weight,
+        out_weight: Weight,
         num_heads: int,
         groups: tuple[Group, ...],
     ) -> Tensor:
-        qkv = F.linear(normed, qkv_weight, qkv_bias)
-        mixed = torch.empty_like(normed)
-        for first, group in first_rows(groups, normed.shape[1]):
-            _attend[_grid(group, normed, num_heads)](
-                qkv, mixed, first, *_sizes(group, normed), **_shape(group, normed, num_heads)
+        qkv = product(normed.operand, qkv_weight.forward, qkv_bias)
+        mixed = torch.empty_like(normed.exact)
+        for first, group in first_rows(groups, mixed.shape[1]):
+            _attend[_grid(group, mixed, num_heads)](
+                qkv, mixed, first, *_sizes(group, mixed), **_shape(group, mixed, num_heads)
             )
-        ctx.save_for_backward(normed, qkv_weight, out_weight, qkv, mixed)
+        x = Matrix.of(mixed, out_weight.forward)
+        save(ctx, normed.for_weight_gradient, qkv_weight.backward, out_weight.backward, qkv, x.for_weight_gradient)
         ctx.num_heads, ctx.groups = num_heads, groups
-        return F.linear(mixed, out_weight)
+        return product(x.operand, out_weight.forward)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        normed, qkv_weight, out_weight, qkv, mixed = ctx.saved_tensors
-        gradient_MD, normed_MD = gradients[0].flatten(0, 1), normed.flatten(0, 1)
-        out_weight_gradient = gradient_MD.t() @ mixed.flatten(0, 1)
-        mixed_gradient = gradient_MD @ out_weight
+        normed, qkv_weight, out_weight, qkv, mixed = saved(ctx)
+        gradient, num_tokens = gradients[0], qkv.shape[1]
+        g = Matrix.of(gradient.flatten(0, 1), out_weight)
+        out_weight_gradient = weight_gradient(g.for_weight_gradient, mixed)
+        mixed_gradient = data_gradient(g.operand, out_weight)
         qkv_gradient, sums = torch.empty_like(qkv), []
-        for first, group in first_rows(ctx.groups, normed.shape[1]):
-            grid = _grid(group, normed, ctx.num_heads)
+        for first, group in first_rows(ctx.groups, num_tokens):
+            grid = _grid(group, gradient, ctx.num_heads)
             part = torch.empty(grid[0] // ctx.num_heads, qkv.shape[-1], dtype=torch.float32, device=qkv.device)
             _attend_backward[grid](
-                qkv, mixed_gradient, qkv_gradient, part, first, *_sizes(group, normed),
-                **_shape(group, normed, ctx.num_heads),
+                qkv, mixed_gradient, qkv_gradient, part, first, *_sizes(group, gradient),
+                **_shape(group, gradient, ctx.num_heads),
             )  # fmt: skip
             sums.append(part)
         bias_gradient = column_sums(torch.cat(sums), qkv.dtype)
-        qkv_gradient_MD = qkv_gradient.flatten(0, 1)
-        qkv_weight_gradient = qkv_gradient_MD.t() @ normed_MD
-        normed_gradient = (qkv_gradient_MD @ qkv_weight).view_as(normed)
-        return normed_gradient, qkv_weight_gradient, bias_gradient, out_weight_gradient, None, None
+        g = Matrix.of(qkv_gradient.flatten(0, 1), qkv_weight)
+        qkv_weight_gradient = weight_gradient(g.for_weight_gradient, normed)
+        normed_gradient = data_gradient(g.operand, qkv_weight).view_as(gradient)
+        return normed_gradient, qkv_weight_gradient, bias_gradient, out_weight_gradient, *(None,) * 5
 
 
 def first_rows(groups: tuple[Group, ...], num_tokens: int) -> list[tuple[int, Group]]:

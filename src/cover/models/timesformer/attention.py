@@ -3,8 +3,8 @@
 Their input tokens lack the affine part of the norm, which is multiplied into the weights (kernels/folding.py). Their
 output lacks the bias of the output projection, which is added with the residual (kernels/residual.py).
 
-In their `forward` methods, `normed_FND` are the normalised tokens [F, 1+N, D], `norm` is the norm that gives the affine
-part, and `groups` is the layout of the frames.
+In their `forward` methods, `normed_FND` are the normalised tokens [F, 1+N, D] as products read them, `norm` is the norm
+that gives the affine part, and `groups` is the layout of the frames.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cover.models.kernels.backend import compute_dtype
+from cover.models.kernels.products import Matrix, Weight, linear
 from cover.models.kernels.qkv import qkv_linear
 from cover.models.kernels.temporal import temporal_branch
-from cover.models.linear import Linear, after_norm, cached_weight, in_dtype
+from cover.models.linear import Linear, after_norm, cached_weight, in_dtype, prepared
 from cover.models.packing import Group, unpack
 
 BACKENDS = [
@@ -38,39 +39,45 @@ class Attention(nn.Module):
         self.qkv = Linear(width, 3 * width)
         self.proj = Linear(width, width)
 
+    def _project(self, mixed: Tensor) -> Tensor:
+        """Multiply the result of attention [..., D] by the output projection, without its bias."""
+        weight = in_dtype(self.proj, compute_dtype(mixed))
+        return linear(Matrix.of(mixed, weight.forward), weight)
+
 
 class SpatialAttention(Attention):
     """Multi-head attention over the class token and patches of each frame."""
 
-    def forward(self, normed_FND: Tensor, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
+    def forward(self, normed_FND: Matrix, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
         """Return the values of the residual, [F, 1+N, D]."""
-        dtype = compute_dtype(normed_FND)
+        dtype = compute_dtype(normed_FND.exact)
         weight, bias = after_norm(norm, self.qkv, dtype)
         query, key, value = qkv_linear(normed_FND, weight, bias, self.num_heads)
-        return F.linear(attend(query, key, value), in_dtype(self.proj, dtype))
+        return self._project(attend(query, key, value))
 
-    def of_class_token(self, normed_FND: Tensor, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
+    def of_class_token(self, normed_FND: Matrix, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
         """Return the result for the class token only, [F, D]."""
-        dtype, width = compute_dtype(normed_FND), normed_FND.shape[-1]
+        dtype, width = compute_dtype(normed_FND.exact), normed_FND.exact.shape[-1]
         weight, bias = after_norm(norm, self.qkv, dtype)
-        query = F.linear(normed_FND[:, :1], weight[:width], bias[:width]).unflatten(-1, (self.num_heads, -1))
-        key_value = F.linear(normed_FND, weight[width:], bias[width:]).unflatten(-1, (2, self.num_heads, -1))
-        key, value = key_value.permute(2, 0, 3, 1, 4)
-        mixed_FD = attend(query.transpose(1, 2), key, value).squeeze(1)
-        return F.linear(mixed_FD, in_dtype(self.proj, dtype))
+        # One token of each frame is too few to gain from float8.
+        query = F.linear(normed_FND.exact[:, :1], weight.exact[:width], bias[:width])
+        key_value = linear(normed_FND, weight.part(slice(width, None)), bias[width:])
+        key, value = key_value.unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query = query.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return self._project(attend(query, key, value).squeeze(1))
 
 
 class JointAttention(Attention):
     """Multi-head attention over the class token and the patches of all frames of each clip."""
 
-    def forward(self, normed_FND: Tensor, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
+    def forward(self, normed_FND: Matrix, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
         """Return the values of the residual, [F, 1+N, D]."""
-        dtype = compute_dtype(normed_FND)
-        qkv = F.linear(normed_FND, *after_norm(norm, self.qkv, dtype)).unflatten(-1, (3, self.num_heads, -1))
+        dtype = compute_dtype(normed_FND.exact)
+        qkv = linear(normed_FND, *after_norm(norm, self.qkv, dtype)).unflatten(-1, (3, self.num_heads, -1))
         mixed_FND = torch.cat([attend_over_clip(group).flatten(0, 1) for group in unpack(qkv, groups)])
-        return F.linear(mixed_FND, in_dtype(self.proj, dtype))
+        return self._project(mixed_FND)
 
-    def of_class_token(self, normed_FND: Tensor, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
+    def of_class_token(self, normed_FND: Matrix, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
         """Return the result for the class token only, [F, D]."""
         return self.forward(normed_FND, norm, groups)[:, 0]
 
@@ -82,21 +89,22 @@ class TemporalAttention(Attention):
     """
 
     def forward(
-        self, normed_FND: Tensor, norm: nn.LayerNorm, fc: Linear, groups: tuple[Group, ...]
+        self, normed_FND: Matrix, norm: nn.LayerNorm, fc: Linear, groups: tuple[Group, ...]
     ) -> tuple[Tensor, Tensor]:
         """Return the values [F, 1+N, D] and the bias [D] of the residual.
 
         `fc` follows the output projection (TimeSformer's temporal_fc). The two are multiplied into one linear layer.
         """
-        dtype = compute_dtype(normed_FND)
+        dtype = compute_dtype(normed_FND.exact)
         weight, bias = after_norm(norm, self.qkv, dtype)
-        out_weight, out_bias = cached_weight(fc, dtype, lambda: product(fc, self.proj, dtype))
+        out_weight, out_bias = cached_weight(fc, dtype, lambda: joined(fc, self.proj, dtype))
         return temporal_branch(normed_FND, weight, bias, out_weight, self.num_heads, groups), out_bias
 
 
-def product(last: nn.Linear, first: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return weight (in `dtype`) and bias of the linear layer that equals `first` followed by `last`."""
-    return last.weight.to(dtype) @ first.weight.to(dtype), torch.addmv(last.bias, last.weight, first.bias)
+def joined(last: Linear, first: Linear, dtype: torch.dtype) -> tuple[Weight, Tensor]:
+    """Return weight and bias of the linear layer that equals `first` followed by `last`."""
+    weight = last.weight.to(dtype) @ first.weight.to(dtype)
+    return prepared(weight, last, dtype), torch.addmv(last.bias, last.weight, first.bias)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from cover.models.kernels.backend import compute_dtype
 from cover.models.kernels.mlp import mlp
+from cover.models.kernels.products import Matrix
 from cover.models.kernels.residual import Receivers, Residual, Tokens, add_normalise
 from cover.models.linear import Linear, after_norm, in_dtype
 from cover.models.packing import Group, clip_means, first_frames
@@ -36,9 +37,9 @@ class Mlp(nn.Module):
         self.fc1 = Linear(width, 4 * width)
         self.fc2 = Linear(4 * width, width)
 
-    def forward(self, normed_FND: Tensor, norm: nn.LayerNorm) -> Tensor:
+    def forward(self, normed_FND: Matrix, norm: nn.LayerNorm) -> Tensor:
         """Return the values of the residual, [F, 1+N, D], from normalised tokens without the affine part of `norm`."""
-        dtype = compute_dtype(normed_FND)
+        dtype = compute_dtype(normed_FND.exact)
         weight1, bias1 = after_norm(norm, self.fc1, dtype)
         return mlp(normed_FND, weight1, bias1, in_dtype(self.fc2, dtype))
 
@@ -93,18 +94,20 @@ class Block(nn.Module):
         """
         if self.temporal:
             tokens, residual = self._temporal(tokens, residual, groups, scales)
-        tokens, normed_FND = add_normalise(tokens, residual, groups, self.norm1.eps)
+        tokens, normed_FND = add_normalise(tokens, residual, groups, self.norm1.eps, float8=self.attn.qkv.float8)
         values_FND = self.attn(normed_FND, self.norm1, groups)
         receivers: Receivers = "clips" if self.temporal else "all"
         residual = Residual(values_FND, self.attn.proj.bias, scales.attention, receivers)
-        tokens, normed_FND = add_normalise(tokens, residual, groups, self.norm2.eps)
+        tokens, normed_FND = add_normalise(tokens, residual, groups, self.norm2.eps, float8=self.mlp.fc1.float8)
         # A copy of the bias, because FSDP frees the parameters of a block before the next block adds them.
         return tokens, Residual(self.mlp(normed_FND, self.norm2), self.mlp.fc2.bias.clone(), scales.mlp, "all")
 
     def _temporal(
         self, tokens: Tokens, residual: Residual, groups: tuple[Group, ...], scales: BranchScales
     ) -> tuple[Tokens, Residual]:
-        tokens, normed_FND = add_normalise(tokens, residual, groups, self.temporal_norm1.eps)
+        tokens, normed_FND = add_normalise(
+            tokens, residual, groups, self.temporal_norm1.eps, float8=self.temporal_attn.qkv.float8
+        )
         values_FND, bias = self.temporal_attn(normed_FND, self.temporal_norm1, self.temporal_fc, groups)
         return tokens, Residual(values_FND, bias, scales.temporal, "patches")
 
@@ -118,13 +121,13 @@ class LastBlock(Block):
         """Return the class token of each clip, [B, D]; with space-only attention, of each frame, [F, D]."""
         if self.temporal:
             tokens, residual = self._temporal(tokens, residual, groups, scales)
-        tokens, normed_FND = add_normalise(tokens, residual, groups, self.norm1.eps)
+        tokens, normed_FND = add_normalise(tokens, residual, groups, self.norm1.eps, float8=self.attn.qkv.float8)
         values_FD: Tensor = self.attn.of_class_token(normed_FND, self.norm1, groups)
         tokens = tokens.map(lambda part: part[:, :1])
         if self.temporal or self.joint:
             values_FD, tokens = clip_means(values_FD, groups), tokens.map(lambda part: first_frames(part, groups))
             scales = BranchScales(*(None if scale is None else first_frames(scale, groups) for scale in scales))
         residual = Residual(values_FD[:, None], self.attn.proj.bias, scales.attention, "all")
-        tokens, normed_F1D = add_normalise(tokens, residual, groups, self.norm2.eps)
+        tokens, normed_F1D = add_normalise(tokens, residual, groups, self.norm2.eps, float8=self.mlp.fc1.float8)
         values_FD = self.mlp(normed_F1D, self.norm2)[:, 0] + self.mlp.fc2.bias
         return tokens.exact[:, 0] + (values_FD if scales.mlp is None else values_FD * scales.mlp[:, None])
