@@ -81,6 +81,7 @@ def recipe_of(arguments: argparse.Namespace, parallel: str) -> Recipe:
         "parallel": parallel,
         "precision": arguments.precision,
         "compile": arguments.compile,
+        "graphs": arguments.graphs,
         "activation_checkpointing": arguments.activation_checkpointing,
     }
     datasets = {name: {"train": "synthetic"} for name in CLASSES}
@@ -128,12 +129,12 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def launch(parallel: str, num_processes: int, num_slices: int) -> dict[str, Any]:
+def launch(parallel: str, num_processes: int, num_slices: int, graphs: str) -> dict[str, Any]:
     """A run of this script in so many processes, with this one's arguments but for the slices."""
     with tempfile.TemporaryDirectory() as folder:
         out = f"{folder}/found.json"
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
-        worker = ["--slices", str(num_slices), "--worker", parallel, "--out", out]
+        worker = ["--slices", str(num_slices), "--worker", parallel, "--graphs", graphs, "--out", out]
         command = [*(launcher if num_processes > 1 else []), *sys.argv, *worker]
         subprocess.run([sys.executable, *command], check=True)
         found: dict[str, Any] = json.loads(Path(out).read_text())
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--activation-checkpointing", type=int, default=0)
     parser.add_argument("--json", type=Path, help="figures and losses of every run")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--graphs", default="auto", help=argparse.SUPPRESS)
     parser.add_argument("--out", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -163,10 +165,11 @@ def main() -> None:
     if slices % count:
         parser.error(f"--slices {slices} cannot be dealt out evenly to {count} processes")
     chosen = {
-        "none": ("none", 1, slices),
-        "none, other slices": ("none", 1, 2 * slices),
-        "ddp": ("ddp", count, slices),
-        "fsdp": ("fsdp", count, slices),
+        "none": ("none", 1, slices, "auto"),
+        "none, other slices": ("none", 1, 2 * slices, "auto"),
+        "ddp": ("ddp", count, slices, "auto"),
+        "ddp, graphs off": ("ddp", count, slices, "off"),
+        "fsdp": ("fsdp", count, slices, "off"),
     }
     runs: dict[str, dict[str, Any]] = {}
     for name, run in chosen.items():
