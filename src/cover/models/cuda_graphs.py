@@ -11,7 +11,6 @@ depends on. All graphs share one memory pool, which is as large as the largest o
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Callable, Hashable, Mapping
@@ -91,11 +90,10 @@ class GraphedFunction(Generic[Layout]):
                 outputs = self.function(own, layout)
         except RuntimeError as error:  # out of memory, too
             self._is_off = True
-            reason = str(error).strip().split("\n")[0]
-            logger.warning("CUDA graphs are off from now on, because one cannot be recorded: %s", reason)
-            del graph
-            gc.collect()
-            torch.cuda.empty_cache()
+            logger.warning("CUDA graphs are off, because one cannot be recorded: %s", _first_reason(error))
+            # The generator still believes that it is being recorded.
+            generator = torch.cuda.default_generators[torch.cuda.current_device()]
+            generator.graphsafe_set_state(generator.clone_state())
             return False
         self._graphs[signature] = _Graph(graph, own, outputs)
         self.seconds += time.perf_counter() - began
@@ -107,6 +105,13 @@ class _Graph(NamedTuple):
     graph: torch.cuda.CUDAGraph
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
+
+
+def _first_reason(error: BaseException) -> str:
+    """The first line of the error that came first; the others follow from it."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error).strip().partition("\n")[0]
 
 
 def _free_bytes() -> int:

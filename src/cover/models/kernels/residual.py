@@ -20,7 +20,7 @@ from cover.models.kernels.float8 import round_rows
 from cover.models.kernels.products import Matrix
 from cover.models.packing import Group, unpack
 
-BLOCK_ROWS, ROWS_PER_PROGRAM = 4, 64
+BLOCK_ROWS, ROWS_PER_PROGRAM = 4, 32
 
 Receivers = Literal["all", "patches", "clips"]
 """The tokens that a residual is added to.
