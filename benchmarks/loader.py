@@ -1,33 +1,47 @@
-"""How many training clips a second one core decodes and crops, per kind of file, from files and from a FrameCache.
+"""What a training clip costs on one core, from files and from a FrameCache: time, opened files, bytes and rows read.
 
     python benchmarks/loader.py [--num-clips 8] [--seconds 3]
 
 One process and one thread, in seconds of the processor; workers of a loader multiply it. Files are made on the spot
-from a moving random texture.
+from a moving random texture. The second table is for Linux: inotify counts how often files and folders are opened, and
+/proc/self/io the calls that read and their bytes; both also see C libraries such as FFmpeg. Neither counts memory that
+is mapped, which is how manifests and caches are read.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import itertools
+import os
+import shutil
+import struct
+import tarfile
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import av
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Column, Table
 
 from cover.datasets.layouts.class_folders import index_folder
-from cover.datasets.manifest import Manifest
+from cover.datasets.manifest import Manifest, ManifestRow, write_findings, write_manifest
+from cover.datasets.names import Kind
 from cover.media.cache import FrameCache
+from cover.media.decode import probe_row
 from cover.media.reader import ClipReader
-from cover.mixture.mixture import default_short_side_px
+from cover.mixture.mixture import Dataset, Mixture, default_short_side_px
 
 FPS = 25
 
@@ -60,6 +74,22 @@ CASES = [
 ]
 
 
+VIDEO, IMAGE = CASES[1], CASES[5]
+"""What the second table stores in several ways."""
+
+NUM_STORED = 96
+"""Their number. Each is counted when it is read for the first time."""
+
+CODECS = {
+    ".mp4": ("libx264", {"crf": "23"}),
+    ".webm": ("libvpx-vp9", {"crf": "33", "b": "0", "cpu-used": "8", "deadline": "realtime"}),
+}
+
+IN_OPEN = 0x20
+EVENT = struct.Struct("iIII")
+"""inotify's mask of an opened file, and the head of its events; a name follows, whose length is the last number."""
+
+
 def texture(height_px: int, width_px: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """uint8 [Y,X,3] with detail at several scales, so that files are about as large as those of real scenes."""
     total = np.zeros((height_px, width_px, 3))
@@ -78,7 +108,8 @@ def write_clip(path: Path, case: Case, rng: np.random.Generator) -> None:
         Image.fromarray(windows[0]).save(path, quality=90)
         return
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "23"})
+        codec, options = CODECS[path.suffix]
+        stream = container.add_stream(codec, rate=FPS, options=options)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = case.width_px, case.height_px, "yuv420p"
         stream.gop_size = case.keyframe_interval
@@ -105,6 +136,158 @@ def clips_per_second(reader: ClipReader, seconds: float) -> float:
         if elapsed > seconds:
             return count / elapsed
     raise AssertionError("unreachable")
+
+
+def as_files(folder: Path, files: list[Path]) -> Iterator[dict[str, Any]]:
+    """Rows of files of their own."""
+    yield from ({"path": file.name} for file in files)
+
+
+def as_members(folder: Path, files: list[Path]) -> Iterator[dict[str, Any]]:
+    """Rows of members of one tar."""
+    with tarfile.open(folder / "all.tar", "w") as tar:
+        for file in files:
+            tar.add(file, file.name)
+    with tarfile.open(folder / "all.tar") as tar:
+        yield from ({"path": "all.tar", "offset": member.offset_data, "length": member.size} for member in tar)
+
+
+def as_cells(folder: Path, files: list[Path]) -> Iterator[dict[str, Any]]:
+    """Rows of a Parquet file. Its row groups have 4 rows and can only be read as a whole."""
+    cells = pa.array([{"bytes": file.read_bytes()} for file in files], pa.struct([("bytes", pa.binary())]))
+    pq.write_table(pa.table({"image": cells}), folder / "all.parquet", row_group_size=4, use_dictionary=False)
+    yield from ({"path": "all.parquet", "offset": number} for number in range(len(files)))
+
+
+def as_frames(folder: Path, files: list[Path]) -> Iterator[dict[str, Any]]:
+    """Rows of folders with a JPEG for each frame, all of the first video."""
+    first = folder / "frames"
+    first.mkdir()
+    with av.open(str(files[0])) as container:
+        for number, frame in enumerate(container.decode(video=0)):
+            frame.to_image().save(first / f"{number:05d}.jpg")
+    for file in files:
+        frames = shutil.copytree(first, folder / f"frames-{file.stem}")
+        yield {"path": frames.name, "fps": float(FPS)}
+
+
+STORED: dict[str, tuple[str, Callable[[Path, list[Path]], Iterator[dict[str, Any]]]]] = {
+    "MP4": ("mp4", as_files),
+    "MP4 in a tar": ("mp4", as_members),
+    "MP4 in Parquet": ("mp4", as_cells),
+    "WebM": ("webm", as_files),
+    "WebM, checked": ("webm", as_files),
+    "WebM in a tar, checked": ("webm", as_members),
+    "frame folder": ("mp4", as_frames),
+    "JPEG": ("jpg", as_files),
+    "JPEG in a tar": ("jpg", as_members),
+    "JPEG in Parquet": ("jpg", as_cells),
+    "MP4, cached": ("mp4", as_files),
+}
+"""How samples are stored → the suffix of their files, and what makes rows of them."""
+
+
+def store(folder: Path, how: str) -> Manifest:
+    """Write samples, videos of 3 s or JPEGs. If they are checked, the manifest has what `cover check` finds."""
+    suffix, make = STORED[how]
+    kind: Kind = "image" if suffix == "jpg" else "video"
+    files = [folder / f"{number}.{suffix}" for number in range(NUM_STORED)]
+    write_clip(files[0], IMAGE if kind == "image" else VIDEO, np.random.default_rng(0))
+    for file in files[1:]:
+        shutil.copyfile(files[0], file)
+    rows = [{"sample_id": str(number), "label": 0, **row} for number, row in enumerate(make(folder, files))]
+    path = folder / "all.arrow"
+    manifest = write_manifest(path, rows, name="all", kind=kind, split="train", class_names=["class"], root=folder)
+    if not how.endswith("checked"):
+        return manifest
+    return write_findings(manifest, {"duration_seconds": [probe_row(row, kind).duration_seconds for row in manifest]})
+
+
+class Reading(NamedTuple):
+    """Calls that read, their bytes, files and folders that are opened, and rows of manifests."""
+
+    calls: int
+    num_bytes: int
+    opens: int
+    rows: int
+
+
+def reading(folder: Path, work: Callable[[], object]) -> Reading:
+    """Count what `work` reads. Files and folders count as opened if they are in `folder`."""
+    libc, rows, make_row = ctypes.CDLL(None), itertools.count(), ManifestRow.__init__
+    watch = libc.inotify_init1(os.O_NONBLOCK)
+    for path in (folder, *folder.rglob("*")):
+        libc.inotify_add_watch(watch, os.fsencode(path), IN_OPEN)
+
+    def counting(row: ManifestRow, *values: Any, **named: Any) -> None:
+        next(rows)
+        make_row(row, *values, **named)
+
+    before = calls_that_read()
+    with patch.object(ManifestRow, "__init__", counting):
+        work()
+    after = calls_that_read()
+    opens = opened(watch)
+    os.close(watch)
+    return Reading(after[0] - before[0], after[1] - before[1], opens, next(rows))
+
+
+def calls_that_read() -> tuple[int, int]:
+    """How many calls of this process have read, and how many bytes."""
+    facts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(facts["syscr"]), int(facts["rchar"])
+
+
+def opened(watch: int) -> int:
+    """How many files and folders have been opened.
+
+    Each file has two events, its own and one of its folder, which has a name. inotify merges events that are equal to
+    the one before, and these never are.
+    """
+    try:
+        events = os.read(watch, 2**20)
+    except BlockingIOError:
+        return 0
+    count = 0
+    while events:
+        *_, length = EVENT.unpack_from(events)
+        count += not length
+        events = events[EVENT.size + length :]
+    return count
+
+
+def reading_table(seconds: float) -> Table:
+    """What one sample reads, through the mixture, for each way to store samples."""
+    columns = "frames", "crop", "KB", "opens", "reads", "KB read", "rows", "clips/s"
+    table = Table(Column("stored as", no_wrap=True), *columns, title="each sample")
+    for how in STORED:
+        with tempfile.TemporaryDirectory() as name:
+            manifest = store(Path(name), how)
+            case = IMAGE if manifest.kind == "image" else VIDEO
+            size = (Path(name) / f"0.{STORED[how][0]}").stat().st_size
+            counts, rate = measured(manifest, case, Path(name), cache_frames=how.endswith("cached"), seconds=seconds)
+        calls, num_bytes, opens, rows = counts
+        numbers = f"{size / 1e3:.0f}", f"{opens:.2f}", f"{calls:.1f}", f"{num_bytes / 1e3:.0f}", f"{rows:.2f}"
+        table.add_row(how, str(case.num_frames), str(case.crop_px), *numbers, f"{rate:.1f}")
+    return table
+
+
+def measured(
+    manifest: Manifest, case: Case, folder: Path, *, cache_frames: bool, seconds: float
+) -> tuple[list[float], float]:
+    """What a sample reads when it is read for the first time, and samples a second."""
+    dataset = Dataset(manifest, num_frames=case.num_frames, cache_frames=cache_frames)
+    batch_size = len(manifest) // 6
+    mixture = Mixture([dataset], batch_size=batch_size, image_size=case.crop_px, num_steps=10**6)
+    batches = iter(mixture)
+    next(batches)  # imports, and what is read once for a whole shard
+    idle = reading(folder, lambda: None)
+    found = reading(folder, lambda: list(itertools.islice(batches, 5)))
+    start, count = time.process_time(), 0
+    while (elapsed := time.process_time() - start) < seconds:
+        next(batches)
+        count += batch_size
+    return [(one - other) / (5 * batch_size) for one, other in zip(found, idle, strict=True)], count / elapsed
 
 
 def main() -> None:
@@ -136,7 +319,10 @@ def main() -> None:
             f"{rates[1]:.1f}",
             f"{megabytes:.2f}",
         )
-    Console(width=110).print(table)
+    console = Console(width=110)
+    console.print(table)
+    if Path("/proc/self/io").exists():
+        console.print(reading_table(arguments.seconds))
 
 
 if __name__ == "__main__":

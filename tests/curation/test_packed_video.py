@@ -97,7 +97,7 @@ def test_a_short_animation_keeps_all_frames_with_their_times(
     for segment in segments:
         copy = pack(tmp_path / name, **segment)
         assert probe_video(copy).num_frames == (4 if segment else 6)
-        before = decode_sampled(ManifestRow("a", str(tmp_path / name), 0), Sampling(20, **segment))
+        (before,) = decode_sampled(ManifestRow("a", str(tmp_path / name), 0), [Sampling(20, **segment)])
         assert numbers_of(decode_video(copy, Sampling(20))) == numbers_of(before)
 
 

@@ -94,7 +94,8 @@ def test_the_column_of_the_media_is_the_one_with_a_usual_name_when_indexed_and_w
             pa.table({name: wrong for name in others} | dict(zip(table.column_names, table, strict=True))), root / ONE
         )
         row = index(root, "video" if media == "video" else "image")[1]
-        assert MediaSource.of(row).open().read() == column.encode()
+        with MediaSource.of(row).open() as opened:
+            assert opened.reader().read() == column.encode()
 
 
 def test_unreadable_metadata_and_missing_shards_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from cover.datasets.manifest import ManifestRow
 from cover.datasets.names import Kind
 from cover.errors import DecodeError
-from cover.media.decode import decode_clip, probe_row
+from cover.media.decode import decode_clip, decode_clips, probe_row
 from cover.media.source import MediaInfo
 
 WriteVideo = Callable[..., Path]
@@ -140,7 +140,7 @@ def test_a_folder_of_frames_is_a_video(frame_folder: Path, numbers_of: NumbersOf
         assert frames.shape == (4, 64, 96, 3) and numbers_of(frames) == [1, 4, 7, 10]
         assert numbers_of(decode_clip(numbered, "video", 12)) == list(range(12))
         assert numbers_of(decode_clip(numbered, "video", 24)) == [index // 2 for index in range(24)]
-    second = decode_clip(row, "video", 4, clip=1, num_clips=2)
+    _, second = decode_clips(row, "video", 4, num_clips=2)
     assert numbers_of(second) == [2, 5, 8, 11]
 
 

@@ -50,7 +50,7 @@ def rgb_of(frames: Iterator[av.VideoFrame]) -> Any:
 
 
 def quick_frames(path: Path, times: Sequence[int]) -> Any:
-    with open_video(MediaSource(path)) as video:
+    with MediaSource(path).open() as media, open_video(media) as video:  # `opened` would rename errors
         return rgb_of(frames_by_packets(video, times))
 
 

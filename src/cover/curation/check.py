@@ -37,7 +37,7 @@ def check(manifest: Manifest, *, num_frames: int) -> DatasetPass:
 
 
 def _inspect(manifest: Manifest, num_frames: int, row_number: int) -> CheckResult:
-    row = replace(manifest[row_number], readable=None)  # otherwise the decoder refuses what an earlier check found
+    row = replace(manifest[row_number], readable=None, duration_seconds=None)  # which an earlier check may have found
     try:
         decode_clip(row, manifest.kind, num_frames)
         return CheckResult.of(probe_row(row, manifest.kind))

@@ -168,8 +168,8 @@ def _write_image(path: Path, row: ManifestRow, short_side_px: int) -> None:
 def _num_bytes(row: ManifestRow) -> int:
     if row.file.is_dir():
         return sum(entry.stat().st_size for entry in os.scandir(row.file))
-    with MediaSource.of(row).open() as file:
-        return file.seek(0, os.SEEK_END)
+    with MediaSource.of(row).open() as media:
+        return media.num_bytes
 
 
 def _write_manifest(manifest: Manifest, packed: Path, names: PackedNames, found: Mapping[int, CheckResult]) -> Manifest:

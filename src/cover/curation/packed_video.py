@@ -32,6 +32,7 @@ from cover.datasets.manifest import ManifestRow
 from cover.media.animation import decode_shown_pictures
 from cover.media.content import content_of
 from cover.media.decode import decode_sampled, probe_row
+from cover.media.failures import opened
 from cover.media.pixels import Orientation, make_pictures, square_size
 from cover.media.sampling import Sampling
 from cover.media.source import MediaInfo, MediaSource
@@ -163,20 +164,21 @@ def _shorten_folder(row: ManifestRow, info: MediaInfo, num_frames: int, shrink: 
     fps = info.fps or _FPS_OF_FOLDERS
     seconds = (row.end_seconds or (info.num_frames or 1) / fps) - (row.start_seconds or 0.0)
     count = min(num_frames, max(round(seconds * fps), 1))
-    pixels = decode_sampled(row, Beginnings(count, row.start_seconds, row.end_seconds))
+    (pixels,) = decode_sampled(row, [Beginnings(count, row.start_seconds, row.end_seconds)])
     return _evenly([shrink(VideoFrame.from_ndarray(frame)) for frame in pixels], seconds, shrink)
 
 
 def _shown_frames(row: ManifestRow, num_parts: int, shrink: Shrinker) -> list[ShownFrame]:
     """Return the frames shown at the beginnings of `num_parts` equal parts, each once."""
     source, sampling = MediaSource.of(row), Beginnings(num_parts, row.start_seconds, row.end_seconds)
-    content = content_of(source)
-    if content.type == "video":
-        return decode_shown_frames(source, sampling, shrink)
-    return [
-        ShownFrame(shrink(VideoFrame.from_ndarray(picture)), Fraction(begin_ms, 1000), end_ms)
-        for picture, begin_ms, end_ms in decode_shown_pictures(source, content, sampling)
-    ]
+    with opened(source) as media:
+        content = content_of(media)
+        if content.type == "video":
+            return decode_shown_frames(media, sampling, shrink)
+        return [
+            ShownFrame(shrink(VideoFrame.from_ndarray(picture)), Fraction(begin_ms, 1000), end_ms)
+            for picture, begin_ms, end_ms in decode_shown_pictures(media, content, sampling)
+        ]
 
 
 def _evenly(frames: Sequence[VideoFrame], seconds: float, shrink: Shrinker) -> ShortClip:

@@ -208,24 +208,29 @@ class Manifest:
         return int(self._file.table.num_rows) if self._rows is None else len(self._rows)
 
     def __getitem__(self, index: int) -> ManifestRow:
-        row = int(self._rows_of_file([index])[0])
-        return self._row({name: self._file.table[name][row].as_py() for name in SCHEMA.names})
+        return self._row(self._file.values(self._row_of_file(index)))
 
-    def rows(self, indices: Sequence[int]) -> list[ManifestRow]:
-        """Return several rows at once, which is faster than one at a time.
+    def sample_ids(self, indices: Iterable[int]) -> list[str]:
+        """Return the ids of some rows.
 
         Raises:
             IndexError: A row does not exist.
         """
-        table = self._file.table.take(self._rows_of_file(indices))
-        return [self._row(values) for values in table.to_pylist()]
+        return [self._file.sample_id(self._row_of_file(index)) for index in indices]
 
-    def _rows_of_file(self, indices: Sequence[int]) -> npt.NDArray[np.int64]:
-        """Return the rows of the file for rows of this view. Raises IndexError."""
-        places = np.asarray(indices, np.int64)
-        if len(outside := places[(places < 0) | (places >= len(self))]):
-            raise IndexError(f"row {outside[0]} of {len(self)} rows of {self.path}")
-        return places if self._rows is None else self._rows[places]
+    def labels_of(self, indices: Iterable[int]) -> npt.NDArray[np.int32]:
+        """Return the labels of some rows: int32 [indices].
+
+        Raises:
+            IndexError: A row does not exist.
+        """
+        return self._file.labels[[self._row_of_file(index) for index in indices]]
+
+    def _row_of_file(self, index: int) -> int:
+        """Return the row of the file for a row of this view. Raises IndexError."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)} rows of {self.path}")
+        return index if self._rows is None else int(self._rows[index])
 
     def __iter__(self) -> Iterator[ManifestRow]:
         for batch in self.table.to_batches(max_chunksize=4096):
@@ -233,8 +238,8 @@ class Manifest:
 
     @property
     def labels(self) -> npt.NDArray[np.int32]:
-        """The label of each sample: int32 [rows], read-only."""
-        return self.table["label"].to_numpy()  # type: ignore[no-any-return]
+        """The label of each sample: int32 [rows]. Do not change it."""
+        return self._file.labels if self._rows is None else self._file.labels[self._rows]
 
     @cached_property
     def digest(self) -> str:

@@ -11,10 +11,14 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from cover.core.atomic_files import whole_file
@@ -49,6 +53,36 @@ class ManifestFile:
     table: pa.Table
     metadata: Metadata
     stamp: Stamp
+
+    def values(self, row: int) -> dict[str, Any]:
+        """Return the values of a row, without columns that are empty throughout."""
+        start, columns = self._batches[bisect_right(self._starts, row) - 1]
+        return {name: column[row - start].as_py() for name, column in columns.items()}
+
+    def sample_id(self, row: int) -> str:
+        """Return the id of a row."""
+        start, columns = self._batches[bisect_right(self._starts, row) - 1]
+        return str(columns["sample_id"][row - start].as_py())
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int32]:
+        """The label of each row: int32 [rows], read-only."""
+        labels: npt.NDArray[np.int32] = self.table["label"].to_numpy()
+        return labels
+
+    @cached_property
+    def _batches(self) -> list[tuple[int, dict[str, pa.Array]]]:
+        """The first row and the columns of each batch. Looking them up for every row would take most of its time."""
+        batches, start = [], 0
+        for batch in self.table.to_batches():
+            columns = zip(batch.schema.names, batch.columns, strict=True)
+            batches.append((start, {name: column for name, column in columns if column.null_count < len(column)}))
+            start += len(batch)
+        return batches
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [start for start, _ in self._batches]
 
     @classmethod
     def open(cls, path: Path) -> ManifestFile:

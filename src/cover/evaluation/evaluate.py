@@ -80,10 +80,9 @@ def _count(
     """Count all batches. Returns the errors of unreadable samples, by id."""
     manifest, unreadable = reader.manifest, dict[str, str]()
     for batch in batches:
-        unreadable |= {manifest[index].sample_id: str(error) for index, error in batch.unreadable.items()}
+        unreadable |= zip(manifest.sample_ids(batch.unreadable), map(str, batch.unreadable.values()), strict=True)
         if batch.indices:
-            sample_ids = [row.sample_id for row in manifest.rows(batch.indices)]
-            metrics.update(sample_ids, *_scored(predict, name, reader, batch))
+            metrics.update(manifest.sample_ids(batch.indices), *_scored(predict, name, reader, batch))
     if not metrics.num_samples:
         raise DecodeError(
             f"{name}: none of the {len(manifest)} {manifest.split} samples can be decoded; "
@@ -140,4 +139,4 @@ def count_correct(
 def _scored(predict: Predict, name: str, reader: ClipReader, batch: ViewBatch) -> tuple[Tensor, Tensor]:
     """The logits [S,classes] of a batch's samples, averaged over their views, and their labels [S]."""
     logits = predict({name: batch.frames})[name].unflatten(0, (len(batch.indices), -1)).mean(1)
-    return logits, from_numpy(reader.manifest.labels[batch.indices]).long()
+    return logits, from_numpy(reader.manifest.labels_of(batch.indices)).long()

@@ -12,7 +12,7 @@ from cover.datasets.manifest import ManifestRow
 from cover.datasets.names import Kind
 from cover.media.augment import crop, evaluation_boxes
 from cover.media.content import content_of
-from cover.media.decode import decode_clip
+from cover.media.decode import decode_clips
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,8 @@ class Views:
         kind = media_kind(file)
         row = ManifestRow(sample_id=file.name, path=str(file), label=0)
         views_tcyx: list[Tensor] = []
-        for clip in range(self.num_clips if kind == "video" else 1):
-            frames = decode_clip(
-                row, kind, self.num_frames, clip=clip, num_clips=self.num_clips, short_side_px=self.crop_px
-            )
+        num_clips = self.num_clips if kind == "video" else 1
+        for frames in decode_clips(row, kind, self.num_frames, num_clips=num_clips, short_side_px=self.crop_px):
             boxes = evaluation_boxes(frames.shape[2], frames.shape[1], num_crops=self.num_crops)
             views_tcyx += [crop(frames, box, self.crop_px) for box in boxes]
         return FileViews(file, kind, torch.stack(views_tcyx, dim=1))

@@ -21,12 +21,12 @@ from cover.media.frame_ends import check_canvas
 from cover.media.image import open_image, upright_rgb, upright_size
 from cover.media.pixels import scale_down
 from cover.media.sampling import Sampling
-from cover.media.source import MediaInfo, MediaSource
+from cover.media.source import AnySource, MediaInfo
 
 Picture = npt.NDArray[np.uint8]
 
 
-def probe_animation(source: MediaSource, content: Content) -> MediaInfo:
+def probe_animation(source: AnySource, content: Content) -> MediaInfo:
     """Read the facts about an animation from its headers.
 
     Args:
@@ -42,7 +42,7 @@ def probe_animation(source: MediaSource, content: Content) -> MediaInfo:
 
 
 def decode_animation(
-    source: MediaSource, content: Content, sampling: Sampling, *, short_side_px: int | None = None
+    source: AnySource, content: Content, sampling: Sampling, *, short_side_px: int | None = None
 ) -> Picture:
     """Decode the frames of an animation that are shown at the sampled times.
 
@@ -71,7 +71,7 @@ def decode_animation(
 
 
 def decode_shown_pictures(
-    source: MediaSource, content: Content, sampling: Sampling
+    source: AnySource, content: Content, sampling: Sampling
 ) -> Iterator[tuple[Picture, int, int]]:
     """Yield the frames of `decode_animation`, each once, with its begin and end in milliseconds.
 
@@ -106,7 +106,12 @@ class AnimationStream:
     """
 
     def __init__(
-        self, source: MediaSource, content: Content, *, step_seconds: float, short_side_px: int | None = None
+        self,
+        source: AnySource,
+        content: Content,
+        *,
+        step_seconds: float,
+        short_side_px: int | None = None,
     ) -> None:
         self._source, self._content, self._short_side_px = source, content, short_side_px
         self.duration_seconds = content.ends_ms[-1] / 1000
@@ -123,7 +128,7 @@ class AnimationStream:
 
 
 @contextmanager
-def _open(source: MediaSource, content: Content) -> Iterator[Image.Image]:
+def _open(source: AnySource, content: Content) -> Iterator[Image.Image]:
     with open_image(source) as image:
         check_canvas(*image.size)
         check_work("frames", len(content.ends_ms), *image.size)

@@ -14,18 +14,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from io import BytesIO
-from pathlib import Path
 from typing import BinaryIO, Literal
 
-from cover.core.text_files import open_regular
 from cover.datasets.names import Kind
 from cover.errors import DecodeError
-from cover.media.failures import decoding
+from cover.media.failures import opened
 from cover.media.frame_ends import frame_ends_ms
 from cover.media.heif import heif_format, is_track_file
-from cover.media.source import MediaSource
+from cover.media.source import AnySource
 
 EMPTY = "it is empty"
 HEAD_BYTES = 512
@@ -99,23 +95,14 @@ class Content:
         return usual_name(self.format)
 
 
-def content_of(source: MediaSource | str | Path) -> Content:
+def content_of(source: AnySource) -> Content:
     """Find out what a file, or a member of a shard, contains.
 
     Raises:
         DecodeError: It is missing or empty, raw Motion JPEG, or an animation with too many frames.
     """
-    source = MediaSource.of(source)
-    with decoding(source):
-        state = source.path.stat()
-        return _judge(source, state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=64)  # callers ask for the kind of a file, for facts about it and for its frames in a row
-def _judge(source: MediaSource, modified_ns: int, num_bytes: int) -> Content:
-    is_member = source.length is not None
-    with _head_of_member(source) if is_member else source.open() as file:
-        head = file.read(HEAD_BYTES)
+    with opened(source) as media:
+        head = media.read_at(0, HEAD_BYTES)
         if not head:
             raise DecodeError(EMPTY)
         format = image_format(head)
@@ -123,17 +110,7 @@ def _judge(source: MediaSource, modified_ns: int, num_bytes: int) -> Content:
             return Content("video", video_format(head) or "")
         if format not in _MAY_MOVE:
             return Content("image", format)
-        if not is_member:
-            return _judge_frames(format, file)
-    with source.open() as file:
-        return _judge_frames(format, file)
-
-
-def _head_of_member(source: MediaSource) -> BinaryIO:
-    """Return the first bytes of a member of a tar; `MediaSource.open` would read all of it."""
-    with open_regular(source.path) as shard:
-        shard.seek(source.offset or 0)
-        return BytesIO(shard.read(min(HEAD_BYTES, source.length or 0)))
+        return _judge_frames(format, media.buffered_reader())
 
 
 def _judge_frames(format: str, file: BinaryIO) -> Content:

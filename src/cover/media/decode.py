@@ -5,6 +5,8 @@ Samples are videos, images and frame folders, in files of their own or in shards
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +17,16 @@ from cover.datasets.names import Kind
 from cover.errors import DecodeError
 from cover.media.animation import AnimationStream, decode_animation, probe_animation
 from cover.media.content import Content, content_of
-from cover.media.failures import decoding
+from cover.media.failures import opened
 from cover.media.frame_folder import decode_frame_folder, probe_frame_folder
 from cover.media.image import decode_image, probe_image
 from cover.media.pixels import scale_down
 from cover.media.sampling import Sampling
 from cover.media.sequential import FrameStream
-from cover.media.source import MediaInfo, MediaSource
+from cover.media.source import MediaInfo, MediaSource, OpenMedia
 from cover.media.video import decode_video, probe_video
+
+Frames = npt.NDArray[np.uint8]
 
 
 def decode_clip(
@@ -30,19 +34,15 @@ def decode_clip(
     kind: Kind,
     num_frames: int,
     *,
-    clip: int = 0,
-    num_clips: int = 1,
     rng: np.random.Generator | None = None,
     short_side_px: int | None = None,
-) -> npt.NDArray[np.uint8]:
+) -> Frames:
     """Decode the frames of a sample.
 
     Args:
         row: The sample.
         kind: Whether the dataset is of videos or images.
         num_frames: T of a video; an image has one frame.
-        clip: As in Sampling.
-        num_clips: As in Sampling.
         rng: As in Sampling.
         short_side_px: The short side that is needed. Frames that are larger may come smaller if that saves time, but
             never below it: videos exactly so, JPEGs divided by a power of two, other images unchanged.
@@ -53,39 +53,72 @@ def decode_clip(
     Raises:
         DecodeError: It cannot be decoded, or a check has found it unreadable; the message names the file.
     """
+    (frames,) = decode_clips(row, kind, num_frames, rng=rng, short_side_px=short_side_px)
+    return frames
+
+
+def decode_clips(
+    row: ManifestRow,
+    kind: Kind,
+    num_frames: int,
+    *,
+    num_clips: int = 1,
+    rng: np.random.Generator | None = None,
+    short_side_px: int | None = None,
+) -> Iterator[Frames]:
+    """Decode several clips of a sample, spread over its duration. The file is opened once.
+
+    The other arguments and the errors are those of `decode_clip`.
+
+    Args:
+        num_clips: The number of clips. Those of an image are alike.
+
+    Yields:
+        uint8 [T,Y,X,3].
+    """
     source = MediaSource.of(row)
     if row.readable is False:
         raise DecodeError(
             f"{source} was found unreadable ({row.reason}); replace the file and check it again", row.reason
         )
     if kind == "image":
-        return decode_image(source, short_side_px=short_side_px)
-    sampling = Sampling(num_frames, row.start_seconds, row.end_seconds, clip, num_clips, rng)
-    return decode_sampled(row, sampling, short_side_px=short_side_px)
+        yield from repeat(decode_image(source, short_side_px=short_side_px), num_clips)
+    else:
+        samplings = (
+            Sampling(num_frames, row.start_seconds, row.end_seconds, clip, num_clips, rng) for clip in range(num_clips)
+        )
+        yield from decode_sampled(row, samplings, short_side_px=short_side_px)
 
 
-def decode_sampled(row: ManifestRow, sampling: Sampling, *, short_side_px: int | None = None) -> npt.NDArray[np.uint8]:
-    """Decode frames of a video, however it is stored. The segment is that of `sampling`, not of the row.
+def decode_sampled(
+    row: ManifestRow, samplings: Iterable[Sampling], *, short_side_px: int | None = None
+) -> Iterator[Frames]:
+    """Decode frames of a video, however it is stored. The segments are those of `samplings`, not of the row.
 
     Args:
-        row: The sample.
-        sampling: The times.
+        row: The sample. The file is opened once.
+        samplings: The times of each clip.
         short_side_px: Scale a longer short side down to this.
 
-    Returns:
-        uint8 [T,Y,X,3].
+    Yields:
+        uint8 [T,Y,X,3] for each of `samplings`.
 
     Raises:
         DecodeError: It cannot be decoded or is a still picture; the message names the file.
     """
-    if row.file.is_dir():
-        frames = decode_frame_folder(row.file, sampling, fps=row.fps, short_side_px=short_side_px)
-        return frames if short_side_px is None else scale_down(frames, short_side_px)
-    source = MediaSource.of(row)
-    content = _moving(source)
-    if content.type == "video":
-        return decode_video(source, sampling, short_side_px=short_side_px)
-    return decode_animation(source, content, sampling, short_side_px=short_side_px)
+    if _is_folder(row):
+        for sampling in samplings:
+            frames = decode_frame_folder(row.file, sampling, fps=row.fps, short_side_px=short_side_px)
+            yield frames if short_side_px is None else scale_down(frames, short_side_px)
+        return
+    with opened(MediaSource.of(row)) as media:
+        content = _moving(media)
+        for sampling in samplings:
+            if content.type == "video":
+                seconds = row.duration_seconds
+                yield decode_video(media, sampling, short_side_px=short_side_px, stored_seconds=seconds)
+            else:
+                yield decode_animation(media, content, sampling, short_side_px=short_side_px)
 
 
 def probe_row(row: ManifestRow, kind: Kind) -> MediaInfo:
@@ -104,10 +137,11 @@ def probe_row(row: ManifestRow, kind: Kind) -> MediaInfo:
     source = MediaSource.of(row)
     if kind == "image":
         return probe_image(source)
-    if row.file.is_dir():
+    if _is_folder(row):
         return probe_frame_folder(row.file, fps=row.fps)
-    content = _moving(source)
-    return probe_video(source) if content.type == "video" else probe_animation(source, content)
+    with opened(source) as media:
+        content = _moving(media)
+        return probe_video(media) if content.type == "video" else probe_animation(media, content)
 
 
 def stream_frames(
@@ -124,16 +158,20 @@ def stream_frames(
         DecodeError: The file is missing or a still picture. Iterating raises it if no frame can be decoded.
     """
     source = MediaSource.of(file)
-    content = _moving(source)
+    with opened(source) as media:
+        content = _moving(media)
     if content.type == "video":
         return FrameStream(file, step_seconds=step_seconds, short_side_px=short_side_px)
     return AnimationStream(source, content, step_seconds=step_seconds, short_side_px=short_side_px)
 
 
-def _moving(source: MediaSource) -> Content:
+def _is_folder(row: ManifestRow) -> bool:
+    return row.offset is None and row.file.is_dir()
+
+
+def _moving(media: OpenMedia) -> Content:
     """Return what a sample of a video dataset contains. Raises DecodeError for a still picture."""
-    content = content_of(source)
+    content = content_of(media)
     if content.type == "image" and not content.ends_ms:
-        with decoding(source):
-            raise DecodeError(f"its content is a still picture: {content.name}")
+        raise DecodeError(f"its content is a still picture: {content.name}")
     return content

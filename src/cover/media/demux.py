@@ -18,8 +18,8 @@ from av.video.stream import VideoStream
 
 from cover.errors import DecodeError
 from cover.media.containers import ANY_METADATA, ASF, MP4, ReadAt, check_alike, check_tracks, joined_files
-from cover.media.failures import MAX_FRAME_PX, UnknownFormat, check_frame_size
-from cover.media.source import FFmpegInput, MediaSource
+from cover.media.failures import MAX_FRAME_PX, UnknownFormat, check_frame_size, opened
+from cover.media.source import AnySource, OpenMedia
 
 FORMATS = (
     "asf,avi,dv,flv,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,ogg,rm,yuv4mpegpipe,"
@@ -27,8 +27,11 @@ FORMATS = (
 )
 """FFmpeg's names of the formats that are opened: files that contain their own frames, not playlists or pictures."""
 
-_FILE_OPTIONS = {"merge_pmt_versions": "1"}
-"""A broadcast may continue under other stream numbers. Other formats ignore the option."""
+_FILE_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "", "merge_pmt_versions": "1"}
+"""FFmpeg gets a file that is already open, never a name. It must not open anything by itself, whatever a playlist or a
+reference to another file asks for. The last option is for broadcasts that continue under other stream numbers; other
+formats ignore it.
+"""
 
 _LIVE_FORMATS = f"{FORMATS},h264,hevc,live_flv,mjpeg,mpjpeg,nut"
 _REMOTE_FORMATS = f"{_LIVE_FORMATS},dash,hls,rtp,rtsp,sap,sdp"
@@ -85,6 +88,13 @@ class OpenVideo:
         """The first timestamp."""
         return self.stream.start_time or 0
 
+    @property
+    def stated_seconds(self) -> float | None:
+        """The length that the header states."""
+        if self.stream.duration is not None:
+            return float(self.stream.duration * self.time_base)
+        return self.container.duration / 1e6 if self.container.duration is not None else None
+
     def to_pts(self, seconds: float) -> int:
         """Convert a time in seconds from the beginning of the video to a timestamp."""
         # Adding a millionth of a tick keeps a time on the edge of a frame from being rounded into the previous frame.
@@ -102,17 +112,17 @@ class OpenVideo:
 
 
 @contextmanager
-def open_video(source: MediaSource, *, num_threads: int = 1) -> Iterator[OpenVideo]:
-    """Open a file and its video stream. Use it inside `decoding`, because it also raises whatever FFmpeg raises.
+def open_video(source: AnySource, *, num_threads: int = 1) -> Iterator[OpenVideo]:
+    """Open a video and its stream. Several can be open at a time on the same media.
 
     Args:
-        source: The file.
+        source: A file, a member of a shard, or open media.
         num_threads: How many threads decode; 0 is one for each CPU.
 
     Raises:
-        DecodeError: The file is not a video.
+        DecodeError: The file is not a video, or the block fails; see `opened`.
     """
-    with source.for_ffmpeg() as media, _open(media) as container:
+    with opened(source) as media, _open(media) as container:
         name = container.format.name
         joined = joined_files(media.read_at, name)
         if joined and name in (MP4, ASF):
@@ -124,10 +134,9 @@ def open_video(source: MediaSource, *, num_threads: int = 1) -> Iterator[OpenVid
         yield replace(_opened(container, num_threads), read_at=media.read_at, is_joined=bool(joined))
 
 
-def _open(media: FFmpegInput) -> InputContainer:
-    options = {**media.options, **_FILE_OPTIONS, "format_whitelist": FORMATS}
+def _open(media: OpenMedia) -> InputContainer:
     try:
-        container: InputContainer = av.open(media.address, "r", container_options=options, **ANY_METADATA)
+        container: InputContainer = av.open(media.reader(), "r", container_options=_FILE_OPTIONS, **ANY_METADATA)
         return container
     except (av.ArgumentError, av.InvalidDataError) as error:
         if re.fullmatch(rb"[\t\n\f\r -~\x80-\xff]+", media.read_at(0, 512)):

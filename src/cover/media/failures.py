@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from cover.errors import CoverError, DecodeError, system_reason
-from cover.media.source import MediaSource
+from cover.media.source import AnySource, MediaSource, OpenMedia
 
 MAX_FRAME_PX = 2**26
 """The most pixels of a frame, twice those of 8K video. More counts as a decompression bomb."""
@@ -30,8 +30,29 @@ class UnknownFormat(DecodeError):
 
 
 @contextmanager
+def opened(source: AnySource) -> Iterator[OpenMedia]:
+    """Open a sample, and turn any error in the block into a DecodeError that names it, as `decoding` does.
+
+    Media that are already open stay so, and errors are left to the block that has opened them.
+
+    Args:
+        source: A file, a member of a shard, or open media.
+
+    Raises:
+        DecodeError: The file is missing, or decoding fails.
+        CoverError: This process has too many files open, which is not the file's fault.
+    """
+    if isinstance(source, OpenMedia):
+        yield source
+        return
+    source = MediaSource.of(source)
+    with decoding(source), source.open() as media:
+        yield media
+
+
+@contextmanager
 def decoding(source: MediaSource | Path) -> Iterator[None]:
-    """Turn any error in the block into a DecodeError that names `source`. A missing file raises it at once.
+    """Turn any error in the block into a DecodeError that names `source`.
 
     Args:
         source: The file, for messages.
@@ -42,7 +63,6 @@ def decoding(source: MediaSource | Path) -> Iterator[None]:
     """
     path = source if isinstance(source, Path) else source.path
     try:
-        path.stat()
         yield
     except FileNotFoundError as error:
         what = "is a link to nothing" if path.is_symlink() else "does not exist"

@@ -6,7 +6,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -15,10 +14,10 @@ from PIL import Image, UnidentifiedImageError
 
 from cover.errors import DecodeError
 from cover.media.content import EMPTY, HEAD_BYTES, image_format, usual_name, video_format
-from cover.media.failures import check_frame_size, check_work, decoding
+from cover.media.failures import check_frame_size, check_work, opened
 from cover.media.heif import is_cut_short
 from cover.media.rgb import as_rgb, scale_key
-from cover.media.source import MediaInfo, MediaSource
+from cover.media.source import AnySource, MediaInfo, OpenMedia
 
 _FORMATS = {"AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"}
 """The formats that are decoded, by Pillow's names. Pillow knows many more, and a damaged file must not start
@@ -39,24 +38,24 @@ _TRANSPOSED = {
 """EXIF orientation → what turns the picture upright."""
 
 
-def probe_image(source: MediaSource | str | Path) -> MediaInfo:
+def probe_image(source: AnySource) -> MediaInfo:
     """Read the facts about an image from its header.
 
     Args:
-        source: A file, or a member of a shard.
+        source: A file, a member of a shard, or open media.
 
     Raises:
         DecodeError: The file is not an image; the message names it.
     """
-    with open_image(MediaSource.of(source)) as image:
+    with open_image(source) as image:
         return MediaInfo(1, None, None, *upright_size(image))
 
 
-def decode_image(source: MediaSource | str | Path, *, short_side_px: int | None = None) -> npt.NDArray[np.uint8]:
+def decode_image(source: AnySource, *, short_side_px: int | None = None) -> npt.NDArray[np.uint8]:
     """Decode an image, or the first frame of an animation.
 
     Args:
-        source: A file, or a member of a shard. Its content counts, not its name.
+        source: A file, a member of a shard, or open media. Its content counts, not its name.
         short_side_px: A JPEG may be scaled down by 2, 4 or 8, as long as its short side stays at least this long.
 
     Returns:
@@ -65,28 +64,28 @@ def decode_image(source: MediaSource | str | Path, *, short_side_px: int | None 
     Raises:
         DecodeError: The file is not a readable image; the message names it.
     """
-    with open_image(MediaSource.of(source)) as image:
+    with open_image(source) as image:
         if short_side_px is not None and image.format in ("JPEG", "MPO"):
             image.draft(None, (short_side_px, short_side_px))
         return np.asarray(upright_rgb(image))[None]
 
 
 @contextmanager
-def open_image(source: MediaSource) -> Iterator[Image.Image]:
+def open_image(source: AnySource) -> Iterator[Image.Image]:
     """Open an image or animation and read its header.
 
     Raises:
         DecodeError: Opening fails, or the block does; the message names the file.
     """
-    with decoding(source), source.open() as file, _no_warnings(), _open(file) as image:
+    with opened(source) as media, _no_warnings(), _open(media) as image:
         check_frame_size(*image.size)
         if image.info.get("progressive"):
-            file.seek(0)
-            check_work("scans", file.read().count(b"\xff\xda"), *image.size)
+            check_work("scans", media.read_at(0, media.num_bytes).count(b"\xff\xda"), *image.size)
         yield image
 
 
-def _open(file: BinaryIO) -> Image.Image:
+def _open(media: OpenMedia) -> Image.Image:
+    file = media.buffered_reader()
     head = file.read(HEAD_BYTES)
     if not head:
         raise DecodeError(EMPTY)

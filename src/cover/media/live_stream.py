@@ -25,10 +25,8 @@ from av.video.frame import VideoFrame
 
 from cover.errors import DecodeError
 from cover.media.demux import OpenVideo, open_live, open_video
-from cover.media.failures import decoding
 from cover.media.pixels import make_pictures
 from cover.media.sequential import all_frames
-from cover.media.source import MediaSource
 
 Frame = npt.NDArray[np.uint8]
 
@@ -178,7 +176,7 @@ class LiveStream:
     def _opened(self) -> Iterator[OpenVideo]:
         address, form = self._source, None
         if self._is_file:
-            with decoding(Path(address)), open_video(MediaSource.of(address), num_threads=0) as video:
+            with open_video(address, num_threads=0) as video:
                 yield video
             return
         if address.isdecimal():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ from cover.datasets.manifest import Manifest
 from cover.errors import DecodeError, RecipeError
 from cover.media.augment import crop, evaluation_boxes, random_box
 from cover.media.cache import FrameCache
-from cover.media.decode import decode_clip
+from cover.media.decode import decode_clip, decode_clips
 from cover.media.randaugment import RandAugment
 
 
@@ -105,19 +106,18 @@ class ClipReader:
             DecodeError: The sample cannot be decoded; the message names the file.
         """
         views: list[Tensor] = []
-        for clip in range(num_clips):
-            frames = self._whole_frames(index, clip, num_clips)
+        for frames in self._whole_frames(index, num_clips):
             boxes = evaluation_boxes(frames.shape[2], frames.shape[1], num_crops=num_crops)
             views += [crop(frames, box, self.crop_px) for box in boxes]
         return torch.stack(views)
 
-    def _whole_frames(self, index: int, clip: int, num_clips: int) -> npt.NDArray[np.uint8]:
-        """Return uint8 [T,Y,X,3].
+    def _whole_frames(self, index: int, num_clips: int) -> Iterable[npt.NDArray[np.uint8]]:
+        """Return uint8 [T,Y,X,3] for each clip.
 
         A cached clip that could not be decoded is tried again, because its file may have been repaired.
         """
         if self.view_cache is not None and num_clips == 1:
             with suppress(DecodeError):
-                return self.view_cache[index]
+                return (self.view_cache[index],)
         row, kind, side = self.manifest[index], self.manifest.kind, self.crop_px
-        return decode_clip(row, kind, self.num_frames, clip=clip, num_clips=num_clips, short_side_px=side)
+        return decode_clips(row, kind, self.num_frames, num_clips=num_clips, short_side_px=side)

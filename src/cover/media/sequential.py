@@ -23,7 +23,6 @@ from cover.errors import DecodeError
 from cover.media.containers import AVI
 from cover.media.continuity import JoinedPackets, TimelinePart
 from cover.media.demux import OpenVideo, open_video
-from cover.media.failures import decoding
 from cover.media.pixels import keep_orientation, make_pictures
 from cover.media.source import MediaSource
 
@@ -150,15 +149,11 @@ class FrameStream:
         self._source = MediaSource.of(file)
         self._step_seconds = step_seconds
         self._short_side_px = short_side_px
-        with decoding(self._source), open_video(self._source) as video:
-            self.duration_seconds = _stated_seconds(video)
+        with open_video(self._source) as video:
+            self.duration_seconds = video.stated_seconds
 
     def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
-        with (
-            decoding(self._source),
-            open_video(self._source, num_threads=0) as video,
-            closing(self._shown(video)) as frames,
-        ):
+        with open_video(self._source, num_threads=0) as video, closing(self._shown(video)) as frames:
             for picture in make_pictures(frames, self._short_side_px, video.pixel_aspect):
                 yield picture.rgb
 
@@ -192,9 +187,3 @@ def _check_still(begins_seconds: float, ends_seconds: float) -> None:
             f"its picture stands still from {begins_seconds:,.1f} s to {ends_seconds:,.1f} s; "
             f"a frame may be shown for at most {MAX_STILL_SECONDS:,} s"
         )
-
-
-def _stated_seconds(video: OpenVideo) -> float | None:
-    if video.stream.duration is not None:
-        return float(video.stream.duration * video.time_base)
-    return video.container.duration / 1e6 if video.container.duration is not None else None

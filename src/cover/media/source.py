@@ -11,15 +11,16 @@ A folder of frames has no source; each of its images has one (frame_folder.py).
 
 from __future__ import annotations
 
+import errno
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, cast
 
 import pyarrow.parquet as pq
 
@@ -28,19 +29,56 @@ from cover.datasets.manifest import ManifestRow
 from cover.datasets.parquet_shard import media_column
 from cover.errors import DecodeError
 
+_BUFFER_BYTES = 2**16
+"""Enough for most images of the usual datasets."""
 
-class FFmpegInput(NamedTuple):
-    """What FFmpeg opens.
+
+@dataclass(frozen=True)
+class OpenMedia:
+    """The bytes of one sample, opened once for all that read it: FFmpeg, Pillow and what looks at the first bytes.
 
     Attributes:
-        address: A URL, or a file in memory.
-        options: FFmpeg's options for it.
-        read_at: (offset, length) → bytes; does not move FFmpeg's own position.
+        source: Where the bytes are.
+        num_bytes: Their number.
+        read_at: (offset, length) → bytes, fewer at the end. It moves no reader.
     """
 
-    address: str | BinaryIO
-    options: Mapping[str, str]
+    source: MediaSource
+    num_bytes: int
     read_at: Callable[[int, int], bytes]
+
+    def reader(self) -> BinaryIO:
+        """Return a file with a position of its own, at the beginning; as many as you like can be in use at a time."""
+        return cast("BinaryIO", _Reader(self))
+
+    def buffered_reader(self) -> BinaryIO:
+        """Return such a file for programs that read a few bytes at a time."""
+        return io.BufferedReader(_Reader(self), _BUFFER_BYTES)
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, media: OpenMedia) -> None:
+        self._media = media
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._media.read_at(self._position, len(buffer))
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._media.num_bytes}[whence]
+        if origin + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._position = origin + offset
+        return self._position
 
 
 @dataclass(frozen=True)
@@ -66,50 +104,31 @@ class MediaSource:
             return cls(sample.file, sample.offset, sample.length)
         return cls(Path(sample))
 
-    def open(self) -> BinaryIO:
-        """Open the bytes of the sample for reading. Of a shard, only these bytes are read.
+    @contextmanager
+    def open(self) -> Iterator[OpenMedia]:
+        """Open the file. Of a shard, only the bytes of the sample are read, or the row group that has its row.
+
+        Use `opened` in failures.py, which names the file in errors.
 
         Raises:
             OSError: The file cannot be opened.
             ValueError: It is not a regular file: a pipe could block forever, and a device could never end.
             DecodeError: A Parquet file does not have the row, or nothing in it.
         """
-        if self.offset is None:
-            return open_regular(self.path)
-        if self.length is None:
-            return io.BytesIO(_parquet_cell(self.path, self.offset))
-        with open_regular(self.path) as shard:
-            shard.seek(self.offset)
-            return io.BytesIO(shard.read(self.length))
-
-    @contextmanager
-    def for_ffmpeg(self) -> Iterator[FFmpegInput]:
-        """Yield what FFmpeg can open: a file descriptor, a window of one, or bytes in memory.
-
-        FFmpeg never sees a name, which it could interpret as an address or a pattern. It must not open anything else by
-        itself, whatever a playlist or a reference to another file asks for.
-
-        Raises:
-            OSError: The file cannot be opened.
-            ValueError: It is not a regular file.
-            DecodeError: A Parquet file does not have the row, or nothing in it.
-        """
-        options = {"protocol_whitelist": "fd,subfile"}
         if self.offset is not None and self.length is None:
-            cell = _parquet_cell(self.path, self.offset)
-            yield FFmpegInput(io.BytesIO(cell), options, lambda offset, length: cell[offset : offset + length])
+            cell = _parquet_cell(self.path, self.path.stat().st_mtime_ns, self.offset)
+            yield OpenMedia(self, len(cell), lambda offset, length: cell[offset : offset + length])
             return
         with open_regular(self.path) as file:
-            descriptor = file.fileno()
-            start, end = self.offset or 0, os.fstat(descriptor).st_size
-            if self.length is not None:
-                end = min(end, start + self.length)
+            descriptor, start = file.fileno(), self.offset or 0
+            present = max(os.fstat(descriptor).st_size - start, 0)
+            num_bytes = present if self.length is None else min(self.length, present)
 
             def read_at(offset: int, length: int) -> bytes:
-                return os.pread(descriptor, max(min(length, end - start - offset), 0), start + offset)
+                length = min(length, num_bytes - offset)
+                return os.pread(descriptor, length, start + offset) if length > 0 else b""
 
-            window = "" if self.length is None else f"subfile,,start,{start},end,{end},,:"
-            yield FFmpegInput(f"{window}fd:", options | {"fd": str(descriptor)}, read_at)
+            yield OpenMedia(self, num_bytes, read_at)
 
     def __str__(self) -> str:
         if self.offset is None:
@@ -117,20 +136,21 @@ class MediaSource:
         return f"{self.path} {'row' if self.length is None else 'at byte'} {self.offset}"
 
 
-def _parquet_cell(path: Path, row: int) -> bytes:
+AnySource = OpenMedia | MediaSource | str | Path
+"""What the readers of one sample take."""
+
+
+@lru_cache(maxsize=1)  # a check decodes a sample and then reads facts about it
+def _parquet_cell(path: Path, modified_ns: int, row: int) -> bytes:
     """Return the image or video in a row. Raises DecodeError if there is no such row, or nothing in it."""
-    with open_regular(path) as file:
-        return _read_cell(path, os.fstat(file.fileno()).st_mtime_ns, row)
-
-
-@lru_cache(maxsize=1)  # a video is opened several times
-def _read_cell(path: Path, modified_ns: int, row: int) -> bytes:
     layout = _ParquetLayout.of(path, modified_ns)
     group = next((group for group, end in enumerate(layout.group_ends) if row < end), None)
     if group is None:
         raise DecodeError(f"it has only {layout.group_ends[-1] if layout.group_ends else 0} rows")
-    with pq.ParquetFile(path, metadata=layout.metadata) as file:
-        table = file.read_row_group(group, columns=[layout.column], use_threads=False)
+    with open_regular(path) as file:
+        table = pq.ParquetFile(file, metadata=layout.metadata).read_row_group(
+            group, columns=[layout.column], use_threads=False
+        )
     column = table.column(0).combine_chunks()
     values = column.field("bytes") if layout.column.endswith(".bytes") else column
     value = values[row - layout.group_ends[group] + table.num_rows].as_py()
@@ -154,7 +174,8 @@ class _ParquetLayout:
 
         Raises DecodeError if no column holds media.
         """
-        metadata = pq.read_metadata(path)
+        with open_regular(path) as file:
+            metadata = pq.read_metadata(file)
         try:
             column = media_column(metadata.schema)
         except ValueError as error:

@@ -68,18 +68,19 @@ class MicroBatchDecoder:
     def _clips(self, dataset: str, samples: Sequence[Sample], failures: list[DecodeFailure]) -> ClipBatch:
         """Decode clips of one dataset. Those that fail are zero and unlabelled, and are added to `failures`."""
         reader = self.readers[dataset]
-        rows = reader.manifest.rows([sample.index for sample in samples])
-        sample_ids = tuple(f"{dataset}/{row.sample_id}" for row in rows)
+        indices = [sample.index for sample in samples]
+        sample_ids = reader.manifest.sample_ids(indices)
         seeds = [clip_seed(self.schedule.seed, sample) for sample in samples]
-        labels = torch.tensor([row.label for row in rows])
+        labels = torch.from_numpy(reader.manifest.labels_of(indices)).long()
         frames = empty_frames(reader.num_frames, len(samples), 3, reader.crop_px, reader.crop_px)
         for place, (sample, seed) in enumerate(zip(samples, seeds, strict=True)):
             try:
                 frames[:, place] = reader.train_clip(sample.index, seed)
             except DecodeError as error:
                 frames[:, place], labels[place] = 0, UNREADABLE
-                failures.append(DecodeFailure(dataset, rows[place].sample_id, str(error), error.reason))
-        return ClipBatch(dataset, frames, labels, sample_ids, torch.tensor(seeds))
+                failures.append(DecodeFailure(dataset, sample_ids[place], str(error), error.reason))
+        names = tuple(f"{dataset}/{sample_id}" for sample_id in sample_ids)
+        return ClipBatch(dataset, frames, labels, names, torch.tensor(seeds))
 
     def _mixed(self, clips: ClipBatch, samples: Sequence[Sample]) -> ClipBatch:
         """Mix the clips with their partners. A clip stays as it is if it or its partner cannot be decoded.

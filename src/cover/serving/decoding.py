@@ -29,7 +29,7 @@ from cover.inference.windows import WindowFormat
 from cover.media.decode import probe_row, stream_frames
 from cover.media.failures import UnknownFormat
 from cover.media.image import open_image
-from cover.media.source import MediaInfo, MediaSource
+from cover.media.source import MediaInfo
 from cover.serving.limits import Refusal, UploadLimits, UploadRejected
 
 _UNKNOWN = "this is neither a video nor an image; send a whole file, for example MP4, WebM, JPEG or PNG"
@@ -133,7 +133,7 @@ def _decode(job: Job, limits: UploadLimits) -> DecodedUpload:
 def _probe(path: Path, kind: Kind) -> MediaInfo:
     if kind == "video":
         return probe_row(ManifestRow(sample_id="", path=str(path), label=0), kind)
-    with open_image(MediaSource.of(path)) as image:  # only the header: the orientation may be stated after all pixels
+    with open_image(path) as image:  # only the header: the orientation may be stated after all pixels
         return MediaInfo(1, None, None, *image.size)
 
 

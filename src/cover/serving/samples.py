@@ -16,7 +16,7 @@ from cover.datasets.manifest import Manifest, ManifestRow
 from cover.datasets.names import Kind
 from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
-from cover.media.failures import decoding
+from cover.media.failures import opened
 from cover.media.source import MediaSource
 from cover.runs.trained import TrainedRun
 
@@ -46,8 +46,8 @@ class PageSample:
         Raises:
             DecodeError: It is gone.
         """
-        with decoding(self.source), self.source.open() as file:
-            return file.read()
+        with opened(self.source) as media:
+            return media.read_at(0, media.num_bytes)
 
 
 def samples_of(trained: TrainedRun, report: Callable[[str], None]) -> list[PageSample]:

@@ -267,7 +267,7 @@ def write_subset(whole: Manifest, share: float, path: Path) -> Manifest:
         kept += rows[: max(round(share * len(rows)), 1)].tolist()
     return write_manifest(
         path,
-        whole.rows(sorted(kept)),
+        (whole[index] for index in sorted(kept)),
         name=whole.name,
         kind=whole.kind,
         split=whole.split,
