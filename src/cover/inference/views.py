@@ -53,7 +53,7 @@ class Views:
         for frames in decode_clips(row, kind, self.num_frames, num_clips=num_clips, short_side_px=self.crop_px):
             boxes = evaluation_boxes(frames.shape[2], frames.shape[1], num_crops=self.num_crops)
             views_tcyx += [crop(frames, box, self.crop_px) for box in boxes]
-        return FileViews(file, kind, torch.stack(views_tcyx, dim=1))
+        return FileViews(file, kind, torch.stack(views_tcyx, dim=1).contiguous())
 
 
 def media_kind(path: Path) -> Kind:

@@ -85,15 +85,16 @@ def crop(frames: npt.NDArray[np.uint8], box: CropBox, crop_px: int) -> Tensor:
         crop_px: The side of the crop.
 
     Returns:
-        uint8 [T,3,crop,crop], contiguous.
+        uint8 [T,3,crop,crop]. In memory the channels come last, as in `frames`; what copies the clip into a batch
+        changes that.
     """
     rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
     if (box.height, box.width) == (crop_px, crop_px):
-        clip = torch.from_numpy(frames[:, rows, columns].transpose(0, 3, 1, 2).copy())
+        clip = torch.from_numpy(frames[:, rows, columns].copy()).permute(0, 3, 1, 2)
         return clip.flip(3) if box.flip else clip
-    clip = torch.empty(len(frames), 3, crop_px, crop_px, dtype=torch.uint8)
+    clip = torch.empty(len(frames), crop_px, crop_px, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     for index, frame in enumerate(frames):  # one at a time, so that a frame stays in the processor's cache
-        pixels_CYX = torch.from_numpy(frame[rows, columns].copy()).permute(2, 0, 1)
-        scaled = F.interpolate(pixels_CYX[None], (crop_px, crop_px), mode="bilinear", antialias=True)[0]
+        pixels = torch.from_numpy(frame[None, rows, columns].copy()).permute(0, 3, 1, 2)
+        scaled = F.interpolate(pixels, (crop_px, crop_px), mode="bilinear", antialias=True)[0]
         clip[index] = scaled.flip(2) if box.flip else scaled
     return clip

@@ -92,20 +92,20 @@ class RandAugment:
         """Augment a clip.
 
         Args:
-            clip: uint8 [T,3,Y,X].
+            clip: uint8 [T,3,Y,X]. It is not copied if its channels come last in memory, as `crop` returns it.
             rng: The source of randomness.
 
         Returns:
-            uint8 [T,3,Y,X].
+            uint8 [T,3,Y,X], with the channels last in memory.
         """
         if not self.num_ops:
             return clip
-        frames = np.ascontiguousarray(clip.numpy().transpose(0, 2, 3, 1))
+        frames = clip.permute(0, 2, 3, 1).contiguous().numpy()
         for _ in range(self.num_ops):
             name = NAMES[rng.integers(len(NAMES))]
             sign = 1 if rng.random() < 0.5 else -1
             frames = apply(name, frames, sign * self.magnitude / MAX_MAGNITUDE)
-        return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
+        return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 
 def apply(name: str, frames: Frames, strength: float) -> Frames:
@@ -121,5 +121,5 @@ def apply(name: str, frames: Frames, strength: float) -> Frames:
     """
     if name in OF_A_CLIP:
         tall = Image.fromarray(frames.reshape(-1, *frames.shape[2:]))
-        return np.asarray(OF_A_CLIP[name](tall, strength)).reshape(frames.shape)
+        return np.array(OF_A_CLIP[name](tall, strength)).reshape(frames.shape)
     return np.stack([np.asarray(OF_A_FRAME[name](Image.fromarray(frame), strength)) for frame in frames])

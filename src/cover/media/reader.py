@@ -109,7 +109,7 @@ class ClipReader:
         for frames in self._whole_frames(index, num_clips):
             boxes = evaluation_boxes(frames.shape[2], frames.shape[1], num_crops=num_crops)
             views += [crop(frames, box, self.crop_px) for box in boxes]
-        return torch.stack(views)
+        return torch.stack(views).contiguous()
 
     def _whole_frames(self, index: int, num_clips: int) -> Iterable[npt.NDArray[np.uint8]]:
         """Return uint8 [T,Y,X,3] for each clip.
