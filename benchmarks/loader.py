@@ -107,6 +107,10 @@ def write_clip(path: Path, case: Case, rng: np.random.Generator) -> None:
     if not case.seconds:
         Image.fromarray(windows[0]).save(path, quality=90)
         return
+    if path.suffix == ".webp":
+        first, *others = map(Image.fromarray, windows)
+        first.save(path, save_all=True, append_images=others, duration=1000 // FPS, method=0)
+        return
     with av.open(str(path), "w") as container:
         codec, options = CODECS[path.suffix]
         stream = container.add_stream(codec, rate=FPS, options=options)
@@ -178,6 +182,7 @@ STORED: dict[str, tuple[str, Callable[[Path, list[Path]], Iterator[dict[str, Any
     "WebM": ("webm", as_files),
     "WebM, checked": ("webm", as_files),
     "WebM in a tar, checked": ("webm", as_members),
+    "WebP in a tar, animated": ("webp", as_members),
     "frame folder": ("mp4", as_frames),
     "JPEG": ("jpg", as_files),
     "JPEG in a tar": ("jpg", as_members),
@@ -200,7 +205,8 @@ def store(folder: Path, how: str) -> Manifest:
     manifest = write_manifest(path, rows, name="all", kind=kind, split="train", class_names=["class"], root=folder)
     if not how.endswith("checked"):
         return manifest
-    return write_findings(manifest, {"duration_seconds": [probe_row(row, kind).duration_seconds for row in manifest]})
+    seconds = probe_row(manifest[0], kind).duration_seconds  # all are copies of the first
+    return write_findings(manifest, {"duration_seconds": [seconds] * len(manifest)})
 
 
 class Reading(NamedTuple):
@@ -264,7 +270,9 @@ def reading_table(seconds: float) -> Table:
         with tempfile.TemporaryDirectory() as name:
             manifest = store(Path(name), how)
             case = IMAGE if manifest.kind == "image" else VIDEO
-            size = (Path(name) / f"0.{STORED[how][0]}").stat().st_size
+            frames = list((Path(name) / "frames").glob("*"))
+            sizes = [file.stat().st_size for file in frames or Path(name).glob(f"0.{STORED[how][0]}")]
+            size = sum(sizes) / len(sizes) * (case.num_frames if frames else 1)
             counts, rate = measured(manifest, case, Path(name), cache_frames=how.endswith("cached"), seconds=seconds)
         calls, num_bytes, opens, rows = counts
         numbers = f"{size / 1e3:.0f}", f"{opens:.2f}", f"{calls:.1f}", f"{num_bytes / 1e3:.0f}", f"{rows:.2f}"

@@ -44,6 +44,23 @@ def test_labels_are_a_view_of_the_mapped_file(tmp_path: Path) -> None:
     assert labels.dtype == np.int32 and not labels.flags.owndata and labels[:3].tolist() == [0, 1, 0]
 
 
+def test_rows_are_found_in_files_of_several_batches(tmp_path: Path) -> None:
+    rows = [ManifestRow(str(i), f"{i}.mp4", i % 2, fps=None if i < 4 else 25.0 + i) for i in range(10)]
+    table = write(tmp_path / "one.arrow", rows).table
+    with pa.ipc.new_file(tmp_path / "many.arrow", table.schema) as writer:
+        for first, size in ((0, 3), (3, 0), (3, 1), (4, 6)):
+            writer.write_table(table.slice(first, size))
+    whole = Manifest.open(tmp_path / "many.arrow")
+    for manifest, numbers in ((whole, list(range(10))), (whole.without(["0", "5"]), [1, 2, 3, 4, 6, 7, 8, 9])):
+        assert [manifest[index].sample_id for index in range(len(numbers))] == [str(number) for number in numbers]
+        assert list(manifest) == [manifest[index] for index in range(len(numbers))]
+        assert manifest.sample_ids([7, 2]) == [str(numbers[7]), str(numbers[2])]
+        assert manifest.labels_of([7, 2]).tolist() == [numbers[7] % 2, numbers[2] % 2]
+        for read in (manifest.sample_ids, manifest.labels_of):
+            with pytest.raises(IndexError, match="row -1 of"):
+                read([0, -1])
+
+
 def test_a_manifest_pickles_as_its_path(tmp_path: Path) -> None:
     manifest = write(tmp_path / "clips.arrow", [ManifestRow(str(i), "a", 0) for i in range(10_000)])
     pickled = pickle.dumps(manifest)

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from cover.core.batch import UNREADABLE, MixedBatch
-from cover.datasets.manifest import Manifest, write_manifest
+from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.errors import DecodeError, ManifestError, RecipeError
 from cover.mixture.mixture import Dataset, Mixture
 from cover.mixture.schedule import schedule
@@ -62,6 +63,16 @@ def test_a_batch_holds_the_scheduled_clips(datasets: list[Dataset]) -> None:
         rows = [dataset.manifest[sample.index] for sample in samples if sample.dataset == name]
         assert batch[name].sample_ids == tuple(f"{name}/{row.sample_id}" for row in rows)
         assert batch[name].labels.tolist() == [row.label for row in rows]
+
+
+@pytest.mark.parametrize("cache_frames", [False, True])
+def test_a_clip_takes_one_row_of_its_manifest_and_a_cached_one_none(
+    video_manifest: Manifest, cache_frames: bool
+) -> None:
+    batches = iter(mixture_of([Dataset(video_manifest, num_frames=2, cache_frames=cache_frames)]))
+    with patch.object(ManifestRow, "__init__", autospec=True, side_effect=ManifestRow.__init__) as made:
+        assert sum(batch[video_manifest.name].num_clips for batch in batches) == 12
+    assert made.call_count == (0 if cache_frames else 12)
 
 
 def test_clips_show_the_files_of_their_labels(image_manifest: Manifest, numbers_of: NumbersOf) -> None:
