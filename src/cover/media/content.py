@@ -68,6 +68,9 @@ _NEXT_MARKER = re.compile(rb"\xff[^\0\xd0-\xd7\xff]", re.DOTALL)
 
 _CHUNK_BYTES = 2**16
 
+_STEP_BYTES = 2**12
+"""How much is read at a time where headers of frames are looked for among pictures that are not needed."""
+
 
 @dataclass(frozen=True)
 class Content:
@@ -110,7 +113,7 @@ def content_of(source: AnySource) -> Content:
             return Content("video", video_format(head) or "")
         if format not in _MAY_MOVE:
             return Content("image", format)
-        return _judge_frames(format, media.buffered_reader())
+        return _judge_frames(format, media.buffered_reader(_STEP_BYTES))
 
 
 def _judge_frames(format: str, file: BinaryIO) -> Content:

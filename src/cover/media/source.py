@@ -29,9 +29,6 @@ from cover.datasets.manifest import ManifestRow
 from cover.datasets.parquet_shard import media_column
 from cover.errors import DecodeError
 
-_BUFFER_BYTES = 2**16
-"""Enough for most images of the usual datasets."""
-
 
 @dataclass(frozen=True)
 class OpenMedia:
@@ -51,9 +48,9 @@ class OpenMedia:
         """Return a file with a position of its own, at the beginning; as many as you like can be in use at a time."""
         return cast("BinaryIO", _Reader(self))
 
-    def buffered_reader(self) -> BinaryIO:
-        """Return such a file for programs that read a few bytes at a time."""
-        return io.BufferedReader(_Reader(self), _BUFFER_BYTES)
+    def buffered_reader(self, buffer_bytes: int = 2**16) -> BinaryIO:
+        """Return such a file for programs that read a few bytes at a time. The buffer holds most images whole."""
+        return io.BufferedReader(_Reader(self), buffer_bytes)
 
 
 class _Reader(io.RawIOBase):
@@ -72,6 +69,9 @@ class _Reader(io.RawIOBase):
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)
+
+    def readall(self) -> bytes:
+        return self.read(max(self._media.num_bytes - self._position, 0))
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._media.num_bytes}[whence]
