@@ -12,7 +12,7 @@ from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import CoverError
 from cover.models.classifier import VideoClassifier, load_model, save_model
 from cover.models.create import create_model, num_parameters
-from cover.models.kernels.products import Matrix
+from cover.models.kernels.products import Input
 from cover.models.kernels.residual import Residual, Tokens, plain_add_normalise
 from cover.models.linear import Linear, freeze_weights
 from cover.models.loading import load_weights
@@ -66,7 +66,7 @@ def test_temporal_attention_over_one_frame_is_softmax_over_one_key() -> None:
     query, key, value = qkv.unbind(2)
     scores = (query * key).sum(-1, keepdim=True) / 16**0.5
     expected = fc(attention.proj((scores[..., None].softmax(-1)[..., 0] * value).flatten(2)))
-    values, bias = attention(Matrix(normed_FND, normed_FND), norm, fc, (Group(1, 2),))
+    values, bias = attention(Input(normed_FND, normed_FND), norm, fc, (Group(1, 2),))
     torch.testing.assert_close(values + bias, expected)
 
 

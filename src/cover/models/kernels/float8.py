@@ -154,15 +154,28 @@ def row_scales(x):
     return ((bits + 0x7FFFFF) & 0x7F800000).to(tl.float32, bitcast=True)
 
 
+@jit()
+def inverse(s):
+    """Return 1 / s for powers of two, without the rounding and the cost of a division."""
+    return (0x7F000000 - s.to(tl.int32, bitcast=True)).to(tl.float32, bitcast=True)
+
+
+@jit()
+def store_float8(values, scale, x, here, row_exists):
+    """Round a tile of whole rows, which is zero beyond them, and store values and scales at these addresses."""
+    x = x.to(tl.float32)
+    s = row_scales(x)
+    tl.store(values, (x * inverse(s)[:, None]).to(values.dtype.element_ty), mask=here)
+    tl.store(scale, s, mask=row_exists)
+
+
 @jit("num_rows")
 def _round_rows(matrix, values, scale, num_rows, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr):
     rows, columns = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, BLOCK)
     here = (rows < num_rows)[:, None] & (columns < WIDTH)[None, :]
     at = rows[:, None] * WIDTH + columns[None, :]
-    x = tl.load(matrix + at, mask=here, other=0.0).to(tl.float32)
-    s = row_scales(x)
-    tl.store(values + at, (x / s[:, None]).to(values.dtype.element_ty), mask=here)
-    tl.store(scale + rows, s, mask=rows < num_rows)
+    x = tl.load(matrix + at, mask=here, other=0.0)
+    store_float8(values + at, scale + rows, x, here, rows < num_rows)
 
 
 @jit("num_rows")
@@ -176,7 +189,7 @@ def _transpose(
     inside, common = columns < WIDTH, tl.load(largest)
     at, here = rows[:, None] * WIDTH + columns[None, :], (rows < num_rows)[:, None] & inside[None, :]
     x = tl.load(values + at, mask=here, other=0.0).to(tl.float32)
-    x *= (tl.load(scale + rows, mask=rows < num_rows, other=0.0) / common)[:, None]
+    x *= (tl.load(scale + rows, mask=rows < num_rows, other=0.0) * inverse(common))[:, None]
     at = columns[:, None].to(tl.int64) * padded + rows[None, :]
     tl.store(out + at, tl.trans(x.to(out.dtype.element_ty)), mask=inside[:, None] & (rows < padded)[None, :])
     if tl.program_id(0) == 0:

@@ -14,13 +14,29 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from cover.models.kernels.backend import cdiv, column_sums, has_kernel, jit, tl
-from cover.models.kernels.products import Matrix, Weight, data_gradient, linear, product, save, saved, weight_gradient
+from cover.models.kernels.backend import cdiv, column_sums, has_kernel, jit, power_of_two, tl
+from cover.models.kernels.float8 import ROUNDED_NUMBERS, Float8, empty, store_float8
+from cover.models.kernels.products import (
+    Gradient,
+    Input,
+    Operand,
+    Weight,
+    data_gradient,
+    keeps_exact,
+    linear,
+    pointers,
+    product,
+    save,
+    saved,
+    weight_gradient,
+)
 
 BLOCK_ROWS, BLOCK_COLUMNS, ROWS_PER_PROGRAM = 8, 512, 128
+FLOAT8_ROWS, FLOAT8_ROWS_PER_PROGRAM = 1, 64
+"""The same where the results are rounded to float8. A program has all columns, because a scale is that of a row."""
 
 
-def mlp(normed_FND: Matrix, weight1: Weight, bias1: Tensor, weight2: Weight) -> Tensor:
+def mlp(normed_FND: Input, weight1: Weight, bias1: Tensor, weight2: Weight) -> Tensor:
     """Compute GELU(x W1ᵀ + b1) W2ᵀ. The second bias is added with the residual.
 
     Args:
@@ -37,7 +53,7 @@ def mlp(normed_FND: Matrix, weight1: Weight, bias1: Tensor, weight2: Weight) -> 
         out: Tensor = MlpFunction.apply(*arguments)
         return out
     active = F.gelu(linear(normed_FND, weight1, bias1))
-    return linear(Matrix.of(active, weight2.forward), weight2)
+    return linear(Input.of(active, weight2.forward), weight2)
 
 
 class MlpFunction(Function):
@@ -50,56 +66,73 @@ class MlpFunction(Function):
         _weight1: Tensor,
         bias1: Tensor,
         _weight2: Tensor,
-        normed: Matrix,
+        normed: Input,
         weight1: Weight,
         weight2: Weight,
     ) -> Tensor:
         hidden = product(normed.operand, weight1.forward, bias1)
-        save(ctx, normed.for_weight_gradient, weight1.backward, weight2.backward, hidden)
-        return product(Matrix.of(gelu(hidden), weight2.forward).operand, weight2.forward)
+        save(ctx, normed.kept, weight1.backward, weight2.backward, hidden)
+        return product(gelu(hidden, float8=weight2.rows is not None), weight2.forward)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         normed, weight1, weight2, hidden = saved(ctx)
-        g = Matrix.of(gradients[0].flatten(0, 1), weight2)
-        active_gradient_MD = data_gradient(g.operand, weight2)
-        active_MD, hidden_gradient_MD, bias1_gradient = gelu_backward(hidden.flatten(0, 1), active_gradient_MD)
-        active = Matrix.of(active_MD, weight2)
-        weight2_gradient = weight_gradient(g.for_weight_gradient, active.for_weight_gradient)
-        g = Matrix.of(hidden_gradient_MD, weight1)
-        weight1_gradient = weight_gradient(g.for_weight_gradient, normed)
-        normed_gradient = data_gradient(g.operand, weight1).view_as(gradients[0])
+        g = Gradient.of(gradients[0].flatten(0, 1), weight2)
+        active_gradient_MD = data_gradient(g, weight2)
+        float8 = isinstance(weight2, Float8)
+        active, hidden_gradient, bias1_gradient = gelu_backward(hidden.flatten(0, 1), active_gradient_MD, float8=float8)
+        weight2_gradient = weight_gradient(g, active)
+        weight1_gradient = weight_gradient(hidden_gradient, normed)
+        normed_gradient = data_gradient(hidden_gradient, weight1).view_as(gradients[0])
         return normed_gradient, weight1_gradient, bias1_gradient, weight2_gradient, None, None, None
 
 
-def gelu(hidden: Tensor) -> Tensor:
-    """Compute x Φ(x) exactly, not with the tanh approximation."""
+def gelu(hidden: Tensor, *, float8: bool = False) -> Operand:
+    """Compute x Φ(x) exactly, not with the tanh approximation.
+
+    Args:
+        hidden: [..., K].
+        float8: Whether to round the result to float8.
+    """
+    if float8:
+        rounded, block = empty(hidden.shape, hidden.device), power_of_two(hidden.shape[-1])
+        num_rows, rows = rounded.scale.numel(), max(1, ROUNDED_NUMBERS // block)
+        _gelu_float8[(cdiv(num_rows, rows),)](
+            hidden, *rounded, num_rows, WIDTH=hidden.shape[-1], BLOCK=block, ROWS=rows
+        )
+        return rounded
     out = torch.empty_like(hidden)
     block = BLOCK_ROWS * BLOCK_COLUMNS
     _gelu[(cdiv(hidden.numel(), block),)](hidden, out, hidden.numel(), BLOCK=block)
     return out
 
 
-def gelu_backward(hidden_MD: Tensor, gradient_MD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def gelu_backward(hidden_MD: Tensor, gradient_MD: Tensor, *, float8: bool = False) -> tuple[Operand, Gradient, Tensor]:
     """Compute what the backward pass of the MLP needs.
 
     Args:
         hidden_MD: The hidden values before the GELU, [M, 4·D].
-        gradient_MD: The gradient of the values after the GELU, [M, 4·D]. It is overwritten.
+        gradient_MD: The gradient of the values after the GELU, [M, 4·D]. It may be overwritten.
+        float8: Whether to round the results to float8.
 
     Returns:
-        GELU(hidden), the gradient of `hidden_MD` (in the memory of `gradient_MD`), and its sum over the rows.
+        GELU(hidden) for the gradient of a weight, the gradient of `hidden_MD`, and its sum over the rows.
     """
     num_rows, width = hidden_MD.shape
-    active = torch.empty_like(hidden_MD)
-    num_programs = cdiv(num_rows, ROWS_PER_PROGRAM)
+    rounded = empty(hidden_MD.shape, hidden_MD.device) if float8 else None
+    active: Operand = torch.empty_like(hidden_MD) if keeps_exact(float8) else empty(hidden_MD.shape, hidden_MD.device)
+    rows, columns, per_program = BLOCK_ROWS, BLOCK_COLUMNS, ROWS_PER_PROGRAM
+    if float8:
+        rows, columns, per_program = FLOAT8_ROWS, power_of_two(width), FLOAT8_ROWS_PER_PROGRAM
+    num_programs = cdiv(num_rows, per_program)
     sums = torch.empty(num_programs, width, dtype=torch.float32, device=hidden_MD.device)
-    _gelu_backward[(num_programs, cdiv(width, BLOCK_COLUMNS))](
-        hidden_MD, gradient_MD, active, sums, num_rows, width,
-        ROWS=BLOCK_ROWS, COLUMNS=BLOCK_COLUMNS, PER_PROGRAM=ROWS_PER_PROGRAM,
+    _gelu_backward[(num_programs, cdiv(width, columns))](
+        hidden_MD, gradient_MD, *pointers(active), *pointers(rounded), sums, num_rows, width,
+        ROWS=rows, COLUMNS=columns, PER_PROGRAM=per_program, EXACT=keeps_exact(float8), FLOAT8=float8,
+        num_warps=8 if float8 else 4,
     )  # fmt: skip
-    return active, gradient_MD, column_sums(sums, hidden_MD.dtype)
+    return active, Gradient.both(gradient_MD, rounded), column_sums(sums, hidden_MD.dtype)
 
 
 @jit()
@@ -121,9 +154,19 @@ def _gelu(hidden, out, size, BLOCK: tl.constexpr):
 
 
 @jit("num_rows")
+def _gelu_float8(hidden, out, scale, num_rows, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr):
+    rows, columns = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, BLOCK)
+    here = (rows < num_rows)[:, None] & (columns < WIDTH)[None, :]
+    at = rows[:, None] * WIDTH + columns[None, :]
+    x = tl.load(hidden + at, mask=here, other=0.0).to(tl.float32)
+    below, _ = _normal(x)
+    store_float8(out + at, scale + rows, (x * below).to(hidden.dtype.element_ty), here, rows < num_rows)
+
+
+@jit("num_rows")
 def _gelu_backward(
-    hidden, gradient, active, sums, num_rows, width,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, PER_PROGRAM: tl.constexpr,
+    hidden, gradient, active, active_scale, rounded, rounded_scale, sums, num_rows, width,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, PER_PROGRAM: tl.constexpr, EXACT: tl.constexpr, FLOAT8: tl.constexpr,
 ):  # fmt: skip
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = columns < width
@@ -136,8 +179,15 @@ def _gelu_backward(
         x = tl.load(hidden + at, mask=here, other=0.0).to(tl.float32)
         g = tl.load(gradient + at, mask=here, other=0.0).to(tl.float32)
         below, bell = _normal(x)
-        tl.store(active + at, x * below, mask=here)
+        if EXACT:
+            tl.store(active + at, x * below, mask=here)
+        else:
+            a = (x * below).to(hidden.dtype.element_ty)
+            store_float8(active + at, active_scale + rows, a, here, rows < num_rows)
         g *= below + x * bell * 0.3989422804014327  # 1 / √(2π)
-        tl.store(gradient + at, g, mask=here)
+        if EXACT:
+            tl.store(gradient + at, g, mask=here)
+        if FLOAT8:
+            store_float8(rounded + at, rounded_scale + rows, g.to(gradient.dtype.element_ty), here, rows < num_rows)
         total += tl.sum(g, 0)
     tl.store(sums + tl.program_id(0) * width + columns, total, mask=inside)

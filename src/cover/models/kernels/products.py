@@ -5,8 +5,8 @@
     weight_gradient    gᵀ x, the gradient of W
 
 They compute in float8 if their operands are `Float8`, and otherwise in the type of the tensors. The prepared `Weight`
-of a layer decides which: `Matrix.of` prepares what it is multiplied with. So there is no other state that could differ
-when a block is recomputed or a CUDA graph is replayed.
+of a layer decides which: `Input.of` and `Gradient.of` prepare what it is multiplied with. So there is no other state
+that could differ when a block is recomputed or a CUDA graph is replayed.
 """
 
 from __future__ import annotations
@@ -74,26 +74,64 @@ class Weight(NamedTuple):
         return self.exact if self.columns is None else self.columns
 
 
-class Matrix(NamedTuple):
-    """The input of a linear layer, or the gradient of its output.
+class Input(NamedTuple):
+    """The input of a linear layer.
 
     Attributes:
-        exact: [..., K], which autograd knows.
-        operand: The same as products read it.
+        exact: [..., I], which autograd knows.
+        operand: The same as `product` reads it.
     """
 
     exact: Tensor
     operand: Operand
 
     @classmethod
-    def of(cls, exact: Tensor, partner: Operand) -> Matrix:
-        """Prepare a tensor [..., K] for its product with `partner`."""
-        return cls(exact, round_rows(exact.detach()) if isinstance(partner, Float8) else exact)
+    def of(cls, exact: Tensor, weight: Operand) -> Input:
+        """Prepare a tensor [..., I] for its product with `Weight.forward`."""
+        return cls(exact, round_rows(exact.detach()) if isinstance(weight, Float8) else exact)
 
     @property
-    def for_weight_gradient(self) -> Operand:
+    def kept(self) -> Operand:
         """What `weight_gradient` reads."""
-        return self.operand if FLOAT8_WEIGHT_GRADIENT else self.exact
+        return self.exact if keeps_exact(float8=True) else self.operand
+
+
+class Gradient(NamedTuple):
+    """The gradient of the output of a linear layer.
+
+    Attributes:
+        operand: [M, O] as `data_gradient` reads it.
+        kept: The same as `weight_gradient` reads it.
+    """
+
+    operand: Operand
+    kept: Operand
+
+    @classmethod
+    def of(cls, exact: Tensor, weight: Operand) -> Gradient:
+        """Prepare a tensor [M, O] for its product with `Weight.backward`."""
+        return cls.both(exact, round_rows(exact) if isinstance(weight, Float8) else None)
+
+    @classmethod
+    def both(cls, exact: Tensor, rounded: Float8 | None) -> Gradient:
+        """Make a gradient of a tensor and of what a kernel has rounded.
+
+        Args:
+            exact: [M, O], whose values are read only if `keeps_exact`.
+            rounded: [M, O]; None if products compute in the type of `exact`.
+        """
+        if rounded is None:
+            return cls(exact, exact)
+        return cls(rounded, exact if keeps_exact(float8=True) else rounded)
+
+
+def keeps_exact(float8: bool) -> bool:
+    """Return whether `weight_gradient` reads tensors, and not matrices of float8.
+
+    Args:
+        float8: Whether the other products read those.
+    """
+    return not (float8 and FLOAT8_WEIGHT_GRADIENT)
 
 
 def product(x: Operand, weight: Operand, bias: Tensor | None = None) -> Tensor:
@@ -112,7 +150,7 @@ def product(x: Operand, weight: Operand, bias: Tensor | None = None) -> Tensor:
     return F.linear(cast(Tensor, x), cast(Tensor, weight), bias)
 
 
-def data_gradient(g: Operand, weight: Operand) -> Tensor:
+def data_gradient(g: Gradient, weight: Operand) -> Tensor:
     """Compute g W.
 
     Args:
@@ -122,27 +160,27 @@ def data_gradient(g: Operand, weight: Operand) -> Tensor:
     Returns:
         [M, I].
     """
-    if isinstance(g, Float8) and isinstance(weight, Float8):
-        return multiply(g, weight, fast=FAST_DATA_GRADIENT)
-    return cast(Tensor, g) @ cast(Tensor, weight)
+    if isinstance(g.operand, Float8) and isinstance(weight, Float8):
+        return multiply(g.operand, weight, fast=FAST_DATA_GRADIENT)
+    return cast(Tensor, g.operand) @ cast(Tensor, weight)
 
 
-def weight_gradient(g: Operand, x: Operand) -> Tensor:
+def weight_gradient(g: Gradient, x: Operand) -> Tensor:
     """Compute gᵀ x.
 
     Args:
-        g: `Matrix.for_weight_gradient`, [M, O].
-        x: The same of the input, [..., I].
+        g: [M, O].
+        x: `Input.kept`, [..., I].
 
     Returns:
         [O, I].
     """
-    if isinstance(g, Float8) and isinstance(x, Float8):
-        return multiply(transpose(g), transpose(x), fast=FAST_WEIGHT_GRADIENT)
-    return cast(Tensor, g).t() @ cast(Tensor, x).flatten(0, -2)
+    if isinstance(g.kept, Float8) and isinstance(x, Float8):
+        return multiply(transpose(g.kept), transpose(x), fast=FAST_WEIGHT_GRADIENT)
+    return cast(Tensor, g.kept).t() @ cast(Tensor, x).flatten(0, -2)
 
 
-def linear(x: Matrix, weight: Weight, bias: Tensor | None = None) -> Tensor:
+def linear(x: Input, weight: Weight, bias: Tensor | None = None) -> Tensor:
     """Compute x Wᵀ + b as an operation that autograd knows.
 
     Args:
@@ -163,8 +201,8 @@ class LinearFunction(Function):
     """`linear` in float8."""
 
     @staticmethod
-    def forward(ctx: Any, _exact: Tensor, _weight: Tensor, bias: Tensor | None, x: Matrix, weight: Weight) -> Tensor:
-        save(ctx, x.for_weight_gradient, weight.backward)
+    def forward(ctx: Any, _exact: Tensor, _weight: Tensor, bias: Tensor | None, x: Input, weight: Weight) -> Tensor:
+        save(ctx, x.kept, weight.backward)
         ctx.has_bias = bias is not None
         return product(x.operand, weight.forward, bias)
 
@@ -172,10 +210,16 @@ class LinearFunction(Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = saved(ctx)
-        g = Matrix.of(gradients[0].flatten(0, -2), weight)
-        x_gradient = data_gradient(g.operand, weight).view(*gradients[0].shape[:-1], -1)
-        bias_gradient = g.exact.sum(0) if ctx.has_bias else None
-        return x_gradient, weight_gradient(g.for_weight_gradient, x), bias_gradient, None, None
+        gradient_MO = gradients[0].flatten(0, -2)
+        g = Gradient.of(gradient_MO, weight)
+        x_gradient = data_gradient(g, weight).view(*gradients[0].shape[:-1], -1)
+        bias_gradient = gradient_MO.sum(0) if ctx.has_bias else None
+        return x_gradient, weight_gradient(g, x), bias_gradient, None, None
+
+
+def pointers(operand: Operand | None) -> tuple[Tensor | None, Tensor | None]:
+    """Return values and scales of a matrix as the arguments of a kernel; a tensor has no scales."""
+    return operand if isinstance(operand, Float8) else (operand, None)
 
 
 def save(ctx: Any, *operands: Operand) -> None:

@@ -16,8 +16,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, column_sums, compute_dtype, has_kernel, jit, power_of_two, tl
-from cover.models.kernels.float8 import round_rows
-from cover.models.kernels.products import Matrix
+from cover.models.kernels.float8 import Float8, empty, round_rows, store_float8
+from cover.models.kernels.products import Input
 from cover.models.packing import Group, unpack
 
 BLOCK_ROWS, ROWS_PER_PROGRAM = 4, 32
@@ -102,7 +102,7 @@ class Residual(NamedTuple):
 
 def add_normalise(
     tokens: Tokens, residual: Residual, groups: tuple[Group, ...], eps: float, *, float8: bool = False
-) -> tuple[Tokens, Matrix]:
+) -> tuple[Tokens, Input]:
     """Add a residual to tokens, and normalise the sums to mean 0 and variance 1 over D.
 
     The kernel differs from the plain form in three ways:
@@ -124,15 +124,15 @@ def add_normalise(
         The sums, and the normalised sums [F, 1+N, D] as the operand of a product.
     """
     dtype = compute_dtype(tokens.values)
-    if not has_kernel(tokens.values):
-        tokens, normed = plain_add_normalise(tokens, residual, groups, eps)
-    else:
-        values, rest, normed = AddNormalise.apply(*tokens, *residual, groups, eps, dtype)
-        tokens = Tokens(values, rest)
-    if not float8 or dtype != torch.bfloat16:
-        return tokens, Matrix(normed, normed)
+    float8 = float8 and dtype == torch.bfloat16
+    if has_kernel(tokens.values):
+        values, rest, normed, *rounded = AddNormalise.apply(*tokens, *residual, groups, eps, dtype, float8)
+        return Tokens(values, rest), Input(normed, Float8(*rounded) if float8 else normed)
+    tokens, normed = plain_add_normalise(tokens, residual, groups, eps)
+    if not float8:
+        return tokens, Input(normed, normed)
     normed = normed.to(dtype)
-    return tokens, Matrix(normed, round_rows(normed.detach()))
+    return tokens, Input(normed, round_rows(normed.detach()))
 
 
 def plain_add_normalise(
@@ -187,7 +187,8 @@ class AddNormalise(Function):
         groups: tuple[Group, ...],
         eps: float,
         dtype: torch.dtype,
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        float8: bool,
+    ) -> tuple[Tensor | None, ...]:
         tokens, values = tokens.contiguous(), values.contiguous()
         rest = None if rest is None else rest.contiguous()
         if receivers == "clips":
@@ -197,22 +198,22 @@ class AddNormalise(Function):
         added, normed = torch.empty_like(tokens), torch.empty_like(tokens, dtype=dtype)
         added_rest = None if rest is None else torch.empty_like(tokens)
         rstd = torch.empty(num_rows, dtype=torch.float32, device=tokens.device)
+        rounded = empty(normed.shape, normed.device) if float8 else (None, None)
         _forward[(cdiv(num_rows, BLOCK_ROWS),)](
-            tokens, rest, values, bias, scale, added, added_rest, normed, rstd, num_rows, num_tokens, eps,
+            tokens, rest, values, bias, scale, added, added_rest, normed, rstd, *rounded, num_rows, num_tokens, eps,
             WIDTH=width, BLOCK=power_of_two(width), ROWS=BLOCK_ROWS,
-            PATCHES=receivers == "patches", SCALED=scale is not None, SPLIT=rest is not None,
+            PATCHES=receivers == "patches", SCALED=scale is not None, SPLIT=rest is not None, FLOAT8=float8,
         )  # fmt: skip
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(normed, rstd, scale)
         ctx.receivers, ctx.groups, ctx.dtypes = receivers, groups, (tokens.dtype, values.dtype)
-        if added_rest is not None:
-            ctx.mark_non_differentiable(added_rest)
-        return added, added_rest, normed
+        ctx.mark_non_differentiable(*(part for part in (added_rest, *rounded) if part is not None))
+        return added, added_rest, normed, *rounded
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        added_gradient, _, normed_gradient = gradients
+        added_gradient, _, normed_gradient, *_ = gradients
         normed, rstd, scale = ctx.saved_tensors
         if normed_gradient is None:
             normed_gradient = torch.zeros_like(normed)
@@ -236,14 +237,14 @@ class AddNormalise(Function):
             average_class_token_(gradient, ctx.groups)
             if separate:
                 average_class_token_(values_gradient, ctx.groups)
-        return gradient, None, values_gradient, column_sums(bias_parts, torch.float32), *(None,) * 5
+        return gradient, None, values_gradient, column_sums(bias_parts, torch.float32), *(None,) * 6
 
 
 @jit("num_rows", "scale")
 def _forward(
-    tokens, rest, values, bias, scale, added, added_rest, normed, rstd, num_rows, num_tokens, eps,
-    WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PATCHES: tl.constexpr, SCALED: tl.constexpr,
-    SPLIT: tl.constexpr,
+    tokens, rest, values, bias, scale, added, added_rest, normed, rstd, rounded, rounded_scale, num_rows, num_tokens,
+    eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PATCHES: tl.constexpr, SCALED: tl.constexpr,
+    SPLIT: tl.constexpr, FLOAT8: tl.constexpr,
 ):  # fmt: skip
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, BLOCK)
@@ -265,8 +266,11 @@ def _forward(
         tl.store(added_rest + at, x - high.to(tl.float32), mask=here)
     x = tl.where(here, x - tl.sum(x, 1)[:, None] / WIDTH, 0.0)
     r = tl.rsqrt(tl.sum(x * x, 1) / WIDTH + eps)
-    tl.store(normed + at, x * r[:, None], mask=here)
+    y = (x * r[:, None]).to(normed.dtype.element_ty)
+    tl.store(normed + at, y, mask=here)
     tl.store(rstd + rows, r, mask=rows < num_rows)
+    if FLOAT8:
+        store_float8(rounded + at, rounded_scale + rows, y, here, rows < num_rows)
 
 
 @jit("num_rows", "scale")

@@ -25,7 +25,17 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, column_sums, has_kernel, jit, power_of_two, tl
-from cover.models.kernels.products import Matrix, Weight, data_gradient, linear, product, save, saved, weight_gradient
+from cover.models.kernels.products import (
+    Gradient,
+    Input,
+    Weight,
+    data_gradient,
+    linear,
+    product,
+    save,
+    saved,
+    weight_gradient,
+)
 from cover.models.packing import Group, unpack
 
 TILE_ROWS = 64
@@ -34,7 +44,7 @@ MOST_FRAMES = TILE_ROWS
 
 
 def temporal_branch(
-    normed_FND: Matrix,
+    normed_FND: Input,
     qkv_weight: Weight,
     qkv_bias: Tensor,
     out_weight: Weight,
@@ -66,7 +76,7 @@ def temporal_branch(
 
 
 def plain_temporal_branch(
-    normed_FND: Matrix,
+    normed_FND: Input,
     qkv_weight: Weight,
     qkv_bias: Tensor,
     out_weight: Weight,
@@ -76,7 +86,7 @@ def plain_temporal_branch(
     """`temporal_branch` in torch's own operations."""
     qkv = linear(normed_FND, qkv_weight, qkv_bias).unflatten(-1, (3, num_heads, -1))
     mixed_FND = torch.cat([attend_over_frames(group).flatten(0, 1) for group in unpack(qkv, groups)]).flatten(2)
-    return linear(Matrix.of(mixed_FND, out_weight.forward), out_weight)
+    return linear(Input.of(mixed_FND, out_weight.forward), out_weight)
 
 
 def attend_over_frames(qkv: Tensor) -> Tensor:
@@ -110,7 +120,7 @@ class TemporalBranch(Function):
         _qkv_weight: Tensor,
         qkv_bias: Tensor,
         _out_weight: Tensor,
-        normed: Matrix,
+        normed: Input,
         qkv_weight: Weight,
         out_weight: Weight,
         num_heads: int,
@@ -122,8 +132,8 @@ class TemporalBranch(Function):
             _attend[_grid(group, mixed, num_heads)](
                 qkv, mixed, first, *_sizes(group, mixed), **_shape(group, mixed, num_heads)
             )
-        x = Matrix.of(mixed, out_weight.forward)
-        save(ctx, normed.for_weight_gradient, qkv_weight.backward, out_weight.backward, qkv, x.for_weight_gradient)
+        x = Input.of(mixed, out_weight.forward)
+        save(ctx, normed.kept, qkv_weight.backward, out_weight.backward, qkv, x.kept)
         ctx.num_heads, ctx.groups = num_heads, groups
         return product(x.operand, out_weight.forward)
 
@@ -132,9 +142,9 @@ class TemporalBranch(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         normed, qkv_weight, out_weight, qkv, mixed = saved(ctx)
         gradient, num_tokens = gradients[0], qkv.shape[1]
-        g = Matrix.of(gradient.flatten(0, 1), out_weight)
-        out_weight_gradient = weight_gradient(g.for_weight_gradient, mixed)
-        mixed_gradient = data_gradient(g.operand, out_weight)
+        g = Gradient.of(gradient.flatten(0, 1), out_weight)
+        out_weight_gradient = weight_gradient(g, mixed)
+        mixed_gradient = data_gradient(g, out_weight)
         qkv_gradient, sums = torch.empty_like(qkv), []
         for first, group in first_rows(ctx.groups, num_tokens):
             grid = _grid(group, gradient, ctx.num_heads)
@@ -145,9 +155,9 @@ class TemporalBranch(Function):
             )  # fmt: skip
             sums.append(part)
         bias_gradient = column_sums(torch.cat(sums), qkv.dtype)
-        g = Matrix.of(qkv_gradient.flatten(0, 1), qkv_weight)
-        qkv_weight_gradient = weight_gradient(g.for_weight_gradient, normed)
-        normed_gradient = data_gradient(g.operand, qkv_weight).view_as(gradient)
+        g = Gradient.of(qkv_gradient.flatten(0, 1), qkv_weight)
+        qkv_weight_gradient = weight_gradient(g, normed)
+        normed_gradient = data_gradient(g, qkv_weight).view_as(gradient)
         return normed_gradient, qkv_weight_gradient, bias_gradient, out_weight_gradient, *(None,) * 5
 
 

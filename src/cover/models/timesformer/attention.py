@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cover.models.kernels.backend import compute_dtype
-from cover.models.kernels.products import Matrix, Weight, linear
+from cover.models.kernels.products import Input, Weight, linear
 from cover.models.kernels.qkv import qkv_linear
 from cover.models.kernels.temporal import temporal_branch
 from cover.models.linear import Linear, after_norm, cached_weight, in_dtype, prepared
@@ -42,20 +42,20 @@ class Attention(nn.Module):
     def _project(self, mixed: Tensor) -> Tensor:
         """Multiply the result of attention [..., D] by the output projection, without its bias."""
         weight = in_dtype(self.proj, compute_dtype(mixed))
-        return linear(Matrix.of(mixed, weight.forward), weight)
+        return linear(Input.of(mixed, weight.forward), weight)
 
 
 class SpatialAttention(Attention):
     """Multi-head attention over the class token and patches of each frame."""
 
-    def forward(self, normed_FND: Matrix, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
+    def forward(self, normed_FND: Input, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
         """Return the values of the residual, [F, 1+N, D]."""
         dtype = compute_dtype(normed_FND.exact)
         weight, bias = after_norm(norm, self.qkv, dtype)
         query, key, value = qkv_linear(normed_FND, weight, bias, self.num_heads)
         return self._project(attend(query, key, value))
 
-    def of_class_token(self, normed_FND: Matrix, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
+    def of_class_token(self, normed_FND: Input, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
         """Return the result for the class token only, [F, D]."""
         dtype, width = compute_dtype(normed_FND.exact), normed_FND.exact.shape[-1]
         weight, bias = after_norm(norm, self.qkv, dtype)
@@ -70,14 +70,14 @@ class SpatialAttention(Attention):
 class JointAttention(Attention):
     """Multi-head attention over the class token and the patches of all frames of each clip."""
 
-    def forward(self, normed_FND: Matrix, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
+    def forward(self, normed_FND: Input, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
         """Return the values of the residual, [F, 1+N, D]."""
         dtype = compute_dtype(normed_FND.exact)
         qkv = linear(normed_FND, *after_norm(norm, self.qkv, dtype)).unflatten(-1, (3, self.num_heads, -1))
         mixed_FND = torch.cat([attend_over_clip(group).flatten(0, 1) for group in unpack(qkv, groups)])
         return self._project(mixed_FND)
 
-    def of_class_token(self, normed_FND: Matrix, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
+    def of_class_token(self, normed_FND: Input, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
         """Return the result for the class token only, [F, D]."""
         return self.forward(normed_FND, norm, groups)[:, 0]
 
@@ -89,7 +89,7 @@ class TemporalAttention(Attention):
     """
 
     def forward(
-        self, normed_FND: Matrix, norm: nn.LayerNorm, fc: Linear, groups: tuple[Group, ...]
+        self, normed_FND: Input, norm: nn.LayerNorm, fc: Linear, groups: tuple[Group, ...]
     ) -> tuple[Tensor, Tensor]:
         """Return the values [F, 1+N, D] and the bias [D] of the residual.
 

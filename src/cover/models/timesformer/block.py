@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cover.models.kernels.backend import compute_dtype
 from cover.models.kernels.mlp import mlp
-from cover.models.kernels.products import Matrix
+from cover.models.kernels.products import Input
 from cover.models.kernels.residual import Receivers, Residual, Tokens, add_normalise
 from cover.models.linear import Linear, after_norm, in_dtype
 from cover.models.packing import Group, clip_means, first_frames
@@ -37,7 +37,7 @@ class Mlp(nn.Module):
         self.fc1 = Linear(width, 4 * width)
         self.fc2 = Linear(4 * width, width)
 
-    def forward(self, normed_FND: Matrix, norm: nn.LayerNorm) -> Tensor:
+    def forward(self, normed_FND: Input, norm: nn.LayerNorm) -> Tensor:
         """Return the values of the residual, [F, 1+N, D], from normalised tokens without the affine part of `norm`."""
         dtype = compute_dtype(normed_FND.exact)
         weight1, bias1 = after_norm(norm, self.fc1, dtype)
