@@ -25,20 +25,19 @@ from rich.table import Table
 from torch import Tensor
 
 import infer
-import train_step
 from cover.models.kernels import products
 from cover.models.kernels.float8 import Float8, multiply, round_rows, transpose
 from cover.models.timesformer.config import VARIANTS
-from gpu import CLASSES, SIZES, Size, Step, median_seconds, milliseconds_by_class, peak_gib
+from gpu import CLASSES, SIZES, Size, Step, median_seconds, milliseconds_by_class, our_step, peak_gib
 
 CLASSES["float8"] = ("_round_rows", "_transpose")
 STEPS: dict[str, tuple[Callable[[Size], Step], dict[str, bool]]] = {  # name: what makes the step, and constants
-    "train, bf16": (train_step.ours, {}),
-    "train, fp8": (partial(train_step.ours, float8=True), {}),
-    "train, dw in bf16": (partial(train_step.ours, float8=True), {"FLOAT8_WEIGHT_GRADIENT": False}),
-    "train, dw fast": (partial(train_step.ours, float8=True), {"FAST_WEIGHT_GRADIENT": True}),
+    "train, bf16": (our_step, {}),
+    "train, fp8": (partial(our_step, precision="fp8"), {}),
+    "train, dw in bf16": (partial(our_step, precision="fp8"), {"FLOAT8_WEIGHT_GRADIENT": False}),
+    "train, dw fast": (partial(our_step, precision="fp8"), {"FAST_WEIGHT_GRADIENT": True}),
     "train, all exact": (
-        partial(train_step.ours, float8=True),
+        partial(our_step, precision="fp8"),
         {"FAST_PRODUCT": False, "FAST_DATA_GRADIENT": False},
     ),
     "infer, bf16": (infer.ours, {}),
@@ -96,11 +95,12 @@ def steps_of(size: Size, repeats: int) -> Table:
     for name, (make, constants) in STEPS.items():
         with patch.dict(vars(products), constants):
             step = make(size)
+            memory = peak_gib(step)
             milliseconds = 1e3 * median_seconds(step, repeats)
             classes = milliseconds_by_class(step)
-            half = milliseconds if make in (train_step.ours, infer.ours) else half
+            half = milliseconds if make in (our_step, infer.ours) else half
             shown = ", ".join(f"{kind} {value:.1f}" for kind, value in classes.items())
-            table.add_row(name, f"{milliseconds:.1f}", f"{half / milliseconds:.2f}", f"{peak_gib(step):.1f}", shown)
+            table.add_row(name, f"{milliseconds:.1f}", f"{half / milliseconds:.2f}", f"{memory:.1f}", shown)
             del step
         gc.collect()
         torch.cuda.empty_cache()

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -22,12 +24,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from transformers import TimesformerConfig, TimesformerForVideoClassification
 
+from cover.config.recipe import parse_recipe
+from cover.core.batch import ClipBatch, MixedBatch
 from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
+from cover.models.linear import freeze_weights, use_float8
 from cover.models.timesformer.config import VARIANTS
+from cover.training.engine import Engine
+from cover.training.objective import Supervised
+from cover.training.parallel import to_device
 
 Step = Callable[[], object]
-NUM_CLASSES = 400
+NAME, NUM_CLASSES, LEARNING_RATE = "k400", 400, 1e-3
 PEAK_SIDE = 8192
 
 
@@ -86,6 +94,43 @@ def our_model(size: Size, heads: dict[str, int], drop_path_rate: float = 0.0) ->
         )
 
 
+def our_step(size: Size, *, drop_path_rate: float = 0.0, **training: Any) -> Step:
+    """A training step of ours with a batch that is there already: all that a run does between two batches.
+
+    training: keys of a recipe's section.
+    """
+    values: dict[str, Any] = {"policy": "standard", "model": {}, "datasets": {NAME: {"train": "noise"}}}
+    recipe = parse_recipe(values | {"training": training}, "benchmark")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    objective, accelerator = Supervised(recipe), Accelerator(mixed_precision="bf16")
+    model = our_model(size, {NAME: NUM_CLASSES}, drop_path_rate)
+    to_device(model, recipe.training, accelerator)
+    engine = Engine(model, objective, recipe, accelerator)
+    labels, seeds = torch.randint(NUM_CLASSES, (size.batch,)), torch.arange(size.batch)
+    clips = ClipBatch(NAME, uint8_frames(size, size.batch), labels, ("",) * size.batch, seeds)
+    batch = objective.pack(MixedBatch({NAME: clips}, {NAME: size.batch}, 0), accelerator.device)
+
+    def step() -> None:
+        engine.backward(batch, last=True)
+        engine.step(LEARNING_RATE, 0)
+
+    return step
+
+
+def our_logits(size: Size, num_clips: int, *, float8: bool = False) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """A function from frames to the logits of ours in inference, without graphs; and frames."""
+    model = our_model(size, {NAME: NUM_CLASSES}).eval()
+    if float8:
+        use_float8(model)
+    freeze_weights(model)
+
+    def logits(frames: Tensor) -> Tensor:
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
+            return model.predict(frames)[NAME]
+
+    return logits, uint8_frames(size, num_clips)
+
+
 def published_model(size: Size) -> TimesformerForVideoClassification:
     """The published TimeSformer as transformers has it, on the GPU."""
     depth, width, num_heads = VARIANTS[size.variant]
@@ -127,14 +172,26 @@ def median_seconds(step: Step, repeats: int, warmup: int = 3) -> float:
     return float(statistics.median(start.elapsed_time(end) / 1000 for start, end in pairwise(events)))
 
 
+def recorded(step: Step) -> Step:
+    """A step as one CUDA graph, which leaves the host nothing to do."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
 def peak_gib(step: Step) -> float:
-    """What a step takes at its peak beyond what was there before it."""
+    """What the first step takes at its peak beyond what it leaves behind. Later steps of ours replay a graph."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
     step()
     torch.cuda.synchronize()
-    return (torch.cuda.max_memory_allocated() - before) / 2**30
+    return (torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()) / 2**30
 
 
 def matmul_peak_tflops() -> float:
@@ -270,6 +327,7 @@ def measured(
 ) -> dict[str, float]:
     """A contestant's figures; those of its kernels go into `profiles`."""
     step = contestant.make()
+    memory = peak_gib(step)
     rate = contestant.num_clips / median_seconds(step, arguments.repeats)
     if arguments.profile and contestant.name == "ours":
         profiles[size.variant] = milliseconds_by_class(step)
@@ -277,7 +335,7 @@ def measured(
         "batch": contestant.num_clips,
         "clips_per_second": rate,
         "tflops": passes * size.forward_flops * rate / 1e12,
-        "gib_per_clip": peak_gib(step) / contestant.num_clips,
+        "gib_per_clip": memory / contestant.num_clips,
     }
 
 

@@ -8,48 +8,29 @@ frames that were read once, as one batch; its clips are videos. Medians.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
-from cover.models.linear import freeze_weights, use_float8
-from gpu import (
-    NUM_CLASSES,
-    Ceiling,
-    Contestant,
-    Size,
-    Step,
-    arguments_of,
-    our_model,
-    published_on_noise,
-    race,
-    uint8_frames,
-)
+from cover.models.cuda_graphs import ClipGraphs
+from gpu import Ceiling, Contestant, Size, Step, arguments_of, our_logits, published_on_noise, race
 
 NUM_CROPS = 3
 
 
-def without_training(call: Callable[[], object]) -> Step:
-    def step() -> None:
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
-            call()
-
-    return step
-
-
 def ours(size: Size, num_crops: int = 1, *, float8: bool = False) -> Step:
-    model = our_model(size, {"k400": NUM_CLASSES}).eval()
-    if float8:
-        use_float8(model)
-    freeze_weights(model)
-    frames = uint8_frames(size, size.batch * num_crops)
-    return without_training(lambda: model.predict(frames)["k400"].unflatten(0, (-1, num_crops)).mean(1))
+    logits, frames = our_logits(size, size.batch * num_crops, float8=float8)
+    graphs = ClipGraphs(logits)
+    return lambda: graphs(frames).unflatten(0, (-1, num_crops)).mean(1)
 
 
 def published(size: Size, *, compile: bool = False) -> Step:
     model, logits = published_on_noise(size, size.batch, compile=compile)
     model.eval()
-    return without_training(logits)
+
+    def step() -> None:
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
+            logits()
+
+    return step
 
 
 def ceiling(size: Size) -> Step:

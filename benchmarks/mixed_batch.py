@@ -2,7 +2,7 @@
 
     python benchmarks/mixed_batch.py                # Large 16×448 and Base 8×224, 4 videos and 4 images, on one GPU
 
-Training passes (forward, loss, backward; no optimizer) in bf16. "By its FLOPs" is the time that the packed pass would
+Training passes (forward, loss, backward; no optimizer) in bf16, replayed as CUDA graphs. "By its FLOPs" is the time that the packed pass would
 take at the rate of videos alone, images counted by their operations. The second table trains 200 steps on mixtures
 whose counts change, and counts what was compiled after the first 50.
 """
@@ -21,7 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 from cover.models.classifier import VideoClassifier
-from gpu import SIZES, Size, median_seconds, our_model, uint8_frames
+from gpu import SIZES, Size, median_seconds, our_model, recorded, uint8_frames
 
 HEADS = {"videos": 400, "images": 1000}
 
@@ -43,7 +43,7 @@ def measure_packing(size: Size, num_videos: int, num_images: int) -> dict[str, f
             for batch in batches:
                 training_pass(model, batch)
 
-        return 1000 * median_seconds(passes, repeats=8)
+        return 1000 * median_seconds(recorded(passes), repeats=8)
 
     alone = milliseconds({"videos": videos})
     # An image is a clip of one frame: 1 / T of the linear layers and of the spatial attention.

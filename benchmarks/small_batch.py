@@ -25,22 +25,26 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from cover.config.recipe import parse_recipe
-from cover.core.batch import ClipBatch, MixedBatch
 from cover.models.cuda_graphs import ClipGraphs
-from cover.models.linear import freeze_weights
-from cover.training.engine import Engine
-from cover.training.objective import Supervised
-from cover.training.parallel import to_device
-from gpu import NUM_CLASSES, SIZES, Size, Step, median_seconds, our_model, published_model, uint8_frames
+from gpu import (
+    LEARNING_RATE,
+    NAME,
+    NUM_CLASSES,
+    SIZES,
+    Size,
+    Step,
+    median_seconds,
+    our_logits,
+    our_model,
+    our_step,
+    published_model,
+    recorded,
+    uint8_frames,
+)
 
-NAME, RATE = "k400", 1e-3
 REPEATS, WARMUP_STEPS = 30, 6
 
 
@@ -52,7 +56,7 @@ def published(size: Size, training: bool, mode: str | None) -> Step:
     model = published_model(size).train(training)
     called = torch.compile(model, mode=mode) if mode else model
     pixels = uint8_frames(size, size.batch).transpose(0, 1).float().div(127.5).sub(1).contiguous()
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=1e-4, fused=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=0.9, weight_decay=1e-4, fused=True)
     labels = torch.randint(NUM_CLASSES, (size.batch,), device="cuda")
 
     def step() -> None:
@@ -67,35 +71,10 @@ def published(size: Size, training: bool, mode: str | None) -> Step:
     return step
 
 
-def ours_in_training(size: Size, graphs: str, recompute: int = 0) -> Step:
-    """Forward, backward and step of an engine, as a run has it."""
-    values: dict[str, Any] = {
-        "policy": "standard",
-        "model": {},
-        "datasets": {NAME: {"train": "synthetic"}},
-        "training": {"graphs": graphs, "activation_checkpointing": recompute},
-    }
-    recipe, device = parse_recipe(values, "benchmark"), torch.device("cuda")
-    AcceleratorState._reset_state(reset_partial_state=True)
-    objective, accelerator = Supervised(recipe), Accelerator(mixed_precision="bf16")
-    model = our_model(size, {NAME: NUM_CLASSES})
-    to_device(model, recipe.training, accelerator)
-    engine = Engine(model, objective, recipe, accelerator)
-    labels, seeds = torch.randint(NUM_CLASSES, (size.batch,)), torch.arange(size.batch)
-    clips = ClipBatch(NAME, uint8_frames(size, size.batch), labels, ("",) * size.batch, seeds)
-    batch = objective.pack(MixedBatch({NAME: clips}, {NAME: size.batch}, 0), device)
-
-    def step() -> None:
-        engine.backward(batch, last=True)
-        engine.step(RATE, 0)
-
-    return step
-
-
 def bound_in_training(size: Size) -> Step:
     """Our forward and backward pass and the optimizer, recorded as one graph."""
     model, frames = our_model(size, {NAME: NUM_CLASSES}), uint8_frames(size, size.batch)
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=1e-4, fused=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=0.9, weight_decay=1e-4, fused=True)
     labels = torch.randint(NUM_CLASSES, (size.batch,), device="cuda")
 
     def step() -> None:
@@ -108,27 +87,8 @@ def bound_in_training(size: Size) -> Step:
     return recorded(step)
 
 
-def recorded(step: Step) -> Step:
-    """A graph of a step."""
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            step()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
-
-
 def ours_in_inference(size: Size, way: str) -> Step:
-    model, frames = our_model(size, {NAME: NUM_CLASSES}).eval(), uint8_frames(size, size.batch)
-    freeze_weights(model)
-
-    def logits(frames: Tensor) -> Tensor:
-        with torch.inference_mode(), autocast():
-            return model.predict(frames)[NAME]
-
+    logits, frames = our_logits(size, size.batch)
     graphs = ClipGraphs(logits)
     ways: dict[str, Callable[[], Step]] = {
         "graphs off": lambda: lambda: logits(frames),
@@ -145,10 +105,15 @@ def step_of(way: str, size: Size, training: bool) -> Step:
         return ours_in_inference(size, way)
     if way == "bound":
         return bound_in_training(size)
-    return ours_in_training(size, "off" if way == "graphs off" else "auto", recompute=int(way == "recomputed"))
+    return our_step(size, **OURS[way])
 
 
-WAYS = ("eager", "graphs off", "ours", "recomputed", "bound", "compiled")
+OURS: dict[str, dict[str, Any]] = {
+    "graphs off": {"graphs": "off"},
+    "ours": {},
+    "recomputed": {"activation_checkpointing": 1},
+}  # sections of a recipe
+WAYS = ("eager", *OURS, "bound", "compiled")
 
 
 def measured(way: str, size: Size, training: bool, repeats: int) -> dict[str, float]:

@@ -10,31 +10,27 @@ TFLOP/s count operations as published. GiB a clip is what a step takes at its pe
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 
-from cover.models.linear import use_float8
-from cover.training.parallel import compile_blocks, recompute_blocks
 from gpu import (
+    LEARNING_RATE,
     NUM_CLASSES,
     Ceiling,
     Contestant,
     Size,
     Step,
     arguments_of,
-    our_model,
+    our_step,
     published_on_noise,
     race,
-    uint8_frames,
 )
 
 
-def step_of(model: nn.Module, logits: Callable[[], Tensor], num_clips: int) -> Step:
-    """One training step of a model whose logits on its batch a function gives."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4, fused=True)
+def published(size: Size, *, compile: bool = False) -> Step:
+    num_clips = size.compiled_batch if compile else size.published_batch
+    model, logits = published_on_noise(size, num_clips, compile=compile)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=0.9, weight_decay=1e-4, fused=True)
     labels = torch.randint(NUM_CLASSES, (num_clips,), device="cuda")
 
     def step() -> None:
@@ -47,26 +43,6 @@ def step_of(model: nn.Module, logits: Callable[[], Tensor], num_clips: int) -> S
     return step
 
 
-def ours(
-    size: Size, *, drop_path_rate: float = 0.0, recompute: int = 0, compile: bool = False, float8: bool = False
-) -> Step:
-    model = our_model(size, {"k400": NUM_CLASSES}, drop_path_rate)
-    if float8:
-        use_float8(model)
-    if recompute:
-        recompute_blocks(model, recompute)
-    if compile:
-        compile_blocks(model)
-    frames = {"k400": uint8_frames(size, size.batch)}
-    return step_of(model, lambda: model(frames)["k400"], size.batch)
-
-
-def published(size: Size, *, compile: bool = False) -> Step:
-    num_clips = size.compiled_batch if compile else size.published_batch
-    model, logits = published_on_noise(size, num_clips, compile=compile)
-    return step_of(model, logits, num_clips)
-
-
 def ceiling(size: Size) -> Step:
     module = Ceiling(size, size.batch)
     return lambda: module(training=True)
@@ -75,14 +51,15 @@ def ceiling(size: Size) -> Step:
 def contestants(size: Size) -> list[Contestant]:
     return [
         Contestant("published, eager", lambda: published(size), size.published_batch),
-        Contestant("ours", lambda: ours(size), size.batch),
-        Contestant("ours, fp8", lambda: ours(size, float8=True), size.batch),
-        Contestant("ours, drop path 0.1", lambda: ours(size, drop_path_rate=0.1), size.batch),
-        Contestant("ours, blocks recomputed", lambda: ours(size, recompute=1), size.batch),
+        Contestant("ours", lambda: our_step(size), size.batch),
+        Contestant("ours, fp8", lambda: our_step(size, precision="fp8"), size.batch),
+        Contestant("ours, drop path 0.1", lambda: our_step(size, drop_path_rate=0.1), size.batch),
+        Contestant("ours, blocks recomputed", lambda: our_step(size, activation_checkpointing=1), size.batch),
+        Contestant("ours, graphs off", lambda: our_step(size, graphs="off"), size.batch),
         Contestant("ceiling", lambda: ceiling(size), size.batch),
         # Last, for compiling takes minutes.
         Contestant("published, compiled", lambda: published(size, compile=True), size.compiled_batch),
-        Contestant("ours, without kernels, compiled", lambda: ours(size, compile=True), size.batch),
+        Contestant("ours, without kernels, compiled", lambda: our_step(size, compile=True), size.batch),
     ]
 
 
