@@ -2,9 +2,9 @@
 
     python benchmarks/mixed_batch.py                # Large 16×448 and Base 8×224, 4 videos and 4 images, on one GPU
 
-Training passes (forward, loss, backward; no optimizer) in bf16, replayed as CUDA graphs. "By its FLOPs" is the time that the packed pass would
-take at the rate of videos alone, images counted by their operations. The second table trains 200 steps on mixtures
-whose counts change, and counts what was compiled after the first 50.
+Training passes (forward, loss, backward; no optimizer) in bf16, replayed as CUDA graphs. "By its FLOPs" is the time
+that the packed pass would take at the rate of videos alone, images counted by their operations. The second table trains
+200 steps without graphs on mixtures whose counts change, and counts what was compiled after the first 50.
 """
 
 from __future__ import annotations
