@@ -78,7 +78,7 @@ class Input(NamedTuple):
     """The input of a linear layer.
 
     Attributes:
-        exact: [..., I], which autograd knows.
+        exact: [..., I], which autograd knows. Its values are undefined if neither a product nor autograd reads them.
         operand: The same as `product` reads it.
     """
 
@@ -89,6 +89,13 @@ class Input(NamedTuple):
     def of(cls, exact: Tensor, weight: Operand) -> Input:
         """Prepare a tensor [..., I] for its product with `Weight.forward`."""
         return cls(exact, round_rows(exact.detach()) if isinstance(weight, Float8) else exact)
+
+    def first_tokens(self) -> Input:
+        """Return the first token of each frame, [F, 1, I], of tokens [F, 1+N, I]."""
+        exact = self.exact[:, :1]
+        if not isinstance(self.operand, Float8):
+            return Input(exact, exact)
+        return Input(exact, Float8(*(part[:, :1].contiguous() for part in self.operand)))
 
     @property
     def kept(self) -> Operand:

@@ -126,7 +126,9 @@ def add_normalise(
     dtype = compute_dtype(tokens.values)
     float8 = float8 and dtype == torch.bfloat16
     if has_kernel(tokens.values):
-        values, rest, normed, *rounded = AddNormalise.apply(*tokens, *residual, groups, eps, dtype, float8)
+        exact = torch.is_grad_enabled() or not float8  # whether anything reads it
+        arguments = *tokens, *residual, groups, eps, dtype, float8, exact
+        values, rest, normed, *rounded = AddNormalise.apply(*arguments)
         return Tokens(values, rest), Input(normed, Float8(*rounded) if float8 else normed)
     tokens, normed = plain_add_normalise(tokens, residual, groups, eps)
     if not float8:
@@ -188,6 +190,7 @@ class AddNormalise(Function):
         eps: float,
         dtype: torch.dtype,
         float8: bool,
+        exact: bool,
     ) -> tuple[Tensor | None, ...]:
         tokens, values = tokens.contiguous(), values.contiguous()
         rest = None if rest is None else rest.contiguous()
@@ -202,7 +205,8 @@ class AddNormalise(Function):
         _forward[(cdiv(num_rows, BLOCK_ROWS),)](
             tokens, rest, values, bias, scale, added, added_rest, normed, rstd, *rounded, num_rows, num_tokens, eps,
             WIDTH=width, BLOCK=power_of_two(width), ROWS=BLOCK_ROWS,
-            PATCHES=receivers == "patches", SCALED=scale is not None, SPLIT=rest is not None, FLOAT8=float8,
+            PATCHES=receivers == "patches", SCALED=scale is not None, SPLIT=rest is not None,
+            FLOAT8=float8, EXACT=exact,
         )  # fmt: skip
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(normed, rstd, scale)
@@ -237,14 +241,14 @@ class AddNormalise(Function):
             average_class_token_(gradient, ctx.groups)
             if separate:
                 average_class_token_(values_gradient, ctx.groups)
-        return gradient, None, values_gradient, column_sums(bias_parts, torch.float32), *(None,) * 6
+        return gradient, None, values_gradient, column_sums(bias_parts, torch.float32), *(None,) * 7
 
 
 @jit("num_rows", "scale")
 def _forward(
     tokens, rest, values, bias, scale, added, added_rest, normed, rstd, rounded, rounded_scale, num_rows, num_tokens,
     eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PATCHES: tl.constexpr, SCALED: tl.constexpr,
-    SPLIT: tl.constexpr, FLOAT8: tl.constexpr,
+    SPLIT: tl.constexpr, FLOAT8: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, BLOCK)
@@ -267,7 +271,8 @@ def _forward(
     x = tl.where(here, x - tl.sum(x, 1)[:, None] / WIDTH, 0.0)
     r = tl.rsqrt(tl.sum(x * x, 1) / WIDTH + eps)
     y = (x * r[:, None]).to(normed.dtype.element_ty)
-    tl.store(normed + at, y, mask=here)
+    if EXACT:
+        tl.store(normed + at, y, mask=here)
     tl.store(rstd + rows, r, mask=rows < num_rows)
     if FLOAT8:
         store_float8(rounded + at, rounded_scale + rows, y, here, rows < num_rows)

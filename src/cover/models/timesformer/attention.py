@@ -59,8 +59,7 @@ class SpatialAttention(Attention):
         """Return the result for the class token only, [F, D]."""
         dtype, width = compute_dtype(normed_FND.exact), normed_FND.exact.shape[-1]
         weight, bias = after_norm(norm, self.qkv, dtype)
-        # One token of each frame is too few to gain from float8.
-        query = F.linear(normed_FND.exact[:, :1], weight.exact[:width], bias[:width])
+        query = linear(normed_FND.first_tokens(), weight.part(slice(width)), bias[:width])
         key_value = linear(normed_FND, weight.part(slice(width, None)), bias[width:])
         key, value = key_value.unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         query = query.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
