@@ -29,6 +29,7 @@ CASES: dict[str, dict[str, Any]] = {
     "recomputed": {"training": {"activation_checkpointing": 1}},
     "fp16": {"training": {"precision": "fp16"}},
     "fp32": {"training": {"precision": "fp32"}},
+    "fp8": {"training": {"precision": "fp8", "activation_checkpointing": 2}},
 }
 
 
@@ -46,7 +47,7 @@ def engine_of(settings: Recipe, weights: dict[str, Tensor] | None = None) -> Eng
     if weights:
         model.load_state_dict(weights)
     AcceleratorState._reset_state(reset_partial_state=True)
-    precision = {"fp32": "no"}.get(settings.training.precision, settings.training.precision)
+    precision = {"fp32": "no", "fp8": "bf16"}.get(settings.training.precision, settings.training.precision)
     accelerator = Accelerator(mixed_precision=precision)
     to_device(model, settings.training, accelerator)
     return Engine(model, Supervised(settings), settings, accelerator)
