@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | smoke: each sets up a virtual environment of its own first.
+# make demo | test | lint | docs | smoke | bench: each sets up a virtual environment of its own first.
 # VENV= (empty) uses PYTHON's present environment as it is.
 
 PYTHON ?= python3
@@ -7,20 +7,25 @@ PRESET ?= quick
 OUT ?= demo
 
 ifeq ($(VENV),)
-run = PYTHONPATH=src $(PYTHON) -m
+python = PYTHONPATH=src $(PYTHON)
 installed =
 else
-run = $(VENV)/bin/python -m
+python = $(VENV)/bin/python
 installed = $(VENV)/installed
 endif
+run = $(python) -m
 
-.PHONY: demo smoke test lint docs
+.PHONY: demo smoke bench test lint docs
 demo: $(installed)
 	$(run) cover.cli demo --preset $(PRESET) --out $(OUT)
 
 # The demo's stages with a handful of clips and steps.
 smoke: $(installed)
-	$(run) cover.cli demo --preset smoke --out $(OUT)
+	$(python) benchmarks/demo.py --preset smoke --out $(OUT)
+
+# Every other benchmark at a small size.
+bench: $(installed)
+	OMP_NUM_THREADS=1 $(python) benchmarks/run_all.py
 
 # A process a core, each with one thread; files are not divided, since their tests share what they set up.
 test: $(installed)

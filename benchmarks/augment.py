@@ -26,6 +26,7 @@ from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
 from cover.mixture.mixture import Dataset, Mixture
 from loader import CASES, Case, write_dataset
+from results import write_results
 
 AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "crop and flip alone": {},
@@ -67,8 +68,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-clips", type=int, default=16, help="files of each kind, and clips of a batch")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="file for the ratios")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    ratios: dict[str, float] = {}
     for case in (CASES[3], CASES[5]):
         title = f"{case.name}: {case.num_frames} frames at {case.crop_px} px"
         table = Table(Column("ms a clip", no_wrap=True), "files", "added", "cached", "added", title=title)
@@ -78,7 +81,11 @@ def main() -> None:
         for name in AUGMENTATIONS:
             cells = [(times[name], times[name] - next(iter(times.values()))) for times in (files, cached)]
             table.add_row(name, *(f"{value:.1f}" for pair in cells for value in pair))
+        plain, *_, everything = AUGMENTATIONS
+        for where, times in (("files", files), ("cached", cached)):
+            ratios[f"{case.name}, {where}: all augmentations ÷ none"] = times[everything] / times[plain]
         Console(width=110).print(table)
+    write_results(arguments.json, ratios)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from cover.models.checkpoints.integrity import damage, file_digest, write_state
 from cover.models.classifier import save_model
 from cover.models.create import create_model
+from results import write_results
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -30,7 +31,8 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def measure(variant: str, folder: Path) -> Table:
+def measure(variant: str, folder: Path) -> dict[str, float]:
+    """Print the table; the ratios."""
     model = create_model(variant, num_frames=16, image_size=448, heads={"k400": 400})
     momentum = {f"optimizer/momentum_buffer/{name}": tensor for name, tensor in model.state_dict().items()}
 
@@ -55,15 +57,18 @@ def measure(variant: str, folder: Path) -> Table:
     )
     for name, seconds in rows:
         table.add_row(name, f"{seconds:.2f}")
-    return table
+    Console().print(table)
+    written, digests, _, used, plain, read = (seconds for _, seconds in rows)
+    return {"digests ÷ writing": digests / written, "one thread ÷ check": plain / used, "check ÷ reading": used / read}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--variant", default="timesformer_large")
+    parser.add_argument("--json", type=Path, help="file for the ratios")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        Console().print(measure(arguments.variant, Path(folder)))
+        write_results(arguments.json, measure(arguments.variant, Path(folder)))
 
 
 if __name__ == "__main__":

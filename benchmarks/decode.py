@@ -40,6 +40,7 @@ from cover.datasets.manifest import ManifestRow
 from cover.datasets.names import Kind
 from cover.media.decode import decode_clip
 from cover.media.pixels import scaled_size
+from results import write_results
 
 Frames = npt.NDArray[np.uint8]
 FPS = 25
@@ -283,31 +284,35 @@ def compete(task: Task, decoders: dict[str, Decoder], rounds: int) -> dict[str, 
     return scores
 
 
-def ratios(scores: dict[str, Score]) -> list[str]:
+def ratios(scores: dict[str, Score]) -> dict[str, float]:
     """Ours divided by the bare loop, and by decord."""
     rates = {name: score.clips_per_second for name, score in scores.items()}
-    return [f"{rates['ours'] / rates[name]:.2f}" if rates.get(name) else "" for name in ("bare loop", "decord")]
+    return {f"÷ {name}": rates["ours"] / rates[name] for name in ("bare loop", "decord") if rates.get(name)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="times that each contestant decodes each file")
     parser.add_argument("--only", default="", help="kinds of files with this in their name")
+    parser.add_argument("--json", type=Path, help="file for the ratios")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     decoders = contestants()
     if "OpenCV" in decoders:
         importlib.import_module("cv2").setNumThreads(1)
     table = Table(Column("clips/s", no_wrap=True), *decoders, "÷ bare loop", "÷ decord")
-    num_wrong = 0
+    num_wrong, found = 0, dict[str, float]()
     with tempfile.TemporaryDirectory() as folder:
         for index, case in enumerate(CASES):
             if arguments.only.lower() in case.name.lower():
                 task = Task.of(case, write_file(Path(folder) / str(index), case))
                 scores = compete(task, decoders, arguments.rounds)
                 num_wrong += scores["ours"].num_wrong + bool(scores["ours"].fault)
-                table.add_row(case.name, *map(str, scores.values()), *ratios(scores))
+                compared = ratios(scores)
+                found |= {f"{case.name}: {name}": ratio for name, ratio in compared.items()}
+                table.add_row(case.name, *map(str, scores.values()), *(f"{ratio:.2f}" for ratio in compared.values()))
     Console(width=140).print(table)
+    write_results(arguments.json, found)
     raise SystemExit(num_wrong > 0)
 
 

@@ -1,8 +1,8 @@
 """Wall time of the demo by stage, and its peak memory, from an empty folder.
 
-    python benchmarks/demo.py [--preset quick]
+    python benchmarks/demo.py [--preset quick] [--out FOLDER]
 
-Runs `cover demo` in a temporary folder. Memory is the largest single process; rendering uses one process a core beside
+Runs `cover demo`. Memory is the largest single process; rendering uses one process a core beside
 it, of about 0.2 GB each.
 """
 
@@ -19,14 +19,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from results import write_results
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="quick")
-    preset = parser.parse_args().preset
+    parser.add_argument("--out", type=Path, help="where the demo stays; by default nowhere")
+    parser.add_argument("--json", type=Path, help="file for the ratios")
+    arguments = parser.parse_args()
+    preset = arguments.preset
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-m", "cover.cli", "demo", "--preset", preset, "--out", folder], check=True)
-        stages = json.loads((Path(folder) / "stages.json").read_text())
+        out = arguments.out or Path(folder)
+        subprocess.run([sys.executable, "-m", "cover.cli", "demo", "--preset", preset, "--out", str(out)], check=True)
+        stages = json.loads((out / "stages.json").read_text())
     total = sum(stages.values())
     table = Table(title=f"cover demo --preset {preset}")
     for heading in ("stage", "seconds", "share"):
@@ -34,6 +40,7 @@ def main() -> None:
     for stage, seconds in (stages | {"total": total}).items():
         table.add_row(stage, f"{seconds:.0f}", f"{seconds / total:.0%}")
     Console().print(table)
+    write_results(arguments.json, {f"{stage} ÷ total": seconds / total for stage, seconds in stages.items()})
     peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     print(f"peak memory of the largest process: {peak_kib / 2**20:.2f} GiB")
 

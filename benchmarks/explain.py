@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cover.core.progress import track
 from cover.runs.trained import TrainedRun
+from results import write_results
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
 
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("dataset")
     parser.add_argument("--split", default="test")
     parser.add_argument("--num-samples", type=int, default=100)
+    parser.add_argument("--json", type=Path, help="file for the ratios")
     arguments = parser.parse_args()
     run, head = TrainedRun.open(arguments.run), arguments.dataset
     reader = run.reader(head, run.manifest(head, arguments.split))
@@ -50,6 +52,15 @@ def main() -> None:
         means = torch.stack(values).mean(0)
         table.add_row(order, name, *(f"{value:.2f}" for value in means.tolist()), f"{means.mean():.3f}")
     Console().print(table)
+    overall = {key: float(torch.stack(values).mean()) for key, values in probabilities.items()}
+    write_results(
+        arguments.json,
+        {
+            f"{order}: {name} ÷ random": value / overall[order, "random"]
+            for (order, name), value in overall.items()
+            if name != "random"
+        },
+    )
 
 
 def deleted(frames_TCYX: Tensor, is_gone: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import argparse
 import gc
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from unittest.mock import patch
 
 import torch
@@ -29,6 +30,7 @@ from cover.models.kernels import products
 from cover.models.kernels.float8 import Float8, multiply, round_rows, transpose
 from cover.models.timesformer.config import VARIANTS
 from gpu import CLASSES, SIZES, Size, Step, median_seconds, milliseconds_by_class, our_step, peak_gib
+from results import Ratios, write_results
 
 CLASSES["float8"] = ("_round_rows", "_transpose")
 STEPS: dict[str, tuple[Callable[[Size], Step], dict[str, bool]]] = {  # name: what makes the step, and constants
@@ -89,7 +91,9 @@ def products_of(size: Size, repeats: int) -> Table:
     return table
 
 
-def steps_of(size: Size, repeats: int) -> Table:
+def steps_of(size: Size, repeats: int) -> tuple[Table, Ratios]:
+    """The table, and how many times as fast as in bf16 each step is."""
+    ratios: Ratios = {}
     table = Table("", "ms", "× bf16", "GiB", "ms by class of kernel", title=size.variant)
     half = 0.0
     for name, (make, constants) in STEPS.items():
@@ -99,20 +103,25 @@ def steps_of(size: Size, repeats: int) -> Table:
             milliseconds = 1e3 * median_seconds(step, repeats)
             classes = milliseconds_by_class(step)
             half = milliseconds if make in (our_step, infer.ours) else half
+            ratios[f"{size.variant}, {name}: times as fast as bf16"] = half / milliseconds
             shown = ", ".join(f"{kind} {value:.1f}" for kind, value in classes.items())
             table.add_row(name, f"{milliseconds:.1f}", f"{half / milliseconds:.2f}", f"{memory:.1f}", shown)
             del step
         gc.collect()
         torch.cuda.empty_cache()
-    return table
+    return table, ratios
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=["large", "base"], choices=SIZES)
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--json", type=Path, help="file for the ratios")
     arguments = parser.parse_args()
-    console = Console(width=150)
+    console, found = Console(width=150), Ratios()
     for size_name in arguments.sizes:
         console.print(products_of(SIZES[size_name], arguments.repeats))
-        console.print(steps_of(SIZES[size_name], arguments.repeats))
+        steps, ratios = steps_of(SIZES[size_name], arguments.repeats)
+        console.print(steps)
+        found |= ratios
+    write_results(arguments.json, found)

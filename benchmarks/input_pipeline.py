@@ -3,7 +3,7 @@
     python benchmarks/input_pipeline.py --folder clips --json found.json           # a GPU and 16 cores, some minutes
     python benchmarks/input_pipeline.py --folder clips --cases base-packed         # one of the three cases
     python benchmarks/input_pipeline.py --variant timesformer_tiny --num-frames 4 --image-size 32 --batch-size 8 \\
-        --num-files 8 --workers 1 --steps 10                                       # on a CPU, to try the script
+        --num-files 4 --workers 1 --steps 5 --seconds 0.5                          # on a CPU, to try the script
 
 Files are H.264 340×256, 10 s at 25 fps, a keyframe every 250 frames (`scene` of benchmarks/pack.py), and their copies
 by `cover pack`. They are made once and stay in --folder. Training walks through them again and again, so that they come
@@ -11,8 +11,8 @@ from the system's cache, not from a disk.
 
 Each case trains with the trainer of `cover train`. At most two micro-batches a worker lie ready in the loader; so many
 pass before the clock starts, and as many are timed (at least 5), or --steps. The model alone takes steps on a batch of
-noise that is on the device already, for 2 s or, where a step takes a second as Large's does, 5 steps; once before and
-once after the training; the faster counts. `waiting` is the share of time in which the trainer asks for a batch,
+noise that is on the device already, for --seconds or, where a step takes a second as Large's does, 5 steps; once before
+and once after the training; the faster counts. `waiting` is the share of time in which the trainer asks for a batch,
 whether or not the GPU has something to do meanwhile; `lost` compares training with the model alone. Cores are seconds
 of the processor, in all processes, by seconds of the clock.
 
@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -59,11 +58,12 @@ from cover.training.parallel import to_device
 from cover.training.trainer import Trainer
 from pack import CASES as VIDEOS
 from pack import write_video
+from results import write_results
 
 NAME, SCENE, NUM_CLASSES = "clips", VIDEOS[1], 8
 READY = 2
 """Micro-batches that torch's DataLoader lets a worker have ready."""
-WARMUP_STEPS, MIN_STEPS, MODEL_SECONDS, LOADER_SECONDS, NO_END = 3, 5, 2.0, 4.0, 10**9
+WARMUP_STEPS, MIN_STEPS, NO_END = 3, 5, 10**9
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Training:
         rate = timed(trainer.train_step, num_steps, self.device)
         return rate, trainer.speed.take()["data_wait_share"]
 
-    def model_alone(self) -> float:
+    def model_alone(self, seconds: float) -> float:
         """Steps a second on noise that is on the device."""
         blank = self.mixture.blank_batch(self.mixture.num_micro_batches)
         clips = {
@@ -201,13 +201,13 @@ class Training:
         assert isinstance(objective, Supervised)
         batches = repeat(objective.pack(replace(blank, clips=clips), self.device))
         first, _ = self.steps(batches, WARMUP_STEPS, 1)
-        return self.steps(batches, 0, max(round(MODEL_SECONDS * first.per_second), MIN_STEPS))[0].per_second
+        return self.steps(batches, 0, max(round(seconds * first.per_second), MIN_STEPS))[0].per_second
 
     def from_files(self, num_steps: int) -> tuple[Rate, float]:
         with closing(self.plan.objective.batches(self.mixture, self.device)) as batches:
             return self.steps(batches, WARMUP_STEPS + self.ready_steps, num_steps)
 
-    def loader_alone(self) -> Rate:
+    def loader_alone(self, seconds: float) -> Rate:
         """Steps a second of which the batches lie in page-locked memory, if there is a GPU."""
         with closing(iter(self.mixture)) as batches:
 
@@ -216,7 +216,7 @@ class Training:
                     next(batches)
 
             first = timed(step, self.ready_steps + 1, self.device)
-            return timed(step, max(round(LOADER_SECONDS * first.per_second), self.ready_steps), self.device)
+            return timed(step, max(round(seconds * first.per_second), self.ready_steps), self.device)
 
 
 def measure(case: Case, manifest: Manifest, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -224,10 +224,10 @@ def measure(case: Case, manifest: Manifest, arguments: argparse.Namespace) -> di
     gc.collect()  # what the case before has left on the device
     training = Training(recipe_of(case, manifest, arguments))
     num_steps = arguments.steps or max(training.ready_steps, MIN_STEPS)
-    before = training.model_alone()
+    before = training.model_alone(arguments.seconds)
     trained, waiting_share = training.from_files(num_steps)
-    model = max(before, training.model_alone())
-    loader = training.loader_alone()
+    model = max(before, training.model_alone(arguments.seconds))
+    loader = training.loader_alone(2 * arguments.seconds)
     return asdict(case) | {
         "micro_batches": training.mixture.num_micro_batches,
         "workers": training.recipe.num_workers,
@@ -239,6 +239,14 @@ def measure(case: Case, manifest: Manifest, arguments: argparse.Namespace) -> di
         "lost_share": 1 - trained.per_second / model,
         "training_cores": trained.cores,
         "loader_cores": loader.cores,
+    }
+
+
+def ratios_of(found: list[dict[str, Any]]) -> dict[str, float]:
+    """Of each case, the speed of training to that of its slower part."""
+    return {
+        f"{row['variant']}, {row['files']}: training ÷ slower part": row["training"] / min(row["model"], row["loader"])
+        for row in found
     }
 
 
@@ -271,6 +279,7 @@ def main() -> None:
     parser.add_argument("--num-files", type=int, default=64)
     parser.add_argument("--workers", type=int, default=available_cpus())
     parser.add_argument("--steps", type=int, help="timed steps; by default as many as lie ready, at least 5")
+    parser.add_argument("--seconds", type=float, default=2.0, help="time of the model alone, half of the loader's")
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"))
     parser.add_argument("--compile", action="store_true")
     arguments = parser.parse_args()
@@ -287,8 +296,7 @@ def main() -> None:
             rates = ", ".join(f"{name} {row[name]:.1f}" for name in ("training", "model", "loader"))
             shares = ", ".join(f"{name} {100 * row[f'{name}_share']:.1f} %" for name in ("waiting", "lost"))
             print(f"{case.name}: {rates} clips/s, {shares}", flush=True)
-            if arguments.json:
-                arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+            write_results(arguments.json, ratios_of(found), cases=found)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     print_table(found, f"clips a second, {arguments.workers} workers, {available_cpus()} cores, {device}")
 

@@ -30,6 +30,7 @@ from cover.models.create import create_model
 from cover.models.loading import load_weights
 from cover.models.sources import open_source
 from cover.models.timesformer.formats import FORMATS as FOREIGN
+from results import write_results
 
 FORMATS = ("cover", "timesformer", "timm-vit", "transformers-vit")
 MIB = 2**20
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--variant", default="timesformer_large")
     parser.add_argument("--num-frames", type=int, default=16)
     parser.add_argument("--image-size", type=int, default=448)
+    parser.add_argument("--json", type=Path, help="file for the ratios")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -111,6 +113,7 @@ def main() -> None:
     console = Console(width=110)
     console.print(f"model {sum(sizes) / MIB:.0f} MiB, largest tensor {max(sizes) / MIB:.0f} MiB")
     table = Table("format", "file MiB", "private MiB beyond the model", "mapped MiB", "seconds")
+    ratios: dict[str, float] = {}
     for format in FORMATS:
         with tempfile.TemporaryDirectory() as folder:
             path = write(format, model, Path(folder))
@@ -118,8 +121,10 @@ def main() -> None:
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
             file_size = sum(file.stat().st_size for file in Path(folder).iterdir())
         private, mapped = int(output[0]), int(output[1])
+        ratios[f"{format}: private memory ÷ model"] = 1 + private / sum(sizes)
         table.add_row(format, *(f"{size / MIB:.1f}" for size in (file_size, private, mapped)), output[2][:4])
     console.print(table)
+    write_results(arguments.json, ratios)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from cover.media.cache import FrameCache
 from cover.media.decode import probe_row
 from cover.media.reader import ClipReader
 from cover.mixture.mixture import Dataset, Mixture, default_short_side_px
+from results import Ratios, write_results
 
 FPS = 25
 
@@ -76,9 +77,6 @@ CASES = [
 
 VIDEO, IMAGE = CASES[1], CASES[5]
 """What the second table stores in several ways."""
-
-NUM_STORED = 96
-"""Their number. Each is counted when it is read for the first time."""
 
 CODECS = {
     ".mp4": ("libx264", {"crf": "23"}),
@@ -122,11 +120,12 @@ def write_clip(path: Path, case: Case, rng: np.random.Generator) -> None:
         container.mux(stream.encode(None))
 
 
-def write_dataset(folder: Path, case: Case, num_clips: int) -> Manifest:
+def write_dataset(folder: Path, case: Case, num_clips: int, num_classes: int = 1) -> Manifest:
     suffix = "mp4" if case.seconds else "jpg"
-    (folder / "class").mkdir(parents=True)
     for index in range(num_clips):
-        write_clip(folder / "class" / f"{index}.{suffix}", case, np.random.default_rng(index))
+        path = folder / f"class {index % num_classes}" / f"{index}.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_clip(path, case, np.random.default_rng(index))
     return index_folder(folder, kind="video" if case.seconds else "image", out=folder)[0]
 
 
@@ -192,11 +191,11 @@ STORED: dict[str, tuple[str, Callable[[Path, list[Path]], Iterator[dict[str, Any
 """How samples are stored → the suffix of their files, and what makes rows of them."""
 
 
-def store(folder: Path, how: str) -> Manifest:
+def store(folder: Path, how: str, num_stored: int) -> Manifest:
     """Write samples, videos of 3 s or JPEGs. If they are checked, the manifest has what `cover check` finds."""
     suffix, make = STORED[how]
     kind: Kind = "image" if suffix == "jpg" else "video"
-    files = [folder / f"{number}.{suffix}" for number in range(NUM_STORED)]
+    files = [folder / f"{number}.{suffix}" for number in range(num_stored)]
     write_clip(files[0], IMAGE if kind == "image" else VIDEO, np.random.default_rng(0))
     for file in files[1:]:
         shutil.copyfile(files[0], file)
@@ -262,13 +261,14 @@ def opened(watch: int) -> int:
     return count
 
 
-def reading_table(seconds: float) -> Table:
-    """What one sample reads, through the mixture, for each way to store samples."""
+def reading_table(seconds: float, num_stored: int) -> tuple[Table, Ratios]:
+    """What one sample reads, through the mixture, for each way to store samples; how often it is opened."""
+    ratios: Ratios = {}
     columns = "frames", "crop", "KB", "opens", "reads", "KB read", "rows", "clips/s"
     table = Table(Column("stored as", no_wrap=True), *columns, title="each sample")
     for how in STORED:
         with tempfile.TemporaryDirectory() as name:
-            manifest = store(Path(name), how)
+            manifest = store(Path(name), how, num_stored)
             case = IMAGE if manifest.kind == "image" else VIDEO
             frames = list((Path(name) / "frames").glob("*"))
             sizes = [file.stat().st_size for file in frames or Path(name).glob(f"0.{STORED[how][0]}")]
@@ -277,7 +277,8 @@ def reading_table(seconds: float) -> Table:
         calls, num_bytes, opens, rows = counts
         numbers = f"{size / 1e3:.0f}", f"{opens:.2f}", f"{calls:.1f}", f"{num_bytes / 1e3:.0f}", f"{rows:.2f}"
         table.add_row(how, str(case.num_frames), str(case.crop_px), *numbers, f"{rate:.1f}")
-    return table
+        ratios[f"{how}: opens a sample"] = opens
+    return table, ratios
 
 
 def measured(
@@ -301,10 +302,13 @@ def measured(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-clips", type=int, default=8, help="files of each kind")
+    parser.add_argument("--num-stored", type=int, default=96, help="samples of the second table; at least 6")
     parser.add_argument("--seconds", type=float, default=3.0, help="time of each measurement")
+    parser.add_argument("--json", type=Path, help="file for the ratios")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     table = Table(Column("file", no_wrap=True), "frames", "crop", "KB", "clips/s", "cached clips/s", "cached MB")
+    ratios: Ratios = {}
     for case in CASES:
         with tempfile.TemporaryDirectory() as folder:
             manifest = write_dataset(Path(folder) / "clips", case, arguments.num_clips)
@@ -318,6 +322,7 @@ def main() -> None:
             ]
             kilobytes = sum(row.file.stat().st_size for row in manifest) / len(manifest) / 1e3
             megabytes = cache.num_bytes / len(manifest) / 1e6
+        ratios[f"{case.name}, {case.crop_px} px: cached ÷ files"] = rates[1] / rates[0]
         table.add_row(
             case.name,
             str(case.num_frames),
@@ -330,7 +335,10 @@ def main() -> None:
     console = Console(width=110)
     console.print(table)
     if Path("/proc/self/io").exists():
-        console.print(reading_table(arguments.seconds))
+        reads, opens = reading_table(arguments.seconds, arguments.num_stored)
+        console.print(reads)
+        ratios |= opens
+    write_results(arguments.json, ratios)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ direction of its own, under noise. Differences grow along a run, whatever their 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from cover.models.checkpoints.naming import HEAD
 from cover.models.linear import use_float8
 from cover.models.timesformer.architecture import PUBLISHED_MEAN_STD
 from cover.models.timesformer.config import VARIANTS
+from results import write_results
 
 NUM_CLASSES, NUM_CLIPS, NUM_FRAMES, SIDE_PX, LEARNING_RATE = 10, 16, 4, 112, 1e-3
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -107,22 +107,31 @@ def main() -> None:
     parser.add_argument("--variant", default="timesformer_base", choices=VARIANTS)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3, help="runs of each, from other weights and on other clips")
-    parser.add_argument("--json", type=Path, help="the losses of every step")
+    parser.add_argument("--json", type=Path, help="file for the ratios and the losses of every step")
     arguments = parser.parse_args()
     runs = []
     for seed in range(arguments.seeds):
         runs.append(curves_of(arguments.variant, arguments.steps, seed))
-        if arguments.json:
-            values = [{name: curve.tolist() for name, curve in curves.items()} for curves in runs]
-            arguments.json.write_text(json.dumps(values))
+        losses = [{name: curve.tolist() for name, curve in curves.items()} for curves in runs]
+        write_results(arguments.json, ratios_of(runs), losses=losses)
     show(runs)
+
+
+def distance(runs: list[dict[str, Tensor]], name: str) -> Tensor:
+    """|difference| from the published code in float32, [seeds, steps]."""
+    return torch.stack([(curves[name] - curves["published, float32"]).abs() for curves in runs])
+
+
+def ratios_of(runs: list[dict[str, Tensor]]) -> dict[str, float]:
+    ours, published = (float(distance(runs, f"{whose}, bf16").mean()) for whose in ("ours", "published"))
+    return {"mean difference in bf16: ours ÷ published": ours / published}
 
 
 def show(runs: list[dict[str, Tensor]]) -> None:
     table = Table("run", "first loss", "last 20", "mean |difference|", "by seed", "first 50 steps", "largest")
     for name in runs[0]:
         losses = torch.stack([curves[name] for curves in runs])
-        apart = (losses - torch.stack([curves["published, float32"] for curves in runs])).abs()
+        apart = distance(runs, name)
         by_seed = " ".join(f"{value:.1e}" for value in apart.mean(1))
         table.add_row(name, f"{losses[:, 0].mean():.5f}", f"{losses[:, -20:].mean():.4f}", f"{apart.mean():.2e}",
                       by_seed, f"{apart[:, :50].mean():.2e}", f"{apart.max():.2e}")  # fmt: skip

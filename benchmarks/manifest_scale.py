@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cover.datasets.manifest import Manifest, write_manifest
+from results import write_results
 
 MIB = 2**20
 
@@ -96,6 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-rows", type=int, default=2_000_000)
     parser.add_argument("--num-workers", type=int, default=16)
+    parser.add_argument("--json", type=Path, help="file for the ratios")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "big.arrow", options.num_rows).path
@@ -107,11 +109,14 @@ def main() -> None:
         assert manifest.digest
         print(f"digest in {time.perf_counter() - started:.1f} s")
         table = Table("workers", "", "RSS", "PSS", "USS", title=f"MiB a worker, median of {options.num_workers}")
+        ratios: dict[str, float] = {}
         for method in ("fork", "spawn"):
             before, after = measure_workers(path, method, options.num_workers)
             for when, memory in (("before", before), ("with the manifest", after)):
                 table.add_row(method, when, *(f"{memory[key]:.0f}" for key in ("rss", "pss", "uss")))
+            ratios[f"{method}: a worker's own memory with the manifest ÷ before"] = after["uss"] / before["uss"]
         Console().print(table)
+        write_results(options.json, ratios)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from rich.table import Table
 from cover.datasets.exclusion import read_exclusions, without_excluded, write_exclusions
 from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.mixture.mixture import Dataset, Mixture
+from results import write_results
 
 MIB = 2**20
 BATCH_SIZE = 128
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--num-rows", type=int, default=2_000_000)
     parser.add_argument("--num-workers", type=int, default=16)
     parser.add_argument("--num-steps", type=int, default=60)
+    parser.add_argument("--json", type=Path, help="file for the ratios")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         path = write(Path(name), options.num_rows)
@@ -82,12 +84,16 @@ def main() -> None:
             for step in range(100):
                 mixture.schedule.samples(step)
         table = Table("after", "RSS", "PSS", "USS", title=f"MiB a worker, median of {options.num_workers}")
+        pss: list[float] = []
         with closing(iter(mixture)) as batches:
             for step in range(options.num_steps):
                 next(batches)
                 if step in (0, options.num_steps - 1):
-                    table.add_row(f"step {step + 1}", *(f"{value:.0f}" for value in memory_mib().values()))
+                    memory = memory_mib()
+                    pss.append(memory["pss"])
+                    table.add_row(f"step {step + 1}", *(f"{value:.0f}" for value in memory.values()))
         Console().print(table)
+        write_results(options.json, {"a worker's memory (PSS): last step ÷ first": pss[-1] / pss[0]})
 
 
 if __name__ == "__main__":

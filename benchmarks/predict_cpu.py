@@ -25,6 +25,7 @@ from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
 from cover.models.linear import freeze_weights
 from cover.models.timesformer.transformers import export_transformers
+from results import write_results
 
 
 def models(arguments: argparse.Namespace) -> tuple[VideoClassifier, TimesformerForVideoClassification]:
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4], help="clips of a forward pass")
     parser.add_argument("--rounds", type=int, default=7, help="after a first one that does not count")
+    parser.add_argument("--json", type=Path, help="file for the ratios")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     ours, theirs = models(arguments)
@@ -65,6 +67,7 @@ def main() -> None:
     title = f"{arguments.variant} {arguments.num_frames}x{arguments.image_size}, {torch.get_num_threads()} threads"
     numbers = ("cover, s", "transformers, s", "times as fast", "least", "most", "difference")
     table = Table("clips", *(Column(name, justify="right") for name in numbers), title=title)
+    found: dict[str, float] = {}
     for batch_size in arguments.batch_sizes:
         side = arguments.image_size
         seconds: dict[str, list[float]] = {name: [] for name in contestants}
@@ -79,8 +82,10 @@ def main() -> None:
         first, second = seconds.values()
         ratios = [b / a for a, b in zip(first, second, strict=True)]
         row = (median(first), median(second), median(second) / median(first), min(ratios), max(ratios))
+        found[f"{batch_size} clips: transformers ÷ cover"] = row[2]
         table.add_row(str(batch_size), *(f"{value:.2f}" for value in row), f"{difference:.1e}")
     Console(width=110).print(table)
+    write_results(arguments.json, found)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-NUM_CLIENTS, NUM_REQUESTS, NUM_DAMAGED = 50, 20, 200
+from results import write_results
 
 
 @contextmanager
@@ -50,13 +50,13 @@ def samples_of(address: str) -> list[bytes]:
     return [httpx.get(f"{address}/samples/{sample['number']}").content for sample in samples]
 
 
-def load(address: str, files: list[bytes]) -> None:
-    """Print the rate, and the seconds from when a client first asked until it had its answer."""
+def load(address: str, files: list[bytes], num_clients: int, num_requests: int) -> dict[str, float]:
+    """Print the rate, and the seconds from when a client first asked until it had its answer; the ratios."""
     statuses, seconds = Counter[int](), list[float]()
 
     def ask(client_number: int) -> None:
         with httpx.Client(base_url=address, timeout=120) as client:
-            for request in range(NUM_REQUESTS):
+            for request in range(num_requests):
                 file = files[(client_number + request) % len(files)]
                 began = time.perf_counter()
                 while True:
@@ -68,13 +68,14 @@ def load(address: str, files: list[bytes]) -> None:
                     time.sleep(float(answer.headers["Retry-After"]))
 
     began = time.perf_counter()
-    with ThreadPoolExecutor(NUM_CLIENTS) as pool:
-        list(pool.map(ask, range(NUM_CLIENTS)))
+    with ThreadPoolExecutor(num_clients) as pool:
+        list(pool.map(ask, range(num_clients)))
     rate = len(seconds) / (time.perf_counter() - began)
     median, late, last = np.quantile(seconds, [0.5, 0.95, 1])
-    print(f"{NUM_CLIENTS} clients × {NUM_REQUESTS} requests: statuses {dict(statuses)}")
+    print(f"{num_clients} clients × {num_requests} requests: statuses {dict(statuses)}")
     print(f"{rate:.1f} answers/s; p50 {median:.1f} s, p95 {late:.1f} s, the last {last:.1f} s")
     assert set(statuses) <= {200, 429}
+    return {"answers under load: p95 ÷ p50": float(late / median)}
 
 
 def damaged(files: list[bytes], rng: np.random.Generator) -> bytes:
@@ -95,27 +96,33 @@ def damaged(files: list[bytes], rng: np.random.Generator) -> bytes:
     return bytes(data)
 
 
-def hostility(address: str, files: list[bytes]) -> None:
+def hostility(address: str, files: list[bytes], num_damaged: int) -> None:
     """Print what becomes of damaged files, sent to each of the three questions in turn."""
     rng, statuses = np.random.default_rng(0), Counter[int]()
     head = next(iter(httpx.get(f"{address}/heads").json()["heads"]))
     with httpx.Client(base_url=address, timeout=120) as client:
-        for number in range(NUM_DAMAGED):
+        for number in range(num_damaged):
             path = ("/predict", "/timeline", f"/explain?head={head}")[number % 3]
             answer = client.post(path, files={"file": (f"../../{number}.mp4", damaged(files, rng))})
             statuses[answer.status_code] += 1
             assert answer.is_success or list(answer.json()) == ["error"]
-    print(f"{NUM_DAMAGED} damaged files: statuses {dict(sorted(statuses.items()))}")
+    print(f"{num_damaged} damaged files: statuses {dict(sorted(statuses.items()))}")
     assert max(statuses) < 500
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    with tempfile.TemporaryDirectory() as folder, server(parser.parse_args().run, Path(folder)) as address:
+    parser.add_argument("--clients", type=int, default=50, help="clients at the same time")
+    parser.add_argument("--requests", type=int, default=20, help="of each client, one after the other")
+    parser.add_argument("--damaged", type=int, default=200, help="damaged files")
+    parser.add_argument("--json", type=Path, help="file for the ratios")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, server(arguments.run, Path(folder)) as address:
         files = samples_of(address)
-        load(address, files)
-        hostility(address, files)
+        ratios = load(address, files, arguments.clients, arguments.requests)
+        hostility(address, files, arguments.damaged)
+    write_results(arguments.json, ratios)
 
 
 if __name__ == "__main__":

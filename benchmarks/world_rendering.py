@@ -18,18 +18,23 @@ import numpy as np
 from cover.world.game import Game
 from cover.world.presets import DATASETS, PRESETS
 from cover.world.render import ClipBlock, group_by_map, plan_blocks, render_blocks
+from results import write_results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="full", choices=PRESETS)
     parser.add_argument("--num-clips", type=int, default=64, help="videos a dataset; of images ten times as many")
+    parser.add_argument("--json", type=Path, help="file for the ratios")
     arguments = parser.parse_args()
     print(f"{'dataset':20} {'drawn/s':>8} {'written/s':>10} {'draws refused':>14}")
+    ratios: dict[str, float] = {}
     for name, dataset in DATASETS.items():
         num_clips = arguments.num_clips * (10 if dataset.kind == "image" else 1)
         drawn, written, refused_share = _measure(name, arguments.preset, num_clips)
         print(f"{name:20} {drawn:8.1f} {written:10.1f} {refused_share:14.0%}")
+        ratios[f"{name}: written ÷ drawn"] = written / drawn
+    write_results(arguments.json, ratios)
 
 
 def _measure(name: str, preset: str, num_clips: int) -> tuple[float, float, float]:
