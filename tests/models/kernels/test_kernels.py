@@ -20,11 +20,11 @@ from torch import Tensor
 from cover.core.batch import ClipBatch
 from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
-from cover.models.kernels import folding, mlp, qkv, residual, temporal
+from cover.models.kernels import backend, folding, mlp, qkv, residual, temporal
 
 CASES: dict[str, dict[str, Any]] = {  # name: settings of the model
     "divided": {},
-    "drop-path": {"drop_path_rate": 0.5, "image_temporal": "skip", "depth": 3},
+    "drop-path": {"drop_path_rate": 0.5, "image_temporal": "skip", "depth": 3, "num_heads": 1},  # with smaller tiles
     "space-only": {"attention": "space_only"},
     "joint": {"attention": "joint", "drop_path_rate": 0.5},
     "odd-sizes": {"width": 36, "num_heads": 3, "num_frames": 5},
@@ -158,6 +158,26 @@ def test_interpreted_kernels_equal_the_plain_operations(size: str) -> None:
     ours, plain = found["half"]
     assert ours < 1.5 * plain < 1e-2, found
     assert found["split"] < 2**-15
+
+
+def test_temporal_attention_without_a_kernel_that_fits_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    temporal.tile_rows.cache_clear()
+    assert [temporal.tile_rows(8, 1024, element_bytes=2) for _ in range(2)] == [0, 0]
+    (message,) = caplog.messages
+    assert "8 frames with heads of 1024 numbers of 16 bits" in message
+
+
+def test_gpus_without_support_are_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    capabilities = [(7, 5), (8, 6)]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capabilities.__getitem__)
+    monkeypatch.setattr(torch.cuda, "get_device_name", ["Tesla T4", "RTX 3060"].__getitem__)
+    backend.supports_kernels.cache_clear()
+    assert [backend.supports_kernels(device) for device in (0, 0, 1)] == [False, False, True]
+    backend.supports_kernels.cache_clear()
+    (message,) = caplog.messages
+    assert "GPU 0 (Tesla T4) has compute capability 7.5" in message
 
 
 @pytest.mark.needs_cuda

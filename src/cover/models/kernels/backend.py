@@ -1,6 +1,7 @@
 """What all kernels use: Triton, if it can run, and sums over rows.
 
-Triton runs on a GPU, and anywhere under its interpreter (TRITON_INTERPRET=1).
+Triton runs on GPUs of compute capability 8.0 and later, and anywhere under its interpreter (TRITON_INTERPRET=1). Its
+compiler accepts 7.5, too, but has no tensor cores there: temporal attention would take 4 KB of stack a thread.
 
 Sums over rows have two stages. Each program of a kernel writes the sums of its own rows, and `column_sums` adds these.
 The order is always the same, so a step gives the same bits each time; with atomic additions it would not.
@@ -8,13 +9,17 @@ The order is always the same, so a step gives the same bits each time; with atom
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 RUNS = find_spec("triton") is not None and (torch.cuda.is_available() or INTERPRETED)
@@ -24,6 +29,8 @@ if RUNS:
 
 tl: Any = triton.language if RUNS else None
 """triton.language, or None if Triton cannot run. Files with kernels can be imported anyway."""
+LEAST_CAPABILITY = (8, 0)
+"""The oldest GPUs that Triton supports: Ampere."""
 BLOCK_ROWS, BLOCK_COLUMNS = 256, 16
 """The parts that one program of `column_sums` adds at a time."""
 
@@ -40,7 +47,22 @@ def jit(*varying: str) -> Callable[[Callable[..., Any]], Any]:
 
 def has_kernel(tensor: Tensor) -> bool:
     """Return whether a kernel runs on this tensor. torch.compile gets the plain form, and makes its own kernels."""
-    return RUNS and (tensor.is_cuda or INTERPRETED) and not torch.compiler.is_compiling()
+    if not RUNS or torch.compiler.is_compiling():
+        return False
+    return INTERPRETED or (tensor.is_cuda and supports_kernels(tensor.get_device()))
+
+
+@cache
+def supports_kernels(device: int) -> bool:
+    """Return whether Triton supports a GPU, by its number. If not, log one line that says so."""
+    capability = torch.cuda.get_device_capability(device)
+    if capability < LEAST_CAPABILITY:
+        logger.warning(
+            "GPU %d (%s) has compute capability %d.%d: the model runs in torch's own operations, because the kernels "
+            'need 8.0. It has no bfloat16 units, either: precision "fp16" is faster.',
+            device, torch.cuda.get_device_name(device), *capability,
+        )  # fmt: skip
+    return capability >= LEAST_CAPABILITY
 
 
 def compute_dtype(tensor: Tensor) -> torch.dtype:

@@ -1,7 +1,7 @@
 """The temporal branch of a block: attention over the frames of a clip, for each patch position separately.
 
-The kernel reads packed queries, keys and values in place. A sequence is as short as a clip, so one tile of 64 rows has
-several sequences of one head. Attention between different sequences is masked:
+The kernel reads packed queries, keys and values in place. A sequence is as short as a clip, so one tile of 64 rows
+(fewer for wide heads) has several sequences of one head. Attention between different sequences is masked:
 
     tile of 8 sequences of 8 frames        rows, columns: sequence 0, frames 0-7 | sequence 1, frames 0-7 | …
     ┌──┐
@@ -15,7 +15,9 @@ The masked arithmetic costs no time, because moving the data takes longer.
 
 from __future__ import annotations
 
+import logging
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -38,7 +40,12 @@ from cover.models.kernels.products import (
 )
 from cover.models.packing import Group, unpack
 
-TILE_ROWS = 64
+logger = logging.getLogger(__name__)
+
+TILE_ROWS, LEAST_TILE_ROWS = 64, 16
+TILE_BYTES, MOST_TILE_BYTES = 2**13, 2**14
+"""The queries of a tile. With the first, registers suffice. With the second, the backward pass takes up to 80 KB of
+shared memory, and the smallest GPUs have 99 KB (tests/models/kernels/test_targets.py)."""
 MOST_FRAMES = TILE_ROWS
 """The longest clip that the kernel accepts."""
 
@@ -67,12 +74,36 @@ def temporal_branch(
     arguments = normed_FND, qkv_weight, qkv_bias, out_weight, num_heads, groups
     if not has_kernel(normed_FND.exact):
         return plain_temporal_branch(*arguments)
-    if any(group.num_frames > MOST_FRAMES for group in groups):
+    if not all(_tile_rows(group, normed_FND.exact, num_heads) for group in groups):
         # The class token is cut off, because the kernel in residual.py leaves its gradient undefined.
         return F.pad(plain_temporal_branch(*arguments)[:, 1:], (0, 0, 1, 0))
     exact = normed_FND.exact, qkv_weight.exact, qkv_bias, out_weight.exact
     out: Tensor = TemporalBranch.apply(*exact, normed_FND, qkv_weight, out_weight, num_heads, groups)
     return out
+
+
+@cache
+def tile_rows(num_frames: int, head_width: int, element_bytes: int) -> int:
+    """Choose the rows of a tile.
+
+    Args:
+        num_frames: T, the length of a sequence.
+        head_width: E.
+        element_bytes: The size of a number.
+
+    Returns:
+        A power of two from T to 64; 0, with one line in the log, if the kernel does not fit.
+    """
+    row_bytes = _head_block(head_width) * element_bytes
+    rows = max(LEAST_TILE_ROWS, power_of_two(num_frames), min(TILE_ROWS, TILE_BYTES // row_bytes))
+    if num_frames <= MOST_FRAMES and rows * row_bytes <= MOST_TILE_BYTES:
+        return rows
+    logger.warning(
+        "temporal attention over %d frames with heads of %d numbers of %d bits runs in torch's own operations: "
+        "its kernel takes at most %d frames, and %d KB a head",
+        num_frames, head_width, 8 * element_bytes, MOST_FRAMES, MOST_TILE_BYTES // 1024,
+    )  # fmt: skip
+    return 0
 
 
 def plain_temporal_branch(
@@ -175,8 +206,16 @@ def first_rows(groups: tuple[Group, ...], num_tokens: int) -> list[tuple[int, Gr
     return firsts
 
 
+def _head_block(head_width: int) -> int:
+    return max(16, power_of_two(head_width))
+
+
+def _tile_rows(group: Group, normed: Tensor, num_heads: int) -> int:
+    return tile_rows(group.num_frames, normed.shape[2] // num_heads, normed.element_size())
+
+
 def _grid(group: Group, normed: Tensor, num_heads: int) -> tuple[int]:
-    sequences_per_tile = TILE_ROWS // power_of_two(group.num_frames)
+    sequences_per_tile = _tile_rows(group, normed, num_heads) // power_of_two(group.num_frames)
     return (cdiv(group.num_clips * normed.shape[1], sequences_per_tile) * num_heads,)
 
 
@@ -187,8 +226,9 @@ def _sizes(group: Group, normed: Tensor) -> tuple[int, int]:
 def _shape(group: Group, normed: Tensor, num_heads: int) -> dict[str, Any]:
     head_width = normed.shape[2] // num_heads
     return {
-        "FRAMES": group.num_frames, "PADDED": power_of_two(group.num_frames), "TILE": TILE_ROWS, "HEADS": num_heads,
-        "HEAD": head_width, "BLOCK": max(16, power_of_two(head_width)), "SCALE": 1 / math.sqrt(head_width),
+        "FRAMES": group.num_frames, "PADDED": power_of_two(group.num_frames),
+        "TILE": _tile_rows(group, normed, num_heads), "HEADS": num_heads,
+        "HEAD": head_width, "BLOCK": _head_block(head_width), "SCALE": 1 / math.sqrt(head_width),
         "PRECISION": "ieee" if normed.dtype == torch.float32 else "tf32",
     }  # fmt: skip
 
