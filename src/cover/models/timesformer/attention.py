@@ -12,7 +12,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cover.models.kernels.backend import compute_dtype
 from cover.models.kernels.products import Input, Weight, linear
@@ -20,14 +19,6 @@ from cover.models.kernels.qkv import qkv_linear
 from cover.models.kernels.temporal import temporal_branch
 from cover.models.linear import Linear, after_norm, cached_weight, in_dtype, prepared
 from cover.models.packing import Group, unpack
-
-BACKENDS = [
-    SDPBackend.CUDNN_ATTENTION,
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-]
-"""In order of preference. cuDNN is the fastest at 197 and at 785 tokens (docs/performance.md)."""
 
 
 class Attention(nn.Module):
@@ -109,6 +100,10 @@ def joined(last: Linear, first: Linear, dtype: torch.dtype) -> tuple[Weight, Ten
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Compute softmax attention in each frame.
 
+    torch chooses the implementation: cuDNN on data-center GPUs since Hopper, where it is the fastest at 197 and at 785
+    tokens, and FlashAttention on other GPUs. It excludes versions of cuDNN before 9.15.1, which read beyond sequences
+    that are not multiples of 128 (pytorch issue 169849).
+
     Args:
         query: [F, H, Q, E], for Q queries.
         key: [F, H, N, E].
@@ -117,8 +112,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         [F, Q, D].
     """
-    with sdpa_kernel(BACKENDS, set_priority=True):
-        mixed_FHNE = F.scaled_dot_product_attention(query, key, value)
+    mixed_FHNE = F.scaled_dot_product_attention(query, key, value)
     return mixed_FHNE.transpose(1, 2).flatten(2)
 
 
