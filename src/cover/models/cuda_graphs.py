@@ -90,6 +90,7 @@ class GraphedFunction(Generic[Layout]):
                 outputs = self.function(own, layout)
         except RuntimeError as error:  # out of memory, too
             self._is_off = True
+            self._graphs.clear()  # their memory is what calls without graphs need
             logger.warning("CUDA graphs are off, because one cannot be recorded: %s", _first_reason(error))
             # The generator still believes that it is being recorded.
             generator = torch.cuda.default_generators[torch.cuda.current_device()]
