@@ -31,7 +31,7 @@ tl: Any = triton.language if RUNS else None
 """triton.language, or None if Triton cannot run. Files with kernels can be imported anyway."""
 LEAST_CAPABILITY = (8, 0)
 """The oldest GPUs that Triton supports: Ampere."""
-BLOCK_ROWS, BLOCK_COLUMNS = 256, 16
+BLOCK_ROWS, BLOCK_COLUMNS = 256, 8
 """The parts that one program of `column_sums` adds at a time."""
 
 
@@ -94,7 +94,9 @@ def column_sums(parts_PD: Tensor, dtype: torch.dtype) -> Tensor:
     """
     num_parts, width = parts_PD.shape
     out = torch.empty(width, dtype=dtype, device=parts_PD.device)
-    _column_sums[(cdiv(width, BLOCK_COLUMNS),)](parts_PD, out, num_parts, width, ROWS=BLOCK_ROWS, COLUMNS=BLOCK_COLUMNS)
+    _column_sums[(cdiv(width, BLOCK_COLUMNS),)](
+        parts_PD, out, num_parts, width, ROWS=BLOCK_ROWS, COLUMNS=BLOCK_COLUMNS, num_warps=8
+    )
     return out
 
 
