@@ -36,7 +36,6 @@ CLASSES["float8"] = ("_round_rows", "_transpose")
 STEPS: dict[str, tuple[Callable[[Size], Step], dict[str, bool]]] = {  # name: what makes the step, and constants
     "train, bf16": (our_step, {}),
     "train, fp8": (partial(our_step, precision="fp8"), {}),
-    "train, dw in bf16": (partial(our_step, precision="fp8"), {"FLOAT8_WEIGHT_GRADIENT": False}),
     "train, dw fast": (partial(our_step, precision="fp8"), {"FAST_WEIGHT_GRADIENT": True}),
     "train, all exact": (
         partial(our_step, precision="fp8"),

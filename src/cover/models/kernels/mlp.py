@@ -1,12 +1,13 @@
 """The MLP: linear, GELU, linear. The backward pass keeps only the hidden tensor before the GELU.
 
 In one pass, the kernel computes the tensor after the GELU again, the gradient through the GELU, and the sum for the
-gradient of the first bias.
+gradient of the first bias. In float8 it also rounds the first two, and the gradients of both weights read them. In
+torch's own operations these gradients are in bfloat16.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +18,12 @@ from torch.autograd.function import once_differentiable
 from cover.models.kernels.backend import cdiv, column_sums, has_kernel, jit, power_of_two, tl
 from cover.models.kernels.float8 import ROUNDED_NUMBERS, Float8, empty, store_float8
 from cover.models.kernels.products import (
-    Gradient,
     Input,
     Operand,
     Weight,
     data_gradient,
-    keeps_exact,
     linear,
+    matched,
     pointers,
     product,
     save,
@@ -71,14 +71,14 @@ class MlpFunction(Function):
         weight2: Weight,
     ) -> Tensor:
         hidden = product(normed.operand, weight1.forward, bias1)
-        save(ctx, normed.kept, weight1.backward, weight2.backward, hidden)
+        save(ctx, normed.operand, weight1.backward, weight2.backward, hidden)
         return product(gelu(hidden, float8=weight2.rows is not None), weight2.forward)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         normed, weight1, weight2, hidden = saved(ctx)
-        g = Gradient.of(gradients[0].flatten(0, 1), weight2)
+        g = matched(gradients[0].flatten(0, 1), weight2)
         active_gradient_MD = data_gradient(g, weight2)
         float8 = isinstance(weight2, Float8)
         active, hidden_gradient, bias1_gradient = gelu_backward(hidden.flatten(0, 1), active_gradient_MD, float8=float8)
@@ -108,7 +108,7 @@ def gelu(hidden: Tensor, *, float8: bool = False) -> Operand:
     return out
 
 
-def gelu_backward(hidden_MD: Tensor, gradient_MD: Tensor, *, float8: bool = False) -> tuple[Operand, Gradient, Tensor]:
+def gelu_backward(hidden_MD: Tensor, gradient_MD: Tensor, *, float8: bool = False) -> tuple[Operand, Operand, Tensor]:
     """Compute what the backward pass of the MLP needs.
 
     Args:
@@ -120,19 +120,19 @@ def gelu_backward(hidden_MD: Tensor, gradient_MD: Tensor, *, float8: bool = Fals
         GELU(hidden) for the gradient of a weight, the gradient of `hidden_MD`, and its sum over the rows.
     """
     num_rows, width = hidden_MD.shape
-    rounded = empty(hidden_MD.shape, hidden_MD.device) if float8 else None
-    active: Operand = torch.empty_like(hidden_MD) if keeps_exact(float8) else empty(hidden_MD.shape, hidden_MD.device)
-    rows, columns, per_program = BLOCK_ROWS, BLOCK_COLUMNS, ROWS_PER_PROGRAM
     if float8:
+        active, hidden_gradient = [cast(Operand, empty(hidden_MD.shape, hidden_MD.device)) for _ in range(2)]
         rows, columns, per_program = FLOAT8_ROWS, power_of_two(width), FLOAT8_ROWS_PER_PROGRAM
+    else:
+        active, hidden_gradient = torch.empty_like(hidden_MD), gradient_MD
+        rows, columns, per_program = BLOCK_ROWS, BLOCK_COLUMNS, ROWS_PER_PROGRAM
     num_programs = cdiv(num_rows, per_program)
     sums = torch.empty(num_programs, width, dtype=torch.float32, device=hidden_MD.device)
     _gelu_backward[(num_programs, cdiv(width, columns))](
-        hidden_MD, gradient_MD, *pointers(active), *pointers(rounded), sums, num_rows, width,
-        ROWS=rows, COLUMNS=columns, PER_PROGRAM=per_program, EXACT=keeps_exact(float8), FLOAT8=float8,
-        num_warps=8 if float8 else 4,
+        hidden_MD, gradient_MD, *pointers(active), *pointers(hidden_gradient), sums, num_rows, width,
+        ROWS=rows, COLUMNS=columns, PER_PROGRAM=per_program, FLOAT8=float8, num_warps=8 if float8 else 4,
     )  # fmt: skip
-    return active, Gradient.both(gradient_MD, rounded), column_sums(sums, hidden_MD.dtype)
+    return active, hidden_gradient, column_sums(sums, hidden_MD.dtype)
 
 
 @jit()
@@ -165,8 +165,8 @@ def _gelu_float8(hidden, out, scale, num_rows, WIDTH: tl.constexpr, BLOCK: tl.co
 
 @jit("num_rows")
 def _gelu_backward(
-    hidden, gradient, active, active_scale, rounded, rounded_scale, sums, num_rows, width,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, PER_PROGRAM: tl.constexpr, EXACT: tl.constexpr, FLOAT8: tl.constexpr,
+    hidden, gradient, active, active_scale, hidden_gradient, gradient_scale, sums, num_rows, width,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, PER_PROGRAM: tl.constexpr, FLOAT8: tl.constexpr,
 ):  # fmt: skip
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = columns < width
@@ -179,15 +179,14 @@ def _gelu_backward(
         x = tl.load(hidden + at, mask=here, other=0.0).to(tl.float32)
         g = tl.load(gradient + at, mask=here, other=0.0).to(tl.float32)
         below, bell = _normal(x)
-        if EXACT:
-            tl.store(active + at, x * below, mask=here)
-        else:
-            a = (x * below).to(hidden.dtype.element_ty)
-            store_float8(active + at, active_scale + rows, a, here, rows < num_rows)
+        a = x * below
         g *= below + x * bell * 0.3989422804014327  # 1 / √(2π)
-        if EXACT:
-            tl.store(gradient + at, g, mask=here)
         if FLOAT8:
-            store_float8(rounded + at, rounded_scale + rows, g.to(gradient.dtype.element_ty), here, rows < num_rows)
+            a, rounded_g = a.to(hidden.dtype.element_ty), g.to(gradient.dtype.element_ty)
+            store_float8(active + at, active_scale + rows, a, here, rows < num_rows)
+            store_float8(hidden_gradient + at, gradient_scale + rows, rounded_g, here, rows < num_rows)
+        else:
+            tl.store(active + at, a, mask=here)
+            tl.store(hidden_gradient + at, g, mask=here)
         total += tl.sum(g, 0)
     tl.store(sums + tl.program_id(0) * width + columns, total, mask=inside)

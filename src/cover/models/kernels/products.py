@@ -5,8 +5,11 @@
     weight_gradient    gᵀ x, the gradient of W
 
 They compute in float8 if their operands are `Float8`, and otherwise in the type of the tensors. The prepared `Weight`
-of a layer decides which: `Input.of` and `Gradient.of` prepare what it is multiplied with. So there is no other state
-that could differ when a block is recomputed or a CUDA graph is replayed.
+of a layer decides which: `matched` prepares what it is multiplied with. So there is no other state that could differ
+when a block is recomputed or a CUDA graph is replayed.
+
+Weight gradients are in float8 only in the MLP. They need their operands transposed, which takes about as long as float8
+saves. But in the MLP, the kernel of the GELU then writes its results in float8 only, less than half the bytes.
 """
 
 from __future__ import annotations
@@ -23,8 +26,6 @@ from cover.models.kernels.float8 import Float8, multiply, round_rows, transpose
 
 Operand = Tensor | Float8
 """A matrix as a product reads it."""
-FLOAT8_WEIGHT_GRADIENT = True
-"""Whether the gradient of a float8 weight is a product of float8, too. Otherwise it is one of bfloat16."""
 FAST_PRODUCT, FAST_DATA_GRADIENT, FAST_WEIGHT_GRADIENT = True, True, False
 """Which products of float8 add fast (see `multiply`). The gradient of a weight is a sum over all tokens of a batch; so
 long a sum would lose several per cent."""
@@ -88,7 +89,7 @@ class Input(NamedTuple):
     @classmethod
     def of(cls, exact: Tensor, weight: Operand) -> Input:
         """Prepare a tensor [..., I] for its product with `Weight.forward`."""
-        return cls(exact, round_rows(exact.detach()) if isinstance(weight, Float8) else exact)
+        return cls(exact, matched(exact, weight))
 
     def first_tokens(self) -> Input:
         """Return the first token of each frame, [F, 1, I], of tokens [F, 1+N, I]."""
@@ -97,48 +98,10 @@ class Input(NamedTuple):
             return Input(exact, exact)
         return Input(exact, Float8(*(part[:, :1].contiguous() for part in self.operand)))
 
-    @property
-    def kept(self) -> Operand:
-        """What `weight_gradient` reads."""
-        return self.exact if keeps_exact(float8=True) else self.operand
 
-
-class Gradient(NamedTuple):
-    """The gradient of the output of a linear layer.
-
-    Attributes:
-        operand: [M, O] as `data_gradient` reads it.
-        kept: The same as `weight_gradient` reads it.
-    """
-
-    operand: Operand
-    kept: Operand
-
-    @classmethod
-    def of(cls, exact: Tensor, weight: Operand) -> Gradient:
-        """Prepare a tensor [M, O] for its product with `Weight.backward`."""
-        return cls.both(exact, round_rows(exact) if isinstance(weight, Float8) else None)
-
-    @classmethod
-    def both(cls, exact: Tensor, rounded: Float8 | None) -> Gradient:
-        """Make a gradient of a tensor and of what a kernel has rounded.
-
-        Args:
-            exact: [M, O], whose values are read only if `keeps_exact`.
-            rounded: [M, O]; None if products compute in the type of `exact`.
-        """
-        if rounded is None:
-            return cls(exact, exact)
-        return cls(rounded, exact if keeps_exact(float8=True) else rounded)
-
-
-def keeps_exact(float8: bool) -> bool:
-    """Return whether `weight_gradient` reads tensors, and not matrices of float8.
-
-    Args:
-        float8: Whether the other products read those.
-    """
-    return not (float8 and FLOAT8_WEIGHT_GRADIENT)
+def matched(matrix: Tensor, weight: Operand) -> Operand:
+    """Return a matrix [..., K] as its product with `Weight.forward` or `Weight.backward` reads it."""
+    return round_rows(matrix.detach()) if isinstance(weight, Float8) else matrix
 
 
 def product(x: Operand, weight: Operand, bias: Tensor | None = None) -> Tensor:
@@ -157,7 +120,7 @@ def product(x: Operand, weight: Operand, bias: Tensor | None = None) -> Tensor:
     return F.linear(cast(Tensor, x), cast(Tensor, weight), bias)
 
 
-def data_gradient(g: Gradient, weight: Operand) -> Tensor:
+def data_gradient(g: Operand, weight: Operand) -> Tensor:
     """Compute g W.
 
     Args:
@@ -167,28 +130,28 @@ def data_gradient(g: Gradient, weight: Operand) -> Tensor:
     Returns:
         [M, I].
     """
-    if isinstance(g.operand, Float8) and isinstance(weight, Float8):
-        return multiply(g.operand, weight, fast=FAST_DATA_GRADIENT)
-    return cast(Tensor, g.operand) @ cast(Tensor, weight)
+    if isinstance(g, Float8) and isinstance(weight, Float8):
+        return multiply(g, weight, fast=FAST_DATA_GRADIENT)
+    return cast(Tensor, g) @ cast(Tensor, weight)
 
 
-def weight_gradient(g: Gradient, x: Operand) -> Tensor:
+def weight_gradient(g: Operand, x: Operand) -> Tensor:
     """Compute gᵀ x.
 
     Args:
         g: [M, O].
-        x: `Input.kept`, [..., I].
+        x: [..., I].
 
     Returns:
         [O, I].
     """
-    if isinstance(g.kept, Float8) and isinstance(x, Float8):
-        return multiply(transpose(g.kept), transpose(x), fast=FAST_WEIGHT_GRADIENT)
-    return cast(Tensor, g.kept).t() @ cast(Tensor, x).flatten(0, -2)
+    if isinstance(g, Float8) and isinstance(x, Float8):
+        return multiply(transpose(g), transpose(x), fast=FAST_WEIGHT_GRADIENT)
+    return cast(Tensor, g).t() @ cast(Tensor, x).flatten(0, -2)
 
 
 def linear(x: Input, weight: Weight, bias: Tensor | None = None) -> Tensor:
-    """Compute x Wᵀ + b as an operation that autograd knows.
+    """Compute x Wᵀ + b as an operation that autograd knows. The gradient of W is not in float8.
 
     Args:
         x: [..., I].
@@ -209,7 +172,7 @@ class LinearFunction(Function):
 
     @staticmethod
     def forward(ctx: Any, _exact: Tensor, _weight: Tensor, bias: Tensor | None, x: Input, weight: Weight) -> Tensor:
-        save(ctx, x.kept, weight.backward)
+        save(ctx, x.exact, weight.backward)
         ctx.has_bias = bias is not None
         return product(x.operand, weight.forward, bias)
 
@@ -217,14 +180,12 @@ class LinearFunction(Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = saved(ctx)
-        gradient_MO = gradients[0].flatten(0, -2)
-        g = Gradient.of(gradient_MO, weight)
-        x_gradient = data_gradient(g, weight).view(*gradients[0].shape[:-1], -1)
-        bias_gradient = gradient_MO.sum(0) if ctx.has_bias else None
-        return x_gradient, weight_gradient(g, x), bias_gradient, None, None
+        g = gradients[0].flatten(0, -2)
+        x_gradient = data_gradient(matched(g, weight), weight).view(*gradients[0].shape[:-1], -1)
+        return x_gradient, weight_gradient(g, x), g.sum(0) if ctx.has_bias else None, None, None
 
 
-def pointers(operand: Operand | None) -> tuple[Tensor | None, Tensor | None]:
+def pointers(operand: Operand) -> tuple[Tensor | None, Tensor | None]:
     """Return values and scales of a matrix as the arguments of a kernel; a tensor has no scales."""
     return operand if isinstance(operand, Float8) else (operand, None)
 

@@ -14,21 +14,19 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, column_sums, has_kernel, jit, power_of_two, tl
-from cover.models.kernels.float8 import Float8, empty, inverse, row_scales
 from cover.models.kernels.products import (
-    Gradient,
     Input,
     Weight,
     data_gradient,
-    keeps_exact,
     linear,
+    matched,
     product,
     save,
     saved,
     weight_gradient,
 )
 
-BLOCK_ROWS, FLOAT8_ROWS, ROWS_PER_PROGRAM = 4, 2, 64
+BLOCK_ROWS, ROWS_PER_PROGRAM = 4, 64
 
 
 def qkv_linear(normed_FND: Input, weight: Weight, bias: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,26 +69,24 @@ class QkvLinear(Function):
     def forward(
         ctx: Any, _normed: Tensor, _weight: Tensor, bias: Tensor, normed: Input, weight: Weight, num_heads: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        save(ctx, normed.kept, weight.backward)
+        save(ctx, normed.exact, weight.backward)
         return split(product(normed.operand, weight.forward, bias), num_heads)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         normed, weight = saved(ctx)
-        g, bias_gradient = pack_gradients(*gradients, float8=isinstance(weight, Float8))
+        g, bias_gradient = pack_gradients(*gradients)
         qkv_weight_gradient = weight_gradient(g, normed)
-        num_frames, _, num_tokens, _ = gradients[0].shape
-        normed_gradient = data_gradient(g, weight).view(num_frames, num_tokens, -1)
+        normed_gradient = data_gradient(matched(g, weight), weight).view_as(normed)
         return normed_gradient, qkv_weight_gradient, bias_gradient, None, None, None
 
 
-def pack_gradients(*parts_FHNE: Tensor, float8: bool = False) -> tuple[Gradient, Tensor]:
+def pack_gradients(*parts_FHNE: Tensor) -> tuple[Tensor, Tensor]:
     """Pack the gradients of query, key and value.
 
     Args:
         *parts_FHNE: The three gradients, each [F, H, 1+N, E].
-        float8: Whether to round the packed gradient to float8.
 
     Returns:
         The packed gradient [F·(1+N), 3·D], and its sum over the rows [3·D].
@@ -103,17 +99,11 @@ def pack_gradients(*parts_FHNE: Tensor, float8: bool = False) -> tuple[Gradient,
     packed = query.new_empty(num_rows, 3 * width)
     num_programs = cdiv(num_rows, ROWS_PER_PROGRAM)
     sums = torch.empty(num_programs, 3 * width, dtype=torch.float32, device=query.device)
-    sizes = num_rows, num_tokens, query.stride(0), query.stride(1), query.stride(2)
-    blocks = {"HEAD": head_width, "WIDTH": width, "BLOCK": power_of_two(width), "PER_PROGRAM": ROWS_PER_PROGRAM}
-    rounded = empty(packed.shape, packed.device) if float8 else None
-    if rounded is None:
-        _pack[(num_programs, 3)](query, key, value, packed, sums, *sizes, ROWS=BLOCK_ROWS, **blocks)
-    else:
-        _pack_float8[(num_programs,)](
-            query, key, value, packed, *rounded, sums, *sizes, ROWS=FLOAT8_ROWS, EXACT=keeps_exact(float8), **blocks,
-            num_warps=8,
-        )  # fmt: skip
-    return Gradient.both(packed, rounded), column_sums(sums, packed.dtype)
+    _pack[(num_programs, 3)](
+        query, key, value, packed, sums, num_rows, num_tokens, query.stride(0), query.stride(1), query.stride(2),
+        HEAD=head_width, WIDTH=width, BLOCK=power_of_two(width), ROWS=BLOCK_ROWS, PER_PROGRAM=ROWS_PER_PROGRAM,
+    )  # fmt: skip
+    return packed, column_sums(sums, packed.dtype)
 
 
 @jit("num_rows")
@@ -139,43 +129,3 @@ def _pack(
         tl.store(packed + rows[:, None] * (3 * WIDTH) + position * WIDTH + columns[None, :], g, mask=here)
         total += tl.sum(g.to(tl.float32), 0)
     tl.store(sums + tl.program_id(0) * (3 * WIDTH) + position * WIDTH + columns, total, mask=inside)
-
-
-@jit("num_rows")
-def _pack_float8(
-    query, key, value, packed, rounded, scale, sums, num_rows, num_tokens, frame_stride, head_stride, token_stride,
-    HEAD: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PER_PROGRAM: tl.constexpr,
-    EXACT: tl.constexpr,
-):  # fmt: skip
-    """`_pack` with all three parts in one program, because they have one scale."""
-    columns = tl.arange(0, BLOCK)
-    inside = columns < WIDTH
-    within = (columns // HEAD).to(tl.int64) * head_stride + columns % HEAD
-    query_sum = tl.zeros((BLOCK,), tl.float32)
-    key_sum = tl.zeros((BLOCK,), tl.float32)
-    value_sum = tl.zeros((BLOCK,), tl.float32)
-    for step in range(PER_PROGRAM // ROWS):
-        rows = tl.program_id(0).to(tl.int64) * PER_PROGRAM + step * ROWS + tl.arange(0, ROWS)
-        here = (rows < num_rows)[:, None] & inside[None, :]
-        at = ((rows // num_tokens) * frame_stride + (rows % num_tokens) * token_stride)[:, None] + within[None, :]
-        q = tl.load(query + at, mask=here, other=0.0).to(tl.float32)
-        k = tl.load(key + at, mask=here, other=0.0).to(tl.float32)
-        v = tl.load(value + at, mask=here, other=0.0).to(tl.float32)
-        s = row_scales(tl.maximum(tl.maximum(tl.abs(q), tl.abs(k)), tl.abs(v)))
-        tl.store(scale + rows, s, mask=rows < num_rows)
-        out = rows[:, None] * (3 * WIDTH) + columns[None, :]
-        factor = inverse(s)[:, None]
-        tl.store(rounded + out, (q * factor).to(rounded.dtype.element_ty), mask=here)
-        tl.store(rounded + out + WIDTH, (k * factor).to(rounded.dtype.element_ty), mask=here)
-        tl.store(rounded + out + 2 * WIDTH, (v * factor).to(rounded.dtype.element_ty), mask=here)
-        if EXACT:
-            tl.store(packed + out, q, mask=here)
-            tl.store(packed + out + WIDTH, k, mask=here)
-            tl.store(packed + out + 2 * WIDTH, v, mask=here)
-        query_sum += tl.sum(q, 0)
-        key_sum += tl.sum(k, 0)
-        value_sum += tl.sum(v, 0)
-    total = sums + tl.program_id(0) * (3 * WIDTH) + columns
-    tl.store(total, query_sum, mask=inside)
-    tl.store(total + WIDTH, key_sum, mask=inside)
-    tl.store(total + 2 * WIDTH, value_sum, mask=inside)

@@ -28,11 +28,11 @@ from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, column_sums, has_kernel, jit, power_of_two, tl
 from cover.models.kernels.products import (
-    Gradient,
     Input,
     Weight,
     data_gradient,
     linear,
+    matched,
     product,
     save,
     saved,
@@ -163,19 +163,18 @@ class TemporalBranch(Function):
             _attend[_grid(group, mixed, num_heads)](
                 qkv, mixed, first, *_sizes(group, mixed), **_shape(group, mixed, num_heads)
             )
-        x = Input.of(mixed, out_weight.forward)
-        save(ctx, normed.kept, qkv_weight.backward, out_weight.backward, qkv, x.kept)
+        save(ctx, normed.exact, qkv_weight.backward, out_weight.backward, qkv, mixed)
         ctx.num_heads, ctx.groups = num_heads, groups
-        return product(x.operand, out_weight.forward)
+        return product(matched(mixed, out_weight.forward), out_weight.forward)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         normed, qkv_weight, out_weight, qkv, mixed = saved(ctx)
         gradient, num_tokens = gradients[0], qkv.shape[1]
-        g = Gradient.of(gradient.flatten(0, 1), out_weight)
+        g = gradient.flatten(0, 1)
         out_weight_gradient = weight_gradient(g, mixed)
-        mixed_gradient = data_gradient(g, out_weight)
+        mixed_gradient = data_gradient(matched(g, out_weight), out_weight)
         qkv_gradient, sums = torch.empty_like(qkv), []
         for first, group in first_rows(ctx.groups, num_tokens):
             grid = _grid(group, gradient, ctx.num_heads)
@@ -186,9 +185,9 @@ class TemporalBranch(Function):
             )  # fmt: skip
             sums.append(part)
         bias_gradient = column_sums(torch.cat(sums), qkv.dtype)
-        g = Gradient.of(qkv_gradient.flatten(0, 1), qkv_weight)
+        g = qkv_gradient.flatten(0, 1)
         qkv_weight_gradient = weight_gradient(g, normed)
-        normed_gradient = data_gradient(g, qkv_weight).view_as(gradient)
+        normed_gradient = data_gradient(matched(g, qkv_weight), qkv_weight).view_as(gradient)
         return normed_gradient, qkv_weight_gradient, bias_gradient, out_weight_gradient, *(None,) * 5
 
 
