@@ -5,7 +5,8 @@
 Products of each linear layer over M tokens: that of the forward pass (y), and those of the gradients of its input (dx)
 and its weight (dw). "fast" and "exact" are products in float8 whose sums are kept in the tensor cores or in float32.
 "rounding" is what comes before: x by rows for y, the gradient by rows for dx, and transposing both for dw. The weight
-is rounded and transposed once a step. Errors are those of fast and exact against bf16. Microseconds, medians.
+is rounded and transposed once a step. Steps use float8 for dw only in the MLP. Errors are those of fast and exact
+against bf16. Microseconds, medians.
 
 Steps are those of train_step.py and infer.py: milliseconds, the peak in GiB beyond weights and momentum, and
 milliseconds by class of kernel.

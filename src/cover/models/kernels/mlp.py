@@ -7,7 +7,7 @@ torch's own operations these gradients are in bfloat16.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, column_sums, has_kernel, jit, power_of_two, tl
-from cover.models.kernels.float8 import ROUNDED_NUMBERS, Float8, empty, store_float8
+from cover.models.kernels.float8 import DTYPE, ROUNDED_NUMBERS, Float8, empty, inverse, store_float8
 from cover.models.kernels.products import (
     Input,
     Operand,
@@ -32,8 +32,9 @@ from cover.models.kernels.products import (
 )
 
 BLOCK_ROWS, BLOCK_COLUMNS, ROWS_PER_PROGRAM = 8, 512, 128
-FLOAT8_ROWS, FLOAT8_ROWS_PER_PROGRAM = 1, 64
-"""The same where the results are rounded to float8. A program has all columns, because a scale is that of a row."""
+FLOAT8_ROWS, FLOAT8_ROWS_PER_PROGRAM, FLOAT8_WARP_COLUMNS = 1, 64, 256
+"""The same where the results are rounded to float8. A program has all columns, because a scale is that of a row. A
+thread has 8 of them, because its registers hold four tensors."""
 
 
 def mlp(normed_FND: Input, weight1: Weight, bias1: Tensor, weight2: Weight) -> Tensor:
@@ -71,17 +72,18 @@ class MlpFunction(Function):
         weight2: Weight,
     ) -> Tensor:
         hidden = product(normed.operand, weight1.forward, bias1)
-        save(ctx, normed.operand, weight1.backward, weight2.backward, hidden)
-        return product(gelu(hidden, float8=weight2.rows is not None), weight2.forward)
+        active = gelu(hidden, float8=weight2.rows is not None)
+        _, scale = pointers(active)
+        save(ctx, normed.operand, weight1.backward, weight2.backward, hidden, scale)
+        return product(active, weight2.forward)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        normed, weight1, weight2, hidden = saved(ctx)
+        normed, weight1, weight2, hidden, scale = saved(ctx)
         g = matched(gradients[0].flatten(0, 1), weight2)
         active_gradient_MD = data_gradient(g, weight2)
-        float8 = isinstance(weight2, Float8)
-        active, hidden_gradient, bias1_gradient = gelu_backward(hidden.flatten(0, 1), active_gradient_MD, float8=float8)
+        active, hidden_gradient, bias1_gradient = gelu_backward(hidden.flatten(0, 1), active_gradient_MD, scale)
         weight2_gradient = weight_gradient(g, active)
         weight1_gradient = weight_gradient(hidden_gradient, normed)
         normed_gradient = data_gradient(hidden_gradient, weight1).view_as(gradients[0])
@@ -108,29 +110,35 @@ def gelu(hidden: Tensor, *, float8: bool = False) -> Operand:
     return out
 
 
-def gelu_backward(hidden_MD: Tensor, gradient_MD: Tensor, *, float8: bool = False) -> tuple[Operand, Operand, Tensor]:
+def gelu_backward(
+    hidden_MD: Tensor, gradient_MD: Tensor, scale: Tensor | None = None
+) -> tuple[Operand, Operand, Tensor]:
     """Compute what the backward pass of the MLP needs.
 
     Args:
         hidden_MD: The hidden values before the GELU, [M, 4·D].
         gradient_MD: The gradient of the values after the GELU, [M, 4·D]. It may be overwritten.
-        float8: Whether to round the results to float8.
+        scale: The scales of GELU(hidden) from the forward pass, if the results are to be in float8.
 
     Returns:
         GELU(hidden) for the gradient of a weight, the gradient of `hidden_MD`, and its sum over the rows.
     """
     num_rows, width = hidden_MD.shape
-    if float8:
-        active, hidden_gradient = [cast(Operand, empty(hidden_MD.shape, hidden_MD.device)) for _ in range(2)]
-        rows, columns, per_program = FLOAT8_ROWS, power_of_two(width), FLOAT8_ROWS_PER_PROGRAM
-    else:
+    active: Operand
+    hidden_gradient: Operand
+    if scale is None:
         active, hidden_gradient = torch.empty_like(hidden_MD), gradient_MD
-        rows, columns, per_program = BLOCK_ROWS, BLOCK_COLUMNS, ROWS_PER_PROGRAM
+        rows, columns, per_program, num_warps = BLOCK_ROWS, BLOCK_COLUMNS, ROWS_PER_PROGRAM, 4
+    else:
+        active = Float8(torch.empty_like(hidden_MD, dtype=DTYPE), scale.flatten())
+        hidden_gradient = empty(hidden_MD.shape, hidden_MD.device)
+        rows, columns, per_program = FLOAT8_ROWS, power_of_two(width), FLOAT8_ROWS_PER_PROGRAM
+        num_warps = min(32, max(1, columns // FLOAT8_WARP_COLUMNS))
     num_programs = cdiv(num_rows, per_program)
     sums = torch.empty(num_programs, width, dtype=torch.float32, device=hidden_MD.device)
     _gelu_backward[(num_programs, cdiv(width, columns))](
         hidden_MD, gradient_MD, *pointers(active), *pointers(hidden_gradient), sums, num_rows, width,
-        ROWS=rows, COLUMNS=columns, PER_PROGRAM=per_program, FLOAT8=float8, num_warps=8 if float8 else 4,
+        ROWS=rows, COLUMNS=columns, PER_PROGRAM=per_program, FLOAT8=scale is not None, num_warps=num_warps,
     )  # fmt: skip
     return active, hidden_gradient, column_sums(sums, hidden_MD.dtype)
 
@@ -182,11 +190,12 @@ def _gelu_backward(
         a = x * below
         g *= below + x * bell * 0.3989422804014327  # 1 / √(2π)
         if FLOAT8:
-            a, rounded_g = a.to(hidden.dtype.element_ty), g.to(gradient.dtype.element_ty)
-            store_float8(active + at, active_scale + rows, a, here, rows < num_rows)
+            a = a.to(hidden.dtype.element_ty).to(tl.float32)
+            a *= inverse(tl.load(active_scale + rows, mask=rows < num_rows, other=1.0))[:, None]
+            rounded_g = g.to(gradient.dtype.element_ty)
             store_float8(hidden_gradient + at, gradient_scale + rows, rounded_g, here, rows < num_rows)
-        else:
-            tl.store(active + at, a, mask=here)
+        tl.store(active + at, a, mask=here)
+        if not FLOAT8:
             tl.store(hidden_gradient + at, g, mask=here)
         total += tl.sum(g, 0)
     tl.store(sums + tl.program_id(0) * width + columns, total, mask=inside)

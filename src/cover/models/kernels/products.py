@@ -190,7 +190,7 @@ def pointers(operand: Operand) -> tuple[Tensor | None, Tensor | None]:
     return operand if isinstance(operand, Float8) else (operand, None)
 
 
-def save(ctx: Any, *operands: Operand) -> None:
+def save(ctx: Any, *operands: Operand | None) -> None:
     """Keep operands for the backward pass of a Function.
 
     Autograd sees only the tensors among the arguments of a Function. So a Function gets `exact` of each operand as an
