@@ -81,5 +81,7 @@ class GraphedGradients:
             output = self.objective.step(self.module, PackedBatch.from_tensors(tensors, layout))
         scaler = self.accelerator.scaler
         total = output.total if scaler is None else scaler.scale(output.total)
-        torch._foreach_add_(self._gradients, list(torch.autograd.grad(total, self._parameters)))
+        found = torch.autograd.grad(total, self._parameters, allow_unused=True)
+        used = [number for number, gradient in enumerate(found) if gradient is not None]
+        torch._foreach_add_([self._gradients[number] for number in used], [found[number] for number in used])
         return output._replace(total=output.total.detach())._asdict()
