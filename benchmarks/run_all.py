@@ -54,7 +54,7 @@ COMMANDS = [
     "pack --num-clips 1 --seconds 0.2 --only 340",
     f"parallel {TINY} --image-size 32 --batch-size 8 --steps 3",
     f"predict_cpu {TINY} --image-size 64 --batch-sizes 1",
-    "serve {run} --clients 4 --requests 5 --damaged 12",
+    "serve --rounds 2 --clients 4 --requests 5 --damaged 12",
     "small_batch --sizes tiny --batches 1 --compiled-batches 1 --repeats 3",
     "startup --rounds 1",
     "timeline --minutes 0.5",

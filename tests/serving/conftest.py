@@ -85,7 +85,7 @@ def make_app(run: Path, temporary_folder: Path) -> Iterator[MakeApp]:
     """make_app(token=…, max_uploads=…, max_waiting=…) → the application, on one service."""
     metrics = Metrics()
     trained = TrainedRun.open(run)
-    with Service(trained, LIMITS, num_processes=1, on_batch=metrics.batch_clips.observe) as service:
+    with Service(trained, LIMITS, num_processes=1, metrics=metrics) as service:
         samples = samples_of(trained, pytest.fail)
 
         def make_app(token: str | None = None, max_uploads: int = 8, max_waiting: int = 0) -> FastAPI:

@@ -71,7 +71,9 @@ def test_facts_and_samples(client: TestClient) -> None:
     assert client.post("/predict", files={"file": file}).json()["kind"] == "video"
     assert client.get("/samples/99").status_code == 404
     assert client.get("/healthz").json() == {"status": "ok"}
-    assert 'cover_requests_total{path="/predict",status="200"}' in client.get("/metrics").text
+    metrics = client.get("/metrics").text
+    assert 'cover_requests_total{path="/predict",status="200"}' in metrics
+    assert all(f'cover_stage_seconds_count{{stage="{stage}"}}' in metrics for stage in ("upload", "decode", "model"))
     assert {"/predict", "/timeline", "/explain"} <= client.get("/openapi.json").json()["paths"].keys()
 
 

@@ -43,6 +43,13 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self.requests = Counter("cover_requests", "Requests answered.", ["path", "status"], registry=registry)
         self.seconds = Histogram("cover_request_seconds", "Time to answer a request.", ["path"], registry=registry)
+        self.stage_seconds = Histogram(
+            "cover_stage_seconds",
+            "Time of a stage of an upload: upload, decode, or model with the wait for it.",
+            ["stage"],
+            registry=registry,
+        )
+        self.pass_seconds = Histogram("cover_pass_seconds", "Time of a forward pass.", registry=registry)
         self.waiting = Gauge("cover_uploads_waiting", "Uploads that wait for their turn.", registry=registry)
         self.in_progress = Gauge("cover_uploads_in_progress", "Uploads not answered yet.", registry=registry)
         self.batch_clips = Histogram("cover_batch_clips", "Clips a forward pass.", buckets=_CLIPS, registry=registry)
@@ -199,8 +206,8 @@ class AdmissionControl:
 
     def _limited(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
         """`receive`, which fails once the body is too large or too slow."""
-        num_bytes, deadline = 0, asyncio.get_running_loop().time() + self._limits.upload_seconds
-        is_over = False
+        began, num_bytes, is_over = asyncio.get_running_loop().time(), 0, False
+        deadline = began + self._limits.upload_seconds
 
         async def limited() -> Message:
             nonlocal num_bytes, is_over
@@ -215,6 +222,8 @@ class AdmissionControl:
             is_over = not message.get("more_body", False)
             if num_bytes > self._limits.max_bytes:
                 raise HTTPException(413, self._too_large().reason)
+            if is_over:
+                self._metrics.stage_seconds.labels("upload").observe(asyncio.get_running_loop().time() - began)
             return message
 
         return limited

@@ -66,7 +66,7 @@ def serve(run: Path, settings: ServerSettings, report: Callable[[str], None], mo
             TrainedRun.open(run, moves=moves),
             settings.limits,
             num_processes=settings.num_processes,
-            on_batch=metrics.batch_clips.observe,
+            metrics=metrics,
         ) as service,
     ):
         app = create_app(service, samples_of(service.trained, report), metrics, settings.policy)

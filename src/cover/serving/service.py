@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +25,7 @@ from cover.inference.views import Views
 from cover.inference.windows import WindowFormat
 from cover.media.sampling import frame_times_seconds
 from cover.runs.trained import TrainedRun
+from cover.serving.admission import Metrics
 from cover.serving.batching import Batcher
 from cover.serving.decoding import Decoder, Job
 from cover.serving.limits import UploadLimits
@@ -43,17 +44,16 @@ class Service:
         trained: The run.
         limits: What one upload may take.
         num_processes: Processes that decode uploads.
-        on_batch: Called with the number of clips of each forward pass.
+        metrics: Counts forward passes, and the seconds of each stage of a prediction.
     """
 
-    def __init__(
-        self, trained: TrainedRun, limits: UploadLimits, *, num_processes: int, on_batch: Callable[[int], None]
-    ) -> None:
+    def __init__(self, trained: TrainedRun, limits: UploadLimits, *, num_processes: int, metrics: Metrics) -> None:
         self.trained, self.limits = trained, limits
+        self._metrics = metrics
         self._views = trained.recipe.evaluation
+        self._folder = TemporaryDirectory(prefix="cover-serve-", ignore_cleanup_errors=True)  # first: it may fail
         self._decode = Decoder(limits, num_processes)
-        self._model = Batcher(trained.predict_heads, self._views.batch_size, on_batch)
-        self._folder = TemporaryDirectory(prefix="cover-serve-", ignore_cleanup_errors=True)
+        self._model = Batcher(self._predict_heads, self._views.batch_size, metrics.batch_clips.observe)
         self._long_work = Lock()  # one timeline or explanation at a time: they hold many frames
 
     def __enter__(self) -> Self:
@@ -69,9 +69,10 @@ class Service:
     def predict(self, upload: BinaryIO, heads: Sequence[str], top: int) -> PredictionBody:
         """Find the `top` classes of each of `heads`, or of every head, over the recipe's views."""
         class_names = self.trained.class_names(heads)
-        with self._file(upload) as file:
+        with self._metrics.stage_seconds.labels("decode").time(), self._file(upload) as file:
             decoded = self._decode(Job(file, self._format(self._views.num_clips, self._views.num_crops)))
-        logits = self._model(torch.from_numpy(decoded.frames))
+        with self._metrics.stage_seconds.labels("model").time():
+            logits = self._model(torch.from_numpy(decoded.frames))
         ranked = {head: top_classes(logits[head].mean(0), names, top) for head, names in class_names.items()}
         return PredictionBody(
             kind=decoded.kind,
@@ -133,6 +134,10 @@ class Service:
             strip_png=encoded[STRIP_FILE],
             overlay_mp4=encoded.get(VIDEO_FILE),
         )
+
+    def _predict_heads(self, frames: torch.Tensor) -> dict[str, torch.Tensor]:
+        with self._metrics.pass_seconds.time():
+            return self.trained.predict_heads(frames)
 
     def _format(self, num_clips: int, num_crops: int) -> Views:
         config = self.trained.model.config
