@@ -37,13 +37,19 @@ def predict(heads: Heads, files: Sequence[Path], **options: object) -> list[Pred
 
 def test_every_head_names_its_most_probable_classes(write_video: WriteMedia, tmp_path: Path) -> None:
     heads = Heads()
-    (prediction,) = predict(heads, [write_video(tmp_path / "clip.mp4")])
+    (prediction,) = predict(heads, [write_video(tmp_path / "clip.mp4", width_px=96)])
     assert heads.shapes == [(4, 6, 3, 32, 32)]
     assert prediction.kind == "video"
     assert {name for name, _ in prediction.heads["letters"]} == {"a", "b", "c"}
     assert prediction.heads["letters"][0][0] == "b"
     assert sum(probability for _, probability in prediction.heads["letters"]) == pytest.approx(1)
     assert prediction.heads["signs"][0] == ("[x]", pytest.approx(0.9933, abs=1e-4))
+
+
+def test_crops_that_are_the_same_are_computed_once(write_video: WriteMedia, tmp_path: Path) -> None:
+    heads = Heads()
+    predict(heads, [write_video(tmp_path / "square.mp4"), write_video(tmp_path / "wide.mp4", width_px=96)])
+    assert heads.shapes == [(4, 2, 3, 32, 32), (4, 6, 3, 32, 32)]  # two clips each
 
 
 def test_files_of_one_length_share_a_batch_and_keep_their_order(
@@ -57,7 +63,7 @@ def test_files_of_one_length_share_a_batch_and_keep_their_order(
     files += [write_video(tmp_path / "3.mp4", first_number=15 << 10), write_image(tmp_path / "4.png", 7)]
     heads = Heads()
     together = predict(heads, files, batch_size=4)
-    assert sorted(heads.shapes) == [(1, 3, 3, 32, 32), (1, 6, 3, 32, 32), (4, 12, 3, 32, 32)]
+    assert sorted(heads.shapes) == [(1, 1, 3, 32, 32), (1, 2, 3, 32, 32), (4, 4, 3, 32, 32)]
     assert [prediction.file for prediction in together] == files
     assert [prediction.kind for prediction in together] == ["image", "video", "image", "video", "image"]
     assert together == predict(Heads(), files, batch_size=1)
@@ -97,7 +103,7 @@ def test_a_folder_of_frames_and_an_animated_webp_are_videos(write_image: WriteMe
     first.save(tmp_path / "moving.webp", save_all=True, append_images=others)
     predictions = predict(heads, [tmp_path / "frames", tmp_path / "moving.webp"])
     assert [prediction.kind for prediction in predictions] == ["video", "video"]
-    assert heads.shapes == [(4, 12, 3, 32, 32)]
+    assert heads.shapes == [(4, 4, 3, 32, 32)]
 
 
 def test_reading_images_in_threads_leaves_the_filters_of_warnings_alone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import Annotated
 
@@ -44,6 +45,8 @@ def serve_command(
 
     The server runs until Ctrl-C.
     """
+    # Threads that wait for each other must not spin, or a busy core slows each forward pass down several times.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is loaded
     from cover.runs.folder import parse_moves
 
     try:

@@ -17,7 +17,7 @@ from cover.media.decode import decode_clips
 
 @dataclass(frozen=True)
 class FileViews:
-    """A decoded file. `frames` has its V views, uint8 [T,V,C,Y,X]; T is 1 for an image."""
+    """A decoded file. `frames` has its V views, uint8 [T,V,C,Y,X]; T is 1 for an image. Equal crops are one view."""
 
     file: Path
     kind: Kind
@@ -32,7 +32,7 @@ class Views:
         num_frames: Frames of a clip.
         crop_px: Side of the square crops.
         num_clips: Clips, spread over the duration.
-        num_crops: Crops along the longer side.
+        num_crops: Crops along the longer side. Those of a square are all the same, and so only one view.
     """
 
     num_frames: int
@@ -52,7 +52,7 @@ class Views:
         num_clips = self.num_clips if kind == "video" else 1
         for frames in decode_clips(row, kind, self.num_frames, num_clips=num_clips, short_side_px=self.crop_px):
             boxes = evaluation_boxes(frames.shape[2], frames.shape[1], num_crops=self.num_crops)
-            views_tcyx += [crop(frames, box, self.crop_px) for box in boxes]
+            views_tcyx += [crop(frames, box, self.crop_px) for box in dict.fromkeys(boxes)]
         return FileViews(file, kind, torch.stack(views_tcyx, dim=1).contiguous())
 
 

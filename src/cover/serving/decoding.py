@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from cover.core.process_pool import Lost, Worker
 from cover.datasets.manifest import ManifestRow
@@ -102,7 +103,7 @@ class Decoder:
 
 def decode_upload(job: Job, limits: UploadLimits) -> DecodedUpload | Refusal:
     """Do the work of a process. Whatever a file raises becomes a Refusal."""
-    _limit_memory(limits.decode_bytes)
+    _prepare_process(limits.decode_bytes)
     try:
         return _decode(job, limits)
     except UploadRejected as error:
@@ -160,8 +161,9 @@ def _all_frames(path: Path, window: WindowFormat, limits: UploadLimits) -> npt.N
 
 
 @cache
-def _limit_memory(extra_bytes: int) -> None:
-    """Limit how much this process can grow beyond its present size, mostly torch's libraries; on Linux only."""
+def _prepare_process(extra_bytes: int) -> None:
+    """Use one thread, and on Linux limit how much this process can grow; at first it is mostly torch's libraries."""
+    torch.set_num_threads(1)
     if not (statm := Path("/proc/self/statm")).exists():
         return
     present_bytes = int(statm.read_text().split()[0]) * resource.getpagesize()
