@@ -13,6 +13,7 @@ from torch import Tensor
 from cover.config.recipe import Recipe, parse_recipe
 from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.models.create import create_model
+from cover.training import gradients
 from cover.training.engine import Engine
 from cover.training.gradients import obstacle
 from cover.training.objective import Supervised
@@ -104,21 +105,22 @@ def test_losses_equal_those_without_graphs_to_the_bit_also_after_a_resumption(ca
 
 
 @pytest.mark.parametrize(
-    ("training", "num_processes", "reason"),
+    ("training", "hosts", "reason"),
     [
-        ({}, 1, None),
-        ({}, 8, None),
-        ({"parallel": "fsdp"}, 1, None),
-        ({"parallel": "fsdp"}, 8, "gathers weights"),
-        ({"compile": True}, 1, "kernels of its own"),
-        ({}, 16, "several machines"),
+        ({}, ["a"], None),
+        ({}, ["a", "a"], None),
+        ({"parallel": "fsdp"}, ["a"], None),
+        ({"parallel": "fsdp"}, ["a", "a"], "gathers weights"),
+        ({"compile": True}, ["a"], "kernels of its own"),
+        ({}, ["a", "a", "b", "b"], "several machines"),
     ],
+    ids=str,
 )
 def test_what_keeps_a_training_from_graphs_is_named(
-    training: dict[str, Any], num_processes: int, reason: str | None, monkeypatch: pytest.MonkeyPatch
+    training: dict[str, Any], hosts: list[str], reason: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     accelerator = Accelerator(cpu=True)
-    monkeypatch.setattr(type(accelerator), "num_processes", num_processes)
+    monkeypatch.setattr(type(accelerator), "num_processes", len(hosts))
+    monkeypatch.setattr(gradients, "gather_object", lambda _: hosts)
     found = obstacle(recipe("auto", {"training": training}).training, accelerator)
     assert found == reason or (reason and found and reason in found)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import socket
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import nn
 
 from cover.config.recipe import TrainingSection
@@ -20,14 +21,22 @@ ALIGNMENT = 64
 
 
 def obstacle(section: TrainingSection, accelerator: Accelerator) -> str | None:
-    """Why training on a GPU cannot replay CUDA graphs; None if it can."""
+    """Why training on a GPU cannot replay CUDA graphs; None if it can. Every process must call this."""
     if is_sharded(section, accelerator):
         return 'training.parallel = "fsdp" gathers weights while it computes'
     if section.compile:
         return "training.compile has kernels of its own"
-    if accelerator.num_processes > int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes)):
+    if accelerator.num_processes > 1 and num_machines() > 1:
         return "several machines average gradients while the backward pass runs, to hide the time of the network"
     return None
+
+
+def num_machines() -> int:
+    """How many machines the processes run on. Every process must call this.
+
+    Only torchrun says how many processes a machine has; srun, for example, does not.
+    """
+    return len(set(gather_object([socket.gethostname()])))
 
 
 class GraphedGradients:
