@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable, Mapping
+from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -82,7 +83,8 @@ class GraphedFunction(Generic[Layout]):
             self._is_warm = True
             return False
         began, free_before = time.perf_counter(), _free_bytes()
-        own = {name: tensor.clone() for name, tensor in inputs.items()}
+        with torch.inference_mode(False):  # or calls outside inference mode could not write to them
+            own = {name: tensor.clone() for name, tensor in inputs.items()}
         graph = torch.cuda.CUDAGraph()
         try:
             # "relaxed", because a kernel may be loaded while it is recorded, and other threads use the GPU meanwhile.
@@ -125,6 +127,8 @@ def _free_bytes() -> int:
 class ClipGraphs:
     """A function of clips for inference, with a graph for each of BUCKETS and each clip length.
 
+    Any number of threads may call it; one call is computed at a time.
+
     Args:
         function: Frames [T,B,C,Y,X] on a GPU → a tensor [B, …] there.
     """
@@ -132,9 +136,10 @@ class ClipGraphs:
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         self.function = function
         self._graphed = GraphedFunction[None](lambda inputs, _: {"out": function(inputs["frames"])})
+        self._lock = Lock()
 
     def __call__(self, frames: Tensor) -> Tensor:
-        """Compute the function. The next call may overwrite the result."""
+        """Compute the function."""
         num_clips = frames.shape[1]
         bucket = next((size for size in BUCKETS if size >= num_clips), None)
         if bucket is None:
@@ -142,4 +147,5 @@ class ClipGraphs:
         if bucket > num_clips:
             blank = frames.new_zeros(len(frames), bucket - num_clips, *frames.shape[2:])
             frames = torch.cat([frames, blank], dim=1)
-        return self._graphed({"frames": frames}, None)["out"][:num_clips]
+        with self._lock:  # a graph has one place for its inputs, and one for its outputs
+            return self._graphed({"frames": frames}, None)["out"][:num_clips].clone()
