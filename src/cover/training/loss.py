@@ -4,30 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.mixture.schedule import Reduction, loss_divisor
 from cover.training.packed_batch import Targets
-
-
-def dataset_losses(logits: Mapping[str, Tensor], batch: MixedBatch, label_smoothing: float = 0.0) -> dict[str, Tensor]:
-    """Sum the cross-entropy of each dataset's clips.
-
-    Args:
-        logits: {dataset: [B, classes]}.
-        batch: The clips. Mixed clips count towards both labels, by their weights.
-        label_smoothing: Share of each target that is spread evenly over all classes.
-
-    Returns:
-        {dataset: float32 scalar}. Unreadable clips add nothing. An absent dataset gets a zero that stays connected to
-        its head.
-    """
-    return {
-        name: clip_losses(values.float(), batch[name], label_smoothing).sum() if name in batch else values.float().sum()
-        for name, values in logits.items()
-    }
 
 
 def clip_losses(logits_BC: Tensor, clips: ClipBatch | Targets, label_smoothing: float = 0.0) -> Tensor:
@@ -43,34 +26,14 @@ def clip_losses(logits_BC: Tensor, clips: ClipBatch | Targets, label_smoothing: 
     return clips.label_weights * towards(clips.labels) + (1 - clips.label_weights) * towards(clips.partner_labels)
 
 
-def weighted_sum(
-    losses: Mapping[str, Tensor],
-    batch: MixedBatch,
-    weights: Mapping[str, float] | None = None,
-    reduction: Reduction = "dataset_mean",
-) -> Tensor:
-    """Σ_i w_i · (mean cross-entropy of dataset i), as a scalar (paper, §3.3.2, with ℓ as a mean).
-
-    The divisors are those of the whole step (MixedBatch.counts). So the parts of a step add up to the step's loss,
-    however it is split into micro-batches and ranks.
-
-    Args:
-        losses: Summed cross-entropy of each dataset, from `dataset_losses`.
-        batch: The clips that these losses belong to.
-        weights: w_i; 1 for a dataset without one.
-        reduction: See `loss_divisor`.
-    """
-    total = next(iter(losses.values())).new_zeros(())
-    factors = loss_factors(batch, weights, reduction)
-    for name, value in losses.items():
-        total = total + factors[name] * value
-    return total
-
-
 def loss_factors(
     batch: MixedBatch, weights: Mapping[str, float] | None = None, reduction: Reduction = "dataset_mean"
 ) -> dict[str, float]:
-    """What the summed cross-entropy of each dataset of the mixture is multiplied by, w_i / divisor; as above."""
+    """What the summed cross-entropy of each dataset is multiplied by in `loss`, w_i / divisor; arguments as there.
+
+    The divisors are those of the whole step (MixedBatch.counts). So the parts of a step add up to the step's loss,
+    however it is split into micro-batches and ranks.
+    """
     pooled = sum(batch.counts.values())
     return {
         name: (1.0 if weights is None else weights.get(name, 1.0))
@@ -101,4 +64,11 @@ def loss(
     Returns:
         A float32 scalar.
     """
-    return weighted_sum(dataset_losses(logits, batch, label_smoothing), batch, weights, reduction)
+    factors = loss_factors(batch, weights, reduction)
+    total = next(iter(logits.values())).new_zeros((), dtype=torch.float32)
+    for name, logits_BC in logits.items():
+        values = logits_BC.float()
+        # The zero of an absent dataset stays connected to its head, because DDP waits for every gradient.
+        losses = clip_losses(values, batch[name], label_smoothing) if name in batch else values
+        total = total + factors[name] * losses.sum()
+    return total
