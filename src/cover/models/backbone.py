@@ -57,6 +57,9 @@ class Backbone(nn.Module, ABC):
     def forward(self, clips: PackedClips) -> Tensor:
         """Encode clips.
 
+        On a GPU, the kernels of one call are recorded as a CUDA graph and replayed for other clips. So decide only by
+        `clips.groups` and shapes, never by values, and do not wait for the GPU. If a call does, there are no graphs.
+
         Args:
             clips: Clips of any lengths, packed.
 

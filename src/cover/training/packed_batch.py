@@ -22,7 +22,7 @@ Layout = tuple[tuple[Group, ...], tuple[str, ...]]
 
 
 class Targets(NamedTuple):
-    """What clips should be answered with; UNREADABLE where there is no answer.
+    """The targets of clips for one head; UNREADABLE for a clip without one.
 
     Attributes:
         labels: int64 [B].
@@ -47,8 +47,8 @@ class PackedBatch:
         factors: float32, for each of `datasets`, what its summed cross-entropy is multiplied by in the loss.
         groups: The layout of the frames, empty for features.
         datasets: All datasets of the mixture.
-        partner_labels: As in ClipBatch; None if no clip of the mixture is mixed.
-        label_weights: As in ClipBatch; None if no clip of the mixture is mixed.
+        partner_labels: As in ClipBatch; None if no dataset of this micro-batch mixes its clips.
+        label_weights: As in ClipBatch; None if no dataset of this micro-batch mixes its clips.
         sample_ids: B names, for messages.
     """
 
@@ -75,17 +75,17 @@ class PackedBatch:
 
         Args:
             batch: The clips. Copies overlap with computation if its memory is page-locked.
-            factors: Of every dataset of the mixture, see the attribute.
+            factors: {dataset: factor} for every dataset of the mixture; see the attribute.
             device: Where the tensors go.
             features: {dataset: [B, D]} on the device, to be used instead of the clips' frames.
         """
         if features is None:
             # Only the frames are large. All other tensors are packed on the host, which takes fewer copies.
-            on_device = {
+            uploaded = {
                 name: replace(clips, frames=clips.frames.to(device, non_blocking=True))
                 for name, clips in batch.clips.items()
             }
-            frames, rows = pack(on_device)
+            frames, rows = pack(uploaded)
             inputs, groups, seeds = frames.frames_FCYX, frames.groups, frames.seeds_B
         else:
             rows = dict.fromkeys(batch, slice(0))
@@ -105,7 +105,8 @@ class PackedBatch:
             datasets=datasets,
             sample_ids=tuple(name for part in clips for name in part.sample_ids),
         )
-        return replace(packed, **{name: tensor.to(device) for name, tensor in packed.tensors.items()})  # type: ignore[arg-type]
+        on_device = {name: tensor.to(device, non_blocking=True) for name, tensor in packed.tensors.items()}
+        return replace(packed, **on_device)  # type: ignore[arg-type]
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], layout: Layout) -> PackedBatch:
