@@ -13,9 +13,10 @@ from torch import Tensor
 from cover.config.recipe import Recipe, parse_recipe
 from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.models.create import create_model
+from cover.models.cuda_graphs import GraphedFunction
 from cover.training import gradients
 from cover.training.engine import Engine
-from cover.training.gradients import obstacle
+from cover.training.gradients import GraphedGradients, obstacle
 from cover.training.objective import Supervised
 from cover.training.parallel import to_device
 
@@ -102,6 +103,23 @@ def test_losses_equal_those_without_graphs_to_the_bit_also_after_a_resumption(ca
     assert torch.equal(found, expected)
     for name, weight in plain.weights().items():
         assert torch.equal(second.weights()[name], weight), name
+
+
+def test_gradients_in_one_buffer_are_those_of_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without graphs, so also on a CPU: absent datasets, two micro-batches, and a validation between steps."""
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
+    monkeypatch.setattr(GraphedFunction, "__call__", lambda self, inputs, layout: self.function(inputs, layout))
+    settings = recipe("off", {"training": {"ema_decay": 0.9, "precision": "fp32"}, "optimizer": {"name": "adamw"}})
+    found = []
+    for in_one_buffer in (False, True):
+        engine = engine_of(settings)
+        if in_one_buffer:
+            engine.gradients = GraphedGradients(engine.wrapped, engine.objective, engine.accelerator)
+        before = losses(engine, range(3))
+        with engine.evaluating() as model, torch.inference_mode():
+            scores = model(mixed_batch(0, 0).to(engine.accelerator.device))["images"].flatten()
+        found.append(torch.cat([before, scores, losses(engine, range(3, 5))]))
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize(
