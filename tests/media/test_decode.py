@@ -191,6 +191,15 @@ def test_a_link_to_nothing_is_a_decode_error(tmp_path: Path) -> None:
         assert caught.value.reason == "no such file"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("name", "reason"), [("x" * 300, "File name too long"), ("a.txt/b", "Not a directory")])
+def test_a_path_that_cannot_be_reached_is_a_decode_error(tmp_path: Path, kind: Kind, name: str, reason: str) -> None:
+    (tmp_path / "a.txt").write_text("a file")
+    for read in (lambda row: decode_clip(row, kind, 4), lambda row: probe_row(row, kind)):
+        with pytest.raises(DecodeError, match=rf"{name} cannot be decoded \({reason}\); replace the file"):
+            read(row_of(tmp_path / name))
+
+
 def test_a_folder_without_images_is_a_decode_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for read in (lambda row: decode_clip(row, "video", 4), lambda row: probe_row(row, "video")):

@@ -166,7 +166,7 @@ def _write_image(path: Path, row: ManifestRow, short_side_px: int) -> None:
 
 
 def _num_bytes(row: ManifestRow) -> int:
-    if row.file.is_dir():
+    if row.is_folder:
         return sum(entry.stat().st_size for entry in os.scandir(row.file))
     with MediaSource.of(row).open() as media:
         return media.num_bytes

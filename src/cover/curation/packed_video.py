@@ -145,7 +145,7 @@ def shorten(row: ManifestRow, num_frames: int, short_side_px: int) -> ShortClip:
     """
     info = probe_row(row, "video")
     shrink = Shrinker(short_side_px)
-    if row.file.is_dir():
+    if row.is_folder:
         return _shorten_folder(row, info, num_frames, shrink)
     start = row.start_seconds or 0.0
     seconds = (row.end_seconds or info.duration_seconds or 0.0) - start

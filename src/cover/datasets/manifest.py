@@ -111,6 +111,11 @@ class ManifestRow:
         """The path of the media file."""
         return self.root / self.path
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether the sample is a folder of frames. A folder that cannot be reached counts as a file."""
+        return self.offset is None and os.path.isdir(self.file)
+
 
 class Manifest:
     """A manifest on disk: a sequence of ManifestRows. It pickles as its path, so workers share the mapped file.

@@ -80,7 +80,7 @@ class Inputs:
             raise CoverError(f"{name} cannot be read ({error}); a list is a text file with a path a line") from error
 
     def _files(self, path: Path) -> Iterator[Path]:
-        if not path.is_dir():
+        if not os.path.isdir(path):
             yield path
             return
         for folder, folders, names in os.walk(path, followlinks=True):

@@ -6,6 +6,7 @@ live stream ──▶ newest window ──▶ model ──▶ mean of the window
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -137,7 +138,7 @@ def find_timeline(
 
 
 def _decoded(file: Path, window: WindowFormat) -> Frames:
-    if file.is_dir() or media_kind(file) == "image":
+    if os.path.isdir(file) or media_kind(file) == "image":
         raise CoverError(f"{file} is not a video, which a timeline needs; use `cover predict` for images and folders")
     return stream_frames(file, step_seconds=window.step_seconds, short_side_px=window.crop_px)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,4 +63,4 @@ def media_kind(path: Path) -> Kind:
     Raises:
         DecodeError: The file is missing or empty; the message names it.
     """
-    return "video" if path.is_dir() else content_of(path).kind
+    return "video" if os.path.isdir(path) else content_of(path).kind

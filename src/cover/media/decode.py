@@ -106,7 +106,7 @@ def decode_sampled(
     Raises:
         DecodeError: It cannot be decoded or is a still picture; the message names the file.
     """
-    if _is_folder(row):
+    if row.is_folder:
         for sampling in samplings:
             frames = decode_frame_folder(row.file, sampling, fps=row.fps, short_side_px=short_side_px)
             yield frames if short_side_px is None else scale_down(frames, short_side_px)
@@ -137,7 +137,7 @@ def probe_row(row: ManifestRow, kind: Kind) -> MediaInfo:
     source = MediaSource.of(row)
     if kind == "image":
         return probe_image(source)
-    if _is_folder(row):
+    if row.is_folder:
         return probe_frame_folder(row.file, fps=row.fps)
     with opened(source) as media:
         content = _moving(media)
@@ -163,10 +163,6 @@ def stream_frames(
     if content.type == "video":
         return FrameStream(file, step_seconds=step_seconds, short_side_px=short_side_px)
     return AnimationStream(source, content, step_seconds=step_seconds, short_side_px=short_side_px)
-
-
-def _is_folder(row: ManifestRow) -> bool:
-    return row.offset is None and row.file.is_dir()
 
 
 def _moving(media: OpenMedia) -> Content:

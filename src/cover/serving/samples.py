@@ -84,7 +84,7 @@ def _samples(dataset: str, manifest: Manifest) -> Iterator[PageSample]:
 
 def _is_whole_file(row: ManifestRow) -> bool:
     """Whether a sample is neither a folder of frames nor a part of a longer video."""
-    return row.start_seconds is None and row.end_seconds is None and not row.file.is_dir()
+    return row.start_seconds is None and row.end_seconds is None and not row.is_folder
 
 
 def _thumbnail(row: ManifestRow, kind: Kind) -> bytes:
