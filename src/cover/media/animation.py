@@ -106,12 +106,7 @@ class AnimationStream:
     """
 
     def __init__(
-        self,
-        source: AnySource,
-        content: Content,
-        *,
-        step_seconds: float,
-        short_side_px: int | None = None,
+        self, source: AnySource, content: Content, *, step_seconds: float, short_side_px: int | None = None
     ) -> None:
         self._source, self._content, self._short_side_px = source, content, short_side_px
         self.duration_seconds = content.ends_ms[-1] / 1000

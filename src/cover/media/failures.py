@@ -33,7 +33,7 @@ class UnknownFormat(DecodeError):
 def opened(source: AnySource) -> Iterator[OpenMedia]:
     """Open a sample, and turn any error in the block into a DecodeError that names it, as `decoding` does.
 
-    Media that are already open stay so, and errors are left to the block that has opened them.
+    Open media stay open, and their errors are left to the block that opened them.
 
     Args:
         source: A file, a member of a shard, or open media.

@@ -37,7 +37,7 @@ class OpenMedia:
     Attributes:
         source: Where the bytes are.
         num_bytes: Their number.
-        read_at: (offset, length) → bytes, fewer at the end. It moves no reader.
+        read_at: (offset, length) → bytes, fewer at the end. It does not move any reader.
     """
 
     source: MediaSource
@@ -45,11 +45,11 @@ class OpenMedia:
     read_at: Callable[[int, int], bytes]
 
     def reader(self) -> BinaryIO:
-        """Return a file with a position of its own, at the beginning; as many as you like can be in use at a time."""
+        """Return a file with a position of its own, at the beginning. You can use any number of them at a time."""
         return cast("BinaryIO", _Reader(self))
 
     def buffered_reader(self, buffer_bytes: int = 2**16) -> BinaryIO:
-        """Return such a file for programs that read a few bytes at a time. The buffer holds most images whole."""
+        """Return such a file with a buffer, for code that reads a few bytes at a time. Most images fit in it."""
         return io.BufferedReader(_Reader(self), buffer_bytes)
 
 
