@@ -4,8 +4,8 @@
     python benchmarks/run_all.py --keep                # three times; the medians become benchmarks/kept.json
 
 A script that fails or does not end in time fails the run. A ratio never does: it is marked if it differs from the kept
-one by more than the noise, which is twice the spread of the three runs, and at least 20 %. Of a script that is skipped,
-only --help runs.
+one by more than the noise, which is twice the spread of the three runs, and at least 20 %. If a script is skipped, only
+its --help runs.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 class GraphedFunction(Generic[Layout]):
     """A function whose kernels are recorded when a signature occurs first, and replayed from then on.
 
-    The first call of all runs without a graph: it compiles kernels and creates what libraries keep between calls.
+    The very first call runs without a graph: it compiles kernels and creates what libraries keep between calls.
 
     Args:
         function: Takes named tensors on a GPU and a layout, and returns named tensors. It must not wait for the GPU,
