@@ -18,6 +18,7 @@ from PIL import Image
 from cover.datasets.manifest import ManifestRow
 from cover.datasets.names import Kind
 from cover.media.decode import decode_clip, decode_clips, probe_row
+from cover.media.source import MediaSource
 
 WriteVideo = Callable[..., Path]
 
@@ -132,6 +133,15 @@ def test_several_clips_of_a_sample_open_it_once(tmp_path: Path, write_video: Wri
     _num_opens[row.path] = 0
     clips = list(decode_clips(row, "video", 4, num_clips=3))
     assert _num_opens[row.path] == 1 and len(clips) == 3
+
+
+def test_media_that_are_closed_do_not_read_the_file_that_is_opened_next(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"first")
+    (tmp_path / "b").write_bytes(b"other")
+    with MediaSource.of(tmp_path / "a").open() as media:
+        assert media.read_at(1, 9) == b"irst"
+    with (tmp_path / "b").open("rb"), pytest.raises(ValueError, match="closed file"):
+        media.read_at(1, 9)
 
 
 MEASURED: dict[str, dict[str, Any]] = {

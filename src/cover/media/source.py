@@ -120,13 +120,14 @@ class MediaSource:
             yield OpenMedia(self, len(cell), lambda offset, length: cell[offset : offset + length])
             return
         with open_regular(self.path) as file:
-            descriptor, start = file.fileno(), self.offset or 0
-            present = max(os.fstat(descriptor).st_size - start, 0)
+            start = self.offset or 0
+            present = max(os.fstat(file.fileno()).st_size - start, 0)
             num_bytes = present if self.length is None else min(self.length, present)
 
             def read_at(offset: int, length: int) -> bytes:
                 length = min(length, num_bytes - offset)
-                return os.pread(descriptor, length, start + offset) if length > 0 else b""
+                # fileno() fails once the file is closed; its number may then belong to another file.
+                return os.pread(file.fileno(), length, start + offset) if length > 0 else b""
 
             yield OpenMedia(self, num_bytes, read_at)
 
