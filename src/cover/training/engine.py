@@ -70,7 +70,7 @@ class Engine:
             last: Whether it ends the step. Then processes sum their gradients.
 
         Returns:
-            The losses of this process's clips. The next call may overwrite them.
+            The losses of this process's clips.
         """
         if self.gradients:
             output = self.gradients.add(batch)

@@ -64,8 +64,9 @@ class GraphedGradients:
         self._graphed = GraphedFunction(self._add)
 
     def add(self, batch: PackedBatch) -> StepOutput:
-        """Add the gradients of a micro-batch. The next call overwrites the result."""
-        return StepOutput(**self._graphed(batch.tensors, batch.layout))
+        """Add the gradients of a micro-batch."""
+        outputs = self._graphed(batch.tensors, batch.layout)
+        return StepOutput(**{name: tensor.clone() for name, tensor in outputs.items()})  # the next call overwrites them
 
     def sum_over_processes(self) -> None:
         """Replace the gradients by their sum over all processes, which each must call."""

@@ -44,7 +44,7 @@ class NonFiniteGuard:
 
     def add(self, batch: PackedBatch, output: StepOutput) -> None:
         """Add a micro-batch of the present step."""
-        self._clips.append((batch.sample_ids, output.finite.clone()))
+        self._clips.append((batch.sample_ids, output.finite))
         self._loss = self._loss + output.total
 
     def end_step(self, step: int, gradient_norm: Tensor) -> None:

@@ -32,7 +32,7 @@ Validate = Callable[[VideoClassifier], dict[str, dict[str, float]]]
 
 
 class StepOutput(NamedTuple):
-    """What a micro-batch gave. A step by a CUDA graph overwrites the tensors of the step before.
+    """What a micro-batch gave.
 
     Attributes:
         total: The micro-batch's part of the loss, a scalar.
