@@ -1,6 +1,6 @@
 """Run every benchmark at a small size, so that none breaks unnoticed, and compare its ratios with those kept.
 
-    python benchmarks/run_all.py [--only SCRIPT ...]   # or make bench; 3 minutes on 2 cores
+    python benchmarks/run_all.py [--only SCRIPT ...]   # or make bench; 4 minutes on 2 cores
     python benchmarks/run_all.py --keep                # three times; the medians become benchmarks/kept.json
 
 A script that fails or does not end in time fails the run. A ratio never does: it is marked if it differs from the kept
@@ -28,7 +28,7 @@ from fresh_run import write_run
 from results import Ratios, keep, show
 
 FOLDER = Path(__file__).parent
-TIMEOUT_SECONDS, LAST_LINES, ROUNDS = 180, 15, 3
+TIMEOUT_SECONDS, LAST_LINES, ROUNDS = 300, 15, 3
 SHARED = {"fresh_run", "gpu", "results", "run_all"}
 """Modules that are no scripts."""
 TINY = "--variant timesformer_tiny --num-frames 4"
@@ -71,9 +71,7 @@ if not torch.cuda.is_available():
 def run_script(arguments: list[str]) -> tuple[bool, str]:
     """Whether it succeeded, and its output. Nothing that it has started is left running."""
     command = [sys.executable, *arguments]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0)
     try:
         output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
@@ -125,12 +123,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if unlisted := {path.stem for path in FOLDER.glob("*.py")} - SHARED - set(NAMES):
         parser.error(f"{', '.join(sorted(unlisted))} has no small size; add it to COMMANDS in {Path(__file__).name}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends the script that runs, too
     rounds = [run_all(arguments.only) for _ in range(ROUNDS if arguments.keep else 1)]
     show(rounds[-1][1], arguments.kept)
     if failed := {name for names, _ in rounds for name in names}:
         raise SystemExit(f"failed: {', '.join(sorted(failed))}")
     if arguments.keep:
-        machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+        machine = f"{platform.machine()}, {os.cpu_count()} cores, OMP_NUM_THREADS={torch.get_num_threads()}"
         gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
         keep(arguments.kept, [ratios for _, ratios in rounds], machine + gpu)
 
