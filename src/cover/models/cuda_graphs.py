@@ -79,8 +79,12 @@ class GraphedFunction(Generic[Layout]):
 
     def _record(self, signature: Hashable, inputs: Tensors, layout: Layout) -> bool:
         """Record the graph of a signature. Returns whether there is one."""
-        if not self._is_warm or self._is_off or len(self._graphs) == MOST_GRAPHS:
+        if not self._is_warm or self._is_off:
             self._is_warm = True
+            return False
+        if len(self._graphs) == MOST_GRAPHS:
+            self._is_off = True
+            logger.warning("%d shapes of batches have CUDA graphs; others are computed without", MOST_GRAPHS)
             return False
         began, free_before = time.perf_counter(), _free_bytes()
         with torch.inference_mode(False):  # or calls outside inference mode could not write to them
