@@ -5,6 +5,7 @@ Each family implements it in a folder of its own.
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple
@@ -107,6 +108,19 @@ class Backbone(nn.Module, ABC):
             width_px: Width of a frame.
             half: Whether the model computes in 16-bit precision.
         """
+
+    def normalise_as(self, config: ModelConfig) -> None:
+        """Adopt what the configuration of a set of weights says of normalisation: of the input, and in layer norms.
+
+        Args:
+            config: The configuration of the weights, of this family.
+        """
+        self.config = dataclasses.replace(
+            self.config, mean=config.mean, std=config.std, layer_norm_eps=config.layer_norm_eps
+        )
+        for module in self.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = config.layer_norm_eps
 
     def init_weights(self, temporal_init: TemporalInit) -> None:
         """Initialise the parameters that do not belong to linear layers. Linear layers are initialised before.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -201,18 +200,13 @@ class VideoClassifier(
         """Adopt the normalisation that a set of weights expects, of the input and in layer norms.
 
         Args:
-            config: The configuration of the weights: its `mean`, `std` and `layer_norm_eps` are adopted.
+            config: The configuration of the weights: its `mean`, `std` and epsilons are adopted.
         """
-        self.backbone.config = dataclasses.replace(
-            self.config, mean=config.mean, std=config.std, layer_norm_eps=config.layer_norm_eps
-        )
+        self.backbone.normalise_as(config)
         device = next(self.parameters()).device
         for name in ("mean", "std"):
             values = torch.tensor(getattr(config, name), dtype=torch.float32, device=device)
             setattr(self, name, values.view(-1, 1, 1))
-        for module in self.modules():
-            if isinstance(module, nn.LayerNorm):
-                module.eps = config.layer_norm_eps
 
     def _encode(self, frames: PackedFrames) -> Tensor:
         features_BD: Tensor = self.backbone(PackedClips(**vars(frames), mean_C11=self.mean, std_C11=self.std))

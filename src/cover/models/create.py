@@ -67,7 +67,8 @@ def build(config: ModelConfig, temporal_init: TemporalInit = "zero") -> VideoCla
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=LINEAR_STD)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     model.backbone.init_weights(temporal_init)
     return model
 

@@ -67,6 +67,14 @@ class BackboneFamily(Family, ABC):
         return ()
 
     @property
+    def image_formats(self) -> tuple[WeightFormat, ...]:
+        """Files of image models that models of this family can start from. By default, none.
+
+        Another family may load the same files as its own, so these count only if a model of this family asks.
+        """
+        return ()
+
+    @property
     def exporters(self) -> Mapping[str, Exporter]:
         """Functions that write a model for other libraries, by the library's name. By default, none."""
         return {}

@@ -48,7 +48,7 @@ def use_float8(model: nn.Module) -> None:
     layers = [module for module in model.modules() if isinstance(module, Linear)]
     if not layers:
         raise RecipeError(
-            "training.precision = 'fp8' is for the linear layers of TimeSformer's blocks, and this model has none; use "
+            "training.precision = 'fp8' is for the linear layers of transformer blocks, and this model has none; use "
             '"bf16"'
         )
     for layer in layers:

@@ -96,7 +96,7 @@ def load_weights(
         CheckpointError: The source is damaged or unknown, has NaN or infinite weights, or has another depth, width,
             patch size or number of attention heads.
     """
-    opened = source if isinstance(source, Source) else open_source(source)
+    opened = source if isinstance(source, Source) else open_source(source, model.config.family)
     if opened.format == OWN_FORMAT:
         check_files(opened.path if opened.path.is_dir() else opened.path.parent)
     check_fits(opened, model.config)

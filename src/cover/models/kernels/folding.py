@@ -20,21 +20,25 @@ from cover.models.kernels.backend import cdiv, column_sums, has_kernel, jit, pow
 BLOCK_ROWS = 8
 
 
-def fold(norm: nn.LayerNorm, linear: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def fold(
+    norm: nn.LayerNorm, linear: nn.Linear, dtype: torch.dtype, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Multiply the affine part of a layer norm into the linear layer after it.
 
     Args:
         norm: The layer norm, [D].
         linear: The linear layer, from D to O.
         dtype: The type of matrix products. The plain form keeps the type of the weights.
+        bias: The bias [O] of the linear layer, if it has none of its own.
 
     Returns:
         Weight [O, D] and bias [O] of the linear layer for tokens that are normalised without the affine part.
     """
+    bias = linear.bias if bias is None else bias
     if has_kernel(linear.weight):
-        out: tuple[Tensor, Tensor] = Fold.apply(linear.weight, linear.bias, norm.weight, norm.bias, dtype)
+        out: tuple[Tensor, Tensor] = Fold.apply(linear.weight, bias, norm.weight, norm.bias, dtype)
         return out
-    return plain_fold(linear.weight, linear.bias, norm.weight, norm.bias)
+    return plain_fold(linear.weight, bias, norm.weight, norm.bias)
 
 
 def plain_fold(weight: Tensor, bias: Tensor, norm_weight: Tensor, norm_bias: Tensor) -> tuple[Tensor, Tensor]:

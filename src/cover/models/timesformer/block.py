@@ -19,29 +19,12 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from cover.models.kernels.backend import compute_dtype
-from cover.models.kernels.mlp import mlp
-from cover.models.kernels.products import Input
 from cover.models.kernels.residual import Receivers, Residual, Tokens, add_normalise
-from cover.models.linear import Linear, after_norm, in_dtype
+from cover.models.layers import Mlp
+from cover.models.linear import Linear
 from cover.models.packing import Group, clip_means, first_frames
 from cover.models.timesformer.attention import JointAttention, SpatialAttention, TemporalAttention
 from cover.models.timesformer.config import TimeSformerConfig
-
-
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between them. The second bias is added with the residual."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1 = Linear(width, 4 * width)
-        self.fc2 = Linear(4 * width, width)
-
-    def forward(self, normed_FND: Input, norm: nn.LayerNorm) -> Tensor:
-        """Return the values of the residual, [F, 1+N, D], from normalised tokens without the affine part of `norm`."""
-        dtype = compute_dtype(normed_FND.exact)
-        weight1, bias1 = after_norm(norm, self.fc1, dtype)
-        return mlp(normed_FND, weight1, bias1, in_dtype(self.fc2, dtype))
 
 
 class BranchScales(NamedTuple):
@@ -76,7 +59,7 @@ class Block(nn.Module):
             self.temporal_attn = TemporalAttention(width, num_heads)
             self.temporal_fc = Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.mlp = Mlp(width)
+        self.mlp = Mlp(width, 4 * width)
 
     def forward(
         self, tokens: Tokens, residual: Residual, groups: tuple[Group, ...], scales: BranchScales

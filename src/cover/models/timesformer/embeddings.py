@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from cover.models.backbone import Resize
 from cover.models.kernels.backend import compute_dtype
-
-MIDDLE_GREY = 128
-"""Subtracted from pixels of 0 to 255. The results are small whole numbers, which are exact in bfloat16."""
+from cover.models.layers import MIDDLE_GREY, for_uint8
 
 
 class PatchEmbed(nn.Module):
@@ -28,7 +26,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, width, patch_size_px, stride=patch_size_px)
 
     def forward(self, frames_FCYX: Tensor, mean_C11: Tensor, std_C11: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed patches. uint8 frames are normalised by changed weights and bias: W (x / 255 - mean) / std + b.
+        """Embed patches. uint8 frames are normalised by changed weights and bias (`for_uint8`).
 
         Args:
             frames_FCYX: uint8, or normalised float.
@@ -45,8 +43,7 @@ class PatchEmbed(nn.Module):
         patches_FNP[:, 1:] = cut_FNP
         if frames_FCYX.dtype == torch.uint8:
             patches_FNP[:, 1:] -= MIDDLE_GREY
-            bias_D = bias_D + (weight_DCYX * ((MIDDLE_GREY / 255 - mean_C11) / std_C11)).sum((1, 2, 3))
-            weight_DCYX = weight_DCYX / (255 * std_C11)
+            weight_DCYX, bias_D = for_uint8(weight_DCYX, bias_D, mean_C11, std_C11)
         return F.linear(patches_FNP, weight_DCYX.flatten(1).to(dtype)), bias_D
 
 

@@ -177,7 +177,7 @@ class TimeSformer(Backbone):
         depth, rate = self.config.depth, self.config.drop_path_rate
         scales = [BranchScales(None, None, None)] * depth
         if self.training and rate > 0:
-            scales_LRB = drop_path_scales(packed.seeds_B, depth, rate)
+            scales_LRB = drop_path_scales(packed.seeds_B, depth, len(BranchScales._fields), rate)
             scales_LRF = spread(scales_LRB.permute(2, 0, 1), packed.groups).permute(1, 2, 0)
             scales = [BranchScales(*scales_RF.contiguous()) for scales_RF in scales_LRF]
         if self.config.image_temporal == "skip":

@@ -1,0 +1,188 @@
+"""The settings of a VideoMAE: recipe keys, named sizes, and the contents of config.json."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from cover.config.families import ModelSection, Positive
+from cover.errors import CoverError
+from cover.models.config import MIN_EPS, Heads, ModelConfig, class_names
+
+FAMILY_NAME = "videomae"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""The normalisation of all published weights."""
+
+
+class Sizes(NamedTuple):
+    """A named size.
+
+    Attributes:
+        depth: Number of blocks.
+        width: Size of a token.
+        num_heads: Attention heads per block.
+        patch_size: Side of a patch, in pixels.
+        mlp_width: Features inside an MLP.
+    """
+
+    depth: int
+    width: int
+    num_heads: int
+    patch_size: int
+    mlp_width: int
+
+
+VARIANTS: dict[str, Sizes] = {
+    "videomae_small": Sizes(12, 384, 6, 16, 1536),
+    "videomae_base": Sizes(12, 768, 12, 16, 3072),
+    "videomae_large": Sizes(24, 1024, 16, 16, 4096),
+    "videomae_huge": Sizes(32, 1280, 16, 16, 5120),
+    "videomae_giant": Sizes(40, 1408, 16, 14, 6144),
+}
+"""Those of VideoMAE (Tong et al. 2022), and the giant of VideoMAE V2 (Wang et al. 2023)."""
+MAX_SIZES = {
+    "depth": 1024,
+    "width": 2**16,
+    "num_heads": 2**16,
+    "mlp_width": 2**18,
+    "patch_size_px": 2**15,
+    "tubelet_size": 2**10,
+}
+"""Far above any published model. A damaged or hostile file may say 10⁹."""
+
+
+class VideoMAESection(ModelSection):
+    """Architecture and input size."""
+
+    variant: Literal["videomae_small", "videomae_base", "videomae_large", "videomae_huge", "videomae_giant"] = (
+        "videomae_base"
+    )
+    """Sets depth, width, attention heads, patch size and MLP width."""
+    family: Literal["videomae"] = "videomae"
+    """The kind of backbone."""
+    num_frames: Positive = 16
+    """Frames per clip: 1, or a multiple of `tubelet_size`. An image always has one."""
+    patch_size: Positive | None = None
+    """Side of a patch in pixels, instead of the variant's."""
+    tubelet_size: Positive = 2
+    """Frames that one token is made of."""
+    depth: Positive | None = None
+    """Number of blocks, instead of the variant's."""
+    width: Positive | None = None
+    """Embedding width, instead of the variant's."""
+    num_heads: Positive | None = None
+    """Attention heads per block, instead of the variant's."""
+    mlp_width: Positive | None = None
+    """Features inside an MLP. By default the variant's, or 4 · `width` if that is set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoMAEConfig(ModelConfig):
+    """The configuration of a VideoMAE.
+
+    Attributes:
+        depth: Number of blocks.
+        width: Size of a token, D.
+        num_heads: Attention heads per block.
+        mlp_width: Features inside an MLP.
+        patch_size_px: Side of a patch.
+        tubelet_size: Frames that one token is made of.
+        fc_norm_eps: Added to the variance in the norm of the mean token. Like `layer_norm_eps`, it belongs to the
+            weights: official ones have 1e-6, those trained with transformers 1e-5.
+        fc_norm: Whether there is that norm. Only the encoders of pre-training checkpoints have none.
+
+    Raises:
+        CoverError: A value is impossible, or values do not fit together.
+    """
+
+    family: ClassVar[str] = FAMILY_NAME
+    weight_sizes: ClassVar[tuple[str, ...]] = (
+        "depth", "width", "num_heads", "mlp_width", "patch_size_px", "tubelet_size",
+    )  # fmt: skip
+
+    depth: int
+    width: int
+    num_heads: int
+    mlp_width: int
+    patch_size_px: int = 16
+    tubelet_size: int = 2
+    num_frames: int = 16
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    fc_norm_eps: float = 1e-6
+    fc_norm: bool = True
+
+    def __post_init__(self) -> None:
+        for name, most in MAX_SIZES.items():
+            self.check_size(name, most)
+        super().__post_init__()
+        if not isinstance(self.fc_norm_eps, float) or not MIN_EPS <= self.fc_norm_eps <= 1:
+            raise CoverError(
+                f"fc_norm_eps is {reprlib.repr(self.fc_norm_eps)}; it must be a number from {MIN_EPS} to 1"
+            )
+        if not isinstance(self.fc_norm, bool):
+            raise CoverError(f"fc_norm is {reprlib.repr(self.fc_norm)}; it must be true or false")
+        check_length(self.num_frames, self.tubelet_size)
+        if self.image_size_px % self.patch_size_px:
+            raise CoverError(
+                f"image_size {self.image_size_px} is not a multiple of patch_size {self.patch_size_px}; "
+                f"use {self.image_size_px // self.patch_size_px * self.patch_size_px or self.patch_size_px}"
+            )
+        if self.width % self.num_heads:
+            raise CoverError(
+                f"width {self.width} is not a multiple of the {self.num_heads} attention heads; change one of them"
+            )
+
+    def describe(self, not_stated: Collection[str] = ()) -> str:
+        """See ModelConfig."""
+        num_heads = "heads not stated" if "num_heads" in not_stated else f"{self.num_heads} heads"
+        return (
+            f"VideoMAE, joint attention, {self.depth} blocks, width {self.width}, {num_heads}, "
+            f"tubelets of {self.tubelet_size} × {self.patch_size_px} × {self.patch_size_px}"
+        )
+
+
+def check_length(num_frames: int, tubelet_size: int) -> None:
+    """Check that a clip can be cut into tubelets. An image, which has one frame, always can.
+
+    Args:
+        num_frames: Frames of the clip.
+        tubelet_size: Frames of a tubelet.
+
+    Raises:
+        CoverError: It cannot.
+    """
+    rest = num_frames % tubelet_size
+    if num_frames > 1 and rest:
+        below, above = num_frames - rest, num_frames - rest + tubelet_size
+        raise CoverError(
+            f"num_frames {num_frames} is not a multiple of {tubelet_size}, the frames of a VideoMAE's tubelet; "
+            f"use {f'{below} or ' if below else ''}{above}, or 1 for images"
+        )
+
+
+def variant_config(variant: str, heads: Heads, **settings: Any) -> VideoMAEConfig:
+    """Return the configuration of a named size.
+
+    Args:
+        variant: A key of VARIANTS.
+        heads: For each dataset its class names, or their number.
+        **settings: Other fields of VideoMAEConfig; None keeps the variant's value.
+
+    Raises:
+        CoverError: The variant is unknown, or values do not fit together.
+    """
+    if variant not in VARIANTS:
+        raise CoverError(f"unknown model variant {variant!r}; the variants are {', '.join(VARIANTS)}")
+    depth, width, num_heads, patch_size, mlp_width = VARIANTS[variant]
+    given = {key: value for key, value in settings.items() if value is not None}
+    values: dict[str, Any] = {
+        "depth": depth,
+        "width": width,
+        "num_heads": num_heads,
+        "patch_size_px": patch_size,
+        "mlp_width": 4 * given["width"] if "width" in given else mlp_width,
+    }
+    return VideoMAEConfig(heads={name: class_names(classes) for name, classes in heads.items()}, **values | given)

@@ -1,0 +1,251 @@
+"""The weights that a VideoMAE can load: how other code bases name and lay out a VideoMAE, or a plain ViT to start from.
+
+Our names are those of the official code. Only heads differ: "heads.NAME.weight" here, "head.weight" there.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from cover.config.layers import Section
+from cover.core.run_files import CONFIG_FILE
+from cover.errors import CheckpointError, CoverError
+from cover.models.checkpoints.config_files import (
+    Size,
+    Square,
+    check_settings,
+    label_names,
+    read_colours,
+    read_object,
+)
+from cover.models.checkpoints.naming import HEAD, Naming
+from cover.models.checkpoints.tensor_view import View, WeightFormat
+from cover.models.config import class_names
+from cover.models.videomae.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
+
+ANCHOR, INPUT = "blocks.0.attn.qkv.weight", ("patch_embed.proj.weight",)
+REMEDY = "use weights of a VideoMAE"
+ANY_NUM_HEADS = 1
+"""A placeholder for a number of attention heads that the source does not state. It divides every width."""
+TUBELET_SIZE = 2
+"""Of models that start from an image model."""
+TRANSFORMERS_EPS, TRANSFORMERS_FC_NORM_EPS = 1e-12, 1e-5
+"""The epsilons of transformers, if its config.json does not state the first. It never states the second."""
+
+OFFICIAL = Naming(
+    anchor=ANCHOR,
+    input=INPUT,
+    modules={f"heads.{HEAD}": "head"},
+    idle=r"head|norm|mask_token",  # a pre-trained encoder has a last norm, which fine-tuning replaces
+)
+_TRANSFORMERS_BLOCK = {
+    "norm1": "layernorm_before",
+    "attn.qkv": " ".join(f"attention.attention.{name}" for name in ("query", "key", "value")),
+    "attn.q_bias": "attention.attention.q_bias",
+    "attn.v_bias": "attention.attention.v_bias",
+    "attn.proj": "attention.output.dense",
+    "norm2": "layernorm_after",
+    "mlp.fc1": "intermediate.dense",
+    "mlp.fc2": "output.dense",
+}
+TRANSFORMERS = Naming(
+    anchor=ANCHOR,
+    input=INPUT,
+    modules={"patch_embed.proj": "embeddings.patch_embeddings.projection", f"heads.{HEAD}": "classifier"},
+    block_modules=_TRANSFORMERS_BLOCK,
+    block="encoder.layer.{}.",
+    tidy={
+        r"(?<![^.])videomae\.": "",
+        # In memory, and in files of some versions, the two biases belong to layers.
+        r"attention\.attention\.query\.bias$": "attention.attention.q_bias",
+        r"attention\.attention\.value\.bias$": "attention.attention.v_bias",
+    },
+    idle=r"classifier|layernorm|mask_token|decoder|encoder_to_decoder|position_embeddings",
+)
+
+
+def _inflated(name: str, part: Tensor) -> Tensor:
+    """Convert a tensor of a ViT whose queries, keys and values are one layer."""
+    if name.endswith("attn.q_bias"):
+        return part.chunk(3)[0]
+    if name.endswith("attn.v_bias"):
+        return part.chunk(3)[2]
+    return _repeated(name, part)
+
+
+def _repeated(name: str, part: Tensor) -> Tensor:
+    """Repeat a patch kernel over the frames of a tubelet, divided by their number, so an image embeds as before."""
+    if name != "patch_embed.proj.weight":
+        return part
+    return part[:, :, None].expand(-1, -1, TUBELET_SIZE, -1, -1) / TUBELET_SIZE
+
+
+TIMM_VIT = Naming(
+    anchor=ANCHOR,
+    input=INPUT,
+    modules={"fc_norm": "norm"},
+    block_modules={"attn.q_bias": "attn.qkv.bias", "attn.v_bias": "attn.qkv.bias"},
+    layout=_inflated,
+    idle=r"head|pre_logits|cls_token|pos_embed|mask_token|decoder\w*",
+)
+TRANSFORMERS_VIT = Naming(
+    anchor=ANCHOR,
+    input=INPUT,
+    modules={"patch_embed.proj": "embeddings.patch_embeddings.projection", "fc_norm": "layernorm"},
+    block_modules=_TRANSFORMERS_BLOCK
+    | {"attn.q_bias": "attention.attention.query.bias", "attn.v_bias": "attention.attention.value.bias"},
+    block="encoder.layer.{}.",
+    tidy={r"(?<![^.])vit\.": ""},
+    layout=_repeated,
+    # Softmax cancels the bias of keys.
+    idle=r"classifier|pooler|embeddings\.(mask_token|cls_token|position_embeddings)|decoder\w*"
+    r"|encoder\.layer\.\d+\.attention\.attention\.key\.bias",
+)
+
+
+class _Settings(Section, extra="ignore"):
+    """config.json of transformers, for a VideoMAE or a ViT."""
+
+    model_type: Literal["videomae", "vit", "vit_mae", "vit_msn"]
+    num_attention_heads: Size | None = None
+    num_channels: Literal[3] = 3
+    num_frames: Size = 16
+    image_size: Square = 224
+    hidden_act: Literal["gelu"] = "gelu"
+    qkv_bias: Literal[True] = True
+    qv_bias: Literal[True] = True
+    use_mean_pooling: bool = True
+    layer_norm_eps: Annotated[float, Field(gt=0, le=1)] | None = None
+    quantization_config: None = None
+    id2label: dict[str, str | int] | None = None
+
+
+def _read_config(format: str, view: View, folder: Path) -> tuple[VideoMAEConfig, frozenset[str]]:
+    """Find out which model the weights of a VideoMAE belong to; see `WeightFormat.read_config`.
+
+    Official files state neither attention heads nor the size of the input. Positions do not depend on the latter.
+    """
+    sizes = _sizes(view)
+    stated = _settings(folder) if format.startswith("transformers") else None
+    colours = read_colours(folder, REMEDY) if stated else (None, None)
+    num_classes = (view.shape(f"heads.{HEAD}.weight") or (0,))[0]
+    if num_classes and stated and not stated.use_mean_pooling:
+        raise CheckpointError(f"{folder / CONFIG_FILE} has use_mean_pooling false, and cover pools the mean; {REMEDY}")
+    labels = label_names(stated.id2label or {}) if stated else None
+    labels = labels if labels and len(labels) == num_classes else None
+    config = VideoMAEConfig(
+        **sizes,
+        num_heads=(stated and stated.num_attention_heads) or ANY_NUM_HEADS,
+        num_frames=stated.num_frames if stated else 8 * sizes["tubelet_size"],
+        image_size_px=_side(stated.image_size) if stated else 14 * sizes["patch_size_px"],
+        heads={HEAD: labels or class_names(num_classes)} if num_classes else {},
+        mean=colours[0] or IMAGENET_MEAN,
+        std=colours[1] or IMAGENET_STD,
+        layer_norm_eps=(stated.layer_norm_eps or TRANSFORMERS_EPS) if stated else 1e-6,
+        fc_norm_eps=TRANSFORMERS_FC_NORM_EPS if stated else 1e-6,
+        fc_norm=bool(view.shape("fc_norm.weight")),
+    )
+    found = {
+        "num_heads": stated and stated.num_attention_heads,
+        "mean": colours[0],
+        "std": colours[1],
+        "heads": labels or not num_classes,
+    }
+    return config, frozenset(name for name, value in found.items() if not value)
+
+
+def _read_image_config(format: str, view: View, folder: Path) -> tuple[VideoMAEConfig, frozenset[str]]:
+    """Find out which VideoMAE can start from a plain ViT; see `WeightFormat.read_config`."""
+    sizes = _sizes(view)
+    is_transformers = format.startswith("transformers")
+    stated = _settings(folder) if is_transformers else None
+    colours = read_colours(folder, REMEDY) if is_transformers else (None, None)
+    eps = (stated.layer_norm_eps or TRANSFORMERS_EPS) if stated else 1e-6
+    config = VideoMAEConfig(
+        **sizes,
+        num_heads=(stated and stated.num_attention_heads) or ANY_NUM_HEADS,
+        num_frames=1,
+        image_size_px=14 * sizes["patch_size_px"],
+        mean=colours[0] or (0.5,) * 3,
+        std=colours[1] or (0.5,) * 3,
+        layer_norm_eps=eps,
+        fc_norm_eps=eps,
+    )
+    found = {"num_heads": stated and stated.num_attention_heads, "mean": colours[0], "std": colours[1]}
+    return config, frozenset(name for name, value in found.items() if not value)
+
+
+def _sizes(view: View) -> dict[str, Any]:
+    """Return the sizes that the shapes of the tensors reveal."""
+    kernel = view.shape("patch_embed.proj.weight") or ()
+    hidden = view.shape("blocks.0.mlp.fc1.weight") or ()
+    if len(kernel) != 5 or len(hidden) != 2:
+        raise CoverError(f"patch_embed.proj.weight is {list(kernel) or 'absent'}, mlp.fc1.weight {list(hidden)}")
+    return {
+        "depth": next(index for index in count() if not view.shape(f"blocks.{index}.norm1.weight")),
+        "width": kernel[0],
+        "mlp_width": hidden[0],
+        "tubelet_size": kernel[2],
+        "patch_size_px": kernel[3],
+    }
+
+
+def _settings(folder: Path) -> _Settings | None:
+    values = read_object(folder / CONFIG_FILE)
+    return check_settings(_Settings, values, folder / CONFIG_FILE, REMEDY) if "model_type" in values else None
+
+
+def _side(image_size: int | tuple[int, ...]) -> int:
+    return image_size if isinstance(image_size, int) else image_size[-1]
+
+
+def _has_tubelets(view: View, container: str) -> bool:
+    part = view.parts("patch_embed.proj.weight")
+    return bool(part) and len(view.file.shapes[part[0]]) == 5
+
+
+def _has_patches(view: View, container: str) -> bool:
+    part = view.parts("patch_embed.proj.weight")
+    return bool(part) and len(view.file.shapes[part[0]]) == 4
+
+
+def transformers_name(name: str, head: str) -> str:
+    """Return the name of a tensor in transformers' VideoMAEForVideoClassification, for all but `attn.qkv`.
+
+    >>> transformers_name("blocks.0.mlp.fc1.bias", "k400")
+    'videomae.encoder.layer.0.intermediate.dense.bias'
+
+    Args:
+        name: Our name of the tensor.
+        head: The dataset with the head that becomes the classifier.
+    """
+    (theirs,) = TRANSFORMERS.theirs(name.replace(f"heads.{head}.", f"heads.{HEAD}."))
+    return theirs if theirs.startswith(("classifier.", "fc_norm.")) else f"videomae.{theirs}"
+
+
+FORMATS = (
+    WeightFormat("videomae", "the official VideoMAE", (OFFICIAL,), partial(_read_config, "videomae"), _has_tubelets),
+    WeightFormat(
+        "transformers-videomae",
+        "transformers' VideoMAE",
+        (TRANSFORMERS,),
+        partial(_read_config, "transformers-videomae"),
+        _has_tubelets,
+    ),
+)
+IMAGE_FORMATS = (
+    WeightFormat("timm-vit", "timm's ViT", (TIMM_VIT,), partial(_read_image_config, "timm-vit"), _has_patches),
+    WeightFormat(
+        "transformers-vit",
+        "transformers' ViT",
+        (TRANSFORMERS_VIT,),
+        partial(_read_image_config, "transformers-vit"),
+        _has_patches,
+    ),
+)

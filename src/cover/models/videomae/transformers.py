@@ -1,0 +1,113 @@
+"""Export of a VideoMAE as transformers' VideoMAEForVideoClassification."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
+from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
+from cover.models.classifier import VideoClassifier, head_of
+from cover.models.export.formats import choose_head, new_folder, write_json
+from cover.models.videomae.config import VideoMAEConfig
+from cover.models.videomae.formats import TRANSFORMERS_FC_NORM_EPS, transformers_name
+from cover.models.weights import save_tensors
+
+logger = logging.getLogger(__name__)
+
+BILINEAR = 2
+"""Pillow's number of the filter that media/augment.py resizes clips with."""
+
+
+def export_transformers(model: VideoClassifier, folder: Path, head: str | None = None) -> None:
+    """Write a folder for transformers' VideoMAEForVideoClassification.from_pretrained.
+
+    It computes equal logits, except for the epsilon of its last norm, which it fixes at 1e-5. Official weights have
+    1e-6, which changes logits by about 4e-5; a warning says so.
+
+    Args:
+        model: A VideoMAE.
+        folder: A new or empty folder.
+        head: The dataset with the head that becomes the classifier. Its classes become the labels. None if the model
+            has only one head.
+
+    Raises:
+        CoverError: `folder` is not empty, or there is no such head.
+    """
+    config = model.config
+    assert isinstance(config, VideoMAEConfig)
+    head = choose_head(config, head)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if head_of(name) in ("", head):
+            tensors |= _theirs(name, tensor, head)
+    if config.fc_norm_eps != TRANSFORMERS_FC_NORM_EPS:
+        logger.warning(
+            "transformers adds %g to the variance in the last norm, this model %g: logits may differ by about 1e-4.",
+            TRANSFORMERS_FC_NORM_EPS, config.fc_norm_eps,
+        )  # fmt: skip
+    with new_folder(folder) as aside:
+        write_json(aside / CONFIG_FILE, transformers_config(config, head))
+        write_json(aside / PREPROCESSOR_FILE, preprocessor_config(config))
+        save_tensors(tensors, aside / WEIGHTS_FILE, {"format": "pt"})
+
+
+def _theirs(name: str, tensor: Tensor, head: str) -> dict[str, Tensor]:
+    """Return a tensor by its name in transformers. Queries, keys and values are three there."""
+    if not name.endswith("attn.qkv.weight"):
+        return {transformers_name(name, head): tensor.contiguous()}
+    layer = transformers_name(name.replace("attn.qkv", "norm1"), head).removesuffix("layernorm_before.weight")
+    parts = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
+    return {f"{layer}attention.attention.{part}.weight": rows.clone() for part, rows in parts}
+
+
+def transformers_config(config: VideoMAEConfig, head: str) -> dict[str, Any]:
+    """Return the settings of a transformers VideoMAEConfig.
+
+    Args:
+        config: The configuration of the model.
+        head: The dataset with the head that becomes the classifier.
+    """
+    names = config.heads[head]
+    return {
+        "model_type": "videomae",
+        "architectures": ["VideoMAEForVideoClassification"],
+        "num_frames": max(config.num_frames, config.tubelet_size),
+        "tubelet_size": config.tubelet_size,
+        "image_size": config.image_size_px,
+        "patch_size": config.patch_size_px,
+        "num_channels": 3,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.num_heads,
+        "intermediate_size": config.mlp_width,
+        "hidden_act": "gelu",
+        "layer_norm_eps": config.layer_norm_eps,
+        "qkv_bias": True,
+        "use_mean_pooling": True,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "id2label": {str(index): name for index, name in enumerate(names)},
+        "label2id": {name: index for index, name in enumerate(names)},
+    }
+
+
+def preprocessor_config(config: VideoMAEConfig) -> dict[str, Any]:
+    """Return the settings of transformers' image processor for VideoMAE: our centre crop and normalisation."""
+    size_px = config.image_size_px
+    return {
+        "image_processor_type": "VideoMAEImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": size_px},
+        "resample": BILINEAR,
+        "do_center_crop": True,
+        "crop_size": {"height": size_px, "width": size_px},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(config.mean),
+        "image_std": list(config.std),
+    }
