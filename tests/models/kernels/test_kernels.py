@@ -28,6 +28,7 @@ CASES: dict[str, dict[str, Any]] = {  # name: settings of the model
     "space-only": {"attention": "space_only"},
     "joint": {"attention": "joint", "drop_path_rate": 0.5},
     "odd-sizes": {"width": 36, "num_heads": 3, "num_frames": 5},
+    "tubelets": {"variant": "videomae_small", "drop_path_rate": 0.5},
     "long-clips": {},  # more frames than the kernel of temporal attention takes
 }
 INTERPRETED = CASES.keys() - {"divided"}  # "odd-sizes" is divided, too, and each case takes seconds
@@ -63,13 +64,14 @@ def model_of(case: str, device: str, size: Size = FULL) -> VideoClassifier:
     torch.manual_seed(0)
     num_frames = size.most_frames + 6 if case == "long-clips" else 4
     small: dict[str, Any] = {
+        "variant": "timesformer_tiny",
         "depth": size.depth,
         "width": 48,
         "num_heads": 3,
         "num_frames": num_frames,
         "image_size": 32,
     }
-    model = create_model("timesformer_tiny", heads={"videos": 5, "images": 4}, **small | CASES[case])
+    model = create_model(heads={"videos": 5, "images": 4}, **small | CASES[case])
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return model.to(device).train()
