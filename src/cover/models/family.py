@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from cover.models.backbone import Attribution, Backbone
     from cover.models.checkpoints.tensor_view import WeightFormat
+    from cover.models.sources import Source
 
     Exporter = Callable[[Any, Path, str | None], None]
     """Writes files for another library: (VideoClassifier, new folder, head or None) → None."""
@@ -66,13 +67,17 @@ class BackboneFamily(Family, ABC):
         """Files of other code bases that models of this family can load. By default, none."""
         return ()
 
-    @property
-    def image_formats(self) -> tuple[WeightFormat, ...]:
-        """Files of image models that models of this family can start from. By default, none.
+    def from_other_family(self, source: Source, config: ModelConfig) -> Source | None:
+        """Present the weights of another family's model as those of this family, for a model to start from.
 
-        Another family may load the same files as its own, so these count only if a model of this family asks.
+        Args:
+            source: The weights, such as those of an image model.
+            config: The configuration of the model.
+
+        Returns:
+            The weights with our names and shapes, or None if this family cannot start from them, which is the default.
         """
-        return ()
+        return None
 
     @property
     def exporters(self) -> Mapping[str, Exporter]:

@@ -16,6 +16,7 @@ from cover.errors import CheckpointError
 from cover.models.backbone import Resize
 from cover.models.classifier import VideoClassifier, head_of
 from cover.models.config import ModelConfig
+from cover.models.family import family_of
 from cover.models.head_rows import HeadRows, match_rows, take_rows
 from cover.models.sources import OWN_FORMAT, Source, open_source
 from cover.models.weights import check_files, check_finite
@@ -96,10 +97,10 @@ def load_weights(
         CheckpointError: The source is damaged or unknown, has NaN or infinite weights, or has another depth, width,
             patch size or number of attention heads.
     """
-    opened = source if isinstance(source, Source) else open_source(source, model.config.family)
+    opened = source if isinstance(source, Source) else open_source(source)
     if opened.format == OWN_FORMAT:
         check_files(opened.path if opened.path.is_dir() else opened.path.parent)
-    check_fits(opened, model.config)
+    opened = check_fits(opened, model.config)
     rows = {} if fresh_heads else shared_rows(opened, model.config)
     origins = _origins(model, opened, rows, temporal_init)
     for origin in sorted(set(origins.values())):
@@ -196,24 +197,32 @@ def _notes(source: Source, config: ModelConfig, rows: Mapping[str, HeadRows]) ->
     return notes + [f"head {name}: {found}" for name, found in rows.items() if not found.unchanged]
 
 
-def check_fits(source: Source, config: ModelConfig) -> None:
+def check_fits(source: Source, config: ModelConfig) -> Source:
     """Check that a model can start from a source.
 
     Args:
         source: The weights.
         config: The configuration of the model.
 
+    Returns:
+        The weights as those of the model's family.
+
     Raises:
-        CheckpointError: They differ in family, or in a size of their weights that both state.
+        CheckpointError: They are of a family that the model cannot start from, or they differ from the model in a size
+            of their weights that both state.
     """
     if source.config.family != config.family:
-        raise CheckpointError(
-            f"{source.path} ({source.format}) is a {source.config.family}, this model a {config.family}; set "
-            "model.family, or use other weights"
-        )
+        converted = family_of(config).from_other_family(source, config)
+        if converted is None:
+            raise CheckpointError(
+                f"{source.path} ({source.format}) is a {source.config.family}, this model a {config.family}; set "
+                "model.family, or use other weights"
+            )
+        source = converted
     for name in config.weight_sizes:
         have, want = getattr(source.config, name), getattr(config, name)
         if have != want and name not in source.not_stated:
             raise CheckpointError(
                 f"{source.path} ({source.format}) has {name} {have}, this model has {want}; make them equal"
             )
+    return source

@@ -86,13 +86,12 @@ class Source:
             raise CheckpointError(f"{self.path}: {name} cannot be read ({brief(error)}); use another copy") from None
 
 
-def open_source(source: str | Path, family: str | None = None) -> Source:
+def open_source(source: str | Path) -> Source:
     """Recognise a file or folder of weights.
 
     Args:
         source: A path, or "hf://owner/name" for a repository of the Hugging Face hub. Only the second is downloaded. To
             choose one of several models in a file, add "#key": "file.pth#teacher".
-        family: The family of the model that starts from the source, which may know how to start from image models.
 
     Returns:
         The weights, presented as one of our models.
@@ -106,7 +105,7 @@ def open_source(source: str | Path, family: str | None = None) -> Source:
     folder = path if os.path.isdir(path) else path.parent
     if path in (folder, folder / WEIGHTS_FILE) and _is_ours(folder):
         models = [Candidate("", View(open_one_file(folder / WEIGHTS_FILE), OURS))]
-    elif not (models := _candidates(files := open_tensors(path), family)):
+    elif not (models := find_candidates(files := open_tensors(path), known_formats())):
         raise CheckpointError(f"{path} {_unknown(folder, files)}; cover loads {readable()}")
     model = choose(path, models, key)
     config, not_stated = _architecture(path, folder, model)
@@ -126,12 +125,6 @@ def open_source(source: str | Path, family: str | None = None) -> Source:
     )
     _check(opened)
     return opened
-
-
-def _candidates(files: Mapping[str, TensorFile], family: str | None) -> list[Candidate]:
-    image_formats = backbone_family(family).image_formats if family else ()
-    found = [model for model in find_candidates(files, image_formats) if model.is_complete]
-    return found or find_candidates(files, known_formats())
 
 
 def known_formats() -> list[WeightFormat]:

@@ -123,7 +123,7 @@ def init_warnings(planned: Plan) -> list[str]:
         return [f"init = '{init}' is downloaded when training starts; it was not looked at"]
     if not Path(where).exists():
         return [f"init = '{init}' does not exist; training starts from it: put it there, or set init"]
-    check_fits(open_source(init, planned.config.family), planned.config)
+    check_fits(open_source(init), planned.config)
     return []
 
 

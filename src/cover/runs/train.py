@@ -90,7 +90,7 @@ def begin(planned: Plan, folder: RunFolder, resume: bool, accelerator: Accelerat
     state = TrainingState(optimizer=planned.recipe.optimizer.name, digests=digests)
     if checkpoint:
         return resumed(checkpoint, state, planned.data, folder, lambda: create(planned, None, None), shown)
-    init = open_source(planned.recipe.init, planned.config.family) if planned.recipe.init else None
+    init = open_source(planned.recipe.init) if planned.recipe.init else None
     return Start(create(planned, init, shown), state)
 
 

@@ -16,6 +16,7 @@ from transformers import VideoMAEForPreTraining, VideoMAEForVideoClassification
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
 from cover.errors import CheckpointError, CoverError
+from cover.models.classifier import save_model
 from cover.models.create import create_model
 from cover.models.export.formats import export_for
 from cover.models.export.graph import fit
@@ -117,7 +118,7 @@ def test_info_describes_a_file(tmp_path: Path) -> None:
     assert "VideoMAE, joint attention, 2 blocks, width 24, heads not stated" in info.config.describe(info.not_stated)
 
 
-@pytest.mark.parametrize("kind", ["transformers", "timm"])
+@pytest.mark.parametrize("kind", ["transformers", "timm", "cover"])
 def test_a_model_starts_from_a_plain_image_model(tmp_path: Path, kind: str) -> None:
     """An image embeds as before, and blocks compute the same; positions, class token and classifier are left."""
     torch.manual_seed(0)
@@ -125,10 +126,17 @@ def test_a_model_starts_from_a_plain_image_model(tmp_path: Path, kind: str) -> N
     if kind == "timm":
         torch.save(timm_state(vit), tmp_path / "vit.pth")
     else:
-        save_transformers_vit(vit, tmp_path / "vit.pth")
+        save_transformers_vit(vit, tmp_path / ("vit.pth" if kind == "transformers" else "theirs"))
+    if kind == "cover":  # a run of the policy "pretrain"
+        ours = create_model(depth=2, width=128, num_heads=2, image_size=32, attention="space_only", heads={})
+        load_weights(ours, tmp_path / "theirs")
+        save_model(ours, tmp_path / "vit.pth")
     model = create_model("videomae_small", depth=2, width=128, num_heads=2, image_size=32, heads={"k400": 5})
     report = load_weights(model, tmp_path / "vit.pth")
-    assert report.format == f"{kind}-vit" and report.fresh == ["heads.k400.weight", "heads.k400.bias"]
+    assert report.format == ("cover" if kind == "cover" else f"{kind}-vit") and report.fresh == [
+        "heads.k400.weight",
+        "heads.k400.bias",
+    ]
     assert any("cls_token" in name for name in report.unused)
     image = clips(1, 2)
     kernel = model.state_dict()["patch_embed.proj.weight"]
@@ -136,6 +144,12 @@ def test_a_model_starts_from_a_plain_image_model(tmp_path: Path, kind: str) -> N
     torch.testing.assert_close(embedded, vit.vit.embeddings.patch_embeddings.projection(image[0]))
     # Other families read the same file as their own.
     assert open_source(tmp_path / "vit.pth").config.family != model.config.family
+
+
+def test_a_model_of_videos_is_no_image_model(tmp_path: Path) -> None:
+    save_model(create_model(depth=2, width=24, num_heads=2, image_size=32, heads={}), tmp_path / "divided")
+    with pytest.raises(CheckpointError, match="is a timesformer, this model a videomae; set"):
+        load_weights(small_model(), tmp_path / "divided")
 
 
 def test_a_block_computes_what_it_did_in_the_image_model(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 model.py          the layers
 config.py         recipe keys, named sizes, config.json
-formats.py        weights of other code bases, and plain ViTs to start from
+formats.py        weights of other code bases
+inflation.py      plain image ViTs to start from
 transformers.py   export for the transformers library
 """
 
@@ -19,6 +20,7 @@ from cover.models.videomae.config import FAMILY_NAME, VARIANTS, VideoMAEConfig, 
 if TYPE_CHECKING:
     from cover.models.checkpoints.tensor_view import WeightFormat
     from cover.models.family import Exporter
+    from cover.models.sources import Source
     from cover.models.videomae.model import VideoMAE
 
 
@@ -61,12 +63,12 @@ class VideoMAEFamily(BackboneFamily):
 
         return FORMATS
 
-    @property
-    def image_formats(self) -> tuple[WeightFormat, ...]:
-        """Plain ViTs of timm and transformers."""
-        from cover.models.videomae.formats import IMAGE_FORMATS
+    def from_other_family(self, source: Source, config: ModelConfig) -> Source | None:
+        """See BackboneFamily. A VideoMAE can start from a plain image ViT."""
+        from cover.models.videomae.inflation import inflated
 
-        return IMAGE_FORMATS
+        assert isinstance(config, VideoMAEConfig)
+        return inflated(source, config)
 
     @property
     def exporters(self) -> Mapping[str, Exporter]:

@@ -1,4 +1,4 @@
-"""The weights that a VideoMAE can load: how other code bases name and lay out a VideoMAE, or a plain ViT to start from.
+"""The weights that a VideoMAE can load: how other code bases name and lay out a VideoMAE.
 
 Our names are those of the official code. Only heads differ: "heads.NAME.weight" here, "head.weight" there.
 """
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from cover.config.layers import Section
 from cover.core.run_files import CONFIG_FILE
@@ -33,8 +32,6 @@ ANCHOR, INPUT = "blocks.0.attn.qkv.weight", ("patch_embed.proj.weight",)
 REMEDY = "use weights of a VideoMAE"
 ANY_NUM_HEADS = 1
 """A placeholder for a number of attention heads that the source does not state. It divides every width."""
-TUBELET_SIZE = 2
-"""Of models that start from an image model."""
 TRANSFORMERS_EPS, TRANSFORMERS_FC_NORM_EPS = 1e-12, 1e-5
 """The epsilons of transformers, if its config.json does not state the first. It never states the second."""
 
@@ -70,49 +67,10 @@ TRANSFORMERS = Naming(
 )
 
 
-def _inflated(name: str, part: Tensor) -> Tensor:
-    """Convert a tensor of a ViT whose queries, keys and values are one layer."""
-    if name.endswith("attn.q_bias"):
-        return part.chunk(3)[0]
-    if name.endswith("attn.v_bias"):
-        return part.chunk(3)[2]
-    return _repeated(name, part)
-
-
-def _repeated(name: str, part: Tensor) -> Tensor:
-    """Repeat a patch kernel over the frames of a tubelet, divided by their number, so an image embeds as before."""
-    if name != "patch_embed.proj.weight":
-        return part
-    return part[:, :, None].expand(-1, -1, TUBELET_SIZE, -1, -1) / TUBELET_SIZE
-
-
-TIMM_VIT = Naming(
-    anchor=ANCHOR,
-    input=INPUT,
-    modules={"fc_norm": "norm"},
-    block_modules={"attn.q_bias": "attn.qkv.bias", "attn.v_bias": "attn.qkv.bias"},
-    layout=_inflated,
-    idle=r"head|pre_logits|cls_token|pos_embed|mask_token|decoder\w*",
-)
-TRANSFORMERS_VIT = Naming(
-    anchor=ANCHOR,
-    input=INPUT,
-    modules={"patch_embed.proj": "embeddings.patch_embeddings.projection", "fc_norm": "layernorm"},
-    block_modules=_TRANSFORMERS_BLOCK
-    | {"attn.q_bias": "attention.attention.query.bias", "attn.v_bias": "attention.attention.value.bias"},
-    block="encoder.layer.{}.",
-    tidy={r"(?<![^.])vit\.": ""},
-    layout=_repeated,
-    # Softmax cancels the bias of keys.
-    idle=r"classifier|pooler|embeddings\.(mask_token|cls_token|position_embeddings)|decoder\w*"
-    r"|encoder\.layer\.\d+\.attention\.attention\.key\.bias",
-)
-
-
 class _Settings(Section, extra="ignore"):
-    """config.json of transformers, for a VideoMAE or a ViT."""
+    """config.json of transformers."""
 
-    model_type: Literal["videomae", "vit", "vit_mae", "vit_msn"]
+    model_type: Literal["videomae"]
     num_attention_heads: Size | None = None
     num_channels: Literal[3] = 3
     num_frames: Size = 16
@@ -160,27 +118,6 @@ def _read_config(format: str, view: View, folder: Path) -> tuple[VideoMAEConfig,
     return config, frozenset(name for name, value in found.items() if not value)
 
 
-def _read_image_config(format: str, view: View, folder: Path) -> tuple[VideoMAEConfig, frozenset[str]]:
-    """Find out which VideoMAE can start from a plain ViT; see `WeightFormat.read_config`."""
-    sizes = _sizes(view)
-    is_transformers = format.startswith("transformers")
-    stated = _settings(folder) if is_transformers else None
-    colours = read_colours(folder, REMEDY) if is_transformers else (None, None)
-    eps = (stated.layer_norm_eps or TRANSFORMERS_EPS) if stated else 1e-6
-    config = VideoMAEConfig(
-        **sizes,
-        num_heads=(stated and stated.num_attention_heads) or ANY_NUM_HEADS,
-        num_frames=1,
-        image_size_px=14 * sizes["patch_size_px"],
-        mean=colours[0] or (0.5,) * 3,
-        std=colours[1] or (0.5,) * 3,
-        layer_norm_eps=eps,
-        fc_norm_eps=eps,
-    )
-    found = {"num_heads": stated and stated.num_attention_heads, "mean": colours[0], "std": colours[1]}
-    return config, frozenset(name for name, value in found.items() if not value)
-
-
 def _sizes(view: View) -> dict[str, Any]:
     """Return the sizes that the shapes of the tensors reveal."""
     kernel = view.shape("patch_embed.proj.weight") or ()
@@ -210,11 +147,6 @@ def _has_tubelets(view: View, container: str) -> bool:
     return bool(part) and len(view.file.shapes[part[0]]) == 5
 
 
-def _has_patches(view: View, container: str) -> bool:
-    part = view.parts("patch_embed.proj.weight")
-    return bool(part) and len(view.file.shapes[part[0]]) == 4
-
-
 def transformers_name(name: str, head: str) -> str:
     """Return the name of a tensor in transformers' VideoMAEForVideoClassification, for all but `attn.qkv`.
 
@@ -237,15 +169,5 @@ FORMATS = (
         (TRANSFORMERS,),
         partial(_read_config, "transformers-videomae"),
         _has_tubelets,
-    ),
-)
-IMAGE_FORMATS = (
-    WeightFormat("timm-vit", "timm's ViT", (TIMM_VIT,), partial(_read_image_config, "timm-vit"), _has_patches),
-    WeightFormat(
-        "transformers-vit",
-        "transformers' ViT",
-        (TRANSFORMERS_VIT,),
-        partial(_read_image_config, "transformers-vit"),
-        _has_patches,
     ),
 )

@@ -373,5 +373,5 @@ def sine_positions(num_tokens: int, width: int, device: torch.device) -> Tensor:
     place_L1 = torch.arange(num_tokens, device=device, dtype=torch.float64)[:, None]
     even = torch.arange(0, width, 2, device=device, dtype=torch.float64)
     angle_LI = place_L1 / torch.pow(10000.0, even / width)
-    table_LD: Tensor = torch.stack([angle_LI.sin(), angle_LI.cos()], dim=-1).flatten(1)[:, :width]
-    return table_LD.float()
+    table_LD: Tensor = torch.stack([angle_LI.sin(), angle_LI.cos()], dim=-1).flatten(1).float()
+    return table_LD[:, :width]
