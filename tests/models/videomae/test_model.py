@@ -8,6 +8,7 @@ from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import CoverError
 from cover.models.create import create_model, num_parameters
 from cover.models.info import multiply_adds
+from cover.models.linear import freeze_weights
 from cover.models.videomae.config import variant_config
 from cover.models.videomae.model import sine_positions
 
@@ -87,6 +88,14 @@ def test_every_parameter_gets_a_gradient_from_images_alone() -> None:
     logits = model(MixedBatch({"imagenet": only_images}, {"k400": 3, "imagenet": 2}, step=0))
     sum(values.sum() for values in logits.values()).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_frozen_weights_give_the_same_features() -> None:
+    model, frames = small_model(), clips(4, 2)
+    expected = model({"k400": frames})["k400"]
+    freeze_weights(model)
+    for _ in range(2):
+        torch.testing.assert_close(model({"k400": frames})["k400"], expected)
 
 
 def test_layers_are_numbered_from_the_embedding_to_the_head() -> None:

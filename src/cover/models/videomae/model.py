@@ -324,12 +324,13 @@ def attend(query_FHNE: Tensor, key_FHNE: Tensor, value_FHNE: Tensor, *, num_clip
     """
     num_tokens = query_FHNE.shape[2]
     clips = [
-        part.unflatten(0, (num_clips, -1)).transpose(1, 2).flatten(2, 3)  # [B, H, T'·N, E], a view
+        part.unflatten(0, (num_clips, -1)).transpose(1, 2).flatten(2, 3)  # [B, H, T'·N, E], without a copy
         for part in (query_FHNE, key_FHNE, value_FHNE)
     ]
     mixed_BHLE = F.scaled_dot_product_attention(*clips)
     mixed_BLD = mixed_BHLE.transpose(1, 2).flatten(2)
-    return mixed_BLD.unflatten(1, (-1, num_tokens)).flatten(0, 1)
+    out: Tensor = mixed_BLD.unflatten(1, (-1, num_tokens)).flatten(0, 1)
+    return out
 
 
 def mean_tokens(tokens: Tokens, residual: Residual, groups: tuple[Group, ...]) -> Tensor:
