@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,12 +95,15 @@ def replace_pooling(oracle: VideoMAEForVideoClassification) -> Any:
 
 
 def test_a_classifier_of_the_first_token_is_refused(tmp_path: Path) -> None:
-    oracle = create_oracle()
-    oracle.save_pretrained(tmp_path)
-    values = json.loads((tmp_path / "config.json").read_text()) | {"use_mean_pooling": False}
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    with pytest.raises(CheckpointError, match="has use_mean_pooling false, and cover pools the mean; use weights of"):
-        open_source(tmp_path)
+    oracle = create_oracle(use_mean_pooling=False)
+    oracle.save_pretrained(tmp_path / "transformers")
+    state = {name.replace("fc_norm", "norm"): t for name, t in official_state(create_oracle()).items()}
+    torch.save({"module": state}, tmp_path / "official.pth")
+    for name in ("transformers", "official.pth"):
+        with pytest.raises(
+            CheckpointError, match=r"fits no model \(its classifier reads the first token, not the mean"
+        ):
+            open_source(tmp_path / name)
 
 
 def test_layer_scale_is_refused(tmp_path: Path) -> None:

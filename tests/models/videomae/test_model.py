@@ -8,9 +8,11 @@ from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import CoverError
 from cover.models.create import create_model, num_parameters
 from cover.models.info import multiply_adds
+from cover.models.kernels.residual import Residual, Tokens
 from cover.models.linear import freeze_weights
+from cover.models.packing import Group
 from cover.models.videomae.config import variant_config
-from cover.models.videomae.model import sine_positions
+from cover.models.videomae.model import mean_tokens, sine_positions
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,16 @@ def test_positions_of_a_longer_clip_begin_with_those_of_a_shorter_one() -> None:
     short, long = (sine_positions(length, 7, torch.device("cpu")) for length in (4, 16))
     assert torch.equal(long[:4], short)
     assert short[3, 4].item() == pytest.approx(torch.tensor(3 / 10000 ** (4 / 7)).sin().item())
+
+
+def test_the_mean_of_tokens_in_two_halves_is_that_of_their_sums() -> None:
+    torch.manual_seed(0)
+    exact, values, bias, scale = torch.randn(5, 4, 6), torch.randn(5, 4, 6), torch.randn(6), torch.rand(5)
+    halves = Tokens(exact.bfloat16(), (exact - exact.bfloat16().float()).bfloat16())
+    means = mean_tokens(halves, Residual(values, bias, scale, "all"), (Group(2, 2), Group(1, 1)))
+    added = halves.exact + (values + bias) * scale[:, None, None]
+    expected = torch.stack([added[rows].flatten(0, 1).mean(0) for rows in (slice(0, 2), slice(2, 4), slice(4, 5))])
+    torch.testing.assert_close(means, expected)
 
 
 def test_uint8_frames_are_normalised() -> None:

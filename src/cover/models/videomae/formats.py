@@ -14,7 +14,7 @@ from pydantic import Field
 
 from cover.config.layers import Section
 from cover.core.run_files import CONFIG_FILE
-from cover.errors import CheckpointError, CoverError
+from cover.errors import CoverError
 from cover.models.checkpoints.config_files import (
     Size,
     Square,
@@ -93,8 +93,9 @@ def _read_config(format: str, view: View, folder: Path) -> tuple[VideoMAEConfig,
     stated = _settings(folder) if format.startswith("transformers") else None
     colours = read_colours(folder, REMEDY) if stated else (None, None)
     num_classes = (view.shape(f"heads.{HEAD}.weight") or (0,))[0]
-    if num_classes and stated and not stated.use_mean_pooling:
-        raise CheckpointError(f"{folder / CONFIG_FILE} has use_mean_pooling false, and cover pools the mean; {REMEDY}")
+    fc_norm = bool(view.shape("fc_norm.weight"))
+    if num_classes and not (fc_norm and (stated is None or stated.use_mean_pooling)):
+        raise CoverError("its classifier reads the first token, not the mean token")
     labels = label_names(stated.id2label or {}) if stated else None
     labels = labels if labels and len(labels) == num_classes else None
     config = VideoMAEConfig(
@@ -107,7 +108,7 @@ def _read_config(format: str, view: View, folder: Path) -> tuple[VideoMAEConfig,
         std=colours[1] or IMAGENET_STD,
         layer_norm_eps=(stated.layer_norm_eps or TRANSFORMERS_EPS) if stated else 1e-6,
         fc_norm_eps=TRANSFORMERS_FC_NORM_EPS if stated else 1e-6,
-        fc_norm=bool(view.shape("fc_norm.weight")),
+        fc_norm=fc_norm,
     )
     found = {
         "num_heads": stated and stated.num_attention_heads,

@@ -78,8 +78,7 @@ class VideoMAE(Backbone):
         """
         groups = self._groups(clips.groups)
         values_FND, bias = self.patch_embed(clips)
-        tokens = Tokens.of(self._positions(groups, values_FND), values_FND.dtype)
-        residual = Residual(values_FND, bias, None, "all")
+        tokens, residual = self._positions(groups, values_FND), Residual(values_FND, bias, None, "all")
         for block, scales in zip(self.blocks, self._branch_scales(clips.seeds_B, groups), strict=True):
             tokens, residual = block(tokens, residual, groups, scales)
         out: Tensor = self.fc_norm(mean_tokens(tokens, residual, groups))
@@ -139,15 +138,14 @@ class VideoMAE(Backbone):
             merged.append(Group(num_rows, num_clips))
         return tuple(merged)
 
-    def _positions(self, groups: tuple[Group, ...], like_FND: Tensor) -> Tensor:
-        """Return the position of every token, [F, N, D]."""
-        num_patches = like_FND.shape[1]
+    def _positions(self, groups: tuple[Group, ...], like_FND: Tensor) -> Tokens:
+        """Return the position of every token, for blocks that compute in the type of `like_FND`."""
+        num_patches, weight = like_FND.shape[1], self.patch_embed.proj.weight
         longest = max(num_rows for num_rows, _ in groups)
-        weight = self.patch_embed.proj.weight
-        table = sine_positions(longest * num_patches, self.width, weight.device).to(weight.dtype)
-        rows_TND = table.unflatten(0, (longest, num_patches))  # those of a shorter clip are the first of them
-        parts = [rows_TND[:num_rows].expand(num_clips, -1, -1, -1) for num_rows, num_clips in groups]
-        return torch.cat([part.flatten(0, 1) for part in parts])
+        table_LD = sine_positions(longest * num_patches, self.width, weight.device).to(weight.dtype)
+        rows = Tokens.of(table_LD.unflatten(0, (longest, num_patches)), like_FND.dtype)
+        # The rows of a shorter clip are the first of them.
+        return rows.map(lambda part: torch.cat([part[:t].expand(b, -1, -1, -1).flatten(0, 1) for t, b in groups]))
 
     def _branch_scales(self, seeds_B: Tensor, groups: tuple[Group, ...]) -> list[tuple[Tensor | None, Tensor | None]]:
         """Return the drop-path factors of each block's attention and MLP, each [F], or None for no scaling."""
@@ -371,8 +369,9 @@ def sine_positions(num_tokens: int, width: int, device: torch.device) -> Tensor:
     Returns:
         float32 [L, D]: sin(l / 10000^(2i/D)) at 2i, and the cosine at 2i + 1.
     """
-    place_L1 = torch.arange(num_tokens, device=device, dtype=torch.float64)[:, None]
-    even = torch.arange(0, width, 2, device=device, dtype=torch.float64)
+    compute_on = torch.device("cpu") if device.type == "mps" else device  # Apple's GPUs have no float64
+    place_L1 = torch.arange(num_tokens, device=compute_on, dtype=torch.float64)[:, None]
+    even = torch.arange(0, width, 2, device=compute_on, dtype=torch.float64)
     angle_LI = place_L1 / torch.pow(10000.0, even / width)
     table_LD: Tensor = torch.stack([angle_LI.sin(), angle_LI.cos()], dim=-1).flatten(1).float()
-    return table_LD[:, :width]
+    return table_LD[:, :width].to(device)
