@@ -73,6 +73,17 @@ def test_every_recipe_of_the_paper_can_be_planned(name: str) -> None:
     assert all(section.test and section.val is None for section in recipe.datasets.values())
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("path", sorted((PAPER.parent / "videomae").glob("*.toml")), ids=lambda path: path.stem)
+def test_recipes_of_another_backbone_can_be_planned(path: Path) -> None:
+    planned = plan(read_recipe(path))
+    assert (planned.config.family, planned.config.num_frames) == ("videomae", 16)
+    (warning,) = init_warnings(planned)
+    assert "does not exist; training starts from it" in warning
+    if "imagenet" in planned.clip_multiply_adds:  # an image is a tubelet, and a clip eight of them
+        assert planned.clip_multiply_adds["k400"] > 8 * planned.clip_multiply_adds["imagenet"]
+
+
 def test_every_part_is_used() -> None:
     used = {part for path in RECIPES.values() for part in tomllib.loads(path.read_text())["extends"]}
     assert used == {f"parts/{path.name}" for path in (PAPER / "parts").glob("*.toml")}
