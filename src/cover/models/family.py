@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cover.models.backbone import Attribution, Backbone
+    from cover.models.checkpoints.source import Source
     from cover.models.checkpoints.tensor_view import WeightFormat
-    from cover.models.sources import Source
 
     Exporter = Callable[[Any, Path, str | None], None]
     """Writes files for another library: (VideoClassifier, new folder, head or None) → None."""

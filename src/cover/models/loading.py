@@ -14,11 +14,12 @@ from torch import Tensor
 from cover.config.families import TemporalInit
 from cover.errors import CheckpointError
 from cover.models.backbone import Resize
+from cover.models.checkpoints.source import OWN_FORMAT, Source
 from cover.models.classifier import VideoClassifier, head_of
 from cover.models.config import ModelConfig
 from cover.models.family import family_of
 from cover.models.head_rows import HeadRows, match_rows, take_rows
-from cover.models.sources import OWN_FORMAT, Source, open_source
+from cover.models.sources import open_source
 from cover.models.weights import check_files, check_finite
 
 

@@ -21,10 +21,11 @@ from cover.core.run_files import BEST
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import Mixture
 from cover.mixture.summary import mixture_table, mixture_warnings
+from cover.models.checkpoints.source import Source
 from cover.models.classifier import VideoClassifier
 from cover.models.create import build
 from cover.models.loading import load_weights, report_table
-from cover.models.sources import Source, open_source
+from cover.models.sources import open_source
 from cover.runs.folder import RunFolder
 from cover.runs.plan import Plan
 from cover.runs.resume import Start, recipe_changes, resumed, starting_point

@@ -18,9 +18,9 @@ from cover.models.family import BackboneFamily
 from cover.models.videomae.config import FAMILY_NAME, VARIANTS, VideoMAEConfig, VideoMAESection, variant_config
 
 if TYPE_CHECKING:
+    from cover.models.checkpoints.source import Source
     from cover.models.checkpoints.tensor_view import WeightFormat
     from cover.models.family import Exporter
-    from cover.models.sources import Source
     from cover.models.videomae.model import VideoMAE
 
 

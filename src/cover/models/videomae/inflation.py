@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from cover.models.checkpoints.source import Source
 from cover.models.checkpoints.tensor_view import View
 from cover.models.classifier import empty_model
-from cover.models.sources import Source
 from cover.models.videomae.config import VideoMAEConfig
 
 ORIGINS = {"attn.q_bias": "attn.qkv.bias", "attn.v_bias": "attn.qkv.bias", "fc_norm": "norm"}
