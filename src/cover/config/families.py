@@ -16,7 +16,11 @@ from pydantic import Field
 from cover.config.layers import Section, Share
 from cover.errors import RecipeError
 
-BUILT_IN = {"timesformer": "cover.models.timesformer", "videomae": "cover.models.videomae"}
+BUILT_IN = {
+    "timesformer": "cover.models.timesformer",
+    "videomae": "cover.models.videomae",
+    "video_swin": "cover.models.video_swin",
+}
 """Each of these modules has the family as `FAMILY`."""
 DEFAULT = "timesformer"
 """The family of recipes and runs that name none, as all did before there was a second one."""

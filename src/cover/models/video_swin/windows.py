@@ -1,0 +1,248 @@
+"""How tokens are cut into shifted windows, for clips of any sizes at once.
+
+The tokens of a batch are one list [N, D]: grid after grid, clip after clip, in the order of slots, rows and columns.
+One gather shifts, pads and cuts them, and puts windows of one kind next to each other, whatever clips they come from:
+
+    tokens [N, D] ── places_M ──▶ [run | run | …], each [windows · tokens of a window, D] ── tokens_N ──▶ [N, D]
+
+A shift is cyclic, so the last window along an axis holds tokens from both ends of the clip, which must not attend to
+each other. Windows that are cut in the same way are of one kind, and have one mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+Size = tuple[int, int, int]
+"""(time slots, rows, columns)."""
+NO_SHIFT: Size = (0, 0, 0)
+MASKED = -100.0
+"""Added to the score of two tokens that must not attend to each other, as in the published code."""
+
+
+class Grid(NamedTuple):
+    """Clips of equal size.
+
+    Attributes:
+        size: The tokens of each clip.
+        num_clips: B.
+    """
+
+    size: Size
+    num_clips: int
+
+
+class Kind(NamedTuple):
+    """A kind of windows.
+
+    Attributes:
+        size: The tokens of a window. An axis of a clip that is shorter than a window shortens the window.
+        wrapped: How many tokens at the end of each axis come from the beginning of the clip.
+    """
+
+    size: Size
+    wrapped: Size
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive windows of one kind.
+
+    Attributes:
+        num_windows: How many there are.
+        kind: Their kind.
+        offsets_LL: int64, the row of the bias table for each pair of tokens: query, key.
+        mask_LL: What is added to the scores; None if all tokens may attend to each other.
+    """
+
+    num_windows: int
+    kind: Kind
+    offsets_LL: Tensor
+    mask_LL: Tensor | None
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where each token is among the windows.
+
+    Attributes:
+        places_M: int64, the token at each place of the windows. Empty places have any.
+        tokens_N: int64, the place of each token.
+        empty_M1: bool, which places are empty; None if none is.
+        runs: The windows, in order.
+    """
+
+    places_M: Tensor
+    tokens_N: Tensor
+    empty_M1: Tensor | None
+    runs: tuple[Run, ...]
+
+    def partition(self, tokens_ND: Tensor) -> Tensor:
+        """Put tokens into windows: [N, D] → [M, D]. Empty places are zero."""
+        return _gather(tokens_ND, self.places_M, self.empty_M1, self.tokens_N, None)
+
+    def merge(self, places_MD: Tensor) -> Tensor:
+        """Take tokens out of windows: [M, D] → [N, D]."""
+        return _gather(places_MD, self.tokens_N, None, self.places_M, self.empty_M1)
+
+    def to(self, device: torch.device) -> Windows:
+        """Copy to a device."""
+        runs = tuple(
+            Run(run.num_windows, run.kind, run.offsets_LL.to(device), _to(run.mask_LL, device)) for run in self.runs
+        )
+        return Windows(self.places_M.to(device), self.tokens_N.to(device), _to(self.empty_M1, device), runs)
+
+
+class WindowCache:
+    """The windows of all shapes that were seen. They stay at their addresses, because CUDA graphs know addresses."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Windows] = {}
+
+    def __call__(self, grids: tuple[Grid, ...], window: Size, shift: Size, device: torch.device) -> Windows:
+        """Return the windows of some clips.
+
+        Args:
+            grids: The clips.
+            window: The tokens of a window.
+            shift: By how much the windows are shifted.
+            device: Where the tokens are.
+        """
+        if torch.compiler.is_compiling():  # the number of clips may be unknown
+            return cut(grids, window, shift).to(device)
+        key = grids, window, shift, device
+        if key not in self._known:
+            with torch.inference_mode(False):
+                self._known[key] = _copied(cut(grids, window, shift), device)
+        return self._known[key]
+
+
+def _copied(windows: Windows, device: torch.device) -> Windows:
+    if device.type != "cuda":
+        return windows.to(device)
+    # On a stream of its own, because the current one may be recording a CUDA graph, which would own the memory.
+    stream = torch.cuda.Stream(device)
+    with torch.cuda.stream(stream):
+        copied = windows.to(device)
+    stream.synchronize()
+    return copied
+
+
+def cut(grids: Sequence[Grid], window: Size, shift: Size) -> Windows:
+    """Cut clips into windows, on the CPU. Clips are padded at their ends to whole windows.
+
+    Args:
+        grids: The clips.
+        window: The tokens of a window.
+        shift: By how much the windows are shifted. An axis that is not longer than a window is not shifted.
+    """
+    parts: dict[Kind, list[Tensor]] = {}
+    first, has_padding = 0, False
+    for size, num_clips in grids:
+        tokens = prod(size)
+        starts_B1 = first + tokens * torch.arange(num_clips)[:, None]
+        for kind, index_P in _kinds(size, window, shift):
+            index_BP = torch.where(index_P >= 0, starts_B1 + index_P, -1)
+            parts.setdefault(kind, []).append(index_BP.flatten())
+        first = first + tokens * num_clips
+        has_padding |= any(side % min(side, most) for side, most in zip(size, window, strict=True))
+    index_M = torch.cat([part for of_kind in parts.values() for part in of_kind])
+    empty_M = index_M < 0
+    # Empty places all write to one more token, which is dropped.
+    targets_M = torch.where(empty_M, first, index_M)
+    tokens_N = torch.zeros(first + 1, dtype=torch.int64).scatter(0, targets_M, torch.arange(len(index_M)))[:-1]
+    return Windows(
+        places_M=index_M.clamp(min=0),
+        tokens_N=tokens_N,
+        empty_M1=empty_M[:, None] if has_padding else None,
+        runs=tuple(
+            Run(sum(len(part) for part in of_kind) // prod(kind.size), kind, offsets(kind.size, window), _mask(kind))
+            for kind, of_kind in parts.items()
+        ),
+    )
+
+
+def _kinds(size: Size, window: Size, shift: Size) -> list[tuple[Kind, Tensor]]:
+    """Return the kinds of windows in one clip, and for each the token at each place, -1 where there is none."""
+    inner = tuple(min(side, most) for side, most in zip(size, window, strict=True))
+    moved = tuple(by if side > most else 0 for side, most, by in zip(size, window, shift, strict=True))
+    axes = []
+    for side, length, by in zip(size, inner, moved, strict=True):
+        padded = -(-side // length) * length
+        places = (torch.arange(padded) + by) % padded
+        places = torch.where(places < side, places, -1).unflatten(0, (-1, length))
+        axes.append([(0, places[:-1]), (by, places[-1:])] if by else [(0, places)])
+    found = []
+    for (cut_t, t), (cut_y, y), (cut_x, x) in product(*axes):
+        # [windows along each axis, places along each axis]
+        t, y, x = t[:, None, None, :, None, None], y[None, :, None, None, :, None], x[None, None, :, None, None, :]
+        tokens = torch.where((t < 0) | (y < 0) | (x < 0), -1, (t * size[1] + y) * size[2] + x)
+        found.append((Kind(inner, (cut_t, cut_y, cut_x)), tokens.flatten()))
+    return found
+
+
+def offsets(size: Size, window: Size) -> Tensor:
+    """Return the row of a bias table for each pair of tokens in a window, int64 [L, L]: query, key.
+
+    The published code takes the first rows and columns of the whole window's [L, L]. This is right only where nothing
+    but time is cut short, so below 224 px it reads biases of other places; this function does not.
+
+    Args:
+        size: The tokens of the window.
+        window: The tokens of a whole window, for which the table is.
+    """
+    axes = torch.meshgrid(*(torch.arange(length) for length in size), indexing="ij")
+    rows = torch.zeros(prod(size), prod(size), dtype=torch.int64)
+    for places, whole in zip(axes, window, strict=True):
+        apart = places.flatten()[:, None] - places.flatten()
+        rows = rows * (2 * whole - 1) + apart + whole - 1
+    return rows
+
+
+def _mask(kind: Kind) -> Tensor | None:
+    """Return what is added to scores, float32 [L, L]; None if it is 0."""
+    if kind.wrapped == NO_SHIFT:
+        return None
+    axes = [torch.arange(length) >= length - by for length, by in zip(kind.size, kind.wrapped, strict=True)]
+    t, y, x = torch.meshgrid(*axes, indexing="ij")
+    regions_L = (4 * t + 2 * y + 1 * x).flatten()
+    return torch.where(regions_L[:, None] == regions_L, 0.0, MASKED)
+
+
+def _gather(rows: Tensor, index: Tensor, empty: Tensor | None, inverse: Tensor, inverse_empty: Tensor | None) -> Tensor:
+    if not (rows.requires_grad and torch.is_grad_enabled()):
+        return _rows(rows, index, empty)
+    out: Tensor = _Gather.apply(rows, index, empty, inverse, inverse_empty)
+    return out
+
+
+def _rows(rows: Tensor, index: Tensor, empty: Tensor | None) -> Tensor:
+    taken = rows.index_select(0, index)
+    return taken if empty is None else taken.masked_fill(empty, 0)
+
+
+class _Gather(Function):
+    """Rows of a matrix, with a backward pass that gathers, too. No row is taken twice, so nothing is summed."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, index: Tensor, empty: Tensor | None, inverse: Tensor, inverse_empty: Tensor | None
+    ) -> Tensor:
+        ctx.inverse, ctx.inverse_empty = inverse, inverse_empty
+        return _rows(rows, index, empty)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return _rows(gradient, ctx.inverse, ctx.inverse_empty), None, None, None, None
+
+
+def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if tensor is None else tensor.to(device)
