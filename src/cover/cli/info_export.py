@@ -16,6 +16,7 @@ class ExportFormat(StrEnum):
     """The reader of an export."""
 
     transformers = "transformers"
+    torchvision = "torchvision"
     safetensors = "safetensors"
     onnx = "onnx"
     torch_export = "torch-export"
@@ -45,7 +46,9 @@ def export(
     run: Run,
     out: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder to write to.")],
     to: Annotated[ExportFormat, typer.Option(help="Who reads it; safetensors is cover's own format.")],
-    head: Annotated[str | None, typer.Option(help="The head to export; transformers takes only one.")] = None,
+    head: Annotated[
+        str | None, typer.Option(help="The head to export; transformers and torchvision take only one.")
+    ] = None,
     num_frames: Annotated[
         int | None, typer.Option(min=1, help="For onnx and torch-export: frames of a clip. Default: the model's.")
     ] = None,
@@ -56,8 +59,8 @@ def export(
 ) -> None:
     """Write a model for other tools.
 
-    transformers and safetensors get weights, labels and input format; onnx and torch-export one file that runs without
-    cover.
+    transformers, torchvision and safetensors get weights, labels and input format; onnx and torch-export one file that
+    runs without cover.
     """
     from cover.core.run_files import find_checkpoint
     from cover.models.classifier import load_model
@@ -76,8 +79,8 @@ def export(
     if is_graph:
         fitted = fit(model, head=head, num_frames=num_frames, image_size_px=image_size)
         (export_onnx if to is ExportFormat.onnx else export_torch)(fitted, out)
-    elif to is ExportFormat.transformers:
-        export_for("transformers", model, out, head)
+    elif to in (ExportFormat.transformers, ExportFormat.torchvision):
+        export_for(to, model, out, head)
     else:
         export_safetensors(model, out)
     console().print(f"exported: {out}", soft_wrap=True)

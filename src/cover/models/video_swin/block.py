@@ -52,7 +52,7 @@ class WindowAttention(nn.Module):
     def _bias(self, run: Run) -> Tensor:
         """Return what is added to the scores of a run's windows, [H, L, L]."""
         rows = self.relative_position_bias_table.index_select(0, run.offsets_LL.flatten())
-        bias_HLL = rows.T.unflatten(1, run.offsets_LL.shape)
+        bias_HLL: Tensor = rows.T.unflatten(1, run.offsets_LL.shape)
         return bias_HLL if run.mask_LL is None else bias_HLL + run.mask_LL
 
 
@@ -97,7 +97,8 @@ class Block(nn.Module):
         mixed_ND = windows.merge(self.attn(places_MD, windows.runs))
         tokens_ND = tokens_ND + (mixed_ND if scales_RN1 is None else mixed_ND * scales_RN1[0])
         hidden_ND = self.mlp(self.norm2(tokens_ND))
-        return tokens_ND + (hidden_ND if scales_RN1 is None else hidden_ND * scales_RN1[1])
+        out: Tensor = tokens_ND + (hidden_ND if scales_RN1 is None else hidden_ND * scales_RN1[1])
+        return out
 
 
 class PatchMerging(nn.Module):
@@ -130,7 +131,9 @@ class PatchMerging(nn.Module):
 
 def split(tokens_ND: Tensor, grids: Sequence[Grid]) -> tuple[Tensor, ...]:
     """Split the tokens of all clips into those of each grid."""
-    return tokens_ND.split([slots * rows * columns * num_clips for (slots, rows, columns), num_clips in grids])
+    sizes = [slots * rows * columns * num_clips for (slots, rows, columns), num_clips in grids]
+    parts: tuple[Tensor, ...] = tokens_ND.split(sizes)
+    return parts
 
 
 def merged(grid: Grid) -> Grid:

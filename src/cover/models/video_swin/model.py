@@ -21,7 +21,7 @@ from cover.models.kernels.backend import compute_dtype
 from cover.models.packing import PackedClips, unpack
 from cover.models.video_swin.block import BRANCHES, Block, PatchMerging, merged, split
 from cover.models.video_swin.config import TUBELET, VideoSwinConfig
-from cover.models.video_swin.windows import NO_SHIFT, Grid, Size, WindowCache
+from cover.models.video_swin.windows import NO_SHIFT, Grid, Size, WindowCache, clipped
 
 BIAS_TABLE = "relative_position_bias_table"
 BIAS_STD = 0.02
@@ -59,7 +59,7 @@ class PatchEmbed(nn.Module):
 
 
 def _cut_tubelets(frames_TBCYX: Tensor, num_frames: int) -> Tensor:
-    """Cut clips of equal length into tubelets of `num_frames` frames: [N, C · frames · rows · columns], clip by clip."""
+    """Cut clips of equal length into tubelets of `num_frames` frames: [N, C · frames · rows · columns]."""
     _, rows, columns = TUBELET
     length, _, _, height, width = frames_TBCYX.shape
     padding = (0, -width % columns, 0, -height % rows, 0, 0, 0, 0, 0, -length % num_frames)
@@ -67,7 +67,8 @@ def _cut_tubelets(frames_TBCYX: Tensor, num_frames: int) -> Tensor:
         frames_TBCYX = F.pad(frames_TBCYX, padding)
     # [T / frames, frames, B, C, Y / rows, rows, X / columns, columns]
     parts = frames_TBCYX.unflatten(4, (-1, columns)).unflatten(3, (-1, rows)).unflatten(0, (-1, num_frames))
-    return parts.permute(2, 0, 4, 6, 3, 1, 5, 7).flatten(4).flatten(0, 3)
+    out: Tensor = parts.permute(2, 0, 4, 6, 3, 1, 5, 7).flatten(4).flatten(0, 3)
+    return out
 
 
 class Stage(nn.Module):
@@ -76,9 +77,7 @@ class Stage(nn.Module):
     def __init__(self, config: VideoSwinConfig, stage: int) -> None:
         super().__init__()
         width, num_heads, eps = config.stage_width(stage), config.num_heads[stage], config.layer_norm_eps
-        self.blocks = nn.ModuleList(
-            Block(width, num_heads, config.window, eps) for _ in range(config.depths[stage])
-        )
+        self.blocks = nn.ModuleList(Block(width, num_heads, config.window, eps) for _ in range(config.depths[stage]))
         self.downsample = PatchMerging(width, eps) if stage + 1 < len(config.depths) else None
 
 
@@ -168,7 +167,7 @@ class VideoSwin(Backbone):
         total = prod(grid.size) * tubelet * self.config.width
         for stage, depth in enumerate(self.config.depths):
             width, tokens = self.config.stage_width(stage), prod(grid.size)
-            window = [min(side, most) for side, most in zip(grid.size, self.config.window, strict=True)]
+            window = clipped(grid.size, self.config.window)
             places = prod(-(-side // length) * length for side, length in zip(grid.size, window, strict=True))
             attention = places * (4 * width**2 + 2 * prod(window) * width)
             total += depth * (attention + tokens * 8 * width**2)
@@ -242,7 +241,8 @@ def resize_bias_table(table: Tensor, window: Size) -> Tensor:
     time = space.flatten(2).transpose(1, 2)
     if old_slots != slots:
         time = F.interpolate(time, size=slots, mode="linear", align_corners=True)
-    return time.permute(2, 1, 0).flatten(0, 1)
+    out: Tensor = time.permute(2, 1, 0).flatten(0, 1)
+    return out
 
 
 def bias_axes(num_rows: int, window: Size) -> tuple[int, int]:

@@ -153,7 +153,7 @@ def cut(grids: Sequence[Grid], window: Size, shift: Size) -> Windows:
             index_BP = torch.where(index_P >= 0, starts_B1 + index_P, -1)
             parts.setdefault(kind, []).append(index_BP.flatten())
         first = first + tokens * num_clips
-        has_padding |= any(side % min(side, most) for side, most in zip(size, window, strict=True))
+        has_padding |= any(side % length for side, length in zip(size, clipped(size, window), strict=True))
     index_M = torch.cat([part for of_kind in parts.values() for part in of_kind])
     empty_M = index_M < 0
     # Empty places all write to one more token, which is dropped.
@@ -170,9 +170,15 @@ def cut(grids: Sequence[Grid], window: Size, shift: Size) -> Windows:
     )
 
 
+def clipped(size: Size, window: Size) -> Size:
+    """Return the size of the windows in a clip: no axis is longer than the clip's."""
+    slots, rows, columns = (min(side, most) for side, most in zip(size, window, strict=True))
+    return slots, rows, columns
+
+
 def _kinds(size: Size, window: Size, shift: Size) -> list[tuple[Kind, Tensor]]:
     """Return the kinds of windows in one clip, and for each the token at each place, -1 where there is none."""
-    inner = tuple(min(side, most) for side, most in zip(size, window, strict=True))
+    inner = clipped(size, window)
     moved = tuple(by if side > most else 0 for side, most, by in zip(size, window, shift, strict=True))
     axes = []
     for side, length, by in zip(size, inner, moved, strict=True):
@@ -240,7 +246,7 @@ class _Gather(Function):
         return _rows(rows, index, empty)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return _rows(gradient, ctx.inverse, ctx.inverse_empty), None, None, None, None
 
 

@@ -1,0 +1,78 @@
+"""Export of a Video Swin as torchvision's SwinTransformer3d."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
+from cover.models.checkpoints.naming import HEAD
+from cover.models.classifier import VideoClassifier, head_of
+from cover.models.export.formats import choose_head, new_folder, write_json
+from cover.models.video_swin.config import TUBELET, VideoSwinConfig
+from cover.models.video_swin.formats import TORCHVISION
+from cover.models.video_swin.model import BIAS_TABLE
+from cover.models.video_swin.windows import offsets
+from cover.models.weights import save_tensors
+
+
+def export_torchvision(model: VideoClassifier, folder: Path, head: str | None = None) -> None:
+    """Write weights and arguments for torchvision's SwinTransformer3d, which computes equal logits.
+
+    For frames of fewer than 224 px (7 · 32) its relative positions are wrong, so its logits differ there.
+
+        settings = json.load(open("config.json"))
+        model = SwinTransformer3d(**settings["arguments"])
+        model.load_state_dict(safetensors.torch.load_file("model.safetensors"))
+
+    Args:
+        model: A Video Swin.
+        folder: A new or empty folder.
+        head: The dataset with the head to export. None if the model has only one head.
+
+    Raises:
+        CoverError: `folder` is not empty, or the head is not clear.
+    """
+    config = model.config
+    assert isinstance(config, VideoSwinConfig)
+    head = choose_head(config, head)
+    with new_folder(folder) as aside:
+        write_json(aside / CONFIG_FILE, _settings(config, head))
+        save_tensors(torchvision_tensors(model, head), aside / WEIGHTS_FILE, {"format": "pt"})
+
+
+def torchvision_tensors(model: VideoClassifier, head: str) -> dict[str, Tensor]:
+    """Return the tensors of a Video Swin by torchvision's names, with the indices that it keeps beside the weights."""
+    config = model.config
+    assert isinstance(config, VideoSwinConfig)
+    index_LL = offsets(config.window, config.window)
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        if head_of(name) not in ("", head):
+            continue
+        (theirs,) = TORCHVISION.theirs(name.replace(f"heads.{head}.", f"heads.{HEAD}."))
+        tensors[theirs] = tensor.contiguous()
+        if theirs.endswith(BIAS_TABLE):
+            tensors[theirs.replace(BIAS_TABLE, "relative_position_index")] = index_LL.clone()
+    return tensors
+
+
+def _settings(config: VideoSwinConfig, head: str) -> dict[str, Any]:
+    return {
+        "class": "torchvision.models.video.swin_transformer.SwinTransformer3d",
+        "arguments": {
+            "patch_size": list(TUBELET),
+            "embed_dim": config.width,
+            "depths": list(config.depths),
+            "num_heads": list(config.num_heads),
+            "window_size": list(config.window),
+            "num_classes": len(config.heads[head]),
+        },
+        "num_frames": config.num_frames,
+        "image_size": config.image_size_px,
+        "mean": list(config.mean),
+        "std": list(config.std),
+        "classes": list(config.heads[head]),
+    }
