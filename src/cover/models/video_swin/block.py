@@ -45,8 +45,11 @@ class WindowAttention(nn.Module):
         for run, part in zip(runs, qkv.split([_num_places(run) for run in runs]), strict=True):
             query, key, value = part.unflatten(0, (run.num_windows, -1)).permute(2, 0, 3, 1, 4)
             bias = self._bias(run).to(query.dtype)
-            mixed.append(F.scaled_dot_product_attention(query, key, value, bias[None]).transpose(1, 2).flatten(0, 1))
-        out: Tensor = self.proj(torch.cat(mixed).flatten(1))
+            mixed_WLHE = F.scaled_dot_product_attention(query, key, value, bias[None]).transpose(1, 2)
+            if torch.compiler.is_exporting():  # ONNX's attention returns another memory layout than torch's
+                mixed_WLHE = mixed_WLHE.clone(memory_format=torch.contiguous_format)
+            mixed.append(mixed_WLHE.flatten(2).flatten(0, 1))
+        out: Tensor = self.proj(torch.cat(mixed))
         return out
 
     def _bias(self, run: Run) -> Tensor:
