@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -125,11 +126,13 @@ def test_logits_equal_those_that_torchvision_has_stored() -> None:
 @pytest.fixture(scope="module")
 def image_swin() -> SwinForImageClassification:
     torch.manual_seed(0)
-    config = SwinConfig(image_size=56, embed_dim=16, depths=[2, 2], num_heads=[1, 2], window_size=7, num_labels=5)
+    labels: dict[str, Any] = {"num_labels": 5}
+    config = SwinConfig(image_size=56, embed_dim=16, depths=[2, 2], num_heads=[1, 2], window_size=7, **labels)
     swin = SwinForImageClassification(config)
     for parameter in swin.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    return swin.eval()
+    swin.eval()
+    return swin
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 8, 32])

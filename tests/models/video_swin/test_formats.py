@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,6 +52,13 @@ def mmaction2(model: VideoClassifier) -> Tensors:
     return {re.sub(r"^backbone\.norm\.", "backbone.norm3.", name): t for name, t in published(model).items()}
 
 
+def omnivore(model: VideoClassifier) -> Tensors:
+    """It has patches of depth images, too. Its heads are in another dictionary."""
+    tensors = {name: tensor for name, tensor in mmaction2(model).items() if not name.startswith("cls_head")}
+    tensors = {name.removeprefix("backbone.").replace("norm3", "norm"): tensor for name, tensor in tensors.items()}
+    return tensors | {"depth_patch_embed.proj.weight": torch.ones(16, 1, 2, 4, 4)}
+
+
 def torchvision(model: VideoClassifier) -> Tensors:
     return torchvision_tensors(model, "head")
 
@@ -73,6 +81,18 @@ def test_weights_of_a_video_swin_load(make: Callable[[VideoClassifier], Tensors]
     torch.testing.assert_close(other.predict(frames)["head"], model.predict(frames)["head"], atol=0, rtol=0)
 
 
+def test_the_trunk_of_omnivore_loads(tmp_path: Path) -> None:
+    model = video_model()
+    heads = {"image.weight": torch.ones(1000, 32), "video.1.weight": torch.ones(400, 32)}
+    torch.save({"trunk": omnivore(model), "heads": heads}, tmp_path / "swinB_checkpoint.torch")
+    source = open_source(tmp_path / "swinB_checkpoint.torch")
+    assert source.format == "omnivore" and not source.config.heads
+    other = create_model("video_swin_tiny", **SMALL, window=WINDOW, image_size=SIZE_PX, heads={"head": 5})
+    load_weights(other, source)
+    frames = torch.randn(8, 2, 3, SIZE_PX, SIZE_PX)
+    torch.testing.assert_close(other.eval().features(frames), model.features(frames), atol=0, rtol=0)
+
+
 def test_torchvision_loads_what_is_exported_for_it_and_the_other_way_round(tmp_path: Path) -> None:
     oracle = create_oracle(WINDOW).eval()
     model = video_model()
@@ -91,12 +111,13 @@ def test_torchvision_loads_what_is_exported_for_it_and_the_other_way_round(tmp_p
 @pytest.fixture(scope="module")
 def image_swin() -> SwinForImageClassification:
     torch.manual_seed(0)
-    labels = {"id2label": dict(enumerate(["cat", "dog", "owl", "elk", "bee"]))}
+    labels: dict[str, Any] = {"id2label": dict(enumerate(["cat", "dog", "owl", "elk", "bee"]))}
     config = SwinConfig(image_size=24, embed_dim=16, depths=[2, 2], num_heads=[1, 2], window_size=3, **labels)
     swin = SwinForImageClassification(config)
     for parameter in swin.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    return swin.eval()
+    swin.eval()
+    return swin
 
 
 def image_tensors(swin: SwinForImageClassification, folder: Path) -> Tensors:

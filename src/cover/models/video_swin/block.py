@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cover.models.kernels.backend import compute_dtype
-from cover.models.linear import Linear
 from cover.models.video_swin.windows import Grid, Run, Size, Windows
 
 BRANCHES = 2
@@ -30,8 +29,8 @@ class WindowAttention(nn.Module):
         self.num_heads = num_heads
         slots, rows, columns = (2 * length - 1 for length in window)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(slots * rows * columns, num_heads))
-        self.qkv = Linear(width, 3 * width)
-        self.proj = Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
 
     def forward(self, places_MD: Tensor, runs: Sequence[Run]) -> Tensor:
         """Mix the tokens of each window: [M, D] → [M, D].
@@ -68,8 +67,8 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.fc1 = Linear(width, 4 * width)
-        self.fc2 = Linear(4 * width, width)
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, tokens_ND: Tensor) -> Tensor:
         """[N, D] → [N, D]."""
@@ -110,7 +109,7 @@ class PatchMerging(nn.Module):
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(4 * width, eps=eps)
-        self.reduction = Linear(4 * width, 2 * width, bias=False)
+        self.reduction = nn.Linear(4 * width, 2 * width, bias=False)
 
     def forward(self, tokens_ND: Tensor, grids: Sequence[Grid]) -> Tensor:
         """Merge the tokens of all clips. An odd row or column at the end is joined with zeros.

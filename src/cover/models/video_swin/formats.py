@@ -99,7 +99,7 @@ PUBLISHED = SwinNaming(
         r"^cls_head\.fc_cls\.": "head.",
         r"^head\.fc\.": "head.",  # timm
     },
-    idle=rf"head|data_preprocessor|{_IDLE}",
+    idle=rf"head|data_preprocessor|depth_patch_embed|{_IDLE}",
 )
 TIMM = SwinNaming(  # it merges patches at the beginning of a stage, not at the end of the one before
     tidy=PUBLISHED.tidy,
@@ -303,6 +303,14 @@ def _merges_first(view: View) -> bool:
     return published_merging(0) + "norm.weight" not in view.names and published_merging(1) + "norm.weight" in view.names
 
 
+def _is_omnivore(view: View) -> bool:
+    """Whether the model takes depth, too. Its tensors for that stay unused, and its heads are in another dictionary.
+
+    Clips have its features. A single image has others: Omnivore fills it up with a frame of zeros.
+    """
+    return any(name.startswith("depth_patch_embed.") for name in view.names)
+
+
 def _format(name: str, origin: str, *namings: Naming, claims: Callable[[View], bool]) -> WeightFormat:
     return WeightFormat(name, origin, namings, read_architecture, partial(_claims, claims))
 
@@ -316,9 +324,10 @@ FORMATS = (
         "video-swin",
         "the published Video Swin",
         PUBLISHED,
-        claims=lambda view: not _is_image(view) and not _merges_first(view),
+        claims=lambda view: not (_is_image(view) or _merges_first(view) or _is_omnivore(view)),
     ),
     _format("swin", "the published Swin", PUBLISHED, claims=lambda view: _is_image(view) and not _merges_first(view)),
+    _format("omnivore", "Omnivore (licence CC BY-NC)", PUBLISHED, claims=_is_omnivore),
     _format("timm-swin", "timm's Swin", TIMM, claims=_merges_first),
     _format("torchvision-video-swin", "torchvision's Video Swin", TORCHVISION, claims=lambda view: True),
     _format("torchvision-swin", "torchvision's Swin", TORCHVISION_IMAGE, claims=lambda view: True),

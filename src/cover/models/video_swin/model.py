@@ -26,7 +26,7 @@ from cover.models.video_swin.windows import NO_SHIFT, Grid, Size, WindowCache, c
 BIAS_TABLE = "relative_position_bias_table"
 BIAS_STD = 0.02
 """Standard deviation of the initial bias tables."""
-FULL_BYTES_A_VALUE, HALF_BYTES_A_VALUE = 86.0, 52.0
+FULL_BYTES_A_VALUE, HALF_BYTES_A_VALUE = 74.0, 46.0
 """Activation memory of training, per token, block and width of its stage, without the scores of attention."""
 
 

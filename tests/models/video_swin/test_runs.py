@@ -1,0 +1,120 @@
+"""A Video Swin trains on videos and images together, resumes to the bit, and is described and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.terminal import Cover, terminal
+
+import cover as library
+from cover.core.run_files import find_checkpoint
+from cover.datasets.layouts.class_folders import index_folder
+from cover.models.video_swin.model import VideoSwin
+
+WriteMedia = Callable[..., Path]
+RECIPE = """
+policy = "cotrain"
+
+[model]
+family = "video_swin"
+width = 8
+depths = [1, 2]
+num_heads = [1, 2]
+window = [2, 3, 3]
+num_frames = 5
+image_size = 32
+drop_path_rate = 0.2
+
+[datasets.moves]
+train = "moves-train.arrow"
+val = "moves-val.arrow"
+
+[datasets.pets]
+train = "pets-train.arrow"
+val = "pets-val.arrow"
+
+[data]
+batch_size = 4
+num_workers = 0
+
+[optimizer]
+layer_decay = 0.5
+learning_rate = 0.1
+
+[training]
+epochs = 4
+ema_decay = 0.5
+activation_checkpointing = 1
+"""
+
+
+@pytest.fixture
+def cover(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cover:
+    return terminal(capsys, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory, write_video: WriteMedia, write_image: WriteMedia) -> Path:
+    """A recipe beside manifests of videos and images."""
+    root = tmp_path_factory.mktemp("swin")
+    for index in range(8):
+        place = Path("val" if index % 4 == 3 else "train") / ("left" if index % 2 else "right") / str(index)
+        write_video(root / "moves" / place.with_suffix(".mp4"), num_frames=6, width_px=48, height_px=40)
+        write_image(root / "pets" / place.with_suffix(".png"), index, width_px=48, height_px=40)
+    index_folder(root / "moves", kind="video", out=root)
+    index_folder(root / "pets", kind="image", out=root)
+    (root / "recipe.toml").write_text(RECIPE)
+    return root
+
+
+def test_it_trains_and_resumes_to_the_bit(cover: Cover, work: Path) -> None:
+    recipe, whole, parts = work / "recipe.toml", work / "whole", work / "parts"
+    assert "moves" in cover("train", recipe, "--out", whole, "--dry-run").out
+    assert not cover("train", recipe, "--out", whole).err
+    cover("train", recipe, "--out", parts, "--set", "training.max_steps=5")
+    cover("train", recipe, "--out", parts, "--resume")
+    for file in ("model.safetensors", "training.safetensors"):
+        expected, found = (load_file(find_checkpoint(run, "latest") / file) for run in (whole, parts))
+        assert expected.keys() == found.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_what_is_done_with_a_run_is_done_with_it(cover: Cover, work: Path, tmp_path: Path) -> None:
+    run = work / "run"
+    cover("train", work / "recipe.toml", "--out", run, "--set", "training.max_steps=2")
+    assert "pets" in cover("evaluate", run, "--split", "val").out
+    assert "shifted windows of 2 × 3 × 3 tokens, 1 + 2 blocks" in cover("info", run).out
+    cover("export", run, tmp_path / "ours", "--to", "safetensors")
+    model = library.VideoClassifier.from_pretrained(tmp_path / "ours")
+    assert isinstance(model.backbone, VideoSwin)
+    cover("export", run, tmp_path / "theirs", "--to", "torchvision", "--head", "moves")
+    assert "torchvision's Video Swin" in cover("info", tmp_path / "theirs").out
+    answer = cover("export", run, tmp_path / "none", "--to", "transformers", "--head", "moves")
+    assert "transformers has no model of the family video_swin; export with --to safetensors" in answer.err
+    video = next((work / "moves").rglob("*.mp4"))
+    answer = cover("explain", run, video, "--out", tmp_path / "seen", "--head", "moves")
+    assert "models of the family video_swin cannot be explained" in answer.err
+
+
+def test_a_model_of_images_starts_a_model_of_videos(cover: Cover, work: Path) -> None:
+    """The policy "pretrain" trains an image Swin. Its windows get time when a Video Swin starts from it."""
+    image, video = work / "image", work / "video"
+    parts = RECIPE.replace('"cotrain"', '"pretrain"').partition("[datasets.moves]")
+    (work / "pretrain.toml").write_text(parts[0] + "[datasets.pets]" + parts[2].partition("[datasets.pets]")[2])
+    answer = cover("train", work / "pretrain.toml", "--out", image, "--set", "training.max_steps=1")
+    assert answer.code == 0, answer.err
+    assert "shifted windows of 1 × 3 × 3 tokens" in cover("info", image).out
+    changes = "--set", f"init={image}", "--set", "training.max_steps=1"
+    answer = cover("train", work / "recipe.toml", "--out", video, *changes)
+    assert answer.code == 0 and "resized" in answer.out, answer.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["torch-export", "onnx"])
+def test_it_is_exported_as_a_file_that_runs_by_itself(cover: Cover, work: Path, tmp_path: Path, format: str) -> None:
+    run = work / format
+    cover("train", work / "recipe.toml", "--out", run, "--set", "training.max_steps=1")
+    assert cover("export", run, tmp_path / "file", "--to", format).code == 0  # which compares the logits
