@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,3 +120,17 @@ def test_it_is_exported_as_a_file_that_runs_by_itself(cover: Cover, work: Path, 
     run = work / format
     cover("train", work / "recipe.toml", "--out", run, "--set", "training.max_steps=1")
     assert cover("export", run, tmp_path / "file", "--to", format).code == 0  # which compares the logits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_train_what_one_does(cover: Cover, work: Path, parallel: str) -> None:
+    one, two = work / f"one-{parallel}", work / f"two-{parallel}"
+    changes = "--set", "training.max_steps=4", "--set", f'training.parallel="{parallel}"'
+    cover("train", work / "recipe.toml", "--out", one, *changes)
+    launch = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cover.cli"
+    arguments = [sys.executable, *launch, "train", work / "recipe.toml", "--out", two, *changes]
+    subprocess.run(arguments, check=True, capture_output=True, timeout=300)
+    expected, found = (load_file(find_checkpoint(run, "latest") / "model.safetensors") for run in (one, two))
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-5, rtol=1e-5)

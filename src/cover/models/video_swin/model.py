@@ -208,7 +208,7 @@ class VideoSwin(Backbone):
         rate = self.config.drop_path_rate
         if not self.training or not rate:
             return None
-        return drop_path_scales(clips.seeds_B, depth=sum(self.config.depths), branches=BRANCHES, rate=rate)
+        return drop_path_scales(clips.seeds_B, sum(self.config.depths), BRANCHES, rate)
 
 
 def _grid_size(num_frames: int, height_px: int, width_px: int) -> Size:
