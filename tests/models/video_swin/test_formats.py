@@ -22,8 +22,7 @@ from cover.models.info import describe
 from cover.models.loading import load_weights
 from cover.models.sources import open_source
 from cover.models.video_swin.config import VideoSwinConfig
-from cover.models.video_swin.torchvision import export_torchvision, torchvision_tensors
-from cover.models.video_swin.windows import offsets
+from cover.models.video_swin.torchvision import export_torchvision, relative_position_index, torchvision_tensors
 
 WINDOW = (4, 3, 3)
 SIZE_PX = 24
@@ -40,7 +39,7 @@ def video_model(window: tuple[int, int, int] = WINDOW) -> VideoClassifier:
 
 def published(model: VideoClassifier) -> Tensors:
     """The tensors of a Video Swin by the names of the published code, which keeps indices beside the weights."""
-    index = offsets(WINDOW, WINDOW)
+    index = relative_position_index(WINDOW)
     tensors = {f"backbone.{name}": tensor for name, tensor in model.state_dict().items() if "heads" not in name}
     indices = {name.replace("bias_table", "index"): index for name in tensors if name.endswith("bias_table")}
     head = {f"cls_head.fc_cls.{kind}": model.state_dict()[f"heads.head.{kind}"] for kind in ("weight", "bias")}

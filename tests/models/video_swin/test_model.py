@@ -11,10 +11,11 @@ from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import CoverError
 from cover.models.classifier import VideoClassifier, empty_model, load_model, save_model
 from cover.models.create import create_model, num_parameters
+from cover.models.cuda_graphs import ClipGraphs
 from cover.models.video_swin import FAMILY
 from cover.models.video_swin.config import VideoSwinConfig, VideoSwinSection
 from cover.models.video_swin.model import resize_bias_table
-from cover.models.video_swin.windows import Grid, cut
+from cover.models.video_swin.windows import Grid, cut, relative_bias
 
 
 def small_model(**settings: Any) -> VideoClassifier:
@@ -104,6 +105,18 @@ def test_a_clip_does_not_depend_on_its_company(window: tuple[int, int, int]) -> 
     assert not torch.allclose(together["k400"], model.eval()(frames)["k400"], atol=1e-2)
 
 
+@pytest.mark.needs_cuda
+def test_graphs_of_any_shapes_compute_what_the_model_does() -> None:
+    """The tables of a new shape are made while its graph is recorded, and are not part of the graph's memory."""
+    model = small_model().cuda()
+    graphs = ClipGraphs(lambda frames: model.predict(frames)["k400"])
+    with torch.inference_mode():
+        for num_clips in (1, 2, 3, 2, 1, 3):
+            frames = torch.randint(256, (8, num_clips, 3, 32, 32), dtype=torch.uint8, device="cuda")
+            found = graphs(frames).clone()
+            torch.testing.assert_close(found, model.predict(frames)["k400"], atol=1e-4, rtol=1e-4)
+
+
 def test_every_token_has_one_place_and_windows_of_a_kind_are_together() -> None:
     grids = (Grid((4, 5, 6), 2), Grid((2, 5, 6), 3), Grid((1, 5, 6), 1))
     windows = cut(grids, (2, 3, 3), (1, 1, 1))
@@ -111,9 +124,20 @@ def test_every_token_has_one_place_and_windows_of_a_kind_are_together() -> None:
     tokens = torch.randn(num_tokens, 3, dtype=torch.float64, requires_grad=True)
     places = windows.partition(tokens)
     assert torch.equal(windows.merge(places), tokens)
-    assert len(places) == sum(run.num_windows * len(run.offsets_LL) for run in windows.runs)
+    assert len(places) == sum(run.num_places for run in windows.runs)
     assert len({run.kind for run in windows.runs}) == len(windows.runs) == 8 + 4
     assert torch.autograd.gradcheck(lambda values: windows.merge(windows.partition(values) ** 2), tokens)
+
+
+def test_the_bias_of_two_tokens_is_that_of_their_distance() -> None:
+    window, size = (3, 4, 4), (2, 4, 3)
+    table = torch.randn(5 * 7 * 7, 2)
+    found = relative_bias(table, size, window)
+    places = [(t, y, x) for t in range(size[0]) for y in range(size[1]) for x in range(size[2])]
+    for i, query in enumerate(places):
+        for j, key in enumerate(places):
+            t, y, x = (a - b + length - 1 for a, b, length in zip(query, key, window, strict=True))
+            assert torch.equal(found[:, i, j], table[(t * 7 + y) * 7 + x])
 
 
 def test_a_bias_table_keeps_its_values_at_the_distances_that_both_windows_have() -> None:

@@ -129,7 +129,7 @@ def test_two_processes_train_what_one_does(cover: Cover, work: Path, parallel: s
     changes = "--set", "training.max_steps=4", "--set", f'training.parallel="{parallel}"'
     cover("train", work / "recipe.toml", "--out", one, *changes)
     launch = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cover.cli"
-    arguments = [sys.executable, *launch, "train", work / "recipe.toml", "--out", two, *changes]
+    arguments = [sys.executable, *launch, "train", str(work / "recipe.toml"), "--out", str(two), *changes]
     subprocess.run(arguments, check=True, capture_output=True, timeout=300)
     expected, found = (load_file(find_checkpoint(run, "latest") / "model.safetensors") for run in (one, two))
     for name, tensor in expected.items():

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cover.models.kernels.backend import compute_dtype
-from cover.models.video_swin.windows import Grid, Run, Size, Windows
+from cover.models.video_swin.windows import Grid, Run, Size, Windows, relative_bias
 
 BRANCHES = 2
 """Residual branches of a block: attention, MLP."""
@@ -26,7 +26,7 @@ class WindowAttention(nn.Module):
 
     def __init__(self, width: int, num_heads: int, window: Size) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.window = num_heads, window
         slots, rows, columns = (2 * length - 1 for length in window)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(slots * rows * columns, num_heads))
         self.qkv = nn.Linear(width, 3 * width)
@@ -40,26 +40,21 @@ class WindowAttention(nn.Module):
             runs: The windows, in order.
         """
         qkv = self.qkv(places_MD).unflatten(-1, (3, self.num_heads, -1))
+        table = self.relative_position_bias_table
+        biases = {size: relative_bias(table, size, self.window) for size in {run.kind.size: None for run in runs}}
         mixed = []
-        for run, part in zip(runs, qkv.split([_num_places(run) for run in runs]), strict=True):
+        for run, part in zip(runs, qkv.split([run.num_places for run in runs]), strict=True):
             query, key, value = part.unflatten(0, (run.num_windows, -1)).permute(2, 0, 3, 1, 4)
-            bias = self._bias(run).to(query.dtype)
-            mixed_WLHE = F.scaled_dot_product_attention(query, key, value, bias[None]).transpose(1, 2)
+            bias_HLL = biases[run.kind.size]
+            if run.mask_LL is not None:
+                bias_HLL = bias_HLL + run.mask_LL
+            bias = bias_HLL.to(query.dtype)[None]
+            mixed_WLHE = F.scaled_dot_product_attention(query, key, value, bias).transpose(1, 2)
             if torch.compiler.is_exporting():  # ONNX's attention returns another memory layout than torch's
                 mixed_WLHE = mixed_WLHE.clone(memory_format=torch.contiguous_format)
             mixed.append(mixed_WLHE.flatten(2).flatten(0, 1))
         out: Tensor = self.proj(torch.cat(mixed))
         return out
-
-    def _bias(self, run: Run) -> Tensor:
-        """Return what is added to the scores of a run's windows, [H, L, L]."""
-        rows = self.relative_position_bias_table.index_select(0, run.offsets_LL.flatten())
-        bias_HLL: Tensor = rows.T.unflatten(1, run.offsets_LL.shape)
-        return bias_HLL if run.mask_LL is None else bias_HLL + run.mask_LL
-
-
-def _num_places(run: Run) -> int:
-    return run.num_windows * len(run.offsets_LL)
 
 
 class Mlp(nn.Module):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
@@ -14,7 +16,7 @@ from cover.models.export.formats import choose_head, new_folder, write_json
 from cover.models.video_swin.config import TUBELET, VideoSwinConfig
 from cover.models.video_swin.formats import TORCHVISION
 from cover.models.video_swin.model import BIAS_TABLE
-from cover.models.video_swin.windows import offsets
+from cover.models.video_swin.windows import Size, relative_bias
 from cover.models.weights import save_tensors
 
 
@@ -47,7 +49,7 @@ def torchvision_tensors(model: VideoClassifier, head: str) -> dict[str, Tensor]:
     """Return the tensors of a Video Swin by torchvision's names, with the indices that it keeps beside the weights."""
     config = model.config
     assert isinstance(config, VideoSwinConfig)
-    index_LL = offsets(config.window, config.window)
+    index_LL = relative_position_index(config.window)
     tensors = {}
     for name, tensor in model.state_dict().items():
         if head_of(name) not in ("", head):
@@ -57,6 +59,12 @@ def torchvision_tensors(model: VideoClassifier, head: str) -> dict[str, Tensor]:
         if theirs.endswith(BIAS_TABLE):
             tensors[theirs.replace(BIAS_TABLE, "relative_position_index")] = index_LL.clone()
     return tensors
+
+
+def relative_position_index(window: Size) -> Tensor:
+    """Return the row of a bias table for each pair of tokens in a window, int64 [L, L]: query, key."""
+    rows = torch.arange(prod(2 * length - 1 for length in window))
+    return relative_bias(rows[:, None], window, window)[0].contiguous()
 
 
 def _settings(config: VideoSwinConfig, head: str) -> dict[str, Any]:

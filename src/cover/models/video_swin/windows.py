@@ -59,14 +59,17 @@ class Run:
     Attributes:
         num_windows: How many there are.
         kind: Their kind.
-        offsets_LL: int64, the row of the bias table for each pair of tokens: query, key.
         mask_LL: What is added to the scores; None if all tokens may attend to each other.
     """
 
     num_windows: int
     kind: Kind
-    offsets_LL: Tensor
     mask_LL: Tensor | None
+
+    @property
+    def num_places(self) -> int:
+        """The tokens of all of them."""
+        return self.num_windows * prod(self.kind.size)
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,7 @@ class Windows:
 
     def to(self, device: torch.device) -> Windows:
         """Copy to a device."""
-        runs = tuple(
-            Run(run.num_windows, run.kind, run.offsets_LL.to(device), _to(run.mask_LL, device)) for run in self.runs
-        )
+        runs = tuple(Run(run.num_windows, run.kind, _to(run.mask_LL, device)) for run in self.runs)
         return Windows(self.places_M.to(device), self.tokens_N.to(device), _to(self.empty_M1, device), runs)
 
 
@@ -164,7 +165,7 @@ def cut(grids: Sequence[Grid], window: Size, shift: Size) -> Windows:
         tokens_N=tokens_N,
         empty_M1=empty_M[:, None] if has_padding else None,
         runs=tuple(
-            Run(sum(len(part) for part in of_kind) // prod(kind.size), kind, offsets(kind.size, window), _mask(kind))
+            Run(sum(len(part) for part in of_kind) // prod(kind.size), kind, _mask(kind))
             for kind, of_kind in parts.items()
         ),
     )
@@ -195,22 +196,25 @@ def _kinds(size: Size, window: Size, shift: Size) -> list[tuple[Kind, Tensor]]:
     return found
 
 
-def offsets(size: Size, window: Size) -> Tensor:
-    """Return the row of a bias table for each pair of tokens in a window, int64 [L, L]: query, key.
+def relative_bias(table: Tensor, size: Size, window: Size) -> Tensor:
+    """Return the bias of each pair of tokens in a window, [H, L, L]: query, key.
 
-    The published code takes the first rows and columns of the whole window's [L, L]. This is right only where nothing
-    but time is cut short, so below 224 px it reads biases of other places; this function does not.
+    A pair's row in the table is its distance in time, rows and columns, and nothing else. So along each axis the biases
+    are windows that slide over the table, and the backward pass sums them in a fixed order.
+
+    The published code takes the first L rows and columns of the index of whole windows. That is right only if nothing
+    but time is cut short, so below 224 px it reads biases of other positions; this function does not.
 
     Args:
+        table: [(2 · slots - 1) · (2 · rows - 1) · (2 · columns - 1), H].
         size: The tokens of the window.
         window: The tokens of a whole window, for which the table is.
     """
-    axes = torch.meshgrid(*(torch.arange(length) for length in size), indexing="ij")
-    rows = torch.zeros(prod(size), prod(size), dtype=torch.int64)
-    for places, whole in zip(axes, window, strict=True):
-        apart = places.flatten()[:, None] - places.flatten()
-        rows = rows * (2 * whole - 1) + apart + whole - 1
-    return rows
+    biases = table.unflatten(0, [2 * whole - 1 for whole in window])
+    for axis, (length, whole) in enumerate(zip(size, window, strict=True)):
+        biases = biases.narrow(axis, whole - length, 2 * length - 1).unfold(axis, length, 1)
+    out: Tensor = biases.flip(4, 5, 6).permute(3, 0, 1, 2, 4, 5, 6).flatten(4).flatten(1, 3)
+    return out
 
 
 def _mask(kind: Kind) -> Tensor | None:
