@@ -276,7 +276,7 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ),
         (
             "export runs/moves new --to transformers --head k400",
-            "there is no head 'k400', and transformers takes one; ",
+            "there is no head 'k400', and the format takes one; ",
         ),
         (
             "export runs/moves new --to safetensors --head moves",

@@ -114,9 +114,9 @@ def test_only_a_string_that_names_no_folder_is_looked_for_on_the_hub(
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no head is named, and transformers takes one; give --head, one of k400"):
+    with pytest.raises(CheckpointError, match="no head is named, and the format takes one; give --head, one of k400"):
         export_transformers(small(), tmp_path / "out")
-    with pytest.raises(CheckpointError, match="there is no head 'mit', and transformers takes one"):
+    with pytest.raises(CheckpointError, match="there is no head 'mit', and the format takes one"):
         export_transformers(small(), tmp_path / "out", "mit")
     with pytest.raises(CheckpointError, match="is unknown to transformers; export with --to safetensors"):
         export_transformers(small(image_temporal="skip", num_frames=1), tmp_path / "out", "k400")

@@ -88,5 +88,5 @@ def choose_head(config: ModelConfig, head: str | None) -> str:
         return names[0]
     if head not in names:
         given = "no head is named" if head is None else f"there is no head {head!r}"
-        raise CheckpointError(f"{given}, and transformers takes one; give --head, one of {', '.join(names)}")
+        raise CheckpointError(f"{given}, and the format takes one; give --head, one of {', '.join(names)}")
     return head
