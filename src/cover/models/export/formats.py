@@ -14,6 +14,9 @@ from cover.models.classifier import VideoClassifier, save_model
 from cover.models.config import ModelConfig
 from cover.models.family import family_of
 
+BILINEAR = 2
+"""Pillow's number of the filter that media/augment.py resizes clips with."""
+
 
 def export_safetensors(model: VideoClassifier, folder: Path) -> None:
     """Write our config.json and model.safetensors, with every head.
@@ -90,3 +93,21 @@ def choose_head(config: ModelConfig, head: str | None) -> str:
         given = "no head is named" if head is None else f"there is no head {head!r}"
         raise CheckpointError(f"{given}, and the format takes one; give --head, one of {', '.join(names)}")
     return head
+
+
+def preprocessor_config(config: ModelConfig) -> dict[str, Any]:
+    """Return the settings of transformers' image processor for videos: our centre crop and normalisation."""
+    size_px = config.image_size_px
+    return {
+        "image_processor_type": "VideoMAEImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": size_px},
+        "resample": BILINEAR,
+        "do_center_crop": True,
+        "crop_size": {"height": size_px, "width": size_px},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(config.mean),
+        "image_std": list(config.std),
+    }

@@ -9,13 +9,10 @@ from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CheckpointError
 from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
 from cover.models.classifier import VideoClassifier, head_of
-from cover.models.export.formats import choose_head, new_folder, write_json
+from cover.models.export.formats import choose_head, new_folder, preprocessor_config, write_json
 from cover.models.timesformer.config import TimeSformerConfig
 from cover.models.timesformer.formats import transformers_name
 from cover.models.weights import save_tensors
-
-BILINEAR = 2
-"""Pillow's number of the filter that media/augment.py resizes clips with."""
 
 
 def export_transformers(model: VideoClassifier, folder: Path, head: str | None = None) -> None:
@@ -77,24 +74,6 @@ def transformers_config(config: TimeSformerConfig, head: str) -> dict[str, Any]:
         "drop_path_rate": 0,
         "id2label": {str(index): name for index, name in enumerate(names)},
         "label2id": {name: index for index, name in enumerate(names)},
-    }
-
-
-def preprocessor_config(config: TimeSformerConfig) -> dict[str, Any]:
-    """Return the settings of transformers' image processor for TimeSformer: our centre crop and normalisation."""
-    size_px = config.image_size_px
-    return {
-        "image_processor_type": "VideoMAEImageProcessor",
-        "do_resize": True,
-        "size": {"shortest_edge": size_px},
-        "resample": BILINEAR,
-        "do_center_crop": True,
-        "crop_size": {"height": size_px, "width": size_px},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(config.mean),
-        "image_std": list(config.std),
     }
 
 

@@ -1,7 +1,7 @@
 """VideoMAE on packed clips of any lengths: tubelets, blocks with joint attention, and the mean token of each clip.
 
-Inside, the packed layout is frame-major no more. A group of B clips with T' tubelets in time has B · T' consecutive
-rows of N tokens each, clip by clip, so the tokens of a clip are one sequence without a copy:
+Batches arrive frame-major, but tokens are packed clip by clip. A group of B clips with T' tubelets in time has B · T'
+consecutive rows of N tokens each, so the tokens of a clip are one sequence without a copy:
 
     k400 [T=16, B=2] ── 2 · 8 rows ─┐
     imagenet [T=1, B=4] ── 4 rows ──┴─ tokens [20, N, D]

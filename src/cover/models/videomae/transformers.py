@@ -11,15 +11,12 @@ from torch import Tensor
 from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
 from cover.models.classifier import VideoClassifier, head_of
-from cover.models.export.formats import choose_head, new_folder, write_json
+from cover.models.export.formats import choose_head, new_folder, preprocessor_config, write_json
 from cover.models.videomae.config import VideoMAEConfig
 from cover.models.videomae.formats import TRANSFORMERS_FC_NORM_EPS, transformers_name
 from cover.models.weights import save_tensors
 
 logger = logging.getLogger(__name__)
-
-BILINEAR = 2
-"""Pillow's number of the filter that media/augment.py resizes clips with."""
 
 
 def export_transformers(model: VideoClassifier, folder: Path, head: str | None = None) -> None:
@@ -92,22 +89,4 @@ def transformers_config(config: VideoMAEConfig, head: str) -> dict[str, Any]:
         "attention_probs_dropout_prob": 0.0,
         "id2label": {str(index): name for index, name in enumerate(names)},
         "label2id": {name: index for index, name in enumerate(names)},
-    }
-
-
-def preprocessor_config(config: VideoMAEConfig) -> dict[str, Any]:
-    """Return the settings of transformers' image processor for VideoMAE: our centre crop and normalisation."""
-    size_px = config.image_size_px
-    return {
-        "image_processor_type": "VideoMAEImageProcessor",
-        "do_resize": True,
-        "size": {"shortest_edge": size_px},
-        "resample": BILINEAR,
-        "do_center_crop": True,
-        "crop_size": {"height": size_px, "width": size_px},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(config.mean),
-        "image_std": list(config.std),
     }
