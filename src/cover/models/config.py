@@ -131,6 +131,27 @@ def check_dataset_name(name: object) -> None:
         raise CoverError(f"dataset name {name!r}: a name may have letters, digits, '_' and '-' only; call it {other!r}")
 
 
+def check_vit_sizes(image_size_px: int, patch_size_px: int, width: int, num_heads: int) -> None:
+    """Check that patches fill a frame, and attention heads a token.
+
+    Args:
+        image_size_px: Side of a frame.
+        patch_size_px: Side of a patch.
+        width: The size of a token.
+        num_heads: Attention heads.
+
+    Raises:
+        CoverError: They do not.
+    """
+    if image_size_px % patch_size_px:
+        raise CoverError(
+            f"image_size {image_size_px} is not a multiple of patch_size {patch_size_px}; "
+            f"use {image_size_px // patch_size_px * patch_size_px or patch_size_px}"
+        )
+    if width % num_heads:
+        raise CoverError(f"width {width} is not a multiple of the {num_heads} attention heads; change one of them")
+
+
 def class_names(classes: int | Sequence[str]) -> tuple[str, ...]:
     """Return class names as given, or "0", "1", … for a number of classes.
 

@@ -24,6 +24,7 @@ from cover.mixture.summary import mixture_table, mixture_warnings
 from cover.models.checkpoints.source import Source
 from cover.models.classifier import VideoClassifier
 from cover.models.create import build
+from cover.models.kernels.backend import HALF_TYPES
 from cover.models.loading import load_weights, report_table
 from cover.models.sources import open_source
 from cover.runs.folder import RunFolder
@@ -176,14 +177,14 @@ def fit(
 
 def throughput(planned: Plan, accelerator: Accelerator) -> Throughput:
     """What times this run."""
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}
+    dtype = HALF_TYPES.get(planned.recipe.training.precision, torch.float32)
     return Throughput(
         accelerator.device,
         accelerator.num_processes,
         clips=sum(row.clips_per_batch for row in planned.rows),
         frames=sum(row.clips_per_batch * row.num_frames for row in planned.rows),
         flops=planned.step_flops,
-        peak_flops=matmul_peak_flops(accelerator.device, half.get(planned.recipe.training.precision, torch.float32)),
+        peak_flops=matmul_peak_flops(accelerator.device, dtype),
     )
 
 

@@ -25,6 +25,7 @@ from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.models.classifier import VideoClassifier, load_model
 from cover.models.cuda_graphs import ClipGraphs
+from cover.models.kernels.backend import HALF_TYPES
 from cover.models.kernels.float8 import is_supported
 from cover.models.linear import freeze_weights, use_float8
 from cover.runs.adapters import evaluation_reader, reader_for
@@ -276,5 +277,5 @@ class TrainedRun:
         return "bf16" if precision == "fp8" and not is_supported(self.device) else precision
 
     def _autocast(self) -> AbstractContextManager[None]:
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}.get(self.mixed_precision)
+        half = HALF_TYPES.get(self.mixed_precision)
         return torch.autocast("cuda", half) if half else nullcontext()

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.family_runs import WriteMedia, train_whole_and_in_parts, write_mixture
 from tests.terminal import Cover, terminal
 
 import cover as library
 from cover.core.run_files import find_checkpoint
-from cover.datasets.layouts.class_folders import index_folder
 from cover.models.video_swin.model import VideoSwin
 
-WriteMedia = Callable[..., Path]
 RECIPE = """
 policy = "cotrain"
 
@@ -62,26 +60,11 @@ def cover(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory, write_video: WriteMedia, write_image: WriteMedia) -> Path:
     """A recipe beside manifests of videos and images."""
-    root = tmp_path_factory.mktemp("swin")
-    for index in range(8):
-        place = Path("val" if index % 4 == 3 else "train") / ("left" if index % 2 else "right") / str(index)
-        write_video(root / "moves" / place.with_suffix(".mp4"), num_frames=6, width_px=48, height_px=40)
-        write_image(root / "pets" / place.with_suffix(".png"), index, width_px=48, height_px=40)
-    index_folder(root / "moves", kind="video", out=root)
-    index_folder(root / "pets", kind="image", out=root)
-    (root / "recipe.toml").write_text(RECIPE)
-    return root
+    return write_mixture(tmp_path_factory.mktemp("swin"), RECIPE, write_video, write_image)
 
 
 def test_it_trains_and_resumes_to_the_bit(cover: Cover, work: Path) -> None:
-    recipe, whole, parts = work / "recipe.toml", work / "whole", work / "parts"
-    assert "moves" in cover("train", recipe, "--out", whole, "--dry-run").out
-    assert not cover("train", recipe, "--out", whole).err
-    cover("train", recipe, "--out", parts, "--set", "training.max_steps=5")
-    cover("train", recipe, "--out", parts, "--resume")
-    for file in ("model.safetensors", "training.safetensors"):
-        expected, found = (load_file(find_checkpoint(run, "latest") / file) for run in (whole, parts))
-        assert expected.keys() == found.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+    train_whole_and_in_parts(cover, work, max_steps=5)
 
 
 def test_what_is_done_with_a_run_is_done_with_it(cover: Cover, work: Path, tmp_path: Path) -> None:

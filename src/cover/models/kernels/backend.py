@@ -31,6 +31,8 @@ tl: Any = triton.language if RUNS else None
 """triton.language, or None if Triton cannot run. Files with kernels can be imported anyway."""
 LEAST_CAPABILITY = (8, 0)
 """The oldest GPUs that Triton supports: Ampere."""
+HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}
+"""What autocast computes in, by `training.precision`. Without an entry there is no autocast."""
 BLOCK_ROWS, BLOCK_COLUMNS = 256, 8
 """The parts that one program of `column_sums` adds at a time."""
 

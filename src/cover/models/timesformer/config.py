@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from cover.config.families import ModelSection, Positive
 from cover.errors import CoverError
-from cover.models.config import Heads, ModelConfig, class_names
+from cover.models.config import Heads, ModelConfig, check_vit_sizes, class_names
 
 FAMILY_NAME = "timesformer"
 Attention = Literal["divided", "joint", "space_only"]
@@ -89,15 +89,7 @@ class TimeSformerConfig(ModelConfig):
             if (value := getattr(self, name)) not in get_args(choices):
                 raise CoverError(f"{name} is {reprlib.repr(value)}; use {' or '.join(get_args(choices))}")
         super().__post_init__()
-        if self.image_size_px % self.patch_size_px:
-            raise CoverError(
-                f"image_size {self.image_size_px} is not a multiple of patch_size {self.patch_size_px}; "
-                f"use {self.image_size_px // self.patch_size_px * self.patch_size_px or self.patch_size_px}"
-            )
-        if self.width % self.num_heads:
-            raise CoverError(
-                f"width {self.width} is not a multiple of the {self.num_heads} attention heads; change one of them"
-            )
+        check_vit_sizes(self.image_size_px, self.patch_size_px, self.width, self.num_heads)
 
     @property
     def grid_size(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from cover.config.families import ModelSection, Positive
 from cover.errors import CoverError
-from cover.models.config import MIN_EPS, Heads, ModelConfig, class_names
+from cover.models.config import MIN_EPS, Heads, ModelConfig, check_vit_sizes, class_names
 
 FAMILY_NAME = "videomae"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -125,15 +125,7 @@ class VideoMAEConfig(ModelConfig):
         if not isinstance(self.fc_norm, bool):
             raise CoverError(f"fc_norm is {reprlib.repr(self.fc_norm)}; it must be true or false")
         check_length(self.num_frames, self.tubelet_size)
-        if self.image_size_px % self.patch_size_px:
-            raise CoverError(
-                f"image_size {self.image_size_px} is not a multiple of patch_size {self.patch_size_px}; "
-                f"use {self.image_size_px // self.patch_size_px * self.patch_size_px or self.patch_size_px}"
-            )
-        if self.width % self.num_heads:
-            raise CoverError(
-                f"width {self.width} is not a multiple of the {self.num_heads} attention heads; change one of them"
-            )
+        check_vit_sizes(self.image_size_px, self.patch_size_px, self.width, self.num_heads)
 
     def describe(self, not_stated: Collection[str] = ()) -> str:
         """See ModelConfig."""
