@@ -45,7 +45,8 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
     assert (model.num_frames, model.image_size, model.patch_size, model.drop_path_rate) == (8, 224, 16, 0.1)
     assert (model.image_temporal, model.temporal_init) == ("attend", "zero")
     assert (recipe.evaluation.num_clips, recipe.evaluation.num_crops) == (1, 3)
-    assert (recipe.training.reduction, recipe.training.label_smoothing, optimizer.layer_decay) == ("dataset_mean", 0, 1)
+    assert (recipe.training.reduction, recipe.training.label_smoothing) == ("dataset_mean", 0)
+    assert (optimizer.layer_decay, optimizer.backbone_rate) == (1, 1)
     augmentation = recipe.augmentation
     assert (augmentation.randaugment.num_ops, augmentation.mixup, augmentation.cutmix, augmentation.repeats) == (
         0,
@@ -170,6 +171,7 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
         ),
         (STANDARD + K400 + "[training]\nlabel_smoothing = 1.0\n", "r.toml: training.label_smoothing = 1.0: input sho"),
         (STANDARD + K400 + "[optimizer]\nlayer_decay = 0.0\n", "r.toml: optimizer.layer_decay = 0.0: input should be "),
+        (STANDARD + K400 + "[optimizer]\nbackbone_rate = 2\n", "r.toml: optimizer.backbone_rate = 2: input should be "),
         (K400, "r.toml: 'policy' is missing; it has no default"),
         (STANDARD, "r.toml: 'datasets' is missing; it has no default"),
         (STANDARD + "[datasets]\n", "r.toml: datasets = {}: it takes 1 or more"),

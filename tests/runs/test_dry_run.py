@@ -27,10 +27,32 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, write_image
     rehearse(plan(recipe(tmp_path, init=str(tmp_path / "vit.npz"))), console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert sorted(tmp_path.rglob("*")) == before
-    for expected in ("pets     image      3   100%", "parameters", "85,800,194", "15; 1.5 an epoch", "GiB of weights"):
+    for expected in ("pets     image      3   100%", "parameters", "85,800,194", "15; 1.5 an epoch", "GiB of weights", "0.005 of the heads; of the backbone 0.005"):
         assert expected in shown, (expected, shown)
     assert "warning: init = " in shown
     assert "vit.npz' does not exist" in shown.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        ({"backbone_rate": 0.1}, "0.1 of the heads; of the backbone 0.01"),
+        (
+            {"backbone_rate": 0.1, "layer_decay": 0.5},
+            "0.1 of the heads; of the backbone 0.00125 in the first layer to 0.01 in the last",
+        ),
+    ],
+)
+def test_a_dry_run_shows_the_rates_of_heads_and_backbone(
+    optimizer: dict[str, float], expected: str, tmp_path: Path, write_image: object
+) -> None:
+    write_image(tmp_path / "pets" / "cat" / "0.png")  # type: ignore[operator]
+    index_folder(tmp_path / "pets", kind="image", out=tmp_path)
+    console = Console(file=StringIO(), width=120)
+    model = {"variant": "timesformer_tiny", "depth": 2}
+    values = {"data": {"batch_size": 1}, "model": model, "optimizer": {"learning_rate": 0.1} | optimizer}
+    rehearse(plan(recipe(tmp_path, **values)), console)
+    assert expected in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_dry_run_ends_as_training_would(tmp_path: Path) -> None:

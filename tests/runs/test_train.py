@@ -234,7 +234,7 @@ def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecip
     """Each changes the losses of the first two steps, the layers' rates that of the second only."""
     off: dict[str, Any] = {
         "augmentation": {"randaugment": {"num_ops": 0}, "mixup": 0.0, "cutmix": 0.0},
-        "optimizer": {"layer_decay": 1.0},
+        "optimizer": {"layer_decay": 1.0, "backbone_rate": 1.0},
         "training": {"label_smoothing": 0.0, "max_steps": 2},
     }
     options: list[tuple[str, dict[str, Any]]] = [
@@ -245,6 +245,7 @@ def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecip
         ("augmentation", {"randaugment": {"num_ops": 2}}),
         ("augmentation", {"repeats": 2}),
         ("optimizer", {"layer_decay": 0.5}),
+        ("optimizer", {"backbone_rate": 0.1}),
     ]
     losses = []
     for number, (section, option) in enumerate(options):
@@ -252,7 +253,7 @@ def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecip
         assert not train(plan(recipe), tmp_path / str(number), quiet())
         losses.append([line["loss"] for line in lines_of(tmp_path / str(number)) if "loss" in line])
     plain, *others = losses
-    assert [loss[0] != plain[0] for loss in others] == [True] * 5 + [False]
+    assert [loss[0] != plain[0] for loss in others] == [True] * 5 + [False] * 2
     assert all(loss[1] != plain[1] for loss in others)
 
 

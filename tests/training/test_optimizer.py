@@ -95,13 +95,24 @@ def test_layer_decay_scales_each_layer_by_those_behind_it() -> None:
     assert set(scales_of(model, OptimizerSection()).values()) == {1.0}
 
 
+@pytest.mark.parametrize("variant", ["timesformer_tiny", "videomae_small"])
+def test_the_rate_of_the_backbone_is_a_share_of_the_heads_rate(variant: str) -> None:
+    """As in Video Swin. It multiplies what layer_decay makes of each layer, in both schedules."""
+    model = create_model(variant, depth=3, width=12, num_frames=2, image_size=32, heads={"backbone": 3, "b": 2})
+    plain = scales_of(model, OptimizerSection(layer_decay=0.75))
+    scales = scales_of(model, OptimizerSection(layer_decay=0.75, backbone_rate=0.1))
+    factors = {name: 0.1 if not name.startswith("heads.") else 1.0 for name in plain}
+    assert scales == pytest.approx({name: factors[name] * scale for name, scale in plain.items()})
+    assert scales_of(model, OptimizerSection(backbone_rate=0.1)) == factors
+
+
 def compiled(module: Any) -> Any:
     return torch.compile(module, backend="eager")
 
 
 @pytest.mark.parametrize(("wrap_model", "wrap_block"), [(compiled, None), (None, compiled), (None, checkpoint_wrapper)])
 def test_wrappers_do_not_change_what_a_parameter_gets(wrap_model: Any, wrap_block: Any) -> None:
-    section = OptimizerSection(layer_decay=0.5, weight_decay=0.3)
+    section = OptimizerSection(layer_decay=0.5, backbone_rate=0.3, weight_decay=0.3)
 
     def groups(model: torch.nn.Module) -> list[tuple[float, float, int]]:
         found = create_optimizer(model, section).param_groups
@@ -118,5 +129,5 @@ def test_wrappers_do_not_change_what_a_parameter_gets(wrap_model: Any, wrap_bloc
 
 def test_the_first_group_has_the_whole_rate() -> None:
     model = create_model("timesformer_tiny", depth=2, width=12, num_frames=2, image_size=32, heads={"k400": 3})
-    optimizer = create_optimizer(model, OptimizerSection(layer_decay=0.5, learning_rate=0.1))
+    optimizer = create_optimizer(model, OptimizerSection(layer_decay=0.5, backbone_rate=0.1, learning_rate=0.1))
     assert optimizer.param_groups[0]["lr"] == 0.1

@@ -46,12 +46,24 @@ def plan_table(planned: Plan) -> Table:
     for name, cost in planned.clip_multiply_adds.items():
         table.add_row(f"a clip of {name}", f"{cost / 1e9:,.4g} GFLOPs (multiply-adds, forward)")
     table.add_row("steps", f"{planned.num_steps:,}; {planned.steps_per_epoch:,.1f} an epoch")
+    table.add_row("learning rate", rates_line(planned))
     if planned.objective.trains_backbone:
         table.add_row("training", f"{planned.step_flops * planned.num_steps:.2g} floating-point operations")
         table.add_row("memory", f"{states_bytes(planned) / 2**30:,.3g} GiB of weights and states in each process")
         kept = f"about {backward_bytes(planned) / 2**30:,.3g} GiB for the backward pass of a whole batch, to be split"
         table.add_row("", f"{kept} by processes, micro_batches and activation_checkpointing")
     return table
+
+
+def rates_line(planned: Plan) -> str:
+    """Return the peak learning rates of heads and backbone."""
+    section, heads = planned.recipe.optimizer, f"{planned.recipe.optimizer.learning_rate:g}"
+    if not planned.objective.trains_backbone:
+        return heads
+    last = section.learning_rate * section.backbone_rate
+    first = last * section.layer_decay ** empty_model(planned.config).num_layers
+    backbone = f"{last:.3g}" if first == last else f"{first:.3g} in the first layer to {last:.3g} in the last"
+    return f"{heads} of the heads; of the backbone {backbone}"
 
 
 def measured(planned: Plan, objective: Supervised) -> tuple[float, int]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cover.config.recipe import OptimizerSection
+from cover.models.classifier import BACKBONE
 
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """What DistributedDataParallel, torch.compile and others add to the names of parameters."""
@@ -49,7 +50,7 @@ def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[s
     Args:
         model: What is trained. All of it is one layer unless it is `Layered`.
         section: `weight_decay` applies to the weights of linear and convolution layers, not to biases, norms, class
-            token, position and time embeddings. `layer_decay` scales the rate of each layer, see `lr_scale`.
+            token, position and time embeddings. `layer_decay` and `backbone_rate` scale rates, see `lr_scale`.
 
     Returns:
         Groups for an optimizer; their `lr_scale` is the factor of the learning rate.
@@ -59,7 +60,7 @@ def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[s
         if not parameter.requires_grad:
             continue
         is_matrix = name.endswith("weight") and parameter.ndim > 1
-        key = lr_scale(model, bare_name(name), section.layer_decay), section.weight_decay if is_matrix else 0.0
+        key = lr_scale(model, bare_name(name), section), section.weight_decay if is_matrix else 0.0
         groups.setdefault(key, []).append(parameter)
     return [
         {"params": members, "lr_scale": scale, "lr": scale * section.learning_rate, "weight_decay": decay}
@@ -67,9 +68,21 @@ def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[s
     ]
 
 
-def lr_scale(model: nn.Module, name: str, layer_decay: float) -> float:
-    """layer_decay to the power of the layers behind a parameter, as in BEiT and MAE (H. Bao, K. He et al., 2022)."""
-    return layer_decay ** (model.num_layers - model.layer_of(name)) if isinstance(model, Layered) else 1.0
+def lr_scale(model: nn.Module, name: str, section: OptimizerSection) -> float:
+    """Return the factor of the learning rate for a parameter.
+
+    It is layer_decay to the power of the layers behind the parameter, as in BEiT and MAE (H. Bao, K. He et al., 2022).
+    In the backbone it is multiplied by backbone_rate, as in Video Swin (Z. Liu et al., 2022).
+
+    Args:
+        model: What is trained.
+        name: The parameter, without what wrappers added.
+        section: The rates.
+    """
+    if not isinstance(model, Layered):
+        return 1.0
+    scale = section.layer_decay ** (model.num_layers - model.layer_of(name))
+    return scale * section.backbone_rate if name.startswith(BACKBONE) else scale
 
 
 def bare_name(name: str) -> str:

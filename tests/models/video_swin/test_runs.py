@@ -43,6 +43,8 @@ num_workers = 0
 
 [optimizer]
 layer_decay = 0.5
+backbone_rate = 0.2
+schedule = "cosine"
 learning_rate = 0.1
 
 [training]
