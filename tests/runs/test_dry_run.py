@@ -27,7 +27,14 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, write_image
     rehearse(plan(recipe(tmp_path, init=str(tmp_path / "vit.npz"))), console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert sorted(tmp_path.rglob("*")) == before
-    for expected in ("pets     image      3   100%", "parameters", "85,800,194", "15; 1.5 an epoch", "GiB of weights", "0.005 of the heads; of the backbone 0.005"):
+    for expected in (
+        "pets     image      3   100%",
+        "parameters",
+        "85,800,194",
+        "15; 1.5 an epoch",
+        "GiB of weights",
+        "0.005 of the heads; of the backbone 0.005",
+    ):
         assert expected in shown, (expected, shown)
     assert "warning: init = " in shown
     assert "vit.npz' does not exist" in shown.replace("\n", "")

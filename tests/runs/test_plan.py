@@ -1,14 +1,17 @@
-"""Every recipe of the paper, planned on miniature manifests."""
+"""Every recipe of this package, planned on miniature manifests."""
 
 from __future__ import annotations
 
 import inspect
 import re
 import tomllib
+from collections.abc import Sequence
 from importlib.resources import files
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from tests.timesformers import config_of
 
 from cover.cli import index
@@ -18,24 +21,25 @@ from cover.datasets.names import Kind
 from cover.errors import CheckpointError, CoverError, ManifestError
 from cover.models.classifier import save_model
 from cover.models.create import create_model
+from cover.runs.dry_run import rehearse
 from cover.runs.plan import init_warnings, plan
 
-PAPER = Path(str(files("cover") / "recipes" / "paper"))
+ALL = Path(str(files("cover") / "recipes"))
+OWN = [path for path in sorted(ALL.rglob("*.toml")) if path.name != "base.toml" and path.parent.name != "parts"]
+PAPER = ALL / "paper"
 RECIPES = {path.stem: path for path in sorted(PAPER.glob("*.toml"))}
 SIZES = {"k400": 24, "k600": 39, "k700": 54, "ssv2": 17, "mit": 79, "imagenet": 128}
+IMAGES = {"imagenet", "objects"}
+"""The datasets of images in our recipes, besides those of the policy "pretrain"."""
 
 
-def write_miniature(folder: Path, name: str, split: str, *, kind: Kind = "video", classes: int = 3) -> None:
-    rows = [{"sample_id": str(row), "path": f"{row}.mp4", "label": row % classes} for row in range(SIZES[name])]
-    write_manifest(
-        folder / f"{name}-{split}.arrow",
-        rows,
-        name=name,
-        kind=kind,
-        split=split,
-        class_names=[f"class {label}" for label in range(classes)],
-        root=folder,
-    )
+def write_miniature(
+    path: Path, name: str, split: str, *, kind: Kind = "video", classes: Sequence[str] = ("a", "b", "c")
+) -> None:
+    rows = [
+        {"sample_id": str(row), "path": f"{row}.mp4", "label": row % len(classes)} for row in range(SIZES.get(name, 9))
+    ]
+    write_manifest(path, rows, name=name, kind=kind, split=split, class_names=list(classes), root=path.parent)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +48,8 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("paper")
     for name in SIZES:
         for split in ("train", "val"):
-            kind: Kind = "image" if name == "imagenet" else "video"
-            write_miniature(folder / "manifests", name, split, kind=kind)
+            kind: Kind = "image" if name in IMAGES else "video"
+            write_miniature(folder / "manifests" / f"{name}-{split}.arrow", name, split, kind=kind)
     return folder
 
 
@@ -73,22 +77,29 @@ def test_every_recipe_of_the_paper_can_be_planned(name: str) -> None:
     assert all(section.test and section.val is None for section in recipe.datasets.values())
 
 
-OTHER_BACKBONES = {"videomae": 16, "video_swin": 32}
-"""{family: frames of a clip in its recipes}."""
-OTHER_RECIPES = [path for family in OTHER_BACKBONES for path in sorted((PAPER.parent / family).glob("*.toml"))]
-
-
-@pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("path", OTHER_RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_recipes_of_another_backbone_can_be_planned(path: Path) -> None:
-    planned = plan(read_recipe(path))
-    assert planned.config.family == path.parent.name
-    assert planned.config.num_frames == OTHER_BACKBONES[path.parent.name]
-    (warning,) = init_warnings(planned)
-    assert "does not exist; training starts from it" in warning
-    if "imagenet" in planned.clip_multiply_adds:  # an image is a tubelet, and a clip many of them
-        tubelets = planned.config.num_frames // 2
-        assert planned.clip_multiply_adds["k400"] > tubelets * planned.clip_multiply_adds["imagenet"]
+@pytest.mark.parametrize("path", OWN, ids=lambda path: path.relative_to(ALL).with_suffix("").as_posix())
+def test_every_recipe_is_rehearsed(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cover train --dry-run` of each recipe in this package, on manifests of a few samples."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    recipe = read_recipe(path)
+    for name, section in recipe.datasets.items():
+        kind: Kind = "image" if recipe.policy == "pretrain" or name in IMAGES else "video"
+        classes = sorted({label for pair in section.reversal_pairs for label in pair}) or ["one", "other"]
+        for split, file in (("train", section.train), ("val", section.val), ("test", section.test)):
+            if file and not file.exists():
+                write_miniature(file, name, split, kind=kind, classes=classes)
+    output = StringIO()
+    planned = plan(recipe)
+    rehearse(planned, Console(file=output, width=200))
+    assert "parameters" in output.getvalue() and "learning rate" in output.getvalue()
+    assert [row.dataset for row in planned.rows] == list(recipe.datasets)
+    if recipe.init:
+        assert f"warning: init = '{recipe.init}' does not exist; training starts from it" in output.getvalue()
+    if path.parent.parent == ALL and path.parent != PAPER:  # the recipes of another family
+        assert planned.config.family == path.parent.name
+    if "imagenet" in planned.clip_multiply_adds and "k400" in planned.clip_multiply_adds:
+        assert planned.clip_multiply_adds["k400"] > 3 * planned.clip_multiply_adds["imagenet"]
 
 
 def test_every_part_is_used() -> None:
@@ -157,7 +168,7 @@ def test_what_does_not_fit_is_refused_and_what_is_missing_named(miniature: Path,
         "datasets.k400.test = 'absent.arrow' does not exist; `cover evaluate` reads it",
     )
     assert "absent.arrow does not exist" in refusal(ManifestError, tmp_path / "192", train="absent.arrow")
-    write_miniature(tmp_path, "k400", "val", classes=4)
+    write_miniature(tmp_path / "k400-val.arrow", "k400", "val", classes=("a", "b", "c", "d"))
     for split in ("val", "test"):
         other = {split: str(tmp_path / "k400-val.arrow")}
         assert "has other classes than its training manifest" in refusal(ManifestError, tmp_path / "192", **other)
