@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cover.models.kernels.backend import compute_dtype
-from cover.models.kernels.mlp import mlp
+from cover.models.kernels.mlp import Approximate, mlp
 from cover.models.kernels.products import Input
 from cover.models.linear import Linear, after_norm, in_dtype
 
@@ -19,10 +19,12 @@ class Mlp(nn.Module):
     Args:
         width: The size of a token, D.
         hidden: The features between the two layers.
+        approximate: Which GELU.
     """
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, approximate: Approximate = "none") -> None:
         super().__init__()
+        self.approximate = approximate
         self.fc1 = Linear(width, hidden)
         self.fc2 = Linear(hidden, width)
 
@@ -30,7 +32,7 @@ class Mlp(nn.Module):
         """Return the values of the residual, [F, N, D], from normalised tokens without the affine part of `norm`."""
         dtype = compute_dtype(normed_FND.exact)
         weight1, bias1 = after_norm(norm, self.fc1, dtype)
-        return mlp(normed_FND, weight1, bias1, in_dtype(self.fc2, dtype))
+        return mlp(normed_FND, weight1, bias1, in_dtype(self.fc2, dtype), self.approximate)
 
 
 def for_uint8(weight_DCYX: Tensor, bias_D: Tensor, mean_C11: Tensor, std_C11: Tensor) -> tuple[Tensor, Tensor]:

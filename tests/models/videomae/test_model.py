@@ -12,7 +12,8 @@ from cover.models.kernels.residual import Residual, Tokens
 from cover.models.linear import freeze_weights
 from cover.models.packing import Group
 from cover.models.videomae.config import variant_config
-from cover.models.videomae.model import mean_tokens, sine_positions
+from cover.models.videomae.model import sine_positions
+from cover.models.vit.tubelets import mean_tokens
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ torch's own operations these gradients are in bfloat16.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,13 @@ FLOAT8_ROWS, FLOAT8_ROWS_PER_PROGRAM, FLOAT8_WARP_COLUMNS = 1, 64, 256
 thread has 8 of them, because its registers hold four tensors."""
 
 
-def mlp(normed_FND: Input, weight1: Weight, bias1: Tensor, weight2: Weight) -> Tensor:
+Approximate = Literal["none", "tanh"]
+"""Which GELU: the exact one, or its approximation by tanh. It belongs to the weights."""
+
+
+def mlp(
+    normed_FND: Input, weight1: Weight, bias1: Tensor, weight2: Weight, approximate: Approximate = "none"
+) -> Tensor:
     """Compute GELU(x W1ᵀ + b1) W2ᵀ. The second bias is added with the residual.
 
     Args:
@@ -45,15 +51,16 @@ def mlp(normed_FND: Input, weight1: Weight, bias1: Tensor, weight2: Weight) -> T
         weight1: W1, [4·D, D].
         bias1: b1, [4·D].
         weight2: W2, [D, 4·D].
+        approximate: Which GELU.
 
     Returns:
         [F, N, D].
     """
     if has_kernel(normed_FND.exact):
-        arguments = normed_FND.exact, weight1.exact, bias1, weight2.exact, normed_FND, weight1, weight2
+        arguments = normed_FND.exact, weight1.exact, bias1, weight2.exact, normed_FND, weight1, weight2, approximate
         out: Tensor = MlpFunction.apply(*arguments)
         return out
-    active = F.gelu(linear(normed_FND, weight1, bias1))
+    active = F.gelu(linear(normed_FND, weight1, bias1), approximate=approximate)
     return linear(Input.of(active, weight2.forward), weight2)
 
 
@@ -70,11 +77,13 @@ class MlpFunction(Function):
         normed: Input,
         weight1: Weight,
         weight2: Weight,
+        approximate: Approximate,
     ) -> Tensor:
         hidden = product(normed.operand, weight1.forward, bias1)
-        active = gelu(hidden, float8=weight2.rows is not None)
+        active = gelu(hidden, approximate, float8=weight2.rows is not None)
         _, scale = pointers(active)
         save(ctx, normed.operand, weight1.backward, weight2.backward, hidden, scale)
+        ctx.approximate = approximate
         return product(active, weight2.forward)
 
     @staticmethod
@@ -83,35 +92,38 @@ class MlpFunction(Function):
         normed, weight1, weight2, hidden, scale = saved(ctx)
         g = matched(gradients[0].flatten(0, 1), weight2)
         active_gradient_MD = data_gradient(g, weight2)
-        active, hidden_gradient, bias1_gradient = gelu_backward(hidden.flatten(0, 1), active_gradient_MD, scale)
+        active, hidden_gradient, bias1_gradient = gelu_backward(
+            hidden.flatten(0, 1), active_gradient_MD, scale, ctx.approximate
+        )
         weight2_gradient = weight_gradient(g, active)
         weight1_gradient = weight_gradient(hidden_gradient, normed)
         normed_gradient = data_gradient(hidden_gradient, weight1).view_as(gradients[0])
-        return normed_gradient, weight1_gradient, bias1_gradient, weight2_gradient, None, None, None
+        return normed_gradient, weight1_gradient, bias1_gradient, weight2_gradient, *(None,) * 4
 
 
-def gelu(hidden: Tensor, *, float8: bool = False) -> Operand:
-    """Compute x Φ(x) exactly, not with the tanh approximation.
+def gelu(hidden: Tensor, approximate: Approximate = "none", *, float8: bool = False) -> Operand:
+    """Compute GELU(x): x Φ(x), or its approximation by tanh.
 
     Args:
         hidden: [..., K].
+        approximate: Which GELU.
         float8: Whether to round the result to float8.
     """
     if float8:
         rounded, block = empty(hidden.shape, hidden.device), power_of_two(hidden.shape[-1])
         num_rows, rows = rounded.scale.numel(), max(1, ROUNDED_NUMBERS // block)
         _gelu_float8[(cdiv(num_rows, rows),)](
-            hidden, *rounded, num_rows, WIDTH=hidden.shape[-1], BLOCK=block, ROWS=rows
+            hidden, *rounded, num_rows, TANH=approximate == "tanh", WIDTH=hidden.shape[-1], BLOCK=block, ROWS=rows
         )
         return rounded
     out = torch.empty_like(hidden)
     block = BLOCK_ROWS * BLOCK_COLUMNS
-    _gelu[(cdiv(hidden.numel(), block),)](hidden, out, hidden.numel(), BLOCK=block)
+    _gelu[(cdiv(hidden.numel(), block),)](hidden, out, hidden.numel(), TANH=approximate == "tanh", BLOCK=block)
     return out
 
 
 def gelu_backward(
-    hidden_MD: Tensor, gradient_MD: Tensor, scale: Tensor | None = None
+    hidden_MD: Tensor, gradient_MD: Tensor, scale: Tensor | None = None, approximate: Approximate = "none"
 ) -> tuple[Operand, Operand, Tensor]:
     """Compute what the backward pass of the MLP needs.
 
@@ -119,6 +131,7 @@ def gelu_backward(
         hidden_MD: The hidden values before the GELU, [M, 4·D].
         gradient_MD: The gradient of the values after the GELU, [M, 4·D]. It may be overwritten.
         scale: The scales of GELU(hidden) from the forward pass, if the results are to be in float8.
+        approximate: Which GELU.
 
     Returns:
         GELU(hidden) for the gradient of a weight, the gradient of `hidden_MD`, and its sum over the rows.
@@ -138,43 +151,56 @@ def gelu_backward(
     sums = torch.empty(num_programs, width, dtype=torch.float32, device=hidden_MD.device)
     _gelu_backward[(num_programs, cdiv(width, columns))](
         hidden_MD, gradient_MD, *pointers(active), *pointers(hidden_gradient), sums, num_rows, width,
-        ROWS=rows, COLUMNS=columns, PER_PROGRAM=per_program, FLOAT8=scale is not None, num_warps=num_warps,
+        ROWS=rows, COLUMNS=columns, PER_PROGRAM=per_program, TANH=approximate == "tanh", FLOAT8=scale is not None,
+        num_warps=num_warps,
     )  # fmt: skip
     return active, hidden_gradient, column_sums(sums, hidden_MD.dtype)
 
 
 @jit()
-def _normal(x):
-    """Φ(x) and exp(-x²/2), to 1e-7 (Abramowitz & Stegun 7.1.26). It takes half the instructions of erf and exp."""
-    bell = tl.exp(-0.5 * x * x)
-    t = 1.0 / (1.0 + 0.23164189 * tl.abs(x))
-    series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
-    above = 0.5 * bell * series
-    return tl.where(x < 0, above, 1.0 - above), bell
+def _gate(x, TANH: tl.constexpr):
+    """GELU(x) / x, and its derivative.
+
+    Φ(x) and exp(-x²/2) are exact to 1e-7 (Abramowitz & Stegun 7.1.26), in half the instructions of erf and exp.
+    """
+    if TANH:  # (1 + tanh u) / 2 = 1 / (1 + exp(-2u)) with u = √(2/π) (x + 0.044715 x³)
+        gate = 1.0 / (1.0 + tl.exp(-1.5957691216057308 * x * (1.0 + 0.044715 * x * x)))
+        slope = gate * (1.0 - gate) * 1.5957691216057308 * (1.0 + 3 * 0.044715 * x * x)
+    else:
+        bell = tl.exp(-0.5 * x * x)
+        t = 1.0 / (1.0 + 0.23164189 * tl.abs(x))
+        series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
+        above = 0.5 * bell * series
+        gate = tl.where(x < 0, above, 1.0 - above)
+        slope = bell * 0.3989422804014327  # 1 / √(2π)
+    return gate, slope
 
 
 @jit()
-def _gelu(hidden, out, size, BLOCK: tl.constexpr):
+def _gelu(hidden, out, size, TANH: tl.constexpr, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(hidden + at, mask=at < size, other=0.0).to(tl.float32)
-    below, _ = _normal(x)
-    tl.store(out + at, x * below, mask=at < size)
+    gate, _ = _gate(x, TANH)
+    tl.store(out + at, x * gate, mask=at < size)
 
 
 @jit("num_rows")
-def _gelu_float8(hidden, out, scale, num_rows, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr):
+def _gelu_float8(
+    hidden, out, scale, num_rows,
+    TANH: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
     rows, columns = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, BLOCK)
     here = (rows < num_rows)[:, None] & (columns < WIDTH)[None, :]
     at = rows[:, None] * WIDTH + columns[None, :]
     x = tl.load(hidden + at, mask=here, other=0.0).to(tl.float32)
-    below, _ = _normal(x)
-    store_float8(out + at, scale + rows, (x * below).to(hidden.dtype.element_ty), here, rows < num_rows)
+    gate, _ = _gate(x, TANH)
+    store_float8(out + at, scale + rows, (x * gate).to(hidden.dtype.element_ty), here, rows < num_rows)
 
 
 @jit("num_rows")
 def _gelu_backward(
     hidden, gradient, active, active_scale, hidden_gradient, gradient_scale, sums, num_rows, width,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, PER_PROGRAM: tl.constexpr, FLOAT8: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, PER_PROGRAM: tl.constexpr, TANH: tl.constexpr, FLOAT8: tl.constexpr,
 ):  # fmt: skip
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = columns < width
@@ -186,9 +212,9 @@ def _gelu_backward(
         at = rows[:, None] * width + columns[None, :]
         x = tl.load(hidden + at, mask=here, other=0.0).to(tl.float32)
         g = tl.load(gradient + at, mask=here, other=0.0).to(tl.float32)
-        below, bell = _normal(x)
-        a = x * below
-        g *= below + x * bell * 0.3989422804014327  # 1 / √(2π)
+        gate, slope = _gate(x, TANH)
+        a = x * gate
+        g *= gate + x * slope
         if FLOAT8:
             a = a.to(hidden.dtype.element_ty).to(tl.float32)
             a *= inverse(tl.load(active_scale + rows, mask=rows < num_rows, other=1.0))[:, None]
