@@ -7,6 +7,7 @@ import pytest
 from tests.studies.miniature import RATE, study_of
 
 from cover.errors import RecipeError
+from cover.studies.planning import Planner
 from cover.studies.spec import Study, measure_of
 from cover.studies.study_file import read_study
 
@@ -15,7 +16,9 @@ STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.toml"))
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_the_studies_of_the_repository_are_read(file: Path) -> None:
-    assert read_study(file).results == file.parent / "results.jsonl"
+    study = read_study(file)
+    assert study.results == file.parent / "results.jsonl"
+    assert all(Planner(study, {}).drafts(arm) for arm in study.needed_arms())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -71,6 +72,15 @@ def test_unknown_names_are_refused_with_the_known_ones(tmp_path: Path, preset: s
     with pytest.raises(CoverError, match="choose from"):
         render_world(tmp_path, preset, datasets=[dataset])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_small_study_renders_the_first_files_of_the_study() -> None:
+    for dataset in DATASETS.values():
+        small, whole = (list(plan_blocks(Path("out"), dataset, PRESETS[name], 0)) for name in ("small_study", "study"))
+        for split in PRESETS["study"].num_clips[dataset.name]:
+            first, blocks = ([block for block in plan if block.split == split] for plan in (small, whole))
+            for few, many in zip(first, blocks, strict=False):
+                assert replace(few, files=many.files) == many and few.files == many.files[: len(few.files)]
 
 
 @pytest.mark.parametrize("preset", ["smoke", "quick", "full"])

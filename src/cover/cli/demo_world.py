@@ -26,6 +26,7 @@ class WorldPreset(StrEnum):
     smoke = "smoke"
     quick = "quick"
     full = "full"
+    small_study = "small_study"
     study = "study"
 
 

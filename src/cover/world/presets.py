@@ -47,6 +47,7 @@ class Preset:
         return dataset.classes if self.all_classes else dataset.quick_classes
 
 
+_STUDY_FORMATS = {"image": ClipFormat(256, 192, 1, 1), "video": ClipFormat(256, 192, 24, 3)}
 _SMALL_FORMATS = {"image": ClipFormat(160, 120, 1, 1), "video": ClipFormat(160, 120, 16, 3)}
 PRESETS = {
     "smoke": Preset(
@@ -82,8 +83,19 @@ PRESETS = {
         },
         all_classes=True,
     ),
+    "small_study": Preset(
+        formats=_STUDY_FORMATS,
+        num_clips={
+            PRETRAIN.name: {"train": 5_000, "val": 200},
+            OBJECTS.name: {"train": 2_000, "val": 200, "test": 500},
+            SCENES.name: {"train": 1_000, "val": 200, "test": 1_000},
+            MOVES.name: {"train": 1_000, "val": 200, "test": 1_000},
+            EVENTS.name: {"train": 1_000, "val": 200, "test": 1_000},
+        },
+        all_classes=True,
+    ),
     "study": Preset(
-        formats={"image": ClipFormat(256, 192, 1, 1), "video": ClipFormat(256, 192, 24, 3)},
+        formats=_STUDY_FORMATS,
         num_clips={
             PRETRAIN.name: {"train": 10_000, "val": 500},
             OBJECTS.name: {"train": 8_000, "val": 500, "test": 2_000},
