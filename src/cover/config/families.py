@@ -27,6 +27,8 @@ DEFAULT = "timesformer"
 ENTRY_POINTS = "cover.families"
 
 Positive = Annotated[int, Field(gt=0)]
+HeadKind = Literal["linear", "attentive"]
+"""A linear layer on the backbone's feature, or on what a learned query pools from all tokens of a clip."""
 TemporalInit = Literal["zero", "random"]
 """How layers that mix frames start where the weights have none: without effect, or at random."""
 
@@ -46,6 +48,13 @@ class ModelSection(Section):
     """Stochastic depth: drop rate of the last block. The rate grows linearly over the blocks."""
     temporal_init: TemporalInit = "zero"
     """How temporal layers start when `init` has none: "zero" keeps the function of the image model."""
+    head: HeadKind = "linear"
+    """What the linear layer of each dataset reads: the backbone's feature, or ("attentive") all tokens of a clip as
+    self-attention and a learned query pool them in V-JEPA 2. All datasets share the pooler."""
+    pooler_depth: Annotated[int, Field(ge=0)] = 3
+    """With an attentive head: blocks of self-attention before the query reads the tokens."""
+    pooler_heads: Positive = 16
+    """With an attentive head: attention heads of the pooler."""
 
 
 class Family:

@@ -245,6 +245,11 @@ class Recipe(Section):
             )
         if self.policy == "probe" and not self.init:
             raise ValueError("policy 'probe' trains heads on frozen features and has no init; name the run with init")
+        if self.policy == "probe" and self.model.head == "attentive":
+            raise ValueError(
+                "policy 'probe' keeps one feature per clip, and model.head \"attentive\" learns from all tokens; train "
+                'it with policy "standard" or "cotrain" and optimizer.backbone_rate = 0'
+            )
         if self.policy == "probe" and (self.data.temporal_jitter or self.augmentation != AugmentationSection()):
             raise ValueError(
                 "policy 'probe' computes features once, of unchanged clips; leave out augmentation and temporal_jitter"

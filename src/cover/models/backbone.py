@@ -156,3 +156,30 @@ class Backbone(nn.Module, ABC):
             resize: How to resize it.
         """
         return tensor
+
+
+class TokenBackbone(Backbone):
+    """A clip encoder that also offers its tokens before they are pooled, which an attentive head needs."""
+
+    @abstractmethod
+    def tokens(self, clips: PackedClips) -> list[Tensor]:
+        """Encode clips as in `forward`, and return all tokens after the last norm, without class tokens.
+
+        The last norm and all blocks take part, so every parameter gets a gradient.
+
+        Args:
+            clips: Clips of any lengths, packed.
+
+        Returns:
+            The tokens [B, L, D] of clips of equal length, for each length, in packed order.
+        """
+
+    @abstractmethod
+    def num_tokens(self, num_frames: int, height_px: int, width_px: int) -> int:
+        """Return L, the tokens of one clip.
+
+        Args:
+            num_frames: Frames of the clip.
+            height_px: Height of a frame.
+            width_px: Width of a frame.
+        """

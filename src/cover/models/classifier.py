@@ -1,8 +1,9 @@
-"""VideoClassifier: a backbone with one linear head per dataset, as it is trained, saved and shared."""
+"""VideoClassifier: a backbone with one head per dataset, as it is trained, saved and shared."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from cover.models.backbone import Attribution, Backbone
 from cover.models.config import ModelConfig
 from cover.models.family import family_of
 from cover.models.packing import PackedClips, PackedFrames, pack
+from cover.models.pooler import AttentivePooler, activation_bytes, features, multiply_adds, token_backbone
 from cover.models.weights import check_files, check_finite, load_exactly, read_config, read_tensors, save_weights
 
-BACKBONE, HEADS = "backbone.", "heads."
+BACKBONE, POOLER, HEADS = "backbone.", "pooler.", "heads."
 MODEL_CARD = """---
 {{ card_data }}
 ---
@@ -62,7 +64,7 @@ class VideoClassifier(
     library_name="cover-video",
     pipeline_tag="video-classification",
 ):
-    """A backbone of any family with one linear head per dataset.
+    """A backbone of any family with one linear head per dataset, and perhaps a pooler between them.
 
     `model(batch)` takes a MixedBatch or {dataset: frames [T,B,C,Y,X]} and returns {dataset: logits [B, classes]}. It
     normalises uint8 frames; float frames must be normalised already. Clips of one batch may differ in length. The
@@ -73,13 +75,17 @@ class VideoClassifier(
 
     `save_pretrained(folder)`, `push_to_hub("owner/name")` and `from_pretrained` come from huggingface_hub. They use
     this library's config.json and model.safetensors. The backbone's tensors have no prefix in `state_dict()` and in
-    files; in `named_parameters()` they have the prefix "backbone.".
+    files; in `named_parameters()` they have the prefix "backbone.". Those of the pooler and the heads always have one.
 
     Args:
         config: The backbone, the heads and the normalisation.
 
+    Raises:
+        CoverError: The heads are attentive, and the family offers no tokens, or the pooler does not fit them.
+
     Attributes:
         backbone: The clip encoder.
+        pooler: Makes the feature that the heads read of the backbone's tokens, if the heads are attentive.
         heads: {dataset: linear layer}.
         mean: The mean that uint8 frames are normalised with, for RGB in 0..1, float32 [3, 1, 1].
         std: The standard deviation that they are normalised with, in the same form.
@@ -91,6 +97,9 @@ class VideoClassifier(
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.backbone: Backbone = family_of(config).backbone(config)
+        self.pooler: AttentivePooler | None = None
+        if config.pooler is not None:
+            self.pooler = AttentivePooler(token_backbone(self.backbone).width, config.pooler)
         self.heads = Heads({name: nn.Linear(self.backbone.width, len(names)) for name, names in config.heads.items()})
         for name in ("mean", "std"):
             values = torch.tensor(getattr(config, name), dtype=torch.float32).view(-1, 1, 1)
@@ -161,18 +170,23 @@ class VideoClassifier(
             The share of each patch.
 
         Raises:
-            CoverError: The family cannot explain its models.
+            CoverError: The family cannot explain its models, or the head is attentive.
         """
         attributor = family_of(self.config).attribution
-        if attributor is None:
-            raise CoverError(f"models of the family {self.config.family} cannot be explained; choose another run")
+        if attributor is None or self.pooler is not None:
+            kind = "with an attentive head" if attributor else f"of the family {self.config.family}"
+            raise CoverError(f"models {kind} cannot be explained; choose another run")
         if frames_TCYX.dtype == torch.uint8:
             frames_TCYX = (frames_TCYX.float() / 255 - self.mean) / self.std
         return attributor(self.backbone, frames_TCYX, lambda feature_D: class_score(self.heads[head](feature_D), label))
 
+    def units(self) -> Sequence[nn.Module]:
+        """Return the repeated parts, from input to output. Each is recomputed, compiled and sharded by itself."""
+        return [*self.backbone.units(), *(self.pooler.blocks if self.pooler is not None else ())]
+
     @property
     def num_layers(self) -> int:
-        """The number of the last layer, to which the heads belong."""
+        """The number of the last layer, to which the pooler and the heads belong."""
         return self.backbone.num_layers
 
     def layer_of(self, parameter: str) -> int:
@@ -186,15 +200,31 @@ class VideoClassifier(
         return self.num_layers
 
     def multiply_adds(self, num_frames: int, heads: Iterable[str]) -> int:
-        """Count the multiply-adds of one clip through the backbone and some heads, forward only, as publications do.
+        """Count the multiply-adds of one clip through backbone, pooler and some heads, forward only, as papers do.
 
         Args:
             num_frames: Frames of the clip, each of `config.image_size_px`.
             heads: The datasets whose heads are included.
         """
         size_px, width = self.config.image_size_px, self.backbone.width
-        head_costs = (width * len(self.config.heads[name]) for name in heads)
-        return self.backbone.multiply_adds(num_frames, size_px, size_px) + sum(head_costs)
+        cost = self.backbone.multiply_adds(num_frames, size_px, size_px)
+        if self.config.pooler is not None:
+            cost += multiply_adds(width, self._num_tokens(num_frames), self.config.pooler.depth)
+        return cost + sum(width * len(self.config.heads[name]) for name in heads)
+
+    def activation_bytes(self, num_frames: int, *, half: bool) -> float:
+        """Estimate the bytes that the backward pass keeps for one clip, without recomputation.
+
+        Args:
+            num_frames: Frames of the clip, each of `config.image_size_px`.
+            half: Whether the model computes in 16-bit precision.
+        """
+        size_px = self.config.image_size_px
+        kept = self.backbone.activation_bytes(num_frames, size_px, size_px, half=half)
+        if self.config.pooler is not None:
+            depth = self.config.pooler.depth
+            kept += activation_bytes(self.backbone.width, self._num_tokens(num_frames), depth, half=half)
+        return kept
 
     def normalise_as(self, config: ModelConfig) -> None:
         """Adopt the normalisation that a set of weights expects, of the input and in layer norms.
@@ -203,14 +233,27 @@ class VideoClassifier(
             config: The configuration of the weights: its `mean`, `std` and epsilons are adopted.
         """
         self.backbone.normalise_as(config)
+        if self.pooler is not None and config.pooler is not None:
+            self._set_pooler_eps(config.pooler.eps)
         device = next(self.parameters()).device
         for name in ("mean", "std"):
             values = torch.tensor(getattr(config, name), dtype=torch.float32, device=device)
             setattr(self, name, values.view(-1, 1, 1))
 
     def _encode(self, frames: PackedFrames) -> Tensor:
-        features_BD: Tensor = self.backbone(PackedClips(**vars(frames), mean_C11=self.mean, std_C11=self.std))
-        return features_BD
+        clips = PackedClips(**vars(frames), mean_C11=self.mean, std_C11=self.std)
+        return features(self.backbone, self.pooler, clips)
+
+    def _num_tokens(self, num_frames: int) -> int:
+        size_px = self.config.image_size_px
+        return token_backbone(self.backbone).num_tokens(num_frames, size_px, size_px)
+
+    def _set_pooler_eps(self, eps: float) -> None:
+        assert self.pooler is not None and self.config.pooler is not None
+        self.backbone.config = replace(self.config, pooler=replace(self.config.pooler, eps=eps))
+        for module in self.pooler.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = eps
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_model(self, save_directory)
@@ -298,7 +341,7 @@ def _with_prefix(module: nn.Module, tensors: dict[str, Any], prefix: str, *_: An
     """Rename them from file names to module names."""
     for name in [name for name in tensors if name.startswith(prefix)]:
         bare = name.removeprefix(prefix)
-        tensors[prefix + (bare if bare.startswith(HEADS) else BACKBONE + bare)] = tensors.pop(name)
+        tensors[prefix + (bare if bare.startswith((POOLER, HEADS)) else BACKBONE + bare)] = tensors.pop(name)
 
 
 def class_score(logits: Tensor, label: int) -> Tensor:

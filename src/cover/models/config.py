@@ -6,8 +6,8 @@ import re
 import reprlib
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
 from cover.errors import CoverError
 
@@ -20,6 +20,38 @@ MAX_CLASSES = 2**22
 MIN_EPS, MIN_STD, MAX_COLOUR = 1e-30, 1e-6, 1e6
 MAX_NAME_BYTES = 100
 """The longest name of a dataset, which becomes part of file names."""
+MAX_POOLER_DEPTH, MAX_POOLER_HEADS = 1024, 2**16
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolerConfig:
+    """The attentive pooler, which stands between the backbone and the linear heads.
+
+    Attributes:
+        depth: Blocks of self-attention before the cross-attention.
+        num_heads: Attention heads.
+        eps: Added to the variance in layer norms. It belongs to the weights: official probes were trained with 1e-5,
+            transformers takes 1e-6.
+
+    Raises:
+        CoverError: A value is impossible.
+    """
+
+    depth: int = 3
+    num_heads: int = 16
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _check_whole("pooler_depth", self.depth, 0, MAX_POOLER_DEPTH)
+        _check_whole("pooler_heads", self.num_heads, 1, MAX_POOLER_HEADS)
+        if not _is_within(self.eps, MIN_EPS, 1):
+            raise CoverError(f"pooler eps is {reprlib.repr(self.eps)}; it must be a number from {MIN_EPS} to 1")
+
+    def describe(self) -> str:
+        """Describe it in one line."""
+        blocks = "1 block" if self.depth == 1 else f"{self.depth} blocks"
+        heads = "1 head" if self.num_heads == 1 else f"{self.num_heads} heads"
+        return f"attentive, {blocks} of self-attention, then a learned query, {heads}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +70,7 @@ class ModelConfig:
         std: Standard deviation of the input normalisation, for RGB in 0..1.
         layer_norm_eps: Added to the variance in every layer norm. It belongs to the weights: transformers' ViTs were
             trained or converted with 1e-12.
+        pooler: What pools the tokens of a clip for the heads; None if they read the backbone's feature.
 
     Raises:
         CoverError: A value is impossible.
@@ -53,6 +86,7 @@ class ModelConfig:
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     layer_norm_eps: float = 1e-6
+    pooler: PoolerConfig | None = None
 
     def __post_init__(self) -> None:
         self.check_size("num_frames", MAX_FRAMES)
@@ -84,9 +118,11 @@ class ModelConfig:
         Raises:
             CoverError: It is not.
         """
-        value = getattr(self, name)
-        if not isinstance(value, int) or not _is_within(value, 1, most):
-            raise CoverError(f"{name} is {reprlib.repr(value)}; it must be a whole number from 1 to {most:,}")
+        _check_whole(name, getattr(self, name), 1, most)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as in config.json. A model with linear heads has no "pooler", as before there was one."""
+        return {name: value for name, value in asdict(self).items() if name != "pooler" or value is not None}
 
     def describe(self, not_stated: Collection[str] = ()) -> str:
         """Describe the backbone in one line, such as "12 blocks, width 768".
@@ -95,6 +131,11 @@ class ModelConfig:
             not_stated: Fields that the source of the configuration does not state. Their values mean nothing.
         """
         return self.family
+
+
+def _check_whole(name: str, value: object, least: int, most: int) -> None:
+    if not isinstance(value, int) or not _is_within(value, least, most):
+        raise CoverError(f"{name} is {reprlib.repr(value)}; it must be a whole number from {least} to {most:,}")
 
 
 def _is_within(value: object, least: float, most: float) -> bool:

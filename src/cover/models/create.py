@@ -8,7 +8,7 @@ from cover.config.families import TemporalInit
 from cover.config.layers import checked
 from cover.models.classifier import VideoClassifier, empty_model
 from cover.models.config import Heads, ModelConfig
-from cover.models.family import family_with_variant
+from cover.models.family import configure, family_with_variant
 
 LINEAR_STD = 0.02
 
@@ -36,7 +36,8 @@ def create_model(
         temporal_init: How the layers that mix frames start. "zero": without effect, as published. "random": the model
             learns frame order sooner, unless its pre-training is strong.
         **settings: Other keys that the family has in `[model]` of a recipe. For TimeSformer these are depth, width,
-            num_heads, patch_size, attention and image_temporal. None keeps the variant's value.
+            num_heads, patch_size, attention and image_temporal; for all families head, pooler_depth and pooler_heads.
+            None keeps the variant's value.
 
     Returns:
         The model in training mode.
@@ -53,7 +54,7 @@ def create_model(
         "drop_path_rate": drop_path_rate,
         "temporal_init": temporal_init,
     } | {name: value for name, value in settings.items() if value is not None}
-    return build(family.configure(checked(family.section, values, "create_model"), heads), temporal_init)
+    return build(configure(checked(family.section, values, "create_model"), heads), temporal_init)
 
 
 def build(config: ModelConfig, temporal_init: TemporalInit = "zero") -> VideoClassifier:
@@ -70,6 +71,8 @@ def build(config: ModelConfig, temporal_init: TemporalInit = "zero") -> VideoCla
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     model.backbone.init_weights(temporal_init)
+    if model.pooler is not None:
+        model.pooler.init_weights()
     return model
 
 

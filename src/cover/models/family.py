@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cover.config.families import Family, ModelSection, family_names, find_family
 from cover.errors import CoverError
-from cover.models.config import Heads, ModelConfig
+from cover.models.config import Heads, ModelConfig, PoolerConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +41,7 @@ class BackboneFamily(Family, ABC):
 
     @abstractmethod
     def configure(self, section: ModelSection, heads: Heads, *, images_only: bool = False) -> ModelConfig:
-        """Turn the `[model]` section of a recipe into a configuration.
+        """Turn the `[model]` section of a recipe into a configuration of a backbone; `configure` adds the pooler.
 
         Args:
             section: An instance of `self.section`.
@@ -85,9 +86,31 @@ class BackboneFamily(Family, ABC):
         return {}
 
     @property
+    def attentive_exporters(self) -> Collection[str]:
+        """The libraries that can express a model with an attentive head. By default, none."""
+        return ()
+
+    @property
     def attribution(self) -> Attributor | None:
         """The function that explains a class score by shares of the patches. By default, None: there is none."""
         return None
+
+
+def configure(section: ModelSection, heads: Heads, *, images_only: bool = False) -> ModelConfig:
+    """Turn the `[model]` section of a recipe into a configuration, with the pooler of an attentive head.
+
+    Args:
+        section: The section of the family that it names.
+        heads: For each dataset its class names, or their number.
+        images_only: Whether to leave out the layers that mix frames.
+
+    Raises:
+        CoverError: The values do not fit together.
+    """
+    config = backbone_family(section.family).configure(section, heads, images_only=images_only)
+    if section.head == "linear":
+        return config
+    return replace(config, pooler=PoolerConfig(depth=section.pooler_depth, num_heads=section.pooler_heads))
 
 
 def family_of(config: ModelConfig) -> BackboneFamily:

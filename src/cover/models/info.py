@@ -28,7 +28,7 @@ class Info:
         origin: The code base that the weights come from.
         config: The configuration of the model.
         num_parameters: The number of its parameters.
-        multiply_adds: Multiply-adds of one view (num_frames frames of image_size_px) through backbone and all heads.
+        multiply_adds: Multiply-adds of one view (num_frames frames of image_size_px) through the whole model.
         sampling: How frames and views are sampled, if the file states it.
         unused: Tensors of the file that the model does not have.
         not_stated: Fields of `config` that the file does not state. If "num_heads" is among them, it is null in JSON.
@@ -99,6 +99,8 @@ def info_table(info: Info) -> Table:
         "normalisation": f"mean {_numbers(config.mean)}, std {_numbers(config.std)} of RGB in 0..1{usual}",
         "sampling": info.sampling,
     }
+    if config.pooler is not None:
+        rows["pooler"] = config.pooler.describe()
     for name, names in config.heads.items():
         label = "head" if name == HEAD else f"head {name}"
         classes = "their names not stated" if "heads" in info.not_stated else _first(names, SHOWN_CLASSES)

@@ -15,7 +15,7 @@ from cover.config.families import TemporalInit
 from cover.errors import CheckpointError
 from cover.models.backbone import Resize
 from cover.models.checkpoints.source import OWN_FORMAT, Source
-from cover.models.classifier import VideoClassifier, head_of
+from cover.models.classifier import POOLER, VideoClassifier, head_of
 from cover.models.config import ModelConfig
 from cover.models.family import family_of
 from cover.models.head_rows import HeadRows, match_rows, take_rows
@@ -89,7 +89,7 @@ def load_weights(
         temporal_init: How temporal layers start if the source has none. "zero", as published: norm and attention are
             copied from the spatial layers; temporal_fc and the time embedding are zero. "random": only the norm is
             copied.
-        fresh_heads: Whether to keep the model's own heads.
+        fresh_heads: Whether to keep the model's own heads, and its pooler.
 
     Returns:
         What happened to every tensor.
@@ -103,7 +103,7 @@ def load_weights(
         check_files(opened.path if opened.path.is_dir() else opened.path.parent)
     opened = check_fits(opened, model.config)
     rows = {} if fresh_heads else shared_rows(opened, model.config)
-    origins = _origins(model, opened, rows, temporal_init)
+    origins = _origins(model, opened, rows, temporal_init, fresh_heads)
     for origin in sorted(set(origins.values())):
         check_finite(opened.path, origin, opened.tensor(origin).float())  # a large float64 is infinite in float32
     _copy(model, opened, origins, rows, resize, temporal_init)
@@ -111,13 +111,19 @@ def load_weights(
 
 
 def _origins(
-    model: VideoClassifier, source: Source, rows: Mapping[str, HeadRows], temporal_init: TemporalInit
+    model: VideoClassifier,
+    source: Source,
+    rows: Mapping[str, HeadRows],
+    temporal_init: TemporalInit,
+    fresh_heads: bool,
 ) -> dict[str, str]:
     """Return for each tensor of the model the source's tensor (by our names) that it starts from, if there is any."""
     origins: dict[str, str | None] = {}
     for name in model.state_dict():
         if dataset := head_of(name):
             origins[name] = name if dataset in rows else None
+        elif name.startswith(POOLER):
+            origins[name] = name if name in source.shapes and not fresh_heads else None
         else:
             origins[name] = model.backbone.start_from(name, source.shapes, temporal_init)
     return {name: origin for name, origin in origins.items() if origin}
@@ -135,9 +141,11 @@ def _copy(
     for name, target in model.state_dict().items():
         if name in origins:
             tensor, found = source.tensor(origins[name]), rows.get(head_of(name))
-            target.copy_(
-                take_rows(found, tensor, target) if found else model.backbone.resized(name, tensor, target, resize)
-            )
+            if found:
+                tensor = take_rows(found, tensor, target)
+            elif not name.startswith(POOLER):
+                tensor = model.backbone.resized(name, tensor, target, resize)
+            target.copy_(tensor)
         elif model.backbone.starts_at_zero(name, temporal_init):
             target.zero_()
     model.normalise_as(source.config)
@@ -155,7 +163,7 @@ def _report(
 
 
 def shared_rows(source: Source, config: ModelConfig) -> dict[str, HeadRows]:
-    """Find the rows of the source's heads for the heads of a model.
+    """Find the rows of the source's heads for the heads of a model of the same kind, linear or attentive.
 
     If the source does not state class names, a head is used whole or not at all.
 
@@ -166,7 +174,9 @@ def shared_rows(source: Source, config: ModelConfig) -> dict[str, HeadRows]:
     Returns:
         The rows of each head that shares a class with the source's head of the same name.
     """
-    rows = {}
+    rows: dict[str, HeadRows] = {}
+    if (source.config.pooler is None) != (config.pooler is None):  # they read different features
+        return rows
     for dataset in (name for name in config.heads if name in source.config.heads):
         found = match_rows(source.config.heads[dataset], config.heads[dataset])
         if found.unchanged or (found.kept + found.moved and "heads" not in source.not_stated):
@@ -226,4 +236,17 @@ def check_fits(source: Source, config: ModelConfig) -> Source:
             raise CheckpointError(
                 f"{source.path} ({source.format}) has {name} {have}, this model has {want}; make them equal"
             )
+    _check_poolers(source, config)
     return source
+
+
+def _check_poolers(source: Source, config: ModelConfig) -> None:
+    if source.config.pooler is None or config.pooler is None:
+        return
+    for name in ("depth", "num_heads"):
+        have, want = getattr(source.config.pooler, name), getattr(config.pooler, name)
+        if have != want:
+            key = f"pooler_{name.removeprefix('num_')}"
+            raise CheckpointError(
+                f"{source.path} ({source.format}) has {key} {have}, this model has {want}; make them equal"
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from cover.core.text_files import read_json
 from cover.errors import CheckpointError, CoverError
 from cover.models.checkpoints.integrity import damage
 from cover.models.checkpoints.tensor_files import brief
-from cover.models.config import ModelConfig
+from cover.models.config import ModelConfig, PoolerConfig
 from cover.models.family import backbone_family
 
 MODEL_TYPE = "cover-"
@@ -35,7 +34,7 @@ def save_weights(config: ModelConfig, tensors: dict[str, Tensor], folder: Path) 
         folder: Created if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    values = {"model_type": MODEL_TYPE + config.family} | dataclasses.asdict(config)
+    values = {"model_type": MODEL_TYPE + config.family} | config.as_dict()
     (folder / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n")
     save_tensors(tensors, folder / WEIGHTS_FILE)
 
@@ -77,6 +76,8 @@ def read_config(folder: Path) -> ModelConfig:
         values["heads"] = {name: _names(name, names) for name, names in dict(values["heads"]).items()}
         for name in ("mean", "std"):
             values[name] = tuple(values[name]) if isinstance(values[name], list) else values[name]
+        if values.get("pooler") is not None:
+            values["pooler"] = PoolerConfig(**values["pooler"])
         return family.config(**values)
     except (CoverError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({brief(error)}); use another checkpoint of the run") from None

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -68,7 +68,7 @@ def evaluation_reader(recipe: Recipe, manifest: Manifest, name: str, *, num_clip
 
 def backbone_digest(model: VideoClassifier) -> str:
     """SHA-256 of what a model's features depend on: architecture, normalisation, and all weights except the heads."""
-    config = asdict(dataclasses.replace(model.config, heads={}, drop_path_rate=0.0))
+    config = dataclasses.replace(model.config, heads={}, drop_path_rate=0.0).as_dict()
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         if not head_of(name):

@@ -43,6 +43,8 @@ def plan_table(planned: Plan) -> Table:
     """Model, cost, length and memory, for the terminal."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("parameters", f"{planned.num_parameters:,}, trained {planned.num_trained:,}")
+    if planned.config.pooler is not None:
+        table.add_row("pooler", planned.config.pooler.describe())
     for name, cost in planned.clip_multiply_adds.items():
         table.add_row(f"a clip of {name}", f"{cost / 1e9:,.4g} GFLOPs (multiply-adds, forward)")
     table.add_row("steps", f"{planned.num_steps:,}; {planned.steps_per_epoch:,.1f} an epoch")
@@ -97,10 +99,5 @@ def states_bytes(planned: Plan) -> int:
 
 def backward_bytes(planned: Plan) -> float:
     """Rough estimate of the bytes that the backward pass needs for a whole batch."""
-    config, half = planned.config, planned.recipe.training.precision != "fp32"
-    backbone = empty_model(config).backbone
-    return sum(
-        row.clips_per_batch
-        * backbone.activation_bytes(row.num_frames, config.image_size_px, config.image_size_px, half=half)
-        for row in planned.rows
-    )
+    model, half = empty_model(planned.config), planned.recipe.training.precision != "fp32"
+    return sum(row.clips_per_batch * model.activation_bytes(row.num_frames, half=half) for row in planned.rows)

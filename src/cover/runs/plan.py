@@ -13,7 +13,7 @@ from cover.mixture.mixture import Mixture
 from cover.mixture.summary import MixtureRow, mixture_rows, mixture_warnings
 from cover.models.classifier import empty_model
 from cover.models.config import ModelConfig
-from cover.models.family import backbone_family
+from cover.models.family import configure
 from cover.models.loading import check_fits
 from cover.models.sources import HUB, open_source, split_key
 from cover.runs.data import Manifests, RecipeData, create_mixture, open_data
@@ -131,7 +131,7 @@ def model_config(recipe: Recipe, manifests: Manifests) -> ModelConfig:
     """The recipe's model, a head a manifest. Policy "pretrain" has no temporal layers (paper, Eq. 1)."""
     heads = {name: manifest.class_names for name, manifest in manifests.items()}
     images_only = recipe.media_kind == "image"
-    return backbone_family(recipe.model.family).configure(recipe.model, heads, images_only=images_only)
+    return configure(recipe.model, heads, images_only=images_only)
 
 
 def training_length(recipe: Recipe, manifests: Manifests) -> tuple[float, int]:

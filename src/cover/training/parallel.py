@@ -65,7 +65,7 @@ def parallelise(module: nn.Module, section: TrainingSection, accelerator: Accele
 
     # Weights are gathered once per micro-batch, not again for the backward pass: they take less memory than the
     # activations of a few clips. Gradients and the optimizer's state stay sharded.
-    for block in module.backbone.units():
+    for block in module.units():
         fully_shard(block, reshard_after_forward=False)
     fully_shard(module, reshard_after_forward=False)
     return module
@@ -86,7 +86,7 @@ def replicate(module: nn.Module, accelerator: Accelerator) -> nn.Module:
 
 def recompute_blocks(model: VideoClassifier, every: int) -> None:
     """Keep only the input of every `every`-th block, and recompute the block in the backward pass."""
-    for block in model.backbone.units()[every - 1 :: every]:
+    for block in model.units()[every - 1 :: every]:
         # Blocks draw nothing from the global generator: drop path depends on the clips' seeds.
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
@@ -94,7 +94,7 @@ def recompute_blocks(model: VideoClassifier, every: int) -> None:
 def compile_blocks(model: VideoClassifier) -> None:
     """Compile each block for each shape. With dynamic sizes, torch 2.11's inductor fails."""
     torch._dynamo.config.recompile_limit = MAX_COMPILED_SHAPES
-    for block in model.backbone.units():
+    for block in model.units():
         block.forward = torch.compile(block.forward, dynamic=False)
 
 

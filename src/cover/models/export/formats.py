@@ -44,7 +44,12 @@ def export_for(library: str, model: VideoClassifier, folder: Path, head: str | N
     Raises:
         CoverError: `folder` is not empty, or the library cannot express the model.
     """
-    exporters = family_of(model.config).exporters
+    family = family_of(model.config)
+    exporters = family.exporters
+    if model.config.pooler is not None and library not in family.attentive_exporters:
+        raise CoverError(
+            f"{library} has no {family.name} with an attentive head; export with --to safetensors, onnx or torch"
+        )
     if library not in exporters:
         raise CoverError(
             f"{library} has no model of the family {model.config.family}; export with --to safetensors, onnx or torch"

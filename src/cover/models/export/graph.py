@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from cover.errors import CheckpointError, CoverError
-from cover.models.classifier import VideoClassifier, empty_model
+from cover.models.classifier import HEADS, POOLER, VideoClassifier, empty_model
 from cover.models.config import ModelConfig
 from cover.models.packing import Group, PackedClips
+from cover.models.pooler import features
 from cover.models.weights import load_exactly
 
 INPUT = "frames"
@@ -82,7 +83,9 @@ def fit(
     fitted = empty_model(config)
     source = model.state_dict()
     tensors = {
-        name: model.backbone.resized(name, source[name].cpu(), target, "smooth")
+        name: source[name].cpu()
+        if name.startswith((POOLER, HEADS))
+        else model.backbone.resized(name, source[name].cpu(), target, "smooth")
         for name, target in fitted.state_dict().items()
     }
     load_exactly(fitted, tensors, Path("the model"))
@@ -97,7 +100,7 @@ class _Graph(nn.Module):
         super().__init__()
         # A list of heads, because torch.export looks modules up as attributes, and a head may be called "train".
         self.names, self.heads = tuple(model.heads), nn.ModuleList(model.heads.values())
-        self.backbone = model.backbone
+        self.backbone, self.pooler = model.backbone, model.pooler
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", model.mean)
@@ -109,7 +112,7 @@ class _Graph(nn.Module):
         no_seeds = torch.zeros(0, dtype=torch.int64)
         groups = (Group(num_frames, num_clips),)
         packed = PackedClips(frames.transpose(0, 1).flatten(0, 1), groups, no_seeds, self.mean, self.std)
-        features_BD = self.backbone(packed)
+        features_BD = features(self.backbone, self.pooler, packed)
         return {name: head(features_BD) for name, head in zip(self.names, self.heads, strict=True)}
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -151,6 +151,24 @@ def plain_add_normalise(
     else:
         tokens_FND = tokens_FND + values_FND
     return Tokens(tokens_FND), F.layer_norm(tokens_FND, tokens_FND.shape[-1:], eps=eps)
+
+
+def normalised(tokens: Tokens, residual: Residual, groups: tuple[Group, ...], norm: nn.Module) -> Tensor:
+    """Add a residual to tokens, and apply the last norm of a model to the sums.
+
+    Args:
+        tokens: The tokens.
+        residual: What to add to them.
+        groups: The layout of the frames.
+        norm: A LayerNorm, or an Identity for no norm.
+
+    Returns:
+        [F, 1+N, D].
+    """
+    if not isinstance(norm, nn.LayerNorm):
+        return add_normalise(tokens, residual, groups, 1.0)[0].exact
+    normed_FND = add_normalise(tokens, residual, groups, norm.eps)[1].exact
+    return normed_FND * norm.weight + norm.bias
 
 
 def average_class_token(values_FND: Tensor, groups: tuple[Group, ...]) -> Tensor:

@@ -99,9 +99,20 @@ class LastBlock(Block):
     """The last block. Only its class token is used, so everything after its attention is computed for that alone."""
 
     def forward(  # type: ignore[override]
-        self, tokens: Tokens, residual: Residual, groups: tuple[Group, ...], scales: BranchScales
-    ) -> Tensor:
-        """Return the class token of each clip, [B, D]; with space-only attention, of each frame, [F, D]."""
+        self,
+        tokens: Tokens,
+        residual: Residual,
+        groups: tuple[Group, ...],
+        scales: BranchScales,
+        *,
+        all_tokens: bool = False,
+    ) -> Tensor | tuple[Tokens, Residual]:
+        """Return the class token of each clip, [B, D]; with space-only attention, of each frame, [F, D].
+
+        With `all_tokens` it is a block like the others.
+        """
+        if all_tokens:
+            return super().forward(tokens, residual, groups, scales)
         if self.temporal:
             tokens, residual = self._temporal(tokens, residual, groups, scales)
         tokens, normed_FND = add_normalise(tokens, residual, groups, self.norm1.eps, float8=self.attn.qkv.float8)

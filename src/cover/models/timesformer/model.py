@@ -9,15 +9,16 @@ import re
 from collections.abc import Collection, Sequence
 from functools import partial
 from math import isqrt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cover.config.families import TemporalInit
-from cover.models.backbone import Backbone, Resize
+from cover.models.backbone import Resize, TokenBackbone
 from cover.models.drop_path import drop_path_scales
-from cover.models.kernels.residual import Residual, Tokens, join
-from cover.models.packing import PackedClips, clip_means, spread
+from cover.models.kernels.residual import Residual, Tokens, join, normalised
+from cover.models.packing import PackedClips, clip_means, spread, unpack
 from cover.models.timesformer.block import Block, BranchScales, LastBlock
 from cover.models.timesformer.config import TimeSformerConfig
 from cover.models.timesformer.embeddings import PatchEmbed, resize_pos_embed, time_embed_for
@@ -33,7 +34,7 @@ HALF_BYTES_A_VALUE, FULL_BYTES_A_VALUE = 55, 110
 number is measured, for Base at 8 × 224 (docs/log.md); for float32 it follows from the size of its numbers."""
 
 
-class TimeSformer(Backbone):
+class TimeSformer(TokenBackbone):
     """A TimeSformer. It accepts clips of any length and resolution, and resizes its embeddings to fit.
 
     Args:
@@ -69,17 +70,30 @@ class TimeSformer(Backbone):
             The class token of each clip after the final norm, [B, D], in packed order. For a space-only model it is the
             mean of the frames' class tokens before the norm, as in the published code.
         """
-        groups = clips.groups
+        class_BD = self._through_blocks(clips)
+        if self.config.attention == "space_only":
+            class_BD = clip_means(class_BD, clips.groups)
+        out: Tensor = self.norm(class_BD)
+        return out
+
+    def tokens(self, clips: PackedClips) -> list[Tensor]:
+        """See TokenBackbone. They are the patches of all frames, frame by frame."""
+        tokens, residual = self._through_blocks(clips, all_tokens=True)
+        patches_FND = normalised(tokens, residual, clips.groups, self.norm)[:, 1:]
+        return [part.transpose(0, 1).flatten(1, 2) for part in unpack(patches_FND, clips.groups)]
+
+    def num_tokens(self, num_frames: int, height_px: int, width_px: int) -> int:
+        """See TokenBackbone."""
+        return num_frames * self._num_patches(height_px, width_px)
+
+    def _through_blocks(self, clips: PackedClips, **last: bool) -> Any:
+        """Return what the last block does, called with `last`."""
         tokens, residual = self._embed(clips)
         *blocks, last_block = zip(self.blocks, self._branch_scales(clips), strict=True)
         for block, scales in blocks:
-            tokens, residual = block(tokens, residual, groups, scales)
+            tokens, residual = block(tokens, residual, clips.groups, scales)
         block, scales = last_block
-        class_BD = block(tokens, residual, groups, scales)
-        if self.config.attention == "space_only":
-            class_BD = clip_means(class_BD, groups)
-        out: Tensor = self.norm(class_BD)
-        return out
+        return block(tokens, residual, clips.groups, scales, **last)
 
     def units(self) -> Sequence[nn.Module]:
         """The blocks."""

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cover.config.families import TemporalInit
-from cover.models.backbone import Backbone, Resize
+from cover.models.backbone import Resize, TokenBackbone
 from cover.models.drop_path import drop_path_scales
 from cover.models.kernels.backend import compute_dtype
 from cover.models.packing import PackedClips, unpack
@@ -81,7 +81,7 @@ class Stage(nn.Module):
         self.downsample = PatchMerging(width, eps) if stage + 1 < len(config.depths) else None
 
 
-class VideoSwin(Backbone):
+class VideoSwin(TokenBackbone):
     """Encodes packed clips of any lengths; an image is a clip of one frame.
 
     It computes what the published code does for frames of at least 224 px. Smaller frames can have fewer patches along
@@ -115,6 +115,10 @@ class VideoSwin(Backbone):
         Returns:
             The mean of the normalised tokens of each clip, [B, D], in packed order.
         """
+        return torch.cat([tokens_BLD.mean(1) for tokens_BLD in self.tokens(clips)])
+
+    def tokens(self, clips: PackedClips) -> list[Tensor]:
+        """See TokenBackbone."""
         height_px, width_px = clips.frames_FCYX.shape[2:]
         grids = tuple(
             Grid(_grid_size(num_frames, height_px, width_px), num_clips) for num_frames, num_clips in clips.groups
@@ -134,7 +138,14 @@ class VideoSwin(Backbone):
                 tokens_ND = stage.downsample(tokens_ND, grids)
                 grids = tuple(map(merged, grids))
         parts = zip(split(self.norm(tokens_ND), grids), grids, strict=True)
-        return torch.cat([part.unflatten(0, (num_clips, -1)).mean(1) for part, (_, num_clips) in parts])
+        return [part.unflatten(0, (num_clips, -1)) for part, (_, num_clips) in parts]
+
+    def num_tokens(self, num_frames: int, height_px: int, width_px: int) -> int:
+        """See TokenBackbone. The stages but the last end with a patch merging."""
+        grid = Grid(_grid_size(num_frames, height_px, width_px), 1)
+        for _ in self.config.depths[1:]:
+            grid = merged(grid)
+        return prod(grid.size)
 
     def units(self) -> Sequence[nn.Module]:
         """The blocks of all stages."""

@@ -11,20 +11,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from cover.models.backbone import Backbone
+from cover.models.backbone import TokenBackbone
 from cover.models.config import ModelConfig
 from cover.models.kernels.folding import fold
 from cover.models.kernels.products import Weight
-from cover.models.kernels.residual import Residual, Tokens
+from cover.models.kernels.residual import Residual, Tokens, normalised
 from cover.models.layers import Mlp
 from cover.models.linear import cached_weight, prepared
 from cover.models.packing import Group, PackedClips
 from cover.models.videomae.config import VideoMAEConfig, check_length
 from cover.models.vit.block import FULL_BYTES_A_VALUE, HALF_BYTES_A_VALUE, Attention, Block, branch_scales
-from cover.models.vit.tubelets import TubeletEmbed, mean_tokens, tubelet_groups
+from cover.models.vit.tubelets import TubeletEmbed, clip_tokens, mean_tokens, tubelet_groups
 
 
-class VideoMAE(Backbone):
+class VideoMAE(TokenBackbone):
     """A VideoMAE. It accepts images, and clips of any resolution with a whole number of tubelets.
 
     Positions are those of the published code: sines of a token's number in the clip. They are no weights. For other
@@ -64,6 +64,21 @@ class VideoMAE(Backbone):
         Raises:
             CoverError: A clip has a number of frames that the tubelets do not divide.
         """
+        out: Tensor = self.fc_norm(mean_tokens(*self._encode(clips)))
+        return out
+
+    def tokens(self, clips: PackedClips) -> list[Tensor]:
+        """See TokenBackbone. The norm of the mean token normalises every token."""
+        tokens, residual, groups = self._encode(clips)
+        return clip_tokens(normalised(tokens, residual, groups, self.fc_norm), groups)
+
+    def num_tokens(self, num_frames: int, height_px: int, width_px: int) -> int:
+        """See TokenBackbone."""
+        num_rows, num_patches = self._grid(num_frames, height_px, width_px)
+        return num_rows * num_patches
+
+    def _encode(self, clips: PackedClips) -> tuple[Tokens, Residual, tuple[Group, ...]]:
+        """Return the tokens, the residual of the last block, and the groups with tubelets for frames."""
         groups = self._groups(clips.groups)
         values_FND, bias = self.patch_embed(clips)
         tokens, residual = self._positions(groups, values_FND), Residual(values_FND, bias, None, "all")
@@ -71,8 +86,7 @@ class VideoMAE(Backbone):
         scales_of_blocks = branch_scales(clips.seeds_B, groups, self.config.depth, rate)
         for block, scales in zip(self.blocks, scales_of_blocks, strict=True):
             tokens, residual = block(tokens, residual, groups, scales)
-        out: Tensor = self.fc_norm(mean_tokens(tokens, residual, groups))
-        return out
+        return tokens, residual, groups
 
     def units(self) -> Sequence[nn.Module]:
         """The blocks."""

@@ -112,6 +112,20 @@ def cut_tubelets(frames_TBCYX: Tensor, tubelet: int, patch_px: int) -> Tensor:
     return out
 
 
+def clip_tokens(tokens_FND: Tensor, groups: tuple[Group, ...]) -> list[Tensor]:
+    """Return the tokens of each clip as one sequence.
+
+    Args:
+        tokens_FND: Tokens, clip by clip.
+        groups: The number of tubelets in time, and the number of clips, of each group.
+
+    Returns:
+        Views [B, T'·N, D], one per group.
+    """
+    parts = zip(tokens_FND.split([t * b for t, b in groups]), groups, strict=True)
+    return [part.unflatten(0, (b, t)).flatten(1, 2) for part, (t, b) in parts]
+
+
 def mean_tokens(tokens: Tokens, residual: Residual, groups: tuple[Group, ...]) -> Tensor:
     """Add a residual, and return the mean over the tokens of each clip.
 
