@@ -155,7 +155,12 @@ def test_validation_is_shared_and_counts_each_sample_once(runs: Path) -> None:
     one, ddp, fsdp = (
         [line["val"] for line in lines_of(runs / "runs" / run) if "val" in line] for run in ("one", "ddp-1", "fsdp-1")
     )
-    assert ddp == fsdp == one != []
+    assert len(ddp) == len(fsdp) == len(one) > 0
+    for other in (ddp, fsdp):
+        for found, expected in zip(other, one, strict=True):
+            for dataset, scores in expected.items():
+                assert found[dataset] == pytest.approx(scores, rel=1e-5)
+                assert found[dataset]["top1"] == scores["top1"]
 
 
 def test_one_process_goes_on_from_two(runs: Path, recipe_of: MakeRecipe, pretrained: Path) -> None:

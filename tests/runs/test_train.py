@@ -68,7 +68,7 @@ def test_a_run_folder_holds_all_that_was_done(finished: Path, cotrain: Recipe) -
     assert [line["step"] for line in validation] == [3, 6, 9, 10]
     clips = {name: sum(line["datasets"][name]["clips"] for line in training) for name in VIDEOS + IMAGES}
     assert clips == {"jumps": 24, "turns": 16, "pets": 20}
-    assert all(row.keys() == {"top1"} for line in validation for row in line["val"].values())
+    assert all(row.keys() == {"top1", "mean_class", "loss"} for line in validation for row in line["val"].values())
 
     latest, best = ((finished / pointer).read_text().strip() for pointer in ("latest", "best"))
     assert latest == "step-10"
@@ -216,7 +216,7 @@ def test_the_best_checkpoint_stands_for_a_run_while_its_data_are_the_same(
     run = tmp_path / "run"
     assert not train(plan(recipe(2)), run, quiet())
     best = find_checkpoint(run)
-    values = read_state(best) | {"best_top1": 1.0}  # which nothing later exceeds
+    values = read_state(best) | {"best_score": 1.0}  # which nothing later exceeds
     (best / "state.json").unlink()
     write_state(best, values)
     splits = {"classes": ("train", "val"), "validation": ("val",), "nothing": ()}[change]
@@ -228,6 +228,46 @@ def test_the_best_checkpoint_stands_for_a_run_while_its_data_are_the_same(
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
     assert not train(plan(recipe(3)), run, quiet(), resume=True, allow_changed_data=True)
     assert find_checkpoint(run).name == (best.name if change == "nothing" else "step-3")
+
+
+def test_a_run_ends_early_by_the_measure_of_its_recipe(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    """Without a learning rate no validation is better than the first one, nor worse."""
+
+    def recipe(early_stopping: int) -> Recipe:
+        best = {"measure": "loss", "weights": {"jumps": 1.0}}
+        training = {"best": best, "early_stopping": early_stopping, "evaluate_every_epochs": 0.5, "ema_decay": None}
+        return recipe_of("cotrain", VIDEOS, optimizer={"learning_rate": 0.0}, training=training)
+
+    console = Console(file=StringIO(), width=120)
+    run = tmp_path / "run"
+    assert not train(plan(recipe(2)), run, console)
+    scores = [line["val"] for line in lines_of(run) if "val" in line]
+    assert len(scores) == 3 and scores[0] == scores[2]
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "ended early: no better mean loss of 1 jumps in 2 validations" in shown
+    state = read_state(find_checkpoint(run, "latest"))
+    assert state["best_score"] == -scores[0]["jumps"]["loss"] and state["num_without_better"] == 2
+    again = Console(file=StringIO(), width=120)
+    assert not train(plan(recipe(2)), run, again, resume=True)
+    assert "is trained already" in again.file.getvalue()  # type: ignore[attr-defined]
+    assert not train(plan(recipe(3)), run, quiet(), resume=True)
+    assert len([line for line in lines_of(run) if "val" in line]) == 4
+
+
+def test_another_measure_of_the_best_forgets_the_scores_so_far(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    def recipe(measure: str, max_steps: int) -> Recipe:
+        return recipe_of("cotrain", VIDEOS, training={"best": {"measure": measure}, "max_steps": max_steps})
+
+    assert not train(plan(recipe("top1", 2)), tmp_path / "run", quiet())
+    assert not train(plan(recipe("loss", 4)), tmp_path / "run", quiet(), resume=True)
+    losses = [[row["loss"] for row in line["val"].values()] for line in lines_of(tmp_path / "run") if "val" in line]
+    best = read_state(find_checkpoint(tmp_path / "run", "latest"))["best_score"]
+    assert best == max(-sum(values) / len(values) for values in losses[1:])
+
+
+def test_top5_of_too_few_classes_chooses_nothing(recipe_of: MakeRecipe) -> None:
+    with pytest.raises(RecipeError, match=r"training\.best\.measure = 'top5', and jumps has only 2 classes; choose"):
+        plan(recipe_of("cotrain", VIDEOS, training={"best": {"measure": "top5"}}))
 
 
 def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecipe, tmp_path: Path) -> None:

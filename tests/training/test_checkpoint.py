@@ -70,7 +70,7 @@ def test_training_goes_on_from_a_checkpoint_as_if_never_stopped(
     tmp_path: Path, name: str, ema_decay: float | None
 ) -> None:
     trained = engine(name, num_steps=2, ema_decay=ema_decay)
-    state = TrainingState(step=2, mixture_start=1, digests={"k400": "abc"}, best_top1=0.25)
+    state = TrainingState(step=2, mixture_start=1, digests={"k400": "abc"}, best_score=0.25)
     save(tmp_path, trained, state)
 
     fresh = engine(name)
@@ -176,7 +176,7 @@ def test_a_file_of_another_step_is_recognised(tmp_path: Path, name: str) -> None
     for step in (1, 2):
         made = engine(num_steps=step)
         made.model.backbone.config = dataclasses.replace(made.model.config, drop_path_rate=step / 10)
-        save(tmp_path, made, TrainingState(step=step, best_top1=step / 10))
+        save(tmp_path, made, TrainingState(step=step, best_score=step / 10))
     first, second = (tmp_path / "checkpoints" / f"step-{step}" for step in (1, 2))
     shutil.copy(first / name, second / name)
     assert damage(second) == (
@@ -207,8 +207,8 @@ def test_a_checkpoint_of_an_older_version_is_known_by_sizes(tmp_path: Path) -> N
         ({"step": "1"}, "Input should be a valid integer"),
         ({"digests": [1]}, "Input should be an object"),
         ({"unknown": 1}, "unknown key 'unknown': another version of cover wrote it"),
-        ({"best_top1": None}, "Input should be a valid number"),
-        ({"best_top1": float("nan")}, "Out of range float values are not JSON compliant"),
+        ({"best_score": "high"}, "Input should be a valid number"),
+        ({"best_score": float("nan")}, "Out of range float values are not JSON compliant"),
     ],
 )
 def test_a_state_of_wrong_values_is_one_line(tmp_path: Path, change: dict[str, Any], reason: str) -> None:

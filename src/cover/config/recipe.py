@@ -61,7 +61,7 @@ class DatasetSection(Section):
     train: Path
     """Training manifest, as `cover index` writes it."""
     val: OptionalPath = None
-    """Validation manifest. The best checkpoint is chosen by its top-1."""
+    """Validation manifest. The best checkpoint is chosen by it (`training.best`)."""
     test: OptionalPath = None
     """Test manifest: the default split of `cover evaluate`."""
     loss_weight: NotNegative = 1.0
@@ -147,6 +147,25 @@ class OptimizerSection(Section):
     """Largest norm of the whole gradient."""
 
 
+MEASURE_NAMES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean-class accuracy", "loss": "loss"}
+"""What validation measures, and how it is written."""
+
+
+class BestSection(Section):
+    """Which checkpoint is the best one, which stands for the run."""
+
+    measure: Literal["top1", "top5", "mean_class", "loss"] = "top1"
+    """What validation measures: accuracy, top-5 accuracy, the mean over classes of their accuracies, or the
+    cross-entropy, which is best where it is lowest. The logits of a sample's views are averaged."""
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Weights of the datasets in the mean, such as `{ k400 = 2, ssv2 = 1 }`. Datasets that are not named do not count.
+    By default, all that have a validation split count alike."""
+
+    def __str__(self) -> str:
+        weights = ", ".join(f"{weight:g} {name}" for name, weight in self.weights.items())
+        return f"mean {MEASURE_NAMES[self.measure]}" + (f" of {weights}" if weights else "")
+
+
 class TrainingSection(Section):
     """Length, precision, memory and rhythm of a run."""
 
@@ -180,6 +199,12 @@ class TrainingSection(Section):
     """Trackers beside metrics.jsonl and TensorBoard, by accelerate's names: "wandb", "mlflow", …"""
     evaluate_every_epochs: Annotated[float, Field(gt=0)] = 1
     """Epochs between validations."""
+    best: BestSection = BestSection()
+    """Which checkpoint is the best one, such as `{ measure = "loss", weights = { k400 = 2, ssv2 = 1 } }`. `measure`:
+    "top1", "top5", "mean_class" (the mean over classes of their accuracies) or "loss" (the lowest is best) of
+    validation. `weights`: of datasets in the mean; others do not count. By default all count alike."""
+    early_stopping: Positive | None = None
+    """End the run after this many validations without a better one, by the measure of `best`."""
     reduction: Literal["dataset_mean", "expected_mean", "pooled"] = "dataset_mean"
     """What a dataset's loss is divided by: its clips in the step ("dataset_mean"), the clips expected in a step
     ("expected_mean"), or all clips of the batch ("pooled")."""
@@ -257,6 +282,18 @@ class Recipe(Section):
         rated = [name for name, dataset in self.datasets.items() if dataset.rate is not None]
         if rated and len(rated) < len(self.datasets):
             raise ValueError(f"datasets.{rated[0]} has a rate and others have none; give a rate to all or to none")
+        validated = [name for name, dataset in self.datasets.items() if dataset.val]
+        for name in self.training.best.weights:
+            if name not in validated:
+                raise ValueError(
+                    f"training.best.weights names {name!r}, and validation has {', '.join(validated) or 'no dataset'}; "
+                    f"set datasets.{name}.val, or leave the weight out"
+                )
+        if self.training.early_stopping and not validated:
+            raise ValueError(
+                "training.early_stopping compares validations, and no dataset has a val manifest; name one, or leave "
+                "early_stopping out"
+            )
         if self.training.parallel == "fsdp" and self.training.precision == "fp16":
             raise ValueError("training.parallel 'fsdp' has no loss scaling for precision 'fp16'; use \"bf16\"")
         if self.training.precision == "fp8" and self.training.compile:

@@ -14,6 +14,7 @@ from cover.evaluation.metrics import EvalMetrics, pair_partners
 from cover.evaluation.result import DatasetResult, EvaluationKey
 from cover.evaluation.sample_views import FrameOrder, SampleViews, ViewBatch, view_batches
 from cover.media.reader import ClipReader
+from cover.training.scores import ScoreSums
 
 Predict = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 """{dataset: uint8 frames [T,B,C,Y,X]} → {dataset: float logits [B,classes]}, both on the CPU."""
@@ -108,7 +109,8 @@ def evaluation_key(
     )
 
 
-def count_correct(
+def add_scores(
+    sums: ScoreSums,
     predict: Predict,
     reader: ClipReader,
     *,
@@ -118,22 +120,17 @@ def count_correct(
     batch_size: int,
     num_workers: int,
     rows: range,
-) -> tuple[int, int]:
-    """Count the correct predictions (top-1) of a head on some manifest rows, for processes that share an evaluation.
+) -> None:
+    """Count the scores of a head on some manifest rows, for processes that share an evaluation.
 
-    Args are those of `evaluate_dataset`, and `rows`: the manifest rows.
-
-    Returns:
-        The number of correct predictions, and the number of samples that could be decoded.
+    Args are those of `evaluate_dataset`, and:
+        sums: What is counted is added to them.
+        rows: The manifest rows.
     """
     samples = SampleViews(reader, num_clips, num_crops, "normal", rows)
-    correct = total = 0
     for batch in view_batches(samples, batch_size=batch_size, num_workers=num_workers) if rows else ():
         if batch.indices:
-            logits, labels = _scored(predict, name, reader, batch)
-            correct += int((logits.argmax(-1) == labels).sum())
-            total += len(labels)
-    return correct, total
+            sums.add(*_scored(predict, name, reader, batch))
 
 
 def _scored(predict: Predict, name: str, reader: ClipReader, batch: ViewBatch) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from cover.config.recipe import TrainingSection
 from cover.mixture.summary import mixture_table
 from cover.models.classifier import empty_model
 from cover.models.create import build
@@ -49,6 +50,8 @@ def plan_table(planned: Plan) -> Table:
         table.add_row(f"a clip of {name}", f"{cost / 1e9:,.4g} GFLOPs (multiply-adds, forward)")
     table.add_row("steps", f"{planned.num_steps:,}; {planned.steps_per_epoch:,.1f} an epoch")
     table.add_row("learning rate", rates_line(planned))
+    if planned.data.splits["val"]:
+        table.add_row("best checkpoint", best_line(planned.recipe.training))
     if planned.objective.trains_backbone:
         table.add_row("training", f"{planned.step_flops * planned.num_steps:.2g} floating-point operations")
         table.add_row("memory", f"{states_bytes(planned) / 2**30:,.3g} GiB of weights and states in each process")
@@ -66,6 +69,14 @@ def rates_line(planned: Plan) -> str:
     first = last * section.layer_decay ** empty_model(planned.config).num_layers
     backbone = f"{last:.3g}" if first == last else f"{first:.3g} in the first layer to {last:.3g} in the last"
     return f"{heads} of the heads; of the backbone {backbone}"
+
+
+def best_line(section: TrainingSection) -> str:
+    """What chooses the best checkpoint, and whether it ends the run."""
+    extreme = "lowest" if section.best.measure == "loss" else "highest"
+    number = section.early_stopping
+    end = f"; the run ends after {number} validations without a better one" if number else ""
+    return f"{extreme} {section.best} of validation{end}"
 
 
 def measured(planned: Plan, objective: Supervised) -> tuple[float, int]:

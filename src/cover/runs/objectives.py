@@ -14,7 +14,7 @@ from cover.config.recipe import Recipe
 from cover.core.run_files import RunFiles
 from cover.core.signals import StopSignal
 from cover.errors import DecodeError
-from cover.evaluation.evaluate import count_correct
+from cover.evaluation.evaluate import add_scores
 from cover.evaluation.sample_views import SampleViews
 from cover.inference.feature_store import FeatureStore
 from cover.models.classifier import VideoClassifier
@@ -22,6 +22,7 @@ from cover.runs.adapters import backbone_digest, evaluation_reader, predictor, r
 from cover.runs.data import Manifests
 from cover.training.objective import FrozenFeatures, Objective, Probe, Supervised, Validate
 from cover.training.parallel import any_rank_stopped
+from cover.training.scores import ScoreSums
 
 
 def objective_of(recipe: Recipe, training: Manifests, validation: Manifests) -> Objective:
@@ -51,8 +52,10 @@ def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) ->
 
     def validate(model: VideoClassifier) -> dict[str, dict[str, float]]:
         predict = predictor(model, accelerator.device, accelerator.autocast)
-        counts = [
-            count_correct(
+        counted = {name: ScoreSums(len(reader.manifest.class_names)) for name, reader in readers.items()}
+        for name, reader in readers.items():
+            add_scores(
+                counted[name],
                 predict,
                 reader,
                 name=name,
@@ -62,13 +65,12 @@ def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) ->
                 num_workers=recipe.num_workers,
                 rows=range(accelerator.process_index, len(reader.manifest), accelerator.num_processes),
             )
-            for name, reader in readers.items()
-        ]
-        sums = accelerator.reduce(torch.tensor(counts, device=accelerator.device), reduction="sum").tolist()
-        for name, (_, total) in zip(manifests, sums, strict=True):
-            if not total:
+        for name, own in counted.items():
+            if accelerator.num_processes > 1:
+                own.sums = accelerator.reduce(own.sums.to(accelerator.device), reduction="sum").cpu()
+            if not own.num_samples:
                 raise DecodeError(f"no validation sample of {name} can be decoded; `cover check` its manifest")
-        return {name: {"top1": right / total} for name, (right, total) in zip(manifests, sums, strict=True)}
+        return {name: own.scores() for name, own in counted.items()}
 
     return validate
 

@@ -20,6 +20,7 @@ from cover.runs.data import Manifests, RecipeData, create_mixture, open_data
 from cover.runs.objectives import objective_of
 from cover.training.checkpoint import TrainingState
 from cover.training.objective import Objective
+from cover.training.scores import check_best
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def plan(recipe: Recipe, moves: Moves | None = None) -> Plan:
         CoverError: What training would end with. Test manifests that are missing are warnings.
     """
     data = open_data(recipe, moves)
+    check_best(recipe.training.best, {name: len(val.class_names) for name, val in data.splits["val"].items()})
     objective = objective_of(recipe, data.training, data.splits["val"])
     config = model_config(recipe, data.training)
     steps_per_epoch, num_steps = training_length(recipe, data.training)

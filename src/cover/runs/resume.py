@@ -102,7 +102,7 @@ def resumed(
     model = create()
     rows = restore_model(model, checkpoint, console)
     if rows or not folder.has_same("val", data.splits["val"]):
-        state.best_top1 = -1.0  # scores on other classes or samples cannot be compared
+        forget_best(state)  # scores on other classes or samples cannot be compared
     return Start(model, state, with_rows(tensors, rows, model.state_dict()), is_resumed=True)
 
 
@@ -134,7 +134,15 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
     if changed:
         state.mixture_start = state.step
     state.digests = digests
+    if state.best_by != fresh.best_by:
+        state.best_by = fresh.best_by
+        forget_best(state)
     return state
+
+
+def forget_best(state: TrainingState) -> None:
+    """Let the next validation be the best one so far."""
+    state.best_score, state.num_without_better = None, 0
 
 
 def restore_model(model: VideoClassifier, checkpoint: Path, console: Console | None) -> dict[str, HeadRows]:

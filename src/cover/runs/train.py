@@ -63,7 +63,7 @@ def train(
     accelerator = start_accelerator(planned.recipe, folder)
     with run_lock(folder, accelerator):
         start = begin(planned, folder, resume, accelerator, console)
-        if start.state.step >= planned.num_steps:
+        if start.state.is_over(planned.num_steps, planned.recipe.training.early_stopping):
             if accelerator.is_main_process:
                 steps = f"{start.state.step} of {planned.num_steps} steps"
                 console.print(f"{run} is trained already: {steps}", soft_wrap=True)
@@ -89,10 +89,11 @@ def begin(planned: Plan, folder: RunFolder, resume: bool, accelerator: Accelerat
     shown = console if accelerator.is_main_process else None
     checkpoint = from_main(lambda: starting_point(folder, resume, console), accelerator)
     digests = {name: manifest.digest for name, manifest in planned.data.training.items()}
-    state = TrainingState(optimizer=planned.recipe.optimizer.name, digests=digests)
+    recipe = planned.recipe
+    state = TrainingState(optimizer=recipe.optimizer.name, digests=digests, best_by=str(recipe.training.best))
     if checkpoint:
         return resumed(checkpoint, state, planned.data, folder, lambda: create(planned, None, None), shown)
-    init = open_source(planned.recipe.init) if planned.recipe.init else None
+    init = open_source(recipe.init) if recipe.init else None
     return Start(create(planned, init, shown), state)
 
 
@@ -134,7 +135,7 @@ def write_beginning(planned: Plan, folder: RunFolder, start: Start, console: Con
     """Write what the run is about into its folder, and print it with what differs from before."""
     for change in recipe_changes(planned.recipe, folder) if start.is_resumed else ():
         console.print(f"note: continuing with {change}", soft_wrap=True, highlight=False, markup=False)
-    if start.state.best_top1 < 0:  # then the checkpoint that was the best stands for the run no longer
+    if start.state.best_score is None:  # then the checkpoint that was the best stands for the run no longer
         folder.pointer_file(BEST).unlink(missing_ok=True)
     folder.write(planned.recipe, planned.data.splits)
     write_whole(folder.mixture_file, json.dumps([asdict(row) for row in planned.rows], indent=2) + "\n")

@@ -1,7 +1,7 @@
 """Checkpoints of a run: written under another name, synced to disk and renamed, so every checkpoint is complete.
 
 RUN/latest                          name of the newest checkpoint
-RUN/best                            name of the one with the highest mean validation top-1
+RUN/best                            name of the one with the best validation
 RUN/checkpoints/step-1200/
     model.safetensors, config.json  the model: what evaluate and predict read
     training.safetensors            what else training needs to continue (Engine.training_tensors, running totals)
@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cover.config.layers import reason_of
+from cover.config.recipe import BestSection
 from cover.core.run_files import BEST, LATEST, TRAINING_FILE, RunFiles
 from cover.errors import CheckpointError, system_reason
 from cover.models.checkpoints.integrity import read_state, write_state
@@ -42,7 +43,9 @@ class TrainingState:
         optimizer: Its name in the recipe.
         mixture_start: The step at which the present mixture began; above 0 only if the run's data have changed.
         digests: Of each dataset's training manifest.
-        best_top1: Highest mean validation top-1 so far, from 0 to 1; −1 before the first validation.
+        best_by: By what validations are compared: training.best of the recipe, in words.
+        best_score: The highest score so far (`scores.best_score`); None before the first validation.
+        num_without_better: Validations since then.
         seconds: Wall time so far, validation included.
         grad_scaler: State of the loss scaling of fp16.
     """
@@ -51,9 +54,15 @@ class TrainingState:
     optimizer: str = ""
     mixture_start: Steps = 0
     digests: dict[str, str] = field(default_factory=dict)
-    best_top1: float = -1.0
+    best_by: str = str(BestSection())
+    best_score: float | None = None
+    num_without_better: Steps = 0
     seconds: float = 0.0
     grad_scaler: dict[str, Any] = field(default_factory=dict)
+
+    def is_over(self, num_steps: int, early_stopping: int | None) -> bool:
+        """Whether nothing is left to train, after so many steps, or validations without a better one."""
+        return self.step >= num_steps or (early_stopping is not None and self.num_without_better >= early_stopping)
 
 
 class CheckpointWriter:
@@ -150,6 +159,8 @@ def read_training(folder: Path) -> tuple[TrainingState, dict[str, Tensor]]:
         values = read_state(folder)
         for key in ("files", "sizes_bytes"):
             values.pop(key, None)
+        if (top1 := values.pop("best_top1", None)) not in (None, -1):  # of older versions; −1 before any validation
+            values["best_score"] = top1
         if unknown := values.keys() - {known.name for known in fields(TrainingState)}:
             raise ValueError(f"unknown key {min(unknown)!r}: another version of cover wrote it")
         # JSON mode is strict about numbers and strings, but accepts a table for a TrainingState.

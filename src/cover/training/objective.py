@@ -26,9 +26,10 @@ from cover.models.classifier import VideoClassifier
 from cover.training.device import Prefetcher, fewest_micro_batches
 from cover.training.loss import clip_losses, loss_factors
 from cover.training.packed_batch import PackedBatch, clip_sums
+from cover.training.scores import ScoreSums
 
 Validate = Callable[[VideoClassifier], dict[str, dict[str, float]]]
-"""Scores a model on the validation splits, each process its share: {dataset: {"top1": accuracy in 0..1}} of all."""
+"""Scores a model on the validation splits, each process its share: {dataset: `ScoreSums.scores`} of all."""
 
 
 class StepOutput(NamedTuple):
@@ -217,7 +218,7 @@ class Probe:
 
     @torch.inference_mode()
     def _validate(self, model: VideoClassifier) -> dict[str, dict[str, float]]:
-        return {name: {"top1": _top1(model.heads[name], known)} for name, known in self._features.validation.items()}
+        return {name: _scores(model.heads[name], known) for name, known in self._features.validation.items()}
 
 
 class FeatureHeads(nn.Module):
@@ -261,7 +262,9 @@ def _without_frames(name: str, labels: Tensor, samples: list[Sample]) -> ClipBat
     )
 
 
-def _top1(head: nn.Module, known: Features) -> float:
+def _scores(head: nn.Module, known: Features) -> dict[str, float]:
     readable = known.labels_N != UNREADABLE
-    answers = head(known.features_ND[readable]).argmax(-1)
-    return float((answers == known.labels_N[readable]).double().mean())
+    logits: Tensor = head(known.features_ND[readable])
+    sums = ScoreSums(logits.shape[1])
+    sums.add(logits, known.labels_N[readable])
+    return sums.scores()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from cover.training.metrics import CONTINUE, MetricsFile, TrainMetrics, flat_num
 from cover.training.optimizer import learning_rate
 from cover.training.packed_batch import PackedBatch
 from cover.training.parallel import any_rank_stopped
+from cover.training.scores import best_score, shown_scores
 from cover.training.throughput import Throughput
 
 
@@ -85,7 +87,7 @@ class Trainer:
             stop, progress = stack.enter_context(StopSignal()), stack.enter_context(self._progress)
             bar = progress.add_task("training", total=self.num_steps, completed=self.state.step)
             stopped = None
-            while self.state.step < self.num_steps and stopped is None:
+            while not self._is_over and stopped is None:
                 gradient_norm = self.train_step()
                 self.state.step += 1
                 progress.update(bar, completed=self.state.step)
@@ -98,6 +100,9 @@ class Trainer:
                 stopped = any_rank_stopped(stop.requested, self.accelerator)
             if self._saved_step < self.state.step:
                 self._save()
+            if self._is_over and self.state.step < self.num_steps and self.is_main:
+                number = self.state.num_without_better
+                self.console.print(f"ended early: no better {self.state.best_by} in {number} validations")
         return stopped
 
     def train_step(self) -> torch.Tensor:
@@ -124,6 +129,10 @@ class Trainer:
             steps_per_epoch=self.steps_per_epoch,
             num_epochs=self.recipe.training.epochs,
         )
+
+    @property
+    def _is_over(self) -> bool:
+        return self.state.is_over(self.num_steps, self.recipe.training.early_stopping)
 
     @property
     def _epoch(self) -> float:
@@ -183,13 +192,15 @@ class Trainer:
         with self.speed.part("validation"), self.engine.evaluating() as model:
             scores = validate(model)
         self._write({"step": self.state.step, "epoch": round(self._epoch, 4), "val": scores})
-        mean_top1 = sum(row["top1"] for row in scores.values()) / len(scores)
-        improved = mean_top1 >= self.state.best_top1
-        self.state.best_top1 = max(mean_top1, self.state.best_top1)
+        section = self.recipe.training.best
+        score, before = best_score(scores, section), self.state.best_score
+        is_best = score >= (-math.inf if before is None else before)
+        if is_best:
+            self.state.best_score = score
+        self.state.num_without_better = 0 if before is None or score > before else self.state.num_without_better + 1
         if self.is_main:
-            shown = ", ".join(f"{name} {100 * row['top1']:.1f}" for name, row in scores.items())
-            self.console.print(f"epoch {self._epoch:.1f} · validation top-1 %: {shown}")
-        return improved
+            self.console.print(f"epoch {self._epoch:.1f} · validation {shown_scores(scores, section.measure)}")
+        return is_best
 
     def _save(self, best: bool = False) -> None:
         """Copy what a checkpoint keeps to the host. It is written while training continues."""

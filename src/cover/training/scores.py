@@ -1,0 +1,117 @@
+"""What a validation or evaluation counts for one head, and the number that chooses the best checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cover.config.recipe import MEASURE_NAMES, BestSection
+from cover.errors import RecipeError
+
+MIN_TOP5_CLASSES = 6
+"""With fewer classes, top-5 is always or nearly always right."""
+
+
+class ScoreSums:
+    """Sums over the samples of one head. Those of batches and processes add up.
+
+    Args:
+        num_classes: C.
+
+    Attributes:
+        sums: Float64 [2 + 2·C]: the summed cross-entropy, samples whose class is among the first five; then for each
+            class its samples, and those of them that are right.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.sums = torch.zeros(2 + 2 * num_classes, dtype=torch.float64)
+
+    def add(self, logits_BC: Tensor, labels_B: Tensor) -> None:
+        """Count samples.
+
+        Args:
+            logits_BC: Float [B, C]. A sample whose logits are not finite is wrong.
+            labels_B: int64 [B].
+        """
+        logits, labels = logits_BC.double().cpu(), labels_B.cpu()
+        ranks = _ranks(logits, labels)
+        loss, top5, by_class = self.sums[:1], self.sums[1:2], self.sums[2:].unflatten(0, (2, -1))
+        loss += F.cross_entropy(logits, labels, reduction="sum")
+        top5 += (ranks < 5).sum()
+        by_class[0] += labels.bincount(minlength=self.num_classes)
+        by_class[1] += labels[ranks == 0].bincount(minlength=self.num_classes)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples counted so far."""
+        return int(self.sums[2 : 2 + self.num_classes].sum())
+
+    def scores(self) -> dict[str, float]:
+        """The scores so far, over at least one sample.
+
+        Returns:
+            Shares "top1", "top5" (only of 6 classes or more) and "mean_class", and the mean "loss" in nats.
+        """
+        loss, top5 = self.sums[:2].tolist()
+        samples, right = self.sums[2:].unflatten(0, (2, -1))
+        seen, num_samples = samples > 0, self.num_samples
+        top5_score = {"top5": top5 / num_samples} if self.num_classes >= MIN_TOP5_CLASSES else {}
+        return {
+            "top1": float(right.sum()) / num_samples,
+            **top5_score,
+            "mean_class": float((right[seen] / samples[seen]).mean()),
+            "loss": loss / num_samples,
+        }
+
+
+def _ranks(logits: Tensor, labels: Tensor) -> Tensor:
+    """Count the classes that come before the true one, int64 [B].
+
+    Of equal logits, the smaller label comes first, as in argmax, so the top-5 of constant logits is not above chance.
+    """
+    own = logits.gather(1, labels[:, None])
+    earlier = torch.arange(logits.shape[1]) < labels[:, None]
+    ranks = ((logits > own) | ((logits == own) & earlier)).sum(1)
+    return torch.where(logits.isfinite().all(1), ranks, logits.shape[1])
+
+
+def best_score(scores: Mapping[str, Mapping[str, float]], section: BestSection) -> float:
+    """The number by which checkpoints are compared; the highest is the best.
+
+    Args:
+        scores: Of a validation, by dataset and measure.
+        section: Which measure, and the weights of the datasets.
+    """
+    weights = section.weights or dict.fromkeys(scores, 1.0)
+    mean = sum(weight * scores[name][section.measure] for name, weight in weights.items()) / sum(weights.values())
+    return -mean if section.measure == "loss" else mean
+
+
+def shown_scores(scores: Mapping[str, Mapping[str, float]], measure: str) -> str:
+    """One measure of each dataset in one line, such as "top-1 %: k400 71.2, ssv2 50.0"."""
+    if measure == "loss":
+        return "loss: " + ", ".join(f"{name} {row[measure]:.3f}" for name, row in scores.items())
+    shown = (f"{name} {100 * row[measure]:.1f}" for name, row in scores.items() if measure in row)
+    return f"{MEASURE_NAMES[measure]} %: {', '.join(shown)}"
+
+
+def check_best(section: BestSection, num_classes: Mapping[str, int]) -> None:
+    """Check that each dataset that counts has the measure that chooses the best checkpoint.
+
+    Args:
+        section: The measure, and the weights of the datasets.
+        num_classes: Of the datasets that have a validation split.
+
+    Raises:
+        RecipeError: One does not.
+    """
+    for name in section.weights or num_classes:
+        if section.measure == "top5" and num_classes[name] < MIN_TOP5_CLASSES:
+            raise RecipeError(
+                f"training.best.measure = 'top5', and {name} has only {num_classes[name]} classes; choose another "
+                "measure, or give training.best.weights to other datasets alone"
+            )
