@@ -178,6 +178,25 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
         (STANDARD + '[datasets.k400]\nval = "v"\n', "r.toml: 'datasets.k400.train' is missing; it has no default"),
         (STANDARD + K400 + SSV2, "r.toml: policy 'standard' trains one dataset, not 2; use policy = \"cotrain\""),
         (
+            'policy = "cotrain"\ndata.rates = "sqrt"\n' + K400 + "rate = 2.0\n" + SSV2 + "rate = 1.0\n",
+            "r.toml: datasets.k400.rate sets shares by hand, and data.rates = 'sqrt' by size; leave one of them out",
+        ),
+        (
+            STANDARD + K400 + "[data]\nrates = { temperature = 0 }\n",
+            'r.toml: data.rates = {\'temperature\': 0}: it is "proportional", "sqrt", "uniform" or { temperature = T } '
+            "with T above 0",
+        ),
+        (
+            STANDARD + K400 + 'class_weights = "balanced"\n',
+            'r.toml: datasets.k400.class_weights = \'balanced\': it is "inverse", "inverse_sqrt" or a table of '
+            "classes and weights, each 0 or more",
+        ),
+        (
+            STANDARD + K400 + 'class_balanced = true\nclass_weights = "inverse"\n',
+            "r.toml: datasets.k400.class_balanced and class_weights = 'inverse' both make up for rare classes; "
+            "leave one of them out",
+        ),
+        (
             'policy = "cotrain"\n' + K400 + "rate = 2.0\n" + SSV2,
             "r.toml: datasets.k400 has a rate and others have none; give a rate to all or to none",
         ),

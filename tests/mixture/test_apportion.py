@@ -38,6 +38,22 @@ def test_jumping_anywhere_reads_what_walking_there_reads(weights: list[int], rea
         assert sequence.counts(start) == [walked[:start].count(dataset) for dataset in range(len(weights))]
 
 
+@given(
+    weights=st.lists(st.integers(1, 10**6), min_size=1, max_size=20),
+    position=st.integers(0, 10**12),
+    length=st.integers(0, 1000),
+)
+def test_far_jumps_fit_together(weights: list[int], position: int, length: int) -> None:
+    """A walk from one jump arrives where another jump leads, within a slot of the shares."""
+    here, there = BalancedSequence(weights), BalancedSequence(weights)
+    counts = here.counts(position)
+    for dataset in here.slots(position, position + length):
+        counts[dataset] += 1
+    assert counts == there.counts(position + length)
+    for count, weight in zip(counts, weights, strict=True):
+        assert abs(count - Fraction((position + length) * weight, sum(weights))) < 1
+
+
 def test_a_share_of_one_in_a_million_comes_up_once() -> None:
     assert BalancedSequence([49_999, 1]).slots(0, 50_000).count(1) == 1
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cover.errors import RecipeError
-from cover.mixture.schedule import Sample, Schedule, clip_seed, hash_63bit, permute, schedule, slice_samples
+from cover.mixture.apportion import BalancedSequence
+from cover.mixture.schedule import (
+    Sample,
+    Schedule,
+    clip_seed,
+    integer_weights,
+    schedule,
+    slice_samples,
+    tempered_rates,
+)
+from cover.mixture.shuffle import hash_63bit, permute
 
 SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=20).map(
     lambda sizes: {f"dataset{number}": size for number, size in enumerate(sizes)}
@@ -51,6 +63,64 @@ def test_rates_replace_sizes_and_a_small_dataset_is_walked_again() -> None:
     walks = [[sample.index for sample in small if sample.epoch == epoch] for epoch in range(4)]
     assert all(sorted(walk) == list(range(10)) for walk in walks)
     assert walks[0] != walks[1]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 3_000_000), min_size=1, max_size=12),
+    temperature=st.sampled_from([1, 1.5, 2, 3.7, math.inf]),
+    num_slots=st.integers(0, 10**8),
+)
+def test_counts_follow_the_temperature_anywhere_in_a_long_run(
+    sizes: list[int], temperature: float, num_slots: int
+) -> None:
+    """Within one clip of the irrational shares, and one in 10 million."""
+    named = {f"dataset{number}": size for number, size in enumerate(sizes)}
+    counts = BalancedSequence(list(integer_weights(tempered_rates(named, temperature)).values())).counts(num_slots)
+    powers = [Fraction(size ** (1 / temperature)) for size in sizes]
+    assert sum(counts) == num_slots
+    for count, power in zip(counts, powers, strict=True):
+        assert abs(count - num_slots * power / sum(powers)) <= 1 + num_slots / 10**7
+
+
+@pytest.mark.parametrize(
+    ("temperature", "shares"), [(1, [0.9, 0.09, 0.01]), (2, [0.3, 0.0949, 0.0316]), (math.inf, [1, 1, 1])]
+)
+def test_a_higher_temperature_evens_out_shares(temperature: float, shares: list[float]) -> None:
+    sizes = {"large": 9000, "middle": 900, "small": 100}
+    shares = [share / sum(shares) for share in shares]
+    mixture = Schedule(sizes, batch_size=10, rates=tempered_rates(sizes, temperature))
+    assert list(mixture.shares.values()) == pytest.approx(shares, rel=1e-3)
+
+
+@given(
+    class_sizes=st.lists(st.integers(0, 12), min_size=1, max_size=8).filter(any),
+    batch_size=BATCH_SIZE,
+    seed=st.integers(0, 99),
+)
+def test_classes_come_equally_often(class_sizes: list[int], batch_size: int, seed: int) -> None:
+    """And the rows of a class, too: no row for the n-th time before every other row of its class."""
+    labels = np.repeat(np.arange(len(class_sizes), dtype=np.int32), class_sizes)
+    np.random.default_rng(seed).shuffle(labels)
+    mixture = Schedule({"a": len(labels), "b": 7}, batch_size=batch_size, seed=seed, labels={"a": labels})
+    stream = [sample for step in range(8) for sample in mixture.samples(step) if sample.dataset == "a"]
+    counts, rows = Counter[int](), Counter[int]()
+    for sample in stream:
+        assert sample.epoch == rows[sample.index]
+        label = int(labels[sample.index])
+        counts[label] += 1
+        rows[sample.index] += 1
+        assert max(counts.values()) - min(counts[present] for present in set(labels.tolist())) <= 1
+        own = [rows[row] for row in np.flatnonzero(labels == label).tolist()]
+        assert max(own) - min(own) <= 1
+    assert len(set(stream)) == len({clip_seed(seed, sample) for sample in stream}) == len(stream)
+
+
+def test_partners_of_even_classes_are_each_others() -> None:
+    labels = np.array([0] * 50 + [1] * 3 + [2] * 7, dtype=np.int32)
+    mixture = Schedule({"a": 60}, batch_size=60, labels={"a": labels}, repeats=2)
+    stream = [sample for step in range(6) for sample in mixture.samples(step)]  # three times as many as rows
+    assert {sample.mixed_with() for sample in stream} == set(stream)
+    assert any(sample.lag for sample in stream)
 
 
 def test_another_seed_gives_another_order() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 
 import pytest
@@ -39,6 +40,16 @@ def test_the_table_fits_a_terminal(mixture: Mixture) -> None:
     shown = printed(mixture_table(mixture_rows(mixture)), width=80)
     for word in ("freedoom_objects", "video", "75%", "0.0417", "1.65", "sample   epochs", "weight  / epoch"):
         assert word in shown
+
+
+def test_shares_follow_the_temperature_and_even_classes_are_named(
+    video_manifest: Manifest, image_manifest: Manifest
+) -> None:
+    datasets = [Dataset(video_manifest, name="moves", class_balanced=True), Dataset(image_manifest, name="objects")]
+    for temperature, share in ((1, 6 / 11), (2, 6**0.5 / (6**0.5 + 5**0.5)), (math.inf, 0.5)):
+        rows = mixture_rows(Mixture(datasets, batch_size=16, image_size=32, temperature=temperature))
+        assert rows[0].share == pytest.approx(share, abs=1e-9)
+    assert "classes equally often: moves" in printed(mixture_table(rows), width=80)
 
 
 def test_heads_that_will_learn_nothing_are_named(video_manifest: Manifest, image_manifest: Manifest) -> None:

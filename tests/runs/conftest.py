@@ -35,16 +35,21 @@ def data(tmp_path_factory: pytest.TempPathFactory, write_video: WriteMedia, writ
 def recipe_of(data: Path) -> MakeRecipe:
     """recipe_of(policy, datasets, init=…, root=…, training={…}, …) → a recipe for a tiny model on tiny data.
 
-    root: folder of the manifests; only those that exist are named.
+    root: folder of the manifests; only those that exist are named. options: further keys by dataset.
     """
 
     def recipe_of(
-        policy: str, datasets: Sequence[str], init: Path | None = None, root: Path = data, **changes: Mapping[str, Any]
+        policy: str,
+        datasets: Sequence[str],
+        init: Path | None = None,
+        root: Path = data,
+        options: Mapping[str, Mapping[str, Any]] = {},
+        **changes: Mapping[str, Any],
     ) -> Recipe:
         values: dict[str, Any] = {name: section | dict(changes.get(name, {})) for name, section in SECTIONS.items()}
         files = {name: {split: root / f"{name}-{split}.arrow" for split in ("train", "val")} for name in datasets}
         values["datasets"] = {
-            name: {split: str(file) for split, file in splits.items() if file.exists()}
+            name: {split: str(file) for split, file in splits.items() if file.exists()} | dict(options.get(name, {}))
             for name, splits in files.items()
         }
         return parse_recipe(values | {"policy": policy} | ({"init": str(init)} if init else {}), "test")

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from cover.config.recipe import Recipe, parse_recipe
 from cover.datasets.layouts.class_folders import index_folder
-from cover.errors import ManifestError
+from cover.errors import ManifestError, RecipeError
 from cover.runs.dry_run import rehearse
 from cover.runs.plan import plan
 
@@ -60,6 +60,25 @@ def test_a_dry_run_shows_the_rates_of_heads_and_backbone(
     values = {"data": {"batch_size": 1}, "model": model, "optimizer": {"learning_rate": 0.1} | optimizer}
     rehearse(plan(recipe(tmp_path, **values)), console)
     assert expected in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_dry_run_shows_how_datasets_and_classes_are_sampled(tmp_path: Path, write_image: object) -> None:
+    for name in ("cat/0.png", "dog/1.png", "dog/2.png", "dog/3.png"):
+        write_image(tmp_path / "pets" / name)  # type: ignore[operator]
+    index_folder(tmp_path / "pets", kind="image", out=tmp_path)
+    files: dict[str, object] = {"train": str(tmp_path / "pets-train.arrow")}
+    datasets: dict[str, dict[str, object]] = {
+        "a": files | {"class_balanced": True},
+        "b": files | {"class_weights": "inverse"},
+    }
+    console = Console(file=StringIO(), width=120)
+    rehearse(plan(recipe(tmp_path, datasets=datasets, data={"batch_size": 2, "rates": {"temperature": 3}})), console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for expected in ("temperature 3", "classes equally often: a", "weigh 0.667 to 2 in the loss"):
+        assert expected in shown
+    datasets["b"]["class_weights"] = {"bird": 2.0}
+    with pytest.raises(RecipeError, match=r"datasets\.b\.class_weights names 'bird', which is not a class of pets"):
+        plan(recipe(tmp_path, datasets=datasets))
 
 
 def test_a_dry_run_ends_as_training_would(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from tests.processes import TRAINING
-from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, lines_of
+from tests.runs.tiny import IMAGES, SAMPLING, VIDEOS, MakeRecipe, lines_of
 
 import cover.cli
 from cover.config.recipe import Recipe
@@ -85,7 +85,8 @@ def touches_run(event: str, arguments: tuple[Any, ...]) -> bool:
 
 @pytest.fixture(scope="module")
 def recipe(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
-    return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=SETTINGS, data={"num_workers": 2})
+    sampling = SAMPLING | {"training": SETTINGS, "data": {"num_workers": 2, **SAMPLING["data"]}}
+    return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, **sampling)
 
 
 @pytest.fixture(scope="module")

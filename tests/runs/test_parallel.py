@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.processes import started
-from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, lines_of, quiet
+from tests.runs.tiny import IMAGES, SAMPLING, VIDEOS, MakeRecipe, lines_of, quiet
 
 import cover
 from cover.config.recipe import Recipe
@@ -76,7 +76,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretra
     folder = tmp_path_factory.mktemp("parallel")
 
     def write(name: str, **changes: Any) -> str:
-        recipe = recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING | changes)
+        recipe = recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING | changes, **SAMPLING)
         recipe.write(folder / f"{name}.toml")
         return f"{name}.toml"
 
@@ -92,7 +92,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretra
         _, errors = running.communicate(timeout=280)
     assert running.returncode == 0, errors
     assert not train(
-        plan(recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING)),
+        plan(recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING, **SAMPLING)),
         folder / "runs" / "one",
         quiet(),
     )
@@ -164,6 +164,6 @@ def test_validation_is_shared_and_counts_each_sample_once(runs: Path) -> None:
 
 
 def test_one_process_goes_on_from_two(runs: Path, recipe_of: MakeRecipe, pretrained: Path) -> None:
-    recipe = recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING)
+    recipe = recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, training=TRAINING, **SAMPLING)
     assert not train(plan(recipe), runs / "runs" / "half", quiet(), resume=True)
     same_as_one_process(runs, "half")

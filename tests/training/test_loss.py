@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from cover.media.randaugment import RandAugment
 from cover.mixture.mixture import Dataset, Mixture
 from cover.mixture.schedule import Reduction, Schedule
 from cover.models.create import create_model
-from cover.training.loss import loss
+from cover.training.loss import class_weights, loss
 from cover.training.optimizer import create_optimizer
 
 HEADS = {"k400": 5, "imagenet": 4}
@@ -62,6 +63,27 @@ def test_mixed_and_smoothed_labels_are_probabilities_to_cross_entropy(label_smoo
     assert targets.sum(1).tolist() == pytest.approx([1, 1, 1])
     total = loss({"k400": logits}, mixed(clips, None, {"k400": 3}), label_smoothing=label_smoothing)
     torch.testing.assert_close(total, F.cross_entropy(logits, targets), rtol=1e-6, atol=0)
+
+
+def test_a_clip_counts_by_the_weight_of_its_class() -> None:
+    """torch divides by the sum of the weights, this loss by the number of clips; of mixed labels, each has its own."""
+    labels, weights = torch.tensor([0, 1, 4]), torch.tensor([0.5, 3.0, 1.0, 1.0, 2.0])
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    batch = mixed(clip_batch("k400", 2, labels.tolist()), None, {"k400": 3})
+    total = loss({"k400": logits}, batch, class_weights={"k400": weights})
+    torch.testing.assert_close(total, F.cross_entropy(logits, labels, weights, reduction="sum") / 3)
+    both = replace(batch["k400"], partner_labels=labels.roll(1), label_weights=torch.full((3,), 0.75))
+    total = loss({"k400": logits}, mixed(both, None, {"k400": 3}), class_weights={"k400": weights})
+    shares = 0.75 * F.one_hot(labels, 5) + 0.25 * F.one_hot(labels.roll(1), 5)
+    torch.testing.assert_close(total, -(shares * weights * logits.log_softmax(-1)).sum() / 3)
+
+
+@pytest.mark.parametrize(("power", "ratio"), [(1.0, 9.0), (0.5, 3.0), (0.0, 1.0)])
+def test_class_weights_make_up_for_rare_classes(power: float, ratio: float) -> None:
+    labels = np.array([0] * 90 + [2] * 10, dtype=np.int32)
+    weights = class_weights(labels, 3, power)
+    assert float(weights[2] / weights[0]) == pytest.approx(ratio) and weights[1] == 0
+    assert float(weights[labels].mean()) == pytest.approx(1)
 
 
 def test_an_unreadable_clip_adds_nothing_to_a_mixed_batch_either() -> None:

@@ -28,6 +28,9 @@ def model() -> VideoClassifier:
     )  # fmt: skip
 
 
+CLASS_WEIGHTS = {"videos": torch.tensor([0.5, 1.0, 2.0, 1.0, 3.0]), "rare": torch.tensor([1.0, 4.0, 1.0])}
+
+
 def recipe() -> Recipe:
     datasets = {name: {"train": "none.arrow", "loss_weight": weight} for name, weight in WEIGHTS.items()}
     values: dict[str, Any] = {"policy": "cotrain", "datasets": datasets, "model": {}}
@@ -45,13 +48,18 @@ def mixed_batch(*parts: ClipBatch) -> MixedBatch:
     return MixedBatch({part.dataset: part for part in parts}, {"videos": 3, "rare": 0.5, "images": 2}, 0)
 
 
-def taken(learning: VideoClassifier, batch: MixedBatch) -> StepOutput:
-    objective = Supervised(recipe())
+def taken(
+    learning: VideoClassifier, batch: MixedBatch, class_weights: dict[str, torch.Tensor] | None = None
+) -> StepOutput:
+    objective = Supervised(recipe(), class_weights=class_weights or {})
     return objective.step(objective.module(learning), objective.pack(batch, CPU))
 
 
+@pytest.mark.parametrize("class_weights", [None, CLASS_WEIGHTS], ids=["", "class weights"])
 @pytest.mark.parametrize("mixed", [False, True], ids=["plain", "mixed"])
-def test_the_loss_and_its_gradients_are_those_of_the_public_function(mixed: bool) -> None:
+def test_the_loss_and_its_gradients_are_those_of_the_public_function(
+    mixed: bool, class_weights: dict[str, torch.Tensor] | None
+) -> None:
     """With an absent dataset, an unreadable clip, and one dataset of two whose clips are mixed."""
     videos, images = clips("videos", 2, [4, UNREADABLE, 1]), clips("images", 1, [3, 0])
     if mixed:
@@ -59,8 +67,8 @@ def test_the_loss_and_its_gradients_are_those_of_the_public_function(mixed: bool
         videos = replace(videos, partner_labels=partners, label_weights=weights)
     batch = mixed_batch(images, videos)
     ours, other = model(), model().train()
-    expected = loss(other(batch), batch, WEIGHTS, label_smoothing=0.1)
-    found = taken(ours, batch).total
+    expected = loss(other(batch), batch, WEIGHTS, label_smoothing=0.1, class_weights=class_weights)
+    found = taken(ours, batch, class_weights).total
     torch.testing.assert_close(found, expected)
     found.backward()
     expected.backward()

@@ -17,6 +17,7 @@ current folder.
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Sequence
@@ -55,6 +56,39 @@ MicroBatches = Annotated[
 ]
 
 
+def _rates(value: object) -> object:
+    if value in ("proportional", "sqrt", "uniform"):
+        return value
+    if isinstance(value, dict) and value.keys() == {"temperature"}:
+        (temperature,) = value.values()
+        if type(temperature) in (int, float) and 0 < temperature < math.inf:
+            return value
+    raise ValueError('it is "proportional", "sqrt", "uniform" or { temperature = T } with T above 0')
+
+
+Temperature = dict[Literal["temperature"], Annotated[float, Field(gt=0)]]
+Rates = Annotated[
+    Literal["proportional", "sqrt", "uniform"] | Temperature,
+    PlainValidator(_rates, json_schema_input_type=Literal["proportional", "sqrt", "uniform"] | Temperature),
+]
+
+
+def _class_weights(value: object) -> object:
+    if value is None or value in ("inverse", "inverse_sqrt"):
+        return value
+    if isinstance(value, dict) and all(
+        type(weight) in (int, float) and 0 <= weight < math.inf for weight in value.values()
+    ):
+        return value
+    raise ValueError('it is "inverse", "inverse_sqrt" or a table of classes and weights, each 0 or more')
+
+
+ClassWeights = Annotated[
+    Literal["inverse", "inverse_sqrt"] | dict[str, float] | None,
+    PlainValidator(_class_weights, json_schema_input_type=Literal["inverse", "inverse_sqrt"] | dict[str, NotNegative]),
+]
+
+
 class DatasetSection(Section):
     """One dataset: its manifests and its part in the mixture."""
 
@@ -70,7 +104,13 @@ class DatasetSection(Section):
     """Mirror half of the training clips. Turn it off if left and right matter to the labels."""
     rate: Annotated[float, Field(gt=0)] | None = None
     """Share of a batch relative to the other datasets' rates. Set it for all datasets or for none; without rates,
-    shares are proportional to size (paper, §4.1)."""
+    shares follow `data.rates`."""
+    class_balanced: bool = False
+    """Read all classes equally often, instead of all samples."""
+    class_weights: ClassWeights = None
+    """Factor of a clip's loss, by its class: "inverse" is in proportion to 1 / n and "inverse_sqrt" to 1 / √n, for n
+    training samples of the class, with a mean of 1 over all samples. Or a table, `{ jump = 2.0 }`; classes that it
+    leaves out have 1."""
     reversal_pairs: tuple[tuple[str, str], ...] = ()
     """Pairs of classes that become each other when a clip plays backwards, for `cover evaluate`."""
 
@@ -80,6 +120,10 @@ class DataSection(Section):
 
     batch_size: Positive = 128
     """Clips per step, over all processes."""
+    rates: Rates = "proportional"
+    """Share of each dataset in a batch: in proportion to its size ("proportional"; paper, §4.1), to the square root of
+    its size ("sqrt"), or to size^(1/T) (`{ temperature = T }`); or equal shares ("uniform"). `datasets.NAME.rate` sets
+    shares by hand."""
     short_side: tuple[Positive, Positive] | None = None
     """`[smallest, largest]`: the shorter side of a frame is scaled to a random size in this range, in pixels, before
     the crop. By default (256, 320) at image_size 224, (448, 512) at 448, and in proportion at other sizes."""
@@ -96,6 +140,13 @@ class DataSection(Section):
     """Decoding processes per training process, at most one per core."""
     max_unreadable_share: Share = 0.01
     """The run stops when more than this share of a dataset's samples cannot be decoded."""
+
+    @property
+    def temperature(self) -> float:
+        """T of `rates`, which are in proportion to size^(1/T)."""
+        if isinstance(self.rates, dict):
+            return self.rates["temperature"]
+        return {"proportional": 1.0, "sqrt": 2.0, "uniform": math.inf}[self.rates]
 
 
 class RandAugmentSection(Section):
@@ -279,9 +330,6 @@ class Recipe(Section):
             raise ValueError(
                 "policy 'probe' computes features once, of unchanged clips; leave out augmentation and temporal_jitter"
             )
-        rated = [name for name, dataset in self.datasets.items() if dataset.rate is not None]
-        if rated and len(rated) < len(self.datasets):
-            raise ValueError(f"datasets.{rated[0]} has a rate and others have none; give a rate to all or to none")
         validated = [name for name, dataset in self.datasets.items() if dataset.val]
         for name in self.training.best.weights:
             if name not in validated:
@@ -315,6 +363,24 @@ class Recipe(Section):
                 f"data.batch_size {self.data.batch_size} does not hold every sample {repeats} times "
                 f"(augmentation.repeats); make it a multiple of {repeats}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_sampling(self) -> Recipe:
+        rated = [name for name, dataset in self.datasets.items() if dataset.rate is not None]
+        if rated and len(rated) < len(self.datasets):
+            raise ValueError(f"datasets.{rated[0]} has a rate and others have none; give a rate to all or to none")
+        if rated and self.data.rates != "proportional":
+            raise ValueError(
+                f"datasets.{rated[0]}.rate sets shares by hand, and data.rates = {self.data.rates!r} by size; "
+                "leave one of them out"
+            )
+        for name, section in self.datasets.items():
+            if section.class_balanced and isinstance(section.class_weights, str):
+                raise ValueError(
+                    f"datasets.{name}.class_balanced and class_weights = {section.class_weights!r} both make up for "
+                    "rare classes; leave one of them out"
+                )
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -11,6 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
+import numpy as np
+
+_NEAR = 1000
+"""Slots up to which walking is cheaper than jumping."""
+
 
 class BalancedSequence:
     """An endless sequence over m datasets whose running totals never deviate from their shares by a whole slot.
@@ -20,7 +25,7 @@ class BalancedSequence:
     bound gives the first slot at which a dataset may be served next (its release) and the last slot by which it must be
     (its deadline). Each slot goes to the released dataset with the earliest deadline.
 
-    Reading forward is cheap. Going back or jumping replays at most one period of sum(weights) / gcd(weights) slots.
+    Reading forward is cheap. A jump takes as long as the rarest dataset's slots are apart, whatever the period.
 
     Args:
         weights: The relative share of each dataset.
@@ -36,7 +41,7 @@ class BalancedSequence:
         self._weights = [weight // divisor for weight in weights]
         self._margin = max(2 * len(weights) - 2, 1)
         self.period = sum(self._weights)
-        self._rewind()
+        self._jump(0)
 
     def counts(self, num_slots: int) -> list[int]:
         """Return how many of the first `num_slots` slots each dataset receives."""
@@ -52,16 +57,41 @@ class BalancedSequence:
             datasets.append(self._advance())
         return datasets
 
-    def _rewind(self) -> None:
-        self._position = 0
-        self._counts = [0] * len(self._weights)
-        self._windows = [self._window(dataset) for dataset in range(len(self._weights))]
-
     def _seek(self, position: int) -> None:
-        if position < self._position:
-            self._rewind()
+        if not 0 <= position - self._position <= _NEAR:
+            self._jump(position)
         while self._position < position:
             self._advance()
+
+    def _jump(self, position: int) -> None:
+        """Move to a position without walking there.
+
+        A dataset has been served as often as its deadlines say, and possibly once more if it is released. Let X(d) be
+        the number of such open slots with a deadline behind d that were served. Slots that are due earlier never wait
+        for them. So they were served when nothing else was released, and by the formula for the output of a queue
+        (D. V. Lindley, 1952) X(d) is the maximum over s <= position of E(s) - B(s). E(s) counts the open slots behind d
+        that are released by s, and B(s) is the number of all slots released by s, less s.
+        """
+        weights, margin, period = self._weights, self._margin, self.period
+        self._position = position
+        self._counts = [-(((margin - 1) * period - position * w * margin) // (period * margin)) for w in weights]
+        self._windows = [self._window(dataset) for dataset in range(len(weights))]
+        is_open = [release <= position for release, _ in self._windows]
+        by_deadline = sorted((deadline, dataset) for dataset, (_, deadline) in enumerate(self._windows))
+        last_first = [dataset for _, dataset in reversed(by_deadline) if is_open[dataset]]
+        if not last_first:
+            return
+        earlier = np.arange(position - min(self._windows[dataset][0] for dataset in last_first) + 1)
+        waiting = earlier + sum(map(int.__add__, self._counts, is_open)) - position  # B(position - earlier)
+        for weight in weights:
+            rest = (position * weight * margin - period) % (period * margin)
+            waiting += (rest - earlier * (weight * margin)) // (period * margin)
+        released, served = np.zeros_like(earlier), 0
+        for dataset in last_first:
+            released += earlier <= position - self._windows[dataset][0]
+            before, served = served, max(served, int((released - waiting).max()))
+            self._counts[dataset] += served - before
+        self._windows = [self._window(dataset) for dataset in range(len(weights))]
 
     def _advance(self) -> int:
         """Serve the next slot and return its dataset."""

@@ -16,7 +16,8 @@ from cover.media.mixing import Mixing
 from cover.media.reader import ClipReader
 from cover.media.shared_memory import empty_frames
 from cover.mixture.decode_failures import DecodeFailure
-from cover.mixture.schedule import Sample, Schedule, clip_seed, hash_63bit, slice_samples
+from cover.mixture.schedule import Sample, Schedule, clip_seed, slice_samples
+from cover.mixture.shuffle import hash_63bit
 
 
 class MicroBatch(NamedTuple):

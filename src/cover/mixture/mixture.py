@@ -26,7 +26,7 @@ from cover.media.reader import ClipReader
 from cover.media.workers import in_workers
 from cover.mixture.decode_failures import DecodeFailures
 from cover.mixture.decoder import MicroBatch, MicroBatchDecoder
-from cover.mixture.schedule import Schedule, slice_samples
+from cover.mixture.schedule import Schedule, slice_samples, tempered_rates
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ class Dataset:
         num_frames: T of a clip; an image always has one frame.
         loss_weight: The weight w_i of the dataset's mean loss.
         horizontal_flip: Whether half of the clips are mirrored. Switch it off if mirroring changes the label.
-        rate: The dataset's share of a batch relative to the rates of the others. If no dataset has a rate, shares are
-            proportional to size.
+        rate: The dataset's share of a batch relative to the rates of the others. If no dataset has a rate, shares
+            follow the sizes (see `temperature` of Mixture).
+        class_balanced: Whether its classes come equally often. By default, samples do.
         temporal_jitter: Draw each frame at a random time within one of T equal parts of the clip, instead of its
             middle.
         cache_frames: Decode every sample once, before the first batch, and keep the frames in memory.
@@ -58,6 +59,7 @@ class Dataset:
     loss_weight: float = 1.0
     horizontal_flip: bool = True
     rate: float | None = None
+    class_balanced: bool = False
     temporal_jitter: bool = False
     cache_frames: bool = False
     cache_folder: Path | None = None
@@ -141,6 +143,8 @@ class Mixture(Iterable[MixedBatch]):
         image_size: The side of the square crops, in pixels.
         short_side_px: (min, max) that the short side of a frame is scaled to before cropping. By default (256, 320) at
             image_size 224, (448, 512) at 448, and otherwise in proportion to 224.
+        temperature: Without rates, shares are in proportion to size ** (1 / temperature): 1 keeps the sizes, 2 takes
+            square roots, infinity makes all shares equal.
         seed: Determines the order of the samples and all augmentation.
         start_step: The number of the first step.
         num_steps: Steps of one iteration; by default one training epoch.
@@ -168,6 +172,7 @@ class Mixture(Iterable[MixedBatch]):
         batch_size: int,
         image_size: int,
         short_side_px: tuple[int, int] | None = None,
+        temperature: float = 1.0,
         seed: int = 0,
         start_step: int = 0,
         num_steps: int | None = None,
@@ -192,7 +197,11 @@ class Mixture(Iterable[MixedBatch]):
         self.datasets = dict(zip(names, specs, strict=True))
         self.readers = dict(zip(names, readers, strict=True))
         sizes = {name: len(reader.manifest) for name, reader in self.readers.items()}
-        self.schedule = Schedule(sizes, batch_size=batch_size, seed=seed, rates=_rates(self.datasets), repeats=repeats)
+        labels = {
+            name: self.readers[name].manifest.labels for name, spec in self.datasets.items() if spec.class_balanced
+        }
+        rates = _rates(self.datasets) or (tempered_rates(sizes, temperature) if temperature != 1 else None)
+        self.schedule = Schedule(sizes, batch_size=batch_size, seed=seed, rates=rates, labels=labels, repeats=repeats)
         self.step = start_step
         self.num_steps = -(-sum(sizes.values()) // batch_size) if num_steps is None else num_steps
         self.num_workers = num_workers

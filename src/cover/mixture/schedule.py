@@ -10,23 +10,25 @@ The position of a run is therefore a single integer, and no sampler state needs 
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from functools import lru_cache
 from itertools import chain
-from math import isqrt, lcm
+from math import gcd, lcm
 from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from cover.errors import RecipeError
 from cover.mixture.apportion import BalancedSequence
+from cover.mixture.shuffle import EvenClasses, hash_63bit, permute
 
 Reduction = Literal["dataset_mean", "expected_mean", "pooled"]
 """How the cross-entropies of a dataset's clips are combined into its loss; see `loss_divisor`."""
 
-_NUM_ROUNDS = 8
-"""Rounds of the Feistel network in `permute`."""
+MAX_PERIOD = 10**9
+"""Slots after which shares repeat, at most. Rates without a shorter period are rounded to parts of this."""
 
 
 class Sample(NamedTuple):
@@ -39,16 +41,19 @@ class Sample(NamedTuple):
         partner: The row that the clip may be mixed with: its neighbour in the dataset's shuffled order. Positions 0 and
             1, 2 and 3, and so on are partners; the last of an odd number is its own partner. Partners do not depend on
             the batch, but are nearly always in the same one.
+        lag: The partner's epoch less this one. It is 0 unless classes come equally often: then rows of a small class
+            are in a later epoch.
     """
 
     dataset: str
     epoch: int
     index: int  # type: ignore[assignment]  # shadows tuple.index, which is never called
     partner: int
+    lag: int = 0
 
     def mixed_with(self) -> Sample:
-        """Return the partner as a Sample of the same epoch."""
-        return self._replace(index=self.partner, partner=self.index)
+        """Return the partner as a Sample."""
+        return Sample(self.dataset, self.epoch + self.lag, self.partner, self.index, -self.lag)
 
 
 class Schedule:
@@ -58,7 +63,10 @@ class Schedule:
         sizes: The number of samples of each dataset.
         batch_size: Clips in a step.
         seed: Determines the order of every dataset.
-        rates: Relative sampling rates, exact to one in a million. None samples in proportion to the sizes.
+        rates: Relative sampling rates, each rounded to a fraction with a denominator of at most a million. If their
+            shares then repeat only after more than MAX_PERIOD slots, shares are rounded to one in MAX_PERIOD. None
+            samples in proportion to the sizes.
+        labels: The label of each row, for datasets whose classes come equally often.
         repeats: How often a row occurs in a batch, each time with another seed (repeated augmentation: E. Hoffer et
             al., "Augment your batch", CVPR 2020). The size of the batch stays the same, so it has that many times fewer
             rows.
@@ -78,6 +86,7 @@ class Schedule:
         batch_size: int,
         seed: int = 0,
         rates: Mapping[str, float] | None = None,
+        labels: Mapping[str, npt.NDArray[np.int32]] | None = None,
         repeats: int = 1,
     ) -> None:
         if batch_size % repeats:
@@ -88,11 +97,14 @@ class Schedule:
         self.batch_size = batch_size
         self.repeats = repeats
         self.seed = seed
-        weights = self.sizes if rates is None else _integer_weights({name: rates[name] for name in sizes})
+        weights = self.sizes if rates is None else integer_weights({name: rates[name] for name in sizes})
         for name, size in self.sizes.items():
             if size < 1:
                 raise RecipeError(f"dataset {name!r} has {size} samples; a mixture takes at least one; leave it out")
         self._sequence = BalancedSequence(list(weights.values()))
+        self._even_classes = {
+            name: EvenClasses(values, hash_63bit("classes", seed, name)) for name, values in (labels or {}).items()
+        }
         total = sum(weights.values())
         self.shares = {name: weight / total for name, weight in weights.items()}
         self.expected = {name: batch_size * weight / total for name, weight in weights.items()}
@@ -128,6 +140,13 @@ class Schedule:
     def shuffled(self, sample: Sample) -> Sample:
         """Replace the positions in a sample of `unshuffled` by rows."""
         size = self.sizes[sample.dataset]
+        if even := self._even_classes.get(sample.dataset):
+            walk, repeat = divmod(sample.epoch, self.repeats)
+            (epoch, row), (other_epoch, other_row) = (
+                even.row(walk * size + place) for place in (sample.index, sample.partner)
+            )
+            lag = (other_epoch - epoch) * self.repeats
+            return Sample(sample.dataset, epoch * self.repeats + repeat, row, other_row, lag)
         key = hash_63bit("order", self.seed, sample.dataset, sample.epoch // self.repeats)
         return sample._replace(index=permute(sample.index, size, key), partner=permute(sample.partner, size, key))
 
@@ -219,54 +238,29 @@ def _partners_together(samples: Sequence[Sample]) -> list[Sample]:
     return list(chain.from_iterable(pairs.values()))
 
 
-def _integer_weights(rates: Mapping[str, float]) -> dict[str, int]:
+def tempered_rates(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
+    """Return rates in proportion to size ** (1 / temperature), as in translation (N. Arivazhagan et al., 2019).
+
+    Args:
+        sizes: The number of samples of each dataset.
+        temperature: 1 keeps the sizes, 2 takes their square roots, infinity gives every dataset the same rate.
+    """
+    return {name: size ** (1 / temperature) for name, size in sizes.items()}
+
+
+def integer_weights(rates: Mapping[str, float]) -> dict[str, int]:
+    """Return whole numbers in the ratio of the rates, whose sum is a short enough period (see Schedule).
+
+    Raises:
+        RecipeError: A rate is below 1e-6.
+    """
     exact = {name: Fraction(rate).limit_denominator(1_000_000) for name, rate in rates.items()}
     for name, rate in exact.items():
         if rate <= 0:
             raise RecipeError(f"rate of dataset {name!r} is {rates[name]}; a rate is at least 1e-6; or leave it out")
     scale = lcm(*(rate.denominator for rate in exact.values()))
-    return {name: int(rate * scale) for name, rate in exact.items()}
-
-
-@lru_cache(maxsize=1024)  # the partner of a sample is usually the next sample
-def permute(index: int, size: int, key: int) -> int:
-    """Return where `index` lands in the shuffled order of [0, size) that belongs to `key`.
-
-    A shuffled list of a million indices costs megabytes in every worker and must be rebuilt to resume. A keyed
-    bijection gives any single entry at once.
-
-    It is a Feistel network on pairs (left, right) from an a × b grid that just covers [0, size), applied again while
-    the result lies outside (J. Black and P. Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, methods 2
-    and 3). The grid has fewer than a ≈ √size spare cells, so a second pass is rare.
-
-    Args:
-        index: The position before shuffling.
-        size: The number of entries.
-        key: Selects the order.
-
-    Raises:
-        ValueError: `index` is outside [0, size).
-    """
-    if not 0 <= index < size:
-        raise ValueError(f"index is {index}; a permutation of {size} takes 0 to {size - 1}")
-    rows = isqrt(size - 1) + 1
-    columns = -(-size // rows)
-    index = _encipher(index, rows, columns, key)
-    while index >= size:
-        index = _encipher(index, rows, columns, key)
-    return index
-
-
-def _encipher(index: int, rows: int, columns: int, key: int) -> int:
-    """Apply the network once; a bijection on [0, rows · columns)."""
-    row, column = divmod(index, columns)
-    for number in range(0, _NUM_ROUNDS, 2):
-        row = (row + hash_63bit(key, number, column)) % rows
-        column = (column + hash_63bit(key, number + 1, row)) % columns
-    return row * columns + column
-
-
-def hash_63bit(*parts: int | str) -> int:
-    """Return a non-negative int64 that depends on every part. It is the only source of randomness of a mixture."""
-    text = "\0".join(map(str, parts))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    weights = {name: int(rate * scale) for name, rate in exact.items()}
+    total = sum(weights.values())
+    if total // gcd(*weights.values()) <= MAX_PERIOD:
+        return weights
+    return {name: max(1, round(Fraction(weight * MAX_PERIOD, total))) for name, weight in weights.items()}

@@ -32,7 +32,8 @@ class MixtureRow:
         loss_weight: What its loss is multiplied by.
         sample_weight: What the cross-entropy of one sample is multiplied by in the loss of a batch that contains it.
         epochs_per_epoch: How often each of its samples is read in a training epoch, which has as many clips as all
-            datasets together.
+            datasets together; on average, if classes come equally often.
+        class_balanced: Whether classes come equally often.
     """
 
     dataset: str
@@ -46,6 +47,7 @@ class MixtureRow:
     loss_weight: float
     sample_weight: float
     epochs_per_epoch: float
+    class_balanced: bool
 
 
 def mixture_rows(mixture: Mixture, reduction: Reduction = "dataset_mean") -> list[MixtureRow]:
@@ -117,8 +119,12 @@ def mixture_table(rows: Sequence[MixtureRow]) -> Table:
             f"{row.sample_weight:.3g}",
             f"{row.epochs_per_epoch:.3g}",
         )
-    if excluded := [f"{row.num_excluded:,} of {row.dataset}" for row in rows if row.num_excluded]:
-        table.caption, table.caption_justify = f"left out: {', '.join(excluded)}", "left"
+    balanced = [row.dataset for row in rows if row.class_balanced]
+    excluded = [f"{row.num_excluded:,} of {row.dataset}" for row in rows if row.num_excluded]
+    notes = (("classes equally often", balanced), ("left out", excluded))
+    if any(names for _, names in notes):
+        table.caption = "\n".join(f"{what}: {', '.join(names)}" for what, names in notes if names)
+        table.caption_justify = "left"
     return table
 
 
@@ -138,4 +144,5 @@ def _row(mixture: Mixture, name: str, reduction: Reduction) -> MixtureRow:
         loss_weight=dataset.loss_weight,
         sample_weight=dataset.loss_weight / divisor,
         epochs_per_epoch=mixture.shares[name] * sum(sizes.values()) / sizes[name],
+        class_balanced=dataset.class_balanced,
     )

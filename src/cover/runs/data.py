@@ -96,20 +96,24 @@ def open_manifests(
 
 def check_data(recipe: Recipe, manifests: Manifests) -> None:
     """Raise RecipeError if a dataset is not of the kind that the policy trains on (paper §3.1, §3.3), or lacks a class
-    of its reversal_pairs."""
+    of its reversal_pairs or class_weights."""
     for name, manifest in manifests.items():
         if recipe.media_kind not in (None, manifest.kind):
             raise RecipeError(
                 f"policy {recipe.policy!r} trains on {recipe.media_kind}s, datasets.{name} holds {manifest.kind}s; "
                 'use policy = "cotrain"'
             )
-        classes = {label for pair in recipe.datasets[name].reversal_pairs for label in pair}
-        if unknown := sorted(classes - set(manifest.class_names)):
-            nearest = get_close_matches(unknown[0], manifest.class_names, n=3, cutoff=0)
-            raise RecipeError(
-                f"datasets.{name}.reversal_pairs names {unknown[0]!r}, which is not a class of {manifest.name}; "
-                f"the nearest are {', '.join(map(repr, nearest))}"
-            )
+        section = recipe.datasets[name]
+        named = {"reversal_pairs": {label for pair in section.reversal_pairs for label in pair}}
+        if isinstance(section.class_weights, dict):
+            named["class_weights"] = set(section.class_weights)
+        for key, classes in named.items():
+            if unknown := sorted(classes - set(manifest.class_names)):
+                nearest = get_close_matches(unknown[0], manifest.class_names, n=3, cutoff=0)
+                raise RecipeError(
+                    f"datasets.{name}.{key} names {unknown[0]!r}, which is not a class of {manifest.name}; "
+                    f"the nearest are {', '.join(map(repr, nearest))}"
+                )
 
 
 def create_mixture(
@@ -142,6 +146,7 @@ def create_mixture(
         batch_size=data.batch_size,
         image_size=recipe.model.image_size,
         short_side_px=data.short_side,
+        temperature=data.temperature,
         seed=recipe.seed + state.mixture_start,
         start_step=state.step - state.mixture_start,
         num_steps=num_steps - state.step,
@@ -166,6 +171,7 @@ def _datasets(recipe: Recipe, manifests: Manifests) -> list[Dataset]:
             loss_weight=recipe.datasets[name].loss_weight,
             horizontal_flip=recipe.datasets[name].horizontal_flip,
             rate=recipe.datasets[name].rate,
+            class_balanced=recipe.datasets[name].class_balanced,
             temporal_jitter=data.temporal_jitter,
             cache_frames=data.cache_frames,
             cache_folder=data.cache_folder,

@@ -48,6 +48,10 @@ def plan_table(planned: Plan) -> Table:
         table.add_row("pooler", planned.config.pooler.describe())
     for name, cost in planned.clip_multiply_adds.items():
         table.add_row(f"a clip of {name}", f"{cost / 1e9:,.4g} GFLOPs (multiply-adds, forward)")
+    table.add_row("rates", shares_line(planned))
+    for name, weights in planned.objective.class_weights.items():
+        used = weights[weights > 0].tolist() or [0.0]  # classes without a sample have none
+        table.add_row(f"classes of {name}", f"weigh {min(used):.3g} to {max(used):.3g} in the loss")
     table.add_row("steps", f"{planned.num_steps:,}; {planned.steps_per_epoch:,.1f} an epoch")
     table.add_row("learning rate", rates_line(planned))
     if planned.data.splits["val"]:
@@ -58,6 +62,14 @@ def plan_table(planned: Plan) -> Table:
         kept = f"about {backward_bytes(planned) / 2**30:,.3g} GiB for the backward pass of a whole batch, to be split"
         table.add_row("", f"{kept} by processes, micro_batches and activation_checkpointing")
     return table
+
+
+def shares_line(planned: Plan) -> str:
+    """Return what the shares of the datasets follow."""
+    if any(section.rate for section in planned.recipe.datasets.values()):
+        return "by hand: datasets.NAME.rate"
+    rates = planned.recipe.data.rates
+    return rates if isinstance(rates, str) else f"temperature {planned.recipe.data.temperature:g}"
 
 
 def rates_line(planned: Plan) -> str:

@@ -20,6 +20,7 @@ from cover.inference.feature_store import FeatureStore
 from cover.models.classifier import VideoClassifier
 from cover.runs.adapters import backbone_digest, evaluation_reader, predictor, reader_for
 from cover.runs.data import Manifests
+from cover.training.loss import class_weights
 from cover.training.objective import FrozenFeatures, Objective, Probe, Supervised, Validate
 from cover.training.parallel import any_rank_stopped
 from cover.training.scores import ScoreSums
@@ -33,9 +34,23 @@ def objective_of(recipe: Recipe, training: Manifests, validation: Manifests) -> 
         training: Manifests by dataset, without excluded samples.
         validation: Manifests of the datasets that have such a split.
     """
+    weights = class_weights_of(recipe, training)
     if recipe.policy == "probe":
-        return Probe(recipe, partial(frozen_features, recipe, training, validation))
-    return Supervised(recipe, partial(validator, recipe, validation) if validation else None)
+        return Probe(recipe, partial(frozen_features, recipe, training, validation), weights)
+    return Supervised(recipe, partial(validator, recipe, validation) if validation else None, weights)
+
+
+def class_weights_of(recipe: Recipe, training: Manifests) -> dict[str, Tensor]:
+    """Return the weight of each class, float32 [classes], for the datasets whose classes have weights."""
+    weights = {}
+    for name, manifest in training.items():
+        chosen = recipe.datasets[name].class_weights
+        if isinstance(chosen, dict):
+            weights[name] = torch.tensor([float(chosen.get(label, 1)) for label in manifest.class_names])
+        elif chosen:
+            power = {"inverse": 1.0, "inverse_sqrt": 0.5}[chosen]
+            weights[name] = class_weights(manifest.labels, len(manifest.class_names), power)
+    return weights
 
 
 def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) -> Validate:

@@ -4,26 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
+from cover.core.batch import UNREADABLE, MixedBatch
 from cover.mixture.schedule import Reduction, loss_divisor
-from cover.training.packed_batch import Targets
+from cover.training.packed_batch import Targets, targets_of
 
 
-def clip_losses(logits_BC: Tensor, clips: ClipBatch | Targets, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of each clip, 0 if it is unreadable. logits_BC: [B, classes]. Returns [B]."""
+def class_weights(labels: npt.NDArray[np.int32], num_classes: int, power: float) -> Tensor:
+    """Weights of classes in proportion to their number of samples to the power of -`power`.
 
-    def towards(labels_B: Tensor) -> Tensor:
-        return F.cross_entropy(
+    Args:
+        labels: Of all training samples.
+        num_classes: Classes without a sample get weight 0.
+        power: 1 gives the inverse frequencies, 0.5 their square roots.
+
+    Returns:
+        Float32 [classes], with a mean of 1 over the samples, so that the loss keeps its size.
+    """
+    counts = np.bincount(labels, minlength=num_classes).astype(np.float64)
+    weights = np.divide(1.0, counts**power, out=np.zeros_like(counts), where=counts > 0)
+    return torch.from_numpy(weights * (counts.sum() / (counts * weights).sum())).float()
+
+
+def clip_losses(logits_BC: Tensor, targets: Targets, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of each clip times the weight of its class, 0 if it is unreadable.
+
+    Args:
+        logits_BC: [B, classes].
+        targets: Of the B clips.
+        label_smoothing: Share of each target that is spread over all classes.
+
+    Returns:
+        [B].
+    """
+
+    def towards(labels_B: Tensor, weights_B: Tensor | None) -> Tensor:
+        losses_B = F.cross_entropy(
             logits_BC, labels_B, ignore_index=UNREADABLE, reduction="none", label_smoothing=label_smoothing
         )
+        return losses_B if weights_B is None else weights_B * losses_B
 
-    if clips.partner_labels is None or clips.label_weights is None:
-        return towards(clips.labels)
-    return clips.label_weights * towards(clips.labels) + (1 - clips.label_weights) * towards(clips.partner_labels)
+    own = towards(targets.labels, targets.class_weights)
+    if targets.partner_labels is None or targets.label_weights is None:
+        return own
+    other = towards(targets.partner_labels, targets.partner_class_weights)
+    return targets.label_weights * own + (1 - targets.label_weights) * other
 
 
 def loss_factors(
@@ -48,6 +78,7 @@ def loss(
     weights: Mapping[str, float] | None = None,
     reduction: Reduction = "dataset_mean",
     label_smoothing: float = 0.0,
+    class_weights: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Compute the co-training loss of a batch: Σ_i w_i · (mean cross-entropy of dataset i) (paper, §3.3.2).
 
@@ -60,6 +91,7 @@ def loss(
         reduction: What a dataset's loss is divided by: its clips in the step ("dataset_mean"), the clips expected in a
             step ("expected_mean"), or all clips of the step ("pooled").
         label_smoothing: Share of each target that is spread over all classes of the dataset.
+        class_weights: {dataset: [classes]}, the factor of a clip's cross-entropy by its class; 1 for a dataset without.
 
     Returns:
         A float32 scalar.
@@ -69,6 +101,7 @@ def loss(
     for name, logits_BC in logits.items():
         values = logits_BC.float()
         # The zero of an absent dataset stays connected to its head, because DDP waits for every gradient.
-        losses = clip_losses(values, batch[name], label_smoothing) if name in batch else values
+        table = (class_weights or {}).get(name)
+        losses = clip_losses(values, targets_of(batch[name], table), label_smoothing) if name in batch else values
         total = total + factors[name] * losses.sum()
     return total

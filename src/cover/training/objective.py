@@ -53,7 +53,11 @@ class Objective(Protocol):
         trains_backbone: Whether all weights change. If not, only the heads do: steps cost next to nothing and are never
             split, and heads always start fresh.
         validate: Scores a model; None where the recipe names no validation split, and before `prepare`.
+        class_weights: {dataset: [classes]} on the host, the factor of a clip's loss by its class, for the datasets that
+            have such factors.
     """
+
+    class_weights: Mapping[str, Tensor]
 
     @property
     def trains_backbone(self) -> bool: ...
@@ -102,12 +106,14 @@ class Supervised:
     Args:
         recipe: What to train.
         create_validate: Prepares validation on this process; None where there is no validation split.
+        class_weights: {dataset: [classes]} on the host, for the datasets that have them.
     """
 
     trains_backbone: ClassVar[bool] = True
 
     recipe: Recipe
     create_validate: Callable[[Accelerator], Validate] | None = None
+    class_weights: Mapping[str, Tensor] = field(default_factory=dict)
     validate: Validate | None = field(default=None, init=False)
 
     def prepare(self, model: VideoClassifier, run: RunFiles, accelerator: Accelerator) -> None:
@@ -142,7 +148,7 @@ class Supervised:
 
     def pack(self, batch: MixedBatch, device: torch.device) -> PackedBatch:
         """A batch as `step` takes it."""
-        return PackedBatch.of(batch, _factors(batch, self.recipe), device)
+        return PackedBatch.of(batch, _factors(batch, self.recipe), device, class_weights=self.class_weights)
 
     def step(self, module: nn.Module, batch: PackedBatch) -> StepOutput:
         """Clips through the whole model."""
@@ -164,12 +170,14 @@ class Probe:
         recipe: What to train.
         compute_features: Computes the features or reads them, and puts them on the device; or returns the signal that
             interrupted it.
+        class_weights: As in Supervised.
     """
 
     trains_backbone: ClassVar[bool] = False
 
     recipe: Recipe
     compute_features: Callable[[VideoClassifier, RunFiles, Accelerator], FrozenFeatures | signal.Signals]
+    class_weights: Mapping[str, Tensor] = field(default_factory=dict)
     _features: FrozenFeatures = field(default=FrozenFeatures({}, {}), init=False)
 
     def prepare(self, model: VideoClassifier, run: RunFiles, accelerator: Accelerator) -> signal.Signals | None:
@@ -205,7 +213,7 @@ class Probe:
                 clips[name] = _without_frames(name, known.labels_N[rows], own)
                 features[name] = known.features_ND[rows]
             batch = MixedBatch(clips, schedule.counts(samples), step, schedule.repeats)
-            yield PackedBatch.of(batch, _factors(batch, self.recipe), device, features)
+            yield PackedBatch.of(batch, _factors(batch, self.recipe), device, features, self.class_weights)
 
     def step(self, module: nn.Module, batch: PackedBatch) -> StepOutput:
         """Features through the heads."""

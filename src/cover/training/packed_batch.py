@@ -7,7 +7,7 @@ combinations of shapes, each of which is one CUDA graph.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -28,11 +28,27 @@ class Targets(NamedTuple):
         labels: int64 [B].
         partner_labels: int64 [B], as in ClipBatch, or None.
         label_weights: float32 [B], as in ClipBatch, or None.
+        class_weights: float32 [B], the weight of each clip's class, or None if all are 1.
+        partner_class_weights: float32 [B], the weight of its partner's class, or None.
     """
 
     labels: Tensor
     partner_labels: Tensor | None = None
     label_weights: Tensor | None = None
+    class_weights: Tensor | None = None
+    partner_class_weights: Tensor | None = None
+
+
+def targets_of(clips: ClipBatch, class_weights_C: Tensor | None = None) -> Targets:
+    """Return the targets of clips for the head of their dataset.
+
+    Args:
+        clips: Clips of one dataset.
+        class_weights_C: [classes], the weight of each class; None if all are 1.
+    """
+    labels = (clips.labels, clips.partner_labels)
+    weights = (_weights_of(label, class_weights_C) if label is not None else None for label in labels)
+    return Targets(*labels, clips.label_weights, *weights)
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,8 @@ class PackedBatch:
         datasets: All datasets of the mixture.
         partner_labels: As in ClipBatch; None if no dataset of this micro-batch mixes its clips.
         label_weights: As in ClipBatch; None if no dataset of this micro-batch mixes its clips.
+        class_weights: As in Targets; None if the recipe has none.
+        partner_class_weights: As in Targets; None if the recipe has none, or no dataset mixes its clips.
         sample_ids: B names, for messages.
     """
 
@@ -61,6 +79,8 @@ class PackedBatch:
     datasets: tuple[str, ...]
     partner_labels: Tensor | None = None
     label_weights: Tensor | None = None
+    class_weights: Tensor | None = None
+    partner_class_weights: Tensor | None = None
     sample_ids: tuple[str, ...] = ()
 
     @classmethod
@@ -70,6 +90,7 @@ class PackedBatch:
         factors: Mapping[str, float],
         device: torch.device,
         features: Mapping[str, Tensor] | None = None,
+        class_weights: Mapping[str, Tensor] | None = None,
     ) -> PackedBatch:
         """Pack a batch, and copy it to a device.
 
@@ -78,6 +99,7 @@ class PackedBatch:
             factors: {dataset: factor} for every dataset of the mixture; see the attribute.
             device: Where the tensors go.
             features: {dataset: [B, D]} on the device, to be used instead of the clips' frames.
+            class_weights: {dataset: [classes]} on the host, for the datasets that have them.
         """
         if features is None:
             # Only the frames are large. All other tensors are packed on the host, which takes fewer copies.
@@ -93,6 +115,11 @@ class PackedBatch:
             seeds = torch.cat([batch[name].seeds for name in rows])
         clips, datasets = [batch[name] for name in rows], tuple(factors)
         is_mixed = any(part.label_weights is not None for part in clips)
+
+        def weighed(labels_of: Callable[[ClipBatch], Tensor]) -> Tensor:
+            tables = class_weights or {}
+            return torch.cat([_weights_of(labels_of(part), tables.get(part.dataset)) for part in clips])
+
         packed = cls(
             inputs=inputs,
             groups=groups,
@@ -102,6 +129,8 @@ class PackedBatch:
             factors=torch.tensor(list(factors.values())),
             partner_labels=torch.cat([_partners(part) for part in clips]) if is_mixed else None,
             label_weights=torch.cat([_weights(part) for part in clips]) if is_mixed else None,
+            class_weights=weighed(lambda part: part.labels) if class_weights else None,
+            partner_class_weights=weighed(_partners) if class_weights and is_mixed else None,
             datasets=datasets,
             sample_ids=tuple(name for part in clips for name in part.sample_ids),
         )
@@ -134,8 +163,9 @@ class PackedBatch:
         own = self.numbers == number
         labels = torch.where(own, self.labels, UNREADABLE)
         if self.partner_labels is None:
-            return Targets(labels)
-        return Targets(labels, torch.where(own, self.partner_labels, UNREADABLE), self.label_weights)
+            return Targets(labels, class_weights=self.class_weights)
+        partner_labels = torch.where(own, self.partner_labels, UNREADABLE)
+        return Targets(labels, partner_labels, self.label_weights, self.class_weights, self.partner_class_weights)
 
 
 def _partners(clips: ClipBatch) -> Tensor:
@@ -144,6 +174,13 @@ def _partners(clips: ClipBatch) -> Tensor:
 
 def _weights(clips: ClipBatch) -> Tensor:
     return torch.ones(clips.num_clips) if clips.label_weights is None else clips.label_weights
+
+
+def _weights_of(labels_B: Tensor, class_weights_C: Tensor | None) -> Tensor:
+    """Return the weight of each label's class [B]; that of an unreadable clip has no meaning."""
+    if class_weights_C is None:
+        return torch.ones(len(labels_B), device=labels_B.device)
+    return class_weights_C[labels_B.clamp(min=0)]
 
 
 def clip_sums(logits: Sequence[Tensor], losses: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
