@@ -20,6 +20,7 @@ BUILT_IN = {
     "timesformer": "cover.models.timesformer",
     "videomae": "cover.models.videomae",
     "video_swin": "cover.models.video_swin",
+    "mvit": "cover.models.mvit",
 }
 """Each of these modules has the family as `FAMILY`."""
 DEFAULT = "timesformer"

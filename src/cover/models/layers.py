@@ -20,16 +20,19 @@ class Mlp(nn.Module):
         width: The size of a token, D.
         hidden: The features between the two layers.
         approximate: Which GELU.
+        out_width: The size of a token at the output; None for D.
     """
 
-    def __init__(self, width: int, hidden: int, approximate: Approximate = "none") -> None:
+    def __init__(
+        self, width: int, hidden: int, approximate: Approximate = "none", out_width: int | None = None
+    ) -> None:
         super().__init__()
         self.approximate = approximate
         self.fc1 = Linear(width, hidden)
-        self.fc2 = Linear(hidden, width)
+        self.fc2 = Linear(hidden, out_width or width)
 
     def forward(self, normed_FND: Input, norm: nn.LayerNorm) -> Tensor:
-        """Return the values of the residual, [F, N, D], from normalised tokens without the affine part of `norm`."""
+        """Return the values of the residual, [F, N, …], from normalised tokens without the affine part of `norm`."""
         dtype = compute_dtype(normed_FND.exact)
         weight1, bias1 = after_norm(norm, self.fc1, dtype)
         return mlp(normed_FND, weight1, bias1, in_dtype(self.fc2, dtype), self.approximate)

@@ -2,7 +2,7 @@
 
     COVER_TORCHVISION=DIR python -m tests.models.video_swin.golden
 
-writes the file again; oracle.py says what DIR is.
+writes the file again; torchvisions.py says what DIR is.
 """
 
 from __future__ import annotations

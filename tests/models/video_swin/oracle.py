@@ -1,51 +1,22 @@
-"""torchvision's Video Swin with random weights, and the same weights under our names.
-
-torchvision 0.28.0 must not be installed beside a CPU-only torch. To run the tests that need it, unpack it elsewhere:
-
-    pip install --no-deps --target DIR torchvision==0.28.0
-    COVER_TORCHVISION=DIR pytest tests/models/video_swin
-"""
+"""torchvision's Video Swin with random weights, and the same weights under our names."""
 
 from __future__ import annotations
 
-import importlib
-import os
 import re
-import sys
-from functools import cache
 from typing import Any
 
-import pytest
-import torch
+from tests.models.torchvisions import torchvision_module
 from torch import Tensor, nn
 
-FOLDER = "COVER_TORCHVISION"
-"""The environment variable with the folder that torchvision was unpacked to."""
 SMALL: dict[str, Any] = {"width": 16, "depths": (2, 2), "num_heads": (1, 2)}
 """A small Video Swin, as settings of ours."""
-
-
-@cache
-def _class() -> Any:
-    folder = os.environ.get(FOLDER)
-    if not folder:
-        pytest.skip(f"{FOLDER} does not name a folder with torchvision")
-    importlib.import_module("transformers")  # before torchvision can be found, which its import would try to use
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _class.library = library  # type: ignore[attr-defined]  # it ends with its last reference
-    sys.path.append(folder)
-    try:
-        return importlib.import_module("torchvision.models.video.swin_transformer").SwinTransformer3d
-    finally:
-        sys.path.remove(folder)
 
 
 def create_oracle(window: tuple[int, int, int], *, num_classes: int = 5, **settings: Any) -> nn.Module:
     """A small Video Swin of torchvision in which every parameter matters."""
     sizes = SMALL | settings
-    oracle: nn.Module = _class()(
+    swin = torchvision_module("torchvision.models.video.swin_transformer")
+    oracle: nn.Module = swin.SwinTransformer3d(
         patch_size=[2, 4, 4],
         embed_dim=sizes["width"],
         depths=list(sizes["depths"]),

@@ -50,11 +50,11 @@ def mlp(
         normed_FND: x, [F, N, D] for any N.
         weight1: W1, [4·D, D].
         bias1: b1, [4·D].
-        weight2: W2, [D, 4·D].
+        weight2: W2, [O, 4·D].
         approximate: Which GELU.
 
     Returns:
-        [F, N, D].
+        [F, N, O].
     """
     if has_kernel(normed_FND.exact):
         arguments = normed_FND.exact, weight1.exact, bias1, weight2.exact, normed_FND, weight1, weight2, approximate
@@ -97,7 +97,7 @@ class MlpFunction(Function):
         )
         weight2_gradient = weight_gradient(g, active)
         weight1_gradient = weight_gradient(hidden_gradient, normed)
-        normed_gradient = data_gradient(hidden_gradient, weight1).view_as(gradients[0])
+        normed_gradient = data_gradient(hidden_gradient, weight1).view(*gradients[0].shape[:-1], -1)
         return normed_gradient, weight1_gradient, bias1_gradient, weight2_gradient, *(None,) * 4
 
 

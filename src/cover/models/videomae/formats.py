@@ -144,8 +144,9 @@ def _side(image_size: int | tuple[int, ...]) -> int:
 
 
 def _has_tubelets(view: View, container: str) -> bool:
+    """Tell a VideoMAE from image ViTs, and from MViTs, which have the same names and pool keys."""
     part = view.parts("patch_embed.proj.weight")
-    return bool(part) and len(view.file.shapes[part[0]]) == 5
+    return bool(part) and len(view.file.shapes[part[0]]) == 5 and "blocks.0.attn.pool_k.weight" not in view.names
 
 
 def transformers_name(name: str, head: str) -> str:

@@ -1,0 +1,94 @@
+"""Export of an MViT as torchvision's MViT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
+from cover.errors import CoverError
+from cover.models.checkpoints.naming import HEAD
+from cover.models.classifier import VideoClassifier, head_of
+from cover.models.export.formats import choose_head, new_folder, write_json
+from cover.models.mvit.config import PATCH_KERNEL, PATCH_STRIDE, BlockShape, MViTConfig
+from cover.models.mvit.formats import TORCHVISION
+from cover.models.mvit.pooling import SIDE
+from cover.models.weights import save_tensors
+
+
+def export_torchvision(model: VideoClassifier, folder: Path, head: str | None = None) -> None:
+    """Write weights and arguments for torchvision's MViT, which computes equal logits for clips of one size.
+
+        settings = json.load(open("config.json"))
+        blocks = [MSBlockConfig(**block) for block in settings["arguments"].pop("block_setting")]
+        model = MViT(block_setting=blocks, **settings["arguments"])
+        model.load_state_dict(safetensors.torch.load_file("model.safetensors"))
+
+    Args:
+        model: An MViT with a class token.
+        folder: A new or empty folder.
+        head: The dataset with the head to export. None if the model has only one head.
+
+    Raises:
+        CoverError: torchvision has no such model, `folder` is not empty, or the head is not clear.
+    """
+    config = model.config
+    assert isinstance(config, MViTConfig)
+    if config.images_only or not config.class_token:
+        raise CoverError("torchvision's MViT is for videos and has a class token; export with --to safetensors")
+    head = choose_head(config, head)
+    with new_folder(folder) as aside:
+        write_json(aside / CONFIG_FILE, _settings(config, head))
+        save_tensors(torchvision_tensors(model, head), aside / WEIGHTS_FILE, {"format": "pt"})
+
+
+def torchvision_tensors(model: VideoClassifier, head: str) -> dict[str, Tensor]:
+    """Return the tensors of an MViT by torchvision's names, and in its shapes."""
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        if head_of(name) not in ("", head):
+            continue
+        (theirs,) = TORCHVISION.theirs(name.replace(f"heads.{head}.", f"heads.{HEAD}."))
+        if theirs.startswith("pos_encoding."):
+            tensor = tensor[0, 0] if "class" in theirs else tensor[0]
+        tensors[theirs] = tensor.contiguous()
+    return tensors
+
+
+def _settings(config: MViTConfig, head: str) -> dict[str, Any]:
+    slots, side = config.patch_grid
+    return {
+        "class": "torchvision.models.video.mvit.MViT",
+        "arguments": {
+            # Rounded up to what fills the last token, because torchvision rounds down.
+            "spatial_size": [side * PATCH_STRIDE[1]] * 2,
+            "temporal_size": slots * PATCH_STRIDE[0],
+            "block_setting": [_block_setting(shape) for shape in config.block_shapes()],
+            "residual_pool": config.version == 2,
+            "residual_with_cls_embed": False,
+            "rel_pos_embed": config.version == 2,
+            "proj_after_attn": config.widen_in == "attention",
+            "num_classes": len(config.heads[head]),
+        },
+        "num_frames": config.num_frames,
+        "image_size": config.image_size_px,
+        "mean": list(config.mean),
+        "std": list(config.std),
+        "classes": list(config.heads[head]),
+    }
+
+
+def _block_setting(shape: BlockShape) -> dict[str, Any]:
+    """Return the arguments of torchvision's MSBlockConfig."""
+    kernel = [PATCH_KERNEL[0], SIDE, SIDE]
+    return {
+        "num_heads": shape.num_heads,
+        "input_channels": shape.width,
+        "output_channels": shape.out_width,
+        "kernel_q": kernel if shape.pools_queries else [],
+        "kernel_kv": kernel,
+        "stride_q": [1, shape.stride, shape.stride] if shape.pools_queries else [],
+        "stride_kv": [1, shape.kv_stride, shape.kv_stride],
+    }
