@@ -8,6 +8,7 @@ writes the files again; torchvisions.py says what DIR is.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -29,7 +30,7 @@ def golden_file(variant: str) -> Path:
 def golden_config(variant: str) -> MViTConfig:
     """Return a small configuration that has what distinguishes the variant."""
     depths = (2, 1) if variant == "mvitv2_base" else (1, 2)
-    settings = {"width": 8, "num_heads": 2 if variant == "mvitv2_large" else 1, "depths": depths}
+    settings: dict[str, Any] = {"width": 8, "num_heads": 2 if variant == "mvitv2_large" else 1, "depths": depths}
     return small_config(variant, num_classes=3, num_frames=6, image_size=SIZE_PX, **settings)
 
 

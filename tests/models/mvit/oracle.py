@@ -98,8 +98,9 @@ def our_name(theirs: str, head: str = "k400") -> str:
     return re.sub(r"^head\.1\.", f"heads.{head}.", theirs)
 
 
-def our_shape(name: str, tensor: Tensor) -> Tensor:
+def our_shape(name: str, tensor: Tensor | None) -> Tensor:
     """The tensor `name` of ours in the shape of ours: positions and class tokens are [1, N, D]."""
+    assert tensor is not None
     if name.startswith(("cls_token", "pos_embed")):
         return tensor.view(1, -1, tensor.shape[-1])
     return tensor

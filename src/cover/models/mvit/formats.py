@@ -2,13 +2,14 @@
 
 Our names are those of the published code. Only heads differ: "heads.NAME.weight" here, "head.projection.weight" there.
 
-No file states by how much keys and values are pooled, because no weight depends on it. A model keeps its own setting.
+No file states by how much keys and values are pooled (`kv_stride`), and few tables depend on it. A model keeps its own
+setting.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product, takewhile
 from math import isqrt
@@ -33,7 +34,8 @@ from cover.models.mvit.config import (
 )
 
 PATCH_KERNEL, ANCHOR = "patch_embed.proj.weight", "blocks.0.attn.pool_k.weight"
-VIDEO_KV_STRIDE, IMAGE_KV_STRIDE = 8, 4
+VIDEO_KV_STRIDES, IMAGE_KV_STRIDES = (8, 4, 2, 1), (4, 8, 2, 1)
+"""What `kv_stride` may be, the published one first."""
 IMAGENET_SIDE = 78
 """Tokens along a side of the published Large models of videos, 312 px. They alone are normalised as for ImageNet."""
 MAX_BLOCKS = 2**10
@@ -151,13 +153,14 @@ def read_architecture(view: View, folder: Path) -> tuple[MViTConfig, frozenset[s
         slots = 1 if images_only else (_axes(view, "blocks.0.attn.rel_pos_t", 2)[0] + 1) // 2
     num_classes = (view.shape(f"heads.{HEAD}.weight") or (0,))[0]
     is_imagenet = images_only or side == IMAGENET_SIDE
+    kv_strides = IMAGE_KV_STRIDES if images_only else VIDEO_KV_STRIDES
     config = MViTConfig(
         version=version,
         width=blocks[0].width,
         depths=depths,
         num_heads=max(blocks[0].width // _axes(view, ANCHOR, 5)[0], 1),
         widen_in=widen_in or ("mlp" if version == 1 else "attention"),
-        kv_stride=IMAGE_KV_STRIDE if images_only else VIDEO_KV_STRIDE,
+        kv_stride=kv_strides[0],
         class_token=bool(view.shape("cls_token")),
         images_only=images_only,
         num_frames=1 if images_only else slots * PATCH_STRIDE[0],
@@ -166,7 +169,16 @@ def read_architecture(view: View, folder: Path) -> tuple[MViTConfig, frozenset[s
         mean=IMAGENET_MEAN if is_imagenet else VIDEO_MEAN,
         std=IMAGENET_STD if is_imagenet else VIDEO_STD,
     )
+    choices = [replace(config, kv_stride=kv_stride) for kv_stride in kv_strides]
+    config = next((choice for choice in choices if _has_tables(view, choice)), config)
     return config, frozenset({"kv_stride", "mean", "std"} | ({"heads"} if num_classes else set()))
+
+
+def _has_tables(view: View, config: MViTConfig) -> bool:
+    """Whether the tables of relative positions have the rows that a configuration says."""
+    tables = [view.shape(f"blocks.{index}.attn.rel_pos_h") for index in range(sum(config.depths))]
+    rows = [shape.table_rows[0] for shape in config.block_shapes()]
+    return config.version == 1 or [table and table[0] for table in tables] == rows
 
 
 def _block(view: View, index: int) -> Any:

@@ -93,8 +93,8 @@ class MViT(Backbone):
 
     def layer_of(self, parameter: str) -> int:
         """Return 0 for patches, class token and positions, i + 1 for block i, and `num_layers` for the final norm."""
-        place, number, *_ = parameter.split(".")
-        return 1 + int(number) if place == "blocks" else self.num_layers if place == "norm" else 0
+        place, *rest = parameter.split(".")
+        return 1 + int(rest[0]) if place == "blocks" else self.num_layers if place == "norm" else 0
 
     @property
     def num_layers(self) -> int:

@@ -19,11 +19,15 @@ from cover.models.weights import save_tensors
 
 
 def export_torchvision(model: VideoClassifier, folder: Path, head: str | None = None) -> None:
-    """Write weights and arguments for torchvision's MViT, which computes equal logits for clips of one size.
+    """Write weights and arguments for torchvision's MViT, which computes equal logits for clips of this size.
 
-        settings = json.load(open("config.json"))
-        blocks = [MSBlockConfig(**block) for block in settings["arguments"].pop("block_setting")]
-        model = MViT(block_setting=blocks, **settings["arguments"])
+    Only at sizes whose grids of queries and keys are not multiples of each other, such as 312 px, it rounds some
+    relative positions up that the published code rounds down.
+
+        arguments = json.load(open("config.json"))["arguments"]
+        arguments["block_setting"] = [MSBlockConfig(**block) for block in arguments["block_setting"]]
+        arguments["spatial_size"] = tuple(arguments["spatial_size"])
+        model = MViT(**arguments)
         model.load_state_dict(safetensors.torch.load_file("model.safetensors"))
 
     Args:
