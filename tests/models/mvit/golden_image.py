@@ -1,6 +1,7 @@
 """Logits of the official image MViT v2 for random weights and images. Its code is fetched, and only run.
 
-    git clone https://github.com/facebookresearch/mvit DIR && git -C DIR checkout dfbdfdf60efb36128cb2847950deaa560ceb7bfc
+    git clone https://github.com/facebookresearch/mvit DIR
+    git -C DIR checkout dfbdfdf60efb36128cb2847950deaa560ceb7bfc
     COVER_MVIT=DIR python -m tests.models.mvit.golden_image
 
 writes the file again: the model's tensors by their official names ("model."), and images with their logits.
