@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.processes import started
 from tests.runs.tiny import quiet
 from tests.terminal import Cover, terminal
 
+import cover as package
 from cover.config.recipe import parse_recipe
 from cover.datasets.layouts.class_folders import index_folder
 from cover.runs.compare import read_run_records
@@ -137,6 +143,40 @@ def test_other_views_and_checkpoints_overwrite_nothing_and_stand_for_nothing(run
     assert signs["differences"] == []
     shown = {name: (result["checkpoint"], result["views"]) for name, result in signs["results"].items()}
     assert shown == {"first": ("step-2", "1x3"), "first/step-1": ("step-1", "1x3")}
+
+
+def test_other_sizes_stand_for_nothing_and_logits_are_kept_beside_the_result(run: Path, cover: Cover) -> None:
+    assert cover("evaluate", "first", "--dataset", "signs").code == 0
+    expected = results_of(run)
+    answer = cover("evaluate", "first", "--dataset", "signs", "--image-size", "48", "--logits", "--json")
+    (larger,) = json.loads(answer.out)
+    assert (larger["image_size_px"], larger["num_frames"]) == (48, 1)
+    (file,) = Path("first/evaluation").glob("*.parquet")
+    assert file.with_name(file.name.replace("-logits.parquet", ".json")).exists()
+    assert len(results_of(run)) == len(expected) and len(read_run_records([run])[0].results) == 2
+    (record,) = read_run_records([run])
+    shown = record.result("signs", "test")
+    assert shown is not None and shown.image_size_px == 32
+    answer = cover("evaluate", "first", "--dataset", "signs", "--image-size", "33")
+    assert (answer.code, answer.err.count("\n")) == (2, 1) and "image_size 33 is not a multiple of patch" in answer.err
+
+
+def test_two_processes_write_the_result_of_one(run: Path, cover: Cover) -> None:
+    def results() -> list[dict[str, Any]]:
+        (record,) = read_run_records([run])
+        return [vars(replace(result, seconds=0.0, finished="")) for result in record.results]
+
+    assert cover("evaluate", "first", "--dataset", "signs", "--dataset", "single").code == 0
+    expected = results()
+    shutil.rmtree("first/evaluation")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, "-m", "cover.cli", "evaluate", "first", "--dataset", "signs", "--dataset", "single", "--json"]
+    environment = os.environ | {"PYTHONPATH": str(Path(package.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    with started(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        printed, errors = running.communicate(timeout=120)
+    assert running.returncode == 0, errors
+    assert [result["dataset"] for result in json.loads(printed)] == ["signs", "single"]
+    assert results() == expected
 
 
 def test_runs_without_results_are_named(run: Path, cover: Cover) -> None:

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cover.datasets.manifest import Manifest
 from cover.errors import DecodeError
-from cover.evaluation.evaluate import Predict, evaluate_dataset
+from cover.evaluation.evaluate import Predict, Processes, evaluate_dataset
 from cover.evaluation.result import DatasetResult
 from cover.media.reader import ClipReader
 
@@ -112,3 +121,40 @@ def test_nothing_readable_is_an_error_not_an_accuracy(image_manifest: Manifest) 
         image_manifest[index].file.write_bytes(b"no image")
     with pytest.raises(DecodeError, match="pictures: none of the 5 train samples can be decoded; check"):
         evaluate_dataset(rises, reader_of(image_manifest), name="pictures")
+
+
+def test_processes_that_share_an_evaluation_each_get_the_result_of_one(video_manifest: Manifest) -> None:
+    """Threads stand for processes. Of three batches the second process has one."""
+    video_manifest[1].file.write_bytes(b"no video")
+    barrier, lists = Barrier(2), {}
+
+    def shared(rank: int) -> DatasetResult:
+        def gather(own: list[Any]) -> list[Any]:
+            lists[rank] = own
+            barrier.wait(timeout=60)
+            joined = [*lists[0], *lists[1]]
+            barrier.wait(timeout=60)
+            return joined
+
+        return evaluate_dataset(
+            rises, reader_of(video_manifest), name="clips", batch_size=2, processes=Processes(rank, 2, gather)
+        )
+
+    one = evaluate_dataset(rises, reader_of(video_manifest), name="clips", batch_size=2)
+    with ThreadPoolExecutor(2) as threads:
+        for result in threads.map(shared, (0, 1)):
+            assert replace(result, seconds=0.0, finished="") == replace(one, seconds=0.0, finished="")
+
+
+def test_kept_logits_are_those_of_the_predictions(video_manifest: Manifest, tmp_path: Path) -> None:
+    result = evaluate_dataset(rises, reader_of(video_manifest), name="clips", batch_size=4, logits_folder=tmp_path)
+    table = pq.read_table(tmp_path / result.logits_name)
+    assert table.column_names == ["sample", "dataset", "label", "logits"]
+    assert result.predictions is not None
+    assert tuple(table["sample"].to_pylist()) == result.predictions.sample_ids
+    assert tuple(table["label"].to_pylist()) == result.predictions.labels
+    logits = torch.tensor(table["logits"].to_pylist())
+    assert logits.argmax(1).tolist() == predicted(result)
+    assert result.loss == pytest.approx(float(F.cross_entropy(logits, torch.tensor(result.predictions.labels))))
+    about = json.loads(table.schema.metadata[b"cover"])
+    assert (about["class_names"], about["dataset"]) == (list(video_manifest.class_names), "clips")

@@ -270,6 +270,19 @@ def test_top5_of_too_few_classes_chooses_nothing(recipe_of: MakeRecipe) -> None:
         plan(recipe_of("cotrain", VIDEOS, training={"best": {"measure": "top5"}}))
 
 
+def test_a_run_is_evaluated_on_longer_and_larger_clips(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    same, longer = (TrainedRun.open(run), TrainedRun.open(run, num_frames=6, image_size=48))
+    manifest = same.manifest("jumps", "val")
+    result = longer.evaluate("jumps", manifest, "normal")
+    assert (result.num_frames, result.image_size_px) == (6, 48)
+    assert not same.has_result("jumps", manifest, "normal") and longer.has_result("jumps", manifest, "normal")
+    frames = torch.randint(256, (4, 1, 3, 32, 32), dtype=torch.uint8)
+    unchanged = TrainedRun.open(run, num_frames=4, image_size=32)
+    assert torch.equal(unchanged.predict_heads(frames)["jumps"], same.predict_heads(frames)["jumps"])
+
+
 def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecipe, tmp_path: Path) -> None:
     """Each changes the losses of the first two steps, the layers' rates that of the second only."""
     off: dict[str, Any] = {

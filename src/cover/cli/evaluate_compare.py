@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +15,7 @@ from cover.cli.app import AllowChangedData, Data, Run, Split, app, console
 from cover.errors import CoverError, DecodeError
 
 if TYPE_CHECKING:
+    from cover.datasets.manifest import Manifest
     from cover.evaluation.result import DatasetResult
     from cover.evaluation.sample_views import FrameOrder
 
@@ -27,42 +30,76 @@ def evaluate(
     single_frame: Annotated[bool, typer.Option("--single-frame", help="Control: repeat one frame.")] = False,
     num_clips: Annotated[int | None, typer.Option(min=1, help="Clips in time. Default: the recipe's.")] = None,
     num_crops: Annotated[int | None, typer.Option(min=1, help="Crops in space. Default: the recipe's.")] = None,
+    num_frames: Annotated[int | None, typer.Option(min=1, help="Frames of a clip. Default: as in training.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=1, help="Side of a frame. Default: as in training.")] = None,
+    logits: Annotated[bool, typer.Option("--logits", help="Also keep the logits, as Parquet.")] = False,
     data: Data = None,
     allow_changed_data: AllowChangedData = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Evaluate every head on its dataset.
 
-    Results are kept in RUN/evaluation. Datasets without the split are left out. Exit code 0: all others were evaluated;
-    1: some have no sample that can be decoded; 2: none has one, or the call is wrong.
+    Results are kept in RUN/evaluation. Under torchrun, processes share the samples. Datasets without the split are left
+    out. Exit code 0: all others were evaluated; 1: some have no sample that can be decoded; 2: none has one, or the
+    call is wrong.
     """
-    from cover.reports.terminal_tables import results_table
     from cover.runs.folder import parse_moves
-    from cover.runs.trained import TrainedRun
+    from cover.runs.trained import TrainedRun, evaluation_processes
 
     if reverse + shuffle + single_frame > 1:
         raise CoverError("--reverse, --shuffle and --single-frame exclude each other; give one of them")
     order: FrameOrder = "reversed" if reverse else "shuffled" if shuffle else "single" if single_frame else "normal"
-    trained = TrainedRun.open(run, moves=parse_moves(data or ()), allow_changed_data=allow_changed_data)
-    manifests = trained.manifests(split.value, dataset or ())
+    with evaluation_processes(run) as processes:
+        trained = TrainedRun.open(
+            run,
+            moves=parse_moves(data or ()),
+            allow_changed_data=allow_changed_data,
+            num_frames=num_frames,
+            image_size=image_size,
+        )
+        manifests = trained.manifests(split.value, dataset or ())
+        evaluate_one = partial(
+            trained.evaluate,
+            order=order,
+            num_clips=num_clips,
+            num_crops=num_crops,
+            processes=processes,
+            keep_logits=logits,
+        )
+        code = _evaluate_all(evaluate_one, manifests, shows=processes.rank == 0, json=json)
+    raise typer.Exit(code)
+
+
+def _evaluate_all(
+    evaluate_one: Callable[[str, Manifest], DatasetResult],
+    manifests: Mapping[str, Manifest],
+    *,
+    shows: bool,
+    json: bool,
+) -> int:
+    """Evaluate datasets and print the results. shows: whether to print. Returns the exit code."""
+    from cover.reports.terminal_tables import results_table
+
     results: list[DatasetResult] = []
     num_undecodable = 0
     try:
         for name, manifest in manifests.items():
             try:
-                results.append(trained.evaluate(name, manifest, order, num_clips=num_clips, num_crops=num_crops))
+                results.append(evaluate_one(name, manifest))
             except DecodeError as error:
                 num_undecodable += 1
-                print(f"error: {error}", file=sys.stderr)
+                if shows:
+                    print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
-        print(f"stopped; {len(results)} of {len(manifests)} datasets were evaluated", file=sys.stderr)
-        raise typer.Exit(128 + signal.SIGINT) from None
+        if shows:
+            print(f"stopped; {len(results)} of {len(manifests)} datasets were evaluated", file=sys.stderr)
+        return 128 + signal.SIGINT
     finally:  # finished results are kept in the run, so show them whatever ended the others
-        if results and json:
+        if results and shows and json:
             print("[" + ",\n".join(result.to_json() for result in results) + "]")
-        elif results:
+        elif results and shows:
             console().print(results_table(results))
-    raise typer.Exit((1 if results else 2) if num_undecodable else 0)
+    return (1 if results else 2) if num_undecodable else 0
 
 
 @app.command()

@@ -85,7 +85,9 @@ def progress_bar(
     )
 
 
-def track(items: Iterable[Item], description: str, total: int | None = None, *, unit: str = "files") -> Iterator[Item]:
+def track(
+    items: Iterable[Item], description: str, total: int | None = None, *, unit: str = "files", visible: bool = True
+) -> Iterator[Item]:
     """Yield `items` behind a progress bar that disappears at the end.
 
     Args:
@@ -93,6 +95,7 @@ def track(items: Iterable[Item], description: str, total: int | None = None, *, 
         description: Stands before the bar.
         total: The number of items, if `items` has no length.
         unit: What is counted.
+        visible: Whether to show the bar at all.
     """
-    with progress_bar(unit, transient=True) as progress:
+    with progress_bar(unit, visible=visible, transient=True) as progress:
         yield from progress.track(items, total=total, description=description)

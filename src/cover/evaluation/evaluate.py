@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from torch import Tensor, from_numpy
+import torch
+from torch import Tensor
 
 from cover.core.progress import track
 from cover.errors import DecodeError
+from cover.evaluation.logits_file import WriteLogits, logits_file
 from cover.evaluation.metrics import EvalMetrics, pair_partners
 from cover.evaluation.result import DatasetResult, EvaluationKey
 from cover.evaluation.sample_views import FrameOrder, SampleViews, ViewBatch, view_batches
@@ -18,6 +24,40 @@ from cover.training.scores import ScoreSums
 
 Predict = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 """{dataset: uint8 frames [T,B,C,Y,X]} → {dataset: float logits [B,classes]}, both on the CPU."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share an evaluation. Each takes every n-th batch; all get the answers to all batches.
+
+    Attributes:
+        rank: The number of this process.
+        size: How many there are.
+        gather: Joins the lists of all processes, in the order of their ranks. Each must call it.
+    """
+
+    rank: int = 0
+    size: int = 1
+    gather: Callable[[list[Any]], list[Any]] = list
+
+
+ALONE = Processes()
+
+
+class Answers(NamedTuple):
+    """What a model says about a batch.
+
+    Attributes:
+        indices: Manifest rows of the S samples that were decoded.
+        logits: [S,classes], averaged over the views of a sample.
+        labels: int64 [S].
+        unreadable: Why the other samples could not be decoded, by manifest row.
+    """
+
+    indices: list[int]
+    logits: Tensor
+    labels: Tensor
+    unreadable: dict[int, str]
 
 
 def evaluate_dataset(
@@ -32,8 +72,12 @@ def evaluate_dataset(
     num_workers: int = 0,
     reversal_pairs: Sequence[tuple[str, str]] = (),
     checkpoint: str = "",
+    processes: Processes = ALONE,
+    logits_folder: Path | None = None,
 ) -> DatasetResult:
     """Evaluate a head on every sample of a dataset.
+
+    Batches are the same for any number of processes, and so are the logits.
 
     Args:
         predict: The model.
@@ -46,6 +90,8 @@ def evaluate_dataset(
         num_workers: Processes that decode.
         reversal_pairs: Pairs of classes that become each other when a clip plays backwards.
         checkpoint: Name of the weights, for the result.
+        processes: That share the work. Each returns the whole result.
+        logits_folder: Where the first process writes the logits, see logits_file.py; None to keep none.
 
     Raises:
         RecipeError: A pair names an unknown class.
@@ -58,10 +104,13 @@ def evaluate_dataset(
     )
     metrics = EvalMetrics(pair_partners(manifest.class_names, reversal_pairs))
     samples = SampleViews(reader, num_clips, num_crops, order)
-    batches = view_batches(samples, batch_size=batch_size, num_workers=num_workers)
+    num_batches, is_first = -(-len(samples) // batch_size), processes.rank == 0
     start = time.perf_counter()
-    tracked = track(batches, f"{name} {manifest.split}, {order}", -(-len(samples) // batch_size), unit="batches")
-    unreadable = _count(metrics, predict, reader, name, tracked)
+    answers = _answers(predict, name, samples, batch_size, num_workers, processes)
+    tracked = track(answers, f"{name} {manifest.split}, {order}", num_batches, unit="batches", visible=is_first)
+    file = logits_folder / key.logits_name if logits_folder and is_first else None
+    with logits_file(file, key, manifest.class_names) if file else nullcontext() as write:
+        unreadable = _count(metrics, reader, name, tracked, write)
     return DatasetResult(
         **vars(key),
         kind=manifest.kind,
@@ -75,15 +124,36 @@ def evaluate_dataset(
     )
 
 
+def _answers(
+    predict: Predict, name: str, samples: SampleViews, batch_size: int, num_workers: int, processes: Processes
+) -> Iterator[Answers]:
+    """The answers to the batches of all processes, in manifest order. A process has a batch a round, or none."""
+    batches = view_batches(
+        samples, batch_size=batch_size, num_workers=num_workers, rank=processes.rank, world_size=processes.size
+    )
+    with closing(batches):
+        for _ in range(0, len(samples), batch_size * processes.size):
+            own = []
+            if (batch := next(batches, None)) is not None:
+                unreadable = {index: str(error) for index, error in batch.unreadable.items()}
+                nothing = torch.empty(0), torch.empty(0)
+                scored = _scored(predict, name, samples.reader, batch) if batch.indices else nothing
+                own = [Answers(batch.indices, *scored, unreadable)]
+            yield from processes.gather(own)
+
+
 def _count(
-    metrics: EvalMetrics, predict: Predict, reader: ClipReader, name: str, batches: Iterable[ViewBatch]
+    metrics: EvalMetrics, reader: ClipReader, name: str, batches: Iterable[Answers], write: WriteLogits | None
 ) -> dict[str, str]:
     """Count all batches. Returns the errors of unreadable samples, by id."""
     manifest, unreadable = reader.manifest, dict[str, str]()
     for batch in batches:
-        unreadable |= zip(manifest.sample_ids(batch.unreadable), map(str, batch.unreadable.values()), strict=True)
+        unreadable |= zip(manifest.sample_ids(batch.unreadable), batch.unreadable.values(), strict=True)
         if batch.indices:
-            metrics.update(manifest.sample_ids(batch.indices), *_scored(predict, name, reader, batch))
+            sample_ids = manifest.sample_ids(batch.indices)
+            metrics.update(sample_ids, batch.logits, batch.labels)
+            if write:
+                write(sample_ids, batch.logits, batch.labels)
     if not metrics.num_samples:
         raise DecodeError(
             f"{name}: none of the {len(manifest)} {manifest.split} samples can be decoded; "
@@ -136,4 +206,4 @@ def add_scores(
 def _scored(predict: Predict, name: str, reader: ClipReader, batch: ViewBatch) -> tuple[Tensor, Tensor]:
     """The logits [S,classes] of a batch's samples, averaged over their views, and their labels [S]."""
     logits = predict({name: batch.frames})[name].unflatten(0, (len(batch.indices), -1)).mean(1)
-    return logits, from_numpy(reader.manifest.labels_of(batch.indices)).long()
+    return logits, torch.from_numpy(reader.manifest.labels_of(batch.indices)).long()

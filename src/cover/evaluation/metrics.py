@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cover.errors import CheckpointError, RecipeError
 from cover.evaluation.result import Predictions
+from cover.training.scores import ScoreSums
 
 PROBABILITY_DIGITS = 6
 """Decimals of a probability in a result."""
@@ -21,6 +22,8 @@ class Measured(TypedDict):
     num_samples: int
     top1: float
     top5: float | None
+    mean_class: float
+    loss: float
     num_pair_samples: int
     pair_accuracy: float | None
     predictions: Predictions
@@ -41,7 +44,7 @@ class EvalMetrics:
         self.labels: list[int] = []
         self.predicted: list[int] = []
         self.probabilities: list[float] = []
-        self.num_top1 = self.num_top5 = 0
+        self.sums = ScoreSums(len(partners))
         self.num_pair_samples = 0
         self.num_pairs_right = 0.0
 
@@ -66,10 +69,9 @@ class EvalMetrics:
                 f"the logits of sample {sample_ids[int(finite.int().argmin())]} are not finite; "
                 'choose another checkpoint, or set training.precision = "fp32" in the run\'s recipe'
             )
-        predicted, ranks = logits.argmax(-1), _ranks(logits, labels)
+        predicted = logits.argmax(-1)
         probabilities = logits.softmax(-1).gather(1, predicted[:, None])[:, 0]
-        self.num_top1 += int((ranks == 0).sum())
-        self.num_top5 += int((ranks < 5).sum())
+        self.sums.add(logits, labels)
         self.sample_ids += sample_ids
         self.labels += labels.tolist()
         self.predicted += predicted.tolist()
@@ -85,26 +87,19 @@ class EvalMetrics:
 
     def measured(self) -> Measured:
         """The accuracies so far, over at least one sample."""
+        scores = self.sums.scores()
         return Measured(
             num_samples=self.num_samples,
-            top1=self.num_top1 / self.num_samples,
-            top5=self.num_top5 / self.num_samples if len(self.partners) >= 6 else None,
+            top1=scores["top1"],
+            top5=scores.get("top5"),
+            mean_class=scores["mean_class"],
+            loss=scores["loss"],
             num_pair_samples=self.num_pair_samples,
             pair_accuracy=self.num_pairs_right / self.num_pair_samples if self.num_pair_samples else None,
             predictions=Predictions(
                 tuple(self.sample_ids), tuple(self.labels), tuple(self.predicted), tuple(self.probabilities)
             ),
         )
-
-
-def _ranks(logits: Tensor, labels: Tensor) -> Tensor:
-    """Count the classes that come before the true one, int64 [B].
-
-    Of equal logits, the smaller label comes first, as in argmax, so the top-5 of constant logits is not above chance.
-    """
-    own = logits.gather(1, labels[:, None])
-    earlier = torch.arange(logits.shape[1]) < labels[:, None]
-    return ((logits > own) | ((logits == own) & earlier)).sum(1)
 
 
 def pair_partners(class_names: Sequence[str], reversal_pairs: Sequence[tuple[str, str]]) -> Tensor:

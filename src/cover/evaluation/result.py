@@ -62,6 +62,11 @@ class EvaluationKey:
         parts = (_plain(self.dataset), self.split, self.order, self.views, size, _plain(self.checkpoint), digest)
         return f"{'-'.join(parts)}.json"
 
+    @property
+    def logits_name(self) -> str:
+        """The name of the file with the logits, if they are kept."""
+        return f"{self.file_name.removesuffix('.json')}-logits.parquet"
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -88,6 +93,8 @@ class DatasetResult(EvaluationKey):
         num_unreadable: Samples that could not be decoded; they are in no accuracy.
         unreadable: Why not, by sample id.
         top5: None for fewer than 6 classes.
+        mean_class: The mean over classes of their accuracies; None in files of older versions.
+        loss: The mean cross-entropy in nats; None in files of older versions.
         pair_accuracy: The reversal accuracy: how often a clip's class has a larger logit than that class reversed in
             time, over the clips whose class is in a reversal pair. Chance is 1/2. None without pairs.
         num_pair_samples: The number of these clips.
@@ -109,6 +116,8 @@ class DatasetResult(EvaluationKey):
     seconds: float
     class_names: Annotated[tuple[str, ...], Field(min_length=1), FailFast()]
     unreadable: dict[str, str]
+    mean_class: Share | None = None
+    loss: Annotated[float, Field(ge=0)] | None = None
     finished: str = ""
     predictions: Predictions | None = None
     confusion: tuple[Column, ...] | None = None

@@ -55,18 +55,23 @@ class RunRecord:
     def result(self, dataset: str, split: str, order: FrameOrder = "normal") -> DatasetResult | None:
         """Choose the evaluation to show.
 
-        In normal order this is the one of the run's checkpoint with the recipe's views, or else the nearest to that; of
-        equally near ones the newest. In other frame orders it is the one nearest to that in normal order.
+        In normal order this is the one of the run's checkpoint with the recipe's input size and views, or else the
+        nearest to that; of equally near ones the newest. In other frame orders it is the one nearest to that in normal
+        order.
 
         Returns:
             None if there is no evaluation of this dataset, split and order.
         """
         like = self.result(dataset, split) if order != "normal" else None
-        wanted = (like.checkpoint, like.views) if like else (self.checkpoint, self.views)
+        checkpoint, views = (like.checkpoint, like.views) if like else (self.checkpoint, self.views)
+        num_frames = (like.num_frames,) if like else (1, self.recipe.model.num_frames)  # an image has one
+        sizes = (like.image_size_px,) if like else (None, self.recipe.model.image_size)
 
         def nearness(result: DatasetResult) -> tuple[object, ...]:
+            same_input = result.num_frames in num_frames and result.image_size_px in sizes
             same_samples = like is None or result.manifest_digest == like.manifest_digest
-            return result.checkpoint == wanted[0], result.views == wanted[1], same_samples, result.finished
+            same = result.checkpoint == checkpoint, same_input, result.views == views, same_samples
+            return *same, result.finished
 
         key = (dataset, split, order)
         fitting = [result for result in self.results if (result.dataset, result.split, result.order) == key]

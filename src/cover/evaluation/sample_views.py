@@ -73,19 +73,24 @@ class SampleViews:
         return index, reorder(views_vtcyx.transpose(0, 1), self.order, seed=index)
 
 
-def view_batches(samples: SampleViews, *, batch_size: int, num_workers: int) -> Generator[ViewBatch]:
+def view_batches(
+    samples: SampleViews, *, batch_size: int, num_workers: int, rank: int = 0, world_size: int = 1
+) -> Generator[ViewBatch]:
     """Decode samples in worker processes, in manifest order.
 
     Args:
         samples: What to decode.
         batch_size: Samples a batch.
         num_workers: Processes; 0 decodes in this one.
+        rank: Which of every `world_size` batches to decode.
+        world_size: The number of evaluations that share the batches.
 
     Yields:
         Batches of `batch_size` samples.
     """
     numbers = range(len(samples))
-    batches = (numbers[first : first + batch_size] for first in numbers[::batch_size])
+    firsts = numbers[::batch_size][rank::world_size]
+    batches = (numbers[first : first + batch_size] for first in firsts)
     return in_workers(partial(_view_batch, samples), batches, num_workers=num_workers)
 
 

@@ -75,6 +75,8 @@ def _result(result: DatasetResult, orders: OrderRow | None) -> dict[str, Any]:
         "order_differences": [_difference(difference) for difference in orders.differences] if orders else [],
         "top1": {order: _estimate(each.top1_estimate) for order, each in in_order.items()},
         "top5": {order: each.top5 for order, each in in_order.items()},
+        "mean_class": {order: each.mean_class for order, each in in_order.items()},
+        "loss": {order: each.loss for order, each in in_order.items()},
         "pair_accuracy": {
             order: each.pair_estimate and _estimate(each.pair_estimate) for order, each in in_order.items()
         },

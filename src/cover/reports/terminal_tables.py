@@ -37,25 +37,28 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 
 def results_table(results: Sequence[DatasetResult]) -> Table:
-    """Make a table of one run's results: a row for each dataset and frame order."""
-    numbers = ("samples", "failed", "chance", "top-1", "95 %", "top-5", "rev.")
-    checkpoint = _distinct(result.checkpoint for result in results)
-    title = f"{checkpoint}: accuracy in %; rev.: reversal accuracy, chance 50; failed: not decoded"
-    table = _table(title, ("dataset", "split", "order", "views"), numbers)
-    for result in results:
-        table.add_row(
-            result.dataset,
-            result.split,
-            result.order,
-            result.views,
-            str(result.num_samples),
-            str(result.num_unreadable),
-            chance(result.chance),
-            percent(result.top1),
-            percent_range(result.top1_estimate),
-            _percent(result.top5),
-            _percent(result.pair_accuracy),
-        )
+    """Make a table of one run's results: a row for each dataset and frame order.
+
+    Columns that say nothing of any result are left out, so that the others fit.
+    """
+    columns = {
+        "samples": [str(result.num_samples) for result in results],
+        "failed": [str(result.num_unreadable or NONE) for result in results],
+        "chance": [chance(result.chance) for result in results],
+        "top-1": [percent(result.top1) for result in results],
+        "95 %": [percent_range(result.top1_estimate) for result in results],
+        "top-5": [_percent(result.top5) for result in results],
+        "class": [_percent(result.mean_class) for result in results],
+        "loss": [NONE if result.loss is None else f"{result.loss:.3f}" for result in results],
+        "rev.": [_percent(result.pair_accuracy) for result in results],
+    }
+    columns = {heading: cells for heading, cells in columns.items() if set(cells) != {NONE}}
+    explained = {"failed": "not decoded", "class": "mean over classes", "rev.": "reversal accuracy, chance 50"}
+    legend = "; ".join(f"{heading}: {meaning}" for heading, meaning in explained.items() if heading in columns)
+    title = f"{_distinct(result.checkpoint for result in results)}: accuracy in %" + (f"; {legend}" if legend else "")
+    table = _table(title, ("dataset", "split", "order", "views"), tuple(columns))
+    for result, cells in zip(results, zip(*columns.values(), strict=True), strict=True):
+        table.add_row(result.dataset, result.split, result.order, result.views, *cells)
     return table
 
 

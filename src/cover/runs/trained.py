@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,21 +17,66 @@ from cover.config.recipe import Recipe
 from cover.core.run_files import find_checkpoint
 from cover.datasets.manifest import Manifest, Moves
 from cover.errors import CheckpointError
-from cover.evaluation.evaluate import evaluate_dataset, evaluation_key
+from cover.evaluation.evaluate import ALONE, Processes, evaluate_dataset, evaluation_key
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.sample_views import FrameOrder
 from cover.inference.explain import Explanation, FileClip, explain_clip, label_of, read_file_clip
 from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.models.classifier import VideoClassifier, load_model
+from cover.models.create import build
 from cover.models.cuda_graphs import ClipGraphs
 from cover.models.kernels.backend import HALF_TYPES
 from cover.models.kernels.float8 import is_supported
 from cover.models.linear import freeze_weights, use_float8
+from cover.models.loading import load_weights
+from cover.models.sources import open_source
 from cover.runs.adapters import evaluation_reader, reader_for
 from cover.runs.folder import SPLITS, RunFolder
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def evaluation_processes(path: Path) -> Iterator[Processes]:
+    """The processes that torchrun started together with this one, or this one alone, while the block runs.
+
+    Args:
+        path: The run to evaluate; its precision is compared with that of launchers.
+
+    Raises:
+        CoverError: Variables of the launcher are incomplete, or the processes do not find each other.
+    """
+    if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
+        yield ALONE
+        return
+    from accelerate.utils import gather_object  # takes time to load, which one process does without
+
+    from cover.training.launch import start_processes
+
+    recipe = RunFolder.of_checkpoint(find_checkpoint(path)).read_recipe()
+    state = start_processes(recipe.training.precision)
+    try:
+        yield Processes(state.process_index, state.num_processes, gather_object)
+        state.wait_for_everyone()
+    finally:
+        state.destroy_process_group()
+
+
+def for_other_clips(
+    recipe: Recipe, model: VideoClassifier, checkpoint: Path, num_frames: int | None, image_size: int | None
+) -> tuple[Recipe, VideoClassifier]:
+    """The recipe and the model for clips of another length or size; embeddings are resized as for fine-tuning."""
+    config = model.config
+    sizes = {"num_frames": num_frames or config.num_frames, "image_size": image_size or config.image_size_px}
+    config = replace(config, num_frames=sizes["num_frames"], image_size_px=sizes["image_size"])
+    changes = {
+        "model": recipe.model.model_copy(update=sizes),
+        "data": recipe.data.model_copy(update={"short_side": None}),  # of training; smaller than a larger crop
+    }
+    resized = build(config)
+    load_weights(resized, open_source(checkpoint))
+    return recipe.model_copy(update=changes), resized.eval()
 
 
 @dataclass(frozen=True)
@@ -53,16 +98,27 @@ class TrainedRun:
     device: torch.device
 
     @classmethod
-    def open(cls, path: Path, *, moves: Moves | None = None, allow_changed_data: bool = False) -> TrainedRun:
+    def open(
+        cls,
+        path: Path,
+        *,
+        moves: Moves | None = None,
+        allow_changed_data: bool = False,
+        num_frames: int | None = None,
+        image_size: int | None = None,
+    ) -> TrainedRun:
         """Open a run on a GPU if there is one, else on the CPU.
 
         Args:
             path: A run, which is represented by its best checkpoint, or one of its checkpoints.
             moves: Old folder → new folder, for data that have moved since training.
             allow_changed_data: Accept manifests with other samples than those that the run was trained on.
+            num_frames: Frames of a clip, if other than in training.
+            image_size: Side of a frame in pixels, if other than in training.
 
         Raises:
             CheckpointError: There is no run, or it is damaged.
+            CoverError: The model takes no clips of that length or size.
         """
         checkpoint = find_checkpoint(path)
         files = replace(RunFolder.of_checkpoint(checkpoint), moves=moves or {}, allow_changed_data=allow_changed_data)
@@ -70,10 +126,11 @@ class TrainedRun:
             raise CheckpointError(
                 f"{path} is not a run: {files.recipe_file} is missing; give a folder that `cover train` has written"
             )
-        recipe = files.read_recipe()
+        recipe, model = files.read_recipe(), load_model(checkpoint)
+        if num_frames or image_size:
+            recipe, model = for_other_clips(recipe, model, checkpoint, num_frames, image_size)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = load_model(checkpoint).to(device)
-        run = cls(files, checkpoint, recipe, model, device)
+        run = cls(files, checkpoint, recipe, model.to(device), device)
         if run.mixed_precision == "fp8":
             use_float8(model)
         freeze_weights(model)
@@ -138,6 +195,8 @@ class TrainedRun:
         *,
         num_clips: int | None = None,
         num_crops: int | None = None,
+        processes: Processes = ALONE,
+        keep_logits: bool = False,
     ) -> DatasetResult:
         """Evaluate a dataset's head on a manifest, and write the result into the run folder.
 
@@ -149,6 +208,8 @@ class TrainedRun:
             order: Of the frames of a clip.
             num_clips: Views in time; the recipe's by default.
             num_crops: Views in space; the recipe's by default.
+            processes: That share the work, see `evaluation_processes`. The first one writes.
+            keep_logits: Write the logits beside the result, as a Parquet file.
 
         Returns:
             Accuracies from 0 to 1, and the prediction for each sample.
@@ -175,8 +236,11 @@ class TrainedRun:
                 num_workers=self.recipe.num_workers,
                 reversal_pairs=self.recipe.datasets[dataset].reversal_pairs,
                 checkpoint=self.checkpoint.name,
+                processes=processes,
+                logits_folder=self.files.results_folder if keep_logits else None,
             )
-        result.save(self.files.results_folder)
+        if processes.rank == 0:
+            result.save(self.files.results_folder)
         return result
 
     def has_result(self, dataset: str, manifest: Manifest, order: FrameOrder) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration
 
@@ -82,6 +82,20 @@ def start_accelerator(recipe: Recipe, run: RunFiles | None) -> Accelerator:
             "start one, or set it to 'ddp' or 'fsdp'"
         )
     return accelerator
+
+
+def start_processes(precision: str) -> PartialState:
+    """Connect the processes that a launcher has started, and choose the GPU of each, if there are GPUs.
+
+    Args:
+        precision: As for `prepare_environment`.
+
+    Raises:
+        CoverError: As for `start_accelerator`.
+    """
+    prepare_environment(precision)
+    with processes_connected():
+        return PartialState(cpu=not torch.cuda.is_available())
 
 
 def check_float8(device: torch.device) -> None:
