@@ -34,6 +34,7 @@ SHARED = {"fresh_run", "gpu", "results", "run_all"}
 TINY = "--variant timesformer_tiny --num-frames 4"
 COMMANDS = [
     "augment --num-clips 1 --rounds 3",
+    "backbones --batches 1 --ways ours --repeats 3",
     "checkpoint --variant timesformer_tiny",
     "decode --rounds 1",
     "demo --preset smoke",
@@ -65,7 +66,9 @@ COMMANDS = [
 NAMES = sorted({command.split()[0] for command in COMMANDS})
 SKIPPED = {"demo": "make smoke runs it"}
 if not torch.cuda.is_available():
-    SKIPPED |= dict.fromkeys(("fp8", "infer", "mixed_batch", "small_batch", "train_step"), "it needs a GPU")
+    SKIPPED |= dict.fromkeys(
+        ("backbones", "fp8", "infer", "mixed_batch", "small_batch", "train_step"), "it needs a GPU"
+    )
 
 
 def run_script(arguments: list[str]) -> tuple[bool, str]:
