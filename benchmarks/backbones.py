@@ -57,10 +57,14 @@ def videomae() -> tuple[nn.Module, Callable[[Any, Tensor], Tensor]]:
 
 
 def video_swin() -> tuple[nn.Module, Callable[[Any, Tensor], Tensor]]:
-    """Video Swin-B as torchvision has it, with its drop path, which a step of ours has too."""
+    """Video Swin-B as torchvision has it, without its drop path, as in our step."""
     from torchvision.models.video import swin3d_b  # type: ignore[import-not-found]
 
-    return swin3d_b(), lambda model, clips: model(clips.transpose(1, 2))
+    model = swin3d_b()
+    for block in model.features.modules():
+        if hasattr(block, "stochastic_depth"):
+            block.stochastic_depth.p = 0.0
+    return model, lambda model, clips: model(clips.transpose(1, 2))
 
 
 FAMILIES: dict[str, tuple[Size, Published]] = {
