@@ -43,8 +43,9 @@ class SpatialAttention(Attention):
         """Return the values of the residual, [F, 1+N, D]."""
         dtype = compute_dtype(normed_FND.exact)
         weight, bias = after_norm(norm, self.qkv, dtype)
-        query, key, value = qkv_linear(normed_FND, weight, bias, self.num_heads)
-        return self._project(attend(query, key, value))
+        frames = Group(1, len(normed_FND.exact))  # each is a sequence of its own
+        (qkv,) = qkv_linear(normed_FND, weight, bias, self.num_heads, [frames])
+        return self._project(attend(*qkv))
 
     def of_class_token(self, normed_FND: Input, norm: nn.LayerNorm, groups: tuple[Group, ...]) -> Tensor:
         """Return the result for the class token only, [F, D]."""

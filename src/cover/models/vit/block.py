@@ -28,7 +28,7 @@ HALF_BYTES_A_VALUE, FULL_BYTES_A_VALUE = 41, 82
 autograd saves 68, to which a fifth is added; bf16 takes half as much. Neither is measured on a GPU."""
 
 Rotate = Callable[[Tensor], Tensor]
-"""Turns queries, and in another call keys, by their positions: [F, H, N, E] of all rows → the same shape."""
+"""Turns the queries, and in another call the keys, of a group by their positions: [B, H, L, E] → the same shape."""
 
 
 class Block(nn.Module):
@@ -107,10 +107,12 @@ class Attention(nn.Module):
         """
         dtype = compute_dtype(normed_FND.exact)
         weight, bias = self.qkv_after(norm, dtype)
-        query, key, value = qkv_linear(normed_FND, weight, bias, self.num_heads)
-        if rotate is not None:
-            query, key = rotate(query), rotate(key)
-        mixed_FND, weight = attend(query, key, value, groups), in_dtype(self.proj, dtype)
+        mixed = []
+        for query, key, value in qkv_linear(normed_FND, weight, bias, self.num_heads, groups):
+            if rotate is not None:
+                query, key = rotate(query), rotate(key)
+            mixed.append(attend(query, key, value, num_tokens=normed_FND.exact.shape[1]))
+        mixed_FND, weight = mixed[0] if len(mixed) == 1 else torch.cat(mixed), in_dtype(self.proj, dtype)
         return linear(Input.of(mixed_FND, weight.forward), weight)
 
     def qkv_after(self, norm: nn.LayerNorm, dtype: torch.dtype) -> tuple[Weight, Tensor]:
@@ -118,32 +120,20 @@ class Attention(nn.Module):
         return after_norm(norm, self.qkv, dtype)
 
 
-def attend(query_FHNE: Tensor, key_FHNE: Tensor, value_FHNE: Tensor, groups: tuple[Group, ...]) -> Tensor:
-    """Compute softmax attention over all tokens of each sequence, once per group.
+def attend(query_BHLE: Tensor, key_BHLE: Tensor, value_BHLE: Tensor, *, num_tokens: int) -> Tensor:
+    """Compute softmax attention over all tokens of each sequence.
 
     Args:
-        query_FHNE: The queries of all rows, sequence by sequence.
-        key_FHNE: The same.
-        value_FHNE: The same.
-        groups: The rows of a sequence, and the number of sequences, of each group.
+        query_BHLE: The queries of the sequences of a group.
+        key_BHLE: Their keys.
+        value_BHLE: Their values.
+        num_tokens: N, the tokens of a row.
 
     Returns:
-        [F, N, D].
+        The rows of the sequences, [F, N, D].
     """
-    num_rows = [rows * sequences for rows, sequences in groups]
-    parts = zip(*(part.split(num_rows) for part in (query_FHNE, key_FHNE, value_FHNE)), strict=True)
-    return torch.cat([_attend_group(*qkv, num_sequences=b) for qkv, (_, b) in zip(parts, groups, strict=True)])
-
-
-def _attend_group(query_FHNE: Tensor, key_FHNE: Tensor, value_FHNE: Tensor, *, num_sequences: int) -> Tensor:
-    num_tokens = query_FHNE.shape[2]
-    sequences = [
-        part.unflatten(0, (num_sequences, -1)).transpose(1, 2).flatten(2, 3)  # [B, H, R·N, E], without a copy
-        for part in (query_FHNE, key_FHNE, value_FHNE)
-    ]
-    mixed_BHLE = F.scaled_dot_product_attention(*sequences)
-    mixed_BLD = mixed_BHLE.transpose(1, 2).flatten(2)
-    out: Tensor = mixed_BLD.unflatten(1, (-1, num_tokens)).flatten(0, 1)
+    mixed_BHLE = F.scaled_dot_product_attention(query_BHLE, key_BHLE, value_BHLE)
+    out: Tensor = mixed_BHLE.transpose(1, 2).flatten(2).flatten(0, 1).unflatten(0, (-1, num_tokens))
     return out
 
 
