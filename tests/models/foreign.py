@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+from transformers import PreTrainedModel, ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 LABELS = ("cat", "dog", "owl")
 WIDTH, DEPTH, NUM_HEADS = 128, 2, 2
@@ -67,10 +67,10 @@ def timm_state(vit: ViTForImageClassification) -> dict[str, Tensor]:
     return state
 
 
-def saved_state(vit: ViTForImageClassification) -> dict[str, Tensor]:
+def saved_state(model: PreTrainedModel) -> dict[str, Tensor]:
     """The weights by the names that transformers writes into files."""
     with TemporaryDirectory() as folder:
-        vit.save_pretrained(folder)
+        model.save_pretrained(folder)
         return load_file(f"{folder}/model.safetensors")
 
 

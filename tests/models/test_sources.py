@@ -145,10 +145,11 @@ def having(name: str, *shape: int) -> Callable[[dict[str, torch.Tensor]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (having("blocks.0.ls1.gamma", WIDTH), "looks like timm-vit, but blocks.0.ls1.gamma has no place in a"),
+        (having("blocks.0.gamma_1", WIDTH), "looks like timm-vit, but blocks.0.gamma_1 has no place in a"),
+        (having("blocks.0.ls3.gamma", WIDTH), "looks like timm-vit, but blocks.0.ls3.gamma has no place in a"),
         (
             having("norm_pre.weight", WIDTH),
-            "looks like timm-vit, but norm_pre.weight has no place in a model of the family",
+            r"norm before the blocks, .*, but norm_pre.bias is absent instead of \[128\]",
         ),
         (having("fc_norm.weight", WIDTH), "but fc_norm.weight has no place in a"),
         (having("dist_token", 1, 1, WIDTH), "but dist_token has no place in a"),

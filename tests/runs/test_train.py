@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError, TrainingError
 from cover.models.checkpoints.integrity import read_state, write_state
-from cover.models.classifier import load_model
+from cover.models.classifier import load_model, save_model
+from cover.models.config import ViTConfig
 from cover.models.create import create_model
 from cover.runs.plan import plan
 from cover.runs.train import train
@@ -308,6 +310,32 @@ def test_every_option_beyond_the_paper_reaches_the_training(recipe_of: MakeRecip
     plain, *others = losses
     assert [loss[0] != plain[0] for loss in others] == [True] * 5 + [False] * 2
     assert all(loss[1] != plain[1] for loss in others)
+
+
+@pytest.mark.parametrize("variant", ["timesformer_tiny", "videomae_small"])
+def test_what_comes_with_weights_stays_when_a_run_resumes(variant: str, recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    """The recipe does not say that its weights have CLIP's activation, and a norm before the blocks."""
+    sizes: dict[str, Any] = {"depth": 1, "width": 48, "num_heads": 3, "num_frames": 4, "image_size": 32}
+    model = create_model(variant, heads={"other": 2}, **sizes)
+    assert isinstance(model.config, ViTConfig)
+    model.normalise_as(replace(model.config, activation="quick_gelu", norm_pre=True, layer_norm_eps=1e-5))
+    save_model(model, tmp_path / "clip")
+    family = {"family": variant.partition("_")[0], "variant": variant}
+
+    def recipe(max_steps: int) -> Recipe:
+        training = {"max_steps": max_steps, "ema_decay": 0.5}
+        return recipe_of("standard", ["jumps"], init=tmp_path / "clip", model=family | sizes, training=training)
+
+    assert not train(plan(recipe(4)), tmp_path / "whole", quiet())
+    assert not train(plan(recipe(2)), tmp_path / "parts", quiet())
+    assert not train(plan(recipe(4)), tmp_path / "parts", quiet(), resume=True)
+    for file in ("model.safetensors", "training.safetensors"):
+        whole, parts = (load_file(find_checkpoint(tmp_path / run, "latest") / file) for run in ("whole", "parts"))
+        assert whole.keys() == parts.keys() and all(torch.equal(parts[name], whole[name]) for name in whole)
+    trained = TrainedRun.open(tmp_path / "parts").model
+    assert isinstance(trained.config, ViTConfig)
+    assert (trained.config.activation, trained.config.norm_pre) == ("quick_gelu", True)
+    assert not torch.equal(trained.state_dict()["norm_pre.weight"], torch.ones(48))
 
 
 def test_on_a_cpu_fp8_is_float32_as_every_precision(recipe_of: MakeRecipe, tmp_path: Path) -> None:

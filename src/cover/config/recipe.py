@@ -184,8 +184,8 @@ class OptimizerSection(Section):
     """Weight decay of linear and convolution weights; biases, norms and embeddings have none."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Learning rate of each block as a share of the next block's."""
-    backbone_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Learning rate of the whole backbone as a share of the heads' rate. Multiplied with `layer_decay`."""
+    backbone_rate: Share = 1.0
+    """Learning rate of the whole backbone as a share of the heads' rate, beside `layer_decay`. 0 freezes it."""
     schedule: Literal["step", "cosine"] = "step"
     """Drops at drop_epochs, or a cosine down to 0."""
     drop_epochs: tuple[NotNegative, ...] = (10, 14)

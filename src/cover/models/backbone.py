@@ -5,7 +5,6 @@ Each family implements it in a folder of its own.
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple
@@ -110,17 +109,15 @@ class Backbone(nn.Module, ABC):
         """
 
     def normalise_as(self, config: ModelConfig) -> None:
-        """Adopt what the configuration of a set of weights says of normalisation: of the input, and in layer norms.
+        """Adopt what belongs to a set of weights: normalisation of the input, epsilons, and what `adopted` names.
 
         Args:
             config: The configuration of the weights, of this family.
         """
-        self.config = dataclasses.replace(
-            self.config, mean=config.mean, std=config.std, layer_norm_eps=config.layer_norm_eps
-        )
+        self.config = self.config.adopt(config)
         for module in self.modules():
             if isinstance(module, nn.LayerNorm):
-                module.eps = config.layer_norm_eps
+                module.eps = self.config.layer_norm_eps
 
     def init_weights(self, temporal_init: TemporalInit) -> None:
         """Initialise the parameters that do not belong to linear layers. Linear layers are initialised before.

@@ -6,8 +6,8 @@ import re
 import reprlib
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from cover.errors import CoverError
 
@@ -18,6 +18,8 @@ MAX_FRAMES, MAX_IMAGE_SIZE = 2**16, 2**15
 """Far above any published model. A damaged or hostile file may say 10⁹."""
 MAX_CLASSES = 2**22
 MIN_EPS, MIN_STD, MAX_COLOUR = 1e-30, 1e-6, 1e6
+MAX_VIT_SIZES = {"depth": 1024, "width": 2**16, "num_heads": 2**16, "patch_size_px": 2**15}
+"""The largest sizes of a plain ViT, for the same reason."""
 MAX_NAME_BYTES = 100
 """The longest name of a dataset, which becomes part of file names."""
 MAX_POOLER_DEPTH, MAX_POOLER_HEADS = 1024, 2**16
@@ -60,7 +62,8 @@ class ModelConfig:
 
     Attributes:
         family: The name of the family.
-        weight_sizes: The fields that a model must share with the weights that it loads.
+        weight_sizes: The fields that a model must share with the weights that it loads. None leaves the choice to them.
+        adopted: The fields that a model takes from the weights that it loads.
         num_frames: Frames of a clip.
         image_size_px: Side of a frame.
         drop_path_rate: Share of the residual branches that training drops in the last block. It rises linearly from 0
@@ -78,6 +81,7 @@ class ModelConfig:
 
     family: ClassVar[str]
     weight_sizes: ClassVar[tuple[str, ...]] = ()
+    adopted: ClassVar[tuple[str, ...]] = ("mean", "std", "layer_norm_eps")
 
     num_frames: int = 8
     image_size_px: int = 224
@@ -124,6 +128,20 @@ class ModelConfig:
         """Return the fields as in config.json. A model with linear heads has no "pooler", as before there was one."""
         return {name: value for name, value in asdict(self).items() if name != "pooler" or value is not None}
 
+    def adopt(self, config: ModelConfig) -> Self:
+        """Return this configuration with what belongs to a set of weights.
+
+        Args:
+            config: The configuration of the weights, of the same family. None in a field means that they do not state
+                it.
+        """
+        found = {name: getattr(config, name) for name in self.adopted}
+        return replace(self, **{name: value for name, value in found.items() if value is not None})
+
+    def settled(self) -> Self:
+        """Return this configuration as one of weights, which leaves nothing open."""
+        return self
+
     def describe(self, not_stated: Collection[str] = ()) -> str:
         """Describe the backbone in one line, such as "12 blocks, width 768".
 
@@ -136,6 +154,89 @@ class ModelConfig:
 def _check_whole(name: str, value: object, least: int, most: int) -> None:
     if not isinstance(value, int) or not _is_within(value, least, most):
         raise CoverError(f"{name} is {reprlib.repr(value)}; it must be a whole number from {least} to {most:,}")
+
+
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
+"""The GELU of an MLP: exact, approximated by tanh (SigLIP), or by x / (1 + exp(-1.702 x)) (OpenAI's CLIP)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTConfig(ModelConfig):
+    """The configuration of a model with the blocks of a plain ViT, which can start from image models.
+
+    Attributes:
+        depth: Number of blocks.
+        width: Size of a token, D.
+        num_heads: Attention heads per block.
+        patch_size_px: Side of a patch.
+        activation: The GELU, which belongs to the weights. None is the exact one, and leaves the choice to the weights
+            that a new model starts from.
+        norm_pre: Whether a layer norm comes between embeddings and blocks, as in CLIP. It comes with the weights, too.
+
+    Raises:
+        CoverError: A value is impossible, or values do not fit together.
+    """
+
+    weight_sizes: ClassVar[tuple[str, ...]] = ("depth", "width", "num_heads", "patch_size_px", "activation")
+    adopted: ClassVar[tuple[str, ...]] = (*ModelConfig.adopted, "activation", "norm_pre")
+
+    depth: int
+    width: int
+    num_heads: int
+    patch_size_px: int = 16
+    activation: Activation | None = "gelu"
+    norm_pre: bool = False
+
+    def __post_init__(self) -> None:
+        for name, most in MAX_VIT_SIZES.items():
+            self.check_size(name, most)
+        if self.activation not in (None, *get_args(Activation)):
+            choices = ", ".join(get_args(Activation))
+            raise CoverError(f"activation is {reprlib.repr(self.activation)}; use one of {choices}")
+        if not isinstance(self.norm_pre, bool):
+            raise CoverError(f"norm_pre is {reprlib.repr(self.norm_pre)}; it must be true or false")
+        super().__post_init__()
+        check_vit_sizes(self.image_size_px, self.patch_size_px, self.width, self.num_heads)
+
+    def settled(self) -> Self:
+        """See ModelConfig."""
+        return replace(self, activation=self.activation or "gelu")
+
+    def describe_blocks(self, not_stated: Collection[str] = ()) -> str:
+        """Describe the blocks, such as "12 blocks, width 768, 12 heads".
+
+        Args:
+            not_stated: As for `describe`.
+        """
+        num_heads = "heads not stated" if "num_heads" in not_stated else f"{self.num_heads} heads"
+        parts = [f"{self.depth} blocks", f"width {self.width}", num_heads]
+        if "activation" in not_stated:
+            parts.append("GELU not stated")
+        elif self.activation not in (None, "gelu"):
+            parts.append({"gelu_tanh": "tanh GELU", "quick_gelu": "quick GELU"}[self.activation])
+        return ", ".join([*parts, "norm before the blocks"] if self.norm_pre else parts)
+
+
+Config = TypeVar("Config", bound=ModelConfig)
+
+
+def config_of_variant(
+    kind: type[Config], variant: Mapping[str, Any], heads: Heads, settings: Mapping[str, Any]
+) -> Config:
+    """Return the configuration of a named size.
+
+    Args:
+        kind: The class to make.
+        variant: The fields of the named size.
+        heads: For each dataset its class names, or their number.
+        settings: Other fields; None keeps the value of the variant.
+
+    Raises:
+        CoverError: Values do not fit together.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    names = {name: class_names(classes) for name, classes in heads.items()}
+    return kind(heads=names, **{**variant, **given})
 
 
 def _is_within(value: object, least: float, most: float) -> bool:

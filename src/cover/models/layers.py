@@ -1,16 +1,30 @@
-"""Layers that several families share: the MLP of a block, and patch embeddings that normalise uint8 frames."""
+"""Layers that several families share: the MLP of a block, the norm before the blocks, and patch embeddings of uint8."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from cover.models.backbone import Backbone
+from cover.models.config import Activation, ViTConfig
 from cover.models.kernels.backend import compute_dtype
 from cover.models.kernels.mlp import Approximate, mlp
 from cover.models.kernels.products import Input
+from cover.models.kernels.residual import Residual, Tokens, plain_add_normalise
 from cover.models.linear import Linear, after_norm, in_dtype
+from cover.models.packing import Group
 
 MIDDLE_GREY = 128
 """Subtracted from pixels of 0 to 255. The results are small whole numbers, which are exact in bfloat16."""
+
+
+APPROXIMATE: dict[Activation | None, Approximate] = {
+    None: "none",
+    "gelu": "none",
+    "gelu_tanh": "tanh",
+    "quick_gelu": "sigmoid",
+}
+"""What `Mlp` takes for each activation of a configuration."""
 
 
 class Mlp(nn.Module):
@@ -36,6 +50,53 @@ class Mlp(nn.Module):
         dtype = compute_dtype(normed_FND.exact)
         weight1, bias1 = after_norm(norm, self.fc1, dtype)
         return mlp(normed_FND, weight1, bias1, in_dtype(self.fc2, dtype), self.approximate)
+
+
+def pre_norm(config: ViTConfig, like: Tensor | None = None) -> nn.LayerNorm | None:
+    """Return the norm between embeddings and blocks, or None if the model has none.
+
+    Args:
+        config: The configuration of the model.
+        like: A tensor with the device and type of the weights.
+    """
+    if not config.norm_pre:
+        return None
+    norm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
+    return norm if like is None else norm.to(like)
+
+
+def normalise_tokens(
+    norm: nn.LayerNorm, tokens: Tokens, residual: Residual, groups: tuple[Group, ...]
+) -> tuple[Tokens, Residual]:
+    """Add a residual to tokens and apply a whole layer norm to the sums.
+
+    Args:
+        norm: The layer norm.
+        tokens: The tokens [F, N, D].
+        residual: What to add to them.
+        groups: The layout of the frames.
+
+    Returns:
+        The normalised tokens, and a residual of zero for the first block.
+    """
+    _, normed_FND = plain_add_normalise(tokens, residual, groups, norm.eps)
+    values_FND = residual.values
+    tokens = Tokens.of(normed_FND * norm.weight + norm.bias, values_FND.dtype)
+    return tokens, Residual(torch.zeros_like(values_FND), torch.zeros_like(norm.bias), None, "all")
+
+
+def follow_weights(backbone: Backbone, config: ViTConfig) -> None:
+    """Give a backbone the activation of a configuration, and the norm before the blocks or none.
+
+    Args:
+        backbone: A backbone with blocks of `Mlp`s and a module `norm_pre`. A norm that it gains has fresh weights.
+        config: Its new configuration.
+    """
+    for module in backbone.modules():
+        if isinstance(module, Mlp):
+            module.approximate = APPROXIMATE[config.activation]
+    if (backbone.norm_pre is not None) != config.norm_pre:
+        backbone.register_module("norm_pre", pre_norm(config, next(backbone.parameters())))
 
 
 def for_uint8(weight_DCYX: Tensor, bias_D: Tensor, mean_C11: Tensor, std_C11: Tensor) -> tuple[Tensor, Tensor]:

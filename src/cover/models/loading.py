@@ -15,7 +15,7 @@ from cover.config.families import TemporalInit
 from cover.errors import CheckpointError
 from cover.models.backbone import Resize
 from cover.models.checkpoints.source import OWN_FORMAT, Source
-from cover.models.classifier import POOLER, VideoClassifier, head_of
+from cover.models.classifier import POOLER, VideoClassifier, empty_model, head_of
 from cover.models.config import ModelConfig
 from cover.models.family import family_of
 from cover.models.head_rows import HeadRows, match_rows, take_rows
@@ -78,7 +78,8 @@ def load_weights(
 ) -> LoadReport:
     """Start a model from the weights in a file, folder or run of any known format.
 
-    The model adopts the source's input normalisation and the epsilon of its norms. The head of each dataset takes rows
+    The model adopts what belongs to the source's weights: input normalisation, the epsilon of norms, the GELU, and the
+    norm before the blocks or its absence. The head of each dataset takes rows
     from the source's head of the same name, matched by class name. If a source does not state its number of attention
     heads, the model's number is assumed.
 
@@ -103,9 +104,11 @@ def load_weights(
         check_files(opened.path if opened.path.is_dir() else opened.path.parent)
     opened = check_fits(opened, model.config)
     rows = {} if fresh_heads else shared_rows(opened, model.config)
-    origins = _origins(model, opened, rows, temporal_init, fresh_heads)
+    changed = empty_model(model.config.adopt(opened.config))
+    origins = _origins(changed, opened, rows, temporal_init, fresh_heads)
     for origin in sorted(set(origins.values())):
         check_finite(opened.path, origin, opened.tensor(origin).float())  # a large float64 is infinite in float32
+    model.normalise_as(opened.config)
     _copy(model, opened, origins, rows, resize, temporal_init)
     return _report(model, opened, origins, rows)
 
@@ -137,7 +140,7 @@ def _copy(
     resize: Resize,
     temporal_init: TemporalInit,
 ) -> None:
-    """Copy the tensors and the normalisation of the source into the model."""
+    """Copy the tensors of the source into the model."""
     for name, target in model.state_dict().items():
         if name in origins:
             tensor, found = source.tensor(origins[name]), rows.get(head_of(name))
@@ -148,7 +151,6 @@ def _copy(
             target.copy_(tensor)
         elif model.backbone.starts_at_zero(name, temporal_init):
             target.zero_()
-    model.normalise_as(source.config)
 
 
 def _report(
@@ -158,7 +160,7 @@ def _report(
     for name, target in model.state_dict().items():
         _outcome(report, name, origins.get(name), source, target, rows.get(head_of(name))).append(name)
     left = source.shapes.keys() - set(origins.values())
-    report.unused = sorted([*source.unused, *(part for name in left for part in source.view.parts(name))])
+    report.unused = sorted([*source.unused, *(part for name in left for part in source.view.used(name))])
     return report
 
 
@@ -205,6 +207,9 @@ def _notes(source: Source, config: ModelConfig, rows: Mapping[str, HeadRows]) ->
     if source.not_stated & {"mean", "std"}:
         usual = f"mean {source.config.mean[0]:g} and std {source.config.std[0]:g}, usual for {source.origin}"
         notes.append(f"normalisation: not stated by the file; assumed: {usual}")
+    notes += [
+        f"{name}: the source has none, so it starts at zero" for name in source.shapes if source.view.is_zero(name)
+    ]
     return notes + [f"head {name}: {found}" for name, found in rows.items() if not found.unchanged]
 
 
@@ -230,9 +235,16 @@ def check_fits(source: Source, config: ModelConfig) -> Source:
                 "model.family, or use other weights"
             )
         source = converted
+    if source.format == OWN_FORMAT:
+        source = dataclasses.replace(source, config=source.config.settled())
     for name in config.weight_sizes:
         have, want = getattr(source.config, name), getattr(config, name)
-        if have != want and name not in source.not_stated:
+        if name in source.not_stated and want is None:
+            raise CheckpointError(
+                f"{source.path} ({source.format}) does not state its {name}, and its tensors do not reveal it; set "
+                f"model.{name} (docs/weights.md)"
+            )
+        if have != want and want is not None and name not in source.not_stated:
             raise CheckpointError(
                 f"{source.path} ({source.format}) has {name} {have}, this model has {want}; make them equal"
             )

@@ -130,7 +130,7 @@ def _download(source: str) -> Path:
     try:
         folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
         if not list(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, allow_patterns=["*.json", "pytorch_model*.bin"]))
+            folder = Path(snapshot_download(name, allow_patterns=["*.json", "*pytorch_model*.bin"]))
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{source} cannot be downloaded ({brief(error)}); check the name and the connection"
@@ -161,7 +161,7 @@ def _check(source: Source) -> None:
                 f"{source.path} looks like {source.format} ({config.describe(source.not_stated)}), but {name} is "
                 f"{list(have) if have else 'absent'} instead of {list(want)}; cover loads {readable()}"
             )
-        for part in view.parts(name):
+        for part in view.used(name):
             check_numbers(source.path, part, view.file.types[part])
     if view.doubled:
         raise CheckpointError(f"{source.path} has {min(view.doubled)} with and without a prefix; use another file")

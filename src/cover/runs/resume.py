@@ -149,8 +149,8 @@ def restore_model(model: VideoClassifier, checkpoint: Path, console: Console | N
     """Put the weights of a checkpoint into a model. Returns the heads whose classes changed."""
     saved = read_config(checkpoint)
     rows = changed_heads(saved, model.config)
-    load_exactly(model, with_rows(read_tensors(checkpoint), rows, model.state_dict()), checkpoint)
     model.normalise_as(saved)
+    load_exactly(model, with_rows(read_tensors(checkpoint), rows, model.state_dict()), checkpoint)
     for name, found in rows.items():
         if console:
             console.print(f"head {name} has other classes than before; {found}", markup=False, highlight=False)

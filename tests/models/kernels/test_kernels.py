@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,14 +20,15 @@ from torch import Tensor
 
 from cover.core.batch import ClipBatch
 from cover.models.classifier import VideoClassifier
+from cover.models.config import ViTConfig
 from cover.models.create import create_model
 from cover.models.kernels import backend, folding, mlp, qkv, residual, temporal
 
 CASES: dict[str, dict[str, Any]] = {  # name: settings of the model
     "divided": {},
     "drop-path": {"drop_path_rate": 0.5, "image_temporal": "skip", "depth": 3, "num_heads": 1},  # with smaller tiles
-    "space-only": {"attention": "space_only"},
-    "joint": {"attention": "joint", "drop_path_rate": 0.5},
+    "space-only": {"attention": "space_only", "activation": "quick_gelu", "norm_pre": True},
+    "joint": {"attention": "joint", "drop_path_rate": 0.5, "activation": "gelu_tanh"},
     "odd-sizes": {"width": 36, "num_heads": 3, "num_frames": 5},
     "tubelets": {"variant": "videomae_small", "drop_path_rate": 0.5},
     "long-clips": {},  # more frames than the kernel of temporal attention takes
@@ -71,7 +73,11 @@ def model_of(case: str, device: str, size: Size = FULL) -> VideoClassifier:
         "num_frames": num_frames,
         "image_size": 32,
     }
-    model = create_model(heads={"videos": 5, "images": 4}, **small | CASES[case])
+    settings = small | CASES[case]
+    norm_pre = settings.pop("norm_pre", False)
+    model = create_model(heads={"videos": 5, "images": 4}, **settings)
+    assert isinstance(model.config, ViTConfig)
+    model.normalise_as(replace(model.config, norm_pre=norm_pre))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return model.to(device).train()

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from tests.timesformers import backbone_of
+from tests.timesformers import backbone_of, config_of
 
 from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
@@ -22,7 +23,9 @@ def lively_model(**settings: Any) -> VideoClassifier:
         "image_size": 32,
         "heads": {"moves": 5},
     }
+    norm_pre = settings.pop("norm_pre", False)
     model = create_model("timesformer_tiny", **sizes | settings)
+    model.normalise_as(replace(config_of(model.config), norm_pre=norm_pre))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return model.eval()
@@ -37,6 +40,9 @@ def lively_model(**settings: Any) -> VideoClassifier:
         (1, {"image_temporal": "skip"}),
         (4, {"attention": "joint"}),
         (4, {"attention": "space_only"}),
+        (4, {"activation": "gelu_tanh"}),
+        (4, {"activation": "quick_gelu", "norm_pre": True}),
+        (4, {"attention": "joint", "norm_pre": True}),
     ],
 )
 def test_it_computes_what_the_model_does(num_frames: int, settings: dict[str, object]) -> None:

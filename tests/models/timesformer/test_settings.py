@@ -112,8 +112,7 @@ def change(folder: Path, file: str = "config.json", **settings: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hidden_act": "quick_gelu"}, "hidden_act = 'quick_gelu': input should be 'gelu'"),
-        ({"hidden_act": "gelu_new"}, "hidden_act = 'gelu_new': input should be 'gelu'"),
+        ({"hidden_act": "relu"}, "hidden_act = 'relu': input should be 'gelu', "),
         ({"qkv_bias": False}, "qkv_bias = False: input should be True"),
         ({"image_size": [16, 64]}, r"image_size.* frames and patches must be square"),
         ({"num_channels": 4}, "num_channels = 4: input should be 3"),
@@ -148,7 +147,11 @@ def test_settings_of_transformers_that_make_another_function_are_refused(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"architecture": "vit_base_patch16_clip_quickgelu_224"}, "is not one of timm's plain ViTs"),
+        (
+            {"architecture": "vit_base_patch16_clip_quickgelu_224"},
+            "states norm_pre True, but the tensors beside it have False",
+        ),
+        ({"architecture": "vit_base_patch14_reg4_dinov2"}, "is not one of timm's plain ViTs"),
         ({"architecture": "vit_base_patch16_siglip_224"}, "is not one of timm's plain ViTs"),
         ({"model_args": {"img_size": [16, 64]}}, "frames and patches must be square"),
         ({"pretrained_cfg": {"input_size": [3, 16, 64]}}, "frames and patches must be square"),

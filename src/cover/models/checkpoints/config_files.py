@@ -12,6 +12,7 @@ from cover.config.layers import AnySection, Section, checked
 from cover.core.run_files import CONFIG_FILE
 from cover.core.text_files import read_json
 from cover.errors import CheckpointError, RecipeError
+from cover.models.config import Activation
 
 
 def _check_square(sizes: int | tuple[int, ...]) -> int | tuple[int, ...]:
@@ -25,6 +26,14 @@ Square = Annotated[int | tuple[int, ...], AfterValidator(_check_square)]
 """The side in pixels, (rows, columns), or (channels, rows, columns)."""
 Colours = tuple[float, float, float]
 """Red, green, blue."""
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+}
+"""{transformers' name: ours}."""
+HiddenAct = Literal["gelu", "gelu_pytorch_tanh", "gelu_new", "quick_gelu"]
 PREPROCESSOR_FILE = "preprocessor_config.json"
 
 

@@ -6,7 +6,7 @@ Our heads are "heads.NAME.weight". If a source has one head without a name, we c
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -28,6 +28,9 @@ class Naming:
         block: The prefix of block i, with "{}" in place of i.
         tidy: {regular expression: replacement}, to remove what varies between files from their names. WRAPPERS are
             removed anyway.
+        scales: {our module in a block: their tensor} of LayerScale, a factor for each feature that a module returns. It
+            is multiplied into the weight and bias of the module if a file has it.
+        zeros: Our biases that are zero where a file has none.
         layout: (our name, their tensor) → the tensor in our layout; None if the layouts are equal.
         idle: A regular expression for the names of modules that may stay unused, because they do not affect the
             features. Every other tensor must be used.
@@ -39,6 +42,8 @@ class Naming:
     block_modules: Mapping[str, str] = field(default_factory=dict)
     block: str = "blocks.{}."
     tidy: Mapping[str, str] = field(default_factory=dict)
+    scales: Mapping[str, str] = field(default_factory=dict)
+    zeros: Collection[str] = ()
     layout: Callable[[str, Tensor], Tensor] | None = None
     idle: str = ""
     anchor: str = ""
@@ -77,11 +82,26 @@ class Naming:
         Args:
             name: Our name of the tensor.
         """
-        match = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+?)(\.weight|\.bias)?", name)
-        assert match
-        number, module, kind = match.groups(default="")
+        number, module, kind = _taken_apart(name)
         modules, prefix = (self.block_modules, self.block.format(number)) if number else (self.modules, "")
         return [f"{prefix}{other}{kind}" for other in modules.get(module, module).split()]
+
+    def scale_of(self, name: str) -> str | None:
+        """Return their name of the factor that is multiplied into one of our tensors, if the code base may have one.
+
+        Args:
+            name: Our name of the tensor.
+        """
+        number, module, _ = _taken_apart(name)
+        return self.block.format(number) + self.scales[module] if number and module in self.scales else None
+
+
+def _taken_apart(name: str) -> tuple[str, str, str]:
+    """Return the number of the block or "", the module, and ".weight", ".bias" or ""."""
+    match = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+?)(\.weight|\.bias)?", name)
+    assert match
+    number, module, kind = match.groups(default="")
+    return number, module, kind
 
 
 OURS = Naming()

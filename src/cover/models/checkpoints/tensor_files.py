@@ -27,6 +27,8 @@ from cover.models.checkpoints.pickles import read_state_dicts
 
 WEIGHTS_FILES = (WEIGHTS_FILE, "pytorch_model.bin")
 """The file of weights in a folder. With ".index.json" added, it lists the files that the weights are split into."""
+OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+"""Those of OpenCLIP, which may lie beside the same weights for transformers."""
 MAX_HEADER_BYTES = 2**16
 """The longest header of an array in a .npz file; numpy writes 128 bytes."""
 MAX_NAME_LENGTH = 255
@@ -50,7 +52,7 @@ class TensorFile:
 
 
 def open_tensors(path: Path) -> dict[str, TensorFile]:
-    """Open a file, or a folder with one of WEIGHTS_FILES.
+    """Open a file, or a folder with one of WEIGHTS_FILES or OPEN_CLIP_FILES.
 
     Args:
         path: The file or folder.
@@ -64,7 +66,7 @@ def open_tensors(path: Path) -> dict[str, TensorFile]:
     """
     if not os.path.isdir(path):
         return _open_file(path)
-    for name in WEIGHTS_FILES:
+    for name in (*WEIGHTS_FILES, *OPEN_CLIP_FILES):
         if os.path.exists(path / name):
             return _open_file(path / name)
         if os.path.exists(path / f"{name}.index.json"):

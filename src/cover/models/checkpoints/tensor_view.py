@@ -51,8 +51,23 @@ class View:
         theirs = self.naming.theirs(name)
         return [self.names[other] for other in theirs] if self.names.keys() >= set(theirs) else []
 
+    def used(self, name: str) -> list[str]:
+        """Return the file's tensors that our tensor `name` is computed from."""
+        scale = self._scale(name)
+        return [*self.parts(name), *([scale] if scale else [])]
+
+    def _scale(self, name: str) -> str | None:
+        return self.names.get(self.naming.scale_of(name) or "")
+
+    def is_zero(self, name: str) -> bool:
+        """Return whether our tensor `name` is zero because the file has no such bias."""
+        return name in self.naming.zeros and not self.parts(name)
+
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Return the shape of our tensor `name`, or None if the file lacks it."""
+        if self.is_zero(name):
+            weight = self.shape(name.replace(".bias", ".weight"))
+            return weight[:1] if weight else None
         parts = [self._laid_out(name, self.file.shapes[part]) for part in self.parts(name)]
         return (sum(rows for rows, *_ in parts), *parts[0][1:]) if parts and all(parts) else None
 
@@ -66,6 +81,15 @@ class View:
 
     def read(self, name: str) -> Tensor:
         """Read our tensor `name`."""
+        if self.is_zero(name):
+            return torch.zeros(self.shape(name) or ())
+        tensor, scale = self._joined(name), self._scale(name)
+        if scale is None:
+            return tensor
+        factor = self.file.read(scale).to(torch.promote_types(tensor.dtype, torch.float32))
+        return tensor * (factor[:, None] if tensor.ndim == 2 else factor)
+
+    def _joined(self, name: str) -> Tensor:
         first, *others = self.parts(name)
         tensor = self._read(name, first)
         if not others:
@@ -136,7 +160,7 @@ class Candidate:
             if other.is_complete and other.view.file is self.view.file:
                 inside = other.view.root.startswith(self.view.root)
                 elsewhere |= {*other.view.names.values()} - (set() if inside else own)
-        used = {part for name in names for part in self.view.parts(name)}
+        used = {part for name in names for part in self.view.used(name)}
         return self.view.file.shapes.keys() - used - elsewhere
 
 

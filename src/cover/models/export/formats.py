@@ -11,7 +11,7 @@ from typing import Any
 from cover.core.atomic_files import whole_folder
 from cover.errors import CheckpointError, CoverError
 from cover.models.classifier import VideoClassifier, save_model
-from cover.models.config import ModelConfig
+from cover.models.config import ModelConfig, ViTConfig
 from cover.models.family import family_of
 
 BILINEAR = 2
@@ -98,6 +98,23 @@ def choose_head(config: ModelConfig, head: str | None) -> str:
         given = "no head is named" if head is None else f"there is no head {head!r}"
         raise CheckpointError(f"{given}, and the format takes one; give --head, one of {', '.join(names)}")
     return head
+
+
+def hidden_act(config: ViTConfig) -> str:
+    """Return transformers' name of a model's activation.
+
+    Args:
+        config: The configuration of the model.
+
+    Raises:
+        CheckpointError: The model has a norm before its blocks, which transformers' video models lack.
+    """
+    if config.norm_pre:
+        raise CheckpointError(
+            f"transformers' {config.family} has no norm between embeddings and blocks, and this model has one, from "
+            "CLIP; export with --to safetensors"
+        )
+    return {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}[config.activation or "gelu"]
 
 
 def preprocessor_config(config: ModelConfig) -> dict[str, Any]:

@@ -37,8 +37,8 @@ FLOAT8_ROWS, FLOAT8_ROWS_PER_PROGRAM, FLOAT8_WARP_COLUMNS = 1, 64, 256
 thread has 8 of them, because its registers hold four tensors."""
 
 
-Approximate = Literal["none", "tanh"]
-"""Which GELU: the exact one, or its approximation by tanh. It belongs to the weights."""
+Approximate = Literal["none", "tanh", "sigmoid"]
+"""Which GELU: the exact one, or its approximation by tanh or by x / (1 + exp(-1.702 x)). It belongs to the weights."""
 
 
 def mlp(
@@ -60,7 +60,7 @@ def mlp(
         arguments = normed_FND.exact, weight1.exact, bias1, weight2.exact, normed_FND, weight1, weight2, approximate
         out: Tensor = MlpFunction.apply(*arguments)
         return out
-    active = F.gelu(linear(normed_FND, weight1, bias1), approximate=approximate)
+    active = plain_gelu(linear(normed_FND, weight1, bias1), approximate)
     return linear(Input.of(active, weight2.forward), weight2)
 
 
@@ -101,8 +101,15 @@ class MlpFunction(Function):
         return normed_gradient, weight1_gradient, bias1_gradient, weight2_gradient, *(None,) * 4
 
 
+def plain_gelu(hidden: Tensor, approximate: Approximate) -> Tensor:
+    """Compute a GELU in torch's own operations."""
+    if approximate == "sigmoid":
+        return hidden * torch.sigmoid(1.702 * hidden)
+    return F.gelu(hidden, approximate=approximate)
+
+
 def gelu(hidden: Tensor, approximate: Approximate = "none", *, float8: bool = False) -> Operand:
-    """Compute GELU(x): x Φ(x), or its approximation by tanh.
+    """Compute GELU(x): x Φ(x), or one of its approximations.
 
     Args:
         hidden: [..., K].
@@ -113,12 +120,12 @@ def gelu(hidden: Tensor, approximate: Approximate = "none", *, float8: bool = Fa
         rounded, block = empty(hidden.shape, hidden.device), power_of_two(hidden.shape[-1])
         num_rows, rows = rounded.scale.numel(), max(1, ROUNDED_NUMBERS // block)
         _gelu_float8[(cdiv(num_rows, rows),)](
-            hidden, *rounded, num_rows, TANH=approximate == "tanh", WIDTH=hidden.shape[-1], BLOCK=block, ROWS=rows
+            hidden, *rounded, num_rows, APPROXIMATE=approximate, WIDTH=hidden.shape[-1], BLOCK=block, ROWS=rows
         )
         return rounded
     out = torch.empty_like(hidden)
     block = BLOCK_ROWS * BLOCK_COLUMNS
-    _gelu[(cdiv(hidden.numel(), block),)](hidden, out, hidden.numel(), TANH=approximate == "tanh", BLOCK=block)
+    _gelu[(cdiv(hidden.numel(), block),)](hidden, out, hidden.numel(), APPROXIMATE=approximate, BLOCK=block)
     return out
 
 
@@ -151,21 +158,24 @@ def gelu_backward(
     sums = torch.empty(num_programs, width, dtype=torch.float32, device=hidden_MD.device)
     _gelu_backward[(num_programs, cdiv(width, columns))](
         hidden_MD, gradient_MD, *pointers(active), *pointers(hidden_gradient), sums, num_rows, width,
-        ROWS=rows, COLUMNS=columns, PER_PROGRAM=per_program, TANH=approximate == "tanh", FLOAT8=scale is not None,
+        ROWS=rows, COLUMNS=columns, PER_PROGRAM=per_program, APPROXIMATE=approximate, FLOAT8=scale is not None,
         num_warps=num_warps,
     )  # fmt: skip
     return active, hidden_gradient, column_sums(sums, hidden_MD.dtype)
 
 
 @jit()
-def _gate(x, TANH: tl.constexpr):
+def _gate(x, APPROXIMATE: tl.constexpr):
     """GELU(x) / x, and its derivative.
 
     Φ(x) and exp(-x²/2) are exact to 1e-7 (Abramowitz & Stegun 7.1.26), in half the instructions of erf and exp.
     """
-    if TANH:  # (1 + tanh u) / 2 = 1 / (1 + exp(-2u)) with u = √(2/π) (x + 0.044715 x³)
+    if APPROXIMATE == "tanh":  # (1 + tanh u) / 2 = 1 / (1 + exp(-2u)) with u = √(2/π) (x + 0.044715 x³)
         gate = 1.0 / (1.0 + tl.exp(-1.5957691216057308 * x * (1.0 + 0.044715 * x * x)))
         slope = gate * (1.0 - gate) * 1.5957691216057308 * (1.0 + 3 * 0.044715 * x * x)
+    elif APPROXIMATE == "sigmoid":
+        gate = 1.0 / (1.0 + tl.exp(-1.702 * x))
+        slope = gate * (1.0 - gate) * 1.702
     else:
         bell = tl.exp(-0.5 * x * x)
         t = 1.0 / (1.0 + 0.23164189 * tl.abs(x))
@@ -177,30 +187,31 @@ def _gate(x, TANH: tl.constexpr):
 
 
 @jit()
-def _gelu(hidden, out, size, TANH: tl.constexpr, BLOCK: tl.constexpr):
+def _gelu(hidden, out, size, APPROXIMATE: tl.constexpr, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(hidden + at, mask=at < size, other=0.0).to(tl.float32)
-    gate, _ = _gate(x, TANH)
+    gate, _ = _gate(x, APPROXIMATE)
     tl.store(out + at, x * gate, mask=at < size)
 
 
 @jit("num_rows")
 def _gelu_float8(
     hidden, out, scale, num_rows,
-    TANH: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    APPROXIMATE: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     rows, columns = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, BLOCK)
     here = (rows < num_rows)[:, None] & (columns < WIDTH)[None, :]
     at = rows[:, None] * WIDTH + columns[None, :]
     x = tl.load(hidden + at, mask=here, other=0.0).to(tl.float32)
-    gate, _ = _gate(x, TANH)
+    gate, _ = _gate(x, APPROXIMATE)
     store_float8(out + at, scale + rows, (x * gate).to(hidden.dtype.element_ty), here, rows < num_rows)
 
 
 @jit("num_rows")
 def _gelu_backward(
     hidden, gradient, active, active_scale, hidden_gradient, gradient_scale, sums, num_rows, width,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, PER_PROGRAM: tl.constexpr, TANH: tl.constexpr, FLOAT8: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, PER_PROGRAM: tl.constexpr,
+    APPROXIMATE: tl.constexpr, FLOAT8: tl.constexpr,
 ):  # fmt: skip
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = columns < width
@@ -212,7 +223,7 @@ def _gelu_backward(
         at = rows[:, None] * width + columns[None, :]
         x = tl.load(hidden + at, mask=here, other=0.0).to(tl.float32)
         g = tl.load(gradient + at, mask=here, other=0.0).to(tl.float32)
-        gate, slope = _gate(x, TANH)
+        gate, slope = _gate(x, APPROXIMATE)
         a = x * gate
         g *= gate + x * slope
         if FLOAT8:

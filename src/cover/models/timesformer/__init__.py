@@ -50,6 +50,7 @@ class TimeSformerFamily(BackboneFamily):
             width=section.width,
             num_heads=section.num_heads,
             drop_path_rate=section.drop_path_rate,
+            activation=section.activation,
             image_temporal=section.image_temporal,
             attention="space_only" if images_only else section.attention,
         )

@@ -7,14 +7,18 @@ from math import isqrt
 from pathlib import Path
 
 from cover.errors import CheckpointError, CoverError
+from cover.models.checkpoints.config_files import Colours
 from cover.models.checkpoints.naming import HEAD
 from cover.models.checkpoints.tensor_view import View
 from cover.models.config import class_names
 from cover.models.timesformer.config import Attention, TimeSformerConfig
 from cover.models.timesformer.settings import Settings, read_settings
 
-PUBLISHED_MEAN_STD = (0.45,) * 3, (0.225,) * 3
-VIT_MEAN_STD = (0.5,) * 3, (0.5,) * 3
+PUBLISHED_MEAN_STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
+VIT_MEAN_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+IMAGENET_MEAN_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+CLIP_EPS = 1e-5
 ANY_NUM_HEADS = 1
 """A placeholder for a number of attention heads that the source does not state. It divides every width."""
 
@@ -29,7 +33,8 @@ def read_architecture(format: str, view: View, folder: Path) -> tuple[TimeSforme
 
     Returns:
         The configuration, and the names of its fields that the source does not state. Of these, "num_heads" has a
-        meaningless value, "mean" and "std" have the usual values of the format, and "heads" has numbers for classes.
+        meaningless value, "mean" and "std" have the usual values of the format, "heads" has numbers for classes, and
+        "activation" is None.
 
     Raises:
         CoverError: The shapes fit no model.
@@ -40,10 +45,13 @@ def read_architecture(format: str, view: View, folder: Path) -> tuple[TimeSforme
     _, num_tokens, _ = _axes(view, "pos_embed", 3)
     depth = next(index for index in count() if not view.shape(f"blocks.{index}.norm1.weight"))
     attention = _attention(view)
-    _check_settings(settings, depth=depth, width=width, attention=attention)
+    norm_pre = bool(view.shape("norm_pre.weight"))
+    _check_settings(settings, depth=depth, width=width, attention=attention, norm_pre=norm_pre)
     num_frames = _axes(view, "time_embed", 3)[1] if view.shape("time_embed") else settings.num_frames or 1
     num_heads = _num_heads(view) or settings.num_heads
-    mean, std = PUBLISHED_MEAN_STD if format.endswith("timesformer") else VIT_MEAN_STD
+    mean, std = _usual_colours(format, norm_pre)
+    # Only CLIPs are of both kinds, and have a norm before the blocks.
+    activation = settings.activation or (None if norm_pre else "gelu")
     num_classes = _num_classes(view)
     labels = settings.labels if settings.labels and len(settings.labels) == num_classes else None
     config = TimeSformerConfig(
@@ -57,10 +65,27 @@ def read_architecture(format: str, view: View, folder: Path) -> tuple[TimeSforme
         heads={HEAD: labels or class_names(num_classes)} if num_classes else {},
         mean=settings.mean or mean,
         std=settings.std or std,
-        layer_norm_eps=settings.layer_norm_eps or 1e-6,
+        layer_norm_eps=settings.layer_norm_eps or (CLIP_EPS if norm_pre else 1e-6),
+        activation=activation,
+        norm_pre=norm_pre,
     )
-    stated = {"num_heads": num_heads, "mean": settings.mean, "std": settings.std, "heads": labels or not num_classes}
+    stated = {
+        "num_heads": num_heads,
+        "mean": settings.mean,
+        "std": settings.std,
+        "heads": labels or not num_classes,
+        "activation": activation,
+    }
     return config, frozenset(name for name, value in stated.items() if not value)
+
+
+def _usual_colours(format: str, norm_pre: bool) -> tuple[Colours, Colours]:
+    """Return the mean and standard deviation that weights of a format usually expect."""
+    if format.endswith("timesformer"):
+        return PUBLISHED_MEAN_STD
+    if format.endswith("dinov2"):
+        return IMAGENET_MEAN_STD
+    return CLIP_MEAN_STD if norm_pre else VIT_MEAN_STD
 
 
 def _check_settings(settings: Settings, **found: object) -> None:

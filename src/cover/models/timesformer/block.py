@@ -20,7 +20,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from cover.models.kernels.residual import Receivers, Residual, Tokens, add_normalise
-from cover.models.layers import Mlp
+from cover.models.layers import APPROXIMATE, Mlp
 from cover.models.linear import Linear
 from cover.models.packing import Group, clip_means, first_frames
 from cover.models.timesformer.attention import JointAttention, SpatialAttention, TemporalAttention
@@ -59,7 +59,7 @@ class Block(nn.Module):
             self.temporal_attn = TemporalAttention(width, num_heads)
             self.temporal_fc = Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.mlp = Mlp(width, 4 * width)
+        self.mlp = Mlp(width, 4 * width, APPROXIMATE[config.activation])
 
     def forward(
         self, tokens: Tokens, residual: Residual, groups: tuple[Group, ...], scales: BranchScales

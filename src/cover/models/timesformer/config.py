@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from cover.config.families import ModelSection, Positive
 from cover.errors import CoverError
-from cover.models.config import Heads, ModelConfig, check_vit_sizes, class_names
+from cover.models.config import Activation, Heads, ViTConfig, config_of_variant
 
 FAMILY_NAME = "timesformer"
 Attention = Literal["divided", "joint", "space_only"]
@@ -22,15 +22,13 @@ attend: the softmax over one key is 1, so the value and output projections remai
 effect (paper, Fig. 2).
 """
 
-# name: (depth, width, attention heads). Base and Large are those of the paper (§4.1, appendix B).
+# (depth, width, attention heads). Base and Large are those of the paper (§4.1, appendix B).
 VARIANTS: dict[str, tuple[int, int, int]] = {
     "timesformer_tiny": (6, 192, 3),
     "timesformer_small": (12, 384, 6),
     "timesformer_base": (12, 768, 12),
     "timesformer_large": (24, 1024, 16),
 }
-MAX_SIZES = {"depth": 1024, "width": 2**16, "num_heads": 2**16, "patch_size_px": 2**15}
-"""Far above any published model. A damaged or hostile file may say 10⁹."""
 
 
 class TimeSformerSection(ModelSection):
@@ -50,6 +48,8 @@ class TimeSformerSection(ModelSection):
     """Embedding width, instead of the variant's."""
     num_heads: Positive | None = None
     """Attention heads per block, instead of the variant's."""
+    activation: Activation | None = None
+    """The GELU of the MLPs. Weights bring theirs, so set it only if they do not state it. By default it is exact."""
     attention: Attention = "divided"
     """Space-time attention. The policy "pretrain" always uses "space_only" (paper, Eq. 1)."""
     image_temporal: ImageTemporal = "attend"
@@ -57,14 +57,10 @@ class TimeSformerSection(ModelSection):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimeSformerConfig(ModelConfig):
+class TimeSformerConfig(ViTConfig):
     """The configuration of a TimeSformer.
 
     Attributes:
-        depth: Number of blocks.
-        width: Size of a token, D.
-        num_heads: Attention heads per block.
-        patch_size_px: Side of a patch.
         attention: See `Attention`.
         image_temporal: See `ImageTemporal`.
 
@@ -73,23 +69,15 @@ class TimeSformerConfig(ModelConfig):
     """
 
     family: ClassVar[str] = FAMILY_NAME
-    weight_sizes: ClassVar[tuple[str, ...]] = ("depth", "width", "num_heads", "patch_size_px")
 
-    depth: int
-    width: int
-    num_heads: int
-    patch_size_px: int = 16
     attention: Attention = "divided"
     image_temporal: ImageTemporal = "attend"
 
     def __post_init__(self) -> None:
-        for name, most in MAX_SIZES.items():
-            self.check_size(name, most)
         for name, choices in (("attention", Attention), ("image_temporal", ImageTemporal)):
             if (value := getattr(self, name)) not in get_args(choices):
                 raise CoverError(f"{name} is {reprlib.repr(value)}; use {' or '.join(get_args(choices))}")
         super().__post_init__()
-        check_vit_sizes(self.image_size_px, self.patch_size_px, self.width, self.num_heads)
 
     @property
     def grid_size(self) -> int:
@@ -98,11 +86,8 @@ class TimeSformerConfig(ModelConfig):
 
     def describe(self, not_stated: Collection[str] = ()) -> str:
         """See ModelConfig."""
-        num_heads = "heads not stated" if "num_heads" in not_stated else f"{self.num_heads} heads"
-        return (
-            f"{self.attention} attention, {self.depth} blocks, width {self.width}, {num_heads}, "
-            f"patches of {self.patch_size_px} px"
-        )
+        blocks = self.describe_blocks(not_stated)
+        return f"{self.attention} attention, {blocks}, patches of {self.patch_size_px} px"
 
 
 def variant_config(variant: str, heads: Heads, **settings: Any) -> TimeSformerConfig:
@@ -114,11 +99,8 @@ def variant_config(variant: str, heads: Heads, **settings: Any) -> TimeSformerCo
         **settings: Other fields of TimeSformerConfig; None keeps the variant's value.
 
     Raises:
-        CoverError: The variant is unknown, or values do not fit together.
+        CoverError: Values do not fit together.
     """
-    if variant not in VARIANTS:
-        raise CoverError(f"unknown model variant {variant!r}; the variants are {', '.join(VARIANTS)}")
     depth, width, num_heads = VARIANTS[variant]
-    values: dict[str, Any] = {"depth": depth, "width": width, "num_heads": num_heads}
-    values |= {key: value for key, value in settings.items() if value is not None}
-    return TimeSformerConfig(heads={name: class_names(classes) for name, classes in heads.items()}, **values)
+    sizes = {"depth": depth, "width": width, "num_heads": num_heads, "activation": None}
+    return config_of_variant(TimeSformerConfig, sizes, heads, settings)

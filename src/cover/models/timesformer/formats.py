@@ -7,6 +7,7 @@ Our names are those of the published TimeSformer, which come from timm. Only hea
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor
@@ -31,10 +32,28 @@ def _channels_first(name: str, part: Tensor) -> Tensor:
     return part.T if part.ndim == 2 else part
 
 
+def _with_axes(name: str, part: Tensor) -> Tensor:
+    """Give CLIP's class token and position embedding the axes of ours."""
+    return part.reshape(1, -1, part.shape[-1]) if name in ("cls_token", "pos_embed") else part
+
+
+def _projections(module: str) -> str:
+    return " ".join(f"{module}.{name}_proj" for name in "qkv")
+
+
 _IDLE = r"mask_token|decoder\w*|n_averaged|logit_(scale|bias)"
 """Parts that only pre-training uses: of masked autoencoders, averages and contrastive losses."""
 
-PUBLISHED = Naming(anchor=ANCHOR, input=INPUT, modules={f"heads.{HEAD}": "head"}, idle=rf"head|pre_logits|{_IDLE}")
+PATCH_BIAS = "patch_embed.proj.bias"
+"""What CLIP has none of."""
+PUBLISHED = Naming(
+    anchor=ANCHOR,
+    input=INPUT,
+    modules={f"heads.{HEAD}": "head"},
+    scales={"attn.proj": "ls1.gamma", "mlp.fc2": "ls2.gamma"},
+    zeros={PATCH_BIAS},
+    idle=rf"head|pre_logits|{_IDLE}",
+)
 
 _TRANSFORMERS = {
     "cls_token": "embeddings.cls_token",
@@ -83,7 +102,7 @@ TRANSFORMERS_VIT_IN_MEMORY = Naming(
     modules=_TRANSFORMERS,
     block_modules={
         "norm1": "layernorm_before",
-        "attn.qkv": "attention.q_proj attention.k_proj attention.v_proj",
+        "attn.qkv": _projections("attention"),
         "attn.proj": "attention.o_proj",
         "norm2": "layernorm_after",
     },
@@ -124,6 +143,69 @@ JAX_VIT = Naming(
 )
 
 
+_DINOV2_BLOCK = {"attn.qkv": _QKV, "attn.proj": "attention.output.dense"}
+TRANSFORMERS_DINOV2 = Naming(
+    anchor=ANCHOR,
+    input=INPUT,
+    modules={ours: theirs for ours, theirs in _TRANSFORMERS.items() if theirs != "classifier"},
+    block_modules=_DINOV2_BLOCK,
+    block="encoder.layer.{}.",
+    tidy={r"(?<![^.])dinov2\.": ""},
+    scales={"attn.proj": "layer_scale1.lambda1", "mlp.fc2": "layer_scale2.lambda1"},
+    idle=_TRANSFORMERS_IDLE,  # the classifier reads the mean patch beside the class token
+)
+TRANSFORMERS_DINOV2_IN_MEMORY = replace(
+    TRANSFORMERS_DINOV2,
+    block_modules={"attn.qkv": _projections("attention"), "attn.proj": "attention.o_proj"},
+)
+CLIP = Naming(
+    anchor=ANCHOR,
+    input=INPUT,
+    modules={
+        "cls_token": "class_embedding",
+        "pos_embed": "positional_embedding",
+        "patch_embed.proj": "conv1",
+        "norm_pre": "ln_pre",
+        "norm": "ln_post",
+    },
+    block_modules={
+        "norm1": "ln_1",
+        "attn.qkv": "attn.in_proj",
+        "attn.proj": "attn.out_proj",
+        "norm2": "ln_2",
+        "mlp.fc1": "mlp.c_fc",
+        "mlp.fc2": "mlp.c_proj",
+    },
+    block="transformer.resblocks.{}.",
+    tidy={r"\.in_proj_(weight|bias)$": r".in_proj.\1"},
+    scales={"attn.proj": "ls_1.gamma", "mlp.fc2": "ls_2.gamma"},
+    zeros={PATCH_BIAS},
+    layout=_with_axes,
+    idle=rf"proj|{_IDLE}",
+)
+TRANSFORMERS_CLIP = Naming(
+    anchor=ANCHOR,
+    input=INPUT,
+    modules={
+        "cls_token": "embeddings.class_embedding",
+        "pos_embed": "embeddings.position_embedding.weight",
+        "patch_embed.proj": "embeddings.patch_embedding",
+        "norm_pre": "pre_layrnorm",  # their spelling
+        "norm": "post_layernorm",
+    },
+    block_modules={
+        "norm1": "layer_norm1",
+        "attn.qkv": _projections("self_attn"),
+        "attn.proj": "self_attn.out_proj",
+        "norm2": "layer_norm2",
+    },
+    block="encoder.layers.{}.",
+    zeros={PATCH_BIAS},
+    layout=_with_axes,
+    idle=rf"classifier|visual_projection|embeddings\.position_ids|{_IDLE}",  # the classifier reads the mean patch
+)
+
+
 def transformers_name(name: str, head: str) -> str:
     """Return the name of a tensor in transformers' TimesformerForVideoClassification.
 
@@ -143,8 +225,23 @@ def _is_timesformer(view: View, container: str) -> bool:
     return container == "model_state" or any("time_embed" in name or "temporal" in name for name in view.names)
 
 
+def _has_layer_scale(view: View, container: str) -> bool:
+    return not _is_timesformer(view, container) and view.names.keys() >= {
+        view.naming.scale_of("blocks.0.attn.proj.bias")
+    }
+
+
 def _is_vit(view: View, container: str) -> bool:
-    return not _is_timesformer(view, container)
+    return not _is_timesformer(view, container) and not _has_layer_scale(view, container)
+
+
+def _has_norms(view: View, container: str) -> bool:
+    """Tell transformers' ViT from its DINOv2, which names attention in the same way."""
+    return bool(view.parts("blocks.0.norm1.weight"))
+
+
+def _has_class_token(view: View, container: str) -> bool:
+    return bool(view.parts("cls_token"))
 
 
 def _any(view: View, container: str) -> bool:
@@ -159,6 +256,16 @@ FORMATS = (
     _format("timesformer", "the published TimeSformer", PUBLISHED, claims=_is_timesformer),
     _format("timm-vit", "timm's ViT", PUBLISHED, claims=_is_vit),
     _format("transformers-timesformer", "transformers' TimeSformer", TRANSFORMERS_TIMESFORMER),
-    _format("transformers-vit", "transformers' ViT", TRANSFORMERS_VIT, TRANSFORMERS_VIT_IN_MEMORY),
+    _format("transformers-vit", "transformers' ViT", TRANSFORMERS_VIT, TRANSFORMERS_VIT_IN_MEMORY, claims=_has_norms),
+    _format("dinov2", "DINOv2", PUBLISHED, claims=_has_layer_scale),
+    _format(
+        "transformers-dinov2",
+        "transformers' DINOv2",
+        TRANSFORMERS_DINOV2,
+        TRANSFORMERS_DINOV2_IN_MEMORY,
+        claims=_has_layer_scale,
+    ),
+    _format("clip", "CLIP and OpenCLIP", CLIP, claims=_has_class_token),
+    _format("transformers-clip", "transformers' CLIP", TRANSFORMERS_CLIP, claims=_has_class_token),
     _format("jax-vit", "the original ViT (JAX)", JAX_VIT),
 )

@@ -16,14 +16,16 @@ from torch import Tensor, nn
 
 from cover.config.families import TemporalInit
 from cover.models.backbone import Resize, TokenBackbone
+from cover.models.config import ModelConfig
 from cover.models.drop_path import drop_path_scales
 from cover.models.kernels.residual import Residual, Tokens, join, normalised
+from cover.models.layers import follow_weights, normalise_tokens, pre_norm
 from cover.models.packing import PackedClips, clip_means, spread, unpack
 from cover.models.timesformer.block import Block, BranchScales, LastBlock
 from cover.models.timesformer.config import TimeSformerConfig
 from cover.models.timesformer.embeddings import PatchEmbed, resize_pos_embed, time_embed_for
 
-EMBEDDINGS = {"patch_embed", "cls_token", "pos_embed", "time_embed"}
+EMBEDDINGS = {"patch_embed", "norm_pre", "cls_token", "pos_embed", "time_embed"}
 TOKEN_STD = 0.02
 """Standard deviation of the initial class token and position embedding."""
 RANDOM_TIME_STD = 0.1
@@ -42,6 +44,7 @@ class TimeSformer(TokenBackbone):
     """
 
     config: TimeSformerConfig
+    norm_pre: nn.LayerNorm | None
 
     def __init__(self, config: TimeSformerConfig) -> None:
         super().__init__()
@@ -52,6 +55,7 @@ class TimeSformer(TokenBackbone):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + num_patches, width))
         if config.attention != "space_only":
             self.time_embed = nn.Parameter(torch.zeros(1, config.num_frames, width))
+        self.register_module("norm_pre", pre_norm(config))
         self.blocks = nn.ModuleList([*(Block(config) for _ in range(config.depth - 1)), LastBlock(config)])
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
@@ -89,6 +93,8 @@ class TimeSformer(TokenBackbone):
     def _through_blocks(self, clips: PackedClips, **last: bool) -> Any:
         """Return what the last block does, called with `last`."""
         tokens, residual = self._embed(clips)
+        if self.norm_pre is not None:
+            tokens, residual = normalise_tokens(self.norm_pre, tokens, residual, clips.groups)
         *blocks, last_block = zip(self.blocks, self._branch_scales(clips), strict=True)
         for block, scales in blocks:
             tokens, residual = block(tokens, residual, clips.groups, scales)
@@ -131,6 +137,11 @@ class TimeSformer(TokenBackbone):
         """See Backbone. The estimate is proportional to tokens, blocks and width."""
         values = num_frames * (1 + self._num_patches(height_px, width_px)) * self.config.depth * self.config.width
         return values * (HALF_BYTES_A_VALUE if half else FULL_BYTES_A_VALUE)
+
+    def normalise_as(self, config: ModelConfig) -> None:
+        """See Backbone."""
+        super().normalise_as(config)
+        follow_weights(self, self.config)
 
     def init_weights(self, temporal_init: TemporalInit) -> None:
         """Draw the embeddings. With "zero", temporal_fc and the time embedding start at zero, as published."""

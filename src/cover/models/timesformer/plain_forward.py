@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cover.models.kernels.mlp import Approximate
 from cover.models.timesformer.config import TimeSformerConfig
 from cover.models.timesformer.embeddings import resize_pos_embed, time_embed_for
 from cover.models.timesformer.model import TimeSformer
@@ -60,6 +61,8 @@ def plain_forward(model: TimeSformer, frames_TCYX: Tensor) -> PlainForward:
     tokens_TND = _placed(model, patches_TND, tuple(patches_TDYX.shape[2:]))
     if model.config.attention == "joint":  # one sequence with one class token
         tokens_TND = torch.cat([tokens_TND[:1, :1], tokens_TND[:, 1:].flatten(0, 1)[None]], dim=1)
+    if model.norm_pre is not None:
+        tokens_TND = _norm(model.norm_pre, tokens_TND)
     blocks = []
     for block in model.blocks:
         tokens_TND, attention = _through_block(block, tokens_TND, model.config)
@@ -90,7 +93,8 @@ def _through_block(block: Any, tokens_TND: Tensor, config: TimeSformerConfig) ->
         class_TND = mixed_TND[:, :1].mean(0, keepdim=True).expand(len(mixed_TND), -1, -1)
         mixed_TND = torch.cat([class_TND, mixed_TND[:, 1:]], dim=1)
     tokens_TND = tokens_TND + mixed_TND
-    tokens_TND = tokens_TND + block.mlp.fc2(_gelu(block.mlp.fc1(_norm(block.norm2, tokens_TND))))
+    hidden = block.mlp.fc1(_norm(block.norm2, tokens_TND))
+    tokens_TND = tokens_TND + block.mlp.fc2(hidden * _gate(hidden.detach(), block.mlp.approximate))
     return tokens_TND, BlockAttention(temporal, spatial)
 
 
@@ -109,6 +113,8 @@ def _norm(norm: nn.LayerNorm, tokens: Tensor) -> Tensor:
     return out
 
 
-def _gelu(hidden: Tensor) -> Tensor:
-    out: Tensor = hidden * torch.special.ndtr(hidden).detach()
-    return out
+def _gate(hidden: Tensor, approximate: Approximate) -> Tensor:
+    """Return GELU(x) / x."""
+    if approximate == "tanh":  # (1 + tanh u) / 2 = sigmoid(2u)
+        return torch.sigmoid(math.sqrt(8 / math.pi) * hidden * (1 + 0.044715 * hidden.square()))
+    return torch.sigmoid(1.702 * hidden) if approximate == "sigmoid" else torch.special.ndtr(hidden)

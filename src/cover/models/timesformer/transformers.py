@@ -9,7 +9,7 @@ from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CheckpointError
 from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
 from cover.models.classifier import VideoClassifier, head_of
-from cover.models.export.formats import choose_head, new_folder, preprocessor_config, write_json
+from cover.models.export.formats import choose_head, hidden_act, new_folder, preprocessor_config, write_json
 from cover.models.timesformer.config import TimeSformerConfig
 from cover.models.timesformer.formats import transformers_name
 from cover.models.weights import save_tensors
@@ -66,7 +66,7 @@ def transformers_config(config: TimeSformerConfig, head: str) -> dict[str, Any]:
         "num_hidden_layers": config.depth,
         "num_attention_heads": config.num_heads,
         "intermediate_size": 4 * config.width,
-        "hidden_act": "gelu",
+        "hidden_act": hidden_act(config),
         "layer_norm_eps": config.layer_norm_eps,
         "qkv_bias": True,
         "hidden_dropout_prob": 0.0,

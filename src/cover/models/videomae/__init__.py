@@ -46,6 +46,7 @@ class VideoMAEFamily(BackboneFamily):
             width=section.width,
             num_heads=section.num_heads,
             mlp_width=section.mlp_width,
+            activation=section.activation,
             drop_path_rate=section.drop_path_rate,
         )
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from cover.config.families import ModelSection, Positive
 from cover.errors import CoverError
-from cover.models.config import MIN_EPS, Heads, ModelConfig, check_vit_sizes, class_names
+from cover.models.config import MIN_EPS, Activation, Heads, ViTConfig, config_of_variant
 
 FAMILY_NAME = "videomae"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -23,14 +23,14 @@ class Sizes(NamedTuple):
         depth: Number of blocks.
         width: Size of a token.
         num_heads: Attention heads per block.
-        patch_size: Side of a patch, in pixels.
+        patch_size_px: Side of a patch.
         mlp_width: Features inside an MLP.
     """
 
     depth: int
     width: int
     num_heads: int
-    patch_size: int
+    patch_size_px: int
     mlp_width: int
 
 
@@ -42,14 +42,7 @@ VARIANTS: dict[str, Sizes] = {
     "videomae_giant": Sizes(40, 1408, 16, 14, 6144),
 }
 """Those of VideoMAE (Tong et al. 2022), and the giant of VideoMAE V2 (Wang et al. 2023)."""
-MAX_SIZES = {
-    "depth": 1024,
-    "width": 2**16,
-    "num_heads": 2**16,
-    "mlp_width": 2**18,
-    "patch_size_px": 2**15,
-    "tubelet_size": 2**10,
-}
+MAX_SIZES = {"mlp_width": 2**18, "tubelet_size": 2**10}
 """Far above any published model. A damaged or hostile file may say 10⁹."""
 
 
@@ -76,18 +69,16 @@ class VideoMAESection(ModelSection):
     """Attention heads per block, instead of the variant's."""
     mlp_width: Positive | None = None
     """Features inside an MLP. By default the variant's, or 4 · `width` if that is set."""
+    activation: Activation | None = None
+    """The GELU of the MLPs. Weights bring theirs, so set it only if they do not state it. By default it is exact."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoMAEConfig(ModelConfig):
+class VideoMAEConfig(ViTConfig):
     """The configuration of a VideoMAE.
 
     Attributes:
-        depth: Number of blocks.
-        width: Size of a token, D.
-        num_heads: Attention heads per block.
         mlp_width: Features inside an MLP.
-        patch_size_px: Side of a patch.
         tubelet_size: Frames that one token is made of.
         fc_norm_eps: Added to the variance in the norm of the mean token. Like `layer_norm_eps`, it belongs to the
             weights: official ones have 1e-6, those trained with transformers 1e-5.
@@ -98,15 +89,10 @@ class VideoMAEConfig(ModelConfig):
     """
 
     family: ClassVar[str] = FAMILY_NAME
-    weight_sizes: ClassVar[tuple[str, ...]] = (
-        "depth", "width", "num_heads", "mlp_width", "patch_size_px", "tubelet_size",
-    )  # fmt: skip
+    weight_sizes: ClassVar[tuple[str, ...]] = (*ViTConfig.weight_sizes, "mlp_width", "tubelet_size")
+    adopted: ClassVar[tuple[str, ...]] = (*ViTConfig.adopted, "fc_norm_eps")
 
-    depth: int
-    width: int
-    num_heads: int
     mlp_width: int
-    patch_size_px: int = 16
     tubelet_size: int = 2
     num_frames: int = 16
     mean: tuple[float, ...] = IMAGENET_MEAN
@@ -125,14 +111,13 @@ class VideoMAEConfig(ModelConfig):
         if not isinstance(self.fc_norm, bool):
             raise CoverError(f"fc_norm is {reprlib.repr(self.fc_norm)}; it must be true or false")
         check_length(self.num_frames, self.tubelet_size)
-        check_vit_sizes(self.image_size_px, self.patch_size_px, self.width, self.num_heads)
 
     def describe(self, not_stated: Collection[str] = ()) -> str:
         """See ModelConfig."""
-        num_heads = "heads not stated" if "num_heads" in not_stated else f"{self.num_heads} heads"
+        patch_px = self.patch_size_px
         return (
-            f"VideoMAE, joint attention, {self.depth} blocks, width {self.width}, {num_heads}, "
-            f"tubelets of {self.tubelet_size} × {self.patch_size_px} × {self.patch_size_px}"
+            f"VideoMAE, joint attention, {self.describe_blocks(not_stated)}, "
+            f"tubelets of {self.tubelet_size} × {patch_px} × {patch_px}"
         )
 
 
@@ -164,17 +149,9 @@ def variant_config(variant: str, heads: Heads, **settings: Any) -> VideoMAEConfi
         **settings: Other fields of VideoMAEConfig; None keeps the variant's value.
 
     Raises:
-        CoverError: The variant is unknown, or values do not fit together.
+        CoverError: Values do not fit together.
     """
-    if variant not in VARIANTS:
-        raise CoverError(f"unknown model variant {variant!r}; the variants are {', '.join(VARIANTS)}")
-    depth, width, num_heads, patch_size, mlp_width = VARIANTS[variant]
-    given = {key: value for key, value in settings.items() if value is not None}
-    values: dict[str, Any] = {
-        "depth": depth,
-        "width": width,
-        "num_heads": num_heads,
-        "patch_size_px": patch_size,
-        "mlp_width": 4 * given["width"] if "width" in given else mlp_width,
-    }
-    return VideoMAEConfig(heads={name: class_names(classes) for name, classes in heads.items()}, **values | given)
+    sizes = VARIANTS[variant]._asdict() | {"activation": None}
+    if settings.get("width"):
+        sizes["mlp_width"] = 4 * settings["width"]
+    return config_of_variant(VideoMAEConfig, sizes, heads, settings)

@@ -16,6 +16,8 @@ from cover.config.layers import Section
 from cover.core.run_files import CONFIG_FILE
 from cover.errors import CoverError
 from cover.models.checkpoints.config_files import (
+    ACTIVATIONS,
+    HiddenAct,
     Size,
     Square,
     check_settings,
@@ -75,7 +77,7 @@ class _Settings(Section, extra="ignore"):
     num_channels: Literal[3] = 3
     num_frames: Size = 16
     image_size: Square = 224
-    hidden_act: Literal["gelu"] = "gelu"
+    hidden_act: HiddenAct = "gelu"
     qkv_bias: Literal[True] = True
     qv_bias: Literal[True] = True
     use_mean_pooling: bool = True
@@ -109,6 +111,7 @@ def _read_config(format: str, view: View, folder: Path) -> tuple[VideoMAEConfig,
         layer_norm_eps=(stated.layer_norm_eps or TRANSFORMERS_EPS) if stated else 1e-6,
         fc_norm_eps=TRANSFORMERS_FC_NORM_EPS if stated else 1e-6,
         fc_norm=fc_norm,
+        activation=ACTIVATIONS[stated.hidden_act] if stated else "gelu",
     )
     found = {
         "num_heads": stated and stated.num_attention_heads,

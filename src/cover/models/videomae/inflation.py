@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from torch import Tensor
 
 from cover.models.checkpoints.source import Source
 from cover.models.checkpoints.tensor_view import View
 from cover.models.classifier import empty_model
+from cover.models.config import ViTConfig
 from cover.models.videomae.config import VideoMAEConfig
 
 ORIGINS = {"attn.q_bias": "attn.qkv.bias", "attn.v_bias": "attn.qkv.bias", "fc_norm": "norm"}
@@ -31,23 +32,21 @@ def inflated(source: Source, config: VideoMAEConfig) -> Source | None:
     Returns:
         The weights by our names; None if they are no image ViT.
     """
-    sizes = vars(source.config)
-    hidden = source.shapes.get("blocks.0.mlp.fc1.weight")
-    if hidden is None or not {"depth", "width", "num_heads", "patch_size_px"} <= sizes.keys():
+    image, hidden = source.config, source.shapes.get("blocks.0.mlp.fc1.weight")
+    if hidden is None or not isinstance(image, ViTConfig):
         return None
-    shared = ("depth", "width", "num_heads", "patch_size_px", "image_size_px", "heads", "mean", "std", "layer_norm_eps")
     ours = VideoMAEConfig(
-        **{name: sizes[name] for name in shared},
+        **{field.name: getattr(image, field.name) for field in fields(ViTConfig) if field.name != "num_frames"},
         mlp_width=hidden[0],
         tubelet_size=config.tubelet_size,
         num_frames=1,
-        fc_norm_eps=source.config.layer_norm_eps,
+        fc_norm_eps=image.layer_norm_eps,
     )
     shapes = {name: tuple(tensor.shape) for name, tensor in empty_model(ours).state_dict().items()}
     left = source.shapes.keys() - {origin(name) for name in shapes}
     if not left <= POSITIONS:  # it is a model of videos
         return None
-    unused = (*source.unused, *(part for name in left for part in source.view.parts(name)))
+    unused = (*source.unused, *(part for name in left for part in source.view.used(name)))
     view = InflatedView(source.view, config.tubelet_size)
     return replace(source, config=ours, shapes=shapes, view=view, unused=tuple(sorted(unused)))
 

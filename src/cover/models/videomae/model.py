@@ -6,7 +6,6 @@ Linear layers and norms run once over all tokens, attention once per distinct nu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from cover.models.config import ModelConfig
 from cover.models.kernels.folding import fold
 from cover.models.kernels.products import Weight
 from cover.models.kernels.residual import Residual, Tokens, normalised
-from cover.models.layers import Mlp
+from cover.models.layers import APPROXIMATE, Mlp, follow_weights, normalise_tokens, pre_norm
 from cover.models.linear import cached_weight, prepared
 from cover.models.packing import Group, PackedClips
 from cover.models.videomae.config import VideoMAEConfig, check_length
@@ -36,14 +35,17 @@ class VideoMAE(TokenBackbone):
     """
 
     config: VideoMAEConfig
+    norm_pre: nn.LayerNorm | None
 
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__()
         self.config = config
-        width, eps = config.width, config.layer_norm_eps
+        width, eps, approximate = config.width, config.layer_norm_eps, APPROXIMATE[config.activation]
         self.patch_embed = TubeletEmbed(config.tubelet_size, config.patch_size_px, width)
+        self.register_module("norm_pre", pre_norm(config))
         self.blocks = nn.ModuleList(
-            Block(QVAttention(width, config.num_heads), Mlp(width, config.mlp_width), eps) for _ in range(config.depth)
+            Block(QVAttention(width, config.num_heads), Mlp(width, config.mlp_width, approximate), eps)
+            for _ in range(config.depth)
         )
         self.fc_norm = nn.LayerNorm(width, eps=config.fc_norm_eps) if config.fc_norm else nn.Identity()
 
@@ -82,6 +84,8 @@ class VideoMAE(TokenBackbone):
         groups = self._groups(clips.groups)
         values_FND, bias = self.patch_embed(clips)
         tokens, residual = self._positions(groups, values_FND), Residual(values_FND, bias, None, "all")
+        if self.norm_pre is not None:
+            tokens, residual = normalise_tokens(self.norm_pre, tokens, residual, groups)
         rate = self.config.drop_path_rate if self.training else 0
         scales_of_blocks = branch_scales(clips.seeds_B, groups, self.config.depth, rate)
         for block, scales in zip(self.blocks, scales_of_blocks, strict=True):
@@ -93,9 +97,9 @@ class VideoMAE(TokenBackbone):
         return list(self.blocks)
 
     def layer_of(self, parameter: str) -> int:
-        """Return 0 for the embedding, i + 1 for block i, and `num_layers` for the final norm."""
+        """Return 0 for the embedding and the norm after it, i + 1 for block i, and `num_layers` for the final norm."""
         place, number, *_ = parameter.split(".")
-        return 0 if place == "patch_embed" else 1 + int(number) if place == "blocks" else self.num_layers
+        return 0 if place in ("patch_embed", "norm_pre") else 1 + int(number) if place == "blocks" else self.num_layers
 
     @property
     def num_layers(self) -> int:
@@ -121,10 +125,9 @@ class VideoMAE(TokenBackbone):
     def normalise_as(self, config: ModelConfig) -> None:
         """See Backbone. The final norm has an epsilon of its own."""
         super().normalise_as(config)
-        assert isinstance(config, VideoMAEConfig)
-        self.config = replace(self.config, fc_norm_eps=config.fc_norm_eps)
+        follow_weights(self, self.config)
         if isinstance(self.fc_norm, nn.LayerNorm):
-            self.fc_norm.eps = config.fc_norm_eps
+            self.fc_norm.eps = self.config.fc_norm_eps
 
     def _grid(self, num_frames: int, height_px: int, width_px: int) -> tuple[int, int]:
         """Return the number of tubelets of a clip in time, and the number of patches of a frame."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
 from cover.models.classifier import VideoClassifier, head_of
-from cover.models.export.formats import choose_head, new_folder, preprocessor_config, write_json
+from cover.models.export.formats import choose_head, hidden_act, new_folder, preprocessor_config, write_json
 from cover.models.videomae.config import VideoMAEConfig
 from cover.models.videomae.formats import TRANSFORMERS_FC_NORM_EPS, transformers_name
 from cover.models.weights import save_tensors
@@ -81,7 +81,7 @@ def transformers_config(config: VideoMAEConfig, head: str) -> dict[str, Any]:
         "num_hidden_layers": config.depth,
         "num_attention_heads": config.num_heads,
         "intermediate_size": config.mlp_width,
-        "hidden_act": "gelu",
+        "hidden_act": hidden_act(config),
         "layer_norm_eps": config.layer_norm_eps,
         "qkv_bias": True,
         "use_mean_pooling": True,
