@@ -40,7 +40,7 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
     optimizer = recipe.optimizer
     assert (optimizer.name, optimizer.learning_rate, optimizer.momentum) == ("sgd", 5e-3, 0.9)
     assert (optimizer.weight_decay, optimizer.warmup_epochs, optimizer.clip_gradient_norm) == (1e-4, 0, None)
-    assert (optimizer.schedule, optimizer.drop_epochs, optimizer.drop_factor) == ("step", (10, 14), 0.1)
+    assert (optimizer.schedule, optimizer.drop_epochs, optimizer.drop_factor) == ("step", None, 0.1)
     model = section_of(recipe)
     assert (model.num_frames, model.image_size, model.patch_size, model.drop_path_rate) == (8, 224, 16, 0.1)
     assert (model.image_temporal, model.temporal_init) == ("attend", "zero")
@@ -277,6 +277,11 @@ def test_a_part_that_is_no_text_file_is_refused_at_once(tmp_path: Path, part: st
     (tmp_path / "nested.toml").write_text("a = " + 100_000 * "[")
     for text in (f'extends = "{part}"\n' + STANDARD + K400, f'extends = ["{part}"]\n'):
         assert message(tmp_path, text) == f"{part} is not a readable TOML file: {reason}"
+
+
+def test_adamw_has_a_default_rate_of_its_own(tmp_path: Path) -> None:
+    for text, rate in (("", 5e-3), ('name = "adamw"', 1e-4), ('name = "adamw"\nlearning_rate = 0.002', 2e-3)):
+        assert read(tmp_path, STANDARD + K400 + f"[optimizer]\n{text}\n").optimizer.learning_rate == rate
 
 
 def test_a_written_recipe_reads_back_the_same(tmp_path: Path) -> None:

@@ -22,12 +22,22 @@ def rates(section: OptimizerSection, *steps: int, steps_per_epoch: float = 10, n
 
 @pytest.mark.parametrize("steps_per_epoch", [10, 10.5, 0.5])
 def test_default_schedule_is_the_papers(steps_per_epoch: float) -> None:
-    """§4.1: 5e-3, a tenth of it at epoch 11 and again at epoch 15, counted from 1."""
+    """§4.1: 5e-3, a tenth of it after 11 completed epochs and again after 15."""
     for step in range(int(20 * steps_per_epoch)):
-        epoch = 1 + step // steps_per_epoch
-        expected = 5e-3 if epoch < 11 else 5e-4 if epoch < 15 else 5e-5
+        completed = step // steps_per_epoch
+        expected = 5e-3 if completed < 11 else 5e-4 if completed < 15 else 5e-5
         (rate,) = rates(PAPER, step, steps_per_epoch=steps_per_epoch, num_epochs=20)
         assert rate == pytest.approx(expected, rel=1e-12), step
+
+
+def test_default_drops_scale_with_the_run_and_given_ones_do_not() -> None:
+    given = OptimizerSection(drop_epochs=(1, 2))
+    for num_epochs in (4, 40):
+        of_run = rates(PAPER, *range(10 * num_epochs), num_epochs=num_epochs)
+        assert [of_run.count(rate) for rate in sorted(set(of_run), reverse=True)] == [
+            round(share * 10 * num_epochs) for share in (0.55, 0.2, 0.25)
+        ]
+        assert rates(given, 9, 10, 20, num_epochs=num_epochs) == pytest.approx([5e-3, 5e-4, 5e-5])
 
 
 def test_cosine_falls_from_the_rate_to_zero() -> None:
@@ -40,8 +50,8 @@ def test_cosine_falls_from_the_rate_to_zero() -> None:
 def test_warm_up_begins_above_zero_and_meets_the_schedule(schedule: str) -> None:
     section = OptimizerSection.model_validate({"schedule": schedule, "learning_rate": 0.8, "warmup_epochs": 2.0})
     assert rates(section, 0, 1, 9, 18, 19, 20) == pytest.approx([0.04, 0.08, 0.4, 0.76, 0.8, 0.8])
-    assert rates(section, 60) == pytest.approx([0.4 if schedule == "cosine" else 0.8])
-    assert rates(section, 100) == pytest.approx([0 if schedule == "cosine" else 0.08])
+    assert rates(section, 60) == pytest.approx([0.4 if schedule == "cosine" else 0.08])
+    assert rates(section, 100) == pytest.approx([0 if schedule == "cosine" else 0.008])
 
 
 def test_a_warm_up_of_less_than_a_step_is_none() -> None:

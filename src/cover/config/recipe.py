@@ -40,6 +40,9 @@ PACKAGED = Path(__file__).resolve().parents[1] / "recipes"
 MAX_CLIPS, MAX_CROPS = 1000, 100
 """Views of a sample. The papers of the field take 30 at most; each costs the frames of a clip in memory."""
 
+ADAMW_RATE = 1e-4
+"""Default learning rate of AdamW; that of SGD is the paper's."""
+
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 """TOML has no null, so "" also means none: a recipe can remove a path that a part sets."""
 NotNegative = Annotated[float, Field(ge=0)]
@@ -177,7 +180,8 @@ class OptimizerSection(Section):
     name: Literal["sgd", "adamw"] = "sgd"
     """SGD with momentum, or AdamW with betas 0.9 and 0.999."""
     learning_rate: NotNegative = 5e-3
-    """Peak learning rate."""
+    """Peak learning rate. AdamW has a default of its own, 1e-4: at 5e-3 it destroys weights that training starts
+    from."""
     momentum: Share = 0.9
     """Momentum of SGD."""
     weight_decay: NotNegative = 1e-4
@@ -188,14 +192,21 @@ class OptimizerSection(Section):
     """Learning rate of the whole backbone as a share of the heads' rate, beside `layer_decay`. 0 freezes it."""
     schedule: Literal["step", "cosine"] = "step"
     """Drops at drop_epochs, or a cosine down to 0."""
-    drop_epochs: tuple[NotNegative, ...] = (10, 14)
-    """Completed epochs after which the rate drops (schedule "step")."""
+    drop_epochs: tuple[NotNegative, ...] | None = None
+    """Completed epochs after which the rate drops (schedule "step"). By default after 11/20 and 15/20 of
+    `training.epochs`: 11 and 15 of the paper's 20."""
     drop_factor: Share = 0.1
     """Factor of each drop."""
     warmup_epochs: NotNegative = 0
     """Linear warm-up: the first of its n steps has 1/n of the rate."""
     clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest norm of the whole gradient."""
+
+    def drops(self, num_epochs: float) -> tuple[float, ...]:
+        """Completed epochs after which the rate of a run of that many epochs drops; none with a cosine."""
+        if self.schedule != "step":
+            return ()
+        return (num_epochs * 11 / 20, num_epochs * 15 / 20) if self.drop_epochs is None else self.drop_epochs
 
 
 MEASURE_NAMES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean-class accuracy", "loss": "loss"}
@@ -438,7 +449,15 @@ def parse_recipe(values: dict[str, Any], source: str) -> Recipe:
         family = find_family(str(name))
     except RecipeError as error:
         raise RecipeError(f"{source}: model.family: {error}") from None
-    return checked(recipe_class(family.section), values, source)
+    return checked(recipe_class(family.section), _with_rate(values), source)
+
+
+def _with_rate(values: dict[str, Any]) -> dict[str, Any]:
+    """Set the default rate of AdamW. (A validator "before" would see JSON's lists, which are no tuples.)"""
+    optimizer = values.get("optimizer")
+    if isinstance(optimizer, dict) and optimizer.get("name") == "adamw":
+        return overlaid({"optimizer": {"learning_rate": ADAMW_RATE}}, values)
+    return values
 
 
 @cache

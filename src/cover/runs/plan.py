@@ -18,6 +18,7 @@ from cover.models.loading import check_fits
 from cover.models.sources import HUB, open_source, split_key
 from cover.runs.data import Manifests, RecipeData, create_mixture, open_data
 from cover.runs.objectives import objective_of
+from cover.runs.recipe_warnings import recipe_warnings
 from cover.training.checkpoint import TrainingState
 from cover.training.objective import Objective
 from cover.training.scores import check_best
@@ -38,7 +39,8 @@ class Plan:
             Papers call 1e9 of them a GFLOP.
         steps_per_epoch: Steps with as many clips as all training sets have together; may be fractional.
         num_steps: Length of the run.
-        warnings: Datasets that learn nothing or weigh too much, and missing test manifests, one line each.
+        warnings: What is probably not meant: see `mixture_warnings` and `recipe_warnings`. And missing test manifests.
+            One line each.
     """
 
     recipe: Recipe
@@ -107,7 +109,11 @@ def plan(recipe: Recipe, moves: Moves | None = None) -> Plan:
         clip_multiply_adds={row.dataset: model.multiply_adds(row.num_frames, [row.dataset]) for row in rows},
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
-        warnings=(*mixture_warnings(rows, num_steps), *_missing_tests(recipe, data)),
+        warnings=(
+            *mixture_warnings(rows, num_steps),
+            *recipe_warnings(recipe, data.training, steps_per_epoch, num_steps),
+            *_missing_tests(recipe, data),
+        ),
     )
 
 

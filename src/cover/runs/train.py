@@ -20,7 +20,7 @@ from cover.core.atomic_files import write_whole, writing
 from cover.core.run_files import BEST
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import Mixture
-from cover.mixture.summary import mixture_table, mixture_warnings
+from cover.mixture.summary import mixture_table
 from cover.models.checkpoints.source import Source
 from cover.models.classifier import VideoClassifier
 from cover.models.create import build
@@ -140,7 +140,7 @@ def write_beginning(planned: Plan, folder: RunFolder, start: Start, console: Con
     folder.write(planned.recipe, planned.data.splits)
     write_whole(folder.mixture_file, json.dumps([asdict(row) for row in planned.rows], indent=2) + "\n")
     console.print(mixture_table(planned.rows))
-    for warning in mixture_warnings(planned.rows, planned.num_steps):
+    for warning in planned.warnings:
         console.print(f"warning: {warning}", soft_wrap=True, highlight=False)
 
 

@@ -99,8 +99,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def learning_rate(section: OptimizerSection, step: int, *, steps_per_epoch: float, num_epochs: float) -> float:
     """The learning rate of a step, before any `lr_scale`.
 
-    Schedule "step" multiplies the rate by drop_factor after each of drop_epochs; by default 5e-3, then 5e-4 from the
-    11th epoch and 5e-5 from the 15th (paper, §4.1). "cosine" falls from the rate to zero. Both follow a linear warm-up
+    Schedule "step" multiplies the rate by drop_factor after each of `section.drops`; by default 5e-3, then 5e-4 and
+    5e-5 after 11 and 15 of 20 epochs (paper, §4.1). "cosine" falls from the rate to zero. Both follow a linear warm-up
     of n steps, whose first step has 1 / n of the rate.
 
     Args:
@@ -113,6 +113,6 @@ def learning_rate(section: OptimizerSection, step: int, *, steps_per_epoch: floa
     if step + 1 < warmup_steps:
         return rate * (step + 1) / warmup_steps
     if section.schedule == "step":
-        return rate * section.drop_factor ** sum(step >= drop * steps_per_epoch for drop in section.drop_epochs)
+        return rate * section.drop_factor ** sum(step >= drop * steps_per_epoch for drop in section.drops(num_epochs))
     progress = max(step - warmup_steps, 0) / max(num_epochs * steps_per_epoch - warmup_steps, 1)
     return rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))

@@ -1,0 +1,73 @@
+"""What is probably not meant in a recipe with these data: a line for each, with the value, the rule and the remedy."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from cover.config.recipe import Recipe
+from cover.runs.data import Manifests
+from cover.training.optimizer import learning_rate
+
+_SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])", re.IGNORECASE)
+_MAX_NAMES = 3
+
+
+def recipe_warnings(recipe: Recipe, training: Manifests, steps_per_epoch: float, num_steps: int) -> list[str]:
+    """Return warnings about classes and about the schedule.
+
+    Args:
+        recipe: What to train.
+        training: The training samples of each dataset.
+        steps_per_epoch: May be fractional.
+        num_steps: The length of the run.
+    """
+    return [*_about_classes(recipe, training), *_about_schedule(recipe, steps_per_epoch, num_steps)]
+
+
+def _about_classes(recipe: Recipe, training: Manifests) -> list[str]:
+    warnings = []
+    for name, manifest in training.items():
+        classes = manifest.class_names
+        if len(classes) == 1:
+            warnings.append(
+                f"datasets.{name} has one class, {classes[0]!r}, so its loss is always 0 and its head learns nothing; "
+                "leave it out, or index it with more classes"
+            )
+        counts = np.bincount(manifest.labels, minlength=len(classes))
+        if absent := [label for label, count in zip(classes, counts, strict=True) if not count]:
+            warnings.append(
+                f"datasets.{name}: {len(absent)} of {len(classes)} classes have no training sample ({_named(absent)}), "
+                "so they are never predicted; check data.exclude, or index the dataset without them"
+            )
+        if recipe.datasets[name].horizontal_flip and (sided := [label for label in classes if _SIDE.search(label)]):
+            warnings.append(
+                f"datasets.{name}.horizontal_flip = true mirrors half of the clips, and {len(sided)} classes name left "
+                f"or right ({_named(sided)}); set it to false"
+            )
+    return warnings
+
+
+def _about_schedule(recipe: Recipe, steps_per_epoch: float, num_steps: int) -> list[str]:
+    section, epochs = recipe.optimizer, recipe.training.epochs
+    warnings = []
+    if late := [drop for drop in section.drops(epochs) if drop >= epochs]:
+        shown = ", ".join(f"{drop:g}" for drop in late)
+        warnings.append(
+            f"optimizer.drop_epochs has {shown}, and training.epochs = {epochs:g}, so the learning rate never drops "
+            "there; leave drop_epochs out, or set it to earlier epochs"
+        )
+    if num_steps < round(epochs * steps_per_epoch):
+        last = learning_rate(section, num_steps - 1, steps_per_epoch=steps_per_epoch, num_epochs=epochs)
+        reached = f"{num_steps / steps_per_epoch:.3g}"
+        warnings.append(
+            f"training.max_steps = {num_steps} ends the run after {reached} of {epochs:g} epochs and does not shorten "
+            f"the schedule, so the learning rate ends at {last:.2g}; set training.epochs = {reached} to shorten both"
+        )
+    return warnings
+
+
+def _named(classes: list[str]) -> str:
+    shown = ", ".join(map(repr, classes[:_MAX_NAMES]))
+    return shown if len(classes) <= _MAX_NAMES else f"{shown}, …"
