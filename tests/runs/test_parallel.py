@@ -84,7 +84,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretra
     files += [write("mixed.a", max_steps=STOP), write("mixed.b", parallel="fsdp")]
     files += [write("half", max_steps=STOP, parallel="fsdp"), write("none", parallel="none")]
     probe_of(recipe_of, pretrained).write(folder / "probe.toml")
-    files += ["probe.toml"]
+    pcgrad_of(recipe_of, pretrained).write(folder / "pcgrad.toml")
+    files += ["probe.toml", "pcgrad.toml"]
     (folder / "program.py").write_text(PROGRAM)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "program.py"]
     environment = os.environ | {"PYTHONPATH": str(Path(cover.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -102,6 +103,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretra
 def probe_of(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
     plain = {"randaugment": {"num_ops": 0}, "mixup": 0.0, "cutmix": 0.0}
     return recipe_of("probe", IMAGES, init=pretrained, augmentation=plain, training={"micro_batches": 1})
+
+
+def pcgrad_of(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
+    training = {"max_steps": 4, "measure_gradients_every": 2}
+    return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer={"balance": "pcgrad"}, training=training)
 
 
 def same_as_one_process(folder: Path, name: str) -> None:
@@ -149,6 +155,18 @@ def test_two_processes_train_a_probe_as_one(
         for run in (runs / "runs" / "probe", tmp_path / "one")
     )
     assert found == pytest.approx(expected, rel=1e-5) and found
+
+
+def test_two_processes_combine_and_measure_gradients_as_one(
+    runs: Path, recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path
+) -> None:
+    assert not train(plan(pcgrad_of(recipe_of, pretrained)), tmp_path / "one", quiet())
+    for found, expected in zip(lines_of(runs / "runs" / "pcgrad"), lines_of(tmp_path / "one"), strict=True):
+        if "loss" in found:
+            assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+        if "gradients" in found:
+            for measure in ("norm", "share"):
+                assert found["gradients"][measure] == pytest.approx(expected["gradients"][measure], rel=1e-2)
 
 
 def test_validation_is_shared_and_counts_each_sample_once(runs: Path) -> None:

@@ -94,7 +94,7 @@ def test_losses_equal_those_without_graphs_to_the_bit_also_after_a_resumption(ca
     expected = losses(plain, range(NUM_STEPS))
     first = engine_of(recipe("auto", CASES[case]))
     found = losses(first, range(NUM_STEPS // 2))
-    assert first.gradients is not None and first.gradients.metrics()["cuda_graphs"] == 2  # 2 or 3 images
+    assert first.graph_metrics()["cuda_graphs"] == 2  # 2 or 3 images
     second = engine_of(recipe("auto", CASES[case]), first.weights())
     second.restore(first.training_tensors())
     if first.accelerator.scaler is not None and second.accelerator.scaler is not None:

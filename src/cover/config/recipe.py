@@ -201,6 +201,17 @@ class OptimizerSection(Section):
     """Linear warm-up: the first of its n steps has 1/n of the rate."""
     clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest norm of the whole gradient."""
+    clip_dataset_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm of each dataset's gradient of the weights that datasets share, before they are added."""
+    balance: Literal["none", "gradient_norm", "pcgrad"] = "none"
+    """How datasets share the backbone's update. "none" adds their gradients. "gradient_norm" brings each to their mean
+    norm, times the dataset's `loss_weight` over the mean one. "pcgrad" takes from conflicting gradients the parts along
+    each other (PCGrad, Yu et al. 2020). Heads are not affected. Replaces CUDA graphs; not with "fsdp"."""
+
+    @property
+    def combines_datasets(self) -> bool:
+        """Whether each dataset's gradient is computed by itself in every step."""
+        return self.balance != "none" or self.clip_dataset_norm is not None
 
     def drops(self, num_epochs: float) -> tuple[float, ...]:
         """Completed epochs after which the rate of a run of that many epochs drops; none with a cosine."""
@@ -261,6 +272,9 @@ class TrainingSection(Section):
     """Trackers beside metrics.jsonl and TensorBoard, by accelerate's names: "wandb", "mlflow", …"""
     evaluate_every_epochs: Annotated[float, Field(gt=0)] = 1
     """Epochs between validations."""
+    measure_gradients_every: Positive | None = None
+    """Steps between measurements of each dataset's gradient of the shared weights: its norm, its share of the update,
+    and its cosine with the others. A measurement takes about as long as a step, and changes nothing."""
     best: BestSection = BestSection()
     """Which checkpoint is the best one, such as `{ measure = "loss", weights = { k400 = 2, ssv2 = 1 } }`. `measure`:
     "top1", "top5", "mean_class" (the mean over classes of their accuracies) or "loss" (the lowest is best) of
@@ -375,6 +389,22 @@ class Recipe(Section):
                 f"(augmentation.repeats); make it a multiple of {repeats}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_dataset_gradients(self) -> Recipe:
+        combined, measured = self.optimizer.combines_datasets, self.training.measure_gradients_every is not None
+        key = "optimizer.balance and clip_dataset_norm" if combined else "training.measure_gradients_every"
+        if (combined or measured) and self.policy == "probe":
+            raise ValueError(f"{key}: policy 'probe' trains heads, which datasets do not share; leave them out")
+        if (combined or measured) and self.training.parallel == "fsdp":
+            raise ValueError(f"{key}: training.parallel 'fsdp' splits gradients over processes; use \"ddp\"")
+        return self
+
+    @property
+    def num_gradients(self) -> int:
+        """Gradients that training keeps: one, and under the keys above one for each dataset."""
+        by_dataset = self.optimizer.combines_datasets or self.training.measure_gradients_every is not None
+        return 1 + by_dataset * len(self.datasets)
 
     @model_validator(mode="after")
     def _check_sampling(self) -> Recipe:

@@ -22,7 +22,7 @@ class RunRecord:
         recipe: The resolved recipe.
         recipe_text: The recipe as it is written in the file.
         mixture: One mapping a dataset: the rows of the table that is printed at the start of training.
-        training, validation: Lines of metrics.jsonl.
+        training, validation, gradients: Lines of metrics.jsonl.
         results: Every evaluation of the run, or only those of the checkpoint that the user named.
     """
 
@@ -35,6 +35,7 @@ class RunRecord:
     mixture: list[dict[str, Any]]
     training: list[dict[str, Any]]
     validation: list[dict[str, Any]]
+    gradients: list[dict[str, Any]]
     results: list[DatasetResult]
 
     @property

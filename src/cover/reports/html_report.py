@@ -18,7 +18,7 @@ from cover.evaluation.run_pair import ClassChange, RunPair
 from cover.evaluation.sample_views import FRAME_ORDERS
 from cover.reports.cards import Frames, SampleCard, Strip, disagreement_cards, sample_cards
 from cover.reports.class_plots import MAX_LABELLED_CLASSES, changes_figure, confusion_figure, reliability_figure
-from cover.reports.plots import accuracy_figure, curves_figure, run_colors
+from cover.reports.plots import accuracy_figure, curves_figure, gradient_summaries, run_colors, shares_figure
 from cover.reports.terminal_tables import chance, count, duration, percent, percent_range, points, points_range
 
 MAX_ROWS = 40
@@ -96,6 +96,8 @@ def write_report(
         max_rows=MAX_ROWS,
         accuracy_figure=accuracy_figure(comparison, colors) if comparison.policy_rows else None,
         curves={dataset: curves_figure(records, dataset, colors) for dataset in trained_on},
+        gradients={record.name: gradient_summaries(record) for record in records if record.gradients},
+        share_figures={record.name: shares_figure(record) for record in records if record.gradients},
         sections=_sections(comparison, colors, strips or {}, frames or {}),
         stages=dict(stages or {}),
     )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -76,6 +79,63 @@ def validation_curve(record: RunRecord, dataset: str) -> tuple[list[float], list
     """The epochs and top-1, in percent, of one dataset."""
     lines = [line for line in record.validation if dataset in line["val"]]
     return [line["epoch"] for line in lines], [100 * line["val"][dataset]["top1"] for line in lines]
+
+
+@dataclass(frozen=True)
+class GradientSummary:
+    """The measured gradients of one dataset in a run, averaged over the measurements of the run's second half.
+
+    Attributes:
+        norm: Of the gradient of the shared weights, before datasets are combined.
+        share: Of the update; the shares of a run's datasets add up to 1.
+        cosines: With the other datasets, by name.
+    """
+
+    dataset: str
+    norm: float
+    share: float
+    cosines: dict[str, float]
+
+
+def gradient_summaries(record: RunRecord) -> list[GradientSummary]:
+    """Sum up the gradients of each dataset; empty if they were not measured."""
+    lines = [line["gradients"] for line in record.gradients]
+    lines = lines[len(lines) // 2 :]
+
+    def mean(values: Iterable[float | None]) -> float:
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if known else math.nan
+
+    def cosine(line: Mapping[str, Any], first: str, second: str) -> float | None:
+        found: float | None = line["cosine"].get(first, {}).get(second, line["cosine"].get(second, {}).get(first))
+        return found
+
+    names = list(dict.fromkeys(name for line in lines for name in line["norm"]))
+    return [
+        GradientSummary(
+            name,
+            mean(line["norm"].get(name) for line in lines),
+            mean(line["share"].get(name, 0.0) for line in lines),
+            {other: mean(cosine(line, name, other) for line in lines) for other in names if other != name},
+        )
+        for name in names
+    ]
+
+
+def shares_figure(record: RunRecord) -> str:
+    """Draw each dataset's share of the update over the epochs of a run."""
+    names = [summary.dataset for summary in gradient_summaries(record)]
+    with drawing(STYLE):
+        figure = Figure(figsize=(6.4, 2.5), layout="constrained")
+        axes = figure.add_subplot()
+        for number, name in enumerate(names):
+            lines = [line for line in record.gradients if name in line["gradients"]["share"]]
+            shares = [100 * line["gradients"]["share"][name] for line in lines]
+            color = COLORS[number % len(COLORS)]
+            axes.plot([line["epoch"] for line in lines], shares, color=color, lw=1.4, label=shortened(name))
+        axes.set(title="share of the update (%)", xlabel="epoch", xlim=(0, None))
+        axes.legend(frameon=False, fontsize=8, loc="upper right")
+        return data_uri(figure)
 
 
 def _chance_line(axes: Axes, records: Sequence[RunRecord], dataset: str) -> None:

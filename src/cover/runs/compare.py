@@ -141,6 +141,7 @@ def _read_run(path: Path, name: str) -> RunRecord:
         mixture=_parsed(run.mixture_file, _mixture_rows),
         training=[line for line in lines if "datasets" in line],
         validation=[line for line in lines if "val" in line],
+        gradients=[line for line in lines if "gradients" in line],
         results=[result for result in results if run.path == path or result.checkpoint == checkpoint],
     )
 
@@ -159,7 +160,7 @@ def _metrics_lines(text: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in text.splitlines()]
     for number, line in enumerate(lines, start=1):
         if not _is_metrics(line):
-            raise ValueError(f"line {number} is neither of training nor of a validation")
+            raise ValueError(f"line {number} is neither of training nor of a validation or measurement")
     return lines
 
 
@@ -167,6 +168,12 @@ def _is_metrics(line: object) -> bool:
     match line:
         case {"step": int(), "epoch": int() | float(), "seconds": int() | float(), "datasets": dict() as rows}:
             return all(isinstance(row, dict) and isinstance(row.get("loss", 0), int | float) for row in rows.values())
+        case {
+            "step": int(),
+            "epoch": int() | float(),
+            "gradients": {"norm": dict(), "share": dict(), "cosine": dict()},
+        }:
+            return True
         case {"step": int(), "epoch": int() | float(), "val": dict() as rows}:
             return all(isinstance(row, dict) and isinstance(row.get("top1"), int | float) for row in rows.values())
     return False

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cover.config.recipe import TrainingSection
+from cover.config.recipe import Recipe, TrainingSection
 from cover.mixture.summary import mixture_table
 from cover.models.classifier import empty_model
 from cover.models.create import build
@@ -54,6 +54,8 @@ def plan_table(planned: Plan) -> Table:
         table.add_row(f"classes of {name}", f"weigh {min(used):.3g} to {max(used):.3g} in the loss")
     table.add_row("steps", f"{planned.num_steps:,}; {planned.steps_per_epoch:,.1f} an epoch")
     table.add_row("learning rate", rates_line(planned))
+    if line := gradients_line(planned.recipe):
+        table.add_row("gradients", line)
     if planned.data.splits["val"]:
         table.add_row("best checkpoint", best_line(planned.recipe.training))
     if planned.objective.trains_backbone:
@@ -81,6 +83,24 @@ def rates_line(planned: Plan) -> str:
     first = last * section.layer_decay ** empty_model(planned.config).num_layers
     backbone = f"{last:.3g}" if first == last else f"{first:.3g} in the first layer to {last:.3g} in the last"
     return f"{heads} of the heads; of the backbone {backbone}"
+
+
+def gradients_line(recipe: Recipe) -> str:
+    """Return how the datasets' gradients are combined and measured, "" if they are only added."""
+    section, every = recipe.optimizer, recipe.training.measure_gradients_every
+    parts = {
+        "none": "",
+        "gradient_norm": "each dataset's is brought to their mean norm",
+        "pcgrad": "conflicting parts of datasets are taken out (PCGrad)",
+    }[section.balance]
+    lines = [parts] if parts else []
+    if section.clip_dataset_norm is not None:
+        lines.append(f"each dataset's is clipped at norm {section.clip_dataset_norm:g}")
+    if every and section.combines_datasets:
+        lines.append(f"measured every {every} steps")
+    elif every:
+        lines.append(f"each dataset's is measured every {every} steps, about {100 / every:.2g} % more computation")
+    return "; ".join(lines)
 
 
 def best_line(section: TrainingSection) -> str:
@@ -116,7 +136,8 @@ def measured(planned: Plan, objective: Supervised) -> tuple[float, int]:
 def states_bytes(planned: Plan) -> int:
     """Bytes of weights, gradients, the optimizer's states and the average of the weights, all in float32."""
     recipe = planned.recipe
-    numbers = {"sgd": 3, "adamw": 4}[recipe.optimizer.name] + (recipe.training.ema_decay is not None)
+    states = {"sgd": 1, "adamw": 2}[recipe.optimizer.name] + (recipe.training.ema_decay is not None)
+    numbers = 1 + recipe.num_gradients + states
     return 4 * numbers * planned.num_parameters
 
 

@@ -15,6 +15,7 @@ from torch.nn.utils import get_total_norm
 from cover.config.recipe import Recipe
 from cover.errors import CheckpointError
 from cover.models.classifier import VideoClassifier, saved_name
+from cover.training.dataset_gradients import DatasetGradients, Measurement
 from cover.training.gradients import GraphedGradients, obstacle
 from cover.training.objective import Objective, StepOutput
 from cover.training.optimizer import create_optimizer, set_learning_rate
@@ -49,7 +50,10 @@ class Engine:
         self.recipe = recipe
         self.accelerator = accelerator
         module = objective.module(model)
-        self.gradients = graphed_gradients(module, objective, recipe, accelerator)
+        self.gradients = own_gradients(module, objective, recipe, accelerator)
+        measures = recipe.training.measure_gradients_every and not isinstance(self.gradients, DatasetGradients)
+        self._measured = DatasetGradients(module, objective, recipe, accelerator, updates=False) if measures else None
+        self.measurement: Measurement | None = None
         self.wrapped = module if self.gradients else parallelise(module, recipe.training, accelerator)
         # Fused SGD knows no DTensors, and does not survive an overflow of fp16 in the first step (torch 2.11).
         self._fused = (
@@ -62,16 +66,21 @@ class Engine:
         decay = recipe.training.ema_decay
         self.average = None if decay is None else ModelEMA(model, decay)
 
-    def backward(self, batch: PackedBatch, *, last: bool) -> StepOutput:
+    def backward(self, batch: PackedBatch, *, last: bool, measure: bool = False) -> StepOutput:
         """Add the gradients of a micro-batch.
 
         Args:
             batch: One of `Objective.batches`.
             last: Whether it ends the step. Then processes sum their gradients.
+            measure: Whether the next step's `measurement` is wanted.
 
         Returns:
             The losses of this process's clips.
         """
+        if self._measured and measure:
+            self._measured.add(batch)
+            if last:
+                self._measured.sum_over_processes()
         if self.gradients:
             output = self.gradients.add(batch)
             if last:
@@ -84,17 +93,23 @@ class Engine:
         self.accelerator.backward(output.total * self.accelerator.num_processes)
         return output._replace(total=output.total.detach())
 
-    def step(self, learning_rate: float, completed_steps: int) -> Tensor:
+    def step(self, learning_rate: float, completed_steps: int, *, measure: bool = False) -> Tensor:
         """Update the weights and clear the gradients.
 
         Args:
             learning_rate: Before any layer-wise scale.
             completed_steps: Steps before this one.
+            measure: Whether to compare the gradients of the datasets; the result is `measurement`.
 
         Returns:
             The norm of the gradients before clipping, over all processes.
         """
         set_learning_rate(self.optimizer, learning_rate)
+        if isinstance(self.gradients, DatasetGradients):
+            self.measurement = self.gradients.combine(completed_steps)
+        elif self._measured and measure:
+            self.measurement = self._measured.measure(completed_steps)
+            self._measured.clear()
         if limit := self.recipe.optimizer.clip_gradient_norm:
             norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
         else:
@@ -109,6 +124,10 @@ class Engine:
         if self.average:
             self.average.update(completed_steps + 1)
         return full_tensor(norm)
+
+    def graph_metrics(self) -> dict[str, float]:
+        """About CUDA graphs, for metrics.jsonl; empty without them."""
+        return self.gradients.metrics() if isinstance(self.gradients, GraphedGradients) else {}
 
     @contextmanager
     def evaluating(self) -> Iterator[VideoClassifier]:
@@ -173,10 +192,15 @@ class Engine:
         return self.average.in_place() if self.average else nullcontext()
 
 
-def graphed_gradients(
+def own_gradients(
     module: nn.Module, objective: Objective, recipe: Recipe, accelerator: Accelerator
-) -> GraphedGradients | None:
-    """What replays CUDA graphs for a training; None if there is no GPU, or the recipe says or implies no graphs."""
+) -> GraphedGradients | DatasetGradients | None:
+    """What computes gradients in another way than autograd's: by dataset, or by CUDA graphs. None if the recipe asks
+    for neither, or there is no GPU for graphs."""
+    if recipe.optimizer.combines_datasets:
+        if recipe.training.graphs == "auto" and accelerator.device.type == "cuda" and accelerator.is_main_process:
+            logger.warning("CUDA graphs are off: optimizer.balance and clip_dataset_norm take datasets one by one")
+        return DatasetGradients(module, objective, recipe, accelerator, updates=True)
     if recipe.training.graphs == "off" or accelerator.device.type != "cuda":
         return None
     if reason := obstacle(recipe.training, accelerator):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import nn
+from torch import Tensor, nn
 
 from cover.config.recipe import TrainingSection
 from cover.models.cuda_graphs import GraphedFunction, Tensors
@@ -39,6 +40,15 @@ def num_machines() -> int:
     return len(set(gather_object([socket.gethostname()])))
 
 
+def flat_gradients(parameters: Sequence[nn.Parameter], device: torch.device) -> Tensor:
+    """Give parameters gradients that are parts of one buffer, filled with zeros. Returns the buffer."""
+    sizes = [-(-parameter.numel() // ALIGNMENT) * ALIGNMENT for parameter in parameters]
+    buffer = torch.zeros(sum(sizes), device=device)
+    for parameter, part in zip(parameters, buffer.split(sizes), strict=True):
+        parameter.grad = part[: parameter.numel()].view_as(parameter)
+    return buffer
+
+
 class GraphedGradients:
     """The gradients of a model, which every call adds to, by a CUDA graph where one has been recorded.
 
@@ -56,10 +66,7 @@ class GraphedGradients:
         self.objective = objective
         self.accelerator = accelerator
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        sizes = [-(-parameter.numel() // ALIGNMENT) * ALIGNMENT for parameter in self._parameters]
-        self._buffer = torch.zeros(sum(sizes), device=accelerator.device)
-        for parameter, part in zip(self._parameters, self._buffer.split(sizes), strict=True):
-            parameter.grad = part[: parameter.numel()].view_as(parameter)
+        self._buffer = flat_gradients(self._parameters, accelerator.device)
         self._gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         self._graphed = GraphedFunction(self._add)
 

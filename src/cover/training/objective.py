@@ -126,7 +126,8 @@ class Supervised:
         if training.micro_batches != "auto":
             return training.micro_batches
         # float32: the gradient; SGD keeps one number a weight, AdamW two; an average one more.
-        numbers_a_weight = {"sgd": 2, "adamw": 3}[self.recipe.optimizer.name] + (training.ema_decay is not None)
+        states = {"sgd": 1, "adamw": 2}[self.recipe.optimizer.name] + (training.ema_decay is not None)
+        numbers_a_weight = self.recipe.num_gradients + states
         return fewest_micro_batches(
             model,
             mixture.blank_batch,

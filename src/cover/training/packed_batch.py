@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
-from cover.models.packing import Group, PackedFrames, pack
+from cover.models.packing import Group, PackedFrames, pack, unpack
 
 Layout = tuple[tuple[Group, ...], tuple[str, ...]]
 """Groups and datasets of a PackedBatch."""
@@ -157,6 +157,20 @@ class PackedBatch:
     def layout(self) -> Layout:
         """What a step depends on besides the tensors."""
         return self.groups, self.datasets
+
+    def of_dataset(self, number: int) -> tuple[Tensor, PackedBatch]:
+        """The clips of `datasets[number]` alone: their positions in this batch, int64 [b], and the smaller batch."""
+        own = self.numbers == number
+        positions = own.nonzero()[:, 0]
+        inputs, groups = self.inputs[positions] if not self.groups else self.inputs[:0], []
+        masks = own.split([group.num_clips for group in self.groups]) if self.groups else ()
+        for frames_TB, mask in zip(unpack(self.inputs, self.groups), masks, strict=True):
+            if mask.any():  # clips of a dataset are of one length
+                inputs, groups = frames_TB[:, mask].flatten(0, 1), [Group(len(frames_TB), int(mask.sum()))]
+        per_clip = {name: value[positions] for name, value in self.tensors.items() if name not in ("inputs", "factors")}
+        sample_ids = tuple(self.sample_ids[position] for position in positions.tolist())
+        part = replace(self, inputs=inputs, groups=tuple(groups), sample_ids=sample_ids, **per_clip)  # type: ignore[arg-type]
+        return positions, part
 
     def targets(self, number: int) -> Targets:
         """The targets for the head of `datasets[number]`. Clips of other datasets have none."""

@@ -20,6 +20,7 @@ from cover.core.run_files import RunFiles
 from cover.core.signals import StopSignal
 from cover.mixture.mixture import Mixture
 from cover.training.checkpoint import CheckpointWriter, TrainingState
+from cover.training.dataset_gradients import Measurement
 from cover.training.engine import Engine
 from cover.training.guards import LossSpikeMonitor, NonFiniteGuard
 from cover.training.metrics import CONTINUE, MetricsFile, TrainMetrics, flat_numbers
@@ -65,6 +66,7 @@ class Trainer:
         self.is_main = self.accelerator.is_main_process
         self._progress = progress_bar("steps", self.console, visible=self.is_main)
         self._saved_step = self.state.step
+        self._measured = False
         self._finite, self._losses = NonFiniteGuard(self.accelerator), LossSpikeMonitor(self.state.step)
         if self.is_main:
             self.metrics = MetricsFile(self.run.metrics_file, self.state.step)
@@ -108,19 +110,35 @@ class Trainer:
     def train_step(self) -> torch.Tensor:
         """Take one optimizer step on this process's micro-batches. Returns the norm of the gradients."""
         num_micro_batches = self.mixture.num_micro_batches
+        every = self.recipe.training.measure_gradients_every
+        measure = every is not None and (self.state.step + 1) % every == 0
         for number in range(1, num_micro_batches + 1):
             with self.speed.part("data"):
                 batch = next(self.batches)
             with self.speed.part("forward_backward", on_device=True):
-                output = self.engine.backward(batch, last=number == num_micro_batches)
+                output = self.engine.backward(batch, last=number == num_micro_batches, measure=measure)
             self.totals.add(output)
             self._finite.add(batch, output)
         self.totals.end_step()
         with self.speed.part("optimizer", on_device=True):
-            gradient_norm = self.engine.step(self._learning_rate(), self.state.step)
+            gradient_norm = self.engine.step(self._learning_rate(), self.state.step, measure=measure)
+        if measure and self.engine.measurement:
+            self._write_gradients(self.engine.measurement)
         self.speed.end_step()
         self._finite.end_step(self.state.step + 1, gradient_norm)
         return gradient_norm
+
+    def _write_gradients(self, measurement: Measurement) -> None:
+        step = self.state.step + 1
+        epoch = round(step / self.steps_per_epoch, 4)
+        self._write({"step": step, "epoch": epoch, "gradients": measurement.metrics()}, step)
+        if self.is_main and not self._measured:
+            self.console.print(
+                f"each dataset's gradient took {measurement.seconds:.3g} s at step {step}, and is measured every "
+                f"{self.recipe.training.measure_gradients_every} steps",
+                soft_wrap=True,
+            )
+        self._measured = True
 
     def _learning_rate(self) -> float:
         return learning_rate(
@@ -161,7 +179,7 @@ class Trainer:
             "epoch": round(self._epoch, 4),
             "seconds": round(self.state.seconds, 2),
             **self.speed.take(),
-            **(self.engine.gradients.metrics() if self.engine.gradients else {}),
+            **self.engine.graph_metrics(),
             "learning_rate": self.engine.optimizer.param_groups[0]["lr"],
             "gradient_norm": float(gradient_norm),
             "loss": loss,
@@ -178,11 +196,11 @@ class Trainer:
         self.state.seconds += now - self._counted_at
         self._counted_at = now
 
-    def _write(self, values: dict[str, object]) -> None:
+    def _write(self, values: dict[str, object], step: int | None = None) -> None:
         if self.is_main:
             self.metrics.write(values)
             with writing(self.run.path, CONTINUE):
-                self.accelerator.log(flat_numbers(values), step=self.state.step)
+                self.accelerator.log(flat_numbers(values), step=self.state.step if step is None else step)
 
     def _evaluate(self) -> bool:
         """Validate. Returns whether no earlier validation was better."""
