@@ -1,22 +1,73 @@
-"""What the runs of every family of backbones share: a small mixture, and a run that is stopped and resumed."""
+"""Tiny models of every family of backbones, and the small mixture that their runs train on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from tests.terminal import Cover
 
+from cover.config.families import TemporalInit
+from cover.config.layers import checked
+from cover.config.recipe import Recipe, parse_recipe
+from cover.core.batch import ClipBatch, MixedBatch
 from cover.core.run_files import find_checkpoint
 from cover.datasets.layouts.class_folders import index_folder
+from cover.models.classifier import VideoClassifier
+from cover.models.create import build
+from cover.models.family import backbone_family
 
 WriteMedia = Callable[..., Path]
 
+TINY: dict[str, dict[str, Any]] = {
+    "timesformer": {"variant": "timesformer_tiny", "depth": 2, "width": 32, "num_heads": 2},
+    "videomae": {"depth": 2, "width": 32, "num_heads": 2},
+    "video_swin": {"depths": [1, 2], "width": 8, "num_heads": [1, 2], "window": [2, 3, 3]},
+}
+"""{built-in family: keys of `[model]` that make it tiny}. A new family adds its line; tests/test_families.py does the
+rest."""
+HEADS = {"moves": 2, "pets": 2}
+NUM_FRAMES, PX = 4, 32
+EMA = 0.3
+TEMPORAL_INIT: TemporalInit = "random"
+
+
+def section_of(family: str, **changes: Any) -> dict[str, Any]:
+    """The `[model]` section of a tiny model."""
+    common = {"family": family, "num_frames": NUM_FRAMES, "image_size": PX, "temporal_init": TEMPORAL_INIT}
+    return common | TINY[family] | changes
+
+
+def model_of(family: str, **changes: Any) -> VideoClassifier:
+    """A tiny model in training mode. It has the same weights every time."""
+    torch.manual_seed(0)
+    known = backbone_family(family)
+    section = checked(known.section, section_of(family, **changes), "test")
+    return build(known.configure(section, HEADS), TEMPORAL_INIT)
+
+
+def mixed_batch(num_videos: int, num_images: int, *, num_frames: int = NUM_FRAMES, first: int = 0) -> MixedBatch:
+    """Clips number `first`, `first` + 1, … of each dataset; a clip depends on its number alone."""
+
+    def clips(dataset: str, num_clips: int, length: int) -> ClipBatch:
+        frames = [
+            torch.randint(256, (length, 3, PX, PX), dtype=torch.uint8, generator=torch.Generator().manual_seed(number))
+            for number in range(first, first + num_clips)
+        ]
+        numbers = torch.arange(first, first + num_clips)
+        return ClipBatch(dataset, torch.stack(frames, 1), numbers % 2, ("",) * num_clips, 7919 * numbers)
+
+    parts = {"moves": (num_videos, num_frames), "pets": (num_images, 1)}
+    found = {name: clips(name, count, length) for name, (count, length) in parts.items() if count}
+    return MixedBatch(found, dict.fromkeys(HEADS, 2.0), step=0)
+
 
 def write_mixture(root: Path, recipe: str, write_video: WriteMedia, write_image: WriteMedia) -> Path:
-    """Write recipe.toml beside manifests of videos (moves) and images (pets)."""
+    """Write recipe.toml beside manifests of videos (moves) and images (pets): 6 train and 2 val samples each."""
     for index in range(8):
         place = Path("val" if index % 4 == 3 else "train") / ("left" if index % 2 else "right") / str(index)
         write_video(root / "moves" / place.with_suffix(".mp4"), num_frames=6, width_px=48, height_px=40)
@@ -27,6 +78,33 @@ def write_mixture(root: Path, recipe: str, write_video: WriteMedia, write_image:
     return root
 
 
+def recipe_of(mixture: Path, model: dict[str, Any], **training: Any) -> Recipe:
+    """A recipe that co-trains a model on a mixture, for six steps of four clips."""
+    datasets = {name: {split: str(mixture / f"{name}-{split}.arrow") for split in ("train", "val")} for name in HEADS}
+    steps = {"epochs": 2, "log_every": 1, "save_every": 1, "keep_checkpoints": 3, "evaluate_every_epochs": 2}
+    values = {
+        "policy": "cotrain",
+        "model": model,
+        "datasets": datasets,
+        "data": {"batch_size": 4, "num_workers": 0},
+        "optimizer": {"learning_rate": 0.01, "layer_decay": 0.5},
+        "training": steps | {"ema_decay": EMA} | training,
+    }
+    return parse_recipe(values, "test")
+
+
+def assert_same_weights(run: Path, expected: Path, **tolerance: float) -> None:
+    """The last checkpoints are equal to the bit, or within a tolerance: averaged weights, weights, optimizer."""
+    for file in ("model.safetensors", "training.safetensors"):
+        found, wanted = (load_file(find_checkpoint(folder, "latest") / file) for folder in (run, expected))
+        assert found.keys() == wanted.keys()
+        for name, tensor in wanted.items():
+            if tolerance:
+                torch.testing.assert_close(found[name], tensor, **tolerance, msg=partial("{}: {}".format, name))
+            else:
+                assert torch.equal(found[name], tensor), name
+
+
 def train_whole_and_in_parts(cover: Cover, work: Path, max_steps: int) -> Path:
     """Train once without a break and once with one, which must not change a bit. Returns the first run."""
     recipe, whole, parts = work / "recipe.toml", work / "whole", work / "parts"
@@ -34,7 +112,5 @@ def train_whole_and_in_parts(cover: Cover, work: Path, max_steps: int) -> Path:
     assert not cover("train", recipe, "--out", whole).err
     cover("train", recipe, "--out", parts, "--set", f"training.max_steps={max_steps}")
     cover("train", recipe, "--out", parts, "--resume")
-    for file in ("model.safetensors", "training.safetensors"):
-        expected, found = (load_file(find_checkpoint(run, "latest") / file) for run in (whole, parts))
-        assert expected.keys() == found.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+    assert_same_weights(parts, whole)
     return whole

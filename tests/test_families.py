@@ -1,0 +1,253 @@
+"""One engine serves all built-in families of backbones: what recipes, training and commands promise holds for each."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from tests import family_runs
+from tests.family_runs import EMA, HEADS, NUM_FRAMES, PX, TINY, WriteMedia, assert_same_weights, mixed_batch, model_of
+from tests.processes import TRAINING
+from tests.runs.tiny import lines_of, quiet
+from tests.terminal import Cover, terminal
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from cover.config.families import BUILT_IN
+from cover.config.recipe import read_recipe
+from cover.core.batch import MixedBatch
+from cover.core.run_files import find_checkpoint
+from cover.models.classifier import VideoClassifier, empty_model, load_model
+from cover.models.family import backbone_family
+from cover.runs.plan import plan
+from cover.runs.train import train
+from cover.training.engine import Engine
+from cover.training.loss import loss
+from cover.training.parallel import recompute_blocks
+
+NUM_STEPS, KILLED_AT = 6, 3
+SPLITS = {"micro-batches": {"micro_batches": 2}, "ddp": {"parallel": "ddp"}, "fsdp": {"parallel": "fsdp"}}
+EXACT = {"rtol": 0, "atol": 1e-10}
+CERTAIN = 0.999
+"""A drop rate with which the last block drops everything, for the seeds of these tests."""
+
+
+@pytest.fixture(scope="module", params=BUILT_IN)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_every_built_in_family_is_tested() -> None:
+    assert TINY.keys() == BUILT_IN.keys(), "add the family to TINY in tests/family_runs.py"
+
+
+# Models
+
+
+def logits_of(model: VideoClassifier, batch: MixedBatch) -> dict[str, Tensor]:
+    with torch.no_grad():
+        return model(batch)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_the_logits_of_a_clip_do_not_depend_on_its_company(family: str, mode: str) -> None:
+    """In training mode, clips drop branches by their own seeds, so the same clip drops the same in any batch."""
+    model = model_of(family, drop_path_rate=0.5).double().train(mode == "train")
+    whole = logits_of(model, mixed_batch(3, 4))
+    assert not torch.equal(whole["moves"][0], whole["moves"][1])
+    for num_videos, num_images, first in ((3, 0, 0), (0, 4, 0), (1, 2, 0), (1, 1, 2), (0, 1, 3)):
+        part = logits_of(model, mixed_batch(num_videos, num_images, first=first))
+        for name, count in (("moves", num_videos), ("pets", num_images)):
+            torch.testing.assert_close(part[name], whole[name][first : first + count], **EXACT)
+
+
+def test_every_branch_of_a_block_is_dropped_clip_by_clip(family: str) -> None:
+    """Where all clips drop all branches of the last block, it gets no gradient. One clip without drops gives it one."""
+    model = model_of(family, drop_path_rate=CERTAIN)
+    last = dict(model.backbone.units()[-1].named_parameters())
+    assert last
+    dropped, kept = mixed_batch(2, 2), mixed_batch(2, 2)
+    for name, gradient in gradients(model, dropped, last).items():
+        assert not gradient.any(), name
+    found = gradients(model.eval(), kept, last)
+    assert all(found[name].any() for name in found if "bias" not in name)
+
+
+def gradients(model: VideoClassifier, batch: MixedBatch, parameters: dict[str, Any] | None = None) -> dict[str, Tensor]:
+    """The gradients of a step's loss, by parameter."""
+    model.zero_grad()
+    loss(model(batch), batch).backward()
+    named = dict(model.named_parameters()) if parameters is None else parameters
+    assert all(parameter.grad is not None for parameter in named.values())
+    return {name: parameter.grad.clone() for name, parameter in named.items()}
+
+
+@pytest.mark.parametrize(("num_videos", "num_images"), [(2, 3), (0, 2), (3, 0)])
+def test_recomputation_gives_the_same_gradients_to_the_bit(family: str, num_videos: int, num_images: int) -> None:
+    """Every parameter has one, whichever dataset is absent: otherwise DDP would wait."""
+    batch, recomputed = mixed_batch(num_videos, num_images), model_of(family, drop_path_rate=0.3)
+    recompute_blocks(recomputed, 1)
+    found = gradients(recomputed, batch)
+    for name, gradient in gradients(model_of(family, drop_path_rate=0.3), batch).items():
+        assert torch.equal(found[name], gradient), name
+
+
+def test_every_parameter_has_a_layer(family: str) -> None:
+    backbone = model_of(family).backbone
+    layers = {name: backbone.layer_of(name) for name, _ in backbone.named_parameters()}
+    assert {*layers.values()} == {*range(backbone.num_layers + 1)}
+    units = [{layers[name] for name in layers if name.startswith(f"{prefix}.")} for prefix in prefixes(backbone)]
+    assert all(len(unit) == 1 for unit in units) and [*map(min, units)] == sorted(map(min, units))
+
+
+def prefixes(backbone: torch.nn.Module) -> list[str]:
+    names = {module: name for name, module in backbone.named_modules()}
+    return [names[unit] for unit in backbone.units()]
+
+
+def test_costs_grow_with_clips_and_multiply_adds_are_those_that_torch_counts(family: str) -> None:
+    """Ours may have fewer: the last block can answer for the class token alone."""
+    model = empty_model(model_of(family).config).eval()
+    sizes = (1, PX, PX), (NUM_FRAMES, PX, PX), (NUM_FRAMES, 64, 64)
+    costs = [model.backbone.multiply_adds(*size) for size in sizes]
+    kept = [model.backbone.activation_bytes(*size, half=half) for size in sizes for half in (True, False)]
+    assert 0 < costs[0] < costs[1] < costs[2]
+    assert 0 < kept[0] < kept[2] < kept[4] and all(kept[place] < kept[place + 1] for place in (0, 2, 4))
+    for (num_frames, height_px, width_px), cost in zip(sizes, costs, strict=True):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model({"moves": torch.empty(num_frames, 1, 3, height_px, width_px, device="meta")})
+        assert 0.7 < counter.get_total_flops() / 2 / cost < 1.3
+
+
+# Runs
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory: pytest.TempPathFactory, write_video: WriteMedia, write_image: WriteMedia) -> Path:
+    return family_runs.write_mixture(tmp_path_factory.mktemp("mixture"), "", write_video, write_image)
+
+
+def train_until_killed(recipe: Path, run: Path) -> None:
+    """In a process of its own: SIGKILL before step KILLED_AT."""
+    step = Engine.step
+
+    def last_step(engine: Engine, learning_rate: float, completed_steps: int) -> Tensor:
+        if completed_steps == KILLED_AT:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(engine, learning_rate, completed_steps)
+
+    Engine.step = last_step  # type: ignore[method-assign]
+    train(plan(read_recipe(recipe)), run, quiet())
+
+
+def train_as_rank(rank: int, port: int, folder: Path) -> None:
+    """In a process of its own: one of two that train FOLDER/ddp.toml, then FOLDER/fsdp.toml."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in place.items()}
+    Accelerator.end_training = Accelerator.wait_for_everyone  # the processes stay together for the next run
+    for name in ("ddp", "fsdp"):
+        train(plan(read_recipe(folder / f"{name}.toml")), folder / name, quiet())
+
+
+@pytest.fixture(scope="module")
+def runs(family: str, mixture: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """FOLDER/whole, and the runs that must equal it."""
+    folder = tmp_path_factory.mktemp(family)
+    model = family_runs.section_of(family, drop_path_rate=0.3)
+    for name, changes in {"whole": {}, **SPLITS}.items():
+        family_runs.recipe_of(mixture, model, **changes).write(folder / f"{name}.toml")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    jobs = [(train_until_killed, (folder / "whole.toml", folder / "killed"))]
+    jobs += [(train_as_rank, (rank, port, folder)) for rank in (0, 1)]
+    processes = [TRAINING.Process(target=target, args=arguments) for target, arguments in jobs]
+    for process in processes:
+        process.start()
+    try:
+        for name in ("whole", "micro-batches"):
+            assert not train(plan(read_recipe(folder / f"{name}.toml")), folder / name, quiet())
+        for process in processes:
+            process.join(100)
+        assert [process.exitcode for process in processes] == [-signal.SIGKILL, 0, 0]
+        yield folder
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def test_a_killed_run_resumes_to_the_bit(runs: Path) -> None:
+    assert [line["step"] for line in lines_of(runs / "killed")] == [*range(1, KILLED_AT + 1)]
+    assert not train(plan(read_recipe(runs / "whole.toml")), runs / "killed", quiet(), resume=True)
+    assert_same_weights(runs / "killed", runs / "whole")
+    assert lines_of(runs / "killed") == lines_of(runs / "whole")
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_step_may_be_split_over_micro_batches_and_processes(runs: Path, split: str) -> None:
+    found, expected = ([line["loss"] for line in lines_of(runs / run) if "loss" in line] for run in (split, "whole"))
+    assert len(expected) == NUM_STEPS and found == pytest.approx(expected, rel=1e-5)
+    assert_same_weights(runs / split, runs / "whole", rtol=1e-3, atol=1e-5)
+
+
+def test_the_saved_weights_are_averages(runs: Path) -> None:
+    before, after = (runs / "whole" / "checkpoints" / f"step-{step}" for step in (NUM_STEPS - 1, NUM_STEPS))
+    averages, old = load_file(after / "model.safetensors"), load_file(before / "model.safetensors")
+    weights = load_file(after / "training.safetensors")
+    for name, average in averages.items():
+        torch.testing.assert_close(average, EMA * old[name] + (1 - EMA) * weights[f"weights/{name}"])
+
+
+@pytest.fixture
+def cover(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cover:
+    return terminal(capsys, monkeypatch)
+
+
+def test_a_run_is_evaluated_described_and_saved(runs: Path, family: str, cover: Cover, tmp_path: Path) -> None:
+    run = runs / "whole"
+    assert "pets" in cover("evaluate", run, "--split", "val").out
+    model = load_model(find_checkpoint(run))
+    answer = json.loads(cover("info", run, "--json").out)
+    assert answer["num_parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert answer["multiply_adds"] == model.multiply_adds(NUM_FRAMES, HEADS)
+    assert "G multiply-adds" in cover("info", run).out
+    assert cover("export", run, tmp_path / "saved", "--to", "safetensors").code == 0
+    again = VideoClassifier.from_pretrained(tmp_path / "saved").eval()
+    frames = torch.randint(256, (NUM_FRAMES, 2, 3, PX, PX), dtype=torch.uint8)
+    with torch.no_grad():
+        for name, logits in model.eval().predict(frames).items():
+            assert torch.equal(again.predict(frames)[name], logits)
+
+
+def test_explanations_and_exports_are_offered_or_refused_in_a_line(
+    runs: Path, mixture: Path, family: str, cover: Cover, tmp_path: Path
+) -> None:
+    known, run = backbone_family(family), runs / "whole"
+    video = next((mixture / "moves").rglob("*.mp4"))
+    answer = cover("explain", run, video, "--out", tmp_path / "seen", "--head", "moves")
+    assert answer.code == (0 if known.attribution else 2), answer.err
+    assert known.attribution or f"models of the family {family} cannot be explained" in answer.err
+    for library in ("transformers", "torchvision"):
+        answer = cover("export", run, tmp_path / library, "--to", library, "--head", "moves")
+        offered = library in known.exporters
+        assert answer.code == (0 if offered else 2), answer.err
+        assert offered or f"{library} has no model of the family {family}; export with" in answer.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["torch-export", "onnx"])
+def test_a_file_that_runs_by_itself_gives_the_same_logits(
+    runs: Path, cover: Cover, tmp_path: Path, format: str
+) -> None:
+    """The export compares the logits with those of the model, for other numbers of clips than the traced one."""
+    assert cover("export", runs / "whole", tmp_path / "file", "--to", format).code == 0
