@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,11 @@ TINY: dict[str, dict[str, Any]] = {
     "timesformer": {"variant": "timesformer_tiny", "depth": 2, "width": 32, "num_heads": 2},
     "videomae": {"depth": 2, "width": 32, "num_heads": 2},
     "video_swin": {"depths": [1, 2], "width": 8, "num_heads": [1, 2], "window": [2, 3, 3]},
+    "mvit": {"variant": "mvitv2_small", "depths": [1, 2], "width": 8, "kv_stride": 4},
 }
 """{built-in family: keys of `[model]` that make it tiny}. A new family adds its line; tests/test_families.py does the
 rest."""
-HEADS = {"moves": 2, "pets": 2}
+HEADS = {name: ("left", "right") for name in ("moves", "pets")}
 NUM_FRAMES, PX = 4, 32
 EMA = 0.3
 TEMPORAL_INIT: TemporalInit = "random"
@@ -78,19 +79,22 @@ def write_mixture(root: Path, recipe: str, write_video: WriteMedia, write_image:
     return root
 
 
-def recipe_of(mixture: Path, model: dict[str, Any], **training: Any) -> Recipe:
-    """A recipe that co-trains a model on a mixture, for six steps of four clips."""
-    datasets = {name: {split: str(mixture / f"{name}-{split}.arrow") for split in ("train", "val")} for name in HEADS}
+def recipe_of(
+    mixture: Path, model: dict[str, Any], *, datasets: Collection[str] = tuple(HEADS), init: Path | None = None,
+    policy: str = "cotrain", **training: Any,
+) -> Recipe:  # fmt: skip
+    """A recipe for a model and a mixture. Six steps see all clips twice."""
+    files = {name: {split: str(mixture / f"{name}-{split}.arrow") for split in ("train", "val")} for name in datasets}
     steps = {"epochs": 2, "log_every": 1, "save_every": 1, "keep_checkpoints": 3, "evaluate_every_epochs": 2}
     values = {
-        "policy": "cotrain",
+        "policy": policy,
         "model": model,
-        "datasets": datasets,
+        "datasets": files,
         "data": {"batch_size": 4, "num_workers": 0},
         "optimizer": {"learning_rate": 0.01, "layer_decay": 0.5},
         "training": steps | {"ema_decay": EMA} | training,
     }
-    return parse_recipe(values, "test")
+    return parse_recipe(values | ({"init": str(init)} if init else {}), "test")
 
 
 def assert_same_weights(run: Path, expected: Path, **tolerance: float) -> None:

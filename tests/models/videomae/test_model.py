@@ -4,12 +4,10 @@ import pytest
 import torch
 from tests.models.videomae.videomaes import clips, small_model
 
-from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import CoverError
 from cover.models.create import create_model, num_parameters
 from cover.models.info import multiply_adds
 from cover.models.kernels.residual import Residual, Tokens
-from cover.models.linear import freeze_weights
 from cover.models.packing import Group
 from cover.models.videomae.config import variant_config
 from cover.models.videomae.model import sine_positions
@@ -66,49 +64,6 @@ def test_the_mean_of_tokens_in_two_halves_is_that_of_their_sums() -> None:
     added = halves.exact + (values + bias) * scale[:, None, None]
     expected = torch.stack([added[rows].flatten(0, 1).mean(0) for rows in (slice(0, 2), slice(2, 4), slice(4, 5))])
     torch.testing.assert_close(means, expected)
-
-
-def test_uint8_frames_are_normalised() -> None:
-    model = small_model()
-    for num_frames in (1, 4):
-        frames = torch.randint(256, (num_frames, 2, 3, 32, 32), dtype=torch.uint8)
-        normalised = (frames.float() / 255 - model.mean) / model.std
-        torch.testing.assert_close(model({"k400": frames}), model({"k400": normalised}), atol=1e-5, rtol=0)
-
-
-def test_drop_path_of_a_clip_does_not_depend_on_its_company() -> None:
-    model = small_model(drop_path_rate=0.7, depth=4, heads={"k400": 5, "imagenet": 5}).train()
-    seeds, zeros = torch.tensor([5, 2**62, 7, 8, 9]), torch.zeros(5, dtype=torch.int64)
-
-    def batch(name: str, num_frames: int, rows: slice) -> ClipBatch:
-        torch.manual_seed(num_frames)
-        frames = torch.randint(256, (num_frames, 5, 3, 32, 32), dtype=torch.uint8)
-        return ClipBatch(name, frames[:, rows], zeros[rows], ("a",) * len(seeds[rows]), seeds[rows])
-
-    every = slice(None)
-    together = model({"k400": batch("k400", 4, every), "imagenet": batch("imagenet", 1, every)})
-    for row in range(5):
-        one = slice(row, row + 1)
-        for name, num_frames in (("k400", 4), ("imagenet", 1)):
-            alone = model({name: batch(name, num_frames, one)})[name]
-            torch.testing.assert_close(together[name][one], alone, atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(together["k400"], model.eval()({"k400": batch("k400", 4, every)})["k400"], atol=1e-3)
-
-
-def test_every_parameter_gets_a_gradient_from_images_alone() -> None:
-    model, seeds = small_model(heads={"k400": 5, "imagenet": 7}), torch.zeros(2, dtype=torch.int64)
-    only_images = ClipBatch("imagenet", torch.zeros(1, 2, 3, 32, 32, dtype=torch.uint8), seeds, ("a", "b"), seeds)
-    logits = model(MixedBatch({"imagenet": only_images}, {"k400": 3, "imagenet": 2}, step=0))
-    sum(values.sum() for values in logits.values()).backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
-
-
-def test_frozen_weights_give_the_same_features() -> None:
-    model, frames = small_model(), clips(4, 2)
-    expected = model({"k400": frames})["k400"]
-    freeze_weights(model)
-    for _ in range(2):
-        torch.testing.assert_close(model({"k400": frames})["k400"], expected)
 
 
 def test_layers_are_numbered_from_the_embedding_to_the_head() -> None:
