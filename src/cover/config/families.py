@@ -21,6 +21,7 @@ BUILT_IN = {
     "videomae": "cover.models.videomae",
     "video_swin": "cover.models.video_swin",
     "mvit": "cover.models.mvit",
+    "vivit": "cover.models.vivit",
 }
 """Each of these modules has the family as `FAMILY`."""
 DEFAULT = "timesformer"

@@ -143,7 +143,7 @@ class Backbone(nn.Module, ABC):
         """Return whether the tensor `name` becomes zero when loaded weights lack it; otherwise it stays as it is."""
         return False
 
-    def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize) -> Tensor:
+    def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize, source: ModelConfig) -> Tensor:
         """Return a source's tensor in the shape of ours. An embedding may be for another grid or clip length.
 
         Args:
@@ -151,6 +151,7 @@ class Backbone(nn.Module, ABC):
             tensor: The source's tensor.
             target: Our tensor.
             resize: How to resize it.
+            source: The configuration of the source, as one of this family.
         """
         return tensor
 

@@ -294,6 +294,26 @@ def check_vit_sizes(image_size_px: int, patch_size_px: int, width: int, num_head
         raise CoverError(f"width {width} is not a multiple of the {num_heads} attention heads; change one of them")
 
 
+def check_tubelets(num_frames: int, tubelet_size: int, model: str) -> None:
+    """Check that a clip can be cut into tubelets. An image, which has one frame, always can.
+
+    Args:
+        num_frames: Frames of the clip.
+        tubelet_size: Frames of a tubelet.
+        model: What the model is called.
+
+    Raises:
+        CoverError: It cannot.
+    """
+    rest = num_frames % tubelet_size
+    if num_frames > 1 and rest:
+        below, above = num_frames - rest, num_frames - rest + tubelet_size
+        raise CoverError(
+            f"num_frames {num_frames} is not a multiple of {tubelet_size}, the frames of a {model}'s tubelet; "
+            f"use {f'{below} or ' if below else ''}{above}, or 1 for images"
+        )
+
+
 def class_names(classes: int | Sequence[str]) -> tuple[str, ...]:
     """Return class names as given, or "0", "1", … for a number of classes.
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def drop_path_scales(seeds_B: Tensor, depth: int, branches: int, rate: float) -> Tensor:
+def drop_path_scales(seeds_B: Tensor, depth: int, branches: int, rate: float, first: int = 0) -> Tensor:
     """Return the factor of every residual branch: 0 if it drops a clip, 1 / (1 - p) if it keeps it.
 
     The probability p of a drop rises linearly from 0 in the first block to `rate` in the last. A factor depends only on
@@ -17,11 +17,12 @@ def drop_path_scales(seeds_B: Tensor, depth: int, branches: int, rate: float) ->
         depth: The number of blocks.
         branches: The number of residual branches of a block.
         rate: The drop probability of the last block.
+        first: The number of the first branch, so that several stacks of blocks drop independently.
 
     Returns:
         float32 [depth, branches, B].
     """
-    position = torch.arange(depth * branches, device=seeds_B.device).view(depth, branches, 1)
+    position = torch.arange(first, first + depth * branches, device=seeds_B.device).view(depth, branches, 1)
     uniform = _hash_to_uniform(seeds_B + position * 0x632BE59BD9B4E019)
     probability = torch.linspace(0, rate, depth, device=seeds_B.device).view(depth, 1, 1)
     return (uniform >= probability).float() / (1 - probability)

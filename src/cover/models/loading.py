@@ -147,7 +147,7 @@ def _copy(
             if found:
                 tensor = take_rows(found, tensor, target)
             elif not name.startswith(POOLER):
-                tensor = model.backbone.resized(name, tensor, target, resize)
+                tensor = model.backbone.resized(name, tensor, target, resize, source.config)
             target.copy_(tensor)
         elif model.backbone.starts_at_zero(name, temporal_init):
             target.zero_()

@@ -30,10 +30,11 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
     "quick_gelu": "quick_gelu",
 }
 """{transformers' name: ours}."""
-HiddenAct = Literal["gelu", "gelu_pytorch_tanh", "gelu_new", "quick_gelu"]
+HiddenAct = Literal["gelu", "gelu_pytorch_tanh", "gelu_new", "gelu_fast", "quick_gelu"]
 PREPROCESSOR_FILE = "preprocessor_config.json"
 
 

@@ -85,7 +85,7 @@ def fit(
     tensors = {
         name: source[name].cpu()
         if name.startswith((POOLER, HEADS))
-        else model.backbone.resized(name, source[name].cpu(), target, "smooth")
+        else fitted.backbone.resized(name, source[name].cpu(), target, "smooth", model.config)
         for name, target in fitted.state_dict().items()
     }
     load_exactly(fitted, tensors, Path("the model"))

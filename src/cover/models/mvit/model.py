@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cover.config.families import TemporalInit
 from cover.models.backbone import Backbone, Resize
+from cover.models.config import ModelConfig
 from cover.models.drop_path import drop_path_scales
 from cover.models.kernels.backend import compute_dtype
 from cover.models.kernels.residual import Residual, Tokens
@@ -144,7 +145,7 @@ class MViT(Backbone):
         """See Backbone. Image models have no positions in time."""
         return temporal_init == "zero" and name.endswith(("rel_pos_t", "pos_embed_temporal"))
 
-    def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize) -> Tensor:
+    def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize, source: ModelConfig) -> Tensor:
         """See Backbone. A kernel of an image model is repeated over time, and divided by the number of slots."""
         if tensor.shape == target.shape:
             return tensor

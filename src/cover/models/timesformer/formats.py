@@ -236,19 +236,23 @@ def _is_vit(view: View, container: str) -> bool:
 
 
 def _has_norms(view: View, container: str) -> bool:
-    """Tell transformers' ViT from its DINOv2, which names attention in the same way."""
-    return bool(view.parts("blocks.0.norm1.weight"))
+    """Tell transformers' ViT from its DINOv2 and its ViViT, which name attention in the same way."""
+    return bool(view.parts("blocks.0.norm1.weight")) and _has_no_tubelets(view, container)
 
 
 def _has_class_token(view: View, container: str) -> bool:
     return bool(view.parts("cls_token"))
 
 
-def _any(view: View, container: str) -> bool:
-    return True
+def _has_no_tubelets(view: View, container: str) -> bool:
+    """Tell a ViT of frames from a ViViT, which has the same names."""
+    part = view.parts("patch_embed.proj.weight")
+    return not part or len(view.file.shapes[part[0]]) < 5
 
 
-def _format(name: str, origin: str, *namings: Naming, claims: Callable[[View, str], bool] = _any) -> WeightFormat:
+def _format(
+    name: str, origin: str, *namings: Naming, claims: Callable[[View, str], bool] = _has_no_tubelets
+) -> WeightFormat:
     return WeightFormat(name, origin, namings, partial(read_architecture, name), claims)
 
 

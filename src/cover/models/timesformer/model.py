@@ -167,7 +167,7 @@ class TimeSformer(TokenBackbone):
         """See Backbone. With "zero", these are temporal_fc and the time embedding."""
         return temporal_init == "zero" and bool(re.search(r"temporal_fc|time_embed", name))
 
-    def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize) -> Tensor:
+    def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize, source: ModelConfig) -> Tensor:
         """See Backbone. Only position and time embeddings can differ in size."""
         if tensor.shape == target.shape:
             return tensor

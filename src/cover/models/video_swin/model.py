@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cover.config.families import TemporalInit
 from cover.models.backbone import Resize, TokenBackbone
+from cover.models.config import ModelConfig
 from cover.models.drop_path import drop_path_scales
 from cover.models.kernels.backend import compute_dtype
 from cover.models.packing import PackedClips, unpack
@@ -202,7 +203,7 @@ class VideoSwin(TokenBackbone):
             if name.endswith(BIAS_TABLE):
                 nn.init.trunc_normal_(parameter, std=BIAS_STD)
 
-    def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize) -> Tensor:
+    def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize, source: ModelConfig) -> Tensor:
         """See Backbone. A bias table may be for another window; that of an image model is repeated over time."""
         if tensor.shape == target.shape or not name.endswith(BIAS_TABLE):
             return tensor

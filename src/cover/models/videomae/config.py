@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from cover.config.families import ModelSection, Positive
 from cover.errors import CoverError
-from cover.models.config import MIN_EPS, Activation, Heads, ViTConfig, config_of_variant
+from cover.models.config import MIN_EPS, Activation, Heads, ViTConfig, check_tubelets, config_of_variant
 
 FAMILY_NAME = "videomae"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -110,7 +110,7 @@ class VideoMAEConfig(ViTConfig):
             )
         if not isinstance(self.fc_norm, bool):
             raise CoverError(f"fc_norm is {reprlib.repr(self.fc_norm)}; it must be true or false")
-        check_length(self.num_frames, self.tubelet_size)
+        check_tubelets(self.num_frames, self.tubelet_size, "VideoMAE")
 
     def describe(self, not_stated: Collection[str] = ()) -> str:
         """See ModelConfig."""
@@ -118,25 +118,6 @@ class VideoMAEConfig(ViTConfig):
         return (
             f"VideoMAE, joint attention, {self.describe_blocks(not_stated)}, "
             f"tubelets of {self.tubelet_size} × {patch_px} × {patch_px}"
-        )
-
-
-def check_length(num_frames: int, tubelet_size: int) -> None:
-    """Check that a clip can be cut into tubelets. An image, which has one frame, always can.
-
-    Args:
-        num_frames: Frames of the clip.
-        tubelet_size: Frames of a tubelet.
-
-    Raises:
-        CoverError: It cannot.
-    """
-    rest = num_frames % tubelet_size
-    if num_frames > 1 and rest:
-        below, above = num_frames - rest, num_frames - rest + tubelet_size
-        raise CoverError(
-            f"num_frames {num_frames} is not a multiple of {tubelet_size}, the frames of a VideoMAE's tubelet; "
-            f"use {f'{below} or ' if below else ''}{above}, or 1 for images"
         )
 
 

@@ -1,16 +1,14 @@
-"""Start a VideoMAE from a plain image ViT, of any format that another family of the library reads."""
+"""Start a VideoMAE from a plain image ViT."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from typing import Any
 
 from torch import Tensor
 
 from cover.models.checkpoints.source import Source
-from cover.models.checkpoints.tensor_view import View
-from cover.models.classifier import empty_model
-from cover.models.config import ViTConfig
 from cover.models.videomae.config import VideoMAEConfig
+from cover.models.vit import inflation
 
 ORIGINS = {"attn.q_bias": "attn.qkv.bias", "attn.v_bias": "attn.qkv.bias", "fc_norm": "norm"}
 """{our module: that of a ViT}, by timm's names."""
@@ -32,23 +30,19 @@ def inflated(source: Source, config: VideoMAEConfig) -> Source | None:
     Returns:
         The weights by our names; None if they are no image ViT.
     """
-    image, hidden = source.config, source.shapes.get("blocks.0.mlp.fc1.weight")
-    if hidden is None or not isinstance(image, ViTConfig):
-        return None
-    ours = VideoMAEConfig(
-        **{field.name: getattr(image, field.name) for field in fields(ViTConfig) if field.name != "num_frames"},
-        mlp_width=hidden[0],
-        tubelet_size=config.tubelet_size,
-        num_frames=1,
-        fc_norm_eps=image.layer_norm_eps,
-    )
-    shapes = {name: tuple(tensor.shape) for name, tensor in empty_model(ours).state_dict().items()}
-    left = source.shapes.keys() - {origin(name) for name in shapes}
-    if not left <= POSITIONS:  # it is a model of videos
-        return None
-    unused = (*source.unused, *(part for name in left for part in source.view.used(name)))
-    view = InflatedView(source.view, config.tubelet_size)
-    return replace(source, config=ours, shapes=shapes, view=view, unused=tuple(sorted(unused)))
+
+    def create(shared: dict[str, Any]) -> VideoMAEConfig:
+        eps = shared["layer_norm_eps"]
+        return VideoMAEConfig(**shared, tubelet_size=config.tubelet_size, num_frames=1, fc_norm_eps=eps)
+
+    def inflate(name: str, tensor: Tensor) -> Tensor:
+        if name.endswith(("attn.q_bias", "attn.v_bias")):
+            return tensor.chunk(3)[0 if name.endswith("q_bias") else 2]
+        if name == "patch_embed.proj.weight":
+            return tensor[:, :, None].expand(-1, -1, config.tubelet_size, -1, -1) / config.tubelet_size
+        return tensor
+
+    return inflation.inflated(source, create, origin, inflate, POSITIONS)
 
 
 def origin(name: str) -> str:
@@ -61,29 +55,3 @@ def origin(name: str) -> str:
         if name.endswith(ours) or name.startswith(f"{ours}."):
             return name.replace(ours, theirs)
     return name
-
-
-class InflatedView(View):
-    """The tensors of an image ViT as those of a VideoMAE.
-
-    Args:
-        image: The tensors of the ViT.
-        tubelet_size: Frames of a tubelet.
-    """
-
-    def __init__(self, image: View, tubelet_size: int) -> None:
-        super().__init__(image.file, image.naming, image.root)
-        self.tubelet_size = tubelet_size
-
-    def parts(self, name: str) -> list[str]:
-        """See View."""
-        return super().parts(origin(name))
-
-    def read(self, name: str) -> Tensor:
-        """See View."""
-        tensor = super().read(origin(name))
-        if name.endswith(("attn.q_bias", "attn.v_bias")):
-            return tensor.chunk(3)[0 if name.endswith("q_bias") else 2]
-        if name == "patch_embed.proj.weight":
-            return tensor[:, :, None].expand(-1, -1, self.tubelet_size, -1, -1) / self.tubelet_size
-        return tensor

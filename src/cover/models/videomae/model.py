@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from cover.models.backbone import TokenBackbone
-from cover.models.config import ModelConfig
+from cover.models.config import ModelConfig, check_tubelets
 from cover.models.kernels.folding import fold
 from cover.models.kernels.products import Weight
 from cover.models.kernels.residual import Residual, Tokens, normalised
 from cover.models.layers import APPROXIMATE, Mlp, follow_weights, normalise_tokens, pre_norm
 from cover.models.linear import cached_weight, prepared
 from cover.models.packing import Group, PackedClips
-from cover.models.videomae.config import VideoMAEConfig, check_length
+from cover.models.videomae.config import VideoMAEConfig
 from cover.models.vit.block import FULL_BYTES_A_VALUE, HALF_BYTES_A_VALUE, Attention, Block, branch_scales
 from cover.models.vit.tubelets import TubeletEmbed, clip_tokens, mean_tokens, tubelet_groups
 
@@ -137,7 +137,7 @@ class VideoMAE(TokenBackbone):
     def _groups(self, groups: tuple[Group, ...]) -> tuple[Group, ...]:
         """Return the groups with tubelets for frames."""
         for num_frames, _ in groups:
-            check_length(num_frames, self.config.tubelet_size)
+            check_tubelets(num_frames, self.config.tubelet_size, "VideoMAE")
         return tubelet_groups(groups, self.config.tubelet_size)
 
     def _positions(self, groups: tuple[Group, ...], like_FND: Tensor) -> Tokens:

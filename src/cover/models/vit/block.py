@@ -111,9 +111,13 @@ class Attention(nn.Module):
         for query, key, value in qkv_linear(normed_FND, weight, bias, self.num_heads, groups):
             if rotate is not None:
                 query, key = rotate(query), rotate(key)
-            mixed.append(attend(query, key, value, num_tokens=normed_FND.exact.shape[1]))
+            mixed.append(self.mix(query, key, value, num_tokens=normed_FND.exact.shape[1]))
         mixed_FND, weight = mixed[0] if len(mixed) == 1 else torch.cat(mixed), in_dtype(self.proj, dtype)
         return linear(Input.of(mixed_FND, weight.forward), weight)
+
+    def mix(self, query_BHLE: Tensor, key_BHLE: Tensor, value_BHLE: Tensor, *, num_tokens: int) -> Tensor:
+        """Compute softmax attention of a group, as `attend` does: by default, over all tokens of each sequence."""
+        return attend(query_BHLE, key_BHLE, value_BHLE, num_tokens=num_tokens)
 
     def qkv_after(self, norm: nn.LayerNorm, dtype: torch.dtype) -> tuple[Weight, Tensor]:
         """Return weight and bias of `qkv` with the affine part of the norm multiplied in."""
@@ -138,7 +142,7 @@ def attend(query_BHLE: Tensor, key_BHLE: Tensor, value_BHLE: Tensor, *, num_toke
 
 
 def branch_scales(
-    seeds_B: Tensor, groups: tuple[Group, ...], depth: int, rate: float, branches: int = BRANCHES
+    seeds_B: Tensor, groups: tuple[Group, ...], depth: int, rate: float, branches: int = BRANCHES, first: int = 0
 ) -> list[tuple[Tensor | None, ...]]:
     """Return the drop-path factors of every block.
 
@@ -148,12 +152,13 @@ def branch_scales(
         depth: The number of blocks.
         rate: The drop probability of the last block; 0 for none.
         branches: The residual branches of a block.
+        first: The number of branches in other transformers of the model, before these.
 
     Returns:
         For each block the factors [F] of its branches, or None for no scaling.
     """
     if rate == 0:
         return [(None,) * branches] * depth
-    parts = drop_path_scales(seeds_B, depth, branches, rate).split([num_clips for _, num_clips in groups], dim=2)
+    parts = drop_path_scales(seeds_B, depth, branches, rate, first).split([num_clips for _, num_clips in groups], dim=2)
     rows = [part[..., None].expand(-1, -1, -1, r).flatten(2) for part, (r, _) in zip(parts, groups, strict=True)]
     return [tuple(scales_RF) for scales_RF in torch.cat(rows, dim=2)]

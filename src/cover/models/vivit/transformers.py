@@ -1,0 +1,78 @@
+"""Export of a joint ViViT (model 1) as transformers' VivitForVideoClassification."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
+from cover.errors import CoverError
+from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
+from cover.models.classifier import VideoClassifier, head_of
+from cover.models.export.formats import choose_head, hidden_act, new_folder, preprocessor_config, write_json
+from cover.models.vivit.config import ViViTConfig
+from cover.models.vivit.formats import transformers_names
+from cover.models.weights import save_tensors
+
+
+def export_transformers(model: VideoClassifier, folder: Path, head: str | None = None) -> None:
+    """Write a folder for transformers' VivitForVideoClassification.from_pretrained. It computes equal logits.
+
+    Args:
+        model: A joint ViViT.
+        folder: A new or empty folder.
+        head: The dataset with the head that becomes the classifier. Its classes become the labels. None if the model
+            has only one head.
+
+    Raises:
+        CoverError: The model is not joint, `folder` is not empty, or there is no such head.
+    """
+    config = model.config
+    assert isinstance(config, ViViTConfig)
+    if config.attention != "joint":
+        raise CoverError(
+            f"transformers has only the joint ViViT (model 1), and this one has attention {config.attention}; "
+            "export it to another format"
+        )
+    head = choose_head(config, head)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if head_of(name) in ("", head):
+            theirs = transformers_names(name, head)
+            tensors |= {part: rows.clone() for part, rows in zip(theirs, tensor.chunk(len(theirs)), strict=True)}
+    processor = preprocessor_config(config) | {"image_processor_type": "VivitImageProcessor", "offset": False}
+    with new_folder(folder) as aside:
+        write_json(aside / CONFIG_FILE, transformers_config(config, head))
+        write_json(aside / PREPROCESSOR_FILE, processor)
+        save_tensors(tensors, aside / WEIGHTS_FILE, {"format": "pt"})
+
+
+def transformers_config(config: ViViTConfig, head: str) -> dict[str, Any]:
+    """Return the settings of a transformers VivitConfig.
+
+    Args:
+        config: The configuration of the model.
+        head: The dataset with the head that becomes the classifier.
+    """
+    names = config.heads[head]
+    return {
+        "model_type": "vivit",
+        "architectures": ["VivitForVideoClassification"],
+        "num_frames": max(config.num_frames, config.tubelet_size),
+        "tubelet_size": [config.tubelet_size, config.patch_size_px, config.patch_size_px],
+        "image_size": config.image_size_px,
+        "num_channels": 3,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.num_heads,
+        "intermediate_size": config.mlp_width,
+        "hidden_act": hidden_act(config),
+        "layer_norm_eps": config.layer_norm_eps,
+        "qkv_bias": True,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "id2label": {str(index): name for index, name in enumerate(names)},
+        "label2id": {name: index for index, name in enumerate(names)},
+    }
