@@ -41,42 +41,112 @@ from gpu import (
     uint8_frames,
 )
 
-Published = Callable[[], tuple[nn.Module, Callable[[Any, Tensor], Tensor]]]
-"""The model on the CPU, and how to get logits from it and clips [B, T, 3, Y, X]."""
 COMPILE_MODES = {"eager": None, "compiled": "default", "graphs": "reduce-overhead"}
 WAYS = ("ours", *COMPILE_MODES)
 
 
-def videomae() -> tuple[nn.Module, Callable[[Any, Tensor], Tensor]]:
+class Videos(nn.Module):
+    """A published model as a function from clips [B, T, 3, Y, X] to logits."""
+
+    def __init__(self, model: nn.Module, *, channels_first: bool = False) -> None:
+        super().__init__()
+        self.model, self.channels_first = model, channels_first
+
+    def forward(self, clips: Tensor) -> Tensor:
+        out = self.model(clips.transpose(1, 2) if self.channels_first else clips)
+        logits: Tensor = getattr(out, "logits", out)
+        return logits
+
+
+def videomae() -> nn.Module:
     """VideoMAE-B as transformers has it."""
     from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
     config = VideoMAEConfig(num_labels=NUM_CLASSES, use_mean_pooling=True)  # type: ignore[call-arg]
-    model: nn.Module = VideoMAEForVideoClassification(config)
-    return model, lambda model, clips: model(clips).logits
+    return Videos(VideoMAEForVideoClassification(config))
 
 
-def video_swin() -> tuple[nn.Module, Callable[[Any, Tensor], Tensor]]:
+def video_swin() -> nn.Module:
     """Video Swin-B as torchvision has it, without its drop path, as in our step."""
     from torchvision.models.video import swin3d_b  # type: ignore[import-not-found]
 
-    model = swin3d_b()
-    for block in model.features.modules():
-        if hasattr(block, "stochastic_depth"):
-            block.stochastic_depth.p = 0.0
-    return model, lambda model, clips: model(clips.transpose(1, 2))
+    return without_drop_path(swin3d_b())
 
 
-FAMILIES: dict[str, tuple[Size, Published]] = {
+def mvit() -> nn.Module:
+    """MViTv2-S as torchvision has it, without its drop path and dropout."""
+    from torchvision.models.video import mvit_v2_s
+
+    model = mvit_v2_s()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return without_drop_path(model)
+
+
+def without_drop_path(model: nn.Module) -> nn.Module:
+    """A model of torchvision."""
+    for module in model.modules():
+        if hasattr(module, "stochastic_depth"):
+            module.stochastic_depth.p = 0.0
+    return Videos(model, channels_first=True)
+
+
+class FactorisedEncoder(nn.Module):
+    """ViViT's model 2, put together from the layers of transformers, which has only model 1."""
+
+    def __init__(self, num_tubelets: int, temporal_depth: int) -> None:
+        from transformers import VivitConfig, VivitModel
+        from transformers.models.vivit.modeling_vivit import VivitLayer
+
+        super().__init__()
+        config = VivitConfig(num_frames=2)
+        self.spatial = VivitModel(config, add_pooling_layer=False)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
+        self.positions = nn.Parameter(torch.zeros(1, 1 + num_tubelets, config.hidden_size))
+        self.temporal = nn.ModuleList(VivitLayer(self.spatial.config) for _ in range(temporal_depth))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.head = nn.Linear(config.hidden_size, NUM_CLASSES)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        batch = len(clips)
+        frames = (
+            self.spatial(clips.unflatten(1, (-1, 2)).flatten(0, 1)).last_hidden_state[:, 0].unflatten(0, (batch, -1))
+        )
+        tokens = torch.cat([self.class_token.expand(batch, -1, -1), frames], 1) + self.positions
+        for layer in self.temporal:
+            out = layer(tokens)
+            tokens = out[0] if isinstance(out, tuple) else out
+        logits: Tensor = self.head(self.norm(tokens)[:, 0])
+        return logits
+
+
+def vivit() -> nn.Module:
+    """ViViT-B/16x2 with a factorised encoder, for 32 frames."""
+    return FactorisedEncoder(num_tubelets=16, temporal_depth=4)
+
+
+def vjepa2() -> nn.Module:
+    """V-JEPA 2-L with its attentive classifier, as transformers has it, for 16 frames."""
+    from transformers import VJEPA2Config, VJEPA2ForVideoClassification
+
+    config = VJEPA2Config(frames_per_clip=16, num_labels=NUM_CLASSES)  # type: ignore[call-arg]
+    return Videos(VJEPA2ForVideoClassification(config))
+
+
+FAMILIES: dict[str, tuple[Size, Callable[[], nn.Module]]] = {
     "videomae": (Size("videomae_base", 16, 224, 8, 8, 8), videomae),
     "video_swin": (Size("video_swin_base", 32, 224, 8, 8, 8), video_swin),
+    "vivit": (Size("vivit_base", 32, 224, 8, 8, 8, {"attention": "factorised_encoder"}), vivit),
+    "vjepa2": (Size("vjepa2_large", 16, 256, 8, 8, 8, {"head": "attentive"}), vjepa2),
+    "mvit": (Size("mvitv2_small", 16, 224, 8, 8, 8), mvit),
 }
+"""What is measured of each family, and its published code."""
 
 
 def published(size: Size, family: str, way: str, training: bool) -> Step:
     """A step of the published code on normalised float32 clips."""
-    model, logits_of = FAMILIES[family][1]()
-    model.to("cuda").train(training)
+    model = FAMILIES[family][1]().to("cuda").train(training)
     mode = COMPILE_MODES[way]
     called: Any = torch.compile(model, mode=mode) if mode else model
     clips = uint8_frames(size, size.batch).transpose(0, 1).float().div(127.5).sub(1).contiguous()
@@ -86,7 +156,7 @@ def published(size: Size, family: str, way: str, training: bool) -> Step:
     def step() -> None:
         torch.compiler.cudagraph_mark_step_begin()
         with nullcontext() if training else torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
-            logits = logits_of(called, clips)
+            logits = called(clips)
         if training:
             F.cross_entropy(logits.float(), labels).backward()
             optimizer.step()

@@ -7,7 +7,7 @@ import gc
 import json
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -44,7 +44,7 @@ class Size:
     """A model and its input.
 
     batch: clips of a step; published_batch, compiled_batch: as many as the published code's memory allows, eager and
-    compiled.
+    compiled; settings: other keys of `[model]`.
     """
 
     variant: str
@@ -53,6 +53,7 @@ class Size:
     batch: int
     published_batch: int
     compiled_batch: int
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def num_tokens(self) -> int:
@@ -91,6 +92,7 @@ def our_model(size: Size, heads: dict[str, int], drop_path_rate: float = 0.0) ->
             heads=heads,
             drop_path_rate=drop_path_rate,
             temporal_init="random",
+            **size.settings,
         )
 
 
