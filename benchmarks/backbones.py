@@ -87,8 +87,9 @@ def mvit() -> nn.Module:
 def without_drop_path(model: nn.Module) -> nn.Module:
     """A model of torchvision."""
     for module in model.modules():
-        if hasattr(module, "stochastic_depth"):
-            module.stochastic_depth.p = 0.0
+        drop_path: Any = getattr(module, "stochastic_depth", None)
+        if drop_path is not None:
+            drop_path.p = 0.0
     return Videos(model, channels_first=True)
 
 
