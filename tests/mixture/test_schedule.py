@@ -216,6 +216,16 @@ def test_repeats_come_together_and_keep_the_shares(
         assert count == (mixture.expected[name] if rare or not counts[name] else counts[name])
 
 
+@given(sizes=SIZES, old=BATCH_SIZE, new=BATCH_SIZE, num_steps=st.integers(0, 20))
+def test_another_batch_size_continues_at_the_same_clip(
+    sizes: dict[str, int], old: int, new: int, num_steps: int
+) -> None:
+    before, whole = Schedule(sizes, batch_size=old), Schedule(sizes, batch_size=1)
+    after = Schedule(sizes, batch_size=new, offset=num_steps * (old - new))
+    stream = [sample for step in range(num_steps) for sample in before.samples(step)] + after.samples(num_steps)
+    assert stream == [sample for step in range(num_steps * old + new) for sample in whole.samples(step)]
+
+
 def test_clip_seeds_differ_by_sample_and_epoch_and_not_by_anything_else() -> None:
     samples = [Sample(name, epoch, index, 0) for name in "ab" for epoch in range(3) for index in range(50)]
     seeds = {clip_seed(0, sample) for sample in samples}

@@ -148,6 +148,7 @@ class Mixture(Iterable[MixedBatch]):
         seed: Determines the order of the samples and all augmentation.
         start_step: The number of the first step.
         num_steps: Steps of one iteration; by default one training epoch.
+        offset: Clips that come before step 0 (see Schedule).
         num_workers: Processes that decode batches and fill caches; 0 decodes in this process.
         rank: The number of this process. Each process receives its own slice of every step.
         world_size: The number of processes.
@@ -176,6 +177,7 @@ class Mixture(Iterable[MixedBatch]):
         seed: int = 0,
         start_step: int = 0,
         num_steps: int | None = None,
+        offset: int = 0,
         num_workers: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -201,7 +203,9 @@ class Mixture(Iterable[MixedBatch]):
             name: self.readers[name].manifest.labels for name, spec in self.datasets.items() if spec.class_balanced
         }
         rates = _rates(self.datasets) or (tempered_rates(sizes, temperature) if temperature != 1 else None)
-        self.schedule = Schedule(sizes, batch_size=batch_size, seed=seed, rates=rates, labels=labels, repeats=repeats)
+        self.schedule = Schedule(
+            sizes, batch_size=batch_size, seed=seed, rates=rates, labels=labels, repeats=repeats, offset=offset
+        )
         self.step = start_step
         self.num_steps = -(-sum(sizes.values()) // batch_size) if num_steps is None else num_steps
         self.num_workers = num_workers

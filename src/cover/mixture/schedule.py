@@ -70,6 +70,8 @@ class Schedule:
         repeats: How often a row occurs in a batch, each time with another seed (repeated augmentation: E. Hoffer et
             al., "Augment your batch", CVPR 2020). The size of the batch stays the same, so it has that many times fewer
             rows.
+        offset: Clips that come before step 0, or a negative number: clips that steps 0 and later leave to others. A run
+            whose batch size has changed continues at its clip in this way.
 
     Attributes:
         shares: The share of the batch of each dataset.
@@ -88,6 +90,7 @@ class Schedule:
         rates: Mapping[str, float] | None = None,
         labels: Mapping[str, npt.NDArray[np.int32]] | None = None,
         repeats: int = 1,
+        offset: int = 0,
     ) -> None:
         if batch_size % repeats:
             raise RecipeError(
@@ -96,6 +99,7 @@ class Schedule:
         self.sizes = dict(sizes)
         self.batch_size = batch_size
         self.repeats = repeats
+        self.offset = offset
         self.seed = seed
         weights = self.sizes if rates is None else integer_weights({name: rates[name] for name in sizes})
         for name, size in self.sizes.items():
@@ -116,7 +120,7 @@ class Schedule:
     def unshuffled(self, step: int) -> list[Sample]:
         """Like `samples`, with positions in the shuffled order instead of rows, in a fraction of the time."""
         num_slots = self.batch_size // self.repeats
-        start = step * num_slots
+        start = step * num_slots + self.offset // self.repeats
         names = list(self.sizes)
         positions = self._sequence.counts(start)
         samples = []

@@ -150,6 +150,7 @@ def create_mixture(
         seed=recipe.seed + state.mixture_start,
         start_step=state.step - state.mixture_start,
         num_steps=num_steps - state.step,
+        offset=state.mixture_offset,
         num_workers=recipe.num_workers,
         rank=rank,
         world_size=world_size,

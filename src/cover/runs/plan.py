@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from accelerate import Accelerator
 
@@ -17,11 +19,14 @@ from cover.models.family import configure
 from cover.models.loading import check_fits
 from cover.models.sources import HUB, open_source, split_key
 from cover.runs.data import Manifests, RecipeData, create_mixture, open_data
+from cover.runs.folder import RunFolder
 from cover.runs.objectives import objective_of
 from cover.runs.recipe_warnings import recipe_warnings
 from cover.training.checkpoint import TrainingState
 from cover.training.objective import Objective
 from cover.training.scores import check_best
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,11 @@ class Plan:
         # Two operations a multiply-add; a backward pass takes twice a forward pass.
         return 2 * 3 * sum(row.clips_per_batch * self.clip_multiply_adds[row.dataset] for row in self.rows)
 
+    def continued(self, state: TrainingState) -> Plan:
+        """Return the plan with the length of a run that is at that state."""
+        _, num_steps = training_length(self.recipe, self.data.training, state.epoch_offset)
+        return replace(self, num_steps=num_steps)
+
     def mixture(self, state: TrainingState, accelerator: Accelerator) -> Mixture:
         """This process's share of every batch from a run's position to its last step."""
         return create_mixture(
@@ -89,7 +99,11 @@ def plan(recipe: Recipe, moves: Moves | None = None) -> Plan:
     Raises:
         CoverError: What training would end with. Test manifests that are missing are warnings.
     """
-    data = open_data(recipe, moves)
+    return plan_with(recipe, open_data(recipe, moves))
+
+
+def plan_with(recipe: Recipe, data: RecipeData) -> Plan:
+    """As `plan`, with manifests that are open."""
     check_best(recipe.training.best, {name: len(val.class_names) for name, val in data.splits["val"].items()})
     objective = objective_of(recipe, data.training, data.splits["val"])
     config = model_config(recipe, data.training)
@@ -142,10 +156,32 @@ def model_config(recipe: Recipe, manifests: Manifests) -> ModelConfig:
     return configure(recipe.model, heads, images_only=images_only)
 
 
-def training_length(recipe: Recipe, manifests: Manifests) -> tuple[float, int]:
-    """Steps of a training epoch (as many clips as all training sets have together) and of the whole run."""
+def in_order_of(run: RunFolder, planned: Plan) -> Plan:
+    """Return the plan with its datasets in the order of a run that it continues, on which batches depend."""
+    before = list(run.read_recipe().datasets) if run.checkpoints() else []
+    datasets = planned.recipe.datasets
+    names = sorted(datasets, key=lambda name: before.index(name) if name in before else len(before))
+    if names == list(datasets):
+        return planned
+
+    def ordered(items: Mapping[str, Item]) -> dict[str, Item]:
+        return {name: items[name] for name in names if name in items}
+
+    recipe = planned.recipe.model_copy(update={"datasets": ordered(datasets)})
+    splits = {split: ordered(manifests) for split, manifests in planned.data.splits.items()}
+    return plan_with(recipe, RecipeData(ordered(planned.data.training), splits))
+
+
+def training_length(recipe: Recipe, manifests: Manifests, epoch_offset: float = 0.0) -> tuple[float, int]:
+    """Steps of a training epoch (as many clips as all training sets have together) and of the whole run.
+
+    Args:
+        recipe: Batch size and epochs.
+        manifests: The training samples.
+        epoch_offset: As in TrainingState.
+    """
     steps_per_epoch = sum(map(len, manifests.values())) / recipe.data.batch_size
-    num_steps = max(1, round(recipe.training.epochs * steps_per_epoch))
+    num_steps = max(1, round((recipe.training.epochs - epoch_offset) * steps_per_epoch))
     return steps_per_epoch, min(num_steps, recipe.training.max_steps or num_steps)
 
 

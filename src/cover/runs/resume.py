@@ -24,6 +24,7 @@ from cover.models.weights import load_exactly, read_config, read_tensors
 from cover.runs.data import RecipeData
 from cover.runs.folder import RunFolder
 from cover.training.checkpoint import TrainingState, read_training
+from cover.training.optimizer import learning_rate
 
 
 def starting_point(run: RunFiles, resume: bool, console: Console) -> Path | None:
@@ -103,11 +104,15 @@ def resumed(
     rows = restore_model(model, checkpoint, console)
     if rows or not folder.has_same("val", data.splits["val"]):
         forget_best(state)  # scores on other classes or samples cannot be compared
-    return Start(model, state, with_rows(tensors, rows, model.state_dict()), is_resumed=True)
+    tensors = with_rows(with_heads_of(model.config, tensors), rows, model.state_dict())
+    return Start(model, state, tensors, is_resumed=True)
 
 
 def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data: bool) -> TrainingState:
-    """The state to continue from. If data have changed, the mixture starts a new epoch.
+    """The state to continue from.
+
+    If data have changed, the mixture starts a new epoch. If the number of clips or steps in an epoch has changed, the
+    run continues at the epoch, and in an unchanged mixture at the clip, where it was.
 
     Args:
         state: The saved one.
@@ -127,17 +132,36 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
         name for name in digests.keys() | state.digests.keys() if digests.get(name) != state.digests.get(name)
     )
     if changed and not allow_changed_data:
-        raise CheckpointError(
-            f"the training samples of {', '.join(changed)} are not those this run began with; restore the manifest and "
-            "data.exclude, or pass --allow-changed-data to continue with the new ones"
-        )
+        raise CheckpointError(_changed_data(changed, state.digests, digests))
     if changed:
-        state.mixture_start = state.step
-    state.digests = digests
+        state.mixture_start, state.mixture_offset = state.step, 0
+    elif state.batch_size:
+        num_steps = state.step - state.mixture_start
+        state.mixture_offset += num_steps * (state.batch_size - fresh.batch_size)
+    if state.steps_per_epoch not in (0, fresh.steps_per_epoch):
+        completed = state.step / state.steps_per_epoch + state.epoch_offset
+        state.epoch_offset = completed - state.step / fresh.steps_per_epoch
+    state.digests, state.batch_size, state.steps_per_epoch = digests, fresh.batch_size, fresh.steps_per_epoch
     if state.best_by != fresh.best_by:
         state.best_by = fresh.best_by
         forget_best(state)
     return state
+
+
+def _changed_data(changed: list[str], before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What to say about datasets whose training samples are not those of the run."""
+    added = [name for name in changed if name not in before]
+    removed = [name for name in changed if name not in now]
+    if added or removed:
+        parts = [f"adds {', '.join(added)}"] * bool(added) + [f"lacks {', '.join(removed)}"] * bool(removed)
+        return (
+            f"the recipe {' and '.join(parts)}, compared with this run; restore the datasets, or pass "
+            "--allow-changed-data to continue with the new ones"
+        )
+    return (
+        f"the training samples of {', '.join(changed)} are not those this run began with; restore the manifest and "
+        "data.exclude, or pass --allow-changed-data to continue with the new ones"
+    )
 
 
 def forget_best(state: TrainingState) -> None:
@@ -146,15 +170,30 @@ def forget_best(state: TrainingState) -> None:
 
 
 def restore_model(model: VideoClassifier, checkpoint: Path, console: Console | None) -> dict[str, HeadRows]:
-    """Put the weights of a checkpoint into a model. Returns the heads whose classes changed."""
+    """Put the weights of a checkpoint into a model. Returns the heads whose classes changed.
+
+    Heads of datasets that the checkpoint has not keep their weights.
+    """
     saved = read_config(checkpoint)
     rows = changed_heads(saved, model.config)
     model.normalise_as(saved)
-    load_exactly(model, with_rows(read_tensors(checkpoint), rows, model.state_dict()), checkpoint)
-    for name, found in rows.items():
-        if console:
+    fresh = model.state_dict()
+    tensors = with_rows(with_heads_of(model.config, read_tensors(checkpoint)), rows, fresh)
+    added = {name: tensor for name, tensor in fresh.items() if head_of(name) and head_of(name) not in saved.heads}
+    load_exactly(model, tensors | added, checkpoint)
+    if console:
+        for name in sorted(model.config.heads.keys() ^ saved.heads.keys()):
+            what = "starts anew" if name in model.config.heads else "is left out"
+            console.print(f"head {name} {what}", markup=False, highlight=False)
+        for name, found in rows.items():
             console.print(f"head {name} has other classes than before; {found}", markup=False, highlight=False)
     return rows
+
+
+def with_heads_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out what belongs to heads that a model has not. Arguments as in `with_rows`."""
+    heads = {key: head_of(key.rpartition("/")[2]) for key in tensors}
+    return {key: tensor for key, tensor in tensors.items() if not heads[key] or heads[key] in config.heads}
 
 
 def changed_heads(saved: ModelConfig, config: ModelConfig) -> dict[str, HeadRows]:
@@ -192,13 +231,37 @@ def with_rows(
     return {key: follow(key, tensor) for key, tensor in tensors.items()}
 
 
-def recipe_changes(recipe: Recipe, run: RunFolder) -> list[str]:
-    """What the recipe changes for a run, such as "seed = 5, which was 0"."""
-    before, now = (
-        flattened(with_base(part.model_dump(mode="json"), PATH_KEYS, Path())) for part in (run.read_recipe(), recipe)
+def rate_jump(before: Recipe, recipe: Recipe, state: TrainingState) -> str:
+    """Say that a resumed run has another learning rate than it had, unless the peak alone has changed; "" if not.
+
+    Args:
+        before: The recipe so far.
+        recipe: The recipe from now on.
+        state: Where the run is.
+    """
+    last_step = state.step + state.epoch_offset * state.steps_per_epoch - 1
+    was, now = (
+        learning_rate(
+            one.optimizer.model_copy(update={"learning_rate": 1.0}),
+            last_step,
+            steps_per_epoch=state.steps_per_epoch,
+            num_epochs=one.training.epochs,
+        )
+        for one in (before, recipe)
     )
+    if 0.8 * was <= now <= 1.25 * was:
+        return ""
+    return (
+        f"the learning rate continues at {now:.2g} of its peak, where it had come to {was:.2g}, because the schedule "
+        "has changed; if that is not meant, train on in a new run, with init and a lower optimizer.learning_rate"
+    )
+
+
+def recipe_changes(before: Recipe, recipe: Recipe) -> list[str]:
+    """What the recipe changes for a run, such as "seed = 5, which was 0"."""
+    was, now = (flattened(with_base(part.model_dump(mode="json"), PATH_KEYS, Path())) for part in (before, recipe))
     return [
-        f"{key} = {now.get(key)}, which was {before.get(key)}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
+        f"{key} = {now.get(key)}, which was {was.get(key)}"
+        for key in sorted(was.keys() | now.keys())
+        if was.get(key) != now.get(key)
     ]

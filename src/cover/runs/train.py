@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
+from cover.config.recipe import Recipe
 from cover.core.atomic_files import write_whole, writing
 from cover.core.run_files import BEST
 from cover.media.workers import workers_watched
@@ -28,8 +29,8 @@ from cover.models.kernels.backend import HALF_TYPES
 from cover.models.loading import load_weights, report_table
 from cover.models.sources import open_source
 from cover.runs.folder import RunFolder
-from cover.runs.plan import Plan
-from cover.runs.resume import Start, recipe_changes, resumed, starting_point
+from cover.runs.plan import Plan, in_order_of
+from cover.runs.resume import Start, rate_jump, recipe_changes, resumed, starting_point
 from cover.training.checkpoint import TrainingState
 from cover.training.engine import Engine
 from cover.training.launch import start_accelerator
@@ -60,9 +61,12 @@ def train(
     """
     os.environ.setdefault("MKL_CBWR", "AUTO")  # or products on some CPUs depend on where in memory a matrix lies
     folder = RunFolder(run, allow_changed_data=allow_changed_data)
+    if resume:
+        planned = in_order_of(folder, planned)
     accelerator = start_accelerator(planned.recipe, folder)
     with run_lock(folder, accelerator):
         start = begin(planned, folder, resume, accelerator, console)
+        planned = planned.continued(start.state)
         if start.state.is_over(planned.num_steps, planned.recipe.training.early_stopping):
             if accelerator.is_main_process:
                 steps = f"{start.state.step} of {planned.num_steps} steps"
@@ -90,7 +94,13 @@ def begin(planned: Plan, folder: RunFolder, resume: bool, accelerator: Accelerat
     checkpoint = from_main(lambda: starting_point(folder, resume, console), accelerator)
     digests = {name: manifest.digest for name, manifest in planned.data.training.items()}
     recipe = planned.recipe
-    state = TrainingState(optimizer=recipe.optimizer.name, digests=digests, best_by=str(recipe.training.best))
+    state = TrainingState(
+        optimizer=recipe.optimizer.name,
+        batch_size=recipe.data.batch_size,
+        steps_per_epoch=planned.steps_per_epoch,
+        digests=digests,
+        best_by=str(recipe.training.best),
+    )
     if checkpoint:
         return resumed(checkpoint, state, planned.data, folder, lambda: create(planned, None, None), shown)
     init = open_source(recipe.init) if recipe.init else None
@@ -133,8 +143,8 @@ def build_engine(
 
 def write_beginning(planned: Plan, folder: RunFolder, start: Start, console: Console) -> None:
     """Write what the run is about into its folder, and print it with what differs from before."""
-    for change in recipe_changes(planned.recipe, folder) if start.is_resumed else ():
-        console.print(f"note: continuing with {change}", soft_wrap=True, highlight=False, markup=False)
+    for line in changes(planned, folder.read_recipe(), start.state) if start.is_resumed else ():
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     if start.state.best_score is None:  # then the checkpoint that was the best stands for the run no longer
         folder.pointer_file(BEST).unlink(missing_ok=True)
     folder.write(planned.recipe, planned.data.splits)
@@ -142,6 +152,20 @@ def write_beginning(planned: Plan, folder: RunFolder, start: Start, console: Con
     console.print(mixture_table(planned.rows))
     for warning in planned.warnings:
         console.print(f"warning: {warning}", soft_wrap=True, highlight=False)
+
+
+def changes(planned: Plan, before: Recipe, state: TrainingState) -> list[str]:
+    """Say what a resumed run does otherwise than before, a line each."""
+    lines = [f"note: continuing with {change}" for change in recipe_changes(before, planned.recipe)]
+    if state.epoch_offset:
+        epoch, left = state.step / state.steps_per_epoch + state.epoch_offset, planned.num_steps - state.step
+        lines.append(
+            f"note: an epoch has {state.steps_per_epoch:.4g} steps now; the run continues at epoch {epoch:.4g} of "
+            f"{planned.recipe.training.epochs:g}, with {left:,} steps left"
+        )
+    if jump := rate_jump(before, planned.recipe, state):
+        lines.append(f"warning: {jump}")
+    return lines
 
 
 def fit(

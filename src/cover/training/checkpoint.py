@@ -42,6 +42,12 @@ class TrainingState:
         step: Completed steps.
         optimizer: Its name in the recipe.
         mixture_start: The step at which the present mixture began; above 0 only if the run's data have changed.
+        mixture_offset: Clips of the present mixture that were read, less those that as many steps of the present
+            batch_size take; not 0 only if batch_size has changed.
+        batch_size: Clips in a step.
+        steps_per_epoch: 0 in checkpoints of older versions, which do not have it.
+        epoch_offset: Completed epochs, less step / steps_per_epoch; not 0 only if an epoch has had another number of
+            steps before.
         digests: Of each dataset's training manifest.
         best_by: By what validations are compared: training.best of the recipe, in words.
         best_score: The highest score so far (`scores.best_score`); None before the first validation.
@@ -53,6 +59,10 @@ class TrainingState:
     step: Steps = 0
     optimizer: str = ""
     mixture_start: Steps = 0
+    mixture_offset: int = 0
+    batch_size: Steps = 0
+    steps_per_epoch: float = 0.0
+    epoch_offset: float = 0.0
     digests: dict[str, str] = field(default_factory=dict)
     best_by: str = str(BestSection())
     best_score: float | None = None

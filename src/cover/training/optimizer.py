@@ -96,7 +96,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["lr_scale"]
 
 
-def learning_rate(section: OptimizerSection, step: int, *, steps_per_epoch: float, num_epochs: float) -> float:
+def learning_rate(section: OptimizerSection, step: float, *, steps_per_epoch: float, num_epochs: float) -> float:
     """The learning rate of a step, before any `lr_scale`.
 
     Schedule "step" multiplies the rate by drop_factor after each of `section.drops`; by default 5e-3, then 5e-4 and
@@ -105,7 +105,7 @@ def learning_rate(section: OptimizerSection, step: int, *, steps_per_epoch: floa
 
     Args:
         section: Rate and schedule.
-        step: Counted from 0.
+        step: Counted from 0; fractional if an epoch has had another number of steps before.
         steps_per_epoch: May be fractional.
         num_epochs: Length of the run.
     """

@@ -143,7 +143,7 @@ class Trainer:
     def _learning_rate(self) -> float:
         return learning_rate(
             self.recipe.optimizer,
-            self.state.step,
+            self._epoch_steps(self.state.step),
             steps_per_epoch=self.steps_per_epoch,
             num_epochs=self.recipe.training.epochs,
         )
@@ -154,14 +154,19 @@ class Trainer:
 
     @property
     def _epoch(self) -> float:
-        return self.state.step / self.steps_per_epoch
+        return self._epoch_steps(self.state.step) / self.steps_per_epoch
+
+    def _epoch_steps(self, step: int) -> float:
+        """Return how many steps the epochs before a step would have with the present number of steps an epoch."""
+        return step + self.state.epoch_offset * self.steps_per_epoch
 
     def _due(self, every: int) -> bool:
         return self.state.step % every == 0 or self.state.step == self.num_steps
 
     def _due_validation(self) -> bool:
         every = self.recipe.training.evaluate_every_epochs
-        crossed = int(self._epoch / every + 1e-9) > int((self.state.step - 1) / self.steps_per_epoch / every + 1e-9)
+        before = self._epoch_steps(self.state.step - 1) / self.steps_per_epoch
+        crossed = int(self._epoch / every + 1e-9) > int(before / every + 1e-9)
         return crossed or self.state.step == self.num_steps
 
     def _log(self, gradient_norm: torch.Tensor) -> str:
@@ -173,7 +178,9 @@ class Trainer:
             datasets[name]["unreadable_reasons"] = reasons
         schedule = self.mixture.schedule
         for name, row in datasets.items():
-            row["epochs"] = round(self.state.step * (schedule.expected[name] / schedule.sizes[name]), 4)
+            row["epochs"] = round(
+                self._epoch_steps(self.state.step) * (schedule.expected[name] / schedule.sizes[name]), 4
+            )
         values = {
             "step": self.state.step,
             "epoch": round(self._epoch, 4),
