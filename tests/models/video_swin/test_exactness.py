@@ -17,8 +17,8 @@ from transformers import SwinConfig, SwinForImageClassification
 
 from cover.models.classifier import VideoClassifier, saved_name
 from cover.models.create import create_model
+from cover.models.kernels.relative_bias import plain_expand
 from cover.models.loading import load_weights
-from cover.models.video_swin.windows import relative_bias
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 WINDOW = (2, 2, 2)
@@ -107,7 +107,7 @@ def test_windows_that_are_cut_short_in_space_have_the_right_positions(monkeypatc
         slots, rows, columns = size
         table = attention.relative_position_bias_table
         assert isinstance(table, Tensor)
-        return relative_bias(table, (slots, rows, columns), window)[None]
+        return plain_expand(table, (slots, rows, columns), window)[None]
 
     attention = type(oracle.get_submodule("features.0.0.attn"))
     monkeypatch.setattr(attention, "get_relative_position_bias", corrected)

@@ -20,7 +20,9 @@ from cover.models.kernels.float8 import Float8, empty, round_rows, store_float8
 from cover.models.kernels.products import Input
 from cover.models.packing import Group, unpack
 
-BLOCK_ROWS, ROWS_PER_PROGRAM = 4, 32
+BLOCK_ROWS, ROWS_PER_PROGRAM, NARROW = 4, 32, 512
+"""The rows that a program takes at a time, and all of its rows in the backward pass. Rows of fewer numbers than NARROW
+are more in proportion."""
 
 Receivers = Literal["all", "patches", "clips"]
 """The tokens that a residual is added to.
@@ -220,9 +222,10 @@ class AddNormalise(Function):
         added_rest = None if rest is None else torch.empty_like(tokens)
         rstd = torch.empty(num_rows, dtype=torch.float32, device=tokens.device)
         rounded = empty(normed.shape, normed.device) if float8 else (None, None)
-        _forward[(cdiv(num_rows, BLOCK_ROWS),)](
+        more = _more(width)
+        _forward[(cdiv(num_rows, more * BLOCK_ROWS),)](
             tokens, rest, values, bias, scale, added, added_rest, normed, rstd, *rounded, num_rows, num_tokens, eps,
-            WIDTH=width, BLOCK=power_of_two(width), ROWS=BLOCK_ROWS,
+            WIDTH=width, BLOCK=power_of_two(width), ROWS=more * BLOCK_ROWS,
             PATCHES=receivers == "patches", SCALED=scale is not None, SPLIT=rest is not None,
             FLOAT8=float8, EXACT=exact,
         )  # fmt: skip
@@ -245,13 +248,14 @@ class AddNormalise(Function):
         gradient = torch.empty_like(normed, dtype=tokens_dtype)
         separate = scale is not None or values_dtype != tokens_dtype
         values_gradient = torch.empty_like(normed, dtype=values_dtype) if separate else gradient
-        num_programs = cdiv(num_rows, ROWS_PER_PROGRAM)
+        more = _more(width)
+        num_programs = cdiv(num_rows, more * ROWS_PER_PROGRAM)
         bias_parts = torch.empty(num_programs, width, dtype=torch.float32, device=normed.device)
         _backward[(num_programs,)](
             None if added_gradient is None else added_gradient.contiguous(), normed_gradient.contiguous(),
             normed, rstd, scale,
             gradient, values_gradient, bias_parts, num_rows, num_tokens,
-            WIDTH=width, BLOCK=power_of_two(width), ROWS=BLOCK_ROWS, PER_PROGRAM=ROWS_PER_PROGRAM,
+            WIDTH=width, BLOCK=power_of_two(width), ROWS=more * BLOCK_ROWS, PER_PROGRAM=more * ROWS_PER_PROGRAM,
             PATCHES=ctx.receivers == "patches", SCALED=scale is not None,
             ADDED=added_gradient is not None, SEPARATE=separate,
         )  # fmt: skip
@@ -260,6 +264,11 @@ class AddNormalise(Function):
             if separate:
                 average_class_token_(values_gradient, ctx.groups)
         return gradient, None, values_gradient, column_sums(bias_parts, torch.float32), *(None,) * 7
+
+
+def _more(width: int) -> int:
+    """Return how many times BLOCK_ROWS and ROWS_PER_PROGRAM a program takes."""
+    return max(1, NARROW // power_of_two(width))
 
 
 @jit("num_rows", "scale")

@@ -6,7 +6,7 @@ this equals the two frames at half the cost.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import isqrt, prod
 from typing import cast
 
@@ -19,10 +19,12 @@ from cover.models.backbone import Resize, TokenBackbone
 from cover.models.config import ModelConfig
 from cover.models.drop_path import drop_path_scales
 from cover.models.kernels.backend import compute_dtype
-from cover.models.packing import PackedClips, unpack
-from cover.models.video_swin.block import BRANCHES, Block, PatchMerging, merged, split
+from cover.models.kernels.relative_bias import Size
+from cover.models.kernels.residual import add_normalise
+from cover.models.packing import Group, PackedClips, unpack
+from cover.models.video_swin.block import BRANCHES, Block, PatchMerging, start
 from cover.models.video_swin.config import TUBELET, VideoSwinConfig
-from cover.models.video_swin.windows import NO_SHIFT, Grid, Size, WindowCache, clipped
+from cover.models.video_swin.windows import NO_SHIFT, Grid, WindowCache, clipped
 
 BIAS_TABLE = "relative_position_bias_table"
 BIAS_STD = 0.02
@@ -116,37 +118,44 @@ class VideoSwin(TokenBackbone):
         Returns:
             The mean of the normalised tokens of each clip, [B, D], in packed order.
         """
-        return torch.cat([tokens_BLD.mean(1) for tokens_BLD in self.tokens(clips)])
+        parts = self._normalised(clips)
+        dtype = torch.promote_types(parts[0].dtype, torch.float32)
+        means_BD = torch.cat([tokens_BLD.mean(1, dtype=dtype) for tokens_BLD in parts])
+        return means_BD * self.norm.weight + self.norm.bias
 
     def tokens(self, clips: PackedClips) -> list[Tensor]:
         """See TokenBackbone."""
+        return [tokens_BLD * self.norm.weight + self.norm.bias for tokens_BLD in self._normalised(clips)]
+
+    def _normalised(self, clips: PackedClips) -> list[Tensor]:
+        """Return the tokens of each group, [B, L, D], without the affine part of the final norm."""
         height_px, width_px = clips.frames_FCYX.shape[2:]
-        grids = tuple(
-            Grid(_grid_size(num_frames, height_px, width_px), num_clips) for num_frames, num_clips in clips.groups
-        )
-        tokens_ND = self.patch_embed(clips)
-        scales_LRB = self._drop_path_scales(clips)
-        first = 0
+        groups, sides = _slots(clips.groups), _grid_size(1, height_px, width_px)[1:]
+        scales = self._branch_scales(clips.seeds_B, groups)
+        values_FND = self.patch_embed(clips).unflatten(0, (-1, prod(sides)))
+        dtype = compute_dtype(values_FND)
         for stage in self._stages():
+            grids = tuple(Grid((num_slots, *sides), num_clips) for num_slots, num_clips in groups)
             shifts = NO_SHIFT, self._half_window()
-            windows = [self._windows(grids, self.config.window, shift, tokens_ND.device) for shift in shifts]
-            clips_N = None if scales_LRB is None else _clip_of_token(grids, tokens_ND.device)
+            windows = [self._windows(grids, self.config.window, shift, values_FND.device) for shift in shifts]
+            tokens, residual = start(values_FND, dtype)
             for index, block in enumerate(stage.blocks):
-                scales = None if scales_LRB is None else scales_LRB[first + index][:, clips_N, None]
-                tokens_ND = block(tokens_ND, windows[index % 2], scales)
-            first += len(stage.blocks)
+                tokens, residual = block(tokens, residual, windows[index % 2], groups, next(scales))
             if stage.downsample is not None:
-                tokens_ND = stage.downsample(tokens_ND, grids)
-                grids = tuple(map(merged, grids))
-        parts = zip(split(self.norm(tokens_ND), grids), grids, strict=True)
-        return [part.unflatten(0, (num_clips, -1)) for part, (_, num_clips) in parts]
+                values_FND = stage.downsample(tokens, residual, groups, sides)
+                sides = merged(sides)
+        _, normed_FND = add_normalise(tokens, residual, groups, self.norm.eps)
+        parts = normed_FND.exact.split([num_slots * num_clips for num_slots, num_clips in groups])
+        return [
+            part.unflatten(0, (num_clips, -1)).flatten(1, 2) for part, (_, num_clips) in zip(parts, groups, strict=True)
+        ]
 
     def num_tokens(self, num_frames: int, height_px: int, width_px: int) -> int:
         """See TokenBackbone. The stages but the last end with a patch merging."""
-        grid = Grid(_grid_size(num_frames, height_px, width_px), 1)
+        num_slots, rows, columns = _grid_size(num_frames, height_px, width_px)
         for _ in self.config.depths[1:]:
-            grid = merged(grid)
-        return prod(grid.size)
+            rows, columns = merged((rows, columns))
+        return num_slots * rows * columns
 
     def units(self) -> Sequence[nn.Module]:
         """The blocks of all stages."""
@@ -174,27 +183,25 @@ class VideoSwin(TokenBackbone):
 
         Norms, GELU and softmax are not counted; the padding of windows is.
         """
-        grid = Grid(_grid_size(num_frames, height_px, width_px), 1)
+        size = _grid_size(num_frames, height_px, width_px)
         tubelet = 3 * prod(TUBELET[1:] if num_frames == 1 else TUBELET)
-        total = prod(grid.size) * tubelet * self.config.width
+        total = prod(size) * tubelet * self.config.width
         for stage, depth in enumerate(self.config.depths):
-            width, tokens = self.config.stage_width(stage), prod(grid.size)
-            window = clipped(grid.size, self.config.window)
-            places = prod(-(-side // length) * length for side, length in zip(grid.size, window, strict=True))
+            width, window = self.config.stage_width(stage), clipped(size, self.config.window)
+            places = prod(-(-side // length) * length for side, length in zip(size, window, strict=True))
             attention = places * (4 * width**2 + 2 * prod(window) * width)
-            total += depth * (attention + tokens * 8 * width**2)
+            total += depth * (attention + prod(size) * 8 * width**2)
             if stage + 1 < len(self.config.depths):
-                grid = merged(grid)
-                total += prod(grid.size) * 8 * width**2
+                size = size[0], *merged(size[1:])
+                total += prod(size) * 8 * width**2
         return total
 
     def activation_bytes(self, num_frames: int, height_px: int, width_px: int, *, half: bool) -> float:
         """See Backbone. The estimate is proportional to tokens, blocks and width."""
-        grid = Grid(_grid_size(num_frames, height_px, width_px), 1)
-        values = 0
+        size, values = _grid_size(num_frames, height_px, width_px), 0
         for stage, depth in enumerate(self.config.depths):
-            values += prod(grid.size) * depth * self.config.stage_width(stage)
-            grid = merged(grid)
+            values += prod(size) * depth * self.config.stage_width(stage)
+            size = size[0], *merged(size[1:])
         return values * (HALF_BYTES_A_VALUE if half else FULL_BYTES_A_VALUE)
 
     def init_weights(self, temporal_init: TemporalInit) -> None:
@@ -216,11 +223,16 @@ class VideoSwin(TokenBackbone):
         slots, rows, columns = self.config.window
         return slots // 2, rows // 2, columns // 2
 
-    def _drop_path_scales(self, clips: PackedClips) -> Tensor | None:
-        rate = self.config.drop_path_rate
+    def _branch_scales(
+        self, seeds_B: Tensor, groups: tuple[Group, ...]
+    ) -> Iterator[tuple[Tensor | None, Tensor | None]]:
+        """Yield the drop-path factors of each block's attention and MLP, each [F], or None for no scaling."""
+        depth, rate = sum(self.config.depths), self.config.drop_path_rate
         if not self.training or not rate:
-            return None
-        return drop_path_scales(clips.seeds_B, sum(self.config.depths), BRANCHES, rate)
+            return iter([(None, None)] * depth)
+        parts = drop_path_scales(seeds_B, depth, BRANCHES, rate).split([num_clips for _, num_clips in groups], dim=2)
+        rows = [part[..., None].expand(-1, -1, -1, t).flatten(2) for part, (t, _) in zip(parts, groups, strict=True)]
+        return iter([(attention, mlp) for attention, mlp in torch.cat(rows, dim=2)])
 
 
 def _grid_size(num_frames: int, height_px: int, width_px: int) -> Size:
@@ -228,14 +240,15 @@ def _grid_size(num_frames: int, height_px: int, width_px: int) -> Size:
     return -(-num_frames // frames), -(-height_px // rows), -(-width_px // columns)
 
 
-def _clip_of_token(grids: Sequence[Grid], device: torch.device) -> Tensor:
-    """Return the number of each token's clip, int64 [N]."""
-    first, numbers = 0, []
-    for size, num_clips in grids:
-        clips_B1 = first + torch.arange(num_clips, device=device)[:, None]
-        numbers.append(clips_B1.expand(-1, prod(size)).flatten())
-        first += num_clips
-    return torch.cat(numbers)
+def _slots(groups: tuple[Group, ...]) -> tuple[Group, ...]:
+    """Return the groups with slots of time for frames."""
+    return tuple(Group(_grid_size(num_frames, 1, 1)[0], num_clips) for num_frames, num_clips in groups)
+
+
+def merged(sides: tuple[int, int]) -> tuple[int, int]:
+    """Return the rows and columns after patch merging."""
+    rows, columns = sides
+    return (rows + 1) // 2, (columns + 1) // 2
 
 
 def resize_bias_table(table: Tensor, window: Size) -> Tensor:

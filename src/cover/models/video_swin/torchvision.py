@@ -13,10 +13,10 @@ from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.models.checkpoints.naming import HEAD
 from cover.models.classifier import VideoClassifier, head_of
 from cover.models.export.formats import choose_head, new_folder, write_json
+from cover.models.kernels.relative_bias import Size, plain_expand
 from cover.models.video_swin.config import TUBELET, VideoSwinConfig
 from cover.models.video_swin.formats import TORCHVISION
 from cover.models.video_swin.model import BIAS_TABLE
-from cover.models.video_swin.windows import Size, relative_bias
 from cover.models.weights import save_tensors
 
 
@@ -64,7 +64,7 @@ def torchvision_tensors(model: VideoClassifier, head: str) -> dict[str, Tensor]:
 def relative_position_index(window: Size) -> Tensor:
     """Return the row of a bias table for each pair of tokens in a window, int64 [L, L]: query, key."""
     rows = torch.arange(prod(2 * length - 1 for length in window))
-    return relative_bias(rows[:, None], window, window)[0].contiguous()
+    return plain_expand(rows[:, None], window, window)[0].contiguous()
 
 
 def _settings(config: VideoSwinConfig, head: str) -> dict[str, Any]:

@@ -1,31 +1,28 @@
 """How tokens are cut into shifted windows, for clips of any sizes at once.
 
 The tokens of a batch are one list [N, D]: grid after grid, clip after clip, in the order of slots, rows and columns.
-One gather shifts, pads and cuts them, and puts windows of one kind next to each other, whatever clips they come from:
-
-    tokens [N, D] ── places_M ──▶ [run | run | …], each [windows · tokens of a window, D] ── tokens_N ──▶ [N, D]
+The places of the windows are another list: windows of one size next to each other, and among these those that are cut
+in the same way, whatever clips they come from. Tables say which token is at each place.
 
 A shift is cyclic, so the last window along an axis holds tokens from both ends of the clip, which must not attend to
-each other. Windows that are cut in the same way are of one kind, and have one mask.
+each other. They are of different regions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-Size = tuple[int, int, int]
-"""(time slots, rows, columns)."""
+from cover.models.kernels.relative_bias import PADDING, Size
+from cover.models.kernels.window import Run, Windows
+from cover.models.kernels.window_attention import MASKED, SameSize
+
 NO_SHIFT: Size = (0, 0, 0)
-MASKED = -100.0
-"""Added to the score of two tokens that must not attend to each other, as in the published code."""
 
 
 class Grid(NamedTuple):
@@ -50,56 +47,6 @@ class Kind(NamedTuple):
 
     size: Size
     wrapped: Size
-
-
-@dataclass(frozen=True)
-class Run:
-    """Consecutive windows of one kind.
-
-    Attributes:
-        num_windows: How many there are.
-        kind: Their kind.
-        mask_LL: What is added to the scores; None if all tokens may attend to each other.
-    """
-
-    num_windows: int
-    kind: Kind
-    mask_LL: Tensor | None
-
-    @property
-    def num_places(self) -> int:
-        """The tokens of all of them."""
-        return self.num_windows * prod(self.kind.size)
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Where each token is among the windows.
-
-    Attributes:
-        places_M: int64, the token at each place of the windows. Empty places have any.
-        tokens_N: int64, the place of each token.
-        empty_M1: bool, which places are empty; None if none is.
-        runs: The windows, in order.
-    """
-
-    places_M: Tensor
-    tokens_N: Tensor
-    empty_M1: Tensor | None
-    runs: tuple[Run, ...]
-
-    def partition(self, tokens_ND: Tensor) -> Tensor:
-        """Put tokens into windows: [N, D] → [M, D]. Empty places are zero."""
-        return _gather(tokens_ND, self.places_M, self.empty_M1, self.tokens_N, None)
-
-    def merge(self, places_MD: Tensor) -> Tensor:
-        """Take tokens out of windows: [M, D] → [N, D]."""
-        return _gather(places_MD, self.tokens_N, None, self.places_M, self.empty_M1)
-
-    def to(self, device: torch.device) -> Windows:
-        """Copy to a device."""
-        runs = tuple(Run(run.num_windows, run.kind, _to(run.mask_LL, device)) for run in self.runs)
-        return Windows(self.places_M.to(device), self.tokens_N.to(device), _to(self.empty_M1, device), runs)
 
 
 class WindowCache:
@@ -146,29 +93,48 @@ def cut(grids: Sequence[Grid], window: Size, shift: Size) -> Windows:
         shift: By how much the windows are shifted. An axis that is not longer than a window is not shifted.
     """
     parts: dict[Kind, list[Tensor]] = {}
-    first, has_padding = 0, False
+    num_tokens = 0
     for size, num_clips in grids:
         tokens = prod(size)
-        starts_B1 = first + tokens * torch.arange(num_clips)[:, None]
+        starts_B1 = num_tokens + tokens * torch.arange(num_clips)[:, None]
         for kind, index_P in _kinds(size, window, shift):
             index_BP = torch.where(index_P >= 0, starts_B1 + index_P, -1)
             parts.setdefault(kind, []).append(index_BP.flatten())
-        first = first + tokens * num_clips
-        has_padding |= any(side % length for side, length in zip(size, clipped(size, window), strict=True))
-    index_M = torch.cat([part for of_kind in parts.values() for part in of_kind])
-    empty_M = index_M < 0
-    # Empty places all write to one more token, which is dropped.
-    targets_M = torch.where(empty_M, first, index_M)
-    tokens_N = torch.zeros(first + 1, dtype=torch.int64).scatter(0, targets_M, torch.arange(len(index_M)))[:-1]
+        num_tokens = num_tokens + tokens * num_clips
+    of_kind = {kind: torch.cat(parts[kind]) for kind in sorted(parts, key=lambda kind: kind.size)}
+    places_M = torch.cat(list(of_kind.values()))
+    has_empty = any(s % w for size, _ in grids for s, w in zip(size, clipped(size, window), strict=True))
+    if has_empty:
+        is_empty = places_M < 0
+        places_M = torch.where(is_empty, num_tokens - 1 + is_empty.cumsum(0), places_M)
+    tokens_M = torch.zeros_like(places_M).scatter(0, places_M, torch.arange(len(places_M)))
+    counts = {kind: len(index) // prod(kind.size) for kind, index in of_kind.items()}
+    sizes, rest = [], places_M.to(torch.int32)
+    for size in dict.fromkeys(kind.size for kind in counts):
+        num_places = sum(counts[kind] for kind in counts if kind.size == size) * prod(size)
+        places_WP, rest = _padded(rest[:num_places].unflatten(0, (-1, prod(size)))), rest[num_places:]
+        sizes.append(SameSize(size, places_WP, _regions_of(counts, size), num_tokens, has_empty))
     return Windows(
-        places_M=index_M.clamp(min=0),
-        tokens_N=tokens_N,
-        empty_M1=empty_M[:, None] if has_padding else None,
-        runs=tuple(
-            Run(sum(len(part) for part in of_kind) // prod(kind.size), kind, _mask(kind))
-            for kind, of_kind in parts.items()
-        ),
+        num_tokens=num_tokens,
+        places_M=places_M.to(torch.int32),
+        tokens_M=tokens_M.to(torch.int32),
+        runs=tuple(Run(num_windows, kind.size, _mask(kind)) for kind, num_windows in counts.items()),
+        sizes=tuple(sizes),
     )
+
+
+def _padded(values_WL: Tensor) -> Tensor:
+    """Repeat the last value of each window up to a multiple of PADDING."""
+    missing = -values_WL.shape[1] % PADDING
+    return torch.cat([values_WL, values_WL[:, -1:].expand(-1, missing)], dim=1)
+
+
+def _regions_of(counts: dict[Kind, int], size: Size) -> Tensor | None:
+    """Return the regions of all windows of a size; None if each window is one region."""
+    kinds = [kind for kind in counts if kind.size == size]
+    if all(kind.wrapped == NO_SHIFT for kind in kinds):
+        return None
+    return _padded(torch.cat([_regions(kind).expand(counts[kind], -1) for kind in kinds]))
 
 
 def clipped(size: Size, window: Size) -> Size:
@@ -196,63 +162,16 @@ def _kinds(size: Size, window: Size, shift: Size) -> list[tuple[Kind, Tensor]]:
     return found
 
 
-def relative_bias(table: Tensor, size: Size, window: Size) -> Tensor:
-    """Return the bias of each pair of tokens in a window, [H, L, L]: query, key.
-
-    A pair's row in the table is its distance in time, rows and columns, and nothing else. So along each axis the biases
-    are windows that slide over the table, and the backward pass sums them in a fixed order.
-
-    The published code takes the first L rows and columns of the index of whole windows. That is right only if nothing
-    but time is cut short, so below 224 px it reads biases of other positions; this function does not.
-
-    Args:
-        table: [(2 · slots - 1) · (2 · rows - 1) · (2 · columns - 1), H].
-        size: The tokens of the window.
-        window: The tokens of a whole window, for which the table is.
-    """
-    biases = table.unflatten(0, [2 * whole - 1 for whole in window])
-    for axis, (length, whole) in enumerate(zip(size, window, strict=True)):
-        biases = biases.narrow(axis, whole - length, 2 * length - 1).unfold(axis, length, 1)
-    out: Tensor = biases.flip(4, 5, 6).permute(3, 0, 1, 2, 4, 5, 6).flatten(4).flatten(1, 3)
-    return out
+def _regions(kind: Kind) -> Tensor:
+    """Return the region of each token in a window, int32 [L]."""
+    axes = [torch.arange(length) >= length - by for length, by in zip(kind.size, kind.wrapped, strict=True)]
+    t, y, x = torch.meshgrid(*axes, indexing="ij")
+    return (4 * t + 2 * y + 1 * x).flatten().to(torch.int32)
 
 
 def _mask(kind: Kind) -> Tensor | None:
     """Return what is added to scores, float32 [L, L]; None if it is 0."""
     if kind.wrapped == NO_SHIFT:
         return None
-    axes = [torch.arange(length) >= length - by for length, by in zip(kind.size, kind.wrapped, strict=True)]
-    t, y, x = torch.meshgrid(*axes, indexing="ij")
-    regions_L = (4 * t + 2 * y + 1 * x).flatten()
+    regions_L = _regions(kind)
     return torch.where(regions_L[:, None] == regions_L, 0.0, MASKED)
-
-
-def _gather(rows: Tensor, index: Tensor, empty: Tensor | None, inverse: Tensor, inverse_empty: Tensor | None) -> Tensor:
-    if not (rows.requires_grad and torch.is_grad_enabled()):
-        return _rows(rows, index, empty)
-    out: Tensor = _Gather.apply(rows, index, empty, inverse, inverse_empty)
-    return out
-
-
-def _rows(rows: Tensor, index: Tensor, empty: Tensor | None) -> Tensor:
-    taken = rows.index_select(0, index)
-    return taken if empty is None else taken.masked_fill(empty, 0)
-
-
-class _Gather(Function):
-    """Rows of a matrix, with a backward pass that gathers, too. No row is taken twice, so nothing is summed."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, rows: Tensor, index: Tensor, empty: Tensor | None, inverse: Tensor, inverse_empty: Tensor | None
-    ) -> Tensor:
-        ctx.inverse, ctx.inverse_empty = inverse, inverse_empty
-        return _rows(rows, index, empty)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return _rows(gradient, ctx.inverse, ctx.inverse_empty), None, None, None, None
-
-
-def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if tensor is None else tensor.to(device)
