@@ -21,6 +21,14 @@ from transformers import (
     Dinov2Config,
     Dinov2ForImageClassification,
     Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+    SiglipConfig,
+    SiglipModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
 )
 
 from cover.errors import CheckpointError
@@ -28,6 +36,7 @@ from cover.models.classifier import VideoClassifier, load_model, save_model
 from cover.models.create import create_model
 from cover.models.loading import LoadReport, load_weights
 from cover.models.sources import open_source
+from cover.models.videomae.model import sine_positions
 
 WIDTH, DEPTH, NUM_HEADS, IMAGE_PX, PATCH_PX = 32, 2, 2, 32, 8
 SIZES: dict[str, Any] = {
@@ -55,6 +64,10 @@ def create_clip(**settings: Any) -> CLIPVisionModel:
 
 def create_dinov2(**settings: Any) -> Dinov2Model:
     return randomised(Dinov2Model(Dinov2Config(**SIZES | {"mlp_ratio": 4} | settings)))
+
+
+def create_siglip(**settings: Any) -> SiglipVisionModel:
+    return randomised(SiglipVisionModel(SiglipVisionConfig(**SIZES | {"intermediate_size": 3 * WIDTH} | settings)))
 
 
 def openai_names(clip: CLIPVisionModel) -> dict[str, Tensor]:
@@ -201,6 +214,35 @@ def classifying_dinov2(dinov2: Dinov2Model, folder: Path) -> Path:
     return as_transformers(whole, folder)
 
 
+def as_whole_siglip(siglip: SiglipVisionModel, folder: Path) -> Path:
+    """Both towers in one folder, as they are published."""
+    text = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    both = SiglipModel(SiglipConfig(vision_config=siglip.config.to_dict(), text_config=text | {"vocab_size": 9}))
+    both.double().vision_model.load_state_dict(siglip.state_dict())
+    return as_transformers(both, folder)
+
+
+def as_timm_siglip(siglip: SiglipVisionModel, path: Path) -> Path:
+    theirs = saved_state(siglip)
+    state = {
+        "pos_embed": theirs["embeddings.position_embedding.weight"][None],
+        "attn_pool.latent": theirs["head.probe"],
+        "attn_pool.q.weight": theirs["head.attention.in_proj_weight"][:WIDTH],
+    }
+    for kind in ("weight", "bias"):
+        state[f"patch_embed.proj.{kind}"] = theirs[f"embeddings.patch_embedding.{kind}"]
+        state[f"norm.{kind}"] = theirs[f"post_layernorm.{kind}"]
+        for i in range(DEPTH):
+            layer, block = f"encoder.layers.{i}", f"blocks.{i}"
+            state[f"{block}.attn.qkv.{kind}"] = torch.cat([theirs[f"{layer}.self_attn.{n}_proj.{kind}"] for n in "qkv"])
+            state[f"{block}.attn.proj.{kind}"] = theirs[f"{layer}.self_attn.out_proj.{kind}"]
+            for number in (1, 2):
+                state[f"{block}.norm{number}.{kind}"] = theirs[f"{layer}.layer_norm{number}.{kind}"]
+                state[f"{block}.mlp.fc{number}.{kind}"] = theirs[f"{layer}.mlp.fc{number}.{kind}"]
+    torch.save(state, path)
+    return path
+
+
 Save = Callable[[Any, Path], Path]
 CLIPS: dict[str, tuple[Save, str, str]] = {
     "transformers": (as_transformers, "transformers-clip", "quick_gelu"),
@@ -345,3 +387,90 @@ def test_a_source_that_is_refused_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="values that are NaN"):
         load_weights(model, tmp_path / "clip.pt")
     assert model.config == config and all(torch.equal(model.state_dict()[name], before[name]) for name in before)
+
+
+def start_videomae(path: Path, mlp_width: int, **settings: Any) -> tuple[VideoClassifier, LoadReport]:
+    sizes: dict[str, Any] = {"depth": DEPTH, "width": WIDTH, "num_heads": NUM_HEADS, "patch_size": PATCH_PX}
+    sizes |= {"mlp_width": mlp_width, "num_frames": 4, "image_size": IMAGE_PX}
+    model = create_model("videomae_small", heads={"d": 3}, **sizes | settings).double().eval()
+    return model, load_weights(model, path)
+
+
+def encoded(image_model: Any, patches_BDYX: Tensor) -> Tensor:
+    """The tokens after the blocks of an image model, for patches with a VideoMAE's positions, without a class token."""
+    tokens_BND = patches_BDYX.flatten(2).mT
+    tokens_BND = tokens_BND + sine_positions(tokens_BND.shape[1], WIDTH, tokens_BND.device).double()
+    if isinstance(image_model, CLIPVisionModel):
+        tokens_BND = image_model.pre_layrnorm(tokens_BND)
+    if isinstance(image_model, Dinov2Model):
+        for layer in image_model.encoder.layer:
+            tokens_BND = layer(tokens_BND)
+        return tokens_BND
+    out: Tensor = image_model.encoder(inputs_embeds=tokens_BND).last_hidden_state
+    return out
+
+
+CLIP_PARTS = ("embeddings.patch_embedding", "post_layernorm")
+VIDEOMAES: dict[str, tuple[Callable[[], Any], Save, tuple[str, str], dict[str, Any]]] = {
+    "clip": (create_clip, as_transformers, CLIP_PARTS, {}),
+    "dinov2": (create_dinov2, as_official_dinov2, ("embeddings.patch_embeddings.projection", "layernorm"), {}),
+    "siglip": (create_siglip, as_transformers, CLIP_PARTS, {}),
+    "both towers of siglip": (create_siglip, as_whole_siglip, CLIP_PARTS, {}),
+    "timm siglip": (create_siglip, as_timm_siglip, CLIP_PARTS, {"activation": "gelu_tanh"}),
+}
+
+
+@pytest.mark.parametrize("tubelet_size", [1, 2])
+@pytest.mark.parametrize("kind", VIDEOMAES)
+@torch.no_grad()
+def test_a_videomae_starts_from_an_image_model(kind: str, tubelet_size: int, tmp_path: Path) -> None:
+    """Everything but positions, class token and pooling is that of the image model."""
+    create, save, (embedding, norm), settings = VIDEOMAES[kind]
+    image_model = create()
+    mlp_width = 3 * WIDTH if "siglip" in kind else 4 * WIDTH
+    path = save(image_model, tmp_path / "image model")
+    model, report = start_videomae(path, mlp_width, tubelet_size=tubelet_size, **settings)
+    images = torch.randn(2, 3, IMAGE_PX, IMAGE_PX, dtype=torch.float64)
+    tokens_BND = encoded(image_model, image_model.get_submodule(embedding)(images))
+    expected_BD = image_model.get_submodule(norm)(tokens_BND.mean(1))
+    assert_still_clips_have(expected_BD, model, images, lengths=(1, tubelet_size))
+    assert {"fresh", "unused"} <= report.outcomes().keys()
+    assert [name for name in report.fresh if not name.startswith("heads.")] == []
+    assert [name for name in report.unused if "pos" in name]
+
+
+def test_a_siglip_without_its_settings_leaves_the_activation_to_the_user(tmp_path: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"\(timm-siglip\) does not state its activation, .*; set model.activation"
+    ):
+        start_videomae(as_timm_siglip(create_siglip(), tmp_path / "siglip.pth"), 3 * WIDTH)
+
+
+def test_a_timesformer_cannot_start_from_a_model_without_class_token(tmp_path: Path) -> None:
+    message = r"\(transformers-siglip\) has no class token, .*; set model.family = \"videomae\", or start from CLIP or"
+    with pytest.raises(CheckpointError, match=message):
+        start(as_transformers(create_siglip(), tmp_path))
+
+
+def test_registers_and_dinov3_are_refused_by_name(tmp_path: Path) -> None:
+    registers = Dinov2WithRegistersModel(
+        Dinov2WithRegistersConfig(**SIZES | {"mlp_ratio": 4, "num_register_tokens": 2})
+    )
+    with pytest.raises(CheckpointError, match=r"config.json: model_type = 'dinov2_with_registers': input should be"):
+        start(as_transformers(registers, tmp_path / "registers"))
+    state = official_names_of_dinov2(create_dinov2()) | {"register_tokens": torch.zeros(1, 4, WIDTH)}
+    torch.save(state, tmp_path / "dinov2_reg4.pth")
+    with pytest.raises(CheckpointError, match="like dinov2, but register_tokens has no place in a model of the family"):
+        start(tmp_path / "dinov2_reg4.pth")
+    dinov3 = DINOv3ViTModel(DINOv3ViTConfig(**SIZES | {"intermediate_size": 4 * WIDTH}))
+    with pytest.raises(CheckpointError, match="looks like a 'dinov3_vit' model; cover loads its own models"):
+        start(as_transformers(dinov3, tmp_path / "dinov3"))
+    state = {name: tensor for name, tensor in state.items() if name != "pos_embed"}
+    torch.save(state | {"rope_embed.periods": torch.ones(8)}, tmp_path / "dinov3.pth")
+    with pytest.raises(CheckpointError, match=r"looks like dinov2, .*\(its positions are rotary, as in DINOv3\)"):
+        start(tmp_path / "dinov3.pth")
+
+
+def test_dinov2_giant_is_refused_because_of_its_mlp(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="use_swiglu_ffn = True: input should be False"):
+        start(as_transformers(create_dinov2(use_swiglu_ffn=True), tmp_path))

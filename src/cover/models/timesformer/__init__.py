@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cover.config.families import ModelSection
+from cover.errors import CheckpointError
 from cover.models.config import Heads, ModelConfig
 from cover.models.family import BackboneFamily
 from cover.models.timesformer.config import (
@@ -24,6 +25,7 @@ from cover.models.timesformer.config import (
 )
 
 if TYPE_CHECKING:
+    from cover.models.checkpoints.source import Source
     from cover.models.checkpoints.tensor_view import WeightFormat
     from cover.models.family import Attributor, Exporter
     from cover.models.timesformer.model import TimeSformer
@@ -68,6 +70,15 @@ class TimeSformerFamily(BackboneFamily):
         from cover.models.timesformer.formats import FORMATS
 
         return FORMATS
+
+    def from_other_family(self, source: Source, config: ModelConfig) -> Source | None:
+        """See BackboneFamily. Every source that a TimeSformer can start from is one of its own formats."""
+        if source.format.endswith("siglip"):
+            raise CheckpointError(
+                f"{source.path} ({source.format}) has no class token, and the feature of a TimeSformer is one; set "
+                'model.family = "videomae", or start from CLIP or DINOv2'
+            )
+        return None
 
     @property
     def exporters(self) -> Mapping[str, Exporter]:

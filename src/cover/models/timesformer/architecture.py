@@ -42,6 +42,8 @@ def read_architecture(format: str, view: View, folder: Path) -> tuple[TimeSforme
     """
     settings = read_settings(format, folder)
     width, _, patch_size_px, _ = _axes(view, "patch_embed.proj.weight", 4)
+    if any("rope" in name for name in view.names):
+        raise CoverError("its positions are rotary, as in DINOv3")
     _, num_tokens, _ = _axes(view, "pos_embed", 3)
     depth = next(index for index in count() if not view.shape(f"blocks.{index}.norm1.weight"))
     attention = _attention(view)

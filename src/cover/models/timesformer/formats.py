@@ -232,7 +232,8 @@ def _has_layer_scale(view: View, container: str) -> bool:
 
 
 def _is_vit(view: View, container: str) -> bool:
-    return not _is_timesformer(view, container) and not _has_layer_scale(view, container)
+    has_class_token = "cls_token" in view.names or "attn_pool.latent" not in view.names  # SigLIP has none
+    return has_class_token and not _is_timesformer(view, container) and not _has_layer_scale(view, container)
 
 
 def _has_norms(view: View, container: str) -> bool:

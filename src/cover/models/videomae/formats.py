@@ -1,6 +1,9 @@
-"""The weights that a VideoMAE can load: how other code bases name and lay out a VideoMAE.
+"""The weights that a VideoMAE can load: how other code bases name and lay out a VideoMAE, or a SigLIP.
 
 Our names are those of the official code. Only heads differ: "heads.NAME.weight" here, "head.weight" there.
+
+The image model of SigLIP is a VideoMAE of single images, apart from its positions: its blocks are those of a ViT, and
+it has no class token. A model with longer tubelets repeats its patch kernel (`VideoMAE.resized`).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from torch import Tensor
 
 from cover.config.layers import Section
 from cover.core.run_files import CONFIG_FILE
@@ -34,6 +38,7 @@ ANCHOR, INPUT = "blocks.0.attn.qkv.weight", ("patch_embed.proj.weight",)
 REMEDY = "use weights of a VideoMAE"
 ANY_NUM_HEADS = 1
 """A placeholder for a number of attention heads that the source does not state. It divides every width."""
+SIGLIP_MEAN_STD = (0.5, 0.5, 0.5)
 TRANSFORMERS_EPS, TRANSFORMERS_FC_NORM_EPS = 1e-12, 1e-5
 """The epsilons of transformers, if its config.json does not state the first. It never states the second."""
 
@@ -69,6 +74,45 @@ TRANSFORMERS = Naming(
 )
 
 
+def _with_time(name: str, part: Tensor) -> Tensor:
+    """Give the patch kernel of an image model a dimension of time."""
+    return part[:, :, None] if name == "patch_embed.proj.weight" else part
+
+
+def _with_time_and_parts(name: str, part: Tensor) -> Tensor:
+    """Do the same, and take the biases of queries and values from that of queries, keys and values."""
+    if name.endswith((".q_bias", ".v_bias")):
+        return part.chunk(3)[0 if name.endswith(".q_bias") else 2]
+    return _with_time(name, part)
+
+
+# What pools the tokens, and the bias of keys, which softmax cancels, have no use.
+TRANSFORMERS_SIGLIP = Naming(
+    anchor=ANCHOR,
+    input=INPUT,
+    modules={"patch_embed.proj": "embeddings.patch_embedding", "fc_norm": "post_layernorm"},
+    block_modules={
+        "norm1": "layer_norm1",
+        "attn.qkv": " ".join(f"self_attn.{name}_proj" for name in "qkv"),
+        "attn.q_bias": "self_attn.q_proj.bias",
+        "attn.v_bias": "self_attn.v_proj.bias",
+        "attn.proj": "self_attn.out_proj",
+        "norm2": "layer_norm2",
+    },
+    block="encoder.layers.{}.",
+    layout=_with_time,
+    idle=r"head|classifier|embeddings\.position_\w+(\.weight)?|encoder\.layers\.\d+\.self_attn\.k_proj\.bias",
+)
+TIMM_SIGLIP = Naming(
+    anchor=ANCHOR,
+    input=INPUT,
+    modules={"fc_norm": "norm"},
+    block_modules={"attn.q_bias": "attn.qkv.bias", "attn.v_bias": "attn.qkv.bias"},
+    layout=_with_time_and_parts,
+    idle=r"head|attn_pool|pos_embed",
+)
+
+
 class _Settings(Section, extra="ignore"):
     """config.json of transformers."""
 
@@ -84,6 +128,54 @@ class _Settings(Section, extra="ignore"):
     layer_norm_eps: Annotated[float, Field(gt=0, le=1)] | None = None
     quantization_config: None = None
     id2label: dict[str, str | int] | None = None
+
+
+class _Siglip(Section, extra="ignore"):
+    """config.json of transformers' SigLIP, or the part of it that describes the image model, with its defaults."""
+
+    num_attention_heads: Size = 12
+    num_channels: Literal[3] = 3
+    hidden_act: HiddenAct = "gelu_pytorch_tanh"
+    layer_norm_eps: Annotated[float, Field(gt=0, le=1)] = 1e-6
+    quantization_config: None = None
+
+
+def _read_siglip(view: View, folder: Path) -> tuple[VideoMAEConfig, frozenset[str]]:
+    """Find out which model the weights of a SigLIP belong to; see `WeightFormat.read_config`.
+
+    They are of tubelets of any length. timm does not state its GELU beside its weights.
+    """
+    values = read_object(folder / CONFIG_FILE) if view.naming is TRANSFORMERS_SIGLIP else {}
+    stated = None
+    if "model_type" in values:
+        if values["model_type"] not in ("siglip", "siglip_vision_model"):
+            raise CoverError(f"config.json belongs to a {str(values['model_type'])[:100]}")
+        stated = check_settings(_Siglip, values.get("vision_config", values), folder / CONFIG_FILE, REMEDY)
+    colours = read_colours(folder, REMEDY) if stated else (None, None)
+    sizes = _sizes(view)
+    eps = stated.layer_norm_eps if stated else 1e-6
+    config = VideoMAEConfig(
+        **sizes,
+        num_heads=stated.num_attention_heads if stated else ANY_NUM_HEADS,
+        num_frames=1,
+        image_size_px=14 * sizes["patch_size_px"],
+        mean=colours[0] or SIGLIP_MEAN_STD,
+        std=colours[1] or SIGLIP_MEAN_STD,
+        layer_norm_eps=eps,
+        fc_norm_eps=eps,
+        activation=ACTIVATIONS[stated.hidden_act] if stated else None,
+    )
+    found = {"num_heads": stated, "activation": stated, "mean": colours[0], "std": colours[1], "tubelet_size": None}
+    return config, frozenset(name for name, value in found.items() if not value)
+
+
+def _is_siglip(view: View, container: str) -> bool:
+    """Tell the image model of transformers' SigLIP from CLIP's, which has a class token, and from text models."""
+    return bool(view.parts("patch_embed.proj.bias")) and "embeddings.class_embedding" not in view.names
+
+
+def _is_timm_siglip(view: View, container: str) -> bool:
+    return "attn_pool.latent" in view.names and "cls_token" not in view.names
 
 
 def _read_config(format: str, view: View, folder: Path) -> tuple[VideoMAEConfig, frozenset[str]]:
@@ -168,6 +260,8 @@ def transformers_name(name: str, head: str) -> str:
 
 
 FORMATS = (
+    WeightFormat("transformers-siglip", "transformers' SigLIP", (TRANSFORMERS_SIGLIP,), _read_siglip, _is_siglip),
+    WeightFormat("timm-siglip", "timm's SigLIP", (TIMM_SIGLIP,), _read_siglip, _is_timm_siglip),
     WeightFormat("videomae", "the official VideoMAE", (OFFICIAL,), partial(_read_config, "videomae"), _has_tubelets),
     WeightFormat(
         "transformers-videomae",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cover.models.backbone import TokenBackbone
+from cover.models.backbone import Resize, TokenBackbone
 from cover.models.config import ModelConfig, check_tubelets
 from cover.models.kernels.folding import fold
 from cover.models.kernels.products import Weight
@@ -128,6 +128,12 @@ class VideoMAE(TokenBackbone):
         follow_weights(self, self.config)
         if isinstance(self.fc_norm, nn.LayerNorm):
             self.fc_norm.eps = self.config.fc_norm_eps
+
+    def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize) -> Tensor:
+        """See Backbone. The patch kernel of an image model is repeated over the frames of a tubelet, and divided."""
+        if tensor.shape == target.shape:
+            return tensor
+        return tensor.expand(target.shape) / target.shape[2]
 
     def _grid(self, num_frames: int, height_px: int, width_px: int) -> tuple[int, int]:
         """Return the number of tubelets of a clip in time, and the number of patches of a frame."""
