@@ -474,3 +474,17 @@ def test_registers_and_dinov3_are_refused_by_name(tmp_path: Path) -> None:
 def test_dinov2_giant_is_refused_because_of_its_mlp(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="use_swiglu_ffn = True: input should be False"):
         start(as_transformers(create_dinov2(use_swiglu_ffn=True), tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["clip", "dinov2"])
+@torch.no_grad()
+def test_a_vivit_starts_from_an_image_model(kind: str, tmp_path: Path) -> None:
+    create, save, _, _ = VIDEOMAES[kind]
+    image_model = create()
+    path = save(image_model, tmp_path / "image model")
+    sizes: dict[str, Any] = {"depth": DEPTH, "width": WIDTH, "num_heads": NUM_HEADS, "patch_size": PATCH_PX}
+    sizes |= {"num_frames": 4, "image_size": IMAGE_PX}
+    model = create_model("vivit_base", heads={"d": 3}, **sizes).double().eval()
+    load_weights(model, path)
+    images = torch.randn(2, 3, IMAGE_PX, IMAGE_PX, dtype=torch.float64)
+    assert_still_clips_have(image_model(images).pooler_output, model, images, lengths=(1,))

@@ -129,7 +129,7 @@ class VideoMAE(TokenBackbone):
         if isinstance(self.fc_norm, nn.LayerNorm):
             self.fc_norm.eps = self.config.fc_norm_eps
 
-    def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize) -> Tensor:
+    def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize, source: ModelConfig) -> Tensor:
         """See Backbone. The patch kernel of an image model is repeated over the frames of a tubelet, and divided."""
         if tensor.shape == target.shape:
             return tensor

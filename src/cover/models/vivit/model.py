@@ -277,11 +277,12 @@ class ViViT(TokenBackbone):
             return tensor
         assert isinstance(source, ViViTConfig)
         rows, side = self.config.grid
+        tensor = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
         if name == "temporal_pos_embed":
-            return resize_time(tensor.float(), rows)
+            return resize_time(tensor, rows)
         if self.encodes_rows:
-            return resize_positions(tensor.float(), (1, source.grid[1]), (1, side, side))
-        return resize_positions(tensor.float(), source.grid, (rows, side, side))
+            return resize_positions(tensor, (1, source.grid[1]), (1, side, side))
+        return resize_positions(tensor, source.grid, (rows, side, side))
 
 
 def central_frame(kernel_DCYX: Tensor, tubelet_size: int) -> Tensor:
