@@ -33,9 +33,9 @@ from cover.models.linear import freeze_weights
 from cover.models.loading import load_weights
 from cover.runs.plan import plan
 from cover.runs.train import train
-from cover.training.engine import Engine
 from cover.training.loss import loss
 from cover.training.parallel import recompute_blocks
+from cover.training.trainer import Trainer
 
 NUM_STEPS, KILLED_AT = 6, 3
 WHOLE: dict[str, Any] = {}
@@ -155,14 +155,14 @@ def mixture(tmp_path_factory: pytest.TempPathFactory, write_video: WriteMedia, w
 
 def train_until_killed(recipe: Path, run: Path) -> None:
     """In a process of its own: SIGKILL before step KILLED_AT."""
-    step = Engine.step
+    step = Trainer.train_step
 
-    def last_step(engine: Engine, learning_rate: float, completed_steps: int) -> Tensor:
-        if completed_steps == KILLED_AT:
+    def last_step(trainer: Trainer) -> Tensor:
+        if trainer.state.step == KILLED_AT:
             os.kill(os.getpid(), signal.SIGKILL)
-        return step(engine, learning_rate, completed_steps)
+        return step(trainer)
 
-    Engine.step = last_step  # type: ignore[assignment, method-assign]
+    Trainer.train_step = last_step  # type: ignore[method-assign]
     train(plan(read_recipe(recipe)), run, quiet())
 
 
