@@ -162,7 +162,7 @@ def train_until_killed(recipe: Path, run: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return step(trainer)
 
-    Trainer.train_step = last_step  # type: ignore[method-assign]
+    Trainer.train_step = last_step  # type: ignore[assignment, method-assign]
     train(plan(read_recipe(recipe)), run, quiet())
 
 
