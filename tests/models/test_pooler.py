@@ -34,6 +34,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "timesformer_tiny": {"depth": 2, "width": 24, "num_heads": 2, "num_frames": 4},
     "videomae_small": {"depth": 2, "width": 24, "num_heads": 2, "num_frames": 4},
     "video_swin_tiny": {"width": 12, "depths": (1, 1), "num_heads": (1, 2), "window": (2, 3, 3), "num_frames": 4},
+    "mvitv1_base": {"width": 12, "depths": (1, 1), "num_frames": 4},
+    "mvitv2_small": {"width": 12, "depths": (1, 1), "num_frames": 4},
 }
 HEADS = {"k400": 5, "imagenet": 3}
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cover.config.families import TemporalInit
-from cover.models.backbone import Backbone, Resize
+from cover.models.backbone import Resize, TokenBackbone
 from cover.models.config import ModelConfig
 from cover.models.drop_path import drop_path_scales
 from cover.models.kernels.backend import compute_dtype
@@ -33,7 +33,7 @@ FULL_BYTES_A_VALUE, HALF_BYTES_A_VALUE = 100.0, 60.0
 """Activation memory of training, per token of a block's input and output, and their width."""
 
 
-class MViT(Backbone):
+class MViT(TokenBackbone):
     """An MViT. It accepts images, and clips of any length and resolution.
 
     For another grid than that of the weights, relative positions are resized linearly, as in the published code, which
@@ -74,6 +74,26 @@ class MViT(Backbone):
         Returns:
             The normalised class token of each clip, or the mean of its normalised tokens: [B, D], in packed order.
         """
+        tokens, residual, grids = self._encoded(clips)
+        if not self.config.class_token:
+            return torch.cat([part_BLD.mean(1) for part_BLD in self._normed(tokens, residual, grids)])
+        num_clips = sum(grid.num_clips for grid in grids)
+        out: Tensor = self.norm(self._exact(tokens, residual, slice(-num_clips, None)))
+        return out
+
+    def tokens(self, clips: PackedClips) -> list[Tensor]:
+        """See TokenBackbone."""
+        return self._normed(*self._encoded(clips))
+
+    def num_tokens(self, num_frames: int, height_px: int, width_px: int) -> int:
+        """See TokenBackbone."""
+        grid = self._grid(num_frames, height_px, width_px)
+        for shape in self.config.block_shapes():
+            grid = grid.pooled(shape.stride)
+        return prod(grid.size)
+
+    def _encoded(self, clips: PackedClips) -> tuple[Tokens, Residual, tuple[Grid, ...]]:
+        """Return what the last block returns, and the sizes of the clips after it."""
         parts = self.patch_embed(clips)
         grids = tuple(Grid((part.shape[1], part.shape[2], part.shape[3]), len(part)) for part in parts)
         tokens, residual = self._first_tokens(parts), None
@@ -86,7 +106,7 @@ class MViT(Backbone):
             tokens, residual = block(tokens, residual, at)
             grids = pooled
         assert residual is not None
-        return self._features(tokens, residual, grids)
+        return tokens, residual, grids
 
     def units(self) -> Sequence[nn.Module]:
         """The blocks."""
@@ -192,19 +212,19 @@ class MViT(Backbone):
         attention, mlp = torch.cat([*rows, scales_2B] if self.config.class_token else rows, 1)
         return attention, mlp
 
-    def _features(self, tokens: Tokens, residual: Residual, grids: Sequence[Grid]) -> Tensor:
-        """Add the last residual, normalise, and return the class token or the mean token of each clip."""
-        num_rows = sum(grid.num_clips for grid in grids) if self.config.class_token else len(tokens.values)
-        values, scale = residual.values[-num_rows:, 0] + residual.bias, residual.scale
-        if scale is not None:
-            values = values * scale[-num_rows:, None]
-        rows_RD = tokens.map(lambda part: part[-num_rows:, 0]).exact + values
-        normed_RD: Tensor = self.norm(rows_RD)
-        if self.config.class_token:
-            return normed_RD
+    def _exact(self, tokens: Tokens, residual: Residual, rows: slice) -> Tensor:
+        """Add the last residual to some rows of the tokens, [R, D]."""
+        values_RD = residual.values[rows, 0] + residual.bias
+        if residual.scale is not None:
+            values_RD = values_RD * residual.scale[rows, None]
+        return tokens.map(lambda part: part[rows, 0]).exact + values_RD
+
+    def _normed(self, tokens: Tokens, residual: Residual, grids: Sequence[Grid]) -> list[Tensor]:
+        """Add the last residual, normalise, and return the tokens of each grid, [B, L, D]."""
         sizes = [grid.num_rows for grid in grids]
+        normed_RD = self.norm(self._exact(tokens, residual, slice(sum(sizes))))
         parts = zip(normed_RD.split(sizes), grids, strict=True)
-        return torch.cat([part.unflatten(0, (grid.num_clips, -1)).mean(1) for part, grid in parts])
+        return [part.unflatten(0, (grid.num_clips, -1)) for part, grid in parts]
 
     def _blocks(self) -> list[Block]:
         return [cast(Block, block) for block in self.blocks]
