@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cover.models.kernels.backend import compute_dtype
+from cover.models.kernels.pooling import SIDE
 from cover.models.kernels.products import Input, linear
 from cover.models.linear import Linear, after_norm, in_dtype
 from cover.models.mvit.config import BlockShape, MViTConfig
-from cover.models.mvit.pooling import SIDE, Grid, HeadPool, split_rows
+from cover.models.mvit.pooling import Grid, HeadPool, split_rows
 from cover.models.mvit.positions import Distances, relative_scores
 
 WIDTH_MULTIPLE = 8

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cover.models.kernels.pooling import pool_normalise
+
 Size = tuple[int, int, int]
 """(time slots, rows, columns)."""
-SIDE = 3
-"""Rows and columns of the kernel of a pooling convolution."""
 
 
 class Grid(NamedTuple):
@@ -108,15 +108,10 @@ class HeadPool(NamedTuple):
         Returns:
             [B, T, Y / stride, X / stride, N, H, E].
         """
-        kernel, shape = self.kernel_NETYX.to(heads_BTYXNHE.dtype), heads_BTYXNHE.shape[4:]
+        kernel_NETYX = self.kernel_NETYX
         if heads_BTYXNHE.shape[1] == 1:
-            kernel = kernel[:, :, middle(kernel.shape[2])]
-        kernel_C1TYX = kernel[:, None].expand(-1, shape[1], *[-1] * 4).flatten(0, 2)[:, None]
-        padding = (kernel.shape[2] // 2, SIDE // 2, SIDE // 2)
-        channels_first = heads_BTYXNHE.flatten(4).permute(0, 4, 1, 2, 3)
-        strides = (1, self.stride, self.stride)
-        pooled = F.conv3d(channels_first, kernel_C1TYX, None, strides, padding, groups=len(kernel_C1TYX))
-        return self.normalise(pooled.permute(0, 2, 3, 4, 1).unflatten(-1, shape))
+            kernel_NETYX = kernel_NETYX[:, :, middle(kernel_NETYX.shape[2])]
+        return pool_normalise(heads_BTYXNHE, kernel_NETYX, self.weight_N1E, self.bias_N1E, self.stride, self.eps)
 
     def normalise(self, heads_NHE: Tensor) -> Tensor:
         """Normalise heads [..., N, H, E] without pooling them."""

@@ -12,9 +12,9 @@ from cover.errors import CoverError
 from cover.models.checkpoints.naming import HEAD
 from cover.models.classifier import VideoClassifier, head_of
 from cover.models.export.formats import choose_head, new_folder, write_json
+from cover.models.kernels.pooling import SIDE
 from cover.models.mvit.config import PATCH_KERNEL, PATCH_STRIDE, BlockShape, MViTConfig
 from cover.models.mvit.formats import TORCHVISION
-from cover.models.mvit.pooling import SIDE
 from cover.models.weights import save_tensors
 
 
