@@ -22,6 +22,7 @@ BUILT_IN = {
     "video_swin": "cover.models.video_swin",
     "mvit": "cover.models.mvit",
     "vivit": "cover.models.vivit",
+    "vjepa2": "cover.models.vjepa2",
 }
 """Each of these modules has the family as `FAMILY`."""
 DEFAULT = "timesformer"

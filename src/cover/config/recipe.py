@@ -189,7 +189,8 @@ class OptimizerSection(Section):
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Learning rate of each block as a share of the next block's."""
     backbone_rate: Share = 1.0
-    """Learning rate of the whole backbone as a share of the heads' rate, beside `layer_decay`. 0 freezes it."""
+    """Learning rate of the whole backbone as a share of the heads' rate, beside `layer_decay`. 0 freezes it: no
+    backward pass goes through it."""
     schedule: Literal["step", "cosine"] = "step"
     """Drops at drop_epochs, or a cosine down to 0."""
     drop_epochs: tuple[NotNegative, ...] | None = None
@@ -438,6 +439,11 @@ class Recipe(Section):
     def is_standard(self) -> bool:
         """Whether it trains on one dataset alone: the baseline of co-training."""
         return self.policy == "standard"
+
+    @property
+    def freezes_backbone(self) -> bool:
+        """Whether the backbone keeps its weights, although clips go through it in every step."""
+        return self.policy != "probe" and self.optimizer.backbone_rate == 0
 
     @property
     def num_workers(self) -> int:

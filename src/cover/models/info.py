@@ -28,7 +28,8 @@ class Info:
         origin: The code base that the weights come from.
         config: The configuration of the model.
         num_parameters: The number of its parameters.
-        multiply_adds: Multiply-adds of one view (num_frames frames of image_size_px) through the whole model.
+        multiply_adds: Multiply-adds of one view (num_frames frames of image_size_px) through the whole model. None if
+            the file states no depth, because it has only heads.
         sampling: How frames and views are sampled, if the file states it.
         unused: Tensors of the file that the model does not have.
         not_stated: Fields of `config` that the file does not state. If "num_heads" is among them, it is null in JSON.
@@ -40,7 +41,7 @@ class Info:
     origin: str
     config: ModelConfig
     num_parameters: int
-    multiply_adds: int
+    multiply_adds: int | None
     sampling: str
     unused: tuple[str, ...]
     not_stated: tuple[str, ...] = ()
@@ -70,7 +71,7 @@ def describe(path: str | Path) -> Info:
         origin=source.origin,
         config=source.config,
         num_parameters=sum(math.prod(shape) for shape in source.shapes.values()),
-        multiply_adds=multiply_adds(source.config),
+        multiply_adds=None if "depth" in source.not_stated else multiply_adds(source.config),
         sampling="not stated by the file",
         unused=source.unused,
         not_stated=tuple(sorted(source.not_stated)),
@@ -85,7 +86,7 @@ def multiply_adds(config: ModelConfig) -> int:
 
 def info_table(info: Info) -> Table:
     """Return all of it as a table for the terminal, with the first class names."""
-    config = info.config
+    config, cost = info.config, info.multiply_adds
     table = Table(show_header=False, title=info.path, title_justify="left")
     usual = ", usual, not stated" if {"mean", "std"} & {*info.not_stated} else ""
     frames = "1 frame" if config.num_frames == 1 else f"{config.num_frames} frames"
@@ -94,7 +95,7 @@ def info_table(info: Info) -> Table:
         "weights from": info.origin,
         "architecture": config.describe(info.not_stated),
         "parameters": f"{info.num_parameters:,}",
-        "cost of a view": f"{info.multiply_adds / 1e9:,.1f} G multiply-adds (GFLOPs, as papers count them)",
+        "cost of a view": f"{cost / 1e9:,.1f} G multiply-adds (GFLOPs, as papers count them)" if cost else "not stated",
         "input": f"{frames} of {config.image_size_px} × {config.image_size_px} px",
         "normalisation": f"mean {_numbers(config.mean)}, std {_numbers(config.std)} of RGB in 0..1{usual}",
         "sampling": info.sampling,

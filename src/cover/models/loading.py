@@ -257,8 +257,8 @@ def _check_poolers(source: Source, config: ModelConfig) -> None:
         return
     for name in ("depth", "num_heads"):
         have, want = getattr(source.config.pooler, name), getattr(config.pooler, name)
-        if have != want:
-            key = f"pooler_{name.removeprefix('num_')}"
+        key = f"pooler_{name.removeprefix('num_')}"
+        if have != want and key not in source.not_stated:
             raise CheckpointError(
                 f"{source.path} ({source.format}) has {key} {have}, this model has {want}; make them equal"
             )

@@ -24,7 +24,7 @@ from cover.models.backbone import Backbone, TokenBackbone
 from cover.models.config import PoolerConfig
 from cover.models.kernels.backend import compute_dtype
 from cover.models.kernels.products import Input, linear
-from cover.models.kernels.residual import Residual, Tokens, add_normalise
+from cover.models.kernels.residual import Residual, Tokens, add_normalise, nothing_to_add
 from cover.models.layers import Mlp
 from cover.models.linear import Linear, after_norm
 from cover.models.packing import Group, PackedClips
@@ -159,12 +159,6 @@ class CrossAttention(nn.Module):
             key_BHLE, value_BHLE = kv.permute(2, 0, 3, 1, 4).unbind()
             mixed.append(F.scaled_dot_product_attention(query_1H1E.expand(num_clips, -1, -1, -1), key_BHLE, value_BHLE))
         return torch.cat(mixed).transpose(1, 2).flatten(2)
-
-
-def nothing_to_add(tokens: Tokens) -> Residual:
-    """Return a residual of zeros, for the first step that adds one and normalises."""
-    zeros = torch.zeros_like(tokens.values)
-    return Residual(zeros, torch.zeros_like(tokens.exact[0, 0]), None, "all")
 
 
 def features(backbone: Backbone, pooler: AttentivePooler | None, clips: PackedClips) -> Tensor:

@@ -53,7 +53,7 @@ def open_source(source: str | Path) -> Source:
         raise CheckpointError(f"{path} {_unknown(folder, files)}; cover loads {readable()}")
     model = choose(path, models, key)
     config, not_stated = _architecture(path, folder, model)
-    shapes = _shapes(config)
+    shapes = _shapes(config, model.format.part if model.format else "")
     others = [other for other in models if other is not model]
     opened = Source(
         path=path,
@@ -98,9 +98,10 @@ def _architecture(path: Path, folder: Path, model: Candidate) -> tuple[ModelConf
         ) from None
 
 
-def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a model's tensors, by our names."""
-    return {name: tuple(tensor.shape) for name, tensor in empty_model(config).state_dict().items()}
+def _shapes(config: ModelConfig, part: str) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a model's tensors, by our names, for those that begin with `part`."""
+    tensors = empty_model(config).state_dict().items()
+    return {name: tuple(tensor.shape) for name, tensor in tensors if re.match(part, name)}
 
 
 def split_key(source: str | Path) -> tuple[str, str | None]:

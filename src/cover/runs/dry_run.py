@@ -79,6 +79,8 @@ def rates_line(planned: Plan) -> str:
     section, heads = planned.recipe.optimizer, f"{planned.recipe.optimizer.learning_rate:g}"
     if not planned.objective.trains_backbone:
         return heads
+    if planned.recipe.freezes_backbone:
+        return f"{heads} of the heads; the backbone is frozen"
     last = section.learning_rate * section.backbone_rate
     first = last * section.layer_decay ** empty_model(planned.config).num_layers
     backbone = f"{last:.3g}" if first == last else f"{first:.3g} in the first layer to {last:.3g} in the last"
@@ -136,12 +138,19 @@ def measured(planned: Plan, objective: Supervised) -> tuple[float, int]:
 def states_bytes(planned: Plan) -> int:
     """Bytes of weights, gradients, the optimizer's states and the average of the weights, all in float32."""
     recipe = planned.recipe
-    states = {"sgd": 1, "adamw": 2}[recipe.optimizer.name] + (recipe.training.ema_decay is not None)
-    numbers = 1 + recipe.num_gradients + states
-    return 4 * numbers * planned.num_parameters
+    weights = 1 + (recipe.training.ema_decay is not None)
+    learning = recipe.num_gradients + {"sgd": 1, "adamw": 2}[recipe.optimizer.name]
+    return 4 * (weights * planned.num_parameters + learning * planned.num_trained)
 
 
 def backward_bytes(planned: Plan) -> float:
     """Rough estimate of the bytes that the backward pass needs for a whole batch."""
     model, half = empty_model(planned.config), planned.recipe.training.precision != "fp32"
-    return sum(row.clips_per_batch * model.activation_bytes(row.num_frames, half=half) for row in planned.rows)
+    size_px, frozen = planned.config.image_size_px, planned.recipe.freezes_backbone
+    total = 0.0
+    for row in planned.rows:
+        kept = model.activation_bytes(row.num_frames, half=half)
+        if frozen:
+            kept -= model.backbone.activation_bytes(row.num_frames, size_px, size_px, half=half)
+        total += row.clips_per_batch * kept
+    return total

@@ -65,8 +65,13 @@ class Plan:
         """Floating-point operations of a step, counted as published. Those of heads alone are next to nothing: 0."""
         if not self.objective.trains_backbone:
             return 0.0
-        # Two operations a multiply-add; a backward pass takes twice a forward pass.
-        return 2 * 3 * sum(row.clips_per_batch * self.clip_multiply_adds[row.dataset] for row in self.rows)
+        # Two operations a multiply-add; a backward pass takes twice a forward pass, none through a frozen backbone.
+        backbone, size_px, total = empty_model(self.config).backbone, self.config.image_size_px, 0.0
+        for row in self.rows:
+            cost = self.clip_multiply_adds[row.dataset]
+            frozen = backbone.multiply_adds(row.num_frames, size_px, size_px) if self.recipe.freezes_backbone else 0
+            total += row.clips_per_batch * 2 * (3 * cost - 2 * frozen)
+        return total
 
     def continued(self, state: TrainingState) -> Plan:
         """Return the plan with the length of a run that is at that state."""
@@ -112,6 +117,7 @@ def plan_with(recipe: Recipe, data: RecipeData) -> Plan:
     rows = mixture_rows(mixture, reduction=recipe.training.reduction)
     model = empty_model(config)
     trained = model if objective.trains_backbone else model.heads
+    model.backbone.requires_grad_(not recipe.freezes_backbone)
     return Plan(
         recipe=recipe,
         data=data,
@@ -119,7 +125,7 @@ def plan_with(recipe: Recipe, data: RecipeData) -> Plan:
         config=config,
         objective=objective,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        num_trained=sum(parameter.numel() for parameter in trained.parameters()),
+        num_trained=sum(parameter.numel() for parameter in trained.parameters() if parameter.requires_grad),
         clip_multiply_adds={row.dataset: model.multiply_adds(row.num_frames, [row.dataset]) for row in rows},
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,

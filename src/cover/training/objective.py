@@ -138,6 +138,7 @@ class Supervised:
 
     def module(self, model: VideoClassifier) -> nn.Module:
         """The whole model."""
+        model.backbone.requires_grad_(not self.recipe.freezes_backbone)
         return model.train()
 
     def batches(self, mixture: Mixture, device: torch.device) -> Generator[PackedBatch]:

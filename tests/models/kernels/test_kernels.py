@@ -22,7 +22,7 @@ from cover.core.batch import ClipBatch
 from cover.models.classifier import VideoClassifier
 from cover.models.config import ViTConfig
 from cover.models.create import create_model
-from cover.models.kernels import backend, folding, mlp, qkv, residual, temporal, window
+from cover.models.kernels import backend, folding, mlp, qkv, residual, rotary, temporal, window
 
 CASES: dict[str, dict[str, Any]] = {  # name: settings of the model
     "divided": {},
@@ -38,6 +38,13 @@ CASES: dict[str, dict[str, Any]] = {  # name: settings of the model
         "num_heads": (1, 1),
         "window": (2, 4, 4),
         "drop_path_rate": 0.5,
+    },
+    "rotary": {
+        "variant": "vjepa2_large",
+        "drop_path_rate": 0.5,
+        "head": "attentive",
+        "pooler_depth": 0,
+        "pooler_heads": 3,
     },
     "long-clips": {},  # more frames than the kernel of temporal attention takes
 }
@@ -65,7 +72,7 @@ QUICK = Size(depth=2, num_videos=2, num_images=3, most_frames=6)
 def plain_operations() -> Iterator[None]:
     """While entered, no kernel runs."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (folding, mlp, qkv, residual, temporal, window):
+        for module in (folding, mlp, qkv, residual, rotary, temporal, window):
             patch.setattr(module, "has_kernel", lambda _tensor: False)
         yield
 

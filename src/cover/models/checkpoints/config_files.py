@@ -35,7 +35,7 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 """{transformers' name: ours}."""
 HiddenAct = Literal["gelu", "gelu_pytorch_tanh", "gelu_new", "gelu_fast", "quick_gelu"]
-PREPROCESSOR_FILE = "preprocessor_config.json"
+PREPROCESSOR_FILE, VIDEO_PREPROCESSOR_FILE = "preprocessor_config.json", "video_preprocessor_config.json"
 
 
 class _Preprocessor(Section, extra="ignore"):
@@ -59,7 +59,7 @@ def read_colours(folder: Path, remedy: str) -> tuple[Colours | None, Colours | N
     """Read the normalisation of transformers' image processor.
 
     Args:
-        folder: May have a preprocessor_config.json.
+        folder: May have a preprocessor_config.json, or a video_preprocessor_config.json.
         remedy: What the user can do, for the message.
 
     Returns:
@@ -69,6 +69,8 @@ def read_colours(folder: Path, remedy: str) -> tuple[Colours | None, Colours | N
         CheckpointError: The file is damaged, or has a setting that we do not support.
     """
     path = folder / PREPROCESSOR_FILE
+    if not path.exists():
+        path = folder / VIDEO_PREPROCESSOR_FILE
     stated = check_settings(_Preprocessor, read_object(path), path, remedy)
     if stated.do_normalize is False:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

@@ -29,7 +29,8 @@ def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
         path: The file.
 
     Returns:
-        {keys: {name: tensor}}, with the keys that lead to each dictionary, such as "", "state_dict" or "model.ema".
+        {keys: {name: tensor}}, with the keys that lead to each dictionary, such as "", "state_dict" or "model.ema". The
+        dictionaries in a list have numbers: "classifiers.0".
 
     Raises:
         CheckpointError: The pickle contains more than tensors and plain values.
@@ -39,13 +40,15 @@ def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
     pending: list[tuple[tuple[str, ...], Any]] = [((), _load(path))]
     seen: set[int] = set()  # a dictionary may contain itself
     for keys, value in pending:
+        if isinstance(value, list):
+            value = dict(enumerate(value))
         if not isinstance(value, dict) or id(value) in seen or len(keys) > MAX_DEPTH:
             continue
         seen.add(id(value))
         named = {str(name): part for name, part in value.items() if isinstance(name, str | int)}
         if tensors := {name: part for name, part in named.items() if isinstance(part, Tensor)}:
             found[".".join(keys)] = tensors
-        pending += [((*keys, name), part) for name, part in named.items() if isinstance(part, dict)]
+        pending += [((*keys, name), part) for name, part in named.items() if isinstance(part, dict | list)]
     return found
 
 

@@ -22,7 +22,7 @@ from cover.models.config import ModelConfig
 
 MAX_MODELS = 16
 """The most models of one code base that are searched for in one dictionary of a file."""
-AVERAGED = re.compile(r"(?<![a-z])(ema|teacher|averaged?|swa)(?![a-z])", re.IGNORECASE)
+AVERAGED = re.compile(r"(?<![a-z])(ema|teacher|target|averaged?|swa)(?![a-z])", re.IGNORECASE)
 """A key with one of these words has weights averaged over training, which are the ones that authors evaluate."""
 
 
@@ -116,6 +116,8 @@ class WeightFormat:
             CoverError if the tensors fit no model.
         claims: (tensors, their key in the file) → whether the model has this format, and not another format with the
             same names.
+        part: A regular expression for the beginnings of our names of the tensors that such a file has. By default, it
+            has a whole model.
     """
 
     name: str
@@ -123,6 +125,7 @@ class WeightFormat:
     namings: tuple[Naming, ...]
     read_config: Callable[[View, Path], tuple[ModelConfig, frozenset[str]]]
     claims: Callable[[View, str], bool]
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,8 @@ def find_candidates(files: Mapping[str, TensorFile], formats: Sequence[WeightFor
                 if format.claims(view, container):
                     key = ".".join(filter(None, (container, root.strip("./"))))
                     found.append(Candidate(key, view, format))
+    complete = {model.key for model in found if model.is_complete}
+    found = [model for model in found if model.is_complete or model.key not in complete]  # another format is meant
     return sorted(found, key=lambda model: (not model.is_complete, not AVERAGED.search(model.key)))
 
 

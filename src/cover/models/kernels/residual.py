@@ -102,6 +102,13 @@ class Residual(NamedTuple):
     receivers: Receivers
 
 
+def nothing_to_add(tokens: Tokens) -> Residual:
+    """Return a residual of zeros, for blocks that begin with tokens alone."""
+    width, device = tokens.values.shape[-1], tokens.values.device
+    dtype = torch.promote_types(tokens.values.dtype, torch.float32)
+    return Residual(torch.zeros_like(tokens.values), torch.zeros(width, dtype=dtype, device=device), None, "all")
+
+
 def add_normalise(
     tokens: Tokens, residual: Residual, groups: tuple[Group, ...], eps: float, *, float8: bool = False
 ) -> tuple[Tokens, Input]:

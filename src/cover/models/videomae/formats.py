@@ -239,9 +239,9 @@ def _side(image_size: int | tuple[int, ...]) -> int:
 
 
 def _has_tubelets(view: View, container: str) -> bool:
-    """Tell a VideoMAE from image ViTs, and from MViTs and ViViTs, which have the same names and others."""
+    """Tell a VideoMAE from image ViTs, and from MViTs, ViViTs and V-JEPAs, which have the same names and others."""
     part = view.parts("patch_embed.proj.weight")
-    others = "blocks.0.attn.pool_k.weight" in view.names or any(name.endswith("cls_token") for name in view.names)
+    others = view.parts("blocks.0.attn.qkv.bias") or any(name.endswith("cls_token") for name in view.names)
     return bool(part) and len(view.file.shapes[part[0]]) == 5 and not others
 
 

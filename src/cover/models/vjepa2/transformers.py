@@ -1,0 +1,105 @@
+"""Export of a V-JEPA 2 as transformers' VJEPA2ForVideoClassification."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
+from cover.errors import CoverError
+from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
+from cover.models.classifier import VideoClassifier, head_of
+from cover.models.config import PoolerConfig
+from cover.models.export.formats import choose_head, new_folder, preprocessor_config, write_json
+from cover.models.vjepa2.config import VJEPA2Config
+from cover.models.vjepa2.formats import MOST_NAMED_BLOCKS, transformers_names
+from cover.models.weights import save_tensors
+
+logger = logging.getLogger(__name__)
+
+
+def export_transformers(model: VideoClassifier, folder: Path, head: str | None = None) -> None:
+    """Write a folder for transformers' VJEPA2ForVideoClassification.from_pretrained.
+
+    It computes equal logits for clips of the exported size, except for the epsilon of the pooler: transformers has one
+    for all norms. A warning says so. Its predictor, which classification does not use, starts fresh.
+
+    Args:
+        model: A V-JEPA 2 with an attentive head.
+        folder: A new or empty folder.
+        head: The dataset with the head that becomes the classifier. Its classes become the labels. None if the model
+            has only one head.
+
+    Raises:
+        CoverError: `folder` is not empty, there is no such head, or transformers cannot express the model.
+    """
+    config = model.config
+    assert isinstance(config, VJEPA2Config)
+    pooler = _expressible(config)
+    head = choose_head(config, head)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if head_of(name) in ("", head):
+            theirs = transformers_names(name, head)
+            parts = zip(theirs, tensor.chunk(len(theirs)), strict=True)
+            tensors |= {other: part.clone() for other, part in parts}
+    if pooler.eps != config.layer_norm_eps:
+        logger.warning(
+            "transformers adds %g to the variance in all norms, this model %g in the pooler: logits may differ by "
+            "about 1e-4.",
+            config.layer_norm_eps, pooler.eps,
+        )  # fmt: skip
+    with new_folder(folder) as aside:
+        write_json(aside / CONFIG_FILE, transformers_config(config, head))
+        write_json(aside / PREPROCESSOR_FILE, preprocessor_config(config))
+        save_tensors(tensors, aside / WEIGHTS_FILE, {"format": "pt"})
+
+
+def _expressible(config: VJEPA2Config) -> PoolerConfig:
+    """Check that transformers can express a model. Returns its pooler."""
+    remedy = "export with --to safetensors, onnx or torch-export"
+    if config.pooler is None:
+        raise CoverError(f"transformers' V-JEPA 2 has an attentive head, this model a linear one; {remedy}")
+    if config.version != "2":
+        raise CoverError(f"transformers has V-JEPA 2, and this is V-JEPA {config.version}; {remedy}")
+    if config.pooler.num_heads != config.num_heads:
+        raise CoverError(
+            f"in transformers, pooler and encoder have the same number of attention heads, in this model "
+            f"{config.pooler.num_heads} and {config.num_heads}; {remedy}"
+        )
+    if config.pooler.depth > MOST_NAMED_BLOCKS:
+        raise CoverError(f"the pooler has {config.pooler.depth} blocks, more than {MOST_NAMED_BLOCKS}; {remedy}")
+    return config.pooler
+
+
+def transformers_config(config: VJEPA2Config, head: str) -> dict[str, Any]:
+    """Return the settings of a transformers VJEPA2Config.
+
+    Args:
+        config: The configuration of the model, with a pooler.
+        head: The dataset with the head that becomes the classifier.
+    """
+    assert config.pooler is not None
+    names = config.heads[head]
+    return {
+        "model_type": "vjepa2",
+        "architectures": ["VJEPA2ForVideoClassification"],
+        "frames_per_clip": max(config.num_frames, config.tubelet_size),
+        "tubelet_size": config.tubelet_size,
+        "crop_size": config.image_size_px,
+        "patch_size": config.patch_size_px,
+        "in_chans": 3,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.num_heads,
+        "mlp_ratio": config.mlp_width / config.width,
+        "hidden_act": "gelu",
+        "layer_norm_eps": config.layer_norm_eps,
+        "qkv_bias": True,
+        "num_pooler_layers": config.pooler.depth,
+        "id2label": {str(index): name for index, name in enumerate(names)},
+        "label2id": {name: index for index, name in enumerate(names)},
+    }
