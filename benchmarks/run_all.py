@@ -48,6 +48,7 @@ COMMANDS = [
     "leaks --robustness {manifest} --num-samples 4",
     f"load_memory {TINY} --image-size 64",
     "loader --num-clips 1 --num-stored 12 --seconds 0.1",
+    "loss_terms --steps 2 --seeds 1",
     "loss_curve --variant timesformer_tiny --steps 2 --seeds 1",
     "manifest_scale --num-rows 20000 --num-workers 2",
     "mixed_batch --sizes tiny",

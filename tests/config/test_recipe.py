@@ -182,6 +182,11 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
             "r.toml: datasets.k400.rate sets shares by hand, and data.rates = 'sqrt' by size; leave one of them out",
         ),
         (
+            STANDARD + K400 + '[optimizer]\nname = "adamw"\nnesterov = true\n',
+            "r.toml: optimizer.nesterov changes the momentum of SGD, and this is adamw with momentum 0.9; leave "
+            "nesterov out",
+        ),
+        (
             STANDARD + K400 + "[data]\nrates = { temperature = 0 }\n",
             'r.toml: data.rates = {\'temperature\': 0}: it is "proportional", "sqrt", "uniform" or { temperature = T } '
             "with T above 0",

@@ -74,7 +74,8 @@ def test_a_dry_run_shows_how_datasets_and_classes_are_sampled(tmp_path: Path, wr
     console = Console(file=StringIO(), width=120)
     rehearse(plan(recipe(tmp_path, datasets=datasets, data={"batch_size": 2, "rates": {"temperature": 3}})), console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    for expected in ("temperature 3", "classes equally often: a", "weigh 0.667 to 2 in the loss"):
+    loss = "dataset_mean; weights of 1 for a (1 a clip), 1 for b (1 a clip): 2 in all"
+    for expected in ("temperature 3", "classes equally often: a", "weigh 0.667 to 2 in the loss", loss):
         assert expected in shown
     datasets["b"]["class_weights"] = {"bird": 2.0}
     with pytest.raises(RecipeError, match=r"datasets\.b\.class_weights names 'bird', which is not a class of pets"):

@@ -78,6 +78,37 @@ def test_a_clip_counts_by_the_weight_of_its_class() -> None:
     torch.testing.assert_close(total, -(shares * weights * logits.log_softmax(-1)).sum() / 3)
 
 
+def test_four_copies_of_a_dataset_pull_the_backbone_four_times_as_hard_in_a_sum_and_once_in_an_average() -> None:
+    """And a head as hard as alone in the sum, a quarter of that in the average and pooled (docs/training.md)."""
+    torch.manual_seed(0)
+    features, labels = torch.randn(8, 6, requires_grad=True), torch.arange(8) % 5
+    start = torch.randn(5, 6)
+
+    def pulls(num_copies: int, weight: float, reduction: Reduction) -> tuple[torch.Tensor, torch.Tensor]:
+        """The gradients of a backbone of one shared vector, and of the first head, with the same clips in each copy."""
+        names = [f"copy{number}" for number in range(num_copies)]
+        shared, heads = torch.zeros(6, requires_grad=True), {name: start.clone().requires_grad_() for name in names}
+        batch = MixedBatch(
+            {name: replace(clip_batch("k400", 1, labels.tolist()), dataset=name) for name in names},
+            dict.fromkeys(names, len(labels)),
+            step=0,
+        )
+        logits = {name: (features + shared) @ head.T for name, head in heads.items()}
+        total = loss(logits, batch, dict.fromkeys(names, weight), reduction)
+        backbone, head, *_ = torch.autograd.grad(total, [shared, *heads.values()])
+        return backbone, head
+
+    backbone, head = pulls(1, 1.0, "dataset_mean")
+    for ways, on_backbone, on_head in (
+        ((4, 1.0, "dataset_mean"), 4, 1),
+        ((4, 0.25, "dataset_mean"), 1, 0.25),
+        ((4, 1.0, "pooled"), 1, 0.25),
+    ):
+        pull = pulls(*ways)  # type: ignore[arg-type]
+        torch.testing.assert_close(pull[0], on_backbone * backbone)
+        torch.testing.assert_close(pull[1], on_head * head)
+
+
 @pytest.mark.parametrize(("power", "ratio"), [(1.0, 9.0), (0.5, 3.0), (0.0, 1.0)])
 def test_class_weights_make_up_for_rare_classes(power: float, ratio: float) -> None:
     labels = np.array([0] * 90 + [2] * 10, dtype=np.int32)

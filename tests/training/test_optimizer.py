@@ -30,6 +30,16 @@ def test_default_schedule_is_the_papers(steps_per_epoch: float) -> None:
         assert rate == pytest.approx(expected, rel=1e-12), step
 
 
+def test_nesterov_and_decay_of_everything_are_those_of_timesformer() -> None:
+    model = create_model("timesformer_tiny", depth=1, width=12, num_frames=2, image_size=32, heads={"k400": 3})
+    plain, lineage = (
+        create_optimizer(model, OptimizerSection(nesterov=on, decay_all=on, weight_decay=0.1)) for on in (False, True)
+    )
+    assert [plain.defaults["nesterov"], lineage.defaults["nesterov"]] == [False, True]
+    assert {group["weight_decay"] for group in plain.param_groups} == {0.0, 0.1}
+    assert [group["weight_decay"] for group in lineage.param_groups] == [0.1]
+
+
 def test_default_drops_scale_with_the_run_and_given_ones_do_not() -> None:
     given = OptimizerSection(drop_epochs=(1, 2))
     for num_epochs in (4, 40):

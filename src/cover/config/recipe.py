@@ -184,8 +184,12 @@ class OptimizerSection(Section):
     from."""
     momentum: Share = 0.9
     """Momentum of SGD."""
+    nesterov: bool = False
+    """Nesterov's form of SGD's momentum, as in TimeSformer's training."""
     weight_decay: NotNegative = 1e-4
     """Weight decay of linear and convolution weights; biases, norms and embeddings have none."""
+    decay_all: bool = False
+    """Let biases, norms and embeddings decay, too, as in TimeSformer's training."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Learning rate of each block as a share of the next block's."""
     backbone_rate: Share = 1.0
@@ -344,6 +348,11 @@ class Recipe(Section):
             raise ValueError(
                 f"optimizer.warmup_epochs = {self.optimizer.warmup_epochs:g} with training.epochs = "
                 f"{self.training.epochs:g}; the learning rate would never get to its value: shorten the warm-up"
+            )
+        if self.optimizer.nesterov and (self.optimizer.name != "sgd" or not self.optimizer.momentum):
+            raise ValueError(
+                f"optimizer.nesterov changes the momentum of SGD, and this is {self.optimizer.name} with momentum "
+                f"{self.optimizer.momentum:g}; leave nesterov out"
             )
         if self.policy == "probe" and not self.init:
             raise ValueError("policy 'probe' trains heads on frozen features and has no init; name the run with init")

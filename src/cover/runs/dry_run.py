@@ -49,6 +49,7 @@ def plan_table(planned: Plan) -> Table:
     for name, cost in planned.clip_multiply_adds.items():
         table.add_row(f"a clip of {name}", f"{cost / 1e9:,.4g} GFLOPs (multiply-adds, forward)")
     table.add_row("rates", shares_line(planned))
+    table.add_row("loss", loss_line(planned))
     for name, weights in planned.objective.class_weights.items():
         used = weights[weights > 0].tolist() or [0.0]  # classes without a sample have none
         table.add_row(f"classes of {name}", f"weigh {min(used):.3g} to {max(used):.3g} in the loss")
@@ -72,6 +73,13 @@ def shares_line(planned: Plan) -> str:
         return "by hand: datasets.NAME.rate"
     rates = planned.recipe.data.rates
     return rates if isinstance(rates, str) else f"temperature {planned.recipe.data.temperature:g}"
+
+
+def loss_line(planned: Plan) -> str:
+    """Return what the clips of each dataset weigh together in the loss of an average step, and one clip alone."""
+    weights = {row.dataset: row.clips_per_batch * row.sample_weight for row in planned.rows}
+    parts = [f"{weights[row.dataset]:.3g} for {row.dataset} ({row.sample_weight:.3g} a clip)" for row in planned.rows]
+    return f"{planned.recipe.training.reduction}; weights of {', '.join(parts)}: {sum(weights.values()):.3g} in all"
 
 
 def rates_line(planned: Plan) -> str:

@@ -19,7 +19,7 @@ WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 def create_optimizer(
     model: nn.Module, section: OptimizerSection, *, fused: bool | None = None
 ) -> torch.optim.Optimizer:
-    """SGD without Nesterov (paper, §4.1) or AdamW, on `parameter_groups`.
+    """SGD with momentum (paper, §4.1) or AdamW, on `parameter_groups`.
 
     Args:
         model: What is trained.
@@ -29,7 +29,9 @@ def create_optimizer(
     groups = parameter_groups(model, section)
     if section.name == "adamw":
         return torch.optim.AdamW(groups, lr=section.learning_rate, fused=fused)
-    return torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum, fused=fused)
+    return torch.optim.SGD(
+        groups, lr=section.learning_rate, momentum=section.momentum, nesterov=section.nesterov, fused=fused
+    )
 
 
 @runtime_checkable
@@ -49,8 +51,9 @@ def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[s
 
     Args:
         model: What is trained. All of it is one layer unless it is `Layered`.
-        section: `weight_decay` applies to the weights of linear and convolution layers, not to biases, norms, class
-            token, position and time embeddings. `layer_decay` and `backbone_rate` scale rates, see `lr_scale`.
+        section: `weight_decay` applies to the weights of linear and convolution layers; with `decay_all` also to
+            biases, norms, class token, position and time embeddings. `layer_decay` and `backbone_rate` scale rates, see
+            `lr_scale`.
 
     Returns:
         Groups for an optimizer; their `lr_scale` is the factor of the learning rate.
@@ -59,7 +62,7 @@ def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[s
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        is_matrix = name.endswith("weight") and parameter.ndim > 1
+        is_matrix = section.decay_all or (name.endswith("weight") and parameter.ndim > 1)
         key = lr_scale(model, bare_name(name), section), section.weight_decay if is_matrix else 0.0
         groups.setdefault(key, []).append(parameter)
     return [
