@@ -5,6 +5,7 @@ import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -246,3 +247,31 @@ def test_a_view_without_some_samples_is_like_a_manifest_without_them(tmp_path: P
         assert same.digest == rest.digest
         with pytest.raises(IndexError, match="row 3 of 3 rows"):
             same[3]
+
+
+def test_lists_of_labels_are_read_back_and_belong_to_the_samples(tmp_path: Path) -> None:
+    rows = [replace(row, labels=[row.label, 1 - row.label]) for row in ROWS]
+    single, multi = write(tmp_path / "single.arrow"), write(tmp_path / "multi.arrow", rows)
+    weighted = write(tmp_path / "weighted.arrow", [replace(row, label_weights=[1.0, 0.25]) for row in rows])
+    assert (single.is_multi_label, multi.is_multi_label) == (False, True)
+    assert len({single.digest, multi.digest, weighted.digest}) == 3
+    assert multi[0].labels == [ROWS[0].label, 1 - ROWS[0].label]
+    label = ROWS[0].label
+    for manifest, other in ((single, 0.0), (multi, 1.0), (weighted, 0.25)):
+        targets = manifest.targets_of([0])[0]
+        assert (targets[label], targets[1 - label], len(targets)) == (1.0, other, len(manifest.class_names))
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"labels": []}, "is empty; give the sample a class"),
+        ({"labels": [0, 99]}, "have a value that is not from 0 to"),
+        ({"labels": [0, 1], "label_weights": [1.0]}, "is not as long as its labels"),
+        ({"labels": [0, 1], "label_weights": [1.0, 2.0]}, "have a value that is not from 0 to 1"),
+        ({"label_weights": [1.0]}, "have label_weights without labels"),
+    ],
+)
+def test_lists_that_cannot_be_meant_are_refused(tmp_path: Path, values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ManifestError, match=reason):
+        write(tmp_path / "a.arrow", [replace(row, **values) for row in ROWS])

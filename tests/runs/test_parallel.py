@@ -18,6 +18,7 @@ from tests.runs.tiny import IMAGES, SAMPLING, VIDEOS, MakeRecipe, lines_of, quie
 
 import cover
 from cover.config.recipe import Recipe
+from cover.datasets.manifest import Manifest, write_manifest
 from cover.runs.plan import plan
 from cover.runs.train import train
 
@@ -85,7 +86,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretra
     files += [write("half", max_steps=STOP, parallel="fsdp"), write("none", parallel="none")]
     probe_of(recipe_of, pretrained).write(folder / "probe.toml")
     pcgrad_of(recipe_of, pretrained).write(folder / "pcgrad.toml")
-    files += ["probe.toml", "pcgrad.toml"]
+    multi_label_of(recipe_of, pretrained, folder).write(folder / "multi.toml")
+    files += ["probe.toml", "pcgrad.toml", "multi.toml"]
     (folder / "program.py").write_text(PROGRAM)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "program.py"]
     environment = os.environ | {"PYTHONPATH": str(Path(cover.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -108,6 +110,23 @@ def probe_of(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
 def pcgrad_of(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
     training = {"max_steps": 4, "measure_gradients_every": 2}
     return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer={"balance": "pcgrad"}, training=training)
+
+
+def multi_label_of(recipe_of: MakeRecipe, pretrained: Path, folder: Path) -> Recipe:
+    """Jumps with two classes for every third sample, beside turns."""
+    plain = recipe_of("cotrain", VIDEOS, init=pretrained, training={"max_steps": 4})
+    changes = {}
+    for split in ("train", "val"):
+        manifest = Manifest.open(getattr(plain.datasets["jumps"], split))
+        rows = [
+            vars(row) | {"labels": [row.label, *([1 - row.label] if number % 3 == 0 else [])]}
+            for number, row in enumerate(manifest)
+        ]
+        changes[split] = folder / f"multi-{split}.arrow"
+        about: dict[str, Any] = {"class_names": manifest.class_names, "root": manifest.root}
+        write_manifest(changes[split], rows, name="jumps", kind="video", split=split, **about)
+    section = plain.datasets["jumps"].model_copy(update=changes)
+    return plain.model_copy(update={"datasets": plain.datasets | {"jumps": section}})
 
 
 def same_as_one_process(folder: Path, name: str) -> None:
@@ -167,6 +186,18 @@ def test_two_processes_combine_and_measure_gradients_as_one(
         if "gradients" in found:
             for measure in ("norm", "share"):
                 assert found["gradients"][measure] == pytest.approx(expected["gradients"][measure], rel=1e-2)
+
+
+def test_two_processes_learn_and_validate_several_classes_as_one(
+    runs: Path, recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path
+) -> None:
+    assert not train(plan(multi_label_of(recipe_of, pretrained, tmp_path)), tmp_path / "one", quiet())
+    for found, expected in zip(lines_of(runs / "runs" / "multi"), lines_of(tmp_path / "one"), strict=True):
+        if "loss" in found:
+            assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        else:
+            assert found["val"]["jumps"] == pytest.approx(expected["val"]["jumps"], rel=1e-5)
+            assert "map" in found["val"]["jumps"]
 
 
 def test_validation_is_shared_and_counts_each_sample_once(runs: Path) -> None:

@@ -16,8 +16,9 @@ from cover.media.randaugment import RandAugment
 from cover.mixture.mixture import Dataset, Mixture
 from cover.mixture.schedule import Reduction, Schedule
 from cover.models.create import create_model
-from cover.training.loss import class_weights, loss
+from cover.training.loss import class_weights, clip_losses, head_losses, loss
 from cover.training.optimizer import create_optimizer
+from cover.training.packed_batch import HeadLoss, Targets
 
 HEADS = {"k400": 5, "imagenet": 4}
 
@@ -246,3 +247,21 @@ def test_a_few_videos_are_learned_beside_very_many_images(
     with torch.inference_mode():
         logits = model({"videos": (pictures["videos"] + 64).transpose(0, 1).to(torch.uint8)})["videos"]
     assert F.cross_entropy(logits, torch.arange(2)) < 0.15
+
+
+def test_targets_of_one_class_give_the_loss_of_its_label_mixed_or_not() -> None:
+    """Also as a distribution; and binary cross-entropy takes mixed labels as mixed targets."""
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    labels, partners = torch.tensor([2, 0, UNREADABLE, 4]), torch.tensor([1, 0, UNREADABLE, 3])
+    weights = torch.tensor([0.75, 1.0, 1.0, 0.5])
+    expected = clip_losses(logits, Targets(labels, partners, weights), 0.1)
+    classes = torch.zeros(4, 7)  # of a head with more classes
+    for row, (own, other, weight) in enumerate(zip(labels, partners, weights, strict=True)):
+        if own != UNREADABLE:
+            classes[row, own] += weight
+            classes[row, other] += 1 - weight
+    targets = Targets(labels, classes=classes)
+    torch.testing.assert_close(head_losses(logits, targets, HeadLoss("cross_entropy", 5), 0.1), expected)
+    binary = F.binary_cross_entropy_with_logits(logits, classes[:, :5], reduction="none").mean(1) * (labels >= 0)
+    torch.testing.assert_close(head_losses(logits, targets, HeadLoss("bce", 5)), binary)
+    torch.testing.assert_close(head_losses(logits, Targets(labels, partners, weights), HeadLoss("bce")), binary)

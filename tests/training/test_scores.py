@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from cover.config.recipe import BestSection
-from cover.training.scores import ScoreSums, best_score
+from cover.training.packed_batch import HeadLoss
+from cover.training.scores import ScoreSums, best_score, mean_average_precision
 
 
 def random_scores(num_samples: int, num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,3 +53,34 @@ def test_the_best_score_is_a_weighted_mean_and_the_lowest_loss() -> None:
     assert best_score(scores, BestSection()) == 0.5
     assert best_score(scores, BestSection(weights={"a": 3.0, "b": 1.0})) == pytest.approx(0.35)
     assert best_score(scores, BestSection(measure="loss", weights={"b": 1.0})) == -1.0
+
+
+def average_precision(applies: list[bool], scores: list[float]) -> float:
+    """As scikit-learn's average_precision_score, from its definition: a threshold for each distinct score."""
+    total, before = 0.0, 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        found = [truth for truth, score in zip(applies, scores, strict=True) if score >= threshold]
+        recall = sum(found) / sum(applies)
+        total, before = total + (recall - before) * sum(found) / len(found), recall
+    return total
+
+
+@pytest.mark.parametrize("digits", [1, 6], ids=["ties", "no ties"])
+def test_mean_average_precision_equals_its_definition(digits: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(200, 9, generator=generator).double().round(decimals=digits)
+    applies = torch.rand(200, 9, generator=generator) < 0.2
+    applies[:, 4] = False  # a class without a sample does not count
+    each = [average_precision(applies[:, c].tolist(), scores[:, c].tolist()) for c in range(9) if c != 4]
+    assert mean_average_precision(scores, applies) == pytest.approx(sum(each) / 8, abs=1e-9)
+
+
+def test_an_answer_is_right_if_it_is_one_of_the_classes() -> None:
+    sums = ScoreSums(7, HeadLoss("bce", 7))
+    logits = torch.tensor([[0.0, 3, 2, 0, 0, 0, 0], [9.0, 8, 7, 6, 5, 4, -1]])
+    classes = torch.tensor([[1.0, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1, 1]])
+    sums.add(logits, torch.tensor([0, 5]), classes)
+    scores = sums.scores()
+    assert (scores["top1"], scores["top5"]) == (0.5, 0.5)
+    expected = F.binary_cross_entropy_with_logits(logits, classes, reduction="none").mean(1).mean()
+    assert scores["loss"] == pytest.approx(float(expected))

@@ -155,6 +155,9 @@ def csv(
     out: Out = MANIFESTS,
     name: Annotated[str | None, typer.Option(help="Default: FILE's name.")] = None,
     split: Annotated[Split, typer.Option(help="The split that FILE lists.")] = Split.train,
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", help="A sample has all classes of the lines that name it.")
+    ] = False,
 ) -> None:
     """Any annotation list: `path label`, `path num_frames label`, or named columns."""
     from cover.datasets.class_list import read_class_list
@@ -168,6 +171,7 @@ def csv(
         name=name or file.stem,
         split=split.value,
         class_names=read_class_list(class_names) if class_names else None,
+        multi_label=multi_label,
     )
     _print([manifest])
 

@@ -108,6 +108,10 @@ class DatasetSection(Section):
     rate: Annotated[float, Field(gt=0)] | None = None
     """Share of a batch relative to the other datasets' rates. Set it for all datasets or for none; without rates,
     shares follow `data.rates`."""
+    loss: Literal["auto", "cross_entropy", "bce"] = "auto"
+    """Cross-entropy of one class, or of a distribution over classes if a sample has several; or binary cross-entropy of
+    each class, averaged over classes ("bce"). "auto": "bce" if the manifest has lists of labels, else
+    "cross_entropy"."""
     class_balanced: bool = False
     """Read all classes equally often, instead of all samples."""
     class_weights: ClassWeights = None
@@ -225,16 +229,17 @@ class OptimizerSection(Section):
         return (num_epochs * 11 / 20, num_epochs * 15 / 20) if self.drop_epochs is None else self.drop_epochs
 
 
-MEASURE_NAMES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean-class accuracy", "loss": "loss"}
+MEASURE_NAMES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean-class accuracy", "map": "mAP", "loss": "loss"}
 """What validation measures, and how it is written."""
 
 
 class BestSection(Section):
     """Which checkpoint is the best one, which stands for the run."""
 
-    measure: Literal["top1", "top5", "mean_class", "loss"] = "top1"
-    """What validation measures: accuracy, top-5 accuracy, the mean over classes of their accuracies, or the
-    cross-entropy, which is best where it is lowest. The logits of a sample's views are averaged."""
+    measure: Literal["top1", "top5", "mean_class", "map", "loss"] = "top1"
+    """What validation measures: accuracy, top-5 accuracy, the mean over classes of their accuracies, the mean over
+    classes of the average precision (multi-label datasets only), or the loss, which is best where it is lowest. The
+    logits of a sample's views are averaged."""
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Weights of the datasets in the mean, such as `{ k400 = 2, ssv2 = 1 }`. Datasets that are not named do not count.
     By default, all that have a validation split count alike."""
@@ -282,8 +287,8 @@ class TrainingSection(Section):
     and its cosine with the others. A measurement takes about as long as a step, and changes nothing."""
     best: BestSection = BestSection()
     """Which checkpoint is the best one, such as `{ measure = "loss", weights = { k400 = 2, ssv2 = 1 } }`. `measure`:
-    "top1", "top5", "mean_class" (the mean over classes of their accuracies) or "loss" (the lowest is best) of
-    validation. `weights`: of datasets in the mean; others do not count. By default all count alike."""
+    "top1", "top5", "mean_class" (the mean over classes of their accuracies), "map" (multi-label) or "loss" (the lowest
+    is best) of validation. `weights`: of datasets in the mean; others do not count. By default all count alike."""
     early_stopping: Positive | None = None
     """End the run after this many validations without a better one, by the measure of `best`."""
     reduction: Literal["dataset_mean", "expected_mean", "pooled"] = "dataset_mean"
@@ -427,6 +432,10 @@ class Recipe(Section):
                 "leave one of them out"
             )
         for name, section in self.datasets.items():
+            if section.loss == "bce" and section.class_weights is not None:
+                raise ValueError(
+                    f"datasets.{name}.class_weights are factors of cross-entropy, and its loss is 'bce'; leave one out"
+                )
             if section.class_balanced and isinstance(section.class_weights, str):
                 raise ValueError(
                     f"datasets.{name}.class_balanced and class_weights = {section.class_weights!r} both make up for "

@@ -41,6 +41,8 @@ class ClipBatch:
             The partner of an unmixed clip is the clip itself.
         label_weights: float32 [B], from 0.5 to 1: the weight of each clip's own label; the partner's label has the
             rest. None if no clips are mixed.
+        targets: float32 [B, classes], how much each class applies to each clip, from 0 to 1; None for datasets whose
+            samples have one class. Those of mixed clips are mixed, too.
 
     Raises:
         ValueError: Shapes or types disagree.
@@ -53,6 +55,7 @@ class ClipBatch:
     seeds: Tensor
     partner_labels: Tensor | None = None
     label_weights: Tensor | None = None
+    targets: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 5 or self.frames.dtype != torch.uint8:
@@ -60,8 +63,10 @@ class ClipBatch:
         num_clips = self.frames.shape[1]
         for name, tensor in self._tensors.items():
             dtype = "float32" if name == "label_weights" else "int64"
-            if name != "frames" and _describe(tensor) != f"{dtype} [{num_clips}]":
+            if name not in ("frames", "targets") and _describe(tensor) != f"{dtype} [{num_clips}]":
                 raise ValueError(f"{name} are {_describe(tensor)}; {num_clips} clips take {dtype} [{num_clips}]")
+        if self.targets is not None and (self.targets.ndim, len(self.targets)) != (2, num_clips):
+            raise ValueError(f"targets are {_describe(self.targets)}; {num_clips} clips take [{num_clips}, classes]")
         if (self.partner_labels is None) != (self.label_weights is None):
             raise ValueError("partner_labels and label_weights come together or not at all")
         if len(self.sample_ids) != num_clips:

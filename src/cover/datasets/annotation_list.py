@@ -18,7 +18,7 @@ from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("path", "label", "start_seconds", "end_seconds", "num_frames", "split", "source_id")
+COLUMNS = ("path", "label", "start_seconds", "end_seconds", "num_frames", "split", "source_id", "label_weight")
 _WITHOUT_HEADER = {2: ["path", "label"], 3: ["path", "num_frames", "label"]}
 
 _SYNONYMS = {
@@ -102,6 +102,18 @@ def seconds(text: str) -> float:
     """
     number = float(text)
     if not 0 <= number < math.inf:
+        raise ValueError
+    return number
+
+
+def share(text: str) -> float:
+    """Parse a number from 0 to 1.
+
+    Raises:
+        ValueError: The text is none.
+    """
+    number = float(text)
+    if not 0 <= number <= 1:
         raise ValueError
     return number
 

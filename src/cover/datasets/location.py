@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from cover.core.atomic_files import write_whole
 from cover.datasets.class_checks import check_classes
@@ -81,7 +83,7 @@ def write_manifests(
         CoverError: A file cannot be written.
     """
     columns = {split: _columns(located, f"{name} {split}") for split, located in splits.items()}
-    labels = {split: np.asarray(values["label"], np.int64) for split, values in columns.items()}
+    labels = {split: _all_labels(values) for split, values in columns.items()}
     check_classes(labels, class_names, name=name, out=Path(out))
     return [
         write_manifest(
@@ -95,6 +97,11 @@ def write_manifests(
         )
         for split, values in columns.items()
     ]
+
+
+def _all_labels(columns: Mapping[str, Sequence[Any]]) -> npt.NDArray[np.int64]:
+    """The labels of all samples, several of a sample of a multi-label dataset."""
+    return np.asarray([*chain(*columns["labels"])] if "labels" in columns else columns["label"], np.int64)
 
 
 def _columns(located: LocatedSplit, source: str) -> dict[str, Sequence[Any]]:

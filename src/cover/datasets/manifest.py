@@ -83,6 +83,8 @@ class ManifestRow:
         source_end_seconds: Where the file ends in that recording.
         readable: Whether a check could decode the file; None if it was not checked.
         reason: Why it could not.
+        labels: All classes of a sample of a multi-label dataset, the first of which is `label`.
+        label_weights: The target of each of them, from 0 to 1; None is 1.
         root: The folder that paths are relative to.
     """
 
@@ -104,6 +106,8 @@ class ManifestRow:
     source_end_seconds: float | None = None
     readable: bool | None = None
     reason: str | None = None
+    labels: Sequence[int] | None = None
+    label_weights: Sequence[float] | None = None
     root: Path = Path()
 
     @property
@@ -231,6 +235,26 @@ class Manifest:
         """
         return self._file.labels[[self._row_of_file(index) for index in indices]]
 
+    @cached_property
+    def is_multi_label(self) -> bool:
+        """Whether samples have lists of classes."""
+        return bool(self._file.table["labels"].null_count == 0)
+
+    def targets_of(self, indices: Iterable[int]) -> npt.NDArray[np.float32]:
+        """Return how much each class applies to some rows: float32 [indices, classes], from 0 to 1.
+
+        Raises:
+            IndexError: A row does not exist.
+        """
+        rows = [self._row_of_file(index) for index in indices]
+        targets = np.zeros((len(rows), len(self.class_names)), np.float32)
+        if not self.is_multi_label:
+            targets[np.arange(len(rows)), self._file.labels[rows]] = 1
+        for place, row in enumerate(rows if self.is_multi_label else ()):
+            classes, weights = self._file.lists(row)
+            targets[place, classes] = 1 if weights is None else weights
+        return targets
+
     def _row_of_file(self, index: int) -> int:
         """Return the row of the file for a row of this view. Raises IndexError."""
         if not 0 <= index < len(self):
@@ -255,6 +279,8 @@ class Manifest:
         hasher = _HashingFile()
         hasher.write(json.dumps([self.name, self.kind, self.class_names]).encode())
         pyarrow.csv.write_csv(self.table.select(_IDENTITY), hasher)
+        for column in ("labels", "label_weights") if self.is_multi_label else ():
+            hasher.write(json.dumps(self.table[column].to_pylist()).encode())
         return hasher.sha256.hexdigest()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -70,6 +70,12 @@ class ManifestFile:
         labels: npt.NDArray[np.int32] = self.table["label"].to_numpy()
         return labels
 
+    def lists(self, row: int) -> tuple[list[int], list[float] | None]:
+        """Return the labels of a row of a multi-label manifest, and their weights."""
+        start, columns = self._batches[bisect_right(self._starts, row) - 1]
+        weights = columns.get("label_weights")
+        return columns["labels"][row - start].as_py(), None if weights is None else weights[row - start].as_py()
+
     @cached_property
     def _batches(self) -> list[tuple[int, dict[str, pa.Array]]]:
         """The first row and the columns of each batch. Looking them up for every row would take most of its time."""

@@ -37,6 +37,8 @@ SCHEMA = pa.schema(
         pa.field("source_end_seconds", pa.float64()),
         pa.field("readable", pa.bool_()),
         pa.field("reason", pa.string()),
+        pa.field("labels", pa.list_(pa.int32())),
+        pa.field("label_weights", pa.list_(pa.float32())),
     ]
 )
 
@@ -167,6 +169,7 @@ def check_rows(table: pa.Table, num_classes: int, source: str) -> None:
         _refuse(pc.match_substring(table[column], "\0"), table, column, rule, source)
     rule = f"outside its {num_classes} classes; labels are 0 to {num_classes - 1}: correct the label or the class list"
     _refuse(_outside(table["label"], 0, num_classes - 1), table, "label", rule, source)
+    _check_lists(table, num_classes, source)
     for column, (low, high, bounds) in _BOUNDS.items():
         rule = f"out of bounds ({bounds}); correct it and index again"
         _refuse(_outside(table[column], low, high), table, column, rule, source)
@@ -174,6 +177,22 @@ def check_rows(table: pa.Table, num_classes: int, source: str) -> None:
     _refuse(has_no_offset, table, "length", "without an offset; give both or none and index again", source)
     ends_early = pc.less(table["end_seconds"], table["start_seconds"])
     _refuse(ends_early, table, "end_seconds", "before its start_seconds; correct it and index again", source)
+
+
+def _check_lists(table: pa.Table, num_classes: int, source: str) -> None:
+    """Check the lists of labels of a multi-label manifest, and their weights."""
+    labels, weights = table["labels"], table["label_weights"]
+    if labels.null_count not in (0, len(table)):
+        raise ManifestError(f"some samples of {source} have a list of labels and others have none; give one to each")
+    _refuse(pc.equal(pc.list_value_length(labels), 0), table, "labels", "empty; give the sample a class", source)
+    lengths = pc.not_equal(pc.list_value_length(labels), pc.list_value_length(weights))
+    if weights.null_count not in (0, len(table)) or (weights.null_count == 0 and labels.null_count):
+        raise ManifestError(f"some samples of {source} have label_weights without labels; give both to each, or labels")
+    _refuse(lengths, table, "label_weights", "not as long as its labels; give each label a weight", source)
+    for column, low, high in (("labels", 0, num_classes - 1), ("label_weights", 0, 1)):
+        values = pc.list_flatten(table[column])
+        if len(values) and (pc.any(_outside(values, low, high)).as_py() or values.null_count):
+            raise ManifestError(f"{column} of {source} have a value that is not from {low} to {high}; correct it")
 
 
 def without_impossible(table: pa.Table, columns: Sequence[str], source: str) -> pa.Table:

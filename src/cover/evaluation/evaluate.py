@@ -20,6 +20,7 @@ from cover.evaluation.metrics import EvalMetrics, pair_partners
 from cover.evaluation.result import DatasetResult, EvaluationKey
 from cover.evaluation.sample_views import FrameOrder, SampleViews, ViewBatch, view_batches
 from cover.media.reader import ClipReader
+from cover.training.packed_batch import ONE_CLASS, HeadLoss
 from cover.training.scores import ScoreSums
 
 Predict = Callable[[dict[str, Tensor]], dict[str, Tensor]]
@@ -51,12 +52,14 @@ class Answers(NamedTuple):
         indices: Manifest rows of the S samples that were decoded.
         logits: [S,classes], averaged over the views of a sample.
         labels: int64 [S].
+        classes: Float [S,classes], how much each class applies, of multi-label samples; else None.
         unreadable: Why the other samples could not be decoded, by manifest row.
     """
 
     indices: list[int]
     logits: Tensor
     labels: Tensor
+    classes: Tensor | None
     unreadable: dict[int, str]
 
 
@@ -72,6 +75,7 @@ def evaluate_dataset(
     num_workers: int = 0,
     reversal_pairs: Sequence[tuple[str, str]] = (),
     checkpoint: str = "",
+    loss: HeadLoss = ONE_CLASS,
     processes: Processes = ALONE,
     logits_folder: Path | None = None,
 ) -> DatasetResult:
@@ -90,6 +94,7 @@ def evaluate_dataset(
         num_workers: Processes that decode.
         reversal_pairs: Pairs of classes that become each other when a clip plays backwards.
         checkpoint: Name of the weights, for the result.
+        loss: Of the head.
         processes: That share the work. Each returns the whole result.
         logits_folder: Where the first process writes the logits, see logits_file.py; None to keep none.
 
@@ -102,7 +107,7 @@ def evaluate_dataset(
     key = evaluation_key(
         reader, name=name, num_clips=num_clips, num_crops=num_crops, order=order, checkpoint=checkpoint
     )
-    metrics = EvalMetrics(pair_partners(manifest.class_names, reversal_pairs))
+    metrics = EvalMetrics(pair_partners(manifest.class_names, reversal_pairs), loss)
     samples = SampleViews(reader, num_clips, num_crops, order)
     num_batches, is_first = -(-len(samples) // batch_size), processes.rank == 0
     start = time.perf_counter()
@@ -136,7 +141,7 @@ def _answers(
             own = []
             if (batch := next(batches, None)) is not None:
                 unreadable = {index: str(error) for index, error in batch.unreadable.items()}
-                nothing = torch.empty(0), torch.empty(0)
+                nothing = torch.empty(0), torch.empty(0), None
                 scored = _scored(predict, name, samples.reader, batch) if batch.indices else nothing
                 own = [Answers(batch.indices, *scored, unreadable)]
             yield from processes.gather(own)
@@ -151,7 +156,7 @@ def _count(
         unreadable |= zip(manifest.sample_ids(batch.unreadable), batch.unreadable.values(), strict=True)
         if batch.indices:
             sample_ids = manifest.sample_ids(batch.indices)
-            metrics.update(sample_ids, batch.logits, batch.labels)
+            metrics.update(sample_ids, batch.logits, batch.labels, batch.classes)
             if write:
                 write(sample_ids, batch.logits, batch.labels)
     if not metrics.num_samples:
@@ -203,7 +208,10 @@ def add_scores(
             sums.add(*_scored(predict, name, reader, batch))
 
 
-def _scored(predict: Predict, name: str, reader: ClipReader, batch: ViewBatch) -> tuple[Tensor, Tensor]:
-    """The logits [S,classes] of a batch's samples, averaged over their views, and their labels [S]."""
+def _scored(predict: Predict, name: str, reader: ClipReader, batch: ViewBatch) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The logits [S,classes] of a batch's samples, averaged over their views, their labels [S], and their classes
+    [S,classes] if they have several."""
     logits = predict({name: batch.frames})[name].unflatten(0, (len(batch.indices), -1)).mean(1)
-    return logits, torch.from_numpy(reader.manifest.labels_of(batch.indices)).long()
+    manifest = reader.manifest
+    classes = torch.from_numpy(manifest.targets_of(batch.indices)) if manifest.is_multi_label else None
+    return logits, torch.from_numpy(manifest.labels_of(batch.indices)).long(), classes

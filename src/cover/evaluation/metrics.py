@@ -10,7 +10,8 @@ from torch import Tensor
 
 from cover.errors import CheckpointError, RecipeError
 from cover.evaluation.result import Predictions
-from cover.training.scores import ScoreSums
+from cover.training.packed_batch import ONE_CLASS, HeadLoss
+from cover.training.scores import ScoreSums, answered_labels
 
 PROBABILITY_DIGITS = 6
 """Decimals of a probability in a result."""
@@ -22,7 +23,8 @@ class Measured(TypedDict):
     num_samples: int
     top1: float
     top5: float | None
-    mean_class: float
+    mean_class: float | None
+    mean_average_precision: float | None
     loss: float
     num_pair_samples: int
     pair_accuracy: float | None
@@ -36,15 +38,16 @@ class EvalMetrics:
 
     Args:
         partners: int64 [classes], see `pair_partners`.
+        loss: Of the head. Probabilities of "bce" are sigmoids, others a softmax.
     """
 
-    def __init__(self, partners: Tensor) -> None:
+    def __init__(self, partners: Tensor, loss: HeadLoss = ONE_CLASS) -> None:
         self.partners = partners
         self.sample_ids: list[str] = []
         self.labels: list[int] = []
         self.predicted: list[int] = []
         self.probabilities: list[float] = []
-        self.sums = ScoreSums(len(partners))
+        self.sums = ScoreSums(len(partners), loss)
         self.num_pair_samples = 0
         self.num_pairs_right = 0.0
 
@@ -53,13 +56,15 @@ class EvalMetrics:
         """Samples counted so far."""
         return len(self.sample_ids)
 
-    def update(self, sample_ids: Sequence[str], logits: Tensor, labels: Tensor) -> None:
+    def update(self, sample_ids: Sequence[str], logits: Tensor, labels: Tensor, classes: Tensor | None = None) -> None:
         """Count one batch.
 
         Args:
             sample_ids: B ids.
             logits: float [B,classes].
             labels: int64 [B].
+            classes: Float [B,classes], how much each class applies, of multi-label samples. Their label is then the
+                class of theirs with the largest logit.
 
         Raises:
             CheckpointError: Logits are not finite, so there is no accuracy.
@@ -70,8 +75,10 @@ class EvalMetrics:
                 'choose another checkpoint, or set training.precision = "fp32" in the run\'s recipe'
             )
         predicted = logits.argmax(-1)
-        probabilities = logits.softmax(-1).gather(1, predicted[:, None])[:, 0]
-        self.sums.add(logits, labels)
+        shares = logits.sigmoid() if self.sums.head.kind == "bce" else logits.softmax(-1)
+        probabilities = shares.gather(1, predicted[:, None])[:, 0]
+        self.sums.add(logits, labels, classes)
+        labels = labels if classes is None else answered_labels(logits, classes)
         self.sample_ids += sample_ids
         self.labels += labels.tolist()
         self.predicted += predicted.tolist()
@@ -92,7 +99,8 @@ class EvalMetrics:
             num_samples=self.num_samples,
             top1=scores["top1"],
             top5=scores.get("top5"),
-            mean_class=scores["mean_class"],
+            mean_class=scores.get("mean_class"),
+            mean_average_precision=scores.get("map"),
             loss=scores["loss"],
             num_pair_samples=self.num_pair_samples,
             pair_accuracy=self.num_pairs_right / self.num_pair_samples if self.num_pair_samples else None,

@@ -73,9 +73,10 @@ class Predictions:
     """The prediction for each counted sample, in manifest order.
 
     Attributes:
-        labels: Labels of the true classes.
+        labels: Labels of the true classes; of several classes of a sample, the one with the largest logit.
         predicted: Labels of the most probable classes.
-        probabilities: Of the most probable classes: the softmax of the logits averaged over views.
+        probabilities: Of the most probable classes: the softmax of the logits averaged over views, or their sigmoid if
+            the loss is "bce".
     """
 
     sample_ids: Annotated[tuple[str, ...], FailFast()]
@@ -94,7 +95,8 @@ class DatasetResult(EvaluationKey):
         unreadable: Why not, by sample id.
         top5: None for fewer than 6 classes.
         mean_class: The mean over classes of their accuracies; None in files of older versions.
-        loss: The mean cross-entropy in nats; None in files of older versions.
+        mean_average_precision: The mean over classes of the average precision; None if samples have one class.
+        loss: The mean loss in nats; None in files of older versions.
         pair_accuracy: The reversal accuracy: how often a clip's class has a larger logit than that class reversed in
             time, over the clips whose class is in a reversal pair. Chance is 1/2. None without pairs.
         num_pair_samples: The number of these clips.
@@ -117,6 +119,7 @@ class DatasetResult(EvaluationKey):
     class_names: Annotated[tuple[str, ...], Field(min_length=1), FailFast()]
     unreadable: dict[str, str]
     mean_class: Share | None = None
+    mean_average_precision: Share | None = None
     loss: Annotated[float, Field(ge=0)] | None = None
     finished: str = ""
     predictions: Predictions | None = None

@@ -81,7 +81,8 @@ class MicroBatchDecoder:
                 frames[:, place], labels[place] = 0, UNREADABLE
                 failures.append(DecodeFailure(dataset, sample_ids[place], str(error), error.reason))
         names = tuple(f"{dataset}/{sample_id}" for sample_id in sample_ids)
-        return ClipBatch(dataset, frames, labels, names, torch.tensor(seeds))
+        targets = torch.from_numpy(reader.manifest.targets_of(indices)) if reader.manifest.is_multi_label else None
+        return ClipBatch(dataset, frames, labels, names, torch.tensor(seeds), targets=targets)
 
     def _mixed(self, clips: ClipBatch, samples: Sequence[Sample]) -> ClipBatch:
         """Mix the clips with their partners. A clip stays as it is if it or its partner cannot be decoded.
@@ -90,22 +91,28 @@ class MicroBatchDecoder:
         """
         places = {sample: place for place, sample in enumerate(samples)}
         frames, partner_labels, weights = clips.frames.clone(), clips.labels.clone(), torch.ones(clips.num_clips)
+        targets = None if clips.targets is None else clips.targets.clone()
         for place, sample in enumerate(samples):
             if clips.labels[place] == UNREADABLE:
                 continue
-            partner, label = self._partner(sample.mixed_with(), clips, places)
+            partner, label, partner_targets = self._partner(sample.mixed_with(), clips, places)
             if label == UNREADABLE:
                 continue
             rng = np.random.default_rng(hash_63bit("mixing", int(clips.seeds[place])))
             mixed, weights[place] = self.mixings[clips.dataset](clips.frames[:, place], partner, rng)
             frames[:, place], partner_labels[place] = mixed, label
-        return replace(clips, frames=frames, partner_labels=partner_labels, label_weights=weights)
+            if targets is not None and partner_targets is not None:
+                targets[place].lerp_(partner_targets, 1 - float(weights[place]))
+        return replace(clips, frames=frames, partner_labels=partner_labels, label_weights=weights, targets=targets)
 
-    def _partner(self, sample: Sample, clips: ClipBatch, places: Mapping[Sample, int]) -> tuple[Tensor, int]:
-        """Return frames [T,C,Y,X] and label of a partner.
+    def _partner(
+        self, sample: Sample, clips: ClipBatch, places: Mapping[Sample, int]
+    ) -> tuple[Tensor, int, Tensor | None]:
+        """Return frames [T,C,Y,X], label and targets [classes] of a partner.
 
         They come from the batch or, if a slice separates the pair, from the file.
         """
         if sample not in places:
             clips, places = self._clips(sample.dataset, [sample], failures=[]), {sample: 0}
-        return clips.frames[:, places[sample]], int(clips.labels[places[sample]])
+        place = places[sample]
+        return clips.frames[:, place], int(clips.labels[place]), None if clips.targets is None else clips.targets[place]

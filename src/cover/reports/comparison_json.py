@@ -76,6 +76,7 @@ def _result(result: DatasetResult, orders: OrderRow | None) -> dict[str, Any]:
         "top1": {order: _estimate(each.top1_estimate) for order, each in in_order.items()},
         "top5": {order: each.top5 for order, each in in_order.items()},
         "mean_class": {order: each.mean_class for order, each in in_order.items()},
+        "mean_average_precision": {order: each.mean_average_precision for order, each in in_order.items()},
         "loss": {order: each.loss for order, each in in_order.items()},
         "pair_accuracy": {
             order: each.pair_estimate and _estimate(each.pair_estimate) for order, each in in_order.items()

@@ -49,6 +49,7 @@ def results_table(results: Sequence[DatasetResult]) -> Table:
         "95 %": [percent_range(result.top1_estimate) for result in results],
         "top-5": [_percent(result.top5) for result in results],
         "class": [_percent(result.mean_class) for result in results],
+        "mAP": [_percent(result.mean_average_precision) for result in results],
         "loss": [NONE if result.loss is None else f"{result.loss:.3f}" for result in results],
         "rev.": [_percent(result.pair_accuracy) for result in results],
     }

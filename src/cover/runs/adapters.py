@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -19,6 +19,7 @@ from cover.media.cache import FrameCache
 from cover.media.reader import ClipReader
 from cover.mixture.mixture import default_short_side_px
 from cover.models.classifier import VideoClassifier, head_of
+from cover.training.packed_batch import ONE_CLASS, HeadLoss, LossKind
 
 
 def predictor(
@@ -64,6 +65,17 @@ def evaluation_reader(recipe: Recipe, manifest: Manifest, name: str, *, num_clip
         folder=recipe.data.cache_folder,
     )
     return replace(reader, view_cache=cache)
+
+
+def losses_of(recipe: Recipe, manifests: Mapping[str, Manifest]) -> dict[str, HeadLoss]:
+    """Return the losses of the datasets whose loss is not the cross-entropy of one class."""
+    losses = {}
+    for name, manifest in manifests.items():
+        chosen = recipe.datasets[name].loss
+        default: LossKind = "bce" if manifest.is_multi_label else "cross_entropy"
+        num_targets = len(manifest.class_names) if manifest.is_multi_label else 0
+        losses[name] = HeadLoss(default if chosen == "auto" else chosen, num_targets)
+    return {name: head for name, head in losses.items() if head != ONE_CLASS}
 
 
 def backbone_digest(model: VideoClassifier) -> str:

@@ -86,6 +86,11 @@ def open_manifests(
                 "relative path starts from the folder of the recipe that has it)"
             )
         opened[name] = Manifest.open(path).relocated(moves or {})
+        if like and opened[name].is_multi_label != like[name].is_multi_label:
+            raise ManifestError(
+                f"datasets.{name}.{split} = '{path}' and its training manifest are not both multi-label; index both "
+                "splits alike"
+            )
         if like and opened[name].class_names != like[name].class_names:
             raise ManifestError(
                 f"datasets.{name}.{split} = '{path}' has other classes than its training manifest; "
@@ -104,6 +109,8 @@ def check_data(recipe: Recipe, manifests: Manifests) -> None:
                 'use policy = "cotrain"'
             )
         section = recipe.datasets[name]
+        if manifest.is_multi_label:
+            _check_multi_label(recipe, name)
         named = {"reversal_pairs": {label for pair in section.reversal_pairs for label in pair}}
         if isinstance(section.class_weights, dict):
             named["class_weights"] = set(section.class_weights)
@@ -114,6 +121,20 @@ def check_data(recipe: Recipe, manifests: Manifests) -> None:
                     f"datasets.{name}.{key} names {unknown[0]!r}, which is not a class of {manifest.name}; "
                     f"the nearest are {', '.join(map(repr, nearest))}"
                 )
+
+
+def _check_multi_label(recipe: Recipe, name: str) -> None:
+    """Raise RecipeError if the recipe asks for what takes samples of one class."""
+    section = recipe.datasets[name]
+    keys = {"class_balanced": section.class_balanced, "class_weights": section.class_weights is not None}
+    if key := next((key for key, is_set in keys.items() if is_set), None):
+        raise RecipeError(
+            f"datasets.{name}.{key} takes samples of one class, and those of {name} have several; leave it out"
+        )
+    if recipe.policy == "probe":
+        raise RecipeError(
+            f"policy 'probe' keeps one class of a sample, and those of {name} have several; train it whole"
+        )
 
 
 def create_mixture(

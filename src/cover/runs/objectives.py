@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from cover.config.recipe import Recipe
@@ -18,10 +19,11 @@ from cover.evaluation.evaluate import add_scores
 from cover.evaluation.sample_views import SampleViews
 from cover.inference.feature_store import FeatureStore
 from cover.models.classifier import VideoClassifier
-from cover.runs.adapters import backbone_digest, evaluation_reader, predictor, reader_for
+from cover.runs.adapters import backbone_digest, evaluation_reader, losses_of, predictor, reader_for
 from cover.runs.data import Manifests
 from cover.training.loss import class_weights
 from cover.training.objective import FrozenFeatures, Objective, Probe, Supervised, Validate
+from cover.training.packed_batch import ONE_CLASS
 from cover.training.parallel import any_rank_stopped
 from cover.training.scores import ScoreSums
 
@@ -34,10 +36,10 @@ def objective_of(recipe: Recipe, training: Manifests, validation: Manifests) -> 
         training: Manifests by dataset, without excluded samples.
         validation: Manifests of the datasets that have such a split.
     """
-    weights = class_weights_of(recipe, training)
+    weights, losses = class_weights_of(recipe, training), losses_of(recipe, training)
     if recipe.policy == "probe":
-        return Probe(recipe, partial(frozen_features, recipe, training, validation), weights)
-    return Supervised(recipe, partial(validator, recipe, validation) if validation else None, weights)
+        return Probe(recipe, partial(frozen_features, recipe, training, validation), weights, losses)
+    return Supervised(recipe, partial(validator, recipe, validation) if validation else None, weights, losses)
 
 
 def class_weights_of(recipe: Recipe, training: Manifests) -> dict[str, Tensor]:
@@ -65,9 +67,14 @@ def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) ->
         for name, manifest in manifests.items()
     }
 
+    losses = losses_of(recipe, manifests)
+
     def validate(model: VideoClassifier) -> dict[str, dict[str, float]]:
         predict = predictor(model, accelerator.device, accelerator.autocast)
-        counted = {name: ScoreSums(len(reader.manifest.class_names)) for name, reader in readers.items()}
+        counted = {
+            name: ScoreSums(len(reader.manifest.class_names), losses.get(name, ONE_CLASS))
+            for name, reader in readers.items()
+        }
         for name, reader in readers.items():
             add_scores(
                 counted[name],
@@ -83,6 +90,7 @@ def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) ->
         for name, own in counted.items():
             if accelerator.num_processes > 1:
                 own.sums = accelerator.reduce(own.sums.to(accelerator.device), reduction="sum").cpu()
+                own.kept = gather_object(own.kept)
             if not own.num_samples:
                 raise DecodeError(f"no validation sample of {name} can be decoded; `cover check` its manifest")
         return {name: own.scores() for name, own in counted.items()}

@@ -109,7 +109,9 @@ def plan(recipe: Recipe, moves: Moves | None = None) -> Plan:
 
 def plan_with(recipe: Recipe, data: RecipeData) -> Plan:
     """As `plan`, with manifests that are open."""
-    check_best(recipe.training.best, {name: len(val.class_names) for name, val in data.splits["val"].items()})
+    classes = {name: len(val.class_names) for name, val in data.splits["val"].items()}
+    multi_label = [name for name, manifest in data.training.items() if manifest.is_multi_label]
+    check_best(recipe.training.best, classes, multi_label)
     objective = objective_of(recipe, data.training, data.splits["val"])
     config = model_config(recipe, data.training)
     steps_per_epoch, num_steps = training_length(recipe, data.training)

@@ -31,8 +31,9 @@ from cover.models.kernels.float8 import is_supported
 from cover.models.linear import freeze_weights, use_float8
 from cover.models.loading import load_weights
 from cover.models.sources import open_source
-from cover.runs.adapters import evaluation_reader, reader_for
+from cover.runs.adapters import evaluation_reader, losses_of, reader_for
 from cover.runs.folder import SPLITS, RunFolder
+from cover.training.packed_batch import ONE_CLASS
 
 logger = logging.getLogger(__name__)
 
@@ -236,6 +237,7 @@ class TrainedRun:
                 num_workers=self.recipe.num_workers,
                 reversal_pairs=self.recipe.datasets[dataset].reversal_pairs,
                 checkpoint=self.checkpoint.name,
+                loss=losses_of(self.recipe, {dataset: manifest}).get(dataset, ONE_CLASS),
                 processes=processes,
                 logits_folder=self.files.results_folder if keep_logits else None,
             )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cover.core.batch import UNREADABLE, MixedBatch
 from cover.mixture.schedule import Reduction, loss_divisor
-from cover.training.packed_batch import Targets, targets_of
+from cover.training.packed_batch import ONE_CLASS, HeadLoss, Targets, targets_of
 
 
 def class_weights(labels: npt.NDArray[np.int32], num_classes: int, power: float) -> Tensor:
@@ -54,6 +54,50 @@ def clip_losses(logits_BC: Tensor, targets: Targets, label_smoothing: float = 0.
         return own
     other = towards(targets.partner_labels, targets.partner_class_weights)
     return targets.label_weights * own + (1 - targets.label_weights) * other
+
+
+def head_losses(
+    logits_BC: Tensor, targets: Targets, head: HeadLoss = ONE_CLASS, label_smoothing: float = 0.0
+) -> Tensor:
+    """The loss of each clip, 0 if it is unreadable, by a head's own kind of loss.
+
+    A cross-entropy of several classes takes their targets as a distribution: it divides them by their sum. A binary
+    cross-entropy is the mean over classes.
+
+    Args:
+        logits_BC: [B, classes].
+        targets: Of the B clips.
+        head: Kind of loss, and whether clips have several classes.
+        label_smoothing: Share of each target that is spread over all classes.
+
+    Returns:
+        [B].
+    """
+    if head == ONE_CLASS:
+        return clip_losses(logits_BC, targets, label_smoothing)
+    num_classes = logits_BC.shape[1]
+    if head.num_targets:
+        assert targets.classes is not None
+        classes_BC = targets.classes[:, :num_classes]
+    else:
+        classes_BC = _one_hot(targets, num_classes)
+    if head.kind == "cross_entropy":
+        classes_BC = classes_BC / classes_BC.sum(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    classes_BC = (1 - label_smoothing) * classes_BC + label_smoothing / num_classes
+    if head.kind == "bce":
+        losses_B = F.binary_cross_entropy_with_logits(logits_BC, classes_BC, reduction="none").mean(1)
+    else:
+        losses_B = F.cross_entropy(logits_BC, classes_BC, reduction="none")
+    return torch.where(targets.labels == UNREADABLE, 0.0, losses_B)
+
+
+def _one_hot(targets: Targets, num_classes: int) -> Tensor:
+    """Targets of clips of one class each, or of two that are mixed: float32 [B, classes]."""
+    own = F.one_hot(targets.labels.clamp(min=0), num_classes).float()
+    if targets.partner_labels is None or targets.label_weights is None:
+        return own
+    other = F.one_hot(targets.partner_labels.clamp(min=0), num_classes).float()
+    return other.lerp(own, targets.label_weights[:, None])
 
 
 def loss_factors(

@@ -24,8 +24,8 @@ from cover.mixture.mixture import Mixture
 from cover.mixture.schedule import Sample
 from cover.models.classifier import VideoClassifier
 from cover.training.device import Prefetcher, fewest_micro_batches
-from cover.training.loss import clip_losses, loss_factors
-from cover.training.packed_batch import PackedBatch, clip_sums
+from cover.training.loss import head_losses, loss_factors
+from cover.training.packed_batch import ONE_CLASS, HeadLoss, PackedBatch, clip_sums
 from cover.training.scores import ScoreSums
 
 Validate = Callable[[VideoClassifier], dict[str, dict[str, float]]]
@@ -55,9 +55,11 @@ class Objective(Protocol):
         validate: Scores a model; None where the recipe names no validation split, and before `prepare`.
         class_weights: {dataset: [classes]} on the host, the factor of a clip's loss by its class, for the datasets that
             have such factors.
+        losses: {dataset: its loss}, for the datasets whose loss is not the cross-entropy of one class.
     """
 
     class_weights: Mapping[str, Tensor]
+    losses: Mapping[str, HeadLoss]
 
     @property
     def trains_backbone(self) -> bool: ...
@@ -107,6 +109,7 @@ class Supervised:
         recipe: What to train.
         create_validate: Prepares validation on this process; None where there is no validation split.
         class_weights: {dataset: [classes]} on the host, for the datasets that have them.
+        losses: As in Objective.
     """
 
     trains_backbone: ClassVar[bool] = True
@@ -114,6 +117,7 @@ class Supervised:
     recipe: Recipe
     create_validate: Callable[[Accelerator], Validate] | None = None
     class_weights: Mapping[str, Tensor] = field(default_factory=dict)
+    losses: Mapping[str, HeadLoss] = field(default_factory=dict)
     validate: Validate | None = field(default=None, init=False)
 
     def prepare(self, model: VideoClassifier, run: RunFiles, accelerator: Accelerator) -> None:
@@ -150,11 +154,13 @@ class Supervised:
 
     def pack(self, batch: MixedBatch, device: torch.device) -> PackedBatch:
         """A batch as `step` takes it."""
-        return PackedBatch.of(batch, _factors(batch, self.recipe), device, class_weights=self.class_weights)
+        num_targets = max((head.num_targets for head in self.losses.values()), default=0)
+        factors = _factors(batch, self.recipe)
+        return PackedBatch.of(batch, factors, device, class_weights=self.class_weights, num_targets=num_targets)
 
     def step(self, module: nn.Module, batch: PackedBatch) -> StepOutput:
         """Clips through the whole model."""
-        return _output(module(batch.frames), batch, self.recipe)
+        return _output(module(batch.frames), batch, self.recipe, self.losses)
 
 
 class FrozenFeatures(NamedTuple):
@@ -173,6 +179,7 @@ class Probe:
         compute_features: Computes the features or reads them, and puts them on the device; or returns the signal that
             interrupted it.
         class_weights: As in Supervised.
+        losses: As in Objective.
     """
 
     trains_backbone: ClassVar[bool] = False
@@ -180,6 +187,7 @@ class Probe:
     recipe: Recipe
     compute_features: Callable[[VideoClassifier, RunFiles, Accelerator], FrozenFeatures | signal.Signals]
     class_weights: Mapping[str, Tensor] = field(default_factory=dict)
+    losses: Mapping[str, HeadLoss] = field(default_factory=dict)
     _features: FrozenFeatures = field(default=FrozenFeatures({}, {}), init=False)
 
     def prepare(self, model: VideoClassifier, run: RunFiles, accelerator: Accelerator) -> signal.Signals | None:
@@ -219,7 +227,7 @@ class Probe:
 
     def step(self, module: nn.Module, batch: PackedBatch) -> StepOutput:
         """Features through the heads."""
-        return _output(module(batch.inputs), batch, self.recipe)
+        return _output(module(batch.inputs), batch, self.recipe, self.losses)
 
     @property
     def validate(self) -> Validate | None:
@@ -228,7 +236,10 @@ class Probe:
 
     @torch.inference_mode()
     def _validate(self, model: VideoClassifier) -> dict[str, dict[str, float]]:
-        return {name: _scores(model.heads[name], known) for name, known in self._features.validation.items()}
+        return {
+            name: _scores(model.heads[name], known, self.losses.get(name, ONE_CLASS))
+            for name, known in self._features.validation.items()
+        }
 
 
 class FeatureHeads(nn.Module):
@@ -251,15 +262,18 @@ def _factors(batch: MixedBatch, recipe: Recipe) -> dict[str, float]:
     return {name: factors[name] for name in weights}
 
 
-def _output(logits: Mapping[str, Tensor], batch: PackedBatch, recipe: Recipe) -> StepOutput:
+def _output(
+    logits: Mapping[str, Tensor], batch: PackedBatch, recipe: Recipe, kinds: Mapping[str, HeadLoss]
+) -> StepOutput:
+    heads = [kinds.get(name, ONE_CLASS) for name in batch.datasets]
     answers = [logits[name].float() for name in batch.datasets]
     losses = torch.stack(
         [
-            clip_losses(values, batch.targets(number), recipe.training.label_smoothing).sum()
+            head_losses(values, batch.targets(number), heads[number], recipe.training.label_smoothing).sum()
             for number, values in enumerate(answers)
         ]
     )
-    return StepOutput((batch.factors * losses).sum(), *clip_sums(answers, losses, batch))
+    return StepOutput((batch.factors * losses).sum(), *clip_sums(answers, losses, batch, heads))
 
 
 def _without_frames(name: str, labels: Tensor, samples: list[Sample]) -> ClipBatch:
@@ -272,9 +286,9 @@ def _without_frames(name: str, labels: Tensor, samples: list[Sample]) -> ClipBat
     )
 
 
-def _scores(head: nn.Module, known: Features) -> dict[str, float]:
+def _scores(head: nn.Module, known: Features, loss: HeadLoss) -> dict[str, float]:
     readable = known.labels_N != UNREADABLE
     logits: Tensor = head(known.features_ND[readable])
-    sums = ScoreSums(logits.shape[1])
+    sums = ScoreSums(logits.shape[1], loss)
     sums.add(logits, known.labels_N[readable])
     return sums.scores()

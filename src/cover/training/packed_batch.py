@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.models.packing import Group, PackedFrames, pack, unpack
 
+LossKind = Literal["cross_entropy", "bce"]
 Layout = tuple[tuple[Group, ...], tuple[str, ...]]
 """Groups and datasets of a PackedBatch."""
 
@@ -30,6 +31,8 @@ class Targets(NamedTuple):
         label_weights: float32 [B], as in ClipBatch, or None.
         class_weights: float32 [B], the weight of each clip's class, or None if all are 1.
         partner_class_weights: float32 [B], the weight of its partner's class, or None.
+        classes: float32 [B, classes or more], how much each class applies, or None. It counts for the heads of
+            multi-label datasets alone.
     """
 
     labels: Tensor
@@ -37,6 +40,22 @@ class Targets(NamedTuple):
     label_weights: Tensor | None = None
     class_weights: Tensor | None = None
     partner_class_weights: Tensor | None = None
+    classes: Tensor | None = None
+
+
+class HeadLoss(NamedTuple):
+    """The loss of a head.
+
+    Attributes:
+        kind: Cross-entropy, or binary cross-entropy of each class.
+        num_targets: The classes of a multi-label dataset; 0 if samples have one class.
+    """
+
+    kind: LossKind = "cross_entropy"
+    num_targets: int = 0
+
+
+ONE_CLASS = HeadLoss()
 
 
 def targets_of(clips: ClipBatch, class_weights_C: Tensor | None = None) -> Targets:
@@ -67,6 +86,7 @@ class PackedBatch:
         label_weights: As in ClipBatch; None if no dataset of this micro-batch mixes its clips.
         class_weights: As in Targets; None if the recipe has none.
         partner_class_weights: As in Targets; None if the recipe has none, or no dataset mixes its clips.
+        classes: float32 [B, most classes of a multi-label dataset], as in Targets; None if there is no such dataset.
         sample_ids: B names, for messages.
     """
 
@@ -81,6 +101,7 @@ class PackedBatch:
     label_weights: Tensor | None = None
     class_weights: Tensor | None = None
     partner_class_weights: Tensor | None = None
+    classes: Tensor | None = None
     sample_ids: tuple[str, ...] = ()
 
     @classmethod
@@ -91,6 +112,7 @@ class PackedBatch:
         device: torch.device,
         features: Mapping[str, Tensor] | None = None,
         class_weights: Mapping[str, Tensor] | None = None,
+        num_targets: int = 0,
     ) -> PackedBatch:
         """Pack a batch, and copy it to a device.
 
@@ -100,6 +122,7 @@ class PackedBatch:
             device: Where the tensors go.
             features: {dataset: [B, D]} on the device, to be used instead of the clips' frames.
             class_weights: {dataset: [classes]} on the host, for the datasets that have them.
+            num_targets: The most classes of a multi-label dataset of the mixture; 0 if there is none.
         """
         if features is None:
             # Only the frames are large. All other tensors are packed on the host, which takes fewer copies.
@@ -131,6 +154,7 @@ class PackedBatch:
             label_weights=torch.cat([_weights(part) for part in clips]) if is_mixed else None,
             class_weights=weighed(lambda part: part.labels) if class_weights else None,
             partner_class_weights=weighed(_partners) if class_weights and is_mixed else None,
+            classes=torch.cat([_classes(part, num_targets) for part in clips]) if num_targets else None,
             datasets=datasets,
             sample_ids=tuple(name for part in clips for name in part.sample_ids),
         )
@@ -177,9 +201,10 @@ class PackedBatch:
         own = self.numbers == number
         labels = torch.where(own, self.labels, UNREADABLE)
         if self.partner_labels is None:
-            return Targets(labels, class_weights=self.class_weights)
+            return Targets(labels, class_weights=self.class_weights, classes=self.classes)
         partner_labels = torch.where(own, self.partner_labels, UNREADABLE)
-        return Targets(labels, partner_labels, self.label_weights, self.class_weights, self.partner_class_weights)
+        weights = self.label_weights, self.class_weights, self.partner_class_weights
+        return Targets(labels, partner_labels, *weights, self.classes)
 
 
 def _partners(clips: ClipBatch) -> Tensor:
@@ -190,6 +215,13 @@ def _weights(clips: ClipBatch) -> Tensor:
     return torch.ones(clips.num_clips) if clips.label_weights is None else clips.label_weights
 
 
+def _classes(clips: ClipBatch, num_targets: int) -> Tensor:
+    """The targets of clips, float32 [B, num_targets]; zeros for those of one class."""
+    if clips.targets is None:
+        return torch.zeros(clips.num_clips, num_targets)
+    return torch.nn.functional.pad(clips.targets, (0, num_targets - clips.targets.shape[1]))
+
+
 def _weights_of(labels_B: Tensor, class_weights_C: Tensor | None) -> Tensor:
     """Return the weight of each label's class [B]; that of an unreadable clip has no meaning."""
     if class_weights_C is None:
@@ -197,13 +229,16 @@ def _weights_of(labels_B: Tensor, class_weights_C: Tensor | None) -> Tensor:
     return class_weights_C[labels_B.clamp(min=0)]
 
 
-def clip_sums(logits: Sequence[Tensor], losses: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+def clip_sums(
+    logits: Sequence[Tensor], losses: Tensor, batch: PackedBatch, heads: Sequence[HeadLoss] = ()
+) -> tuple[Tensor, Tensor]:
     """Count what metrics and guards need.
 
     Args:
         logits: [B, classes] of each of `batch.datasets`.
         losses: The summed cross-entropy of each dataset.
         batch: The clips.
+        heads: The losses of the datasets. A multi-label head is correct if it answers one of the clip's classes.
 
     Returns:
         Float32 [datasets, 4]: the summed cross-entropy, correct answers, readable clips and unreadable clips of each
@@ -213,6 +248,9 @@ def clip_sums(logits: Sequence[Tensor], losses: Tensor, batch: PackedBatch) -> t
     for number, values in enumerate(logits):
         own, labels = batch.numbers == number, batch.targets(number).labels
         readable = labels != UNREADABLE
-        rows.append(torch.stack([values.argmax(-1).eq(labels).sum(), readable.sum(), (own & ~readable).sum()]))
+        correct = values.argmax(-1).eq(labels)
+        if batch.classes is not None and heads and heads[number].num_targets:
+            correct = (batch.classes.gather(1, values.argmax(-1, keepdim=True))[:, 0] > 0) & readable
+        rows.append(torch.stack([correct.sum(), readable.sum(), (own & ~readable).sum()]))
         finite &= values.isfinite().all(-1) | ~own
     return torch.cat([losses.detach()[:, None], torch.stack(rows)], dim=1), finite

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cover.config.recipe import MEASURE_NAMES, BestSection
 from cover.errors import RecipeError
+from cover.training.loss import head_losses
+from cover.training.packed_batch import ONE_CLASS, HeadLoss, Targets
 
 MIN_TOP5_CLASSES = 6
 """With fewer classes, top-5 is always or nearly always right."""
@@ -20,27 +21,36 @@ class ScoreSums:
 
     Args:
         num_classes: C.
+        head: Of the loss; and whether samples have several classes. Then the scores of all samples are kept.
 
     Attributes:
-        sums: Float64 [2 + 2·C]: the summed cross-entropy, samples whose class is among the first five; then for each
-            class its samples, and those of them that are right.
+        sums: Float64 [2 + 2·C]: the summed loss, samples whose class is among the first five; then for each class its
+            samples, and those of them that are right. Of several classes of a sample, the one with the largest logit
+            counts.
+        kept: Of multi-label samples, logits float32 [B, C] and whether each class applies, bool [B, C].
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, head: HeadLoss = ONE_CLASS) -> None:
         self.num_classes = num_classes
+        self.head = head
         self.sums = torch.zeros(2 + 2 * num_classes, dtype=torch.float64)
+        self.kept: list[tuple[Tensor, Tensor]] = []
 
-    def add(self, logits_BC: Tensor, labels_B: Tensor) -> None:
+    def add(self, logits_BC: Tensor, labels_B: Tensor, classes_BC: Tensor | None = None) -> None:
         """Count samples.
 
         Args:
             logits_BC: Float [B, C]. A sample whose logits are not finite is wrong.
             labels_B: int64 [B].
+            classes_BC: Float [B, C], how much each class applies, of multi-label samples.
         """
         logits, labels = logits_BC.double().cpu(), labels_B.cpu()
-        ranks = _ranks(logits, labels)
         loss, top5, by_class = self.sums[:1], self.sums[1:2], self.sums[2:].unflatten(0, (2, -1))
-        loss += F.cross_entropy(logits, labels, reduction="sum")
+        loss += head_losses(logits, Targets(labels, classes=classes_BC), self.head).sum()
+        if classes_BC is not None:
+            labels = answered_labels(logits, classes_BC)
+            self.kept.append((logits_BC.float().cpu(), classes_BC >= 0.5))
+        ranks = _ranks(logits, labels)
         top5 += (ranks < 5).sum()
         by_class[0] += labels.bincount(minlength=self.num_classes)
         by_class[1] += labels[ranks == 0].bincount(minlength=self.num_classes)
@@ -54,7 +64,8 @@ class ScoreSums:
         """The scores so far, over at least one sample.
 
         Returns:
-            Shares "top1", "top5" (only of 6 classes or more) and "mean_class", and the mean "loss" in nats.
+            Shares "top1", "top5" (only of 6 classes or more), "mean_class" or, of multi-label samples, "map", and the
+            mean "loss" in nats.
         """
         loss, top5 = self.sums[:2].tolist()
         samples, right = self.sums[2:].unflatten(0, (2, -1))
@@ -63,9 +74,42 @@ class ScoreSums:
         return {
             "top1": float(right.sum()) / num_samples,
             **top5_score,
-            "mean_class": float((right[seen] / samples[seen]).mean()),
+            **self._class_score(right[seen] / samples[seen]),
             "loss": loss / num_samples,
         }
+
+    def _class_score(self, accuracies: Tensor) -> dict[str, float]:
+        if not self.kept:
+            return {"mean_class": float(accuracies.mean())}
+        logits, applies = (torch.cat(parts) for parts in zip(*self.kept, strict=True))
+        return {"map": mean_average_precision(logits, applies)}
+
+
+def answered_labels(logits_BC: Tensor, classes_BC: Tensor) -> Tensor:
+    """Of the classes of each sample, the one with the largest logit: int64 [B]."""
+    return logits_BC.where(classes_BC > 0, -torch.inf).argmax(1)
+
+
+def mean_average_precision(scores_NC: Tensor, applies_NC: Tensor) -> float:
+    """The mean over classes of their average precision, Σ_n (R_n − R_{n−1}) · P_n over falling thresholds.
+
+    Samples of equal score share a threshold, as in scikit-learn's average_precision_score. Classes without a sample do
+    not count.
+
+    Args:
+        scores_NC: Float [N, C].
+        applies_NC: Bool [N, C].
+    """
+    precisions = []
+    for scores, applies in zip(scores_NC.T.contiguous(), applies_NC.T, strict=True):
+        if not applies.any():
+            continue
+        falling, order = scores.sort(descending=True)
+        right = applies[order].double().cumsum(0)
+        ends = torch.cat([falling[1:] != falling[:-1], torch.ones(1, dtype=torch.bool)]).nonzero()[:, 0]
+        precision, recall = right[ends] / (ends + 1), right[ends] / right[-1]
+        precisions.append(float((recall.diff(prepend=recall.new_zeros(1)) * precision).sum()))
+    return sum(precisions) / len(precisions) if precisions else 0.0
 
 
 def _ranks(logits: Tensor, labels: Tensor) -> Tensor:
@@ -99,12 +143,13 @@ def shown_scores(scores: Mapping[str, Mapping[str, float]], measure: str) -> str
     return f"{MEASURE_NAMES[measure]} %: {', '.join(shown)}"
 
 
-def check_best(section: BestSection, num_classes: Mapping[str, int]) -> None:
+def check_best(section: BestSection, num_classes: Mapping[str, int], multi_label: Collection[str]) -> None:
     """Check that each dataset that counts has the measure that chooses the best checkpoint.
 
     Args:
         section: The measure, and the weights of the datasets.
         num_classes: Of the datasets that have a validation split.
+        multi_label: The datasets whose samples have several classes.
 
     Raises:
         RecipeError: One does not.
@@ -113,5 +158,11 @@ def check_best(section: BestSection, num_classes: Mapping[str, int]) -> None:
         if section.measure == "top5" and num_classes[name] < MIN_TOP5_CLASSES:
             raise RecipeError(
                 f"training.best.measure = 'top5', and {name} has only {num_classes[name]} classes; choose another "
+                "measure, or give training.best.weights to other datasets alone"
+            )
+        if section.measure == ("mean_class" if name in multi_label else "map"):
+            kind = "several classes" if name in multi_label else "one class"
+            raise RecipeError(
+                f"training.best.measure = {section.measure!r}, and samples of {name} have {kind}; choose another "
                 "measure, or give training.best.weights to other datasets alone"
             )

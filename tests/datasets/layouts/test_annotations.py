@@ -284,3 +284,15 @@ def test_a_label_outside_given_classes_is_refused(tmp_path: Path) -> None:
         index(tmp_path, "a.mp4 run\nb.mp4 swim\n", class_names=["jump", "run"])
     with pytest.raises(ManifestError, match=r"nowhere.csv does not exist"):
         index_annotations(tmp_path / "nowhere.csv", kind="video", root=".", out=".", name="x", split="train")
+
+
+def test_lines_of_a_sample_are_its_classes_in_a_multi_label_list(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "list.csv").write_text("path,label,label_weight\na.mp4,run,\nb.mp4,jump,0.5\na.mp4,jump,0.25\n")
+    manifest = index_annotations(
+        tmp_path / "list.csv", kind="video", root=tmp_path, out=tmp_path, name="x", split="train", multi_label=True
+    )
+    assert manifest.is_multi_label and manifest.class_names == ("jump", "run")
+    assert manifest.targets_of([0, 1]).tolist() == [[0.25, 1.0], [0.5, 0.0]]
+    assert manifest.labels.tolist() == [1, 0]

@@ -18,9 +18,10 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cover.core.progress import track
-from cover.datasets.annotation_list import Entry, read_list, seconds, whole_number
+from cover.datasets.annotation_list import Entry, read_list, seconds, share, whole_number
 from cover.datasets.class_list import classes_of, listed_classes, number_of
 from cover.datasets.finder import PathFinder
 from cover.datasets.location import LocatedSplit, Location, list_missing, write_manifests
@@ -44,6 +45,7 @@ class _Listed:
     end_seconds: float | None
     num_frames: int | None
     source_id: str | None
+    weight: float | None
 
 
 def index_annotations(
@@ -55,6 +57,7 @@ def index_annotations(
     name: str,
     split: str,
     class_names: Sequence[str] | None = None,
+    multi_label: bool = False,
 ) -> Manifest:
     """Write OUT/NAME-SPLIT.arrow for the media files that a list names.
 
@@ -72,13 +75,15 @@ def index_annotations(
         name: The name of the dataset.
         split: The name of the split.
         class_names: The class list, in label order.
+        multi_label: A sample has all classes of the lines that name it. A column `label_weight` says how much a class
+            applies, from 0 to 1.
 
     Returns:
         The manifest.
 
     Raises:
-        ManifestError: A line cannot be read, a sample has several labels, or no listed file exists; the message names
-            file and line.
+        ManifestError: A line cannot be read, a sample has several labels without `multi_label`, or no listed file
+            exists; the message names file and line.
     """
     entries = list(read_list(Path(file)))
     names, labels = _labels(entries, class_names, str(file))
@@ -87,7 +92,8 @@ def index_annotations(
     finder = PathFinder(Path(root), kind)
     locations = _find(listed, finder, str(file))
     _refuse_header(listed, locations)
-    samples = _once(listed, locations, names, f"{name} {split}")
+    lines = _by_sample(listed, locations)
+    samples = [own[0] for own in lines] if multi_label else _once(lines, names, f"{name} {split}")
     found = [(sample, location) for sample, location in samples if location is not None]
     missing = [sample for sample, location in samples if location is None]
     if not found:
@@ -96,7 +102,11 @@ def index_annotations(
             "folder that the paths are relative to with --root"
         )
     finder.notices.warn(Path(root))
-    (manifest,) = write_manifests({split: _located(found)}, names, root=root, kind=kind, out=out, name=name)
+    located = _located(found)
+    if multi_label:
+        lists = _lists([own for own in lines if own[0][1] is not None])
+        located = located._replace(columns={**located.columns, **lists})
+    (manifest,) = write_manifests({split: located}, names, root=root, kind=kind, out=out, name=name)
     list_missing([(row.sample_id, names[row.label]) for row in missing], len(samples), out=out, name=name, split=split)
     return manifest
 
@@ -158,26 +168,43 @@ def _refuse_header(listed: Sequence[_Listed], locations: Sequence[Location | Non
         )
 
 
-def _once(
-    listed: Sequence[_Listed], locations: Sequence[Location | None], names: Sequence[str], source: str
-) -> list[tuple[_Listed, Location | None]]:
-    """Return each sample once. Raises ManifestError for a sample with several labels."""
-    first: dict[Hashable, tuple[_Listed, Location | None]] = {}
-    repeated = []
+_Line = tuple[_Listed, Location | None]
+
+
+def _by_sample(listed: Sequence[_Listed], locations: Sequence[Location | None]) -> list[list[_Line]]:
+    """Return the lines of each sample."""
+    lines: dict[Hashable, list[_Line]] = {}
     for row, location in zip(listed, locations, strict=True):
         address = row.path if location is None else location[1:4]
-        before, _ = first.setdefault((address, row.start_seconds, row.end_seconds), (row, location))
-        if before.label != row.label:
-            raise ManifestError(
-                f"{row.entry.position}: {shown(row.path)} is {shown(names[row.label])}, but in {before.entry.position} "
-                f"{shown(names[before.label])}; a sample has one label: keep one of the lines"
-            )
-        if before is not row:
+        lines.setdefault((address, row.start_seconds, row.end_seconds), []).append((row, location))
+    return list(lines.values())
+
+
+def _once(samples: Sequence[Sequence[_Line]], names: Sequence[str], source: str) -> list[_Line]:
+    """Return each sample once. Raises ManifestError for a sample with several labels."""
+    repeated = []
+    for (before, _), *others in samples:
+        for row, _ in others:
+            if before.label != row.label:
+                raise ManifestError(
+                    f"{row.entry.position}: {shown(row.path)} is {shown(names[row.label])}, but in "
+                    f"{before.entry.position} {shown(names[before.label])}; a sample has one label: keep one of the "
+                    "lines, or pass --multi-label"
+                )
             repeated.append(row.sample_id)
     if repeated:
         message = "%s: %s lines repeat a sample, such as %s; each counts once"
         logger.warning(message, source, f"{len(repeated):,}", examples(repeated))
-    return list(first.values())
+    return [lines[0] for lines in samples]
+
+
+def _lists(samples: Sequence[Sequence[_Line]]) -> dict[str, list[Any]]:
+    """Return the columns of multi-label samples: classes once each, and weights if a line has one."""
+    classes = [{row.label: row.weight for row, _ in lines} for lines in samples]
+    columns: dict[str, list[Any]] = {"labels": [list(own) for own in classes]}
+    if any(weight is not None for own in classes for weight in own.values()):
+        columns["label_weights"] = [[1.0 if weight is None else weight for weight in own.values()] for own in classes]
+    return columns
 
 
 def _labels(entries: Sequence[Entry], class_names: Sequence[str] | None, file: str) -> tuple[list[str], list[int]]:
@@ -254,4 +281,5 @@ def _listed(entry: Entry, label: int) -> _Listed:
         end,
         entry.number("num_frames", whole_number),
         entry.values.get("source_id") or None,
+        entry.number("label_weight", share),
     )

@@ -1,0 +1,92 @@
+"""Runs on a dataset whose samples have several classes, beside one of one class each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.runs.tiny import MakeRecipe, lines_of, quiet
+
+from cover.config.recipe import Recipe
+from cover.core.run_files import find_checkpoint
+from cover.datasets.manifest import Manifest, write_manifest
+from cover.errors import RecipeError
+from cover.runs.plan import plan
+from cover.runs.train import train
+from cover.runs.trained import TrainedRun
+
+CLASSES = ("left", "right", "outdoors")
+
+
+@pytest.fixture(scope="module")
+def root(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Manifests of jumps, every third of which is outdoors, too, and of turns as they are."""
+    folder = tmp_path_factory.mktemp("multi")
+    for split in ("train", "val"):
+        manifest = Manifest.open(data / f"jumps-{split}.arrow")
+        rows = [
+            vars(row) | {"labels": [row.label, *([2] if number % 3 == 0 else [])]}
+            for number, row in enumerate(manifest)
+        ]
+        shared: dict[str, Any] = {"kind": "video", "split": split}
+        write_manifest(
+            folder / f"jumps-{split}.arrow", rows, name="jumps", class_names=CLASSES, root=manifest.root, **shared
+        )
+        turns = Manifest.open(data / f"turns-{split}.arrow")
+        write_manifest(
+            folder / f"turns-{split}.arrow", list(turns), name="turns", class_names=turns.class_names, root=turns.root,
+            **shared,
+        )  # fmt: skip
+    return folder
+
+
+def recipe(recipe_of: MakeRecipe, root: Path, policy: str = "cotrain", **training: Any) -> Recipe:
+    shared = {"max_steps": 4, "best": {"measure": "map", "weights": {"jumps": 1.0}}}
+    return recipe_of(policy, ["jumps", "turns"], root=root, training=shared | training)
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in lines_of(run) if "loss" in line]
+
+
+def test_a_run_learns_and_resumes_exactly_and_holds_for_any_micro_batches(
+    recipe_of: MakeRecipe, root: Path, tmp_path: Path
+) -> None:
+    runs = {name: tmp_path / name for name in ("run", "two", "whole")}
+    assert not train(plan(recipe(recipe_of, root)), runs["run"], quiet())
+    assert not train(plan(recipe(recipe_of, root, max_steps=2)), runs["two"], quiet())
+    assert not train(plan(recipe(recipe_of, root)), runs["two"], quiet(), resume=True)
+    assert losses(runs["two"]) == losses(runs["run"])
+    weights = [load_file(find_checkpoint(runs[name], "latest") / "model.safetensors") for name in ("run", "two")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert not train(plan(recipe(recipe_of, root, micro_batches=1)), runs["whole"], quiet())
+    assert losses(runs["whole"]) == pytest.approx(losses(runs["run"]), rel=1e-4)
+    scores = [line["val"] for line in lines_of(runs["run"]) if "val" in line][-1]
+    assert scores["jumps"].keys() == {"top1", "map", "loss"} and scores["turns"].keys() == {
+        "top1",
+        "mean_class",
+        "loss",
+    }
+
+
+def test_evaluation_agrees_with_validation(recipe_of: MakeRecipe, root: Path, tmp_path: Path) -> None:
+    assert not train(plan(recipe(recipe_of, root)), tmp_path / "run", quiet())
+    opened = TrainedRun.open(find_checkpoint(tmp_path / "run", "latest"))
+    result = opened.evaluate("jumps", opened.manifest("jumps", "val"), "normal")
+    scores = [line["val"] for line in lines_of(tmp_path / "run") if "val" in line][-1]["jumps"]
+    assert (result.top1, result.mean_class) == (scores["top1"], None)
+    assert result.mean_average_precision == pytest.approx(scores["map"], abs=1e-6)
+    assert result.loss == pytest.approx(scores["loss"], rel=1e-5)
+
+
+def test_what_takes_one_class_is_refused(recipe_of: MakeRecipe, root: Path) -> None:
+    with pytest.raises(RecipeError, match=r"training\.best\.measure = 'map', and samples of turns have one class"):
+        plan(recipe(recipe_of, root, best={"measure": "map"}))
+    balanced = recipe(recipe_of, root)
+    section = balanced.datasets["jumps"].model_copy(update={"class_balanced": True})
+    changed = balanced.model_copy(update={"datasets": balanced.datasets | {"jumps": section}})
+    with pytest.raises(RecipeError, match=r"datasets\.jumps\.class_balanced takes samples of one class"):
+        plan(changed)
