@@ -18,6 +18,7 @@ from cover.runs.plan import plan
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
 
+PLAIN = {"randaugment": {"num_ops": 0}, "mixup": 0.0, "cutmix": 0.0}
 CLASSES = ("left", "right", "outdoors")
 
 
@@ -90,3 +91,6 @@ def test_what_takes_one_class_is_refused(recipe_of: MakeRecipe, root: Path) -> N
     changed = balanced.model_copy(update={"datasets": balanced.datasets | {"jumps": section}})
     with pytest.raises(RecipeError, match=r"datasets\.jumps\.class_balanced takes samples of one class"):
         plan(changed)
+    probe = recipe_of("probe", ["jumps"], init=root, root=root, augmentation=PLAIN, training={"micro_batches": 1})
+    with pytest.raises(RecipeError, match="policy 'probe' keeps one class of a sample, and those of jumps have"):
+        plan(probe)

@@ -14,7 +14,7 @@ from torch import Tensor
 from cover.config.recipe import Recipe
 from cover.core.run_files import RunFiles
 from cover.core.signals import StopSignal
-from cover.errors import DecodeError
+from cover.errors import DecodeError, RecipeError
 from cover.evaluation.evaluate import add_scores
 from cover.evaluation.sample_views import SampleViews
 from cover.inference.feature_store import FeatureStore
@@ -35,9 +35,16 @@ def objective_of(recipe: Recipe, training: Manifests, validation: Manifests) -> 
         recipe: What to train.
         training: Manifests by dataset, without excluded samples.
         validation: Manifests of the datasets that have such a split.
+
+    Raises:
+        RecipeError: The objective cannot be trained on such data.
     """
     weights, losses = class_weights_of(recipe, training), losses_of(recipe, training)
     if recipe.policy == "probe":
+        if name := next((name for name, manifest in training.items() if manifest.is_multi_label), None):
+            raise RecipeError(
+                f"policy 'probe' keeps one class of a sample, and those of {name} have several; train it whole"
+            )
         return Probe(recipe, partial(frozen_features, recipe, training, validation), weights, losses)
     return Supervised(recipe, partial(validator, recipe, validation) if validation else None, weights, losses)
 
