@@ -29,6 +29,8 @@ def inflated(source: Source, config: ViViTConfig) -> Source | None:
     """
 
     def create(shared: dict[str, Any]) -> ViViTConfig:
+        if "num_heads" in source.not_stated:
+            shared["num_heads"] = config.num_heads  # a placeholder may not be even, as model 4 needs it
         return ViViTConfig(
             **shared,
             attention=config.attention,
