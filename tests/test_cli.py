@@ -269,7 +269,7 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
             "plain is not a run: recipe.toml is missing; give a folder that `cover train` has ",
         ),
         ("info absent.pyth", "absent.pyth does not exist; give a file or folder of weights, or a run"),
-        ("info photo.jpg", "is not a file of weights: neither safetensors, nor PyTorch, nor .npz; "),
+        ("info photo.jpg", "is not a file of weights: neither safetensors, nor PyTorch, nor .npz, nor Flax; "),
         (
             "export moves new --to safetensors",
             "moves holds no checkpoint; give the folder of a run that `cover train` ",

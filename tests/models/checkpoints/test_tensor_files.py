@@ -89,7 +89,7 @@ def test_files_are_recognised_by_content_and_truncated_ones_refused(kind: str, t
         (
             "a.pth",
             b"\0" * 10,
-            "not a file of weights: neither safetensors, nor PyTorch, nor .npz; copy",
+            "not a file of weights: neither safetensors, nor PyTorch, nor .npz, nor Flax; copy",
         ),
         ("a.pth", b"0123456789", "not a file of weights: neither"),
         ("a.pth", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, not the file itself; run `git"),

@@ -20,6 +20,7 @@ from unittest import mock
 import numpy as np
 
 FILE = Path(__file__).with_name("golden.npz")
+CHECKPOINT = FILE.with_name("golden.msgpack")
 COMMIT = "4a38d475ee89cb821078c0e2bf2065ee030e1535"
 ATTENTION = {  # ours: theirs
     "joint": "spacetime",
@@ -85,6 +86,22 @@ def write(scenic: Path) -> None:
         parts["gradients"] = np.concatenate([np.asarray(gradients[name]).ravel() for name in flat])
         stored |= {f"{attention}.{name}": value for name, value in parts.items()}
     np.savez_compressed(FILE, **stored)  # type: ignore[arg-type]
+    write_checkpoint()
+
+
+def write_checkpoint() -> None:
+    """Store the weights of the factorised encoder in a checkpoint of Flax, as scenic does during training."""
+    flax = import_module("flax")
+    params = flax.traverse_util.unflatten_dict(read("factorised_encoder")["weights"], sep="/")
+    momentum = {"momentum": params["output_projection"]["kernel"]}
+    tree = {
+        "global_step": np.int32(3),
+        "optimizer": {"target": params, "state": {"step": 3, "param_states": {"output_projection": momentum}}},
+        "model_state": {},
+        "rng": np.zeros(2, np.uint32),
+        "accum_train_time": 1.5,
+    }
+    CHECKPOINT.write_bytes(flax.serialization.msgpack_serialize(tree))
 
 
 def read(attention: str) -> dict[str, Any]:

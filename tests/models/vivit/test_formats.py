@@ -39,6 +39,28 @@ def test_official_files_load_whole_and_state_their_sizes(tmp_path: Path, attenti
     assert ("3 temporal blocks" in info.config.describe()) == (attention == "factorised_encoder")
 
 
+def test_checkpoints_of_scenic_load_without_the_optimizer(tmp_path: Path) -> None:
+    """Flax wrote the file; see golden.py."""
+    model = golden_model("factorised_encoder", ("head",))
+    report = load_weights(model, golden.CHECKPOINT)
+    assert len(report.loaded) == len(model.state_dict()) and not report.unused
+    np.savez(tmp_path / "same.npz", **golden.read("factorised_encoder")["weights"])
+    same = open_source(tmp_path / "same.npz")
+    assert all(torch.equal(tensor, same.tensor(name)) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("cut", [1, 40, 1000, -1])
+def test_damaged_checkpoints_of_scenic_are_refused(tmp_path: Path, cut: int) -> None:
+    data = golden.CHECKPOINT.read_bytes()
+    (tmp_path / "cut").write_bytes(data[:cut])
+    (tmp_path / "longer").write_bytes(data + b"x")
+    (tmp_path / "deep").write_bytes(b"\x81\xa1a" * 100 + b"\x01")
+    (tmp_path / "wrong").write_bytes(data.replace(b"float32", b"float64", 1))
+    for name in ("cut", "longer", "deep", "wrong"):
+        with pytest.raises(CheckpointError, match=r"damaged or cut short|not a file of weights"):
+            open_source(tmp_path / name)
+
+
 def test_another_of_the_four_models_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "official.npz", **golden.read("joint")["weights"])
     with pytest.raises(CheckpointError, match="has attention joint, this model has factorised_encoder; make them eq"):

@@ -62,7 +62,7 @@ def describe_file(start: bytes, path: Path) -> str:
         return "a tar archive; unpack it and give the file inside"
     if path.suffix.lower() in SUFFIXES:
         return SUFFIXES[path.suffix.lower()]
-    return f"not a file of weights: neither safetensors, nor PyTorch, nor .npz; {AGAIN}"
+    return f"not a file of weights: neither safetensors, nor PyTorch, nor .npz, nor Flax; {AGAIN}"
 
 
 def describe_zip(names: Sequence[str]) -> str | None:

@@ -1,8 +1,8 @@
 """Files of tensors of any kind, as names and shapes. A tensor is read only when you need it.
 
-No file can run code here: safetensors and .npz are plain data, and torch's restricted unpickler reads pickles (.pyth,
-.pt, .bin; see pickles.py). No file can make this process read a pipe, read another folder, or unpack more bytes than
-the file has.
+No file can run code here: safetensors, .npz and Flax's msgpack are plain data, and torch's restricted unpickler reads
+pickles (.pyth, .pt, .bin; see pickles.py). No file can make this process read a pipe, read another folder, or unpack
+more bytes than the file has.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor
 from cover.core.run_files import WEIGHTS_FILE
 from cover.core.text_files import read_json
 from cover.errors import CheckpointError
+from cover.models.checkpoints.flax_files import looks_like_flax, read_arrays
 from cover.models.checkpoints.not_weights import describe_file, describe_folder, describe_zip
 from cover.models.checkpoints.pickles import read_state_dicts
 
@@ -128,6 +129,8 @@ def _opener(path: Path) -> Callable[[Path], dict[str, TensorFile]]:
         return _open_safetensors
     if start[:1] == b"\x80":
         return _open_pickle
+    if len(start) > 3 and looks_like_flax(start):
+        return _open_flax
     raise CheckpointError(f"{path} ({path.stat().st_size:,} bytes) is {describe_file(start, path)}")
 
 
@@ -182,6 +185,17 @@ def _open_npz(path: Path) -> dict[str, TensorFile]:
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
 
     return {"": TensorFile(shapes, types, read)}
+
+
+def _open_flax(path: Path) -> dict[str, TensorFile]:
+    arrays = read_arrays(path)
+    return {
+        "": TensorFile(
+            {name: array.shape for name, array in arrays.items()},
+            {name: array.dtype for name, array in arrays.items()},
+            lambda name: arrays[name].read(path),
+        )
+    }
 
 
 def _read_header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
