@@ -62,7 +62,7 @@ def expand(table: Tensor, size: Size, window: Size, dtype: torch.dtype) -> Tenso
     num_heads, padded = table.shape[1], padded_length(size)
     out = torch.empty(num_heads, padded, padded, dtype=dtype, device=table.device)
     _expand[(cdiv(padded, EXPANDED_ROWS), num_heads)](
-        table.contiguous(), out, HEADS=num_heads, PADDED=padded, BLOCK=power_of_two(padded), ROWS=EXPANDED_ROWS,
+        table.contiguous(), out, heads=num_heads, PADDED=padded, BLOCK=power_of_two(padded), ROWS=EXPANDED_ROWS,
         **_sides(size, window),
     )  # fmt: skip
     return out
@@ -84,7 +84,7 @@ def table_gradient(gradients: Tensor, size: Size, window: Size, dtype: torch.dty
     num_rows = prod(2 * length - 1 for length in window)
     out = torch.empty(num_rows, num_heads, dtype=dtype, device=gradients.device)
     _sum[(cdiv(num_rows, SUMMED_ROWS), num_heads)](
-        gradients, out, num_rows, num_parts, HEADS=num_heads, PADDED=padded, BLOCK=power_of_two(padded),
+        gradients, out, num_rows, num_parts, heads=num_heads, PADDED=padded, BLOCK=power_of_two(padded),
         ROWS=SUMMED_ROWS, **_sides(size, window),
     )  # fmt: skip
     return out
@@ -98,9 +98,9 @@ def _sides(size: Size, window: Size) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@jit()
+@jit("heads")
 def _expand(
-    table, out, HEADS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    table, out, heads, PADDED: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
     SLOTS: tl.constexpr, HEIGHT: tl.constexpr, ACROSS: tl.constexpr, TABLE_SLOTS: tl.constexpr,
     TABLE_HEIGHT: tl.constexpr, TABLE_WIDTH: tl.constexpr,
 ):  # fmt: skip
@@ -110,15 +110,15 @@ def _expand(
     y = (query // ACROSS % HEIGHT)[:, None] - (key // ACROSS % HEIGHT)[None, :] + TABLE_HEIGHT // 2
     x = (query % ACROSS)[:, None] - (key % ACROSS)[None, :] + TABLE_WIDTH // 2
     here = (query < LENGTH)[:, None] & (key < LENGTH)[None, :]
-    bias = tl.load(table + ((t * TABLE_HEIGHT + y) * TABLE_WIDTH + x) * HEADS + head, mask=here, other=0.0)
+    bias = tl.load(table + ((t * TABLE_HEIGHT + y) * TABLE_WIDTH + x) * heads + head, mask=here, other=0.0)
     bias = tl.where((key < LENGTH)[None, :], bias, -float("inf"))
     at = out + head.to(tl.int64) * (PADDED * PADDED) + query[:, None] * PADDED + key[None, :]
     tl.store(at, bias, mask=(query < PADDED)[:, None] & (key < PADDED)[None, :])
 
 
-@jit("num_rows", "num_parts")
+@jit("num_rows", "num_parts", "heads")
 def _sum(
-    gradients, out, num_rows, num_parts, HEADS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
+    gradients, out, num_rows, num_parts, heads, PADDED: tl.constexpr, BLOCK: tl.constexpr,
     ROWS: tl.constexpr, SLOTS: tl.constexpr, HEIGHT: tl.constexpr, ACROSS: tl.constexpr, TABLE_SLOTS: tl.constexpr,
     TABLE_HEIGHT: tl.constexpr, TABLE_WIDTH: tl.constexpr,
 ):  # fmt: skip
@@ -134,6 +134,6 @@ def _sum(
     total = tl.zeros((ROWS, BLOCK), tl.float32)
     part = 0
     while part < num_parts:
-        total += tl.load(gradients + part * (HEADS * PADDED * PADDED) + at, mask=here, other=0.0)
+        total += tl.load(gradients + part * (heads * PADDED * PADDED) + at, mask=here, other=0.0)
         part += 1
-    tl.store(out + row * HEADS + head, tl.sum(total, 1), mask=row < num_rows)
+    tl.store(out + row * heads + head, tl.sum(total, 1), mask=row < num_rows)

@@ -153,7 +153,7 @@ def attend_backward(
     """
     lse, num_windows = operands.lse, len(windows.places_WP)
     query_shape, key_shape = (_shape(operands.qkv, operands.bias, windows, tile) for tile in (QUERY, KEY))
-    length, num_heads = query_shape["LENGTH"], query_shape["HEADS"]
+    length, num_heads = query_shape["LENGTH"], query_shape["heads"]
     num_blocks = cdiv(length, query_shape["QUERIES"])
     assert num_blocks == cdiv(length, key_shape["KEYS"])  # which share the rows of the sums
     width = (6 if windows.has_empty else 3) * mixed.shape[-1]
@@ -192,7 +192,7 @@ def _shape(qkv: Tensor, bias: Tensor, windows: SameSize, tile: Tile) -> dict[str
     block = max(16, power_of_two(head_width))
     most = max(16, min(TILE_BYTES // (block * qkv.element_size()), power_of_two(length)))
     return {
-        "LENGTH": length, "PADDED": bias.shape[-1], "HEADS": num_heads, "HEAD": head_width, "BLOCK": block,
+        "LENGTH": length, "PADDED": bias.shape[-1], "heads": num_heads, "HEAD": head_width, "BLOCK": block,
         "SCALE": 1 / math.sqrt(head_width), "QUERIES": min(tile.queries, most), "KEYS": min(tile.keys, most),
         "CUT": windows.regions_WP is not None, "EMPTY": windows.has_empty, "WIDE": qkv.numel() >= 2**31,
         "PRECISION": "ieee" if qkv.dtype == torch.float32 else "tf32", "num_warps": tile.num_warps,
@@ -215,10 +215,10 @@ def _tokens(places, window, first, num_tokens, PADDED: tl.constexpr, ROWS: tl.co
 
 
 @jit()
-def _head(tensor, row, real, first, STRIDE: tl.constexpr, HEAD: tl.constexpr, BLOCK: tl.constexpr, EMPTY: tl.constexpr):
+def _head(tensor, row, real, first, stride, HEAD: tl.constexpr, BLOCK: tl.constexpr, EMPTY: tl.constexpr):
     """Load the numbers of one head of some tokens; zeros at empty places."""
     channel = tl.arange(0, BLOCK)
-    at = tensor + row[:, None] * STRIDE + (first + channel)[None, :]
+    at = tensor + row[:, None] * stride + (first + channel)[None, :]
     if EMPTY:
         x = tl.load(at, mask=real[:, None] & (channel < HEAD)[None, :], other=0.0)
     elif HEAD < BLOCK:
@@ -236,23 +236,23 @@ def _fill(x, fill, first, real, HEAD: tl.constexpr, BLOCK: tl.constexpr):
     return tl.where(real[:, None], x, y[None, :])
 
 
-@jit("num_tokens")
+@jit("num_tokens", "heads")
 def _attend(
-    qkv, empty_bias, bias, places, regions, mixed, lse, num_tokens,
-    LENGTH: tl.constexpr, PADDED: tl.constexpr, HEADS: tl.constexpr, HEAD: tl.constexpr, BLOCK: tl.constexpr,
+    qkv, empty_bias, bias, places, regions, mixed, lse, num_tokens, heads,
+    LENGTH: tl.constexpr, PADDED: tl.constexpr, HEAD: tl.constexpr, BLOCK: tl.constexpr,
     SCALE: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, CUT: tl.constexpr, EMPTY: tl.constexpr,
     WIDE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    WIDTH: tl.constexpr = HEADS * HEAD
+    width = heads * HEAD
     BLOCKS: tl.constexpr = (LENGTH + QUERIES - 1) // QUERIES
     LOG2E: tl.constexpr = 1.4426950408889634
     program = tl.program_id(0)
-    head = program // BLOCKS % HEADS
-    window = (program // (BLOCKS * HEADS)).to(tl.int64)
+    head = program // BLOCKS % heads
+    window = (program // (BLOCKS * heads)).to(tl.int64)
     query, query_row, query_real = _tokens(
         places, window, program % BLOCKS * QUERIES, num_tokens, PADDED, QUERIES, EMPTY, WIDE
     )
-    q = _head(qkv, query_row, query_real, head * HEAD, 3 * WIDTH, HEAD, BLOCK, EMPTY)
+    q = _head(qkv, query_row, query_real, head * HEAD, 3 * width, HEAD, BLOCK, EMPTY)
     bias_row = bias + (head.to(tl.int64) * PADDED + query) * PADDED
     if CUT:
         query_region = tl.load(regions + window * PADDED + query)
@@ -261,11 +261,11 @@ def _attend(
     out = tl.zeros((QUERIES, BLOCK), tl.float32)
     for first in range(0, LENGTH, KEYS):
         key, key_row, key_real = _tokens(places, window, first, num_tokens, PADDED, KEYS, EMPTY, WIDE)
-        k = _head(qkv, key_row, key_real, WIDTH + head * HEAD, 3 * WIDTH, HEAD, BLOCK, EMPTY)
-        v = _head(qkv, key_row, key_real, 2 * WIDTH + head * HEAD, 3 * WIDTH, HEAD, BLOCK, EMPTY)
+        k = _head(qkv, key_row, key_real, width + head * HEAD, 3 * width, HEAD, BLOCK, EMPTY)
+        v = _head(qkv, key_row, key_real, 2 * width + head * HEAD, 3 * width, HEAD, BLOCK, EMPTY)
         if EMPTY:
-            k = _fill(k, empty_bias, WIDTH + head * HEAD, key_real, HEAD, BLOCK)
-            v = _fill(v, empty_bias, 2 * WIDTH + head * HEAD, key_real, HEAD, BLOCK)
+            k = _fill(k, empty_bias, width + head * HEAD, key_real, HEAD, BLOCK)
+            v = _fill(v, empty_bias, 2 * width + head * HEAD, key_real, HEAD, BLOCK)
         s = tl.dot(q, tl.trans(k), input_precision=PRECISION) * SCALE
         s += tl.load(bias_row[:, None] + key[None, :]).to(tl.float32)
         if CUT:
@@ -278,31 +278,31 @@ def _attend(
         out = tl.dot(p.to(v.dtype), v, out * shrink[:, None], input_precision=PRECISION)
         most = above
     channel = tl.arange(0, BLOCK)
-    at = mixed + query_row[:, None] * WIDTH + (head * HEAD + channel)[None, :]
+    at = mixed + query_row[:, None] * width + (head * HEAD + channel)[None, :]
     written = (query < LENGTH) & query_real
     tl.store(at, out / total[:, None], mask=written[:, None] & (channel < HEAD)[None, :])
-    tl.store(lse + (window * HEADS + head) * PADDED + query, most * LOG2E + tl.log2(total), mask=query < LENGTH)
+    tl.store(lse + (window * heads + head) * PADDED + query, most * LOG2E + tl.log2(total), mask=query < LENGTH)
 
 
-@jit("num_tokens")
+@jit("num_tokens", "heads")
 def _query_gradients(
-    qkv, empty_bias, bias, mixed_gradient, lse, mixed, delta, places, regions, qkv_gradient, sums, num_tokens,
-    LENGTH: tl.constexpr, PADDED: tl.constexpr, HEADS: tl.constexpr, HEAD: tl.constexpr, BLOCK: tl.constexpr,
+    qkv, empty_bias, bias, mixed_gradient, lse, mixed, delta, places, regions, qkv_gradient, sums, num_tokens, heads,
+    LENGTH: tl.constexpr, PADDED: tl.constexpr, HEAD: tl.constexpr, BLOCK: tl.constexpr,
     SCALE: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, CUT: tl.constexpr, EMPTY: tl.constexpr,
     WIDE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    WIDTH: tl.constexpr = HEADS * HEAD
+    width = heads * HEAD
     BLOCKS: tl.constexpr = (LENGTH + QUERIES - 1) // QUERIES
     LOG2E: tl.constexpr = 1.4426950408889634
     program = tl.program_id(0)
-    block, head = program % BLOCKS, program // BLOCKS % HEADS
-    window = (program // (BLOCKS * HEADS)).to(tl.int64)
+    block, head = program % BLOCKS, program // BLOCKS % heads
+    window = (program // (BLOCKS * heads)).to(tl.int64)
     column = head * HEAD
     query, row, real = _tokens(places, window, block * QUERIES, num_tokens, PADDED, QUERIES, EMPTY, WIDE)
-    q = _head(qkv, row, real, column, 3 * WIDTH, HEAD, BLOCK, EMPTY)
-    g = _head(mixed_gradient, row, real, column, WIDTH, HEAD, BLOCK, EMPTY)
-    o = _head(mixed, row, real, column, WIDTH, HEAD, BLOCK, EMPTY)
-    of_query = (window * HEADS + head) * PADDED + query
+    q = _head(qkv, row, real, column, 3 * width, HEAD, BLOCK, EMPTY)
+    g = _head(mixed_gradient, row, real, column, width, HEAD, BLOCK, EMPTY)
+    o = _head(mixed, row, real, column, width, HEAD, BLOCK, EMPTY)
+    of_query = (window * heads + head) * PADDED + query
     d = tl.sum(o.to(tl.float32) * g.to(tl.float32), 1)
     tl.store(delta + of_query, d)
     bits = tl.load(lse + of_query)
@@ -312,11 +312,11 @@ def _query_gradients(
     dq = tl.zeros((QUERIES, BLOCK), tl.float32)
     for first in range(0, LENGTH, KEYS):
         key, key_row, key_real = _tokens(places, window, first, num_tokens, PADDED, KEYS, EMPTY, WIDE)
-        k = _head(qkv, key_row, key_real, WIDTH + column, 3 * WIDTH, HEAD, BLOCK, EMPTY)
-        v = _head(qkv, key_row, key_real, 2 * WIDTH + column, 3 * WIDTH, HEAD, BLOCK, EMPTY)
+        k = _head(qkv, key_row, key_real, width + column, 3 * width, HEAD, BLOCK, EMPTY)
+        v = _head(qkv, key_row, key_real, 2 * width + column, 3 * width, HEAD, BLOCK, EMPTY)
         if EMPTY:
-            k = _fill(k, empty_bias, WIDTH + column, key_real, HEAD, BLOCK)
-            v = _fill(v, empty_bias, 2 * WIDTH + column, key_real, HEAD, BLOCK)
+            k = _fill(k, empty_bias, width + column, key_real, HEAD, BLOCK)
+            v = _fill(v, empty_bias, 2 * width + column, key_real, HEAD, BLOCK)
         s = tl.dot(q, tl.trans(k), input_precision=PRECISION) * SCALE
         s += tl.load(bias_row[:, None] + key[None, :]).to(tl.float32)
         if CUT:
@@ -328,35 +328,35 @@ def _query_gradients(
     dq *= SCALE
     channel = tl.arange(0, BLOCK)
     inside = channel < HEAD
-    at = qkv_gradient + row[:, None] * (3 * WIDTH) + (column + channel)[None, :]
+    at = qkv_gradient + row[:, None] * (3 * width) + (column + channel)[None, :]
     written = ((query < LENGTH) & real)[:, None] & inside[None, :]
     tl.store(at, dq, mask=written)
-    at = sums + (window * BLOCKS + block) * ((6 if EMPTY else 3) * WIDTH) + column + channel
+    at = sums + (window * BLOCKS + block) * ((6 if EMPTY else 3) * width) + column + channel
     tl.store(at, tl.sum(tl.where(written, dq, 0.0), 0), mask=inside)
     if EMPTY:
-        tl.store(at + 3 * WIDTH, tl.zeros((BLOCK,), tl.float32), mask=inside)
+        tl.store(at + 3 * width, tl.zeros((BLOCK,), tl.float32), mask=inside)
 
 
-@jit("num_tokens")
+@jit("num_tokens", "heads")
 def _key_gradients(
-    qkv, empty_bias, bias, mixed_gradient, lse, delta, places, regions, qkv_gradient, sums, num_tokens,
-    LENGTH: tl.constexpr, PADDED: tl.constexpr, HEADS: tl.constexpr, HEAD: tl.constexpr, BLOCK: tl.constexpr,
+    qkv, empty_bias, bias, mixed_gradient, lse, delta, places, regions, qkv_gradient, sums, num_tokens, heads,
+    LENGTH: tl.constexpr, PADDED: tl.constexpr, HEAD: tl.constexpr, BLOCK: tl.constexpr,
     SCALE: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, CUT: tl.constexpr, EMPTY: tl.constexpr,
     WIDE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    WIDTH: tl.constexpr = HEADS * HEAD
+    width = heads * HEAD
     BLOCKS: tl.constexpr = (LENGTH + KEYS - 1) // KEYS
     LOG2E: tl.constexpr = 1.4426950408889634
     program = tl.program_id(0)
-    block, head = program % BLOCKS, program // BLOCKS % HEADS
-    window = (program // (BLOCKS * HEADS)).to(tl.int64)
+    block, head = program % BLOCKS, program // BLOCKS % heads
+    window = (program // (BLOCKS * heads)).to(tl.int64)
     column = head * HEAD
     key, key_row, key_real = _tokens(places, window, block * KEYS, num_tokens, PADDED, KEYS, EMPTY, WIDE)
-    k = _head(qkv, key_row, key_real, WIDTH + column, 3 * WIDTH, HEAD, BLOCK, EMPTY)
-    v = _head(qkv, key_row, key_real, 2 * WIDTH + column, 3 * WIDTH, HEAD, BLOCK, EMPTY)
+    k = _head(qkv, key_row, key_real, width + column, 3 * width, HEAD, BLOCK, EMPTY)
+    v = _head(qkv, key_row, key_real, 2 * width + column, 3 * width, HEAD, BLOCK, EMPTY)
     if EMPTY:
-        k = _fill(k, empty_bias, WIDTH + column, key_real, HEAD, BLOCK)
-        v = _fill(v, empty_bias, 2 * WIDTH + column, key_real, HEAD, BLOCK)
+        k = _fill(k, empty_bias, width + column, key_real, HEAD, BLOCK)
+        v = _fill(v, empty_bias, 2 * width + column, key_real, HEAD, BLOCK)
     bias_column = bias + head.to(tl.int64) * (PADDED * PADDED) + key
     if CUT:
         key_region = tl.load(regions + window * PADDED + key)
@@ -364,9 +364,9 @@ def _key_gradients(
     dv = tl.zeros((KEYS, BLOCK), tl.float32)
     for first in range(0, LENGTH, QUERIES):
         query, row, real = _tokens(places, window, first, num_tokens, PADDED, QUERIES, EMPTY, WIDE)
-        q = _head(qkv, row, real, column, 3 * WIDTH, HEAD, BLOCK, EMPTY)
-        g = _head(mixed_gradient, row, real, column, WIDTH, HEAD, BLOCK, EMPTY)
-        of_query = (window * HEADS + head) * PADDED + query
+        q = _head(qkv, row, real, column, 3 * width, HEAD, BLOCK, EMPTY)
+        g = _head(mixed_gradient, row, real, column, width, HEAD, BLOCK, EMPTY)
+        of_query = (window * heads + head) * PADDED + query
         # Scores of keys and queries, not of queries and keys: so they are operands of the last products as they are.
         s = tl.dot(k, tl.trans(q), input_precision=PRECISION) * SCALE
         s += tl.load(bias_column[:, None] + query[None, :] * PADDED).to(tl.float32)
@@ -380,33 +380,33 @@ def _key_gradients(
     dk *= SCALE
     channel = tl.arange(0, BLOCK)
     inside = channel < HEAD
-    at = qkv_gradient + key_row[:, None] * (3 * WIDTH) + (column + channel)[None, :]
+    at = qkv_gradient + key_row[:, None] * (3 * width) + (column + channel)[None, :]
     exists = ((key < LENGTH) & key_real)[:, None]
-    tl.store(at + WIDTH, dk, mask=exists & inside[None, :])
-    tl.store(at + 2 * WIDTH, dv, mask=exists & inside[None, :])
-    at = sums + (window * BLOCKS + block) * ((6 if EMPTY else 3) * WIDTH) + column + channel
-    tl.store(at + WIDTH, tl.sum(tl.where(exists, dk, 0.0), 0), mask=inside)
-    tl.store(at + 2 * WIDTH, tl.sum(tl.where(exists, dv, 0.0), 0), mask=inside)
+    tl.store(at + width, dk, mask=exists & inside[None, :])
+    tl.store(at + 2 * width, dv, mask=exists & inside[None, :])
+    at = sums + (window * BLOCKS + block) * ((6 if EMPTY else 3) * width) + column + channel
+    tl.store(at + width, tl.sum(tl.where(exists, dk, 0.0), 0), mask=inside)
+    tl.store(at + 2 * width, tl.sum(tl.where(exists, dv, 0.0), 0), mask=inside)
     if EMPTY:
         empty = ((key < LENGTH) & (key_row >= num_tokens))[:, None]
-        tl.store(at + 4 * WIDTH, tl.sum(tl.where(empty, dk, 0.0), 0), mask=inside)
-        tl.store(at + 5 * WIDTH, tl.sum(tl.where(empty, dv, 0.0), 0), mask=inside)
+        tl.store(at + 4 * width, tl.sum(tl.where(empty, dk, 0.0), 0), mask=inside)
+        tl.store(at + 5 * width, tl.sum(tl.where(empty, dv, 0.0), 0), mask=inside)
 
 
-@jit("num_tokens", "num_windows")
+@jit("num_tokens", "heads", "num_windows")
 def _tile_gradients(
-    qkv, empty_bias, bias, mixed_gradient, lse, delta, places, regions, out, num_tokens, num_windows,
-    LENGTH: tl.constexpr, PADDED: tl.constexpr, HEADS: tl.constexpr, HEAD: tl.constexpr, BLOCK: tl.constexpr,
+    qkv, empty_bias, bias, mixed_gradient, lse, delta, places, regions, out, num_tokens, num_windows, heads,
+    LENGTH: tl.constexpr, PADDED: tl.constexpr, HEAD: tl.constexpr, BLOCK: tl.constexpr,
     SCALE: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, CUT: tl.constexpr, EMPTY: tl.constexpr,
     WIDE: tl.constexpr, PRECISION: tl.constexpr, PER_PART: tl.constexpr,
 ):  # fmt: skip
-    WIDTH: tl.constexpr = HEADS * HEAD
+    width = heads * HEAD
     LOG2E: tl.constexpr = 1.4426950408889634
     ACROSS: tl.constexpr = (LENGTH + KEYS - 1) // KEYS
     DOWN: tl.constexpr = (LENGTH + QUERIES - 1) // QUERIES
     program = tl.program_id(0)
     first_key, first_query = program % ACROSS * KEYS, program // ACROSS % DOWN * QUERIES
-    head, part = program // (ACROSS * DOWN) % HEADS, program // (ACROSS * DOWN * HEADS)
+    head, part = program // (ACROSS * DOWN) % heads, program // (ACROSS * DOWN * heads)
     column = head * HEAD
     at = (first_query + tl.arange(0, QUERIES))[:, None] * PADDED + (first_key + tl.arange(0, KEYS))[None, :]
     at += head.to(tl.int64) * (PADDED * PADDED)
@@ -417,20 +417,20 @@ def _tile_gradients(
         window = tl.minimum(number, num_windows - 1).to(tl.int64)
         query, row, real = _tokens(places, window, first_query, num_tokens, PADDED, QUERIES, EMPTY, WIDE)
         key, key_row, key_real = _tokens(places, window, first_key, num_tokens, PADDED, KEYS, EMPTY, WIDE)
-        q = _head(qkv, row, real, column, 3 * WIDTH, HEAD, BLOCK, EMPTY)
-        g = _head(mixed_gradient, row, real, column, WIDTH, HEAD, BLOCK, EMPTY)
-        k = _head(qkv, key_row, key_real, WIDTH + column, 3 * WIDTH, HEAD, BLOCK, EMPTY)
-        v = _head(qkv, key_row, key_real, 2 * WIDTH + column, 3 * WIDTH, HEAD, BLOCK, EMPTY)
+        q = _head(qkv, row, real, column, 3 * width, HEAD, BLOCK, EMPTY)
+        g = _head(mixed_gradient, row, real, column, width, HEAD, BLOCK, EMPTY)
+        k = _head(qkv, key_row, key_real, width + column, 3 * width, HEAD, BLOCK, EMPTY)
+        v = _head(qkv, key_row, key_real, 2 * width + column, 3 * width, HEAD, BLOCK, EMPTY)
         if EMPTY:
-            k = _fill(k, empty_bias, WIDTH + column, key_real, HEAD, BLOCK)
-            v = _fill(v, empty_bias, 2 * WIDTH + column, key_real, HEAD, BLOCK)
+            k = _fill(k, empty_bias, width + column, key_real, HEAD, BLOCK)
+            v = _fill(v, empty_bias, 2 * width + column, key_real, HEAD, BLOCK)
         s = tl.dot(q, tl.trans(k), input_precision=PRECISION) * SCALE + tile.to(tl.float32)
         if CUT:
             region = tl.load(regions + window * PADDED + query)
             key_region = tl.load(regions + window * PADDED + key)
             s = tl.where(region[:, None] == key_region[None, :], s, s - 100.0)
-        of_query = (window * HEADS + head) * PADDED + query
+        of_query = (window * heads + head) * PADDED + query
         p = tl.exp2(s * LOG2E - tl.load(lse + of_query, mask=number < num_windows, other=float("inf"))[:, None])
         ds = tl.dot(g, tl.trans(v), input_precision=PRECISION)
         total += p * (ds - tl.load(delta + of_query)[:, None])
-    tl.store(out + part.to(tl.int64) * (HEADS * PADDED * PADDED) + at, total)
+    tl.store(out + part.to(tl.int64) * (heads * PADDED * PADDED) + at, total)
