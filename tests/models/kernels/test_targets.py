@@ -36,12 +36,15 @@ WIDEST = {2: ["64x128", "32x256", "16x512"], 4: ["64x64", "32x128", "16x256"]}
 """By the bytes of a number, the longest clips and widest heads that the kernel of temporal attention takes: frames x
 width."""
 
+WINDOWS = {2: ["window-32", "window-128"], 4: ["window-32", "window-64"]}
+"""Widths of the heads of attention in windows."""
+
 
 class Kernel(NamedTuple):
     """A compiled kernel.
 
     Attributes:
-        size: A key of SIZES, or a value of WIDEST.
+        size: A key of SIZES, or a value of WIDEST or WINDOWS.
         name: Its function.
         shared: Bytes of shared memory of a block.
         stack: Bytes of memory of a thread, for what its registers cannot hold.
@@ -77,7 +80,8 @@ def test_temporal_attention_with_wide_heads_fits(tmp_path: Path) -> None:
     ("target", "precision"), [(key, value) for key, values in PRECISIONS.items() for value in values]
 )
 def test_kernels_of_all_sizes_fit(target: int, precision: str, tmp_path: Path) -> None:
-    sizes = [*(SIZES if target == 86 else ["large"]), *WIDEST[4 if precision == "float32" else 2]]
+    bytes_of_number = 4 if precision == "float32" else 2
+    sizes = [*(SIZES if target == 86 else ["large"]), *WIDEST[bytes_of_number], *WINDOWS[bytes_of_number]]
     found = compiled(target, precision, sizes, tmp_path)
     assert {kernel.size for kernel in found} == {*sizes}
     assert max(kernel.shared for kernel in found) <= 1024 * SHARED_KB[target]
@@ -139,6 +143,20 @@ def run_temporal(num_frames: int, head_width: int, dtype: torch.dtype) -> None:
     temporal_branch(Input(tokens, tokens), weight, bias, out_weight, 1, groups).sum().backward()
 
 
+def run_windows(head_width: int, dtype: torch.dtype) -> None:
+    """Attention in shifted, padded windows with two heads."""
+    from cover.models.kernels.products import Input, Weight
+    from cover.models.kernels.window import WindowAttention, window_branch
+    from cover.models.video_swin.windows import Grid, cut
+
+    windows, width, window = cut([Grid((16, 8, 7), 1)], (8, 7, 7), (4, 3, 3)), 2 * head_width, (8, 7, 7)
+    tokens = torch.zeros(1, windows.num_tokens, width, dtype=dtype, requires_grad=True)
+    weight = Weight(torch.zeros(3 * width, width, dtype=dtype))
+    bias, table = weight.exact[:, 0].float(), torch.zeros(15 * 13 * 13, 2)
+    attention = WindowAttention(weight, weight.part(slice(width)), 2, window, windows)
+    window_branch(Input(tokens, tokens), weight.exact[:, 0], bias, table, attention).sum().backward()
+
+
 def stack_of(kernel: Any) -> int:
     from triton import knobs
 
@@ -157,6 +175,8 @@ def main(target: int, precision: str, sizes: list[str]) -> None:
         if size in SIZES:
             with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
                 run_model(*SIZES[size], float8=precision == "float8")
+        elif size.startswith("window-"):
+            run_windows(int(size.removeprefix("window-")), dtype)
         else:
             num_frames, head_width = map(int, size.split("x"))
             run_temporal(num_frames, head_width, dtype)
