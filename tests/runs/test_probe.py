@@ -222,7 +222,7 @@ def test_a_computation_that_is_told_to_stop_keeps_what_it_has(
 
 def test_a_probe_resumes_and_a_damaged_part_is_named(recipe_of: MakeRecipe, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "probe"
-    steady = {"schedule": "step"}
+    steady = {"schedule": "step", "drop_epochs": []}
     completes(recipe_of(training={"epochs": 6}, optimizer=steady), run, quiet())
     completes(recipe_of(training={"epochs": 9}, optimizer=steady), run, quiet(), resume=True)
     completes(recipe_of(training={"epochs": 9}, optimizer=steady), run.with_name("whole"), quiet())
