@@ -79,8 +79,8 @@ class MViT(TokenBackbone):
         tokens, residual, grids = self._encoded(clips)
         if not self.config.class_token:
             return torch.cat([part_BLD.mean(1) for part_BLD in self._normed(tokens, residual, grids)])
-        num_clips = sum(grid.num_clips for grid in grids)
-        out: Tensor = self.norm(self._exact(tokens, residual, slice(-num_clips, None)))
+        first, num_clips = sum(grid.num_rows for grid in grids), sum(grid.num_clips for grid in grids)
+        out: Tensor = self.norm(self._exact(tokens, residual, first, num_clips))
         return out
 
     def tokens(self, clips: PackedClips) -> list[Tensor]:
@@ -214,17 +214,21 @@ class MViT(TokenBackbone):
         attention, mlp = torch.cat([*rows, scales_2B] if self.config.class_token else rows, 1)
         return attention, mlp
 
-    def _exact(self, tokens: Tokens, residual: Residual, rows: slice) -> Tensor:
+    def _exact(self, tokens: Tokens, residual: Residual, first: int, num_rows: int) -> Tensor:
         """Add the last residual to some rows of the tokens, [R, D]."""
-        values_RD = residual.values[rows, 0] + residual.bias
+
+        def rows(tensor: Tensor) -> Tensor:
+            return tensor.narrow(0, first, num_rows)  # torch.export must know how many there are
+
+        values_RD = rows(residual.values)[:, 0] + residual.bias
         if residual.scale is not None:
-            values_RD = values_RD * residual.scale[rows, None]
-        return tokens.map(lambda part: part[rows, 0]).exact + values_RD
+            values_RD = values_RD * rows(residual.scale)[:, None]
+        return tokens.map(lambda part: rows(part)[:, 0]).exact + values_RD
 
     def _normed(self, tokens: Tokens, residual: Residual, grids: Sequence[Grid]) -> list[Tensor]:
         """Add the last residual, normalise, and return the tokens of each grid, [B, L, D]."""
         sizes = [grid.num_rows for grid in grids]
-        normed_RD = self.norm(self._exact(tokens, residual, slice(sum(sizes))))
+        normed_RD = self.norm(self._exact(tokens, residual, 0, sum(sizes)))
         parts = zip(normed_RD.split(sizes), grids, strict=True)
         return [part.unflatten(0, (grid.num_clips, -1)) for part, grid in parts]
 
