@@ -46,9 +46,17 @@ CASES: dict[str, dict[str, Any]] = {  # name: settings of the model
         "pooler_depth": 0,
         "pooler_heads": 3,
     },
+    "class-tokens": {
+        "variant": "vivit_base",
+        "attention": "factorised_encoder",
+        "activation": "gelu_tanh",
+        "drop_path_rate": 0.5,
+    },
+    "time-and-space": {"variant": "vivit_base", "attention": "factorised_heads", "num_heads": 2},
     "long-clips": {},  # more frames than the kernel of temporal attention takes
 }
-QUICK_CASES = CASES.keys() - {"divided", "windows"}  # each case takes seconds, and "odd-sizes" is divided, too
+QUICK_CASES = CASES.keys() - {"divided", "windows", "class-tokens", "time-and-space"}
+"""Each case takes seconds, and "odd-sizes" is divided, too."""
 Found = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
