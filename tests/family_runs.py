@@ -26,6 +26,7 @@ TINY: dict[str, dict[str, Any]] = {
     "timesformer": {"variant": "timesformer_tiny", "depth": 2, "width": 32, "num_heads": 2},
     "videomae": {"depth": 2, "width": 32, "num_heads": 2},
     "video_swin": {"depths": [1, 2], "width": 8, "num_heads": [1, 2], "window": [2, 3, 3]},
+    "vjepa2": {"variant": "vjepa2_1_base", "depth": 2, "width": 32, "num_heads": 2},
     "vivit": {"attention": "factorised_encoder", "depth": 2, "temporal_depth": 2, "width": 32, "num_heads": 2},
     "mvit": {"variant": "mvitv2_small", "depths": [1, 2], "width": 8, "kv_stride": 4},
 }
