@@ -31,7 +31,7 @@ from cover.models.kernels.products import (
     weight_gradient,
 )
 
-BLOCK_ROWS, BLOCK_COLUMNS, ROWS_PER_PROGRAM = 8, 512, 128
+BLOCK_ROWS, BLOCK_COLUMNS, ROWS_PER_PROGRAM = 2, 1024, 64
 FLOAT8_ROWS, FLOAT8_ROWS_PER_PROGRAM, FLOAT8_WARP_COLUMNS = 1, 64, 256
 """The same where the results are rounded to float8. A program has all columns, because a scale is that of a row. A
 thread has 8 of them, because its registers hold four tensors."""

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from cover.models.kernels.backend import cdiv, has_kernel, jit, power_of_two, tl
 
-BLOCK_ROWS = 8
+BLOCK_ROWS = 16
 
 
 class Rotary(NamedTuple):
@@ -90,10 +90,13 @@ def _rotate(
     sin_b = tl.load(angle + 3 * PAIRS, mask=here, other=0.0)
     if TRANSPOSED:
         sin_a, sin_b = -sin_b, -sin_a
-    at = (clips * clip_stride + places * token_stride)[:, None] + 2 * pairs[None, :]
-    out_at = (clips * out_clip_stride + places * out_token_stride)[:, None] + 2 * pairs[None, :]
+    # The numbers of a head are loaded as they lie, and split into pairs in registers.
+    numbers = tl.arange(0, 2 * BLOCK)
+    inside = (rows < num_rows)[:, None] & (numbers < 2 * PAIRS)[None, :]
+    at = (clips * clip_stride + places * token_stride)[:, None] + numbers[None, :]
+    out_at = (clips * out_clip_stride + places * out_token_stride)[:, None] + numbers[None, :]
     for head in range(HEADS):
-        a = tl.load(vectors + at + head * head_stride, mask=here, other=0.0).to(tl.float32)
-        b = tl.load(vectors + at + head * head_stride + 1, mask=here, other=0.0).to(tl.float32)
-        tl.store(out + out_at + head * out_head_stride, a * cos_a - b * sin_a, mask=here)
-        tl.store(out + out_at + head * out_head_stride + 1, b * cos_b + a * sin_b, mask=here)
+        head_RE = tl.load(vectors + at + head * head_stride, mask=inside, other=0.0).to(tl.float32)
+        a, b = tl.split(tl.reshape(head_RE, (ROWS, BLOCK, 2)))
+        turned = tl.join(a * cos_a - b * sin_a, b * cos_b + a * sin_b)
+        tl.store(out + out_at + head * out_head_stride, tl.reshape(turned, (ROWS, 2 * BLOCK)), mask=inside)
