@@ -52,7 +52,7 @@ class Tile(NamedTuple):
     num_stages: int
 
 
-FORWARD, QUERY, KEY, BIAS = Tile(64, 64, 4, 3), Tile(64, 64, 4, 3), Tile(64, 64, 4, 3), Tile(64, 64, 4, 3)
+FORWARD, QUERY, KEY, BIAS = Tile(64, 32, 4, 3), Tile(64, 32, 4, 3), Tile(32, 64, 4, 2), Tile(64, 64, 4, 3)
 """Attention, and the gradients of queries, of keys and values, and of the bias."""
 
 
