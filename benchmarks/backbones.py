@@ -242,9 +242,9 @@ def main() -> None:
                     except RuntimeError as error:
                         found["failed"].append(f"{family}, {purpose}, {num_clips}, {way}: {error!s:.200}")
                     forget()
-                print(row, flush=True)
-                if arguments.json:
-                    arguments.json.write_text(json.dumps(found, indent=1))
+                    print(f"{family}, {purpose}, {num_clips} clips, {way}: {row.get(way)}", flush=True)
+                    if arguments.json:
+                        arguments.json.write_text(json.dumps(found, indent=1))
     show(found)
 
 
