@@ -148,7 +148,7 @@ class Backbone(nn.Module, ABC):
 
         Args:
             name: Our name of the tensor.
-            tensor: The source's tensor.
+            tensor: The source's tensor, in float32 or float64.
             target: Our tensor.
             resize: How to resize it.
             source: The configuration of the source, as one of this family.

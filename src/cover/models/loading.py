@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from rich.table import Table
 from torch import Tensor
 
@@ -147,7 +148,8 @@ def _copy(
             if found:
                 tensor = take_rows(found, tensor, target)
             elif not name.startswith(POOLER):
-                tensor = model.backbone.resized(name, tensor, target, resize, source.config)
+                exact = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+                tensor = model.backbone.resized(name, exact, target, resize, source.config)
             target.copy_(tensor)
         elif model.backbone.starts_at_zero(name, temporal_init):
             target.zero_()

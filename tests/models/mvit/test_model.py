@@ -171,6 +171,14 @@ def test_a_model_of_images_starts_from_one_of_videos(tmp_path: Path) -> None:
     torch.testing.assert_close(*patches)
 
 
+def test_kernels_of_half_precision_are_divided_in_float32(tmp_path: Path) -> None:
+    image, video = small_model(images_only=True).half(), small_model()
+    torch.save({f"model.{name}": tensor for name, tensor in image.backbone.state_dict().items()}, tmp_path / "i.pyth")
+    load_weights(video, tmp_path / "i.pyth")
+    kernel = image.state_dict()["patch_embed.proj.weight"].float()
+    assert torch.equal(video.state_dict()["patch_embed.proj.weight"], (kernel / 3).expand(-1, -1, 3, -1, -1))
+
+
 @pytest.mark.parametrize("variant", VERSIONS)
 def test_positions_are_resized_for_another_length_and_size(variant: str, tmp_path: Path) -> None:
     """Of relative positions, resizing once when loading is what the model does itself in every pass."""
@@ -212,8 +220,12 @@ def test_settings_that_fit_no_model_are_refused_in_a_line(settings: dict[str, An
 
 
 @pytest.mark.parametrize(
-    "values", [{"version": 3}, {"depths": "22"}, {"depths": [2, -1]}, {"width": 10**9}, {"class_token": "yes"}]
-)
+    "values",
+    [
+        {"version": 3}, {"depths": "22"}, {"depths": [2, -1]}, {"depths": [10**9, 1]}, {"width": 10**9},
+        {"class_token": "yes"}, {"images_only": "no"},
+    ],
+)  # fmt: skip
 def test_a_damaged_configuration_is_refused(values: dict[str, Any]) -> None:
     sizes: dict[str, Any] = {"version": 2, "width": 8, "depths": [1, 2], "num_heads": 1, "widen_in": "mlp"}
     with pytest.raises(CoverError):

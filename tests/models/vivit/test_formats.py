@@ -56,9 +56,19 @@ def test_damaged_checkpoints_of_scenic_are_refused(tmp_path: Path, cut: int) -> 
     (tmp_path / "longer").write_bytes(data + b"x")
     (tmp_path / "deep").write_bytes(b"\x81\xa1a" * 100 + b"\x01")
     (tmp_path / "wrong").write_bytes(data.replace(b"float32", b"float64", 1))
-    for name in ("cut", "longer", "deep", "wrong"):
+    # Each array says that it ends before the value inside it, so everything after it would be read twice.
+    (tmp_path / "twice").write_bytes(b"\x81\xa1a" + b"\x92\xc7\x02\x01\x93\x90" * 18 + b"\xc0\xc4\x00")
+    for name in ("cut", "longer", "deep", "wrong", "twice"):
         with pytest.raises(CheckpointError, match=r"damaged or cut short|not a file of weights"):
             open_source(tmp_path / name)
+
+
+def test_positions_without_a_grid_are_refused(tmp_path: Path) -> None:
+    weights = golden.read("joint")["weights"]
+    positions = next(name for name in weights if name.endswith("pos_embedding"))
+    np.savez(tmp_path / "many.npz", **weights | {positions: np.zeros((1, 999_999_999_989, 0), np.float32)})
+    with pytest.raises(CheckpointError, match="pos_embed has 999999999988 places"):
+        open_source(tmp_path / "many.npz")
 
 
 def test_another_of_the_four_models_is_refused(tmp_path: Path) -> None:

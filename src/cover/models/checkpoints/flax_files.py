@@ -163,7 +163,8 @@ class _Reader:
             return None
         self.at = start
         parts = self.value(depth + 1)
-        self.at = start + size
+        if self.at != start + size:
+            raise ValueError(f"an array of {size} bytes has {self.at - start}")
         if not (isinstance(parts, list) and len(parts) == 3 and isinstance(parts[0], list)):
             raise ValueError("an array has no shape, type and bytes")
         shape, dtype, span = tuple(int(side) for side in parts[0]), str(parts[1]), parts[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from cover.config.families import ModelSection, Positive
 from cover.errors import CoverError
@@ -48,7 +48,7 @@ VARIANTS: dict[str, Sizes] = {
     "mvitv2_large": Sizes(2, 144, (2, 6, 36, 4), 2, "attention"),
 }
 """Those of Fan et al. (2021) and Li et al. (2022)."""
-MAX_STAGES, MAX_SIZE = 8, 2**16
+MAX_STAGES, MAX_BLOCKS, MAX_SIZE = 8, 1024, 2**16
 """Far above any published model. A damaged or hostile file may say 10⁹."""
 
 
@@ -144,13 +144,22 @@ class MViTConfig(ModelConfig):
             object.__setattr__(self, "depths", tuple(self.depths))
         super().__post_init__()
         depths = self.depths
-        if not isinstance(depths, tuple) or not 1 <= len(depths) <= MAX_STAGES or not all(map(_is_depth, depths)):
+        if (
+            not isinstance(depths, tuple)
+            or not 1 <= len(depths) <= MAX_STAGES
+            or not all(map(_is_depth, depths))
+            or sum(depths) > MAX_BLOCKS
+        ):
             raise CoverError(
-                f"depths are {reprlib.repr(depths)}; give the number of blocks of each of 1 to {MAX_STAGES} stages"
+                f"depths are {reprlib.repr(depths)}; give the number of blocks of each of 1 to {MAX_STAGES} stages, "
+                f"at most {MAX_BLOCKS:,} in all"
             )
-        for name, choices in (("widen_in", ("attention", "mlp")), ("class_token", (True, False))):
-            if getattr(self, name) not in choices:
-                raise CoverError(f"{name} is {reprlib.repr(getattr(self, name))}; it must be one of {choices}")
+        if self.widen_in not in get_args(WidenIn):
+            choices = " or ".join(get_args(WidenIn))
+            raise CoverError(f"widen_in is {reprlib.repr(self.widen_in)}; it must be {choices}")
+        for name in ("class_token", "images_only"):
+            if not isinstance(getattr(self, name), bool):
+                raise CoverError(f"{name} is {reprlib.repr(getattr(self, name))}; it must be true or false")
         if self.width % self.num_heads:
             raise CoverError(
                 f"width {self.width} is not a multiple of the {self.num_heads} attention heads; change one of them"
@@ -224,4 +233,4 @@ def variant_values(section: MViTSection) -> dict[str, Any]:
 
 
 def _is_depth(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_SIZE
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -25,6 +25,7 @@ from cover.models.config import class_names
 from cover.models.mvit.config import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    MAX_BLOCKS,
     PATCH_STRIDE,
     VARIANTS,
     VIDEO_MEAN,
@@ -38,7 +39,6 @@ VIDEO_KV_STRIDES, IMAGE_KV_STRIDES = (8, 4, 2, 1), (4, 8, 2, 1)
 """What `kv_stride` may be, the published one first."""
 IMAGENET_SIDE = 78
 """Tokens along a side of the published Large models of videos, 312 px. They alone are normalised as for ImageNet."""
-MAX_BLOCKS = 2**10
 TIMM_DEPTHS = sorted({sizes.depths for sizes in VARIANTS.values()} | {(1, 2, 5, 2), (4, 8, 60, 8)})
 """Those of timm's models: ours, Tiny and Huge."""
 

@@ -173,8 +173,8 @@ class TimeSformer(TokenBackbone):
             return tensor
         if name == "pos_embed":
             side = isqrt(target.shape[1] - 1)
-            return resize_pos_embed(tensor.float(), (side, side), resize)
-        return time_embed_for(tensor.float(), target.shape[1], resize)
+            return resize_pos_embed(tensor, (side, side), resize)
+        return time_embed_for(tensor, target.shape[1], resize)
 
     def _num_patches(self, height_px: int, width_px: int) -> int:
         """Return the number of patches of a frame."""

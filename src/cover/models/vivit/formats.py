@@ -38,8 +38,8 @@ ANCHOR, INPUT = "blocks.0.attn.qkv.weight", ("patch_embed.proj.weight", "pos_emb
 REMEDY = "use weights of a ViViT"
 ANY_NUM_HEADS = 2
 """A placeholder for a number of attention heads that the source does not state. It divides every usual width."""
-PUBLISHED_ROWS = 16
-"""Rows of tubelets of all published models: 32 frames."""
+PUBLISHED_ROWS, USUAL_PX, MAX_ROWS = 16, 224, 2**10
+"""Rows of tubelets of all published models: 32 frames. The usual side of a frame. The most rows that are tried."""
 SPATIAL, TEMPORAL = "SpatialTransformer", "TemporalTransformer"
 
 
@@ -212,7 +212,7 @@ def _sizes(view: View) -> dict[str, Any]:
         raise CoverError(f"patch_embed.proj.weight is {list(kernel) or 'absent'}, mlp.fc1.weight {list(hidden)}")
     attention = _attention(view)
     has_token = attention in ("joint", "factorised_encoder")
-    rows, side = _grid(places[1] - has_token)
+    rows, side = _grid(places[1] - has_token, USUAL_PX // kernel[3])
     if times := view.shape("temporal_pos_embed"):
         rows, side = times[1] - 1, isqrt(places[1] - 1)
     return {
@@ -242,9 +242,19 @@ def _count(view: View, blocks: str) -> int:
     return next(index for index in count() if not view.shape(f"{blocks}.{index}.norm1.weight"))
 
 
-def _grid(num_places: int) -> tuple[int, int]:
-    """Return the rows in time, and the patches along a side, of positions that do not state them."""
-    for rows in (PUBLISHED_ROWS, *range(1, num_places + 1)):
+def _grid(num_places: int, usual_side: int) -> tuple[int, int]:
+    """Return the rows in time, and the patches along a side, of positions that do not state them.
+
+    Several grids have as many places. Frames of the usual size come first, then the rows of published models.
+
+    >>> _grid(8 * 14**2, 14), _grid(16 * 20**2, 14)
+    ((8, 14), (16, 20))
+
+    Args:
+        num_places: The positions of a clip.
+        usual_side: The patches along a side of a usual frame.
+    """
+    for rows in (num_places // max(usual_side, 1) ** 2 or 1, PUBLISHED_ROWS, *range(1, MAX_ROWS)):
         side = isqrt(num_places // rows)
         if side and rows * side**2 == num_places:
             return rows, side

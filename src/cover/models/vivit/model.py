@@ -277,7 +277,6 @@ class ViViT(TokenBackbone):
             return tensor
         assert isinstance(source, ViViTConfig)
         rows, side = self.config.grid
-        tensor = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
         if name == "temporal_pos_embed":
             return resize_time(tensor, rows)
         if self.encodes_rows:
