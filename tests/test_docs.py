@@ -17,7 +17,7 @@ from pydantic import BaseModel
 import cover
 from cover.cli.app import app
 from cover.config.families import DEFAULT, find_family
-from cover.config.recipe import DatasetSection, recipe_class
+from cover.config.recipe import dataset_class, recipe_class
 
 ROOT = Path(__file__).parents[1]
 FILES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -32,7 +32,7 @@ def sections() -> dict[str, Any]:
     """{section of a recipe: its keys}."""
     fields = RECIPE.model_fields.items()
     below = {name: type(field.default).model_fields for name, field in fields if isinstance(field.default, BaseModel)}
-    return below | {"datasets": DatasetSection.model_fields}
+    return below | {"datasets": dataset_class().model_fields}
 
 
 def commands() -> dict[str, set[str]]:

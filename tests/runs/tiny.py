@@ -41,7 +41,11 @@ SECTIONS: dict[str, dict[str, Any]] = {
 VIDEOS, IMAGES = ["jumps", "turns"], ["pets"]
 SAMPLING: dict[str, dict[str, Any]] = {
     "data": {"rates": "sqrt"},
-    "options": {"jumps": {"class_balanced": True}, "pets": {"class_weights": {"left": 2.0, "right": 0.5}}},
+    "options": {
+        "jumps": {"class_balanced": True},
+        "turns": {"mixup": 0.0, "label_smoothing": 0.0, "temporal_jitter": True},
+        "pets": {"class_weights": {"left": 2.0, "right": 0.5}},
+    },
 }
 """Other ways to sample and to weigh, for `recipe_of`."""
 STEPS_PER_EPOCH = (12 + 8 + 10) // 6

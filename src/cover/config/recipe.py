@@ -92,8 +92,52 @@ ClassWeights = Annotated[
 ]
 
 
+class RandAugmentSection(Section):
+    """Operations per clip, 0 for none, and their strength."""
+
+    num_ops: Annotated[int, Field(ge=0)] = 0
+    """Operations per clip; 0 turns RandAugment off."""
+    magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
+    """Strength, from 0 to 10."""
+
+
+class ClipData(Section):
+    """How a training clip is read."""
+
+    short_side: tuple[Positive, Positive] | None = None
+    """`[smallest, largest]`: the shorter side of a frame is scaled to a random size in this range, in pixels, before
+    the crop. By default (256, 320) at image_size 224, (448, 512) at 448, and in proportion at other sizes."""
+    temporal_jitter: bool = False
+    """Draw each frame at random from its segment of the clip instead of taking the middle."""
+    cache_frames: bool = False
+    """Decode every sample once and keep its frames in memory."""
+
+
+class ClipAugmentation(Section):
+    """How a training clip is changed."""
+
+    randaugment: RandAugmentSection = RandAugmentSection()
+    """`{ num_ops = 2, magnitude = 9.0 }`: RandAugment, the same operations for all frames of a clip."""
+    mixup: NotNegative = 0.0
+    """α of mixup: blend two clips of the same dataset. With cutmix on as well, each clip gets one of the two."""
+    cutmix: NotNegative = 0.0
+    """α of CutMix: paste a box of one clip into another clip of the same dataset."""
+
+
+class ClipLoss(Section):
+    """What a training clip should be answered."""
+
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each target that is spread over all classes of the dataset."""
+
+
+class ClipSection(ClipData, ClipAugmentation, ClipLoss):
+    """All keys that concern one training clip. Recipes set them for all datasets, and each dataset may set its own."""
+
+
 class DatasetSection(Section):
-    """One dataset: its manifests and its part in the mixture."""
+    """One dataset: its manifests and its part in the mixture. Keys that concern one clip may stand here, too: this
+    dataset then has its own value."""
 
     train: Path
     """Training manifest, as `cover index` writes it."""
@@ -122,7 +166,7 @@ class DatasetSection(Section):
     """Pairs of classes that become each other when a clip plays backwards, for `cover evaluate`."""
 
 
-class DataSection(Section):
+class DataSection(ClipData):
     """Batches, and how clips are read."""
 
     batch_size: Positive = 128
@@ -131,13 +175,6 @@ class DataSection(Section):
     """Share of each dataset in a batch: in proportion to its size ("proportional"; paper, §4.1), to the square root of
     its size ("sqrt"), or to size^(1/T) (`{ temperature = T }`); or equal shares ("uniform"). `datasets.NAME.rate` sets
     shares by hand."""
-    short_side: tuple[Positive, Positive] | None = None
-    """`[smallest, largest]`: the shorter side of a frame is scaled to a random size in this range, in pixels, before
-    the crop. By default (256, 320) at image_size 224, (448, 512) at 448, and in proportion at other sizes."""
-    temporal_jitter: bool = False
-    """Draw each frame at random from its segment of the clip instead of taking the middle."""
-    cache_frames: bool = False
-    """Decode every sample once and keep its frames in memory."""
     cache_folder: OptionalPath = None
     """With cache_frames: keep the frames in this folder instead, as memory-mapped files shared by all processes and by
     later runs. Delete the folder when media files change."""
@@ -156,24 +193,9 @@ class DataSection(Section):
         return {"proportional": 1.0, "sqrt": 2.0, "uniform": math.inf}[self.rates]
 
 
-class RandAugmentSection(Section):
-    """Operations per clip, 0 for none, and their strength."""
-
-    num_ops: Annotated[int, Field(ge=0)] = 0
-    """Operations per clip; 0 turns RandAugment off."""
-    magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
-    """Strength, from 0 to 10."""
-
-
-class AugmentationSection(Section):
+class AugmentationSection(ClipAugmentation):
     """Augmentation of training clips beyond crop and flip. The paper uses none (§4.1)."""
 
-    randaugment: RandAugmentSection = RandAugmentSection()
-    """`{ num_ops = 2, magnitude = 9.0 }`: RandAugment, the same operations for all frames of a clip."""
-    mixup: NotNegative = 0.0
-    """α of mixup: blend two clips of the same dataset. With cutmix on as well, each clip gets one of the two."""
-    cutmix: NotNegative = 0.0
-    """α of CutMix: paste a box of one clip into another clip of the same dataset."""
     repeats: Positive = 1
     """How often a sample occurs in its batch, with a new augmentation each time."""
 
@@ -249,7 +271,7 @@ class BestSection(Section):
         return f"mean {MEASURE_NAMES[self.measure]}" + (f" of {weights}" if weights else "")
 
 
-class TrainingSection(Section):
+class TrainingSection(ClipLoss):
     """Length, precision, memory and rhythm of a run."""
 
     epochs: Annotated[float, Field(gt=0)] = 20
@@ -294,8 +316,6 @@ class TrainingSection(Section):
     reduction: Literal["dataset_mean", "expected_mean", "pooled"] = "dataset_mean"
     """What a dataset's loss is divided by: its clips in the step ("dataset_mean"), the clips expected in a step
     ("expected_mean"), or all clips of the batch ("pooled")."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of each target that is spread over all classes of the dataset."""
 
 
 class EvaluationSection(Section):
@@ -366,7 +386,7 @@ class Recipe(Section):
                 "policy 'probe' keeps one feature per clip, and model.head \"attentive\" learns from all tokens; train "
                 'it with policy "standard" or "cotrain" and optimizer.backbone_rate = 0'
             )
-        if self.policy == "probe" and (self.data.temporal_jitter or self.augmentation != AugmentationSection()):
+        if self.policy == "probe" and (self.augmentation.repeats > 1 or not all(map(self._is_plain, self.datasets))):
             raise ValueError(
                 "policy 'probe' computes features once, of unchanged clips; leave out augmentation and temporal_jitter"
             )
@@ -391,9 +411,7 @@ class Recipe(Section):
             )
         if self.training.precision == "fp8" and self.policy == "probe":
             raise ValueError("policy 'probe' trains heads alone, which precision 'fp8' does not change; use \"bf16\"")
-        if self.data.short_side and self.data.short_side[0] > self.data.short_side[1]:
-            raise ValueError(f"data.short_side {list(self.data.short_side)} is not a range; write [smallest, largest]")
-        if self.data.cache_folder and not self.data.cache_frames:
+        if self.data.cache_folder and not any(self.clips(name).cache_frames for name in self.datasets):
             raise ValueError(
                 f"data.cache_folder {str(self.data.cache_folder)!r} keeps the frames of data.cache_frames, which is "
                 "off; set data.cache_frames = true, or leave the folder out"
@@ -404,6 +422,29 @@ class Recipe(Section):
                 f"(augmentation.repeats); make it a multiple of {repeats}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_clips(self) -> Recipe:
+        for name in self.datasets:
+            sides = self.clips(name).short_side
+            if sides and sides[0] > sides[1]:
+                where = "data" if sides == self.data.short_side else f"datasets.{name}"
+                raise ValueError(f"{where}.short_side {list(sides)} is not a range; write [smallest, largest]")
+        return self
+
+    def clips(self, dataset: str) -> ClipSection:
+        """How the training clips of a dataset are made: by its own keys, and by the recipe's where it has none."""
+        shared = dict(self.data) | dict(self.augmentation) | dict(self.training)
+        own = {key: getattr(self.datasets[dataset], key, None) for key in ClipSection.model_fields}
+        return ClipSection.model_construct(
+            **{key: shared[key] if value is None else value for key, value in own.items()}
+        )
+
+    def _is_plain(self, dataset: str) -> bool:
+        """Whether training clips are the same every time but for crop and mirroring."""
+        clips = self.clips(dataset)
+        plain = ClipAugmentation(**{key: getattr(clips, key) for key in ClipAugmentation.model_fields})
+        return plain == ClipAugmentation() and not clips.temporal_jitter
 
     @model_validator(mode="after")
     def _check_dataset_gradients(self) -> Recipe:
@@ -518,8 +559,25 @@ def _with_rate(values: dict[str, Any]) -> dict[str, Any]:
 def recipe_class(section: type[ModelSection]) -> type[Recipe]:
     """The type of recipes whose `[model]` is that section."""
     default = section.model_validate({})
+    dataset: Any = dataset_class()
+    sections: dict[str, Any] = {
+        "model": (section, default),
+        "datasets": (Annotated[dict[str, dataset], Field(min_length=1)], ...),
+    }
+    return create_model("Recipe", __base__=Recipe, __module__=__name__, __doc__=Recipe.__doc__, **sections)
+
+
+@cache
+def dataset_class() -> type[DatasetSection]:
+    """The type of `[datasets.NAME]`: with the keys of ClipSection, None where the dataset has none of its own."""
+    own: dict[str, Any] = {}
+    homes: dict[str, type[Section]] = {"data": ClipData, "augmentation": ClipAugmentation, "training": ClipLoss}
+    for home, kind in homes.items():
+        for key, field in kind.model_fields.items():
+            meaning = Field(None, description=f"As `{home}.{key}`, for this dataset.")
+            own[key] = (field.rebuild_annotation() | None, meaning)
     return create_model(
-        "Recipe", __base__=Recipe, __module__=__name__, __doc__=Recipe.__doc__, model=(section, default)
+        "DatasetSection", __base__=DatasetSection, __module__=__name__, __doc__=DatasetSection.__doc__, **own
     )
 
 

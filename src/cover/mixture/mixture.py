@@ -37,6 +37,7 @@ class Dataset:
         manifest: An open manifest, or the path of one.
         name: The name of the dataset and of its head; by default the manifest's.
         num_frames: T of a clip; an image always has one frame.
+        short_side_px: (min, max) of the short side of a frame before cropping; by default the mixture's.
         loss_weight: The weight w_i of the dataset's mean loss.
         horizontal_flip: Whether half of the clips are mirrored. Switch it off if mirroring changes the label.
         rate: The dataset's share of a batch relative to the rates of the others. If no dataset has a rate, shares
@@ -56,6 +57,7 @@ class Dataset:
     manifest: Manifest | str | Path
     name: str | None = None
     num_frames: int = 8
+    short_side_px: tuple[int, int] | None = None
     loss_weight: float = 1.0
     horizontal_flip: bool = True
     rate: float | None = None
@@ -85,7 +87,7 @@ class Dataset:
 
         Args:
             crop_px: The side of the square crops.
-            short_side_px: (min, max) of the short side of a frame before cropping.
+            short_side_px: The mixture's.
 
         Raises:
             ManifestError: The manifest cannot be opened.
@@ -97,7 +99,7 @@ class Dataset:
             manifest,
             num_frames,
             crop_px,
-            short_side_px,
+            self.short_side_px or short_side_px,
             self.horizontal_flip,
             temporal_jitter=self.temporal_jitter,
             randaugment=self.randaugment,

@@ -17,7 +17,6 @@ from cover.datasets.manifest import Manifest
 from cover.evaluation.evaluate import Predict
 from cover.media.cache import FrameCache
 from cover.media.reader import ClipReader
-from cover.mixture.mixture import default_short_side_px
 from cover.models.classifier import VideoClassifier, head_of
 from cover.training.packed_batch import ONE_CLASS, HeadLoss, LossKind
 
@@ -36,13 +35,13 @@ def predictor(
 
 
 def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
-    """Clips of a manifest in the format of the recipe's model."""
+    """The views of a manifest in the format of the recipe's model."""
     return ClipReader(
         manifest,
         num_frames=recipe.model.num_frames,
         crop_px=recipe.model.image_size,
-        short_side_px=recipe.data.short_side or default_short_side_px(recipe.model.image_size),
-        horizontal_flip=recipe.datasets[name].horizontal_flip,
+        short_side_px=(recipe.model.image_size, recipe.model.image_size),  # of training crops, which it does not make
+        horizontal_flip=False,
     )
 
 
@@ -55,7 +54,7 @@ def evaluation_reader(recipe: Recipe, manifest: Manifest, name: str, *, num_clip
         CoverError: As `FrameCache.fill`.
     """
     reader = reader_for(recipe, manifest, name)
-    if not recipe.data.cache_frames or num_clips > 1 or manifest.kind == "image":
+    if not recipe.clips(name).cache_frames or num_clips > 1 or manifest.kind == "image":
         return reader
     cache = FrameCache.fill(
         manifest,

@@ -162,7 +162,6 @@ def create_mixture(
         _datasets(recipe, manifests),
         batch_size=data.batch_size,
         image_size=recipe.model.image_size,
-        short_side_px=data.short_side,
         temperature=data.temperature,
         seed=recipe.seed + state.mixture_start,
         start_step=state.step - state.mixture_start,
@@ -180,21 +179,23 @@ def create_mixture(
 
 def _datasets(recipe: Recipe, manifests: Manifests) -> list[Dataset]:
     """How each dataset takes part in the mixture."""
-    data, augmentation = recipe.data, recipe.augmentation
-    return [
-        Dataset(
+    datasets = []
+    for name, manifest in manifests.items():
+        section, clips = recipe.datasets[name], recipe.clips(name)
+        dataset = Dataset(
             manifest,
             name=name,
             num_frames=recipe.model.num_frames,
-            loss_weight=recipe.datasets[name].loss_weight,
-            horizontal_flip=recipe.datasets[name].horizontal_flip,
-            rate=recipe.datasets[name].rate,
-            class_balanced=recipe.datasets[name].class_balanced,
-            temporal_jitter=data.temporal_jitter,
-            cache_frames=data.cache_frames,
-            cache_folder=data.cache_folder,
-            randaugment=RandAugment(**augmentation.randaugment.model_dump()),
-            mixing=Mixing(augmentation.mixup, augmentation.cutmix),
+            short_side_px=clips.short_side,
+            loss_weight=section.loss_weight,
+            horizontal_flip=section.horizontal_flip,
+            rate=section.rate,
+            class_balanced=section.class_balanced,
+            temporal_jitter=clips.temporal_jitter,
+            cache_frames=clips.cache_frames,
+            cache_folder=recipe.data.cache_folder if clips.cache_frames else None,
+            randaugment=RandAugment(**clips.randaugment.model_dump()),
+            mixing=Mixing(clips.mixup, clips.cutmix),
         )
-        for name, manifest in manifests.items()
-    ]
+        datasets.append(dataset)
+    return datasets

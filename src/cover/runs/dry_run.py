@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from cover.config.recipe import Recipe, TrainingSection
+from cover.config.recipe import ClipSection, Recipe, TrainingSection
 from cover.mixture.summary import mixture_table
 from cover.models.classifier import empty_model
 from cover.models.create import build
@@ -46,6 +47,8 @@ def plan_table(planned: Plan) -> Table:
     table.add_row("parameters", f"{planned.num_parameters:,}, trained {planned.num_trained:,}")
     if planned.config.pooler is not None:
         table.add_row("pooler", planned.config.pooler.describe())
+    for name in planned.clip_multiply_adds:
+        table.add_row(f"clips of {name}", clips_line(planned.recipe, name))
     for name, cost in planned.clip_multiply_adds.items():
         table.add_row(f"a clip of {name}", f"{cost / 1e9:,.4g} GFLOPs (multiply-adds, forward)")
     table.add_row("rates", shares_line(planned))
@@ -80,6 +83,21 @@ def loss_line(planned: Plan) -> str:
     weights = {row.dataset: row.clips_per_batch * row.sample_weight for row in planned.rows}
     parts = [f"{weights[row.dataset]:.3g} for {row.dataset} ({row.sample_weight:.3g} a clip)" for row in planned.rows]
     return f"{planned.recipe.training.reduction}; weights of {', '.join(parts)}: {sum(weights.values()):.3g} in all"
+
+
+def clips_line(recipe: Recipe, dataset: str) -> str:
+    """Return the keys of a dataset's training clips that are not their defaults."""
+    clips, default = recipe.clips(dataset).model_dump(), ClipSection().model_dump()
+    set_keys = {key: value for key, value in clips.items() if value != default[key]}
+    flip = "mirrored at random" if recipe.datasets[dataset].horizontal_flip else "not mirrored"
+    return "; ".join([f"cropped, {flip}", *(f"{key} = {toml_value(value)}" for key, value in set_keys.items())])
+
+
+def toml_value(value: object) -> str:
+    """Return a value as a recipe writes it."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value)
 
 
 def rates_line(planned: Plan) -> str:

@@ -168,7 +168,8 @@ def describe(path: str | Path) -> info.Info:
     except RecipeError:  # of another version of cover; the weights can be read all the same
         return replace(described, sampling=f"its {run.recipe_file.name} is of another version")
     start = f"started from {recipe.init}" if recipe.init else "started at random"
-    moments = "a random moment" if recipe.data.temporal_jitter else "the middle"
+    jitters = {recipe.clips(name).temporal_jitter for name in recipe.datasets}
+    moments = " or ".join("a random moment" if jitter else "the middle" for jitter in sorted(jitters))
     views = recipe.evaluation
     return replace(
         described,

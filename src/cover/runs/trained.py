@@ -71,13 +71,9 @@ def for_other_clips(
     config = model.config
     sizes = {"num_frames": num_frames or config.num_frames, "image_size": image_size or config.image_size_px}
     config = replace(config, num_frames=sizes["num_frames"], image_size_px=sizes["image_size"])
-    changes = {
-        "model": recipe.model.model_copy(update=sizes),
-        "data": recipe.data.model_copy(update={"short_side": None}),  # of training; smaller than a larger crop
-    }
     resized = build(config)
     load_weights(resized, open_source(checkpoint))
-    return recipe.model_copy(update=changes), resized.eval()
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=sizes)}), resized.eval()
 
 
 @dataclass(frozen=True)

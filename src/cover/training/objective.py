@@ -267,9 +267,10 @@ def _output(
 ) -> StepOutput:
     heads = [kinds.get(name, ONE_CLASS) for name in batch.datasets]
     answers = [logits[name].float() for name in batch.datasets]
+    smoothing = [recipe.clips(name).label_smoothing for name in batch.datasets]
     losses = torch.stack(
         [
-            head_losses(values, batch.targets(number), heads[number], recipe.training.label_smoothing).sum()
+            head_losses(values, batch.targets(number), heads[number], smoothing[number]).sum()
             for number, values in enumerate(answers)
         ]
     )

@@ -1,0 +1,146 @@
+"""Each dataset's clips are made its own way, and those of other datasets stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from io import StringIO
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe
+
+from cover.config.recipe import Recipe, parse_recipe, read_recipe
+from cover.core.batch import MixedBatch
+from cover.errors import RecipeError
+from cover.runs.data import create_mixture
+from cover.runs.dry_run import plan_table
+from cover.runs.plan import plan
+from cover.training.checkpoint import TrainingState
+
+PLAIN: dict[str, Any] = {
+    "augmentation": {"randaugment": {"num_ops": 0}, "mixup": 0.0, "cutmix": 0.0},
+    "training": {"label_smoothing": 0.0, "micro_batches": 1},
+}
+EVERYTHING: dict[str, Any] = {
+    "short_side": [40, 60],
+    "temporal_jitter": True,
+    "randaugment": {"num_ops": 2},
+    "mixup": 0.8,
+    "cutmix": 1.0,
+}
+Clips = dict[tuple[str, int], torch.Tensor]
+
+
+def batches(recipe: Recipe, step: int = 0, rank: int = 0, world_size: int = 1) -> list[MixedBatch]:
+    planned = plan(recipe)
+    state = TrainingState(step=step)
+    return list(create_mixture(recipe, planned.data.training, 4, state, rank=rank, world_size=world_size))
+
+
+def clips_of(parts: Sequence[MixedBatch], dataset: str) -> Clips:
+    return {
+        (sample_id, seed): frames
+        for part in parts
+        if dataset in part
+        for sample_id, seed, frames in zip(
+            part[dataset].sample_ids, part[dataset].seeds.tolist(), part[dataset].frames.unbind(1), strict=True
+        )
+    }
+
+
+def same(left: Clips, right: Clips) -> bool:
+    assert left.keys() == right.keys()
+    return all(frames.equal(right[key]) for key, frames in left.items())
+
+
+@pytest.mark.parametrize("key", EVERYTHING)
+def test_a_key_changes_the_clips_of_its_dataset_alone(key: str, recipe_of: MakeRecipe) -> None:
+    plain = batches(recipe_of("cotrain", VIDEOS, **PLAIN))
+    changed = batches(recipe_of("cotrain", VIDEOS, options={"jumps": {key: EVERYTHING[key]}}, **PLAIN))
+    assert not same(clips_of(changed, "jumps"), clips_of(plain, "jumps"))
+    assert same(clips_of(changed, "turns"), clips_of(plain, "turns"))
+
+
+def test_a_key_of_a_dataset_does_what_the_key_for_all_does(recipe_of: MakeRecipe) -> None:
+    own = batches(recipe_of("cotrain", VIDEOS, options={name: EVERYTHING for name in VIDEOS}, **PLAIN))
+    augmentation = {key: EVERYTHING[key] for key in ("randaugment", "mixup", "cutmix")}
+    data = {"short_side": [40, 60], "temporal_jitter": True}
+    shared = batches(recipe_of("cotrain", VIDEOS, **PLAIN | {"augmentation": augmentation, "data": data}))
+    off = {key: PLAIN["augmentation"][key] for key in augmentation}
+    returned = batches(
+        recipe_of("cotrain", VIDEOS, options={"jumps": off}, **PLAIN | {"augmentation": augmentation, "data": data})
+    )
+    for name in VIDEOS:
+        assert same(clips_of(own, name), clips_of(shared, name))
+    assert not same(clips_of(returned, "jumps"), clips_of(shared, "jumps"))
+    assert same(clips_of(returned, "turns"), clips_of(shared, "turns"))
+
+
+def test_clips_do_not_depend_on_ranks_micro_batches_or_where_a_run_resumes(recipe_of: MakeRecipe) -> None:
+    def recipe(**training: Any) -> Recipe:
+        options = {"jumps": EVERYTHING}
+        return recipe_of("cotrain", VIDEOS + IMAGES, options=options, **PLAIN | {"training": training})
+
+    whole = batches(recipe(micro_batches=1))
+    parts = [part for rank in range(2) for part in batches(recipe(micro_batches=2), rank=rank, world_size=2)]
+    resumed = batches(recipe(micro_batches=1), step=2)
+    for name in VIDEOS + IMAGES:
+        assert same(clips_of(parts, name), clips_of(whole, name))
+        assert same(clips_of(resumed, name), clips_of(whole[2:], name))
+
+
+def test_labels_are_smoothed_by_dataset(recipe_of: MakeRecipe) -> None:
+    """The loss of a step is a weighted sum over datasets: what one of them adds is what it adds alone."""
+
+    def loss(smoothing: dict[str, float]) -> float:
+        options = {name: {"label_smoothing": value} for name, value in smoothing.items()}
+        planned = plan(recipe_of("cotrain", VIDEOS, options=options, **PLAIN))
+        (batch, *_) = batches(planned.recipe)
+        packed = planned.objective.pack(batch, torch.device("cpu"))  # type: ignore[attr-defined]
+        packed = replace(packed, labels=torch.zeros_like(packed.labels))
+
+        def answers(_: object) -> dict[str, torch.Tensor]:
+            return {name: torch.tensor([3.0, -1.0]).repeat(batch.num_clips, 1) for name in VIDEOS}
+
+        return float(planned.objective.step(answers, packed).total)  # type: ignore[arg-type]
+
+    none, jumps, turns = loss({}), loss({"jumps": 0.2}), loss({"turns": 0.1})
+    assert none < turns < jumps
+    assert loss({"jumps": 0.2, "turns": 0.1}) == pytest.approx(jumps + turns - none)
+
+
+def test_a_run_keeps_each_datasets_keys_and_no_others(recipe_of: MakeRecipe, tmp_path: Any) -> None:
+    recipe = recipe_of("cotrain", VIDEOS, options={"jumps": EVERYTHING}, **PLAIN)
+    recipe.write(tmp_path / "recipe.toml")
+    again = read_recipe(tmp_path / "recipe.toml", ["augmentation.cutmix=0.5", "datasets.jumps.mixup=0.1"])
+    assert [again.clips(name).cutmix for name in VIDEOS] == [1.0, 0.5]
+    assert [again.clips(name).mixup for name in VIDEOS] == [0.1, 0.0]
+    assert [again.clips(name).temporal_jitter for name in VIDEOS] == [True, False]
+
+
+def test_a_dry_run_shows_how_each_datasets_clips_are_made(recipe_of: MakeRecipe) -> None:
+    options = {"jumps": {"randaugment": {"num_ops": 2}, "mixup": 0.8}, "turns": {"horizontal_flip": False}}
+    console = Console(file=StringIO(), width=150)
+    console.print(plan_table(plan(recipe_of("cotrain", VIDEOS, options=options, **PLAIN))))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    (jumps,), (turns,) = ([line for line in lines if line.startswith(f"clips of {name}")] for name in VIDEOS)
+    assert "mirrored at random; randaugment = { num_ops = 2, magnitude = 9.0 }; mixup = 0.8" in jumps
+    assert turns.split(None, 3)[3].strip() == "cropped, not mirrored"
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "expected"),
+    [
+        ("cotrain", {"mixup": -1}, "datasets.jumps.mixup = -1: input should be greater than or equal to 0"),
+        ("cotrain", {"mixups": 1}, "unknown key 'datasets.jumps.mixups'; known here: train, val, .*mixup, cutmix"),
+        ("cotrain", {"short_side": [60, 40]}, r"datasets.jumps.short_side \[60, 40\] is not a range"),
+        ("probe", {"mixup": 0.8}, "policy 'probe' computes features once, of unchanged clips; leave out augmentation"),
+    ],
+)
+def test_mistakes_are_named(policy: str, options: dict[str, Any], expected: str) -> None:
+    values = {"policy": policy, "init": "run", "datasets": {"jumps": {"train": "jumps.arrow"} | options}}
+    with pytest.raises(RecipeError, match=expected):
+        parse_recipe(values, "test")
