@@ -5,15 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 from tests.runs.tiny import MakeRecipe, lines_of, quiet
 
+import cover
 from cover.config.recipe import Recipe
 from cover.core.run_files import find_checkpoint
 from cover.datasets.manifest import Manifest, write_manifest
 from cover.errors import RecipeError
+from cover.inference.prediction_files import prediction_table
+from cover.inference.views import Views
+from cover.models.export.formats import export_for, label_settings
+from cover.models.export.graph import describe_graph, fit
+from cover.models.weights import read_config
 from cover.runs.plan import plan
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
@@ -94,3 +102,70 @@ def test_what_takes_one_class_is_refused(recipe_of: MakeRecipe, root: Path) -> N
     probe = recipe_of("probe", ["jumps"], init=root, root=root, augmentation=PLAIN, training={"micro_batches": 1})
     with pytest.raises(RecipeError, match="policy 'probe' keeps one class of a sample, and those of jumps have"):
         plan(probe)
+
+
+@pytest.fixture(scope="module")
+def trained(recipe_of: MakeRecipe, root: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """A finished run, whose head "jumps" was trained with binary cross-entropy."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    assert not train(plan(recipe(recipe_of, root)), run, quiet())
+    return TrainedRun.open(run)
+
+
+@pytest.fixture
+def video(trained: TrainedRun) -> Path:
+    return trained.manifest("jumps", "val")[0].file
+
+
+def test_each_class_of_a_head_with_binary_cross_entropy_has_its_own_probability(
+    trained: TrainedRun, video: Path
+) -> None:
+    (prediction,) = cover.predict(trained, video, num_clips=1, num_crops=1)
+    assert trained.model.config.sigmoid_heads == ("jumps",) == tuple(prediction.sigmoid_heads)
+    config = trained.model.config
+    logits = trained.predict_heads(Views(config.num_frames, config.image_size_px, num_crops=1).read(video).frames)
+    expected = {"jumps": logits["jumps"][0].sigmoid(), "turns": logits["turns"][0].softmax(0)}
+    for head, ranked in prediction.heads.items():
+        assert [share for _, share in ranked] == pytest.approx(expected[head].sort(descending=True).values.tolist())
+    console = Console(width=120, record=True)
+    console.print(prediction_table(prediction))
+    text = console.export_text()
+    assert "jumps*" in text and "turns*" not in text and "* each class has a probability of its own" in text
+
+
+def test_timelines_and_explanations_take_the_same_probabilities(trained: TrainedRun, video: Path) -> None:
+    seconds = cover.timeline(trained, video).duration_seconds
+    segments = cover.timeline(trained, video, window_seconds=seconds, stride_seconds=seconds, top=3).segments
+    shares = [segment.score for segment in segments if segment.head == "turns"]
+    assert sum(shares) == pytest.approx(1)
+    shares = [segment.score for segment in segments if segment.head == "jumps"]
+    assert len(shares) == 3 and sum(shares) != pytest.approx(1, abs=1e-3)
+    explanation = trained.explain(video, "jumps", "outdoors")
+    (prediction,) = cover.predict(trained, video, heads=["jumps"], num_clips=1, num_crops=1)
+    assert explanation.probability == pytest.approx(dict(prediction.heads["jumps"])["outdoors"])
+    assert explanation.backwards and 0 <= explanation.backwards.total_variation <= 1
+
+
+def test_exports_say_how_logits_become_probabilities(trained: TrainedRun, tmp_path: Path) -> None:
+    config = trained.model.config
+    assert read_config(trained.checkpoint) == config
+    assert describe_graph(config)["probabilities"] == {"jumps": "sigmoid", "turns": "softmax"}
+    assert describe_graph(fit(trained.model, head="turns").config)["probabilities"] == {"turns": "softmax"}
+    assert label_settings(config, "jumps")["problem_type"] == "multi_label_classification"
+    assert "problem_type" not in label_settings(config, "turns")
+    export_for("transformers", trained.model, tmp_path / "hf", "jumps")
+    assert '"problem_type": "multi_label_classification"' in (tmp_path / "hf" / "config.json").read_text()
+
+
+def test_kept_logits_have_all_labels_of_a_sample(trained: TrainedRun) -> None:
+    manifest = trained.manifest("jumps", "val")
+    for name, opened in {"jumps": manifest, "turns": trained.manifest("turns", "val")}.items():
+        trained.evaluate(name, opened, "normal", num_clips=1, num_crops=1, keep_logits=True)
+    (file,) = trained.files.results_folder.glob("jumps-*-logits.parquet")
+    table = pq.read_table(file)
+    assert table["sample"].to_pylist() == [row.sample_id for row in manifest]
+    assert table["labels"].to_pylist() == [sorted(row.labels or ()) for row in manifest]
+    assert all(set(weights) == {1.0} for weights in table["label_weights"].to_pylist())
+    assert b'"probabilities": "sigmoid"' in table.schema.metadata[b"cover"]
+    (file,) = trained.files.results_folder.glob("turns-*-logits.parquet")
+    assert pq.read_schema(file).names == ["sample", "dataset", "label", "logits"]

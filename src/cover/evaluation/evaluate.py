@@ -114,7 +114,7 @@ def evaluate_dataset(
     answers = _answers(predict, name, samples, batch_size, num_workers, processes)
     tracked = track(answers, f"{name} {manifest.split}, {order}", num_batches, unit="batches", visible=is_first)
     file = logits_folder / key.logits_name if logits_folder and is_first else None
-    with logits_file(file, key, manifest.class_names) if file else nullcontext() as write:
+    with logits_file(file, key, manifest.class_names, loss) if file else nullcontext() as write:
         unreadable = _count(metrics, reader, name, tracked, write)
     return DatasetResult(
         **vars(key),
@@ -158,7 +158,7 @@ def _count(
             sample_ids = manifest.sample_ids(batch.indices)
             metrics.update(sample_ids, batch.logits, batch.labels, batch.classes)
             if write:
-                write(sample_ids, batch.logits, batch.labels)
+                write(sample_ids, batch.logits, batch.labels, batch.classes)
     if not metrics.num_samples:
         raise DecodeError(
             f"{name}: none of the {len(manifest)} {manifest.split} samples can be decoded; "

@@ -38,7 +38,7 @@ class EvalMetrics:
 
     Args:
         partners: int64 [classes], see `pair_partners`.
-        loss: Of the head. Probabilities of "bce" are sigmoids, others a softmax.
+        loss: Of the head, which says what its probabilities are, see `class_probabilities`.
     """
 
     def __init__(self, partners: Tensor, loss: HeadLoss = ONE_CLASS) -> None:
@@ -75,7 +75,7 @@ class EvalMetrics:
                 'choose another checkpoint, or set training.precision = "fp32" in the run\'s recipe'
             )
         predicted = logits.argmax(-1)
-        shares = logits.sigmoid() if self.sums.head.kind == "bce" else logits.softmax(-1)
+        shares = class_probabilities(logits, self.sums.head.kind == "bce")
         probabilities = shares.gather(1, predicted[:, None])[:, 0]
         self.sums.add(logits, labels, classes)
         labels = labels if classes is None else answered_labels(logits, classes)
@@ -137,9 +137,20 @@ RankedClasses = tuple[tuple[str, float], ...]
 """(class name, probability), the most probable class first."""
 
 
-def top_classes(logits: Tensor, class_names: Sequence[str], num_shown: int) -> RankedClasses:
-    """The `num_shown` most probable classes (all, if there are fewer) for logits [classes]."""
-    best = logits.softmax(0).topk(min(num_shown, len(class_names)))
+def class_probabilities(logits: Tensor, is_sigmoid: bool) -> Tensor:
+    """Turn logits [..., classes] into probabilities.
+
+    Args:
+        logits: Of one head.
+        is_sigmoid: Whether the head was trained with binary cross-entropy, see ModelConfig.sigmoid_heads. Then the
+            probabilities of different classes say nothing about each other; else they add up to 1.
+    """
+    return logits.sigmoid() if is_sigmoid else logits.softmax(-1)
+
+
+def top_classes(probabilities: Tensor, class_names: Sequence[str], num_shown: int) -> RankedClasses:
+    """The `num_shown` most probable classes (all, if there are fewer) of probabilities [classes]."""
+    best = probabilities.topk(min(num_shown, len(class_names)))
     return tuple(
         (class_names[label], probability)
         for label, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from cover.datasets.manifest import ManifestRow
 from cover.datasets.names import Kind
 from cover.errors import CoverError, printable
+from cover.evaluation.metrics import class_probabilities
 from cover.inference.views import Views
 from cover.media.decode import probe_row
 from cover.media.sampling import frame_times_seconds
@@ -32,7 +33,8 @@ class Sensitivity:
     """How another order of the frames changes the probabilities p of a head's classes to q.
 
     Attributes:
-        total_variation: ½ Σ_c |p_c − q_c|, from 0 (equal) to 1 (nothing in common).
+        total_variation: ½ Σ_c |p_c − q_c|, from 0 (equal) to 1 (nothing in common). If each class has a probability of
+            its own, the total variation of the class that changes most: max_c |p_c − q_c|.
         probability: q of the explained class.
     """
 
@@ -142,6 +144,7 @@ def explain_clip(
     head: str,
     class_names: Sequence[str],
     label: int | None,
+    is_sigmoid: bool = False,
 ) -> Explanation:
     """Explain a class of a head for a clip.
 
@@ -152,16 +155,18 @@ def explain_clip(
         head: The head's name.
         class_names: Its classes, in label order.
         label: The class; None means the most probable one.
+        is_sigmoid: Whether the head's probabilities are sigmoids.
     """
     is_video, frames = clip.kind == "video", clip.frames
-    probabilities = predict(frames[:, None])[0].softmax(0)
+    probabilities = class_probabilities(predict(frames[:, None])[0], is_sigmoid)
     predicted = int(probabilities.argmax())
     label = predicted if label is None else label
     relevance, rollout = attribute(frames, label)
 
     def sensitivity(frames: Tensor) -> Sensitivity:
-        changed = predict(frames[:, None])[0].softmax(0)
-        return Sensitivity(float((probabilities - changed).abs().sum() / 2), float(changed[label]))
+        changed = class_probabilities(predict(frames[:, None])[0], is_sigmoid)
+        differences = (probabilities - changed).abs()
+        return Sensitivity(float(differences.max() if is_sigmoid else differences.sum() / 2), float(changed[label]))
 
     strongest = int(relevance.numpy().sum((1, 2)).argmax())
     return Explanation(

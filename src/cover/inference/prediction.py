@@ -5,7 +5,7 @@ paths ──▶ threads: decode, crop ──▶ batches of files of equal length
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +18,7 @@ from cover.core.prefetch import map_ahead
 from cover.core.process_pool import available_cpus
 from cover.datasets.names import Kind
 from cover.errors import DecodeError
-from cover.evaluation.metrics import RankedClasses, top_classes
+from cover.evaluation.metrics import RankedClasses, class_probabilities, top_classes
 from cover.inference.views import FileViews, Views
 
 PredictHeads = Callable[[Tensor], dict[str, Tensor]]
@@ -33,11 +33,13 @@ class Prediction:
         file: The file.
         kind: "video" or "image".
         heads: (class name, probability) of each head, the most probable class first.
+        sigmoid_heads: The heads whose classes each have a probability of their own. Those of other heads add up to 1.
     """
 
     file: Path
     kind: Kind
     heads: dict[str, RankedClasses]
+    sigmoid_heads: frozenset[str] = frozenset()
 
 
 def predict_files(
@@ -45,6 +47,7 @@ def predict_files(
     files: Iterable[Path],
     *,
     class_names: Mapping[str, Sequence[str]],
+    sigmoid_heads: Collection[str] = (),
     views: Views,
     num_classes_shown: int = 5,
     batch_size: int = 16,
@@ -56,6 +59,7 @@ def predict_files(
         predict_heads: The model.
         files: Videos, images, or folders of frames.
         class_names: The heads to use, and the classes of each in label order.
+        sigmoid_heads: The heads whose probabilities are sigmoids.
         views: The views of a file.
         num_classes_shown: Classes of each head.
         batch_size: Files a batch, with a forward pass for those of equal length; as many more are decoded meanwhile.
@@ -81,11 +85,12 @@ def predict_files(
             logits = iter(_classify(predict_heads, decoded))
             for outcome in batch:
                 if isinstance(outcome, FileViews):
-                    scores = next(logits)
+                    own = next(logits)
+                    scores = {name: class_probabilities(own[name], name in sigmoid_heads) for name in class_names}
                     ranked = {
-                        name: top_classes(scores[name], class_names[name], num_classes_shown) for name in class_names
+                        name: top_classes(scores[name], names, num_classes_shown) for name, names in class_names.items()
                     }
-                    yield Prediction(outcome.file, outcome.kind, ranked)
+                    yield Prediction(outcome.file, outcome.kind, ranked, frozenset(sigmoid_heads) & ranked.keys())
                 elif on_unreadable is None:
                     raise outcome
                 else:

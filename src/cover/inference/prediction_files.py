@@ -51,7 +51,9 @@ def prediction_table(prediction: Prediction) -> Table:
     table.add_column("classes, most probable first (%)")
     for name, ranked in prediction.heads.items():
         classes = ", ".join(f"{class_name} {100 * probability:.1f}" for class_name, probability in ranked)
-        table.add_row(name, classes)
+        table.add_row(f"{name}*" if name in prediction.sigmoid_heads else name, classes)
+    if prediction.sigmoid_heads:
+        table.caption, table.caption_justify = "* each class has a probability of its own", "left"
     return table
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ import torch
 from cover.core.prefetch import one_ahead
 from cover.core.progress import track
 from cover.errors import CoverError
+from cover.evaluation.metrics import class_probabilities
 from cover.inference.prediction import PredictHeads
 from cover.inference.views import media_kind
 from cover.inference.windows import (
@@ -91,6 +92,7 @@ def find_timeline(
     *,
     frames: Frames | None = None,
     class_names: Mapping[str, Sequence[str]],
+    sigmoid_heads: Collection[str] = (),
     window: WindowFormat,
     top: int = 1,
     threshold: float = 0.0,
@@ -105,6 +107,7 @@ def find_timeline(
         file: A video.
         frames: Its frames, one each `window.step_seconds`, if they are decoded already.
         class_names: The classes of each head, in label order.
+        sigmoid_heads: The heads whose probabilities are sigmoids.
         window: The window.
         top: A segment is a time span in which a class is among the `top` of its head,
         threshold: and has at least this probability.
@@ -120,7 +123,7 @@ def find_timeline(
     batches = iter(lambda: list(islice(windows, batch_size)), [])
     tracked = track(one_ahead(batches), file.name[:44], _num_batches(frames, window, batch_size), unit="batches")
     segments = find_segments(
-        fuse_windows(_scored(predict_heads, tracked, class_names), window.num_frames),
+        fuse_windows(_scored(predict_heads, tracked, class_names, sigmoid_heads), window.num_frames),
         class_names=class_names,
         step_seconds=window.step_seconds,
         top=top,
@@ -150,11 +153,14 @@ def _until_the_end(segment: Segment, duration_seconds: float, step_seconds: floa
 
 
 def _scored(
-    predict_heads: PredictHeads, batches: Iterable[Sequence[Window]], heads: Iterable[str]
+    predict_heads: PredictHeads,
+    batches: Iterable[Sequence[Window]],
+    heads: Iterable[str],
+    sigmoid_heads: Collection[str],
 ) -> Iterator[tuple[int, Scores]]:
     for batch in batches:
         logits = predict_heads(torch.stack([window.frames for window in batch], dim=1))
-        probabilities = {head: logits[head].softmax(-1) for head in heads}
+        probabilities = {head: class_probabilities(logits[head], head in sigmoid_heads) for head in heads}
         for index, window in enumerate(batch):
             yield window.start, {head: values[index] for head, values in probabilities.items()}
 
@@ -172,6 +178,7 @@ def find_changes(
     windows: Iterable[LiveWindow],
     *,
     class_names: Mapping[str, Sequence[str]],
+    sigmoid_heads: Collection[str] = (),
     window: WindowFormat,
     threshold: float = 0.0,
 ) -> Iterator[Change]:
@@ -183,6 +190,7 @@ def find_changes(
         predict_heads: The model.
         windows: The stream's windows, in order.
         class_names: The classes of each head, in label order.
+        sigmoid_heads: The heads whose probabilities are sigmoids.
         window: The format of the windows.
         threshold: Below this probability, a head sees no class.
     """
@@ -192,7 +200,7 @@ def find_changes(
         if live.is_first:
             recent.clear()
         logits = predict_heads(torch.stack([window.cut(frame) for frame in live.frames])[:, None])
-        recent.append({head: logits[head][0].softmax(-1) for head in class_names})
+        recent.append({head: class_probabilities(logits[head][0], head in sigmoid_heads) for head in class_names})
         for head, probabilities in mean_scores(recent).items():
             best = int(probabilities.argmax())
             score = float(probabilities[best])

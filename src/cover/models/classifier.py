@@ -178,7 +178,13 @@ class VideoClassifier(
             raise CoverError(f"models {kind} cannot be explained; choose another run")
         if frames_TCYX.dtype == torch.uint8:
             frames_TCYX = (frames_TCYX.float() / 255 - self.mean) / self.std
-        return attributor(self.backbone, frames_TCYX, lambda feature_D: class_score(self.heads[head](feature_D), label))
+        has_rivals = head not in self.config.sigmoid_heads
+
+        def score(feature_D: Tensor) -> Tensor:
+            logits: Tensor = self.heads[head](feature_D)
+            return class_score(logits, label) if has_rivals else logits[label]
+
+        return attributor(self.backbone, frames_TCYX, score)
 
     def units(self) -> Sequence[nn.Module]:
         """Return the repeated parts, from input to output. Each is recomputed, compiled and sharded by itself."""

@@ -22,6 +22,8 @@ MAX_VIT_SIZES = {"depth": 1024, "width": 2**16, "num_heads": 2**16, "patch_size_
 """The largest sizes of a plain ViT, for the same reason."""
 MAX_NAME_BYTES = 100
 """The longest name of a dataset, which becomes part of file names."""
+_LATER = ("pooler", "sigmoid_heads")
+"""Fields that config.json has only if they are set, because older ones lack them."""
 MAX_POOLER_DEPTH, MAX_POOLER_HEADS = 1024, 2**16
 
 
@@ -74,6 +76,8 @@ class ModelConfig:
         layer_norm_eps: Added to the variance in every layer norm. It belongs to the weights: transformers' ViTs were
             trained or converted with 1e-12.
         pooler: What pools the tokens of a clip for the heads; None if they read the backbone's feature.
+        sigmoid_heads: The heads that were trained with binary cross-entropy: each class has a probability of its own,
+            the sigmoid of its logit. The probabilities of other heads are a softmax over their classes.
 
     Raises:
         CoverError: A value is impossible.
@@ -91,6 +95,7 @@ class ModelConfig:
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     layer_norm_eps: float = 1e-6
     pooler: PoolerConfig | None = None
+    sigmoid_heads: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.check_size("num_frames", MAX_FRAMES)
@@ -111,6 +116,8 @@ class ModelConfig:
                 raise CoverError(
                     f"the classes of head {name} are {reprlib.repr(classes)}; they must be one or more names"
                 )
+        if not isinstance(self.sigmoid_heads, tuple) or not set(self.sigmoid_heads) <= set(self.heads):
+            raise CoverError(f"sigmoid_heads are {reprlib.repr(self.sigmoid_heads)}; they must be names of heads")
 
     def check_size(self, name: str, most: int) -> None:
         """Check that a field is a whole number.
@@ -125,8 +132,21 @@ class ModelConfig:
         _check_whole(name, getattr(self, name), 1, most)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as in config.json. A model with linear heads has no "pooler", as before there was one."""
-        return {name: value for name, value in asdict(self).items() if name != "pooler" or value is not None}
+        """Return the fields as in config.json. Old versions can read it if it has none of _LATER."""
+        return {name: value for name, value in asdict(self).items() if name not in _LATER or value}
+
+    def with_heads(self, names: Collection[str]) -> Self:
+        """Return this configuration with some of its heads.
+
+        Args:
+            names: The datasets that keep their heads.
+        """
+        heads = {name: classes for name, classes in self.heads.items() if name in names}
+        return replace(self, heads=heads, sigmoid_heads=tuple(name for name in self.sigmoid_heads if name in names))
+
+    def probability_function(self, head: str) -> Literal["softmax", "sigmoid"]:
+        """Return the function that turns the logits of a head into probabilities."""
+        return "sigmoid" if head in self.sigmoid_heads else "softmax"
 
     def adopt(self, config: ModelConfig) -> Self:
         """Return this configuration with what belongs to a set of weights.

@@ -105,7 +105,8 @@ def info_table(info: Info) -> Table:
     for name, names in config.heads.items():
         label = "head" if name == HEAD else f"head {name}"
         classes = "their names not stated" if "heads" in info.not_stated else _first(names, SHOWN_CLASSES)
-        rows[label] = f"{len(names):,} classes: {classes}"
+        alone = ", each with a probability of its own" if name in config.sigmoid_heads else ""
+        rows[label] = f"{len(names):,} classes{alone}: {classes}"
     if not config.heads:
         rows["heads"] = "none"
     if info.choice:

@@ -74,7 +74,8 @@ def read_config(folder: Path) -> ModelConfig:
     try:
         family = backbone_family(kind.removeprefix(MODEL_TYPE))
         values["heads"] = {name: _names(name, names) for name, names in dict(values["heads"]).items()}
-        for name in ("mean", "std"):
+        values.setdefault("sigmoid_heads", [])
+        for name in ("mean", "std", "sigmoid_heads"):
             values[name] = tuple(values[name]) if isinstance(values[name], list) else values[name]
         if values.get("pooler") is not None:
             values["pooler"] = PoolerConfig(**values["pooler"])

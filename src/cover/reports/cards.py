@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cover.errors import DecodeError
 from cover.evaluation.evaluate import Predict
-from cover.evaluation.metrics import RankedClasses, top_classes
+from cover.evaluation.metrics import RankedClasses, class_probabilities, top_classes
 from cover.evaluation.run_pair import Answer, Disagreement, RunPair
 from cover.media.reader import ClipReader
 
@@ -73,7 +73,9 @@ class SampleCard:
     answers: list[CardAnswer] = field(default_factory=list)
 
 
-def sample_strips(predict: Predict, reader: ClipReader, name: str, num_samples: int, seed: int) -> list[Strip]:
+def sample_strips(
+    predict: Predict, reader: ClipReader, name: str, num_samples: int, seed: int, *, is_sigmoid: bool = False
+) -> list[Strip]:
     """Pick random clips of a dataset and predict their classes.
 
     Args:
@@ -82,13 +84,14 @@ def sample_strips(predict: Predict, reader: ClipReader, name: str, num_samples: 
         name: The dataset's head.
         num_samples: How many clips to show; fewer if fewer can be decoded.
         seed: The same seed picks the same clips for every model.
+        is_sigmoid: Whether the head's probabilities are sigmoids.
     """
     strips: list[Strip] = []
     for index in np.random.default_rng(seed).permutation(len(reader.manifest)).tolist():
         if len(strips) == num_samples:
             break
         try:
-            strips.append(_strip(predict, reader, name, index))
+            strips.append(_strip(predict, reader, name, index, is_sigmoid))
         except DecodeError:
             continue  # the evaluation has already named and counted it
     return strips
@@ -132,16 +135,17 @@ def disagreement_cards(
     return cards
 
 
-def _strip(predict: Predict, reader: ClipReader, name: str, index: int) -> Strip:
+def _strip(predict: Predict, reader: ClipReader, name: str, index: int, is_sigmoid: bool) -> Strip:
     class_names = reader.manifest.class_names
     row = reader.manifest[index]
     frames_tbcyx = reader.views(index, num_crops=1).transpose(0, 1)
+    probabilities = class_probabilities(predict({name: frames_tbcyx})[name][0], is_sigmoid)
     return Strip(
         dataset=name,
         sample_id=row.sample_id,
         frames=_pictures(frames_tbcyx),
         true_class=class_names[row.label],
-        predictions=top_classes(predict({name: frames_tbcyx})[name][0], class_names, NUM_CLASSES_SHOWN),
+        predictions=top_classes(probabilities, class_names, NUM_CLASSES_SHOWN),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -79,7 +78,7 @@ def losses_of(recipe: Recipe, manifests: Mapping[str, Manifest]) -> dict[str, He
 
 def backbone_digest(model: VideoClassifier) -> str:
     """SHA-256 of what a model's features depend on: architecture, normalisation, and all weights except the heads."""
-    config = dataclasses.replace(model.config, heads={}, drop_path_rate=0.0).as_dict()
+    config = replace(model.config.with_heads([]), drop_path_rate=0.0).as_dict()
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         if not head_of(name):

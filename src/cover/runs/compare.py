@@ -102,7 +102,12 @@ def sample_clips(run: TrainedRun, split: str) -> list[Strip]:
         for name, section in run.recipe.datasets.items()
         if getattr(section, split)
         for strip in sample_strips(
-            run.predict_datasets, run.reader(name, run.manifest(name, split)), name, NUM_STRIPS, seed=0
+            run.predict_datasets,
+            run.reader(name, run.manifest(name, split)),
+            name,
+            NUM_STRIPS,
+            seed=0,
+            is_sigmoid=name in run.model.config.sigmoid_heads,
         )
     ]
 

@@ -18,6 +18,7 @@ from cover.models.config import ModelConfig
 from cover.models.family import configure
 from cover.models.loading import check_fits
 from cover.models.sources import HUB, open_source, split_key
+from cover.runs.adapters import losses_of
 from cover.runs.data import Manifests, RecipeData, create_mixture, open_data
 from cover.runs.folder import RunFolder
 from cover.runs.objectives import objective_of
@@ -161,7 +162,8 @@ def model_config(recipe: Recipe, manifests: Manifests) -> ModelConfig:
     """The recipe's model, a head a manifest. Policy "pretrain" has no temporal layers (paper, Eq. 1)."""
     heads = {name: manifest.class_names for name, manifest in manifests.items()}
     images_only = recipe.media_kind == "image"
-    return configure(recipe.model, heads, images_only=images_only)
+    sigmoid_heads = tuple(name for name, loss in losses_of(recipe, manifests).items() if loss.kind == "bce")
+    return replace(configure(recipe.model, heads, images_only=images_only), sigmoid_heads=sigmoid_heads)
 
 
 def in_order_of(run: RunFolder, planned: Plan) -> Plan:

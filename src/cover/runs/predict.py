@@ -56,6 +56,7 @@ def predict(
         trained.predict_heads,
         Inputs([str(file) for file in ([files] if isinstance(files, str | Path) else files)], frame_folders),
         class_names=trained.class_names(heads),
+        sigmoid_heads=config.sigmoid_heads,
         views=Views(config.num_frames, config.image_size_px, num_clips, num_crops),
         num_classes_shown=top,
         batch_size=evaluation.batch_size,
@@ -99,6 +100,7 @@ def timeline(
         trained.predict_heads,
         Path(file),
         class_names=trained.class_names(heads),
+        sigmoid_heads=trained.model.config.sigmoid_heads,
         window=_window(trained, window_seconds, stride_seconds),
         top=top,
         threshold=threshold,
@@ -146,7 +148,12 @@ def watch(
     ) as stream:
         windows = stream.windows(window.stride)
         yield from find_changes(
-            trained.predict_heads, windows, class_names=class_names, window=window, threshold=threshold
+            trained.predict_heads,
+            windows,
+            class_names=class_names,
+            sigmoid_heads=trained.model.config.sigmoid_heads,
+            window=window,
+            threshold=threshold,
         )
 
 

@@ -31,9 +31,9 @@ from cover.models.kernels.float8 import is_supported
 from cover.models.linear import freeze_weights, use_float8
 from cover.models.loading import load_weights
 from cover.models.sources import open_source
-from cover.runs.adapters import evaluation_reader, losses_of, reader_for
+from cover.runs.adapters import evaluation_reader, reader_for
 from cover.runs.folder import SPLITS, RunFolder
-from cover.training.packed_batch import ONE_CLASS
+from cover.training.packed_batch import HeadLoss, LossKind
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ class TrainedRun:
                 num_workers=self.recipe.num_workers,
                 reversal_pairs=self.recipe.datasets[dataset].reversal_pairs,
                 checkpoint=self.checkpoint.name,
-                loss=losses_of(self.recipe, {dataset: manifest}).get(dataset, ONE_CLASS),
+                loss=self._loss(dataset, manifest),
                 processes=processes,
                 logits_folder=self.files.results_folder if keep_logits else None,
             )
@@ -253,6 +253,10 @@ class TrainedRun:
             checkpoint=self.checkpoint.name,
         )
         return (self.files.results_folder / key.file_name).exists()
+
+    def _loss(self, dataset: str, manifest: Manifest) -> HeadLoss:
+        kind: LossKind = "bce" if dataset in self.model.config.sigmoid_heads else "cross_entropy"
+        return HeadLoss(kind, len(manifest.class_names) if manifest.is_multi_label else 0)
 
     def class_names(self, heads: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
         """Class names of `heads`, or of all heads, in label order. Raises CheckpointError for an unknown head."""
@@ -288,6 +292,7 @@ class TrainedRun:
             head=head,
             class_names=class_names,
             label=label,
+            is_sigmoid=head in config.sigmoid_heads,
         )
 
     def reader(self, dataset: str, manifest: Manifest) -> ClipReader:

@@ -143,6 +143,7 @@ def _add_status(app: FastAPI, service: Service, metrics: Metrics) -> None:
             run=trained.folder.name,
             checkpoint=trained.checkpoint.name,
             heads={head: list(names) for head, names in trained.class_names().items()},
+            sigmoid_heads=list(trained.model.config.sigmoid_heads),
             limits=LimitsBody(max_bytes=limits.max_bytes, max_seconds=limits.max_seconds, max_pixels=limits.max_pixels),
         )
 

@@ -16,7 +16,7 @@ class ErrorBody(BaseModel):
 
 
 class ClassScore(BaseModel):
-    """A class and its probability among those of its head."""
+    """A class and its probability: among those of its head, or of its own if the head is one of `sigmoid_heads`."""
 
     label: str = Field(serialization_alias="class")
     probability: float
@@ -84,6 +84,7 @@ class HeadsBody(BaseModel):
     run: str
     checkpoint: str
     heads: dict[str, list[str]]
+    sigmoid_heads: list[str] = Field(description="Heads whose classes each have a probability of their own.")
     limits: LimitsBody
 
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, Self
 
 import torch
 
-from cover.evaluation.metrics import top_classes
+from cover.evaluation.metrics import class_probabilities, top_classes
 from cover.inference.explain import FileClip, Sensitivity, label_of
 from cover.inference.explanation_files import JSON_FILE, STRIP_FILE, VIDEO_FILE, write_explanation
 from cover.inference.timeline import find_timeline
@@ -73,7 +73,11 @@ class Service:
             decoded = self._decode(Job(file, self._format(self._views.num_clips, self._views.num_crops)))
         with self._metrics.stage_seconds.labels("model").time():
             logits = self._model(torch.from_numpy(decoded.frames))
-        ranked = {head: top_classes(logits[head].mean(0), names, top) for head, names in class_names.items()}
+        sigmoid_heads = self.trained.model.config.sigmoid_heads
+        ranked = {
+            head: top_classes(class_probabilities(logits[head].mean(0), head in sigmoid_heads), names, top)
+            for head, names in class_names.items()
+        }
         return PredictionBody(
             kind=decoded.kind,
             heads={
@@ -96,6 +100,7 @@ class Service:
                 Path(UPLOAD),
                 frames=decoded,
                 class_names=class_names,
+                sigmoid_heads=self.trained.model.config.sigmoid_heads,
                 window=window,
                 top=top,
                 threshold=threshold,

@@ -100,6 +100,21 @@ def choose_head(config: ModelConfig, head: str | None) -> str:
     return head
 
 
+def label_settings(config: ModelConfig, head: str) -> dict[str, Any]:
+    """Return the settings of transformers' classifiers that belong to a head.
+
+    Args:
+        config: The configuration of the model.
+        head: The dataset with the head that becomes the classifier.
+    """
+    settings: dict[str, Any] = {
+        "id2label": {str(index): name for index, name in enumerate(config.heads[head])},
+        "label2id": {name: index for index, name in enumerate(config.heads[head])},
+    }
+    # Pipelines then take sigmoids.
+    return settings | ({"problem_type": "multi_label_classification"} if head in config.sigmoid_heads else {})
+
+
 def hidden_act(config: ViTConfig) -> str:
     """Return transformers' name of a model's activation.
 

@@ -37,7 +37,8 @@ def describe_graph(config: ModelConfig) -> dict[str, Any]:
         config: The configuration of the model.
 
     Returns:
-        {"input": {…}, "heads": {head: class names in label order}}, for JSON.
+        {"input": {…}, "heads": {head: class names in label order}, "probabilities": {head: function of its logits}},
+        for JSON.
     """
     return {
         "input": {
@@ -51,6 +52,7 @@ def describe_graph(config: ModelConfig) -> dict[str, Any]:
             "resize": "short side to image_size_px, then the centre crop",
         },
         "heads": {name: list(names) for name, names in config.heads.items()},
+        "probabilities": {name: config.probability_function(name) for name in config.heads},
     }
 
 
@@ -75,8 +77,7 @@ def fit(
     if head is not None and head not in heads:
         raise CheckpointError(f"there is no head {head!r}; give --head, one of {', '.join(heads)}")
     config = replace(
-        model.config,
-        heads=heads if head is None else {head: heads[head]},
+        model.config.with_heads(heads if head is None else [head]),
         num_frames=num_frames or model.config.num_frames,
         image_size_px=image_size_px or model.config.image_size_px,
     )

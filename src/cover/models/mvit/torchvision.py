@@ -81,6 +81,7 @@ def _settings(config: MViTConfig, head: str) -> dict[str, Any]:
         "mean": list(config.mean),
         "std": list(config.std),
         "classes": list(config.heads[head]),
+        "probabilities": config.probability_function(head),
     }
 
 

@@ -9,7 +9,14 @@ from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CheckpointError
 from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
 from cover.models.classifier import VideoClassifier, head_of
-from cover.models.export.formats import choose_head, hidden_act, new_folder, preprocessor_config, write_json
+from cover.models.export.formats import (
+    choose_head,
+    hidden_act,
+    label_settings,
+    new_folder,
+    preprocessor_config,
+    write_json,
+)
 from cover.models.timesformer.config import TimeSformerConfig
 from cover.models.timesformer.formats import transformers_name
 from cover.models.weights import save_tensors
@@ -52,7 +59,6 @@ def transformers_config(config: TimeSformerConfig, head: str) -> dict[str, Any]:
         config: The configuration of the model.
         head: The dataset with the head that becomes the classifier.
     """
-    names = config.heads[head]
     kind = "space_only" if config.attention == "space_only" else f"{config.attention}_space_time"
     return {
         "model_type": "timesformer",
@@ -72,8 +78,7 @@ def transformers_config(config: TimeSformerConfig, head: str) -> dict[str, Any]:
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
         "drop_path_rate": 0,
-        "id2label": {str(index): name for index, name in enumerate(names)},
-        "label2id": {name: index for index, name in enumerate(names)},
+        **label_settings(config, head),
     }
 
 

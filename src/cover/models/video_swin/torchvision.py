@@ -83,4 +83,5 @@ def _settings(config: VideoSwinConfig, head: str) -> dict[str, Any]:
         "mean": list(config.mean),
         "std": list(config.std),
         "classes": list(config.heads[head]),
+        "probabilities": config.probability_function(head),
     }

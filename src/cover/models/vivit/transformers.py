@@ -11,7 +11,14 @@ from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CoverError
 from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
 from cover.models.classifier import VideoClassifier, head_of
-from cover.models.export.formats import choose_head, hidden_act, new_folder, preprocessor_config, write_json
+from cover.models.export.formats import (
+    choose_head,
+    hidden_act,
+    label_settings,
+    new_folder,
+    preprocessor_config,
+    write_json,
+)
 from cover.models.vivit.config import ViViTConfig
 from cover.models.vivit.formats import transformers_names
 from cover.models.weights import save_tensors
@@ -56,7 +63,6 @@ def transformers_config(config: ViViTConfig, head: str) -> dict[str, Any]:
         config: The configuration of the model.
         head: The dataset with the head that becomes the classifier.
     """
-    names = config.heads[head]
     return {
         "model_type": "vivit",
         "architectures": ["VivitForVideoClassification"],
@@ -73,6 +79,5 @@ def transformers_config(config: ViViTConfig, head: str) -> dict[str, Any]:
         "qkv_bias": True,
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
-        "id2label": {str(index): name for index, name in enumerate(names)},
-        "label2id": {name: index for index, name in enumerate(names)},
+        **label_settings(config, head),
     }

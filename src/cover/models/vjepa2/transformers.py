@@ -13,7 +13,7 @@ from cover.errors import CoverError
 from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
 from cover.models.classifier import VideoClassifier, head_of
 from cover.models.config import PoolerConfig
-from cover.models.export.formats import choose_head, new_folder, preprocessor_config, write_json
+from cover.models.export.formats import choose_head, label_settings, new_folder, preprocessor_config, write_json
 from cover.models.vjepa2.config import VJEPA2Config
 from cover.models.vjepa2.formats import MOST_NAMED_BLOCKS, transformers_names
 from cover.models.weights import save_tensors
@@ -83,7 +83,6 @@ def transformers_config(config: VJEPA2Config, head: str) -> dict[str, Any]:
         head: The dataset with the head that becomes the classifier.
     """
     assert config.pooler is not None
-    names = config.heads[head]
     return {
         "model_type": "vjepa2",
         "architectures": ["VJEPA2ForVideoClassification"],
@@ -100,6 +99,5 @@ def transformers_config(config: VJEPA2Config, head: str) -> dict[str, Any]:
         "layer_norm_eps": config.layer_norm_eps,
         "qkv_bias": True,
         "num_pooler_layers": config.pooler.depth,
-        "id2label": {str(index): name for index, name in enumerate(names)},
-        "label2id": {name: index for index, name in enumerate(names)},
+        **label_settings(config, head),
     }

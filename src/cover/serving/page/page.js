@@ -5,7 +5,7 @@ const TOKEN = "cover-token";
 const MAX_LANES = 8; // classes of a head in the timeline: those that are seen longest
 
 const $ = (id) => document.getElementById(id);
-let limits, headNames = [], chosen = null, round = 0; // round: answers to an older file are dropped
+let limits, headNames = [], sigmoidHeads = [], chosen = null, round = 0; // round: answers to an older file are dropped
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -119,7 +119,9 @@ function card(head, classes) {
       element("div", { className: "track" }, fill),
     );
   });
-  const made = element("article", { className: "card" }, element("h2", { textContent: head }), ...bars);
+  const alone = sigmoidHeads.includes(head);
+  const note = alone ? [element("p", { className: "soft", textContent: "each class has a probability of its own" })] : [];
+  const made = element("article", { className: "card" }, element("h2", { textContent: head }), ...note, ...bars);
   made.style.setProperty("--color", colorOf(head));
   return made;
 }
@@ -209,9 +211,10 @@ function headChip(head) {
 
 async function begin() {
   show("error", false);
-  const { run, checkpoint, heads, limits: given } = await (await ask("heads")).json();
+  const { run, checkpoint, heads, sigmoid_heads, limits: given } = await (await ask("heads")).json();
   limits = given;
   headNames = Object.keys(heads);
+  sigmoidHeads = sigmoid_heads;
   $("run").textContent = `${run}, ${checkpoint}`;
   const size = `${Math.floor(limits.max_bytes / 2 ** 20)} MiB`;
   $("limits").textContent = `up to ${size}, ${limits.max_seconds} s, ${limits.max_pixels / 1e6} megapixels`;
