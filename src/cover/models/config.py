@@ -18,7 +18,10 @@ MAX_FRAMES, MAX_IMAGE_SIZE = 2**16, 2**15
 """Far above any published model. A damaged or hostile file may say 10⁹."""
 MAX_CLASSES = 2**22
 MIN_EPS, MIN_STD, MAX_COLOUR = 1e-30, 1e-6, 1e6
-MAX_VIT_SIZES = {"depth": 1024, "width": 2**16, "num_heads": 2**16, "patch_size_px": 2**15}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and standard deviation of the colours of ImageNet, which many published weights were trained with."""
+MAX_DEPTH = 1024
+MAX_VIT_SIZES = {"depth": MAX_DEPTH, "width": 2**16, "num_heads": 2**16, "patch_size_px": 2**15}
 """The largest sizes of a plain ViT, for the same reason."""
 MAX_NAME_BYTES = 100
 """The longest name of a dataset, which becomes part of file names."""
@@ -243,7 +246,7 @@ Config = TypeVar("Config", bound=ModelConfig)
 def config_of_variant(
     kind: type[Config], variant: Mapping[str, Any], heads: Heads, settings: Mapping[str, Any]
 ) -> Config:
-    """Return the configuration of a named size.
+    """Return the configuration of a named size. If only the width is set, MLPs are four times as wide.
 
     Args:
         kind: The class to make.
@@ -256,7 +259,8 @@ def config_of_variant(
     """
     given = {name: value for name, value in settings.items() if value is not None}
     names = {name: class_names(classes) for name, classes in heads.items()}
-    return kind(heads=names, **{**variant, **given})
+    widened = {"mlp_width": 4 * given["width"]} if "width" in given and "mlp_width" in variant else {}
+    return kind(heads=names, **{**variant, **widened, **given})
 
 
 def _is_within(value: object, least: float, most: float) -> bool:

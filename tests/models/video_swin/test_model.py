@@ -199,7 +199,9 @@ def test_settings_that_fit_no_model_are_refused_in_a_line(settings: dict[str, An
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("values", [{"window": [8, 7]}, {"depths": "22"}, {"depths": [2, -1]}, {"width": 10**9}])
+@pytest.mark.parametrize(
+    "values", [{"window": [8, 7]}, {"depths": "22"}, {"depths": [2, -1]}, {"depths": [2, 60_000]}, {"width": 10**9}]
+)
 def test_a_damaged_configuration_is_refused(values: dict[str, Any]) -> None:
     sizes: dict[str, Any] = {"width": 16, "depths": [2, 2], "num_heads": [1, 2]}
     with pytest.raises(CoverError):

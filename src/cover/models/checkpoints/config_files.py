@@ -48,6 +48,11 @@ class _Preprocessor(Section, extra="ignore"):
     rescale_factor: Annotated[float, Field(ge=0.9999 / 255, le=1.0001 / 255)] | None = None
 
 
+def side_of(size: int | tuple[int, ...]) -> int:
+    """Return the side of a `Square` in pixels."""
+    return size if isinstance(size, int) else size[-1]
+
+
 def read_model_type(folder: Path) -> str | None:
     """Return the kind of model that a folder's config.json states, as cover, transformers or timm call it, if any."""
     values = read_object(folder / CONFIG_FILE)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from cover.config.families import ModelSection, Positive
 from cover.errors import CoverError
-from cover.models.config import ModelConfig
+from cover.models.config import MAX_DEPTH, ModelConfig
 
 FAMILY_NAME = "mvit"
 PATCH_KERNEL, PATCH_STRIDE = (3, 7, 7), (2, 4, 4)
@@ -18,7 +18,6 @@ STAGE_STRIDE = 2
 """Rows and columns of the tokens of a stage that become one of the next."""
 VIDEO_MEAN, VIDEO_STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 """The normalisation of published models for videos, except the Large ones."""
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 WidenIn = Literal["attention", "mlp"]
 
@@ -48,7 +47,7 @@ VARIANTS: dict[str, Sizes] = {
     "mvitv2_large": Sizes(2, 144, (2, 6, 36, 4), 2, "attention"),
 }
 """Those of Fan et al. (2021) and Li et al. (2022)."""
-MAX_STAGES, MAX_BLOCKS, MAX_SIZE = 8, 1024, 2**16
+MAX_STAGES, MAX_SIZE = 8, 2**16
 """Far above any published model. A damaged or hostile file may say 10⁹."""
 
 
@@ -148,11 +147,11 @@ class MViTConfig(ModelConfig):
             not isinstance(depths, tuple)
             or not 1 <= len(depths) <= MAX_STAGES
             or not all(map(_is_depth, depths))
-            or sum(depths) > MAX_BLOCKS
+            or sum(depths) > MAX_DEPTH
         ):
             raise CoverError(
                 f"depths are {reprlib.repr(depths)}; give the number of blocks of each of 1 to {MAX_STAGES} stages, "
-                f"at most {MAX_BLOCKS:,} in all"
+                f"at most {MAX_DEPTH:,} in all"
             )
         if self.widen_in not in get_args(WidenIn):
             choices = " or ".join(get_args(WidenIn))

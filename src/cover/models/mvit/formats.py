@@ -21,11 +21,8 @@ from torch import Tensor
 from cover.errors import CoverError
 from cover.models.checkpoints.naming import HEAD, Naming
 from cover.models.checkpoints.tensor_view import View, WeightFormat
-from cover.models.config import class_names
+from cover.models.config import IMAGENET_MEAN, IMAGENET_STD, MAX_DEPTH, class_names
 from cover.models.mvit.config import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    MAX_BLOCKS,
     PATCH_STRIDE,
     VARIANTS,
     VIDEO_MEAN,
@@ -139,7 +136,7 @@ def read_architecture(view: View, folder: Path) -> tuple[MViTConfig, frozenset[s
     Raises:
         CoverError: The shapes fit no model.
     """
-    blocks = list(takewhile(all, map(partial(_block, view), range(MAX_BLOCKS))))
+    blocks = list(takewhile(all, map(partial(_block, view), range(MAX_DEPTH))))
     if not blocks:
         raise CoverError("its first block has no qkv, or no MLP")
     widen_in, depths = _stages(blocks)

@@ -10,14 +10,12 @@ from typing import Any, ClassVar, Literal
 
 from cover.config.families import ModelSection, Positive
 from cover.errors import CoverError
-from cover.models.config import ModelConfig
+from cover.models.config import IMAGENET_MEAN, IMAGENET_STD, MAX_DEPTH, ModelConfig
 
 FAMILY_NAME = "video_swin"
 TUBELET = (2, 4, 4)
 """Frames, rows and columns of pixels that become one token."""
 WINDOW = (8, 7, 7)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 # name: (width, blocks of each stage, attention heads of each stage)
 VARIANTS: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
     "video_swin_tiny": (96, (2, 2, 6, 2), (3, 6, 12, 24)),
@@ -90,6 +88,8 @@ class VideoSwinConfig(ModelConfig):
                 f"depths are {list(self.depths)} and num_heads {list(self.num_heads)}; give both one number for each "
                 f"of 1 to {MAX_STAGES} stages"
             )
+        if sum(self.depths) > MAX_DEPTH:
+            raise CoverError(f"depths are {list(self.depths)}; give at most {MAX_DEPTH:,} blocks in all")
         if len(self.window) != 3 or prod(self.window) > MAX_WINDOW_TOKENS:
             raise CoverError(
                 f"window is {list(self.window)}; give slots of time, rows and columns, together at most "

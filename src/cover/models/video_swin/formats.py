@@ -31,11 +31,12 @@ from cover.models.checkpoints.config_files import (
     label_names,
     read_colours,
     read_object,
+    side_of,
 )
 from cover.models.checkpoints.naming import HEAD, Naming
 from cover.models.checkpoints.tensor_view import View, WeightFormat
-from cover.models.config import class_names
-from cover.models.video_swin.config import IMAGENET_MEAN, IMAGENET_STD, TUBELET, WINDOW, VideoSwinConfig
+from cover.models.config import IMAGENET_MEAN, IMAGENET_STD, class_names
+from cover.models.video_swin.config import TUBELET, WINDOW, VideoSwinConfig
 
 BIAS_TABLE = "layers.{}.blocks.{}.attn.relative_position_bias_table"
 PATCH_KERNEL = "patch_embed.proj.weight"
@@ -268,10 +269,9 @@ def _settings(view: View, folder: Path) -> dict[str, Any]:
     if view.naming in (TRANSFORMERS, TRANSFORMERS_IN_MEMORY):
         stated = check_settings(_Transformers, values, path, REMEDY)
         mean, std = read_colours(folder, REMEDY)
-        size = stated.image_size
         found = {
             "layer_norm_eps": stated.layer_norm_eps,
-            "image_size_px": size[-1] if isinstance(size, tuple) else size,
+            "image_size_px": stated.image_size and side_of(stated.image_size),
             "labels": label_names(stated.id2label or {}),
         }
     elif values.keys() & {"architecture", "pretrained_cfg"}:

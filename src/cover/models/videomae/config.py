@@ -9,11 +9,18 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from cover.config.families import ModelSection, Positive
 from cover.errors import CoverError
-from cover.models.config import MIN_EPS, Activation, Heads, ViTConfig, check_tubelets, config_of_variant
+from cover.models.config import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MIN_EPS,
+    Activation,
+    Heads,
+    ViTConfig,
+    check_tubelets,
+    config_of_variant,
+)
 
 FAMILY_NAME = "videomae"
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""The normalisation of all published weights."""
 
 
 class Sizes(NamedTuple):
@@ -133,6 +140,4 @@ def variant_config(variant: str, heads: Heads, **settings: Any) -> VideoMAEConfi
         CoverError: Values do not fit together.
     """
     sizes = VARIANTS[variant]._asdict() | {"activation": None}
-    if settings.get("width"):
-        sizes["mlp_width"] = 4 * settings["width"]
     return config_of_variant(VideoMAEConfig, sizes, heads, settings)

@@ -28,11 +28,12 @@ from cover.models.checkpoints.config_files import (
     label_names,
     read_colours,
     read_object,
+    side_of,
 )
 from cover.models.checkpoints.naming import HEAD, Naming
 from cover.models.checkpoints.tensor_view import View, WeightFormat
-from cover.models.config import class_names
-from cover.models.videomae.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
+from cover.models.config import IMAGENET_MEAN, IMAGENET_STD, class_names
+from cover.models.videomae.config import VideoMAEConfig
 
 ANCHOR, INPUT = "blocks.0.attn.qkv.weight", ("patch_embed.proj.weight",)
 REMEDY = "use weights of a VideoMAE"
@@ -196,7 +197,7 @@ def _read_config(format: str, view: View, folder: Path) -> tuple[VideoMAEConfig,
         **sizes,
         num_heads=(stated and stated.num_attention_heads) or ANY_NUM_HEADS,
         num_frames=stated.num_frames if stated else 8 * sizes["tubelet_size"],
-        image_size_px=_side(stated.image_size) if stated else 14 * sizes["patch_size_px"],
+        image_size_px=side_of(stated.image_size) if stated else 14 * sizes["patch_size_px"],
         heads={HEAD: labels or class_names(num_classes)} if num_classes else {},
         mean=colours[0] or IMAGENET_MEAN,
         std=colours[1] or IMAGENET_STD,
@@ -232,10 +233,6 @@ def _sizes(view: View) -> dict[str, Any]:
 def _settings(folder: Path) -> _Settings | None:
     values = read_object(folder / CONFIG_FILE)
     return check_settings(_Settings, values, folder / CONFIG_FILE, REMEDY) if "model_type" in values else None
-
-
-def _side(image_size: int | tuple[int, ...]) -> int:
-    return image_size if isinstance(image_size, int) else image_size[-1]
 
 
 def _has_tubelets(view: View, container: str) -> bool:

@@ -148,6 +148,4 @@ def variant_config(variant: str, heads: Heads, **settings: Any) -> ViViTConfig:
         CoverError: Values do not fit together.
     """
     sizes = VARIANTS[variant]._asdict() | {"activation": None}
-    if settings.get("width"):
-        sizes["mlp_width"] = 4 * settings["width"]
     return config_of_variant(ViViTConfig, sizes, heads, settings)

@@ -28,6 +28,7 @@ from cover.models.checkpoints.config_files import (
     check_settings,
     label_names,
     read_object,
+    side_of,
 )
 from cover.models.checkpoints.naming import HEAD, Naming
 from cover.models.checkpoints.tensor_view import View, WeightFormat
@@ -185,7 +186,7 @@ def _read_config(format: str, view: View, folder: Path) -> tuple[ViViTConfig, fr
     if stated:
         sizes |= {
             "num_frames": stated.num_frames,
-            "image_size_px": stated.image_size if isinstance(stated.image_size, int) else stated.image_size[-1],
+            "image_size_px": side_of(stated.image_size),
             "layer_norm_eps": stated.layer_norm_eps,
             "activation": ACTIVATIONS[stated.hidden_act],
         }

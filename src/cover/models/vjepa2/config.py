@@ -9,11 +9,18 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from cover.config.families import ModelSection, Positive
 from cover.errors import CoverError
-from cover.models.config import Heads, ModelConfig, check_tubelets, check_vit_sizes, class_names
+from cover.models.config import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MAX_VIT_SIZES,
+    Heads,
+    ModelConfig,
+    check_tubelets,
+    check_vit_sizes,
+    config_of_variant,
+)
 
 FAMILY_NAME = "vjepa2"
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""The normalisation of all published weights."""
 Version = Literal["2", "2.1"]
 
 
@@ -47,14 +54,7 @@ VARIANTS: dict[str, Sizes] = {
     "vjepa2_1_giant": Sizes("2.1", 40, 1408, 22, 6144, 384),
     "vjepa2_1_gigantic": Sizes("2.1", 48, 1664, 26, 8192, 384),
 }
-MAX_SIZES = {
-    "depth": 1024,
-    "width": 2**16,
-    "num_heads": 2**16,
-    "mlp_width": 2**18,
-    "patch_size_px": 2**15,
-    "tubelet_size": 2**10,
-}
+MAX_SIZES = MAX_VIT_SIZES | {"mlp_width": 2**18, "tubelet_size": 2**10}
 """Far above any published model. A damaged or hostile file may say 10⁹."""
 
 
@@ -154,12 +154,6 @@ def variant_config(variant: str, heads: Heads, **settings: Any) -> VJEPA2Config:
         **settings: Other fields of VJEPA2Config; None keeps the variant's value.
 
     Raises:
-        CoverError: The variant is unknown, or values do not fit together.
+        CoverError: Values do not fit together.
     """
-    if variant not in VARIANTS:
-        raise CoverError(f"unknown model variant {variant!r}; the variants are {', '.join(VARIANTS)}")
-    given = {key: value for key, value in settings.items() if value is not None}
-    values = VARIANTS[variant]._asdict()
-    if "width" in given:
-        values["mlp_width"] = 4 * given["width"]
-    return VJEPA2Config(heads={name: class_names(classes) for name, classes in heads.items()}, **values | given)
+    return config_of_variant(VJEPA2Config, VARIANTS[variant]._asdict(), heads, settings)

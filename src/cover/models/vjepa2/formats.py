@@ -23,11 +23,12 @@ from cover.models.checkpoints.config_files import (
     label_names,
     read_colours,
     read_object,
+    side_of,
 )
 from cover.models.checkpoints.naming import HEAD, Naming
 from cover.models.checkpoints.tensor_view import View, WeightFormat
-from cover.models.config import MAX_POOLER_DEPTH, PoolerConfig, class_names
-from cover.models.vjepa2.config import IMAGENET_MEAN, IMAGENET_STD, VJEPA2Config
+from cover.models.config import IMAGENET_MEAN, IMAGENET_STD, MAX_POOLER_DEPTH, PoolerConfig, class_names
+from cover.models.vjepa2.config import VJEPA2Config
 
 ANCHOR, INPUT = "blocks.0.attn.qkv.weight", ("patch_embed.proj.weight",)
 QUERY = "pooler.query_tokens"
@@ -145,7 +146,7 @@ def _read_transformers(view: View, folder: Path) -> tuple[VJEPA2Config, frozense
         **_sizes(view),
         num_heads=stated.num_attention_heads if values else ANY_NUM_HEADS,
         num_frames=stated.frames_per_clip,
-        image_size_px=_side(stated.crop_size),
+        image_size_px=side_of(stated.crop_size),
         heads=heads,
         mean=colours[0] or IMAGENET_MEAN,
         std=colours[1] or IMAGENET_STD,
@@ -183,10 +184,6 @@ def _num_blocks(view: View, prefix: str) -> int:
 
 def _num_classes(view: View) -> int:
     return (view.shape(f"heads.{HEAD}.weight") or (0,))[0]
-
-
-def _side(crop_size: int | tuple[int, ...]) -> int:
-    return crop_size if isinstance(crop_size, int) else crop_size[-1]
 
 
 def _has_rotary_encoder(view: View, container: str) -> bool:
