@@ -189,7 +189,7 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
         (
             STANDARD + K400 + "[data]\nrates = { temperature = 0 }\n",
             'r.toml: data.rates = {\'temperature\': 0}: it is "proportional", "sqrt", "uniform" or { temperature = T } '
-            "with T above 0",
+            "with T of at least 0.1",
         ),
         (
             STANDARD + K400 + 'class_weights = "balanced"\n',
@@ -204,6 +204,27 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
         (
             'policy = "cotrain"\n' + K400 + "rate = 2.0\n" + SSV2,
             "r.toml: datasets.k400 has a rate and others have none; give a rate to all or to none",
+        ),
+        (
+            STANDARD + K400 + '[optimizer]\nbalance = "pcgrad"\n',
+            "r.toml: optimizer.balance = 'pcgrad' shares the update between datasets, and there is one; leave balance "
+            "out",
+        ),
+        (
+            'policy = "cotrain"\n' + K400 + SSV2 + "[optimizer]\nbackbone_rate = 0\nclip_dataset_norm = 1.0\n",
+            "r.toml: optimizer.balance and clip_dataset_norm: optimizer.backbone_rate = 0 freezes all weights that",
+        ),
+        (
+            STANDARD + K400 + "[optimizer]\nbackbone_rate = 0\n[training]\nmeasure_gradients_every = 1\n",
+            "r.toml: training.measure_gradients_every: optimizer.backbone_rate = 0 freezes all weights that datasets",
+        ),
+        (
+            STANDARD + '[datasets.k400]\ntrain = "k400.arrow"\n[training.best]\nmeasure = "loss"\n',
+            "r.toml: training.best compares validations, and no dataset has a val manifest; name one, or leave best",
+        ),
+        (
+            'policy = "probe"\ninit = "runs/a"\n' + K400 + "[optimizer]\nbackbone_rate = 0.5\n",
+            "r.toml: policy 'probe' freezes the backbone, and optimizer.backbone_rate = 0.5; leave it out, or train ",
         ),
         (STANDARD + K400 + K400, "r.toml is not a readable TOML file: Cannot declare ('datasets', 'k400') twice"),
         ("policy = standard\n", "r.toml is not a readable TOML file: Invalid value (at line 1, column 10)"),
@@ -300,6 +321,14 @@ def test_a_written_recipe_reads_back_the_same(tmp_path: Path) -> None:
     recipe = read(tmp_path, text)
     recipe.write(tmp_path / "resolved.toml")
     assert read_recipe(tmp_path / "resolved.toml") == recipe
+
+
+def test_whole_numbers_among_rates_and_weights_are_written_without_a_complaint(tmp_path: Path) -> None:
+    """Pydantic warns of a number that is not of the type of its key."""
+    text = STANDARD + K400 + "class_weights = { jump = 2 }\n[data]\nrates = { temperature = 3 }\n"
+    recipe = read(tmp_path, text)
+    recipe.write(tmp_path / "resolved.toml")
+    assert read_recipe(tmp_path / "resolved.toml") == recipe and recipe.data.temperature == 3
 
 
 @pytest.mark.parametrize("path", OWN, ids=lambda path: path.stem)

@@ -260,6 +260,9 @@ def test_lists_of_labels_are_read_back_and_belong_to_the_samples(tmp_path: Path)
     for manifest, other in ((single, 0.0), (multi, 1.0), (weighted, 0.25)):
         targets = manifest.targets_of([0])[0]
         assert (targets[label], targets[1 - label], len(targets)) == (1.0, other, len(manifest.class_names))
+    counts = np.bincount(single.labels)
+    assert single.class_counts().tolist() == counts.tolist()
+    assert multi.class_counts().tolist() == (counts + counts[::-1]).tolist()
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,13 @@ def test_impossible_mixtures_are_refused(sizes: dict[str, int], rates: dict[str,
         Schedule(sizes, batch_size=4, rates=rates)
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.0, -1.0, float("nan")])
+def test_impossible_temperatures_are_refused(temperature: float) -> None:
+    with pytest.raises(RecipeError, match=f"temperature is {temperature}; it is at least 0.1"):
+        tempered_rates({"a": 240_000, "b": 1_200_000}, temperature)
+    assert tempered_rates({"a": 1}, 0.1) == {"a": 1}
+
+
 def test_repeats_that_do_not_divide_the_batch_are_refused() -> None:
     with pytest.raises(RecipeError, match="batch_size 8 with 3 repeats of every clip; make it a multiple of 3"):
         Schedule({"a": 5}, batch_size=8, repeats=3)

@@ -81,6 +81,10 @@ def test_a_run_learns_and_resumes_exactly_and_holds_for_any_micro_batches(
     }
 
 
+def test_a_class_that_is_never_the_first_of_a_sample_has_samples(recipe_of: MakeRecipe, root: Path) -> None:
+    assert not [warning for warning in plan(recipe(recipe_of, root)).warnings if "no training sample" in warning]
+
+
 def test_evaluation_agrees_with_validation(recipe_of: MakeRecipe, root: Path, tmp_path: Path) -> None:
     assert not train(plan(recipe(recipe_of, root)), tmp_path / "run", quiet())
     opened = TrainedRun.open(find_checkpoint(tmp_path / "run", "latest"))
@@ -97,7 +101,7 @@ def test_what_takes_one_class_is_refused(recipe_of: MakeRecipe, root: Path) -> N
     balanced = recipe(recipe_of, root)
     section = balanced.datasets["jumps"].model_copy(update={"class_balanced": True})
     changed = balanced.model_copy(update={"datasets": balanced.datasets | {"jumps": section}})
-    with pytest.raises(RecipeError, match=r"datasets\.jumps\.class_balanced takes samples of one class"):
+    with pytest.raises(RecipeError, match="class_balanced of dataset 'jumps' takes samples of one class"):
         plan(changed)
     probe = recipe_of("probe", ["jumps"], init=root, root=root, augmentation=PLAIN, training={"micro_batches": 1})
     with pytest.raises(RecipeError, match="policy 'probe' keeps one class of a sample, and those of jumps have"):

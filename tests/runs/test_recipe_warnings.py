@@ -70,5 +70,8 @@ def test_drops_after_the_end_are_named(tmp_path: Path) -> None:
         "optimizer.drop_epochs has 10, 14.5, and training.epochs = 10, so the learning rate never drops there; leave "
         "drop_epochs out, or set it to earlier epochs"
     ]
-    assert warnings(tmp_path, training={"epochs": 10}, optimizer=drops | {"schedule": "cosine"}) == []
+    assert warnings(tmp_path, training={"epochs": 10}, optimizer=drops | {"schedule": "cosine"}) == [
+        "optimizer.drop_epochs belongs to schedule 'step', and optimizer.schedule = 'cosine' has none; leave "
+        "drop_epochs out, or change the schedule"
+    ]
     assert warnings(tmp_path, training={"epochs": 10}) == []

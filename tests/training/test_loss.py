@@ -265,3 +265,11 @@ def test_targets_of_one_class_give_the_loss_of_its_label_mixed_or_not() -> None:
     binary = F.binary_cross_entropy_with_logits(logits, classes[:, :5], reduction="none").mean(1) * (labels >= 0)
     torch.testing.assert_close(head_losses(logits, targets, HeadLoss("bce", 5)), binary)
     torch.testing.assert_close(head_losses(logits, Targets(labels, partners, weights), HeadLoss("bce")), binary)
+
+
+def test_clips_of_several_classes_have_a_binary_loss_in_a_loop_of_your_own() -> None:
+    targets = torch.tensor([[1.0, 0, 0.5, 0, 0], [0, 1, 0, 0, 1], [1, 0, 0, 0, 0]])
+    clips = replace(clip_batch("k400", 2, [0, 1, UNREADABLE]), targets=targets)
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    expected = F.binary_cross_entropy_with_logits(logits[:2], targets[:2], reduction="none").mean(1).sum() / 3
+    torch.testing.assert_close(loss({"k400": logits}, mixed(clips, None, {"k400": 3})), expected)

@@ -156,7 +156,7 @@ def csv(
     name: Annotated[str | None, typer.Option(help="Default: FILE's name.")] = None,
     split: Annotated[Split, typer.Option(help="The split that FILE lists.")] = Split.train,
     multi_label: Annotated[
-        bool, typer.Option("--multi-label", help="A sample has all classes of the lines that name it.")
+        bool, typer.Option("--multi-label", help="A sample has all classes of its lines; `label_weight`: how much.")
     ] = False,
 ) -> None:
     """Any annotation list: `path label`, `path num_frames label`, or named columns."""

@@ -40,6 +40,8 @@ PACKAGED = Path(__file__).resolve().parents[1] / "recipes"
 MAX_CLIPS, MAX_CROPS = 1000, 100
 """Views of a sample. The papers of the field take 30 at most; each costs the frames of a clip in memory."""
 
+MIN_TEMPERATURE = 0.1
+"""Smallest T of size^(1/T): the 10th power of a size is still a number, and only the largest dataset is left."""
 ADAMW_RATE = 1e-4
 """Default learning rate of AdamW; that of SGD is the paper's."""
 
@@ -64,12 +66,14 @@ def _rates(value: object) -> object:
         return value
     if isinstance(value, dict) and value.keys() == {"temperature"}:
         (temperature,) = value.values()
-        if type(temperature) in (int, float) and 0 < temperature < math.inf:
-            return value
-    raise ValueError('it is "proportional", "sqrt", "uniform" or { temperature = T } with T above 0')
+        if type(temperature) in (int, float) and MIN_TEMPERATURE <= temperature < math.inf:
+            return {"temperature": float(temperature)}
+    raise ValueError(
+        f'it is "proportional", "sqrt", "uniform" or {{ temperature = T }} with T of at least {MIN_TEMPERATURE}'
+    )
 
 
-Temperature = dict[Literal["temperature"], Annotated[float, Field(gt=0)]]
+Temperature = dict[Literal["temperature"], Annotated[float, Field(ge=MIN_TEMPERATURE)]]
 Rates = Annotated[
     Literal["proportional", "sqrt", "uniform"] | Temperature,
     PlainValidator(_rates, json_schema_input_type=Literal["proportional", "sqrt", "uniform"] | Temperature),
@@ -82,7 +86,7 @@ def _class_weights(value: object) -> object:
     if isinstance(value, dict) and all(
         type(weight) in (int, float) and 0 <= weight < math.inf for weight in value.values()
     ):
-        return value
+        return {label: float(weight) for label, weight in value.items()}
     raise ValueError('it is "inverse", "inverse_sqrt" or a table of classes and weights, each 0 or more')
 
 
@@ -277,7 +281,8 @@ class TrainingSection(ClipLoss):
     epochs: Annotated[float, Field(gt=0)] = 20
     """Training epochs. An epoch is as many clips as all training sets have together."""
     max_steps: Positive | None = None
-    """End the run after this many steps."""
+    """End the run after this many steps. The learning rate still follows the schedule of `epochs`, so that a run that
+    continues with more steps is the same as one without a stop. To shorten the schedule, too, lower `epochs`."""
     precision: Literal["fp32", "bf16", "fp16", "fp8"] = "bf16"
     """Mixed precision on a GPU. A CPU always computes in fp32, which is faster there. "fp8" is experimental: like
     "bf16", but linear layers of the blocks multiply in float8 (compute capability 8.9 or newer)."""
@@ -379,29 +384,6 @@ class Recipe(Section):
                 f"optimizer.nesterov changes the momentum of SGD, and this is {self.optimizer.name} with momentum "
                 f"{self.optimizer.momentum:g}; leave nesterov out"
             )
-        if self.policy == "probe" and not self.init:
-            raise ValueError("policy 'probe' trains heads on frozen features and has no init; name the run with init")
-        if self.policy == "probe" and self.model.head == "attentive":
-            raise ValueError(
-                "policy 'probe' keeps one feature per clip, and model.head \"attentive\" learns from all tokens; train "
-                'it with policy "standard" or "cotrain" and optimizer.backbone_rate = 0'
-            )
-        if self.policy == "probe" and (self.augmentation.repeats > 1 or not all(map(self._is_plain, self.datasets))):
-            raise ValueError(
-                "policy 'probe' computes features once, of unchanged clips; leave out augmentation and temporal_jitter"
-            )
-        validated = [name for name, dataset in self.datasets.items() if dataset.val]
-        for name in self.training.best.weights:
-            if name not in validated:
-                raise ValueError(
-                    f"training.best.weights names {name!r}, and validation has {', '.join(validated) or 'no dataset'}; "
-                    f"set datasets.{name}.val, or leave the weight out"
-                )
-        if self.training.early_stopping and not validated:
-            raise ValueError(
-                "training.early_stopping compares validations, and no dataset has a val manifest; name one, or leave "
-                "early_stopping out"
-            )
         if self.training.parallel == "fsdp" and self.training.precision == "fp16":
             raise ValueError("training.parallel 'fsdp' has no loss scaling for precision 'fp16'; use \"bf16\"")
         if self.training.precision == "fp8" and self.training.compile:
@@ -409,8 +391,6 @@ class Recipe(Section):
                 "training.compile leaves out the library's kernels, and precision 'fp8' needs them; turn compile off, "
                 'or use "bf16"'
             )
-        if self.training.precision == "fp8" and self.policy == "probe":
-            raise ValueError("policy 'probe' trains heads alone, which precision 'fp8' does not change; use \"bf16\"")
         if self.data.cache_folder and not any(self.clips(name).cache_frames for name in self.datasets):
             raise ValueError(
                 f"data.cache_folder {str(self.data.cache_folder)!r} keeps the frames of data.cache_frames, which is "
@@ -420,6 +400,46 @@ class Recipe(Section):
             raise ValueError(
                 f"data.batch_size {self.data.batch_size} does not hold every sample {repeats} times "
                 f"(augmentation.repeats); make it a multiple of {repeats}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_probe(self) -> Recipe:
+        if self.policy != "probe":
+            return self
+        if not self.init:
+            raise ValueError("policy 'probe' trains heads on frozen features and has no init; name the run with init")
+        if self.model.head == "attentive":
+            raise ValueError(
+                "policy 'probe' keeps one feature per clip, and model.head \"attentive\" learns from all tokens; train "
+                'it with policy "standard" or "cotrain" and optimizer.backbone_rate = 0'
+            )
+        if self.augmentation.repeats > 1 or not all(map(self._is_plain, self.datasets)):
+            raise ValueError(
+                "policy 'probe' computes features once, of unchanged clips; leave out augmentation and temporal_jitter"
+            )
+        if self.optimizer.backbone_rate not in (0, 1):
+            raise ValueError(
+                f"policy 'probe' freezes the backbone, and optimizer.backbone_rate = {self.optimizer.backbone_rate:g}; "
+                'leave it out, or train with policy "standard" or "cotrain"'
+            )
+        if self.training.precision == "fp8":
+            raise ValueError("policy 'probe' trains heads alone, which precision 'fp8' does not change; use \"bf16\"")
+        return self
+
+    @model_validator(mode="after")
+    def _check_validation(self) -> Recipe:
+        validated = [name for name, dataset in self.datasets.items() if dataset.val]
+        for name in self.training.best.weights:
+            if name not in validated:
+                raise ValueError(
+                    f"training.best.weights names {name!r}, and validation has {', '.join(validated) or 'no dataset'}; "
+                    f"set datasets.{name}.val, or leave the weight out"
+                )
+        unused = {"early_stopping": self.training.early_stopping, "best": self.training.best != BestSection()}
+        if not validated and (key := next((key for key, is_set in unused.items() if is_set), None)):
+            raise ValueError(
+                f"training.{key} compares validations, and no dataset has a val manifest; name one, or leave {key} out"
             )
         return self
 
@@ -454,6 +474,15 @@ class Recipe(Section):
             raise ValueError(f"{key}: policy 'probe' trains heads, which datasets do not share; leave them out")
         if (combined or measured) and self.training.parallel == "fsdp":
             raise ValueError(f"{key}: training.parallel 'fsdp' splits gradients over processes; use \"ddp\"")
+        if (combined or measured) and self.freezes_backbone and self.model.head == "linear":
+            raise ValueError(
+                f"{key}: optimizer.backbone_rate = 0 freezes all weights that datasets share; leave them out"
+            )
+        if self.optimizer.balance != "none" and len(self.datasets) == 1:
+            raise ValueError(
+                f"optimizer.balance = {self.optimizer.balance!r} shares the update between datasets, and there is one; "
+                "leave balance out"
+            )
         return self
 
     @property

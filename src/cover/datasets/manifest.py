@@ -270,6 +270,12 @@ class Manifest:
         """The label of each sample: int32 [rows]. Do not change it."""
         return self._file.labels if self._rows is None else self._file.labels[self._rows]
 
+    def class_counts(self) -> npt.NDArray[np.int64]:
+        """Count the samples of each class: int64 [classes]. A sample of several classes counts for each."""
+        column = self.table["labels"]
+        labels = pc.list_flatten(column).to_numpy() if self.is_multi_label else self.labels
+        return np.bincount(labels, minlength=len(self.class_names))
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of what the samples are: their ids, paths, segments and labels, and name, kind and class names.

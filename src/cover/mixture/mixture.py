@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from cover.core.batch import ClipBatch, MixedBatch
@@ -202,7 +204,9 @@ class Mixture(Iterable[MixedBatch]):
         self.readers = dict(zip(names, readers, strict=True))
         sizes = {name: len(reader.manifest) for name, reader in self.readers.items()}
         labels = {
-            name: self.readers[name].manifest.labels for name, spec in self.datasets.items() if spec.class_balanced
+            name: _one_label_each(name, self.readers[name].manifest)
+            for name, spec in self.datasets.items()
+            if spec.class_balanced
         }
         rates = _rates(self.datasets) or (tempered_rates(sizes, temperature) if temperature != 1 else None)
         self.schedule = Schedule(
@@ -302,6 +306,14 @@ def _check_names(names: Sequence[str]) -> None:
     name, occurrences = Counter(names).most_common(1)[0]
     if occurrences > 1:
         raise RecipeError(f"{occurrences} datasets are named {name!r}; names must differ: rename one")
+
+
+def _one_label_each(name: str, manifest: Manifest) -> npt.NDArray[np.int32]:
+    if manifest.is_multi_label:
+        raise RecipeError(
+            f"class_balanced of dataset {name!r} takes samples of one class, and its samples have several; leave it out"
+        )
+    return manifest.labels
 
 
 def _rates(datasets: dict[str, Dataset]) -> dict[str, float] | None:

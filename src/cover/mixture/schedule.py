@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cover.config.recipe import MIN_TEMPERATURE
 from cover.errors import RecipeError
 from cover.mixture.apportion import BalancedSequence
 from cover.mixture.shuffle import EvenClasses, hash_63bit, permute
@@ -248,7 +249,14 @@ def tempered_rates(sizes: Mapping[str, int], temperature: float) -> dict[str, fl
     Args:
         sizes: The number of samples of each dataset.
         temperature: 1 keeps the sizes, 2 takes their square roots, infinity gives every dataset the same rate.
+
+    Raises:
+        RecipeError: The temperature is below 0.1.
     """
+    if not temperature >= MIN_TEMPERATURE:
+        raise RecipeError(
+            f"temperature is {temperature}; it is at least {MIN_TEMPERATURE}, and 1 keeps the shares of the sizes"
+        )
     return {name: size ** (1 / temperature) for name, size in sizes.items()}
 
 

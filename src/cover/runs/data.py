@@ -109,8 +109,11 @@ def check_data(recipe: Recipe, manifests: Manifests) -> None:
                 'use policy = "cotrain"'
             )
         section = recipe.datasets[name]
-        if manifest.is_multi_label:
-            _check_multi_label(recipe, name)
+        if manifest.is_multi_label and section.class_weights is not None:
+            raise RecipeError(
+                f"datasets.{name}.class_weights takes samples of one class, and those of {name} have several; leave it "
+                "out"
+            )
         named = {"reversal_pairs": {label for pair in section.reversal_pairs for label in pair}}
         if isinstance(section.class_weights, dict):
             named["class_weights"] = set(section.class_weights)
@@ -121,16 +124,6 @@ def check_data(recipe: Recipe, manifests: Manifests) -> None:
                     f"datasets.{name}.{key} names {unknown[0]!r}, which is not a class of {manifest.name}; "
                     f"the nearest are {', '.join(map(repr, nearest))}"
                 )
-
-
-def _check_multi_label(recipe: Recipe, name: str) -> None:
-    """Raise RecipeError if the recipe asks for what takes samples of one class."""
-    section = recipe.datasets[name]
-    keys = {"class_balanced": section.class_balanced, "class_weights": section.class_weights is not None}
-    if key := next((key for key, is_set in keys.items() if is_set), None):
-        raise RecipeError(
-            f"datasets.{name}.{key} takes samples of one class, and those of {name} have several; leave it out"
-        )
 
 
 def create_mixture(

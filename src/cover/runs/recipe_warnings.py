@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
-
 from cover.config.recipe import Recipe
+from cover.runs.adapters import losses_of
 from cover.runs.data import Manifests
 from cover.training.optimizer import learning_rate
+from cover.training.packed_batch import ONE_CLASS
 
 _SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])", re.IGNORECASE)
 _MAX_NAMES = 3
@@ -27,16 +27,15 @@ def recipe_warnings(recipe: Recipe, training: Manifests, steps_per_epoch: float,
 
 
 def _about_classes(recipe: Recipe, training: Manifests) -> list[str]:
-    warnings = []
+    warnings, losses = [], losses_of(recipe, training)
     for name, manifest in training.items():
         classes = manifest.class_names
-        if len(classes) == 1:
+        if len(classes) == 1 and losses.get(name, ONE_CLASS).kind == "cross_entropy":
             warnings.append(
                 f"datasets.{name} has one class, {classes[0]!r}, so its loss is always 0 and its head learns nothing; "
                 "leave it out, or index it with more classes"
             )
-        counts = np.bincount(manifest.labels, minlength=len(classes))
-        if absent := [label for label, count in zip(classes, counts, strict=True) if not count]:
+        if absent := [label for label, count in zip(classes, manifest.class_counts(), strict=True) if not count]:
             warnings.append(
                 f"datasets.{name}: {len(absent)} of {len(classes)} classes have no training sample ({_named(absent)}), "
                 "so they are never predicted; check data.exclude, or index the dataset without them"
@@ -57,6 +56,11 @@ def _about_schedule(recipe: Recipe, steps_per_epoch: float, num_steps: int) -> l
         warnings.append(
             f"optimizer.drop_epochs has {shown}, and training.epochs = {epochs:g}, so the learning rate never drops "
             "there; leave drop_epochs out, or set it to earlier epochs"
+        )
+    if section.schedule == "cosine" and section.drop_epochs is not None:
+        warnings.append(
+            "optimizer.drop_epochs belongs to schedule 'step', and optimizer.schedule = 'cosine' has none; leave "
+            "drop_epochs out, or change the schedule"
         )
     if num_steps < round(epochs * steps_per_epoch):
         last = learning_rate(section, num_steps - 1, steps_per_epoch=steps_per_epoch, num_epochs=epochs)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cover.core.batch import UNREADABLE, MixedBatch
+from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.mixture.schedule import Reduction, loss_divisor
 from cover.training.packed_batch import ONE_CLASS, HeadLoss, Targets, targets_of
 
@@ -100,6 +100,12 @@ def _one_hot(targets: Targets, num_classes: int) -> Tensor:
     return other.lerp(own, targets.label_weights[:, None])
 
 
+def _losses_of(logits_BC: Tensor, clips: ClipBatch, class_weights_C: Tensor | None, label_smoothing: float) -> Tensor:
+    """The loss of each clip [B], by the default kind of loss of its dataset."""
+    head = ONE_CLASS if clips.targets is None else HeadLoss("bce", logits_BC.shape[1])
+    return head_losses(logits_BC, targets_of(clips, class_weights_C), head, label_smoothing)
+
+
 def loss_factors(
     batch: MixedBatch, weights: Mapping[str, float] | None = None, reduction: Reduction = "dataset_mean"
 ) -> dict[str, float]:
@@ -126,7 +132,8 @@ def loss(
 ) -> Tensor:
     """Compute the co-training loss of a batch: Σ_i w_i · (mean cross-entropy of dataset i) (paper, §3.3.2).
 
-    Unreadable clips add nothing. The losses of a step's micro-batches add up to the loss of the step.
+    Clips with several classes have a binary cross-entropy, as in `head_losses`, and no class weights. Unreadable clips
+    add nothing. The losses of a step's micro-batches add up to the loss of the step.
 
     Args:
         logits: {dataset: [B, classes]}, from the model; an absent dataset has B = 0.
@@ -146,6 +153,6 @@ def loss(
         values = logits_BC.float()
         # The zero of an absent dataset stays connected to its head, because DDP waits for every gradient.
         table = (class_weights or {}).get(name)
-        losses = clip_losses(values, targets_of(batch[name], table), label_smoothing) if name in batch else values
+        losses = _losses_of(values, batch[name], table, label_smoothing) if name in batch else values
         total = total + factors[name] * losses.sum()
     return total

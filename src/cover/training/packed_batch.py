@@ -65,9 +65,9 @@ def targets_of(clips: ClipBatch, class_weights_C: Tensor | None = None) -> Targe
         clips: Clips of one dataset.
         class_weights_C: [classes], the weight of each class; None if all are 1.
     """
-    labels = (clips.labels, clips.partner_labels)
-    weights = (_weights_of(label, class_weights_C) if label is not None else None for label in labels)
-    return Targets(*labels, clips.label_weights, *weights)
+    own, other = clips.labels, clips.partner_labels
+    weights = _weights_of(own, class_weights_C), None if other is None else _weights_of(other, class_weights_C)
+    return Targets(own, other, clips.label_weights, *weights, clips.targets)
 
 
 @dataclass(frozen=True)

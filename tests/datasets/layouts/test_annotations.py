@@ -296,3 +296,8 @@ def test_lines_of_a_sample_are_its_classes_in_a_multi_label_list(tmp_path: Path)
     assert manifest.is_multi_label and manifest.class_names == ("jump", "run")
     assert manifest.targets_of([0, 1]).tolist() == [[0.25, 1.0], [0.5, 0.0]]
     assert manifest.labels.tolist() == [1, 0]
+
+
+def test_weights_of_labels_are_refused_in_a_list_of_one_class_each(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"list.txt:3: label_weight = 0.5 is for samples of several .*--multi"):
+        index(tmp_path, "path,label,label_weight\na.mp4,run,\nb.mp4,jump,0.5\n")

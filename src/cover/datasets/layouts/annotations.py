@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,16 +102,13 @@ def index_annotations(
             "folder that the paths are relative to with --root"
         )
     finder.notices.warn(Path(root))
-    located = _located(found)
-    if multi_label:
-        lists = _lists([own for own in lines if own[0][1] is not None])
-        located = located._replace(columns={**located.columns, **lists})
-    (manifest,) = write_manifests({split: located}, names, root=root, kind=kind, out=out, name=name)
+    lists = _lists([own for own in lines if own[0][1] is not None]) if multi_label else {}
+    (manifest,) = write_manifests({split: _located(found, lists)}, names, root=root, kind=kind, out=out, name=name)
     list_missing([(row.sample_id, names[row.label]) for row in missing], len(samples), out=out, name=name, split=split)
     return manifest
 
 
-def _located(found: Sequence[tuple[_Listed, Location]]) -> LocatedSplit:
+def _located(found: Sequence[tuple[_Listed, Location]], lists: Mapping[str, Sequence[Any]]) -> LocatedSplit:
     return LocatedSplit(
         [location for _, location in found],
         [row.label for row, _ in found],
@@ -123,6 +120,7 @@ def _located(found: Sequence[tuple[_Listed, Location]]) -> LocatedSplit:
                 row.num_frames if location.num_frames is None else location.num_frames for row, location in found
             ],
             "source_id": [row.source_id for row, _ in found],
+            **lists,
         },
     )
 
@@ -181,8 +179,13 @@ def _by_sample(listed: Sequence[_Listed], locations: Sequence[Location | None]) 
 
 
 def _once(samples: Sequence[Sequence[_Line]], names: Sequence[str], source: str) -> list[_Line]:
-    """Return each sample once. Raises ManifestError for a sample with several labels."""
+    """Return each sample once. Raises ManifestError for a sample with several labels, or with a weight of its label."""
     repeated = []
+    if weighted := next((row for lines in samples for row, _ in lines if row.weight is not None), None):
+        raise ManifestError(
+            f"{weighted.entry.position}: label_weight = {weighted.weight:g} is for samples of several classes; pass "
+            "--multi-label, or remove the column"
+        )
     for (before, _), *others in samples:
         for row, _ in others:
             if before.label != row.label:
