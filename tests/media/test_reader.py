@@ -15,8 +15,9 @@ from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.datasets.names import Kind
 from cover.errors import DecodeError, RecipeError
 from cover.media.cache import FrameCache
-from cover.media.decode import decode_clip
+from cover.media.decode import decode_clip, decode_clips, stream_frames
 from cover.media.reader import ClipReader
+from cover.media.sampling import Window
 
 NumbersOf = Callable[[Any], list[int]]
 
@@ -110,9 +111,62 @@ def test_errors_name_the_file_and_files_found_unreadable_are_not_tried(
 def test_contradicting_options_are_refused(video_manifest: Manifest) -> None:
     with pytest.raises(RecipeError, match=r"short_side_px = \[40, 64\] with crops of 48 px"):
         reader_of(video_manifest, short_side_px=(40, 64))
-    cache = FrameCache.fill(video_manifest, num_frames=1, max_short_side_px=48)
-    with pytest.raises(RecipeError, match="temporal_jitter with cache_frames"):
-        reader_of(video_manifest, temporal_jitter=True, cache=cache)
+
+
+@pytest.mark.parametrize("window", [Window(stride_frames=2), Window(seconds=8 / 25)], ids=["stride", "seconds"])
+def test_a_dense_clip_shows_a_window_at_a_random_time(
+    window: Window, video_manifest: Manifest, numbers_of: NumbersOf
+) -> None:
+    """Videos have 25 frames a second; this one has 23, so its windows of 8 frames begin at frames 0 to 15."""
+    reader = reader_of(video_manifest, window=window)
+    clips = [numbers_of(reader.train_clip(1, seed)) for seed in range(60)]
+    starts = [clip[0] - 300 for clip in clips]
+    assert all(np.diff(clip).tolist() == [2, 2, 2] for clip in clips)
+    assert min(starts) <= 2 and max(starts) >= 14 and all(0 <= start <= 16 for start in starts)
+    assert numbers_of(reader.train_clip(1, 5)) == clips[5]
+    first, middle, last = (numbers_of(view) for view in reader.views(1, num_clips=3, num_crops=1))
+    assert (first[0], middle[0], last[-1]) == (301, 308, 322)
+    assert numbers_of(reader.views(1, num_crops=1)[0]) == middle
+
+
+def test_temporal_jitter_stays_in_the_parts_of_a_window(video_manifest: Manifest, numbers_of: NumbersOf) -> None:
+    reader = reader_of(video_manifest, window=Window(stride_frames=3), temporal_jitter=True)
+    clips = np.array([numbers_of(reader.train_clip(1, seed)) for seed in range(40)])
+    assert len(np.unique(np.diff(clips), axis=0)) > 5
+    assert (np.ptp(clips, axis=1) <= 12).all()
+
+
+def test_the_first_window_is_that_of_a_timeline(video_manifest: Manifest, numbers_of: NumbersOf) -> None:
+    for seconds in (0.3, 2.0):  # shorter and longer than the video
+        file = video_manifest[1].file
+        stream = [frame for frame in stream_frames(file, step_seconds=seconds / 4, short_side_px=48)]
+        (clip,) = decode_clips(video_manifest[1], "video", 4, window=Window(seconds), positions=[0.0], short_side_px=48)
+        shown = numbers_of(np.stack(stream[:4]))
+        assert numbers_of(clip) == shown + shown[-1:] * (4 - len(shown))
+
+
+def test_a_window_stays_in_the_segment_of_its_sample(
+    tmp_path: Path, video_manifest: Manifest, numbers_of: NumbersOf
+) -> None:
+    segment = {"start_seconds": 5 / 25, "end_seconds": 15 / 25}
+    row = {"sample_id": "a", "path": str(video_manifest[1].file), "label": 0} | segment
+    about: dict[str, Any] = {"name": "clips", "kind": "video", "split": "train", "class_names": ["run"]}
+    manifest = write_manifest(tmp_path / "segment.arrow", [row], root=tmp_path, **about)
+    for stride, few in ((2, 4), (9, 1)):
+        reader = reader_of(manifest, window=Window(stride_frames=stride))
+        clips = [numbers_of(reader.train_clip(0, seed)) for seed in range(20)]
+        assert all(min(clip) >= 305 and max(clip) <= 314 and len(set(clip)) >= few for clip in clips)
+
+
+def test_jitter_chooses_among_cached_frames(video_manifest: Manifest, numbers_of: NumbersOf) -> None:
+    """Of 24 frames, 4 parts have 6 frames each, of which 3 are kept."""
+    cache = FrameCache.fill(video_manifest, num_frames=12, max_short_side_px=48)
+    jittering = reader_of(video_manifest, temporal_jitter=True, cache=cache)
+    clips = np.array([numbers_of(jittering.train_clip(5, seed)) for seed in range(60)])
+    kept = np.array([[401, 403, 405], [407, 409, 411], [413, 415, 417], [419, 421, 423]])
+    for part, numbers in enumerate(kept):
+        assert sorted(set(clips[:, part])) == numbers.tolist()
+    assert numbers_of(replace(jittering, temporal_jitter=False).train_clip(5, 0)) == kept[:, 1].tolist()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import torch
 from cover.core.batch import UNREADABLE, MixedBatch
 from cover.datasets.manifest import Manifest, ManifestRow, write_manifest
 from cover.errors import DecodeError, ManifestError, RecipeError
+from cover.media.sampling import Window
 from cover.mixture.mixture import Dataset, Mixture
 from cover.mixture.schedule import schedule
 
@@ -234,6 +235,7 @@ def test_a_decoder_travels_to_a_spawned_worker(datasets: list[Dataset]) -> None:
         ({"rate": 0.5}, "'videos' has a rate and others have none"),
         ({"num_frames": 0}, "num_frames is 0"),
         ({"temporal_jitter": True, "cache_frames": True}, "temporal_jitter with cache_frames"),
+        ({"window": Window(4.0), "cache_frames": True}, "sampling by windows with cache_frames"),
         ({"cache_folder": Path("frames")}, "cache_folder frames without cache_frames"),
     ],
 )

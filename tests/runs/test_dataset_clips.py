@@ -27,6 +27,7 @@ PLAIN: dict[str, Any] = {
 EVERYTHING: dict[str, Any] = {
     "short_side": [40, 60],
     "temporal_jitter": True,
+    "sampling": {"stride_frames": 1},
     "randaugment": {"num_ops": 2},
     "mixup": 0.8,
     "cutmix": 1.0,
@@ -67,7 +68,7 @@ def test_a_key_changes_the_clips_of_its_dataset_alone(key: str, recipe_of: MakeR
 def test_a_key_of_a_dataset_does_what_the_key_for_all_does(recipe_of: MakeRecipe) -> None:
     own = batches(recipe_of("cotrain", VIDEOS, options={name: EVERYTHING for name in VIDEOS}, **PLAIN))
     augmentation = {key: EVERYTHING[key] for key in ("randaugment", "mixup", "cutmix")}
-    data = {"short_side": [40, 60], "temporal_jitter": True}
+    data = {key: EVERYTHING[key] for key in ("short_side", "temporal_jitter", "sampling")}
     shared = batches(recipe_of("cotrain", VIDEOS, **PLAIN | {"augmentation": augmentation, "data": data}))
     off = {key: PLAIN["augmentation"][key] for key in augmentation}
     returned = batches(
@@ -135,6 +136,7 @@ def test_a_dry_run_shows_how_each_datasets_clips_are_made(recipe_of: MakeRecipe)
     ("policy", "options", "expected"),
     [
         ("cotrain", {"mixup": -1}, "datasets.jumps.mixup = -1: input should be greater than or equal to 0"),
+        ("cotrain", {"sampling": {"stride": 4}}, 'it is "uniform", { window_seconds = S }'),
         ("cotrain", {"mixups": 1}, "unknown key 'datasets.jumps.mixups'; known here: train, val, .*mixup, cutmix"),
         ("cotrain", {"short_side": [60, 40]}, r"datasets.jumps.short_side \[60, 40\] is not a range"),
         ("probe", {"mixup": 0.8}, "policy 'probe' computes features once, of unchanged clips; leave out augmentation"),

@@ -80,6 +80,27 @@ Rates = Annotated[
 ]
 
 
+def _sampling(value: object) -> object:
+    if value == "uniform":
+        return value
+    if isinstance(value, dict) and len(value) == 1:
+        ((key, length),) = value.items()
+        if key == "window_seconds" and type(length) in (int, float) and 0 < length < math.inf:
+            return value
+        if key == "stride_frames" and type(length) is int and length > 0:
+            return value
+    raise ValueError('it is "uniform", { window_seconds = S } with S above 0, or { stride_frames = N } with N from 1')
+
+
+SamplingRule = Annotated[
+    Literal["uniform"] | dict[Literal["window_seconds", "stride_frames"], int | float],
+    PlainValidator(
+        _sampling,
+        json_schema_input_type=Literal["uniform"] | dict[Literal["window_seconds", "stride_frames"], int | float],
+    ),
+]
+
+
 def _class_weights(value: object) -> object:
     if value is None or value in ("inverse", "inverse_sqrt"):
         return value
@@ -113,8 +134,14 @@ class ClipData(Section):
     the crop. By default (256, 320) at image_size 224, (448, 512) at 448, and in proportion at other sizes."""
     temporal_jitter: bool = False
     """Draw each frame at random from its segment of the clip instead of taking the middle."""
+    sampling: SamplingRule = "uniform"
+    """Frames from all of the clip ("uniform"), or from a part of it at a random time: `{ window_seconds = 4.0 }`, the
+    length of the windows of `cover timeline`; or `{ stride_frames = 4 }`, every 4th frame. Evaluation spreads such
+    parts evenly over the clip."""
     cache_frames: bool = False
     """Decode every sample once and keep its frames in memory."""
+    cached_per_frame: Positive = 1
+    """With cache_frames: how many frames to keep for each frame of a clip. `temporal_jitter` draws one of them."""
 
 
 class ClipAugmentation(Section):

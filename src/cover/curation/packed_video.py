@@ -125,7 +125,7 @@ class ShortClip:
 class Beginnings(Sampling):
     """Samples the beginnings of T equal parts of the video or its segment, instead of their middles."""
 
-    def times_seconds(self, duration_seconds: float) -> list[float]:
+    def times_seconds(self, duration_seconds: float, fps: float | None = None) -> list[float]:
         start = self.start_seconds or 0.0
         first, *_ = super().times_seconds(duration_seconds)
         part_seconds = 2 * (first - start)

@@ -144,7 +144,8 @@ class FeatureStore:
         return self.folder / f"{name}-{samples.reader.manifest.split}-{digest[:12]}"
 
     def _depends_on(self, samples: SampleViews) -> dict[str, str | int]:
-        return {
+        window = samples.reader.window
+        depends: dict[str, str | int] = {
             "backbone": self.backbone,
             "manifest": samples.reader.manifest.digest,
             "num_frames": samples.reader.num_frames,
@@ -153,6 +154,7 @@ class FeatureStore:
             "num_crops": samples.num_crops,
             "precision": self.precision,
         }
+        return depends if window is None else depends | {"window": repr(window)}
 
 
 def _parts(num_rows: int) -> list[range]:

@@ -61,7 +61,7 @@ def decode_animation(
         DecodeError: The file has no readable frame, or takes too much work; the message names the file.
     """
     with _open(source, content) as image:
-        chosen = _shown_at(content, sampling.times_seconds(content.ends_ms[-1] / 1000))
+        chosen = _shown_at(content, _times_seconds(content, sampling))
         frames = np.empty(0, np.uint8)
         for index, picture in _pictures(image, sorted(set(chosen)), short_side_px):
             if not frames.size:
@@ -87,9 +87,14 @@ def decode_shown_pictures(
     """
     with _open(source, content) as image:
         begins_ms = (0, *content.ends_ms)
-        chosen = _shown_at(content, sampling.times_seconds(content.ends_ms[-1] / 1000))
+        chosen = _shown_at(content, _times_seconds(content, sampling))
         for index, picture in _pictures(image, sorted(set(chosen)), None):
             yield picture, begins_ms[index], content.ends_ms[index]
+
+
+def _times_seconds(content: Content, sampling: Sampling) -> list[float]:
+    seconds = content.ends_ms[-1] / 1000
+    return sampling.times_seconds(seconds, len(content.ends_ms) / seconds if seconds else None)
 
 
 class AnimationStream:

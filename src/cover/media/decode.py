@@ -5,7 +5,7 @@ Samples are videos, images and frame folders, in files of their own or in shards
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from cover.media.failures import opened
 from cover.media.frame_folder import decode_frame_folder, probe_frame_folder
 from cover.media.image import decode_image, probe_image
 from cover.media.pixels import scale_down
-from cover.media.sampling import Sampling
+from cover.media.sampling import Sampling, Window
 from cover.media.sequential import FrameStream
 from cover.media.source import MediaInfo, MediaSource, OpenMedia
 from cover.media.video import decode_video, probe_video
@@ -35,6 +35,8 @@ def decode_clip(
     num_frames: int,
     *,
     rng: np.random.Generator | None = None,
+    window: Window | None = None,
+    position: float = 0.5,
     short_side_px: int | None = None,
 ) -> Frames:
     """Decode the frames of a sample.
@@ -44,6 +46,8 @@ def decode_clip(
         kind: Whether the dataset is of videos or images.
         num_frames: T of a video; an image has one frame.
         rng: As in Sampling.
+        window: As in Sampling.
+        position: As in Sampling.
         short_side_px: The short side that is needed. Frames that are larger may come smaller if that saves time, but
             never below it: videos exactly so, JPEGs divided by a power of two, other images unchanged.
 
@@ -53,7 +57,9 @@ def decode_clip(
     Raises:
         DecodeError: It cannot be decoded, or a check has found it unreadable; the message names the file.
     """
-    (frames,) = decode_clips(row, kind, num_frames, rng=rng, short_side_px=short_side_px)
+    (frames,) = decode_clips(
+        row, kind, num_frames, rng=rng, window=window, positions=[position], short_side_px=short_side_px
+    )
     return frames
 
 
@@ -64,6 +70,8 @@ def decode_clips(
     *,
     num_clips: int = 1,
     rng: np.random.Generator | None = None,
+    window: Window | None = None,
+    positions: Sequence[float] | None = None,
     short_side_px: int | None = None,
 ) -> Iterator[Frames]:
     """Decode several clips of a sample, spread over its duration. The file is opened once.
@@ -72,6 +80,8 @@ def decode_clips(
 
     Args:
         num_clips: The number of clips. Those of an image are alike.
+        positions: Where the window of each clip is (see Sampling); by default from the beginning to the end, a single
+            one in the middle.
 
     Yields:
         uint8 [T,Y,X,3].
@@ -84,8 +94,10 @@ def decode_clips(
     if kind == "image":
         yield from repeat(decode_image(source, short_side_px=short_side_px), num_clips)
     else:
+        spread = [0.5] if num_clips == 1 else [clip / (num_clips - 1) for clip in range(num_clips)]
         samplings = (
-            Sampling(num_frames, row.start_seconds, row.end_seconds, clip, num_clips, rng) for clip in range(num_clips)
+            Sampling(num_frames, row.start_seconds, row.end_seconds, clip, num_clips, rng, window, position)
+            for clip, position in enumerate(positions or spread)
         )
         yield from decode_sampled(row, samplings, short_side_px=short_side_px)
 

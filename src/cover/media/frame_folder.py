@@ -82,11 +82,12 @@ def _indices(num_images: int, sampling: Sampling, fps: float | None) -> list[int
     """Return the numbers of the sampled images. Without a frame rate, the unit of time is one frame."""
     if not fps and (sampling.start_seconds is not None or sampling.end_seconds is not None):
         raise DecodeError("its segment is in seconds, but the manifest does not state its frame rate")
+    if not fps and sampling.window is not None and sampling.window.seconds is not None:
+        raise DecodeError("window_seconds is in seconds, but the manifest does not state its frame rate")
     rate = fps or 1.0
     # Adding a millionth of a frame keeps a time on the edge of a frame from being rounded into the previous frame.
-    return [
-        min(math.floor(seconds * rate + 1e-6), num_images - 1) for seconds in sampling.times_seconds(num_images / rate)
-    ]
+    times = sampling.times_seconds(num_images / rate, rate)
+    return [min(math.floor(seconds * rate + 1e-6), num_images - 1) for seconds in times]
 
 
 def _of_size(frame: npt.NDArray[np.uint8], width_px: int, height_px: int) -> npt.NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from cover.media.augment import crop, evaluation_boxes, random_box
 from cover.media.cache import FrameCache
 from cover.media.decode import decode_clip, decode_clips
 from cover.media.randaugment import RandAugment
+from cover.media.sampling import Window
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class ClipReader:
         short_side_px: (min, max) that the short side is scaled to before a training crop.
         horizontal_flip: Whether training clips may be mirrored.
         temporal_jitter: Training frames at random times within T equal parts, instead of in their middle.
-        cache: Frames that were decoded before, for training.
+        window: The part of a video that a clip shows, at a random time in training; None is all of it.
+        cache: Frames that were decoded before, for training: one or more for each of the T parts.
         view_cache: The same for evaluation: whole frames with a short side of at most `crop_px`, of one clip a video.
         randaugment: Operations on the pixels of a training crop.
 
@@ -44,6 +46,7 @@ class ClipReader:
     short_side_px: tuple[int, int]
     horizontal_flip: bool
     temporal_jitter: bool = False
+    window: Window | None = None
     cache: FrameCache | None = None
     view_cache: FrameCache | None = None
     randaugment: RandAugment = field(default_factory=RandAugment)
@@ -53,11 +56,6 @@ class ClipReader:
             raise RecipeError(
                 f"short_side_px = {list(self.short_side_px)} with crops of {self.crop_px} px; "
                 "it is [min, max]: raise min to at least the crop"
-            )
-        if self.temporal_jitter and self.cache is not None:
-            raise RecipeError(
-                f"temporal_jitter with cache_frames for {self.manifest.name}; a cache keeps one set of frames: "
-                "switch one of them off"
             )
 
     def train_clip(self, index: int, seed: int) -> Tensor:
@@ -75,11 +73,17 @@ class ClipReader:
         """
         rng = np.random.default_rng(seed)
         if self.cache is not None:
-            frames = self.cache[index]
+            frames = self._one_of_each_part(self.cache[index], rng)
         else:
-            row, kind = self.manifest[index], self.manifest.kind
-            jitter = rng if self.temporal_jitter else None
-            frames = decode_clip(row, kind, self.num_frames, rng=jitter, short_side_px=self.short_side_px[1])
+            frames = decode_clip(
+                self.manifest[index],
+                self.manifest.kind,
+                self.num_frames,
+                rng=rng if self.temporal_jitter else None,
+                window=self.window,
+                position=rng.random() if self.window is not None else 0.5,
+                short_side_px=self.short_side_px[1],
+            )
         height_px, width_px = frames.shape[1:3]
         box = random_box(
             width_px,
@@ -90,6 +94,15 @@ class ClipReader:
             rng=rng,
         )
         return self.randaugment(crop(frames, box, self.crop_px), rng)
+
+    def _one_of_each_part(self, frames: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+        """Choose T frames of those that are cached for T equal parts: at random with temporal jitter."""
+        per_part = len(frames) // self.num_frames
+        if per_part <= 1:  # 0 for an image, which is one frame
+            return frames
+        chosen = rng.integers(per_part, size=self.num_frames) if self.temporal_jitter else per_part // 2
+        kept: npt.NDArray[np.uint8] = frames[np.arange(self.num_frames) * per_part + chosen]
+        return kept
 
     def views(self, index: int, *, num_clips: int = 1, num_crops: int = 3) -> Tensor:
         """Read all views of a sample for evaluation.
@@ -120,4 +133,4 @@ class ClipReader:
             with suppress(DecodeError):
                 return (self.view_cache[index],)
         row, kind, side = self.manifest[index], self.manifest.kind, self.crop_px
-        return decode_clips(row, kind, self.num_frames, num_clips=num_clips, short_side_px=side)
+        return decode_clips(row, kind, self.num_frames, num_clips=num_clips, window=self.window, short_side_px=side)

@@ -18,6 +18,35 @@ from cover.errors import DecodeError
 
 
 @dataclass(frozen=True)
+class Window:
+    """The length of the part of a video that a clip shows (dense sampling). One of the two is given.
+
+    Attributes:
+        seconds: In seconds.
+        stride_frames: From one frame of the clip to the next, in frames of the video at its average rate.
+    """
+
+    seconds: float | None = None
+    stride_frames: int | None = None
+
+    def length_seconds(self, num_frames: int, fps: float | None) -> float:
+        """Return the length in seconds.
+
+        Args:
+            num_frames: T of the clip.
+            fps: The frame rate of the video; None is unknown.
+
+        Raises:
+            DecodeError: It is in frames, and the frame rate is unknown.
+        """
+        if self.seconds is not None:
+            return self.seconds
+        if not fps or self.stride_frames is None:
+            raise DecodeError("its frame rate is unknown, and stride_frames needs it; use window_seconds")
+        return num_frames * self.stride_frames / fps
+
+
+@dataclass(frozen=True)
 class Sampling:
     """Which frames of a video make up a clip.
 
@@ -28,6 +57,9 @@ class Sampling:
         clip: Which of several interleaved clips.
         num_clips: How many interleaved clips there are.
         rng: Draw a random time within each of the T parts instead.
+        window: Take all T parts from a window of this length. The window of a shorter video begins with it and repeats
+            the last frame, as in `cover timeline`.
+        position: Where the window is: 0 is at the beginning of the video or segment, 1 at its end.
     """
 
     num_frames: int
@@ -36,22 +68,34 @@ class Sampling:
     clip: int = 0
     num_clips: int = 1
     rng: np.random.Generator | None = None
+    window: Window | None = None
+    position: float = 0.5
 
-    def times_seconds(self, duration_seconds: float) -> list[float]:
+    def times_seconds(self, duration_seconds: float, fps: float | None = None) -> list[float]:
         """Return ascending times. Random times are drawn again in every call.
 
         Args:
             duration_seconds: The length of the video; it may be infinite, that is unknown, if `end_seconds` is given.
+            fps: Its frame rate; None is unknown.
 
         Raises:
-            DecodeError: As in `check`.
+            DecodeError: As in `check` and in Window.
         """
         self.check(duration_seconds)
         start = self.start_seconds or 0.0
         end = duration_seconds if self.end_seconds is None else self.end_seconds
+        if self.window is not None:
+            length = self.window.length_seconds(self.num_frames, fps)
+            first = start + self.position * max(end - start - length, 0.0)
+            times = self._times_seconds(first, first + length)
+            last = max((time for time in times if time < end), default=start)
+            return [min(time, last) for time in times]
+        return self._times_seconds(start, end, self.clip, self.num_clips)
+
+    def _times_seconds(self, start: float, end: float, clip: int = 0, num_clips: int = 1) -> list[float]:
         if self.rng is not None:
             return random_frame_times_seconds(start, end, self.num_frames, self.rng)
-        return frame_times_seconds(start, end, self.num_frames, clip=self.clip, num_clips=self.num_clips)
+        return frame_times_seconds(start, end, self.num_frames, clip=clip, num_clips=num_clips)
 
     def check(self, duration_seconds: float) -> None:
         """Check that the segment lies in the video.

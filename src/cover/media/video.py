@@ -140,7 +140,8 @@ def _decode(
     """
     with opened(source) as media, open_video(media) as video:
         extent = None if sampling.end_seconds is not None else _extent(media, video, stored_seconds)
-        times = [video.to_pts(time) for time in sampling.times_seconds(extent.seconds if extent else math.inf)]
+        seconds, fps = extent.seconds if extent else math.inf, float(video.stream.average_rate or 0)
+        times = [video.to_pts(time) for time in sampling.times_seconds(seconds, fps)]
         if video.container_name in INDEXED and not (extent and extent.is_joined):
             try:
                 kept = keep(frames_by_packets(video, times), video)

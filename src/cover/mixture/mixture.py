@@ -25,6 +25,7 @@ from cover.media.cache import FrameCache
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
 from cover.media.reader import ClipReader
+from cover.media.sampling import Window
 from cover.media.workers import in_workers
 from cover.mixture.decode_failures import DecodeFailures
 from cover.mixture.decoder import MicroBatch, MicroBatchDecoder
@@ -47,7 +48,9 @@ class Dataset:
         class_balanced: Whether its classes come equally often. By default, samples do.
         temporal_jitter: Draw each frame at a random time within one of T equal parts of the clip, instead of its
             middle.
+        window: The part of a video that a clip shows, at a random time; None is all of it.
         cache_frames: Decode every sample once, before the first batch, and keep the frames in memory.
+        cached_per_frame: How many frames are kept for each frame of a clip; temporal jitter draws one of them.
         cache_folder: Where to keep these frames as memory-mapped files, which all processes that need them share.
         randaugment: Operations on the pixels of every clip; none by default.
         mixing: How clips are mixed with others of this dataset (mixup, CutMix); off by default.
@@ -65,7 +68,9 @@ class Dataset:
     rate: float | None = None
     class_balanced: bool = False
     temporal_jitter: bool = False
+    window: Window | None = None
     cache_frames: bool = False
+    cached_per_frame: int = 1
     cache_folder: Path | None = None
     randaugment: RandAugment = field(default_factory=RandAugment)
     mixing: Mixing = field(default_factory=Mixing)
@@ -75,9 +80,14 @@ class Dataset:
             raise RecipeError(f"num_frames is {self.num_frames}; a clip has at least 1")
         if self.loss_weight < 0:
             raise RecipeError(f"loss_weight is {self.loss_weight}; a weight is 0 or more")
-        if self.temporal_jitter and self.cache_frames:
+        if self.temporal_jitter and self.cache_frames and self.cached_per_frame == 1:
             raise RecipeError(
-                "temporal_jitter with cache_frames; a cache keeps one set of frames: switch one of them off"
+                "temporal_jitter with cache_frames; one kept frame leaves no choice: set cached_per_frame = 4, or "
+                "switch one of them off"
+            )
+        if self.window and self.cache_frames:
+            raise RecipeError(
+                "sampling by windows with cache_frames; their random places are not kept: switch one of them off"
             )
         if self.cache_folder and not self.cache_frames:
             raise RecipeError(
@@ -104,6 +114,7 @@ class Dataset:
             self.short_side_px or short_side_px,
             self.horizontal_flip,
             temporal_jitter=self.temporal_jitter,
+            window=self.window,
             randaugment=self.randaugment,
         )
 
@@ -121,7 +132,7 @@ class Dataset:
             return reader
         cache = FrameCache.fill(
             reader.manifest,
-            num_frames=reader.num_frames,
+            num_frames=reader.num_frames * (self.cached_per_frame if reader.manifest.kind == "video" else 1),
             max_short_side_px=reader.short_side_px[1],
             num_processes=num_processes,
             folder=self.cache_folder,

@@ -17,6 +17,7 @@ from cover.evaluation.evaluate import Predict
 from cover.media.cache import FrameCache
 from cover.media.reader import ClipReader
 from cover.models.classifier import VideoClassifier, head_of
+from cover.runs.data import window_of
 from cover.training.packed_batch import ONE_CLASS, HeadLoss, LossKind
 
 
@@ -41,19 +42,20 @@ def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
         crop_px=recipe.model.image_size,
         short_side_px=(recipe.model.image_size, recipe.model.image_size),  # of training crops, which it does not make
         horizontal_flip=False,
+        window=window_of(recipe.clips(name)),
     )
 
 
 def evaluation_reader(recipe: Recipe, manifest: Manifest, name: str, *, num_clips: int) -> ClipReader:
     """`reader_for` for repeated evaluation: if the recipe keeps frames, all videos are decoded now.
 
-    Images are not kept, because they decode fast. Nor are videos with several clips.
+    Images are not kept, because they decode fast. Nor are videos with several clips or with windows.
 
     Raises:
         CoverError: As `FrameCache.fill`.
     """
     reader = reader_for(recipe, manifest, name)
-    if not recipe.clips(name).cache_frames or num_clips > 1 or manifest.kind == "image":
+    if not recipe.clips(name).cache_frames or num_clips > 1 or manifest.kind == "image" or reader.window:
         return reader
     cache = FrameCache.fill(
         manifest,

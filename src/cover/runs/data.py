@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from cover.config.recipe import Recipe
+from cover.config.recipe import ClipSection, Recipe
 from cover.datasets.exclusion import read_exclusions, without_excluded
 from cover.datasets.manifest import Manifest, Moves, moved_path
 from cover.errors import ManifestError, RecipeError
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
+from cover.media.sampling import Window
 from cover.mixture.mixture import Dataset, Mixture
 from cover.training.checkpoint import TrainingState
 
@@ -170,6 +171,14 @@ def create_mixture(
     )
 
 
+def window_of(clips: ClipSection) -> Window | None:
+    """The part of a video that a clip of a dataset shows; None is all of it."""
+    if isinstance(clips.sampling, str):
+        return None
+    stride = clips.sampling.get("stride_frames")
+    return Window(clips.sampling.get("window_seconds"), None if stride is None else int(stride))
+
+
 def _datasets(recipe: Recipe, manifests: Manifests) -> list[Dataset]:
     """How each dataset takes part in the mixture."""
     datasets = []
@@ -185,7 +194,9 @@ def _datasets(recipe: Recipe, manifests: Manifests) -> list[Dataset]:
             rate=section.rate,
             class_balanced=section.class_balanced,
             temporal_jitter=clips.temporal_jitter,
+            window=window_of(clips),
             cache_frames=clips.cache_frames,
+            cached_per_frame=clips.cached_per_frame,
             cache_folder=recipe.data.cache_folder if clips.cache_frames else None,
             randaugment=RandAugment(**clips.randaugment.model_dump()),
             mixing=Mixing(clips.mixup, clips.cutmix),
