@@ -71,6 +71,18 @@ def kinetics700(root: Root, annotations: Annotations = None, out: Out = MANIFEST
     kinetics400(root, annotations, out, name)
 
 
+@_layout("kinetics710", "kinetics710")
+def kinetics710(
+    manifests: Annotated[list[Path], typer.Argument(help="Manifests of all splits of all editions.")],
+    out: Out = MANIFESTS,
+    name: Name = "k710",
+) -> None:
+    """Kinetics-710: manifests of several editions, merged without leaks."""
+    from cover.datasets.layouts.kinetics710 import index_kinetics710
+
+    _print(index_kinetics710(manifests, out=out, name=name))
+
+
 @_layout("ssv2", "ssv2")
 def ssv2(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "ssv2") -> None:
     """Something-Something v2: JSON lists, videos named ID.webm."""
@@ -85,6 +97,30 @@ def moments(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, n
     from cover.datasets.layouts.moments import index_moments
 
     _print(index_moments(root, annotations=annotations, out=out, name=name))
+
+
+@_layout("multi-moments", "moments")
+def multi_moments(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "mmit") -> None:
+    """Multi-Moments in Time: likewise, with several classes a video."""
+    from cover.datasets.layouts.moments import index_multi_moments
+
+    _print(index_multi_moments(root, annotations=annotations, out=out, name=name))
+
+
+@_layout("charades", "charades")
+def charades(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "charades") -> None:
+    """Charades: CSV lists, several classes a video."""
+    from cover.datasets.layouts.charades import index_charades
+
+    _print(index_charades(root, annotations=annotations, out=out, name=name))
+
+
+@_layout("epic-kitchens", "epic_kitchens")
+def epic_kitchens(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "epic") -> None:
+    """EPIC-Kitchens-100: verbs and nouns as two datasets."""
+    from cover.datasets.layouts.epic_kitchens import index_epic_kitchens
+
+    _print(index_epic_kitchens(root, annotations=annotations, out=out, name=name))
 
 
 @_layout("ucf101", "ucf101")

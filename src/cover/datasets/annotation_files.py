@@ -100,6 +100,26 @@ def as_published(file: Path) -> Iterator[None]:
         raise ManifestError(f"{file} does not have its published form ({reason}); download it again") from error
 
 
+def read_records(file: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Yield the rows of a CSV file whose first line names the columns.
+
+    Args:
+        file: The file.
+        columns: Columns that it must have.
+
+    Raises:
+        ManifestError: A column is missing, or a line has fewer fields than the first one.
+    """
+    with as_published(file):
+        reader = csv.DictReader(read_lines(file))
+        if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
+            raise ManifestError(f"{file} has no column {missing[0]}; download the file again")
+        for row in reader:
+            if None in row.values():
+                raise ManifestError(f"{file}:{reader.line_num}: fields are missing; download the file again")
+            yield row
+
+
 def read_table(file: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
     """Yield the rows of a CSV file without a header.
 

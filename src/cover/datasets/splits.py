@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cover.datasets.finder import StemFinder
 from cover.datasets.location import LocatedSplit, Location, list_missing, write_manifests
@@ -28,6 +28,9 @@ class AnnotatedSample(NamedTuple):
         source_id: As in ManifestRow.
         source_start_seconds: As in ManifestRow.
         source_end_seconds: As in ManifestRow.
+        start_seconds: As in ManifestRow.
+        end_seconds: As in ManifestRow.
+        labels: Keys of all classes of a sample of a multi-label dataset, the first of which is `label`.
     """
 
     sample_id: str
@@ -37,6 +40,9 @@ class AnnotatedSample(NamedTuple):
     source_id: str | None = None
     source_start_seconds: float | None = None
     source_end_seconds: float | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    labels: Sequence[str] = ()
 
 
 def write_splits(
@@ -108,11 +114,12 @@ def write_located(
         ManifestError: A class is unknown.
     """
     for listed in samples.values():
-        if unknown := next((sample for sample in listed if sample.label not in classes), None):
-            raise ManifestError(
-                f"{unknown.label!r}, the class of {name}'s {unknown.sample_id}, is not among its {len(classes)} "
-                "classes; download all annotation files of one version"
-            )
+        for sample in listed:
+            if unknown := [key for key in (sample.label, *sample.labels) if key not in classes]:
+                raise ManifestError(
+                    f"{unknown[0]!r}, the class of {name}'s {sample.sample_id}, is not among its {len(classes)} "
+                    "classes; download all annotation files of one version"
+                )
     once = {split: _once(listed, locations[split], f"{name} {split}") for split, listed in samples.items()}
     found = {split: [pair for pair in pairs if pair[1] is not None] for split, pairs in once.items()}
     label_of = {key: label for label, key in enumerate(classes)}
@@ -149,21 +156,24 @@ def _once(
     if relabelled:
         message = "%s: %d lines give a sample another label, such as %s; the last label counts"
         logger.warning(message, source, len(relabelled), examples(relabelled))
-    found = [(sample, location) for sample, location in once.values() if location is not None]
-    if shared := len(found) - len({location[1:4] for _, location in found}):
+    found = [
+        (location[1:4], sample.start_seconds, sample.end_seconds)
+        for sample, location in once.values()
+        if location is not None
+    ]
+    if shared := len(found) - len(set(found)):
         message = "%s: %d samples have the same file as another; if files are whole recordings, use `cover index csv`"
         logger.warning(message, source, shared)
     return list(once.values())
 
 
 def _located(found: Sequence[tuple[AnnotatedSample, Location | None]], label_of: Mapping[str, int]) -> LocatedSplit:
+    kept = ("sample_id", "source_id", "source_start_seconds", "source_end_seconds", "start_seconds", "end_seconds")
+    columns: dict[str, list[Any]] = {name: [getattr(sample, name) for sample, _ in found] for name in kept}
+    if any(sample.labels for sample, _ in found):
+        columns["labels"] = [[label_of[key] for key in sample.labels] for sample, _ in found]
     return LocatedSplit(
         [location for _, location in found if location is not None],
         [label_of[sample.label] for sample, _ in found],
-        {
-            "sample_id": [sample.sample_id for sample, _ in found],
-            "source_id": [sample.source_id for sample, _ in found],
-            "source_start_seconds": [sample.source_start_seconds for sample, _ in found],
-            "source_end_seconds": [sample.source_end_seconds for sample, _ in found],
-        },
+        columns,
     )

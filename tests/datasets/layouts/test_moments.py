@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cover.datasets.layouts.moments import index_moments
+from cover.datasets.layouts.moments import index_moments, index_multi_moments
 from cover.datasets.manifest import Manifest
 from cover.errors import ManifestError
 
@@ -66,3 +66,18 @@ def test_mistakes_are_refused_in_one_line(tmp_path: Path, put: Put) -> None:
         ManifestError, match=r"trainingSet.csv:3: 'blocking/b.mp4' has no label; download the file again"
     ):
         index(root)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".txt"])
+def test_multi_moments_have_all_their_classes(tmp_path: Path, put: Put, shown: Shown, suffix: str) -> None:
+    root = put(tmp_path / "Multi", {"videos/blocking/yt-zxQfALnTdfc_56.mp4": 1, "videos/singing/b_2.mp4": 2})
+    (root / "moments_categories.txt").write_text("blocking,0\nadult+female+singing,2\nsinging,1\n")
+    (root / f"trainingSet{suffix}").write_text("blocking/yt-zxQfALnTdfc_56.mp4,2,0,2\n")
+    (root / f"validationSet{suffix}").write_text("singing/b_2.mp4,1\n")
+    train, val = index_multi_moments(root, out=tmp_path)
+    assert (shown(train), shown(val)) == ({"blocking/yt-zxQfALnTdfc_56.mp4": 1}, {"singing/b_2.mp4": 2})
+    assert train.class_names == ("blocking", "singing", "adult+female+singing")
+    assert (train[0].labels, train[0].source_id, val[0].labels) == ([2, 0], "zxQfALnTdfc", [1])
+    (root / f"trainingSet{suffix}").write_text("blocking/yt-zxQfALnTdfc_56.mp4,7\n")
+    with pytest.raises(ManifestError, match=r"trainingSet\..* does not have its published form \(7\)"):
+        index_multi_moments(root, out=tmp_path)
