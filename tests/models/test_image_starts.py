@@ -488,3 +488,10 @@ def test_a_vivit_starts_from_an_image_model(kind: str, tmp_path: Path) -> None:
     load_weights(model, path)
     images = torch.randn(2, 3, IMAGE_PX, IMAGE_PX, dtype=torch.float64)
     assert_still_clips_have(image_model(images).pooler_output, model, images, lengths=(1,))
+
+
+def test_models_of_videos_are_no_image_models(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"heads": {"d": 3}, "depth": 1, "width": WIDTH, "num_heads": 2, "image_size": IMAGE_PX}
+    save_model(create_model("vivit_base", **sizes), tmp_path)
+    with pytest.raises(CheckpointError, match=r"is a vivit, this model a videomae; set model\.family"):
+        load_weights(create_model("videomae_base", **sizes), tmp_path)

@@ -1,9 +1,14 @@
-"""Logits and every gradient equal those of V-JEPA 2 as transformers keeps it, with attentive and linear heads."""
+"""Logits and every gradient equal those of V-JEPA 2 as transformers keeps it, with attentive and linear heads.
+
+transformers has no V-JEPA 2.1. Its features and gradients equal its formula, written out here after the official code
+(facebookresearch/vjepa2, app/vjepa_2_1).
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tests.models.vjepa2.vjepas import by_our_names, clips, create_oracle, oracle_logits, small_model
 from torch import Tensor
 from transformers import VJEPA2ForVideoClassification
@@ -11,6 +16,10 @@ from transformers import VJEPA2ForVideoClassification
 from cover.models.classifier import VideoClassifier, saved_name
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+AXIS = 8
+"""Features of a head that belong to an axis: a third of 24."""
+LAST = 256 // 16 - 1
+"""The last row and column, in frames of any size."""
 
 
 def assert_equal(ours: Tensor | None, theirs: Tensor | None, what: str) -> None:
@@ -80,3 +89,63 @@ def test_every_part_of_a_packed_batch_equals_the_published_model_by_itself(
             expected[name] += gradient
     for name, parameter in model.named_parameters():
         assert_equal(parameter.grad, expected[saved_name(name)], name)
+
+
+def formula(weights: dict[str, Tensor], clip_CTYX: Tensor) -> Tensor:
+    """Return the mean token of a clip of a V-JEPA 2.1, [D]."""
+    is_image = clip_CTYX.shape[1] == 1
+    layer, kind = ("patch_embed_img", "img_mod_embed") if is_image else ("patch_embed", "video_mod_embed")
+    kernel, bias = weights[f"{layer}.proj.weight"], weights[f"{layer}.proj.bias"]
+    grid_DTYX = F.conv3d(clip_CTYX[None], kernel, bias, stride=kernel.shape[2:])[0]
+    turns_LP = turns(grid_DTYX.shape[1:])
+    x_LD = grid_DTYX.flatten(1).T + weights[kind][0]
+    for block in ("blocks.0", "blocks.1"):
+        of = {name.removeprefix(f"{block}."): w for name, w in weights.items() if name.startswith(f"{block}.")}
+        qkv = F.linear(norm(x_LD, of, "norm1"), of["attn.qkv.weight"], of["attn.qkv.bias"])
+        query, key, value = qkv.unflatten(1, (3, 2, -1)).permute(1, 2, 0, 3)
+        scores = turned(query, turns_LP) @ turned(key, turns_LP).mT / query.shape[-1] ** 0.5
+        mixed_LD = (scores.softmax(-1) @ value).transpose(0, 1).flatten(1)
+        x_LD = x_LD + F.linear(mixed_LD, of["attn.proj.weight"], of["attn.proj.bias"])
+        hidden = F.gelu(F.linear(norm(x_LD, of, "norm2"), of["mlp.fc1.weight"], of["mlp.fc1.bias"]))
+        x_LD = x_LD + F.linear(hidden, of["mlp.fc2.weight"], of["mlp.fc2.bias"])
+    return norm(x_LD, weights, "norm").mean(0)
+
+
+def norm(x_LD: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
+    return F.layer_norm(x_LD, x_LD.shape[1:], weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-6)
+
+
+def turns(grid: torch.Size) -> Tensor:
+    """Return the rotations of neighbouring features, as complex numbers [tokens, pairs of a head]."""
+    found = []
+    for slot in range(grid[0]):
+        for row in range(grid[1]):
+            for column in range(grid[2]):
+                places = slot, row * LAST / (grid[1] - 1), column * LAST / (grid[2] - 1)
+                found.append([place * 10000 ** (-pair / (AXIS / 2)) for place in places for pair in range(AXIS // 2)])
+    angles_LP = torch.tensor(found, dtype=torch.float64)
+    return torch.polar(torch.ones_like(angles_LP), angles_LP)
+
+
+def turned(vectors_HLE: Tensor, turns_LP: Tensor) -> Tensor:
+    pairs = torch.view_as_complex(vectors_HLE.unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * turns_LP).flatten(-2)
+
+
+@pytest.mark.parametrize(("num_frames", "size_px"), [(1, 64), (2, 64), (4, 80)])
+def test_version_2_1_equals_its_formula(num_frames: int, size_px: int) -> None:
+    torch.manual_seed(num_frames)
+    model = small_model("vjepa2_1_base", head="linear", patch_size=16, image_size=64).double()
+    frames = clips(num_frames, 2, size_px, torch.float64)
+    weights = {name: w.detach().clone().requires_grad_() for name, w in model.backbone.named_parameters()}
+    expected = torch.stack([formula(weights, clip) for clip in frames.permute(1, 2, 0, 3, 4)])
+    features = model.features(frames)
+    torch.testing.assert_close(features, expected, atol=1e-10, rtol=0)
+    features.square().sum().backward()
+    expected.square().sum().backward()
+    for name, parameter in model.backbone.named_parameters():
+        gradient = weights[name].grad
+        if gradient is None:  # of the other kind of media
+            assert parameter.grad is None, name
+        else:
+            assert_equal(parameter.grad, gradient, name)

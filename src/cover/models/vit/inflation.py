@@ -34,7 +34,8 @@ def inflated(
         The weights by our names; None if they are no image ViT.
     """
     image, hidden = source.config, source.shapes.get("blocks.0.mlp.fc1.weight")
-    if hidden is None or not isinstance(image, ViTConfig):
+    kernel = source.shapes.get("patch_embed.proj.weight", ())
+    if hidden is None or len(kernel) != 4 or not isinstance(image, ViTConfig):
         return None
     shared = {field.name: getattr(image, field.name) for field in fields(ViTConfig) if field.name != "num_frames"}
     ours = create(shared | {"mlp_width": hidden[0]})
