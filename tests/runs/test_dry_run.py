@@ -33,7 +33,9 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, write_image
         "85,800,194",
         "15; 1.5 an epoch",
         "GiB of weights",
+        "SGD, momentum 0.9, weight decay 0.0001 of linear and convolution weights",
         "0.005 of the heads; of the backbone 0.005",
+        "times 0.1 after each of 5.5, 7.5 epochs",
     ):
         assert expected in shown, (expected, shown)
     assert "warning: init = " in shown
@@ -43,6 +45,11 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, write_image
 @pytest.mark.parametrize(
     ("optimizer", "expected"),
     [
+        ({"nesterov": True, "decay_all": True}, "SGD, Nesterov momentum 0.9, weight decay 0.0001 of all weights"),
+        (
+            {"name": "adamw", "schedule": "cosine", "warmup_epochs": 0.5},
+            "cosine down to 0 after 10 epochs; warm-up over 0.5 epochs",
+        ),
         ({"backbone_rate": 0.1}, "0.1 of the heads; of the backbone 0.01"),
         (
             {"backbone_rate": 0.1, "layer_decay": 0.5},
@@ -50,8 +57,8 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, write_image
         ),
     ],
 )
-def test_a_dry_run_shows_the_rates_of_heads_and_backbone(
-    optimizer: dict[str, float], expected: str, tmp_path: Path, write_image: object
+def test_a_dry_run_shows_the_optimizer_and_its_rates(
+    optimizer: dict[str, object], expected: str, tmp_path: Path, write_image: object
 ) -> None:
     write_image(tmp_path / "pets" / "cat" / "0.png")  # type: ignore[operator]
     index_folder(tmp_path / "pets", kind="image", out=tmp_path)
@@ -70,12 +77,14 @@ def test_a_dry_run_shows_how_datasets_and_classes_are_sampled(tmp_path: Path, wr
     datasets: dict[str, dict[str, object]] = {
         "a": files | {"class_balanced": True},
         "b": files | {"class_weights": "inverse"},
+        "c": files | {"loss": "bce"},
     }
     console = Console(file=StringIO(), width=120)
-    rehearse(plan(recipe(tmp_path, datasets=datasets, data={"batch_size": 2, "rates": {"temperature": 3}})), console)
+    rehearse(plan(recipe(tmp_path, datasets=datasets, data={"batch_size": 3, "rates": {"temperature": 3}})), console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    loss = "dataset_mean; weights of 1 for a (1 a clip), 1 for b (1 a clip): 2 in all"
-    for expected in ("temperature 3", "classes equally often: a", "weigh 0.667 to 2 in the loss", loss):
+    loss = "dataset_mean; weights of 1 for a (1 a clip), 1 for b (1 a clip), 1 for c (1 a clip): 3 in all"
+    binary = "binary cross-entropy of each class"
+    for expected in ("temperature 3", "classes equally often: a", "weigh 0.667 to 2 in the loss", loss, binary):
         assert expected in shown
     datasets["b"]["class_weights"] = {"bird": 2.0}
     with pytest.raises(RecipeError, match=r"datasets\.b\.class_weights names 'bird', which is not a class of pets"):

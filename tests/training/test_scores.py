@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from cover.config.recipe import BestSection
+from cover.errors import DecodeError
 from cover.training.packed_batch import HeadLoss
-from cover.training.scores import ScoreSums, best_score, mean_average_precision
+from cover.training.scores import ScoreSums, best_score, mean_average_precision, validation_scores
 
 
 def random_scores(num_samples: int, num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,3 +85,11 @@ def test_an_answer_is_right_if_it_is_one_of_the_classes() -> None:
     assert (scores["top1"], scores["top5"]) == (0.5, 0.5)
     expected = F.binary_cross_entropy_with_logits(logits, classes, reduction="none").mean(1).mean()
     assert scores["loss"] == pytest.approx(float(expected))
+
+
+def test_a_validation_without_a_sample_is_refused_by_name() -> None:
+    counted = ScoreSums(2)
+    counted.add(torch.eye(2), torch.tensor([0, 0]))
+    assert validation_scores({"k400": counted})["k400"]["top1"] == 0.5
+    with pytest.raises(DecodeError, match="no validation sample of ssv2 can be decoded; `cover check` its manifest"):
+        validation_scores({"k400": counted, "ssv2": ScoreSums(3)})

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cover.config.recipe import ClipSection, Recipe, TrainingSection
+from cover.config.recipe import ClipSection, OptimizerSection, Recipe, TrainingSection
 from cover.mixture.summary import mixture_table
 from cover.models.classifier import empty_model
 from cover.models.create import build
@@ -53,11 +53,18 @@ def plan_table(planned: Plan) -> Table:
         table.add_row(f"a clip of {name}", f"{cost / 1e9:,.4g} GFLOPs (multiply-adds, forward)")
     table.add_row("rates", shares_line(planned))
     table.add_row("loss", loss_line(planned))
+    for name, head in planned.objective.losses.items():
+        several = "cross-entropy towards the distribution of a sample's classes"
+        table.add_row(
+            f"loss of {name}", several if head.kind == "cross_entropy" else "binary cross-entropy of each class"
+        )
     for name, weights in planned.objective.class_weights.items():
         used = weights[weights > 0].tolist() or [0.0]  # classes without a sample have none
         table.add_row(f"classes of {name}", f"weigh {min(used):.3g} to {max(used):.3g} in the loss")
     table.add_row("steps", f"{planned.num_steps:,}; {planned.steps_per_epoch:,.1f} an epoch")
+    table.add_row("optimizer", optimizer_line(planned.recipe.optimizer))
     table.add_row("learning rate", rates_line(planned))
+    table.add_row("schedule", schedule_line(planned.recipe))
     if line := gradients_line(planned.recipe):
         table.add_row("gradients", line)
     if planned.data.splits["val"]:
@@ -98,6 +105,24 @@ def toml_value(value: object) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items()) + " }"
     return json.dumps(value)
+
+
+def optimizer_line(section: OptimizerSection) -> str:
+    """Return the kind of optimizer, and what decays."""
+    momentum = f"{'Nesterov ' if section.nesterov else ''}momentum {section.momentum:g}"
+    name = f"SGD, {momentum}" if section.name == "sgd" else "AdamW"
+    decaying = "all weights" if section.decay_all else "linear and convolution weights"
+    return f"{name}, weight decay {section.weight_decay:g} of {decaying}"
+
+
+def schedule_line(recipe: Recipe) -> str:
+    """Return how the learning rate changes over the epochs."""
+    section, epochs = recipe.optimizer, recipe.training.epochs
+    line = f"cosine down to 0 after {epochs:g} epochs"
+    if section.schedule == "step":
+        drops = ", ".join(f"{drop:g}" for drop in section.drops(epochs))
+        line = f"times {section.drop_factor:g} after each of {drops} epochs" if drops else "constant"
+    return f"{line}; warm-up over {section.warmup_epochs:g} epochs" if section.warmup_epochs else line
 
 
 def rates_line(planned: Plan) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from cover.config.recipe import Recipe
 from cover.core.run_files import RunFiles
 from cover.core.signals import StopSignal
-from cover.errors import DecodeError, RecipeError
+from cover.errors import RecipeError
 from cover.evaluation.evaluate import add_scores
 from cover.evaluation.sample_views import SampleViews
 from cover.inference.feature_store import FeatureStore
@@ -25,7 +25,7 @@ from cover.training.loss import class_weights
 from cover.training.objective import FrozenFeatures, Objective, Probe, Supervised, Validate
 from cover.training.packed_batch import ONE_CLASS
 from cover.training.parallel import any_rank_stopped
-from cover.training.scores import ScoreSums
+from cover.training.scores import ScoreSums, validation_scores
 
 
 def objective_of(recipe: Recipe, training: Manifests, validation: Manifests) -> Objective:
@@ -94,13 +94,10 @@ def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) ->
                 num_workers=recipe.num_workers,
                 rows=range(accelerator.process_index, len(reader.manifest), accelerator.num_processes),
             )
-        for name, own in counted.items():
-            if accelerator.num_processes > 1:
-                own.sums = accelerator.reduce(own.sums.to(accelerator.device), reduction="sum").cpu()
-                own.kept = gather_object(own.kept)
-            if not own.num_samples:
-                raise DecodeError(f"no validation sample of {name} can be decoded; `cover check` its manifest")
-        return {name: own.scores() for name, own in counted.items()}
+        for own in counted.values() if accelerator.num_processes > 1 else ():
+            own.sums = accelerator.reduce(own.sums.to(accelerator.device), reduction="sum").cpu()
+            own.kept = gather_object(own.kept)
+        return validation_scores(counted)
 
     return validate
 

@@ -67,10 +67,12 @@ def train(
     with run_lock(folder, accelerator):
         start = begin(planned, folder, resume, accelerator, console)
         planned = planned.continued(start.state)
-        if start.state.is_over(planned.num_steps, planned.recipe.training.early_stopping):
+        if start.state.is_over(planned.num_steps, patience := planned.recipe.training.early_stopping):
             if accelerator.is_main_process:
                 steps = f"{start.state.step} of {planned.num_steps} steps"
-                console.print(f"{run} is trained already: {steps}", soft_wrap=True)
+                early = f", ended early by training.early_stopping = {patience}; raise it to continue"
+                is_early = start.state.step < planned.num_steps
+                console.print(f"{run} is trained already: {steps}{early if is_early else ''}", soft_wrap=True)
             return None
         mixture = planned.mixture(start.state, accelerator)
         engine, totals = build_engine(planned, start, mixture, accelerator)

@@ -26,7 +26,7 @@ from cover.models.classifier import VideoClassifier
 from cover.training.device import Prefetcher, fewest_micro_batches
 from cover.training.loss import head_losses, loss_factors
 from cover.training.packed_batch import ONE_CLASS, HeadLoss, PackedBatch, clip_sums
-from cover.training.scores import ScoreSums
+from cover.training.scores import ScoreSums, validation_scores
 
 Validate = Callable[[VideoClassifier], dict[str, dict[str, float]]]
 """Scores a model on the validation splits, each process its share: {dataset: `ScoreSums.scores`} of all."""
@@ -236,10 +236,12 @@ class Probe:
 
     @torch.inference_mode()
     def _validate(self, model: VideoClassifier) -> dict[str, dict[str, float]]:
-        return {
-            name: _scores(model.heads[name], known, self.losses.get(name, ONE_CLASS))
-            for name, known in self._features.validation.items()
-        }
+        return validation_scores(
+            {
+                name: _counted(model.heads[name], known, self.losses.get(name, ONE_CLASS))
+                for name, known in self._features.validation.items()
+            }
+        )
 
 
 class FeatureHeads(nn.Module):
@@ -287,9 +289,9 @@ def _without_frames(name: str, labels: Tensor, samples: list[Sample]) -> ClipBat
     )
 
 
-def _scores(head: nn.Module, known: Features, loss: HeadLoss) -> dict[str, float]:
+def _counted(head: nn.Module, known: Features, loss: HeadLoss) -> ScoreSums:
     readable = known.labels_N != UNREADABLE
     logits: Tensor = head(known.features_ND[readable])
     sums = ScoreSums(logits.shape[1], loss)
     sums.add(logits, known.labels_N[readable])
-    return sums.scores()
+    return sums

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cover.config.recipe import MEASURE_NAMES, BestSection
-from cover.errors import RecipeError
+from cover.errors import DecodeError, RecipeError
 from cover.training.loss import head_losses
 from cover.training.packed_batch import ONE_CLASS, HeadLoss, Targets
 
@@ -83,6 +83,14 @@ class ScoreSums:
             return {"mean_class": float(accuracies.mean())}
         logits, applies = (torch.cat(parts) for parts in zip(*self.kept, strict=True))
         return {"map": mean_average_precision(logits, applies)}
+
+
+def validation_scores(counted: Mapping[str, ScoreSums]) -> dict[str, dict[str, float]]:
+    """The scores of each dataset. Raises DecodeError if no sample of one was counted."""
+    for name, sums in counted.items():
+        if not sums.num_samples:
+            raise DecodeError(f"no validation sample of {name} can be decoded; `cover check` its manifest")
+    return {name: sums.scores() for name, sums in counted.items()}
 
 
 def answered_labels(logits_BC: Tensor, classes_BC: Tensor) -> Tensor:
