@@ -6,9 +6,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image
 
-from cover.media.augment import CropBox, crop, evaluation_boxes, random_box
+from cover.media.augment import (
+    CropBox,
+    crop,
+    erase,
+    evaluation_boxes,
+    jitter_colors,
+    random_box,
+    random_resized_box,
+)
 
 NumbersOf = Callable[[Any], list[int]]
 DrawNumber = Callable[[int, int, int], npt.NDArray[np.uint8]]
@@ -30,6 +39,49 @@ def test_random_boxes_lie_inside_and_have_the_sizes_of_the_short_side_range() ->
     assert all(box.top >= 0 and box.top + box.height <= 256 for box in boxes)
     assert np.mean([box.left / (340 - box.width) for box in boxes]) == pytest.approx(0.5, abs=0.03)
     assert np.mean([box.flip for box in boxes]) == pytest.approx(0.5, abs=0.04)
+
+
+def test_resized_boxes_lie_inside_and_have_the_areas_and_aspects_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    boxes = [random_resized_box(340, 256, area=(0.2, 0.6), flip_probability=0.5, rng=rng) for _ in range(2000)]
+    areas = np.array([box.width * box.height / (340 * 256) for box in boxes])
+    aspects = np.log([box.width / box.height for box in boxes])
+    assert areas.min() == pytest.approx(0.2, abs=0.01) and areas.max() == pytest.approx(0.6, abs=0.01)
+    assert areas.mean() == pytest.approx(0.4, abs=0.02) and aspects.mean() == pytest.approx(0, abs=0.02)
+    assert np.abs(aspects).max() == pytest.approx(np.log(4 / 3), abs=0.02)
+    assert all(0 <= box.left <= 340 - box.width and 0 <= box.top <= 256 - box.height for box in boxes)
+    assert np.mean([box.flip for box in boxes]) == pytest.approx(0.5, abs=0.04)
+    assert random_resized_box(1000, 10, area=(1, 1), flip_probability=0, rng=rng) == CropBox(495, 0, 10, 10)
+
+
+def a_clip() -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(3).integers(60, 180, (4, 3, 40, 60), dtype=np.uint8))
+
+
+def test_erasing_fills_one_box_of_all_frames_as_often_as_asked() -> None:
+    clip, rng = a_clip(), np.random.default_rng(0)
+    shares = []
+    for _ in range(300):
+        changed = (erase(clip, 0.25, rng) != clip).any(1)
+        if changed.any():
+            rows, columns = changed.any(0).any(1).nonzero()[:, 0], changed.any(0).any(0).nonzero()[:, 0]
+            box = changed[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            assert box.float().mean() > 0.97 and int(changed.sum()) == int(box.sum())
+            shares.append(box[0].numel() / changed[0].numel())
+    assert 50 < len(shares) < 100 and min(shares) > 0.015 and max(shares) < 0.35
+    assert erase(clip, 0.0, rng) is clip
+
+
+def test_color_jitter_changes_all_frames_alike_and_less_the_weaker_it_is() -> None:
+    still = a_clip()[:1].repeat(4, 1, 1, 1)
+    changes = []
+    for strength in (0.1, 0.4, 1.0):
+        clips = [jitter_colors(still, strength, np.random.default_rng(seed)) for seed in range(30)]
+        assert all(frame.equal(clip[0]) for clip in clips for frame in clip)
+        changes.append(np.mean([(clip.float() - still.float()).abs().mean() for clip in clips]))
+    assert changes == sorted(changes) and changes[0] > 0
+    bright = [jitter_colors(still, 0.4, np.random.default_rng(seed)).float().mean() for seed in range(100)]
+    assert np.mean(bright) == pytest.approx(float(still.float().mean()), rel=0.08)
 
 
 def test_a_picture_of_one_pixel_has_a_box() -> None:

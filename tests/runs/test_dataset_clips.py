@@ -29,6 +29,9 @@ EVERYTHING: dict[str, Any] = {
     "temporal_jitter": True,
     "sampling": {"stride_frames": 1},
     "randaugment": {"num_ops": 2},
+    "random_resized_crop": [0.1, 0.9],
+    "color_jitter": 0.4,
+    "random_erasing": 1.0,
     "mixup": 0.8,
     "cutmix": 1.0,
 }
@@ -67,10 +70,10 @@ def test_a_key_changes_the_clips_of_its_dataset_alone(key: str, recipe_of: MakeR
 
 def test_a_key_of_a_dataset_does_what_the_key_for_all_does(recipe_of: MakeRecipe) -> None:
     own = batches(recipe_of("cotrain", VIDEOS, options={name: EVERYTHING for name in VIDEOS}, **PLAIN))
-    augmentation = {key: EVERYTHING[key] for key in ("randaugment", "mixup", "cutmix")}
     data = {key: EVERYTHING[key] for key in ("short_side", "temporal_jitter", "sampling")}
+    augmentation = {key: value for key, value in EVERYTHING.items() if key not in data}
     shared = batches(recipe_of("cotrain", VIDEOS, **PLAIN | {"augmentation": augmentation, "data": data}))
-    off = {key: PLAIN["augmentation"][key] for key in augmentation}
+    off = PLAIN["augmentation"]
     returned = batches(
         recipe_of("cotrain", VIDEOS, options={"jumps": off}, **PLAIN | {"augmentation": augmentation, "data": data})
     )
@@ -91,6 +94,53 @@ def test_clips_do_not_depend_on_ranks_micro_batches_or_where_a_run_resumes(recip
     for name in VIDEOS + IMAGES:
         assert same(clips_of(parts, name), clips_of(whole, name))
         assert same(clips_of(resumed, name), clips_of(whole[2:], name))
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.8])
+def test_mirrored_clips_have_the_labels_of_their_mirror_images(mixup: float, recipe_of: MakeRecipe) -> None:
+    """A clip has the other label exactly if its pixels are mirrored, and so has the partner that is mixed into it."""
+    changes = PLAIN | {"augmentation": PLAIN["augmentation"] | {"mixup": mixup}}
+
+    def recipe(**options: Any) -> Recipe:
+        return recipe_of("cotrain", VIDEOS, options={"jumps": options}, **changes)
+
+    still, plain = batches(recipe(horizontal_flip=False)), batches(recipe())
+    swapped = batches(recipe(mirror_pairs=[["left", "right"]]))
+    assert same(clips_of(swapped, "jumps"), clips_of(plain, "jumps"))
+    mirrored = []
+    for before, after, unmirrored in zip(plain, swapped, still, strict=True):
+        one, other = before["jumps"], after["jumps"]
+        differs = one.labels != other.labels
+        mirrored += differs.tolist()
+        if not mixup:
+            own = unmirrored["jumps"].frames
+            assert differs.tolist() == [
+                not a.equal(b) for a, b in zip(own.unbind(1), one.frames.unbind(1), strict=True)
+            ]
+        else:
+            assert one.partner_labels is not None and other.partner_labels is not None
+            assert (one.partner_labels != other.partner_labels).any()
+    assert 0 < sum(mirrored) < len(mirrored)
+    assert all(a["turns"].labels.equal(b["turns"].labels) for a, b in zip(plain, swapped, strict=True))
+
+
+def test_a_dataset_is_limited_to_some_of_its_samples(recipe_of: MakeRecipe) -> None:
+    def samples(max_clips: int) -> set[str]:
+        planned = plan(recipe_of("cotrain", VIDEOS, options={"jumps": {"max_clips": max_clips}}, **PLAIN))
+        manifest = planned.data.training["jumps"]
+        assert {row.dataset: row.num_excluded for row in planned.rows} == {"jumps": 12 - len(manifest), "turns": 0}
+        return set(manifest.sample_ids(range(len(manifest))))
+
+    four, eight, more = samples(4), samples(8), samples(40)
+    assert (len(four), len(eight), len(more)) == (4, 8, 12)
+    assert four < eight < more and samples(4) == four
+    seen = {
+        name
+        for name, _ in clips_of(
+            batches(recipe_of("standard", ["jumps"], options={"jumps": {"max_clips": 4}}, **PLAIN)), "jumps"
+        )
+    }
+    assert seen == {f"jumps/{sample_id}" for sample_id in four}
 
 
 def test_labels_are_smoothed_by_dataset(recipe_of: MakeRecipe) -> None:
@@ -139,6 +189,13 @@ def test_a_dry_run_shows_how_each_datasets_clips_are_made(recipe_of: MakeRecipe)
         ("cotrain", {"sampling": {"stride": 4}}, 'it is "uniform", { window_seconds = S }'),
         ("cotrain", {"mixups": 1}, "unknown key 'datasets.jumps.mixups'; known here: train, val, .*mixup, cutmix"),
         ("cotrain", {"short_side": [60, 40]}, r"datasets.jumps.short_side \[60, 40\] is not a range"),
+        (
+            "cotrain",
+            {"mirror_pairs": [["a", "b"]], "horizontal_flip": False},
+            "datasets.jumps.mirror_pairs name labels of mirrored clips, and horizontal_flip is off; leave one out",
+        ),
+        ("cotrain", {"mirror_pairs": [["a", "b"], ["c", "a"]]}, "mirror_pairs names 'a' twice; a class has one"),
+        ("cotrain", {"random_resized_crop": [0.9, 0.1]}, r"datasets.jumps.random_resized_crop \[0.9, 0.1\] is not a"),
         ("probe", {"mixup": 0.8}, "policy 'probe' computes features once, of unchanged clips; leave out augmentation"),
     ],
 )

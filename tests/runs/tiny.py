@@ -42,8 +42,14 @@ VIDEOS, IMAGES = ["jumps", "turns"], ["pets"]
 SAMPLING: dict[str, dict[str, Any]] = {
     "data": {"rates": "sqrt"},
     "options": {
-        "jumps": {"class_balanced": True},
-        "turns": {"mixup": 0.0, "label_smoothing": 0.0, "temporal_jitter": True},
+        "jumps": {"class_balanced": True, "mirror_pairs": [["left", "right"]], "color_jitter": 0.4},
+        "turns": {
+            "mixup": 0.0,
+            "sampling": {"stride_frames": 1},
+            "random_erasing": 0.5,
+            "label_smoothing": 0.0,
+            "temporal_jitter": True,
+        },
         "pets": {"class_weights": {"left": 2.0, "right": 0.5}},
     },
 }

@@ -48,6 +48,7 @@ ADAMW_RATE = 1e-4
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 """TOML has no null, so "" also means none: a recipe can remove a path that a part sets."""
 NotNegative = Annotated[float, Field(ge=0)]
+AreaShare = Annotated[float, Field(gt=0, le=1)]
 
 
 def _micro_batches(value: object) -> object:
@@ -149,6 +150,13 @@ class ClipAugmentation(Section):
 
     randaugment: RandAugmentSection = RandAugmentSection()
     """`{ num_ops = 2, magnitude = 9.0 }`: RandAugment, the same operations for all frames of a clip."""
+    random_resized_crop: tuple[AreaShare, AreaShare] | None = None
+    """`[smallest, largest]`: crop a part of this share of the frame's area, with an aspect from 3/4 to 4/3, and scale
+    it to a square. Replaces `data.short_side`."""
+    color_jitter: Share = 0.0
+    """Multiply brightness, contrast and saturation by random factors within 1 ± this, the same for all frames."""
+    random_erasing: Share = 0.0
+    """Probability of random erasing: noise in a box of 1/50 to 1/3 of the area, the same box in all frames."""
     mixup: NotNegative = 0.0
     """α of mixup: blend two clips of the same dataset. With cutmix on as well, each clip gets one of the two."""
     cutmix: NotNegative = 0.0
@@ -179,7 +187,12 @@ class DatasetSection(Section):
     loss_weight: NotNegative = 1.0
     """Weight of this dataset's loss in the sum."""
     horizontal_flip: bool = True
-    """Mirror half of the training clips. Turn it off if left and right matter to the labels."""
+    """Mirror half of the training clips. Turn it off if left and right matter to the labels, or name `mirror_pairs`."""
+    mirror_pairs: tuple[tuple[str, str], ...] = ()
+    """Pairs of classes that become each other when a clip is mirrored, such as `[["turn left", "turn right"]]`: a
+    mirrored clip of one has the label of the other."""
+    max_clips: Positive | None = None
+    """Train on this many samples at most, drawn at random, always the same. More of them include all of fewer."""
     rate: Annotated[float, Field(gt=0)] | None = None
     """Share of a batch relative to the other datasets' rates. Set it for all datasets or for none; without rates,
     shares follow `data.rates`."""
@@ -477,6 +490,20 @@ class Recipe(Section):
             if sides and sides[0] > sides[1]:
                 where = "data" if sides == self.data.short_side else f"datasets.{name}"
                 raise ValueError(f"{where}.short_side {list(sides)} is not a range; write [smallest, largest]")
+            areas = self.clips(name).random_resized_crop
+            if areas and areas[0] > areas[1]:
+                where = "augmentation" if areas == self.augmentation.random_resized_crop else f"datasets.{name}"
+                raise ValueError(f"{where}.random_resized_crop {list(areas)} is not a range; write [smallest, largest]")
+            named = [label for pair in self.datasets[name].mirror_pairs for label in pair]
+            if named and not self.datasets[name].horizontal_flip:
+                raise ValueError(
+                    f"datasets.{name}.mirror_pairs name labels of mirrored clips, and horizontal_flip is off; leave "
+                    "one out"
+                )
+            if repeated := [label for label in named if named.count(label) > 1]:
+                raise ValueError(
+                    f"datasets.{name}.mirror_pairs names {repeated[0]!r} twice; a class has one mirror image"
+                )
         return self
 
     def clips(self, dataset: str) -> ClipSection:

@@ -15,7 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageEnhance
 from torch import Tensor
+
+_LOG_ASPECT = float(np.log(4 / 3))
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,88 @@ def random_box(
     side = max(round(crop_px * min(width_px, height_px) / rng.uniform(*short_side_px)), 1)
     left, top = (int(rng.random() * (size - side + 1)) for size in (width_px, height_px))
     return CropBox(left, top, side, side, flip=bool(rng.random() < flip_probability))
+
+
+def random_resized_box(
+    width_px: int,
+    height_px: int,
+    *,
+    area: tuple[float, float],
+    flip_probability: float,
+    rng: np.random.Generator,
+) -> CropBox:
+    """Return a box with a random share of the frame's area and a random aspect (C. Szegedy et al., CVPR 2015, §6).
+
+    The logarithm of width / height is uniform between those of 3/4 and 4/3. After ten boxes that do not fit, the
+    largest square in the centre is taken.
+
+    Args:
+        width_px: The width of the frame.
+        height_px: The height of the frame.
+        area: (min, max) share of the area.
+        flip_probability: How often to mirror, from 0 to 1.
+        rng: The source of randomness.
+    """
+    flip = bool(rng.random() < flip_probability)
+    for _ in range(10):
+        area_px = rng.uniform(*area) * width_px * height_px
+        aspect = np.exp(rng.uniform(-_LOG_ASPECT, _LOG_ASPECT))
+        width, height = round((area_px * aspect) ** 0.5), round((area_px / aspect) ** 0.5)
+        if 0 < width <= width_px and 0 < height <= height_px:
+            left, top = int(rng.integers(width_px - width + 1)), int(rng.integers(height_px - height + 1))
+            return CropBox(left, top, width, height, flip)
+    side = min(width_px, height_px)
+    return CropBox((width_px - side) // 2, (height_px - side) // 2, side, side, flip)
+
+
+def jitter_colors(clip: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+    """Multiply brightness, contrast and saturation by factors from U(1 - strength, 1 + strength), in random order.
+
+    Args:
+        clip: uint8 [T,3,Y,X].
+        strength: From 0, which changes nothing, to 1.
+        rng: The source of randomness.
+
+    Returns:
+        uint8 [T,3,Y,X], all frames changed alike.
+    """
+    if not strength:
+        return clip
+    frames = clip.permute(0, 2, 3, 1).contiguous().numpy()
+    tall = Image.fromarray(frames.reshape(-1, *frames.shape[2:]))
+    for kind in rng.permutation(3):
+        enhancer = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)[kind](tall)
+        tall = enhancer.enhance(rng.uniform(1 - strength, 1 + strength))
+    return torch.from_numpy(np.array(tall).reshape(frames.shape)).permute(0, 3, 1, 2)
+
+
+def erase(clip: Tensor, probability: float, rng: np.random.Generator) -> Tensor:
+    """Fill a random box with noise, the same box in every frame (Z. Zhong et al., "Random Erasing", AAAI 2020).
+
+    The box has 1/50 to 1/3 of the area, and an aspect from 0.3 to 1/0.3. If none of ten boxes fits, nothing is erased.
+
+    Args:
+        clip: uint8 [T,3,Y,X].
+        probability: How often, from 0 to 1.
+        rng: The source of randomness.
+
+    Returns:
+        uint8 [T,3,Y,X].
+    """
+    if not probability or rng.random() >= probability:
+        return clip
+    height_px, width_px = clip.shape[2:]
+    for _ in range(10):
+        area_px = rng.uniform(1 / 50, 1 / 3) * width_px * height_px
+        aspect = np.exp(rng.uniform(np.log(0.3), -np.log(0.3)))
+        width, height = round((area_px * aspect) ** 0.5), round((area_px / aspect) ** 0.5)
+        if 0 < width < width_px and 0 < height < height_px:
+            left, top = int(rng.integers(width_px - width + 1)), int(rng.integers(height_px - height + 1))
+            erased = clip.clone()
+            noise = rng.integers(256, size=(len(clip), 3, height, width), dtype=np.uint8)
+            erased[:, :, top : top + height, left : left + width] = torch.from_numpy(noise)
+            return erased
+    return clip
 
 
 def evaluation_boxes(width_px: int, height_px: int, *, num_crops: int = 3) -> list[CropBox]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from cover.datasets.manifest import Manifest
 from cover.errors import DecodeError, RecipeError
-from cover.media.augment import crop, evaluation_boxes, random_box
+from cover.media.augment import crop, erase, evaluation_boxes, jitter_colors, random_box, random_resized_box
 from cover.media.cache import FrameCache
 from cover.media.decode import decode_clip, decode_clips
 from cover.media.randaugment import RandAugment
@@ -34,6 +35,10 @@ class ClipReader:
         window: The part of a video that a clip shows, at a random time in training; None is all of it.
         cache: Frames that were decoded before, for training: one or more for each of the T parts.
         view_cache: The same for evaluation: whole frames with a short side of at most `crop_px`, of one clip a video.
+        mirror_pairs: Pairs of classes that become each other when a training clip is mirrored.
+        random_resized_crop: (min, max) share of the area of a training crop, instead of `short_side_px`.
+        color_jitter: As in `jitter_colors`, for training crops.
+        random_erasing: How often a box of a training crop is erased.
         randaugment: Operations on the pixels of a training crop.
 
     Raises:
@@ -49,6 +54,10 @@ class ClipReader:
     window: Window | None = None
     cache: FrameCache | None = None
     view_cache: FrameCache | None = None
+    mirror_pairs: tuple[tuple[str, str], ...] = ()
+    random_resized_crop: tuple[float, float] | None = None
+    color_jitter: float = 0.0
+    random_erasing: float = 0.0
     randaugment: RandAugment = field(default_factory=RandAugment)
 
     def __post_init__(self) -> None:
@@ -71,6 +80,20 @@ class ClipReader:
         Raises:
             DecodeError: The sample cannot be decoded; the message names the file.
         """
+        return self.train_sample(index, seed)[0]
+
+    @cached_property
+    def mirrored_labels(self) -> list[int]:
+        """The label of a mirrored clip, by the clip's own label (`mirror_pairs`)."""
+        names = list(self.manifest.class_names)
+        mirrored = list(range(len(names)))
+        for left, right in self.mirror_pairs:
+            one, other = names.index(left), names.index(right)
+            mirrored[one], mirrored[other] = other, one
+        return mirrored
+
+    def train_sample(self, index: int, seed: int) -> tuple[Tensor, bool]:
+        """Read a training clip as `train_clip` does, and say whether it is mirrored."""
         rng = np.random.default_rng(seed)
         if self.cache is not None:
             frames = self._one_of_each_part(self.cache[index], rng)
@@ -85,15 +108,22 @@ class ClipReader:
                 short_side_px=self.short_side_px[1],
             )
         height_px, width_px = frames.shape[1:3]
-        box = random_box(
-            width_px,
-            height_px,
-            crop_px=self.crop_px,
-            short_side_px=self.short_side_px,
-            flip_probability=0.5 if self.horizontal_flip else 0.0,
-            rng=rng,
-        )
-        return self.randaugment(crop(frames, box, self.crop_px), rng)
+        flip_probability = 0.5 if self.horizontal_flip else 0.0
+        if self.random_resized_crop is not None:
+            box = random_resized_box(
+                width_px, height_px, area=self.random_resized_crop, flip_probability=flip_probability, rng=rng
+            )
+        else:
+            box = random_box(
+                width_px,
+                height_px,
+                crop_px=self.crop_px,
+                short_side_px=self.short_side_px,
+                flip_probability=flip_probability,
+                rng=rng,
+            )
+        clip = jitter_colors(crop(frames, box, self.crop_px), self.color_jitter, rng)
+        return erase(self.randaugment(clip, rng), self.random_erasing, rng), box.flip
 
     def _one_of_each_part(self, frames: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         """Choose T frames of those that are cached for T equal parts: at random with temporal jitter."""

@@ -73,15 +73,20 @@ class MicroBatchDecoder:
         sample_ids = reader.manifest.sample_ids(indices)
         seeds = [clip_seed(self.schedule.seed, sample) for sample in samples]
         labels = torch.from_numpy(reader.manifest.labels_of(indices)).long()
+        targets = torch.from_numpy(reader.manifest.targets_of(indices)) if reader.manifest.is_multi_label else None
+        mirror = torch.tensor(reader.mirrored_labels)
         frames = empty_frames(reader.num_frames, len(samples), 3, reader.crop_px, reader.crop_px)
         for place, (sample, seed) in enumerate(zip(samples, seeds, strict=True)):
             try:
-                frames[:, place] = reader.train_clip(sample.index, seed)
+                frames[:, place], is_mirrored = reader.train_sample(sample.index, seed)
+                if is_mirrored:
+                    labels[place] = mirror[labels[place]]
+                    if targets is not None:
+                        targets[place] = targets[place, mirror]
             except DecodeError as error:
                 frames[:, place], labels[place] = 0, UNREADABLE
                 failures.append(DecodeFailure(dataset, sample_ids[place], str(error), error.reason))
         names = tuple(f"{dataset}/{sample_id}" for sample_id in sample_ids)
-        targets = torch.from_numpy(reader.manifest.targets_of(indices)) if reader.manifest.is_multi_label else None
         return ClipBatch(dataset, frames, labels, names, torch.tensor(seeds), targets=targets)
 
     def _mixed(self, clips: ClipBatch, samples: Sequence[Sample]) -> ClipBatch:

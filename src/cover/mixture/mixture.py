@@ -43,6 +43,7 @@ class Dataset:
         short_side_px: (min, max) of the short side of a frame before cropping; by default the mixture's.
         loss_weight: The weight w_i of the dataset's mean loss.
         horizontal_flip: Whether half of the clips are mirrored. Switch it off if mirroring changes the label.
+        mirror_pairs: Pairs of classes that become each other when a clip is mirrored.
         rate: The dataset's share of a batch relative to the rates of the others. If no dataset has a rate, shares
             follow the sizes (see `temperature` of Mixture).
         class_balanced: Whether its classes come equally often. By default, samples do.
@@ -52,6 +53,9 @@ class Dataset:
         cache_frames: Decode every sample once, before the first batch, and keep the frames in memory.
         cached_per_frame: How many frames are kept for each frame of a clip; temporal jitter draws one of them.
         cache_folder: Where to keep these frames as memory-mapped files, which all processes that need them share.
+        random_resized_crop: (min, max) share of the frame's area that a crop has, instead of `short_side_px`.
+        color_jitter: How far brightness, contrast and saturation change, from 0 to 1.
+        random_erasing: How often a box of the clip is erased, from 0 to 1.
         randaugment: Operations on the pixels of every clip; none by default.
         mixing: How clips are mixed with others of this dataset (mixup, CutMix); off by default.
 
@@ -65,6 +69,7 @@ class Dataset:
     short_side_px: tuple[int, int] | None = None
     loss_weight: float = 1.0
     horizontal_flip: bool = True
+    mirror_pairs: tuple[tuple[str, str], ...] = ()
     rate: float | None = None
     class_balanced: bool = False
     temporal_jitter: bool = False
@@ -72,6 +77,9 @@ class Dataset:
     cache_frames: bool = False
     cached_per_frame: int = 1
     cache_folder: Path | None = None
+    random_resized_crop: tuple[float, float] | None = None
+    color_jitter: float = 0.0
+    random_erasing: float = 0.0
     randaugment: RandAugment = field(default_factory=RandAugment)
     mixing: Mixing = field(default_factory=Mixing)
 
@@ -115,6 +123,10 @@ class Dataset:
             self.horizontal_flip,
             temporal_jitter=self.temporal_jitter,
             window=self.window,
+            mirror_pairs=self.mirror_pairs,
+            random_resized_crop=self.random_resized_crop,
+            color_jitter=self.color_jitter,
+            random_erasing=self.random_erasing,
             randaugment=self.randaugment,
         )
 

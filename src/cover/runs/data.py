@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+import numpy as np
+
 from cover.config.recipe import ClipSection, Recipe
 from cover.datasets.exclusion import read_exclusions, without_excluded
 from cover.datasets.manifest import Manifest, Moves, moved_path
@@ -25,7 +27,7 @@ class RecipeData:
     """The manifests of a recipe by dataset.
 
     Attributes:
-        training: Training samples, without those that data.exclude lists.
+        training: Training samples, without those that data.exclude lists and max_clips leaves out.
         splits: "train", "val" and "test" as they are on disk.
     """
 
@@ -52,13 +54,27 @@ def open_data(recipe: Recipe, moves: Moves | None = None) -> RecipeData:
 
 
 def training_manifests(recipe: Recipe, moves: Moves | None = None) -> dict[str, Manifest]:
-    """The training manifests without the samples that `data.exclude` lists. Arguments as in `open_manifests`."""
+    """The training manifests without what `data.exclude` lists and `max_clips` leaves out.
+
+    Arguments as in `open_manifests`.
+    """
     return _without_excluded(recipe, open_manifests(recipe, "train", moves=moves))
 
 
 def _without_excluded(recipe: Recipe, manifests: Manifests) -> dict[str, Manifest]:
     excluded = read_exclusions(recipe.data.exclude)
-    return {name: without_excluded(manifest, excluded) for name, manifest in manifests.items()}
+    return {
+        name: _limited(without_excluded(manifest, excluded), recipe.datasets[name].max_clips)
+        for name, manifest in manifests.items()
+    }
+
+
+def _limited(manifest: Manifest, max_clips: int | None) -> Manifest:
+    """Return a view with as many samples at most, drawn at random but always alike."""
+    if max_clips is None:
+        return manifest
+    left_out = np.random.default_rng(0).permutation(len(manifest))[max_clips:]
+    return manifest.without(manifest.sample_ids(left_out.tolist()))
 
 
 def open_manifests(
@@ -102,7 +118,7 @@ def open_manifests(
 
 def check_data(recipe: Recipe, manifests: Manifests) -> None:
     """Raise RecipeError if a dataset is not of the kind that the policy trains on (paper §3.1, §3.3), or lacks a class
-    of its reversal_pairs or class_weights."""
+    of its reversal_pairs, mirror_pairs or class_weights."""
     for name, manifest in manifests.items():
         if recipe.media_kind not in (None, manifest.kind):
             raise RecipeError(
@@ -115,7 +131,8 @@ def check_data(recipe: Recipe, manifests: Manifests) -> None:
                 f"datasets.{name}.class_weights takes samples of one class, and those of {name} have several; leave it "
                 "out"
             )
-        named = {"reversal_pairs": {label for pair in section.reversal_pairs for label in pair}}
+        pairs = {"reversal_pairs": section.reversal_pairs, "mirror_pairs": section.mirror_pairs}
+        named = {key: {label for pair in own for label in pair} for key, own in pairs.items()}
         if isinstance(section.class_weights, dict):
             named["class_weights"] = set(section.class_weights)
         for key, classes in named.items():
@@ -191,6 +208,7 @@ def _datasets(recipe: Recipe, manifests: Manifests) -> list[Dataset]:
             short_side_px=clips.short_side,
             loss_weight=section.loss_weight,
             horizontal_flip=section.horizontal_flip,
+            mirror_pairs=section.mirror_pairs,
             rate=section.rate,
             class_balanced=section.class_balanced,
             temporal_jitter=clips.temporal_jitter,
@@ -198,6 +216,9 @@ def _datasets(recipe: Recipe, manifests: Manifests) -> list[Dataset]:
             cache_frames=clips.cache_frames,
             cached_per_frame=clips.cached_per_frame,
             cache_folder=recipe.data.cache_folder if clips.cache_frames else None,
+            random_resized_crop=clips.random_resized_crop,
+            color_jitter=clips.color_jitter,
+            random_erasing=clips.random_erasing,
             randaugment=RandAugment(**clips.randaugment.model_dump()),
             mixing=Mixing(clips.mixup, clips.cutmix),
         )

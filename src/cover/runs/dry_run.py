@@ -96,7 +96,10 @@ def clips_line(recipe: Recipe, dataset: str) -> str:
     """Return the keys of a dataset's training clips that are not their defaults."""
     clips, default = recipe.clips(dataset).model_dump(), ClipSection().model_dump()
     set_keys = {key: value for key, value in clips.items() if value != default[key]}
-    flip = "mirrored at random" if recipe.datasets[dataset].horizontal_flip else "not mirrored"
+    section = recipe.datasets[dataset]
+    flip = "mirrored at random" if section.horizontal_flip else "not mirrored"
+    if section.mirror_pairs:
+        flip += f" with labels swapped in {len(section.mirror_pairs)} pairs of classes"
     return "; ".join([f"cropped, {flip}", *(f"{key} = {toml_value(value)}" for key, value in set_keys.items())])
 
 

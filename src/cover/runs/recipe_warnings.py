@@ -40,10 +40,13 @@ def _about_classes(recipe: Recipe, training: Manifests) -> list[str]:
                 f"datasets.{name}: {len(absent)} of {len(classes)} classes have no training sample ({_named(absent)}), "
                 "so they are never predicted; check data.exclude, or index the dataset without them"
             )
-        if recipe.datasets[name].horizontal_flip and (sided := [label for label in classes if _SIDE.search(label)]):
+        section = recipe.datasets[name]
+        paired = {label for pair in section.mirror_pairs for label in pair}
+        sided = [label for label in classes if _SIDE.search(label) and label not in paired]
+        if section.horizontal_flip and sided:
             warnings.append(
                 f"datasets.{name}.horizontal_flip = true mirrors half of the clips, and {len(sided)} classes name left "
-                f"or right ({_named(sided)}); set it to false"
+                f"or right ({_named(sided)}); set it to false, or name them in mirror_pairs"
             )
     return warnings
 
