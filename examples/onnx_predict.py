@@ -48,8 +48,11 @@ def main(model: str, video: str) -> None:
     clip = read_clip(video, about["input"]["num_frames"], about["input"]["image_size_px"])
     answers = session.run(list(about["heads"]), {"frames": clip[None]})
     for (head, class_names), logits in zip(about["heads"].items(), answers, strict=True):
-        probabilities = np.exp(logits[0] - logits[0].max())
-        probabilities /= probabilities.sum()
+        if about["probabilities"][head] == "sigmoid":  # each class has a probability of its own
+            probabilities = 1 / (1 + np.exp(-logits[0]))
+        else:
+            probabilities = np.exp(logits[0] - logits[0].max())
+            probabilities /= probabilities.sum()
         for label in probabilities.argsort()[::-1][:5]:
             print(f"{head}: {class_names[label]} {100 * probabilities[label]:.1f} %")
 

@@ -22,10 +22,10 @@ def test_strips_show_what_the_model_saw_and_said(video_manifest: Manifest) -> No
     ]
     for strip in strips:
         assert strip.frames.shape == (4, 32, 32, 3)
-        assert strip.true_class == strip.sample_id.split("/")[0]
+        assert strip.true_classes == (strip.sample_id.split("/")[0],)
         assert [name for name, _ in strip.predictions] == ["run", "jump"]
         assert sum(probability for _, probability in strip.predictions) == pytest.approx(1)
-        assert strip.correct == (strip.true_class == "run")
+        assert strip.correct == (strip.true_classes == ("run",))
 
 
 def test_an_unreadable_clip_is_passed_over(video_manifest: Manifest) -> None:

@@ -69,7 +69,7 @@ def report(runs: list[Path], out: Path, **shown: Any) -> Comparison:
 
 def strip(correct: bool, num_frames: int = 8) -> Strip:
     frames = np.zeros((num_frames, 32, 32, 3), np.uint8)
-    return Strip("moves", "in/7", frames, "in < $1", (("in < $1" if correct else "out > $2", 0.9),))
+    return Strip("moves", "in/7", frames, ("in < $1",), (("in < $1" if correct else "out > $2", 0.9),))
 
 
 def test_page_is_one_file_and_shows_what_was_measured(runs: list[Path], tmp_path: Path) -> None:

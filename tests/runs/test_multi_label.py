@@ -17,11 +17,15 @@ from cover.config.recipe import Recipe
 from cover.core.run_files import find_checkpoint
 from cover.datasets.manifest import Manifest, write_manifest
 from cover.errors import RecipeError
+from cover.inference.feature_table import FeatureTable
 from cover.inference.prediction_files import prediction_table
 from cover.inference.views import Views
 from cover.models.export.formats import export_for, label_settings
 from cover.models.export.graph import describe_graph, fit
+from cover.models.info import describe, info_table
 from cover.models.weights import read_config
+from cover.reports.cards import sample_strips
+from cover.runs.embed import embed
 from cover.runs.plan import plan
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
@@ -159,6 +163,20 @@ def test_exports_say_how_logits_become_probabilities(trained: TrainedRun, tmp_pa
     assert "problem_type" not in label_settings(config, "turns")
     export_for("transformers", trained.model, tmp_path / "hf", "jumps")
     assert '"problem_type": "multi_label_classification"' in (tmp_path / "hf" / "config.json").read_text()
+
+
+def test_all_classes_of_a_sample_are_shown(trained: TrainedRun, tmp_path: Path) -> None:
+    manifest = trained.manifest("jumps", "val")
+    shown = {row.sample_id: manifest.classes_of(row) for row in manifest}
+    assert len(shown[manifest[0].sample_id]) == 2 and shown[manifest[0].sample_id][1] == "outdoors"
+    table = embed(trained, [], [manifest])
+    assert isinstance(table, FeatureTable) and table.classes == [", ".join(names) for names in shown.values()]
+    strips = sample_strips(trained.predict_datasets, trained.reader("jumps", manifest), "jumps", 4, 0, is_sigmoid=True)
+    assert all(strip.true_classes == shown[strip.sample_id] for strip in strips)
+    assert all(strip.correct == (strip.predictions[0][0] in strip.true_classes) for strip in strips)
+    text = Console(width=200, record=True)
+    text.print(info_table(describe(trained.checkpoint)))
+    assert "3 classes, each with a probability of its own: left, right, outdoors" in text.export_text()
 
 
 def test_kept_logits_have_all_labels_of_a_sample(trained: TrainedRun) -> None:

@@ -235,6 +235,10 @@ class Manifest:
         """
         return self._file.labels[[self._row_of_file(index) for index in indices]]
 
+    def classes_of(self, row: ManifestRow) -> tuple[str, ...]:
+        """Return the names of a sample's classes, of which multi-label datasets have several."""
+        return tuple(self.class_names[label] for label in row.labels or (row.label,))
+
     @cached_property
     def is_multi_label(self) -> bool:
         """Whether samples have lists of classes."""

@@ -34,19 +34,20 @@ class Strip:
 
     Attributes:
         frames: The centre crop of a single clip.
+        true_classes: The sample's class, or all of a multi-label sample.
         predictions: The `NUM_CLASSES_SHOWN` most probable classes.
     """
 
     dataset: str
     sample_id: str
     frames: Frames
-    true_class: str
+    true_classes: tuple[str, ...]
     predictions: RankedClasses
 
     @property
     def correct(self) -> bool:
-        """Whether the most probable class is the true one."""
-        return self.predictions[0][0] == self.true_class
+        """Whether the most probable class is one of the sample's."""
+        return self.predictions[0][0] in self.true_classes
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def sample_cards(strips: Mapping[str, Sequence[Strip]]) -> dict[str, list[Sample
         for strip in run_strips:
             of_dataset = cards.setdefault(strip.dataset, {})
             if strip.sample_id not in of_dataset:
-                of_dataset[strip.sample_id] = _new_card(strip.frames, strip.true_class)
+                of_dataset[strip.sample_id] = _new_card(strip.frames, ", ".join(strip.true_classes))
             of_dataset[strip.sample_id].answers.append(CardAnswer(run, strip.correct, strip.predictions))
     return {dataset: list(of_dataset.values()) for dataset, of_dataset in cards.items()}
 
@@ -144,7 +145,7 @@ def _strip(predict: Predict, reader: ClipReader, name: str, index: int, is_sigmo
         dataset=name,
         sample_id=row.sample_id,
         frames=_pictures(frames_tbcyx),
-        true_class=class_names[row.label],
+        true_classes=reader.manifest.classes_of(row),
         predictions=top_classes(probabilities, class_names, NUM_CLASSES_SHOWN),
     )
 

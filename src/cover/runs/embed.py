@@ -66,7 +66,7 @@ def embed(run: TrainedRun, files: Sequence[Path], manifests: Sequence[Manifest])
         readable = (computed.labels_N != UNREADABLE).tolist()
         features += list(computed.features_ND[computed.labels_N != UNREADABLE].numpy())
         names += [
-            (row.sample_id, str(row.file), manifest.class_names[row.label])
+            (row.sample_id, str(row.file), ", ".join(manifest.classes_of(row)))
             for row, is_readable in zip(manifest, readable, strict=True)
             if is_readable
         ]

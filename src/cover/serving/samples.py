@@ -78,7 +78,9 @@ def _samples(dataset: str, manifest: Manifest) -> Iterator[PageSample]:
             continue
         with suppress(DecodeError):
             thumbnail = _thumbnail(row, manifest.kind)
-            yield PageSample(dataset, manifest.class_names[row.label], manifest.kind, MediaSource.of(row), thumbnail)
+            yield PageSample(
+                dataset, ", ".join(manifest.classes_of(row)), manifest.kind, MediaSource.of(row), thumbnail
+            )
             shown.add(row.label)
 
 

@@ -64,9 +64,10 @@ def assert_onnx_agrees(model: VideoClassifier, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[VideoClassifier, Path]:
-    """A divided model of several frames, and the folder of its ONNX file."""
+    """A divided model of several frames, one head of which has sigmoids, and the folder of its ONNX file."""
     pytest.importorskip("onnxscript")
     model, folder = make_model(), tmp_path_factory.mktemp("onnx") / "exported"
+    model.backbone.config = replace(model.config, sigmoid_heads=("ssv2",))
     export_onnx(fit(model), folder)
     return model, folder
 
@@ -149,7 +150,11 @@ def test_the_example_answers_as_cover_does(
 
     with torch.no_grad():
         (predicted,) = predict_files(
-            model.predict, [video], class_names=model.config.heads, views=Views(3, 32, num_crops=1)
+            model.predict,
+            [video],
+            class_names=model.config.heads,
+            sigmoid_heads=model.config.sigmoid_heads,
+            views=Views(3, 32, num_crops=1),
         )
     expected = [(head, name, 100 * share) for head, ranked in predicted.heads.items() for name, share in ranked]
     lines = [re.fullmatch(r"(\w+): (.+) ([\d.]+) %", line) for line in done.stdout.splitlines()]
