@@ -304,8 +304,8 @@ class BestSection(Section):
 
     measure: Literal["top1", "top5", "mean_class", "map", "loss"] = "top1"
     """What validation measures: accuracy, top-5 accuracy, the mean over classes of their accuracies, the mean over
-    classes of the average precision (multi-label datasets only), or the loss, which is best where it is lowest. The
-    logits of a sample's views are averaged."""
+    classes of the average precision (multi-label datasets only; labels of weight 0.5 and more count), or the loss,
+    which is best where it is lowest. The logits of a sample's views are averaged."""
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Weights of the datasets in the mean, such as `{ k400 = 2, ssv2 = 1 }`. Datasets that are not named do not count.
     By default, all that have a validation split count alike."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cover.core.progress import track
+from cover.datasets.manifest import Manifest
 from cover.errors import DecodeError
 from cover.evaluation.logits_file import WriteLogits, logits_file
 from cover.evaluation.metrics import EvalMetrics, pair_partners
@@ -116,12 +117,18 @@ def evaluate_dataset(
     file = logits_folder / key.logits_name if logits_folder and is_first else None
     with logits_file(file, key, manifest.class_names, loss) if file else nullcontext() as write:
         unreadable = _count(metrics, reader, name, tracked, write)
+    return _result(key, manifest, metrics, unreadable, seconds=time.perf_counter() - start)
+
+
+def _result(
+    key: EvaluationKey, manifest: Manifest, metrics: EvalMetrics, unreadable: dict[str, str], *, seconds: float
+) -> DatasetResult:
     return DatasetResult(
         **vars(key),
         kind=manifest.kind,
         num_unreadable=len(unreadable),
         chance=1 / len(manifest.class_names),
-        seconds=time.perf_counter() - start,
+        seconds=seconds,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         class_names=manifest.class_names,
         unreadable=unreadable,
