@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from rich.table import Table
-from torch import Tensor
 
 from cover.config.families import TemporalInit
 from cover.errors import CheckpointError
@@ -110,8 +109,8 @@ def load_weights(
     for origin in sorted(set(origins.values())):
         check_finite(opened.path, origin, opened.tensor(origin).float())  # a large float64 is infinite in float32
     model.normalise_as(opened.config)
-    _copy(model, opened, origins, rows, resize, temporal_init)
-    return _report(model, opened, origins, rows)
+    resized = _copy(model, opened, origins, rows, resize, temporal_init)
+    return _report(model, opened, origins, rows, resized)
 
 
 def _origins(
@@ -140,8 +139,9 @@ def _copy(
     rows: Mapping[str, HeadRows],
     resize: Resize,
     temporal_init: TemporalInit,
-) -> None:
-    """Copy the tensors of the source into the model."""
+) -> set[str]:
+    """Copy the tensors of the source into the model. Returns the names of those that were resized."""
+    changed = set()
     for name, target in model.state_dict().items():
         if name in origins:
             tensor, found = source.tensor(origins[name]), rows.get(head_of(name))
@@ -149,18 +149,26 @@ def _copy(
                 tensor = take_rows(found, tensor, target)
             elif not name.startswith(POOLER):
                 exact = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-                tensor = model.backbone.resized(name, exact, target, resize, source.config)
+                # Positions of clips of a size that the source does not state are the model's if they are as many.
+                if exact.shape != target.shape or "num_frames" not in source.not_stated:
+                    tensor = model.backbone.resized(name, exact, target, resize, source.config)
+                    changed |= {name} if tensor is not exact else set()
             target.copy_(tensor)
         elif model.backbone.starts_at_zero(name, temporal_init):
             target.zero_()
+    return changed
 
 
 def _report(
-    model: VideoClassifier, source: Source, origins: Mapping[str, str], rows: Mapping[str, HeadRows]
+    model: VideoClassifier,
+    source: Source,
+    origins: Mapping[str, str],
+    rows: Mapping[str, HeadRows],
+    resized: Collection[str],
 ) -> LoadReport:
     report = LoadReport(source.format, notes=_notes(source, model.config, rows))
-    for name, target in model.state_dict().items():
-        _outcome(report, name, origins.get(name), source, target, rows.get(head_of(name))).append(name)
+    for name in model.state_dict():
+        _outcome(report, name, origins.get(name), resized, rows.get(head_of(name))).append(name)
     left = source.shapes.keys() - set(origins.values())
     report.unused = sorted([*source.unused, *(part for name in left for part in source.view.used(name))])
     return report
@@ -189,7 +197,7 @@ def shared_rows(source: Source, config: ModelConfig) -> dict[str, HeadRows]:
 
 
 def _outcome(
-    report: LoadReport, name: str, origin: str | None, source: Source, target: Tensor, rows: HeadRows | None
+    report: LoadReport, name: str, origin: str | None, resized: Collection[str], rows: HeadRows | None
 ) -> list[str]:
     """Return the list of the report that a tensor belongs to."""
     if origin is None:
@@ -198,7 +206,7 @@ def _outcome(
         return report.copied
     if rows and not rows.unchanged:
         return report.matched
-    return report.loaded if source.shapes[name] == tuple(target.shape) else report.resized
+    return report.resized if name in resized else report.loaded
 
 
 def _notes(source: Source, config: ModelConfig, rows: Mapping[str, HeadRows]) -> list[str]:

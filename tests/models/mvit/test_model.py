@@ -181,7 +181,7 @@ def test_kernels_of_half_precision_are_divided_in_float32(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("variant", VERSIONS)
 def test_positions_are_resized_for_another_length_and_size(variant: str, tmp_path: Path) -> None:
-    """Of relative positions, resizing once when loading is what the model does itself in every pass."""
+    """Relative positions that are resized once, when they are loaded, are what the model computes in every pass."""
     model = small_model(variant)
     save_model(model, tmp_path)
     other = small_model(variant, num_frames=12, image_size=48)

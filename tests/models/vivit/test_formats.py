@@ -193,6 +193,25 @@ def test_positions_are_resized_to_another_length_and_size(tmp_path: Path) -> Non
     assert fitted.state_dict()["pos_embed"].shape == (1, 1 + 4 * 9, 24)
 
 
+def test_positions_of_another_grid_are_resized_even_if_they_are_as_many(tmp_path: Path) -> None:
+    """4 × 2 × 2 and 1 × 4 × 4. A model resizes its positions in every pass, too, so both compute the same."""
+    source, model = small_model(num_frames=8, image_size=32), small_model(num_frames=2, image_size=64)
+    save_model(source, tmp_path)
+    assert load_weights(model, tmp_path).resized == ["pos_embed"]
+    frames = clips(2, 2, 64)
+    torch.testing.assert_close(features(model, frames), features(source, frames), atol=1e-5, rtol=1e-5)
+
+
+def test_positions_of_a_grid_that_is_not_stated_stay_if_they_are_as_many(tmp_path: Path) -> None:
+    """The official names do not tell 3 × 2 × 2 places from 12 × 1 × 1."""
+    np.savez(tmp_path / "official.npz", **golden.read("joint")["weights"])
+    source = open_source(tmp_path / "official.npz")
+    model = golden_model("joint", ("head",), num_frames=4 * golden.FRAMES, image_size=golden.SIZE // 2)
+    assert model.config.num_frames != source.config.num_frames
+    assert load_weights(model, source).resized == []
+    assert torch.equal(model.state_dict()["pos_embed"], source.tensor("pos_embed"))
+
+
 def test_ours_to_transformers_to_ours_gives_identical_tensors(tmp_path: Path) -> None:
     model = small_model(heads={"head": LABELS, "other": 3}, drop_path_rate=0.1, activation="gelu_tanh")
     export_for("transformers", model, tmp_path / "ours", "head")

@@ -26,7 +26,9 @@ def small_model(**settings: Any) -> VideoClassifier:
     return model.eval()
 
 
-def golden_model(attention: str, heads: tuple[str, ...]) -> VideoClassifier:
+def golden_model(
+    attention: str, heads: tuple[str, ...], *, num_frames: int = golden.FRAMES, image_size: int = golden.SIZE
+) -> VideoClassifier:
     """A model with the sizes of the golden ones, and random weights."""
     return create_model(
         "vivit_base",
@@ -38,8 +40,8 @@ def golden_model(attention: str, heads: tuple[str, ...]) -> VideoClassifier:
         mlp_width=golden.MLP,
         patch_size=golden.PATCH,
         tubelet_size=golden.TUBELET,
-        num_frames=golden.FRAMES,
-        image_size=golden.SIZE,
+        num_frames=num_frames,
+        image_size=image_size,
         heads=dict.fromkeys(heads, golden.CLASSES),
     )
 

@@ -1,7 +1,7 @@
 """MViT on packed clips of any lengths: overlapping tubelets, stages of blocks that pool, and the class or mean token.
 
-An image is a clip of one frame, and has one slot of time. Of kernels over time it meets only the middle, so the rest is
-left out. A frame that is repeated is another clip, with another answer.
+An image is a clip of one frame, and has one slot of time. It meets only the middle of each kernel over time, so the
+rest is left out. A frame that is repeated is another clip, with another answer.
 """
 
 from __future__ import annotations
@@ -293,7 +293,7 @@ class PatchEmbed(nn.Module):
     def _embed(self, frames_TBCYX: Tensor) -> Tensor:
         weight, padding = self.proj.weight.to(frames_TBCYX.dtype), cast(Size, self.proj.padding)
         bias = None if self.proj.bias is None else self.proj.bias.to(frames_TBCYX.dtype)
-        if len(frames_TBCYX) == 1:  # of the kernel, an image meets only the middle
+        if len(frames_TBCYX) == 1:  # an image meets only the middle of the kernel
             weight, padding = weight[:, :, middle(weight.shape[2])], (0, *padding[1:])
         frames_BCTYX = frames_TBCYX.permute(1, 2, 0, 3, 4).contiguous(memory_format=torch.channels_last_3d)
         return F.conv3d(frames_BCTYX, weight, bias, self.proj.stride, padding).permute(0, 2, 3, 4, 1)

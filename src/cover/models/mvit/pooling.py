@@ -56,7 +56,7 @@ def split_rows(rows_R: Tensor, grids: Sequence[Grid]) -> tuple[list[Tensor], Ten
         grids: The sizes of the clips.
 
     Returns:
-        The tokens of each grid [B, T, Y, X, …], and the class tokens of all clips, of which there may be none.
+        The tokens of each grid [B, T, Y, X, …], and the class tokens of all clips, if there are any.
     """
     sizes = [grid.num_rows for grid in grids]
     *parts, class_rows = rows_R.split([*sizes, rows_R.shape[0] - sum(sizes)])

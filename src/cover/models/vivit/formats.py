@@ -200,7 +200,13 @@ def _read_config(format: str, view: View, folder: Path) -> tuple[ViViTConfig, fr
         num_heads=num_heads or ANY_NUM_HEADS,
         heads={HEAD: labels or class_names(num_classes)} if num_classes else {},
     )
-    found = {"num_heads": num_heads, "mean": colours, "std": colours, "heads": labels or not num_classes}
+    found = {
+        "num_heads": num_heads,
+        "num_frames": stated or config.attention == "factorised_encoder",
+        "mean": colours,
+        "std": colours,
+        "heads": labels or not num_classes,
+    }
     return config, frozenset(name for name, value in found.items() if not value)
 
 

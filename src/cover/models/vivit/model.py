@@ -6,7 +6,7 @@
     factorised_attention (3)   blocks with attention over time, then over space; the mean token
     factorised_heads (4)       half of each block's heads attends over time, the others over space; the mean token
 
-What is spatial only treats all rows of a batch alike, whatever clips they belong to. What is temporal runs once per
+Spatial layers treat all rows of a batch alike, no matter which clips they belong to. Temporal layers run once per
 distinct number of rows. Linear layers and norms run once over all tokens.
 
 A class token makes a sequence one token longer than its rows of patches. So these sequences are packed token by token,
@@ -273,12 +273,12 @@ class ViViT(TokenBackbone):
 
     def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize, source: ModelConfig) -> Tensor:
         """See Backbone. Only positions can differ in size. `resize` has no effect: ViViT publishes no other way."""
-        if tensor.shape == target.shape:
-            return tensor
         assert isinstance(source, ViViTConfig)
         rows, side = self.config.grid
         if name == "temporal_pos_embed":
             return resize_time(tensor, rows)
+        if name != "pos_embed":
+            return tensor
         if self.encodes_rows:
             return resize_positions(tensor, (1, source.grid[1]), (1, side, side))
         return resize_positions(tensor, source.grid, (rows, side, side))
@@ -390,6 +390,8 @@ def resize_positions(positions_1LD: Tensor, grid: tuple[int, int], target: tuple
 
 def resize_time(positions_1LD: Tensor, num_rows: int) -> Tensor:
     """Resize temporal positions [1, 1 + T, D] with a class token to another number of rows."""
+    if num_rows == positions_1LD.shape[1] - 1:
+        return positions_1LD
     return torch.cat([positions_1LD[:, :1], interpolate_time(positions_1LD[:, 1:], num_rows)], 1)
 
 
