@@ -158,7 +158,7 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
         ),
         (
             STANDARD + K400 + "[augmentation]\nrandaugment = { ops = 2 }\n",
-            "r.toml: unknown key 'augmentation.randaugment.ops'; known here: num_ops, magnitude",
+            "r.toml: unknown key 'augmentation.randaugment.ops'; known here: num_ops, magnitude, ",
         ),
         (
             STANDARD + K400 + "[augmentation]\nrandaugment = { num_ops = 2, magnitude = 30 }\n",
@@ -358,3 +358,30 @@ def test_the_papers_recipes_leave_every_option_off(path: Path) -> None:
     recipe = read_recipe(path)
     assert recipe.augmentation == AugmentationSection()
     assert (recipe.optimizer.layer_decay, recipe.optimizer.warmup_epochs, recipe.training.label_smoothing) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("rand-m9-n2-mstd0.5-inc1", (2, 9.0, 0.5, 0.5)),
+        ("rand-m7-n4-mstd0.5-inc1", (4, 7.0, 0.5, 0.5)),
+        ("rand-n3-inc1-p0.3", (3, 10.0, 0.0, 0.3)),
+    ],
+)
+def test_published_policies_are_read(policy: str, expected: tuple[float, ...], tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text(STANDARD + K400 + f'[augmentation]\nrandaugment = "{policy}"\n')
+    recipe = read_recipe(tmp_path / "r.toml")
+    read = recipe.augmentation.randaugment
+    assert (read.num_ops, read.magnitude, read.magnitude_std, read.probability) == expected
+    assert read.operations == "timm"
+    recipe.write(tmp_path / "again.toml")
+    assert read_recipe(tmp_path / "again.toml").augmentation == recipe.augmentation
+
+
+@pytest.mark.parametrize(
+    "policy", ["rand-m9-mstd0.5", "augmix-m3", "rand-m9-q2-inc1", "rand-m9-inc0", "rand-m1.2.3-inc1"]
+)
+def test_policies_of_other_kinds_are_refused(policy: str, tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text(STANDARD + K400 + f'randaugment = "{policy}"\n')
+    with pytest.raises(RecipeError, match=r"r.toml: datasets.k400.randaugment = .*: (it is a table or a policy|'rand)"):
+        read_recipe(tmp_path / "r.toml")

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from cover.media.randaugment import NAMES, OF_A_CLIP, RandAugment, apply
+from cover.media.randaugment import NAMES, OF_A_CLIP, OPERATIONS, RandAugment, apply
 
 Frames = npt.NDArray[np.uint8]
 STRENGTHS = [-1.0, -0.5, 0.5, 1.0]
@@ -87,6 +87,29 @@ def test_every_operation_is_drawn_and_a_seed_repeats_it(frames: Frames) -> None:
     expected = {clip(apply(name, frames, sign * 0.7)).numpy().tobytes() for name in NAMES for sign in (1, -1)}
     assert outcomes == expected
     assert one(clip(frames), np.random.default_rng(3)).equal(one(clip(frames), np.random.default_rng(3)))
+
+
+def test_timms_operations_have_its_ranges() -> None:
+    """As timm's auto_augment.py maps levels 0 to 10 with "inc1"."""
+    picture = np.tile(np.arange(256, dtype=np.uint8)[None, None, :, None], (1, 4, 1, 3))
+    assert (apply("invert", picture, 0.3) == 255 - picture).all()
+    for strength, bits in ((0.0, 4), (0.24, 4), (0.5, 2), (0.9, 1), (1.0, 0)):
+        assert (apply("posterize_to_0", picture, -strength) == picture & (256 - 2 ** (8 - bits))).all()
+    added = apply("solarize_add", picture, 0.5)[0, 0, :, 0]
+    assert (added[:128] == np.arange(128) + 55).all() and (added[128:] == np.arange(128, 256)).all()
+    assert len(OPERATIONS["timm"]) == len(set(OPERATIONS["timm"])) == 15
+
+
+def test_a_policy_applies_each_operation_with_its_probability_and_a_varying_magnitude(frames: Frames) -> None:
+    """Of one operation that is inversion, which has no strength, and of all others."""
+    half, always = (RandAugment(1, 9.0, probability, 0.5, "timm") for probability in (0.5, 1.0))
+    outcomes = [always(clip(frames), np.random.default_rng(seed)) for seed in range(600)]
+    inverted = [outcome.equal(255 - clip(frames)) for outcome in outcomes]
+    assert 20 < sum(inverted) < 60  # 600 / 15
+    unchanged = [half(clip(frames), np.random.default_rng(seed)).equal(clip(frames)) for seed in range(400)]
+    assert 160 < sum(unchanged) < 240
+    assert len({outcome.numpy().tobytes() for outcome in outcomes}) > 2 * 15  # magnitudes differ
+    assert always(clip(frames), np.random.default_rng(5)).equal(outcomes[5])
 
 
 def test_no_operations_leave_the_clip_and_the_random_state_alone(frames: Frames) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tomllib
 from collections.abc import Sequence
 from functools import cache
@@ -125,6 +126,41 @@ class RandAugmentSection(Section):
     """Operations per clip; 0 turns RandAugment off."""
     magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
     """Strength, from 0 to 10."""
+    magnitude_std: NotNegative = 0.0
+    """Standard deviation of the strength, drawn for each operation."""
+    probability: Share = 1.0
+    """How often each operation is applied."""
+    operations: Literal["paper", "timm"] = "paper"
+    """The 14 of the paper, or timm's 15."""
+
+
+def _policy(value: object) -> object:
+    """Turn a policy string of timm into the keys of RandAugmentSection."""
+    if not isinstance(value, str):
+        return value
+    first, *parts = value.split("-")
+    found = [re.fullmatch(r"(mstd|m|n|p|inc)([0-9.]+)", part) for part in parts]
+    numbers = {match[1]: match[2] for match in found if match}
+    if first != "rand" or len(numbers) < len(parts) or numbers.pop("inc", "0") != "1":
+        raise ValueError(
+            'it is a table or a policy of timm with increasing strengths, such as "rand-m9-n2-mstd0.5-inc1", of rand, '
+            "m (magnitude), n (operations), mstd (its standard deviation), p (probability) and inc1"
+        )
+    try:
+        return {
+            "num_ops": int(numbers.get("n", 2)),
+            "magnitude": float(numbers.get("m", 10)),
+            "magnitude_std": float(numbers.get("mstd", 0)),
+            "probability": float(numbers.get("p", 0.5)),
+            "operations": "timm",
+        }
+    except ValueError:
+        raise ValueError(f"{value!r} has a part that is no number") from None
+
+
+RandAugmentRule = Annotated[
+    RandAugmentSection, BeforeValidator(_policy, json_schema_input_type=RandAugmentSection | str)
+]
 
 
 class ClipData(Section):
@@ -148,8 +184,9 @@ class ClipData(Section):
 class ClipAugmentation(Section):
     """How a training clip is changed."""
 
-    randaugment: RandAugmentSection = RandAugmentSection()
-    """`{ num_ops = 2, magnitude = 9.0 }`: RandAugment, the same operations for all frames of a clip."""
+    randaugment: RandAugmentRule = RandAugmentSection()
+    """`{ num_ops = 2, magnitude = 9.0 }`: RandAugment, the same operations for all frames of a clip. Or a published
+    policy of timm, such as "rand-m9-n2-mstd0.5-inc1"."""
     random_resized_crop: tuple[AreaShare, AreaShare] | None = None
     """`[smallest, largest]`: crop a part of this share of the frame's area, with an aspect from 3/4 to 4/3, and scale
     it to a square. Replaces `data.short_side`."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,17 @@ def affine(matrix: Callable[[float, int, int], tuple[float, ...]]) -> Operation:
     return operation
 
 
+def keep_bits(image: Image.Image, num_bits: int) -> Image.Image:
+    """Keep the highest bits of each value; none is black, which Pillow's posterize refuses."""
+    return image.point([value & (256 - 2 ** (8 - num_bits)) for value in range(256)] * 3)
+
+
+def brighten_dark(image: Image.Image, amount: int) -> Image.Image:
+    """Add to the values of a picture that are below 128, up to 255."""
+    table = [min(value + amount, 255) if value < 128 else value for value in range(256)]
+    return image.point(table * 3)
+
+
 OF_A_CLIP: dict[str, Operation] = {
     "identity": lambda image, _: image,
     "autocontrast": lambda image, _: ImageOps.autocontrast(image),
@@ -73,20 +85,39 @@ OF_A_FRAME: dict[str, Operation] = {
 }
 NAMES = (*OF_A_CLIP, *OF_A_FRAME)
 
+OF_TIMM: dict[str, Operation] = {
+    "invert": lambda image, _: ImageOps.invert(image),
+    "posterize_to_0": lambda image, strength: keep_bits(image, 4 - int(4 * abs(strength))),
+    "solarize_add": lambda image, strength: brighten_dark(image, int(110 * abs(strength))),
+}
+"""Operations of timm that the paper has not, or has with another range. They see a clip as one picture."""
+
+OPERATIONS: dict[str, tuple[str, ...]] = {
+    "paper": NAMES,
+    "timm": (*(name for name in NAMES if name not in ("identity", "posterize")), *OF_TIMM),
+}
+"""What operations are drawn from: the paper's 14, or the 15 of timm's "increasing" policies."""
+
 
 @dataclass(frozen=True)
 class RandAugment:
-    """`num_ops` operations in a row, drawn uniformly from the paper's 14.
+    """`num_ops` operations in a row, drawn uniformly from the paper's 14 or from timm's 15.
 
     Attributes:
         num_ops: The number of operations; 0 is off.
         magnitude: Their strength, from 0 to 10. 10 is the full range: rotation by 30°, shear 0.3, translation by 0.45
             of a side, colour, contrast, brightness and sharpness times 1 ± 0.9, four bits a colour, everything
             solarized. Directions are random.
+        probability: How often a drawn operation is applied, from 0 to 1.
+        magnitude_std: Standard deviation of the magnitude, which is drawn for each operation and clipped to [0, 10].
+        operations: A key of OPERATIONS. timm's `posterize` keeps 4 to 0 bits.
     """
 
     num_ops: int = 0
     magnitude: float = 9.0
+    probability: float = 1.0
+    magnitude_std: float = 0.0
+    operations: Literal["paper", "timm"] = "paper"
 
     def __call__(self, clip: Tensor, rng: np.random.Generator) -> Tensor:
         """Augment a clip.
@@ -101,10 +132,15 @@ class RandAugment:
         if not self.num_ops:
             return clip
         frames = clip.permute(0, 2, 3, 1).contiguous().numpy()
+        names = OPERATIONS[self.operations]
         for _ in range(self.num_ops):
-            name = NAMES[rng.integers(len(NAMES))]
-            sign = 1 if rng.random() < 0.5 else -1
-            frames = apply(name, frames, sign * self.magnitude / MAX_MAGNITUDE)
+            name = names[rng.integers(len(names))]
+            if self.probability < 1 and rng.random() >= self.probability:
+                continue
+            sign, magnitude = 1 if rng.random() < 0.5 else -1, self.magnitude
+            if self.magnitude_std:
+                magnitude = min(max(rng.normal(magnitude, self.magnitude_std), 0.0), MAX_MAGNITUDE)
+            frames = apply(name, frames, sign * magnitude / MAX_MAGNITUDE)
         return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 
@@ -112,14 +148,14 @@ def apply(name: str, frames: Frames, strength: float) -> Frames:
     """Apply one operation to the frames of a clip.
 
     Args:
-        name: One of NAMES.
+        name: One of an entry of OPERATIONS.
         frames: uint8 [T,Y,X,3].
         strength: From -1 to 1.
 
     Returns:
         uint8 [T,Y,X,3].
     """
-    if name in OF_A_CLIP:
+    if operation := OF_A_CLIP.get(name) or OF_TIMM.get(name):
         tall = Image.fromarray(frames.reshape(-1, *frames.shape[2:]))
-        return np.array(OF_A_CLIP[name](tall, strength)).reshape(frames.shape)
+        return np.array(operation(tall, strength)).reshape(frames.shape)
     return np.stack([np.asarray(OF_A_FRAME[name](Image.fromarray(frame), strength)) for frame in frames])

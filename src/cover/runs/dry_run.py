@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cover.config.recipe import ClipSection, OptimizerSection, Recipe, TrainingSection
+from cover.config.recipe import OptimizerSection, Recipe, TrainingSection
 from cover.mixture.summary import mixture_table
 from cover.models.classifier import empty_model
 from cover.models.create import build
@@ -94,8 +94,7 @@ def loss_line(planned: Plan) -> str:
 
 def clips_line(recipe: Recipe, dataset: str) -> str:
     """Return the keys of a dataset's training clips that are not their defaults."""
-    clips, default = recipe.clips(dataset).model_dump(), ClipSection().model_dump()
-    set_keys = {key: value for key, value in clips.items() if value != default[key]}
+    set_keys = recipe.clips(dataset).model_dump(exclude_defaults=True)
     section = recipe.datasets[dataset]
     flip = "mirrored at random" if section.horizontal_flip else "not mirrored"
     if section.mirror_pairs:
