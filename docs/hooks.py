@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+COLUMNS = ("Key", "Default", "Values", "Meaning")
 PAPER = Path(__file__).parents[1] / "src" / "cover" / "recipes" / "paper"
 
 
@@ -21,18 +22,31 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def recipe_keys() -> str:
-    """A table for each section of a recipe."""
-    from cover.config.families import DEFAULT, find_family
+    """A table for each section of a recipe. `[model]` has one of the keys that families share, then one per family."""
+    from cover.config.families import BUILT_IN, DEFAULT, ModelSection, find_family
     from cover.config.recipe import recipe_class
 
-    return _key_tables(recipe_class(find_family(DEFAULT).section))
+    sections = _sections(recipe_class(find_family(DEFAULT).section))
+    shared = ModelSection.model_json_schema()
+    shared["properties"]["family"]["enum"] = list(BUILT_IN)
+    shared["description"] += " All families share these keys. The tables below have the keys and defaults of each."
+    families = {name: find_family(name).section.model_json_schema()["properties"] for name in BUILT_IN}
+    common = {key: value for key, value in shared["properties"].items() if key != "variant"}
+    sections["`[model]`"] = shared | {"properties": common}
+    tables = _headed_tables(sections)
+    for name, keys in families.items():
+        own = {key: value for key, value in keys.items() if key != "family" and value != common.get(key)}
+        tables["`[model]`"] += (
+            f'\n### `[model]` with `family = "{name}"`\n\n{_table(COLUMNS, _rows({"properties": own}))}'
+        )
+    return "\n\n".join(tables.values())
 
 
 def study_keys() -> str:
     """A table for each section of a study."""
     from cover.studies.spec import Study
 
-    return _key_tables(Study)
+    return "\n\n".join(_headed_tables(_sections(Study)).values())
 
 
 def paper_recipes() -> str:
@@ -63,8 +77,8 @@ GENERATORS: dict[str, Callable[[], str]] = {
 }
 
 
-def _key_tables(model: type[BaseModel]) -> str:
-    """A table for the top level of a TOML file and one for each of its sections."""
+def _sections(model: type[BaseModel]) -> dict[str, Any]:
+    """{heading: JSON schema} of the top level of a TOML file and of each of its sections."""
     schema = model.model_json_schema()
     sections = {"Top level": schema}
     for key, value in schema["properties"].items():
@@ -76,17 +90,25 @@ def _key_tables(model: type[BaseModel]) -> str:
         for place, heading in places:
             if isinstance(place, dict) and "$ref" in place:
                 sections[f"`{heading}`"] = schema["$defs"][place["$ref"].rpartition("/")[2]]
-    return "\n\n".join(f"## {heading}\n\n{_key_table(section)}" for heading, section in sections.items())
+    return sections
 
 
-def _key_table(section: dict[str, Any]) -> str:
+def _headed_tables(sections: dict[str, Any]) -> dict[str, str]:
+    """{heading: its table with heading and description}."""
+    return {
+        heading: f"## {heading}\n\n{section['description']}\n\n{_table(COLUMNS, _rows(section))}"
+        for heading, section in sections.items()
+    }
+
+
+def _rows(section: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """A row for each key: the columns of COLUMNS."""
     required = section.get("required", ())
-    rows = [
+    return [
         (f"`{key}`", "required" if key in required else _default(value), _values(value), value["description"])
         for key, value in section["properties"].items()
         if "description" in value  # the others are sections
     ]
-    return f"{section['description']}\n\n" + _table(("Key", "Default", "Values", "Meaning"), rows)
 
 
 def _default(value: dict[str, Any]) -> str:

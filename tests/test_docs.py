@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 import cover
 from cover.cli.app import app
-from cover.config.families import DEFAULT, find_family
+from cover.config.families import BUILT_IN, DEFAULT, ModelSection, find_family
 from cover.config.recipe import dataset_class, recipe_class
 
 ROOT = Path(__file__).parents[1]
@@ -68,12 +68,32 @@ def test_all_pages_together_are_short() -> None:
 def test_every_recipe_key_is_generated_with_its_default_values_and_meaning(hooks: ModuleType) -> None:
     page = hooks.on_page_markdown("<!-- generated: recipe_keys -->")
     for name, keys in sections().items():
+        if name == "model":
+            continue
         (table,) = re.findall(rf"^## `\[{name}(?:\.NAME)?\]`\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
         assert re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| [^|]+ \|$", table, re.MULTILINE) == list(keys)
     assert set(re.findall(r"`(\w+)` \|", page)) >= RECIPE.model_fields.keys() - sections().keys()
     assert '| `schedule` | `"step"` | `"step"`, `"cosine"` |' in page
     assert "| `drop_path_rate` | `0.1` | number&nbsp;≥&nbsp;0, ≤&nbsp;1 |" in page
     assert "| `train` | required | path |" in page
+
+
+def test_the_model_keys_of_every_family_are_generated_the_shared_ones_once(hooks: ModuleType) -> None:
+    page = hooks.on_page_markdown("<!-- generated: recipe_keys -->")
+    (section,) = re.findall(r"^## `\[model\]`\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    shared, *own = re.split(r"^### `\[model\]` with ", section, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \|", shared, re.MULTILINE)
+    assert rows == [key for key in ModelSection.model_fields if key != "variant"]
+    tables = {table.split('"')[1]: table for table in own}
+    assert list(tables) == list(BUILT_IN)
+    for name, table in tables.items():
+        keys = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| [^|]+ \|$", table, re.MULTILINE)
+        fields = find_family(name).section.model_fields
+        assert "variant" in keys and {*keys, *rows} == fields.keys()
+    assert "| `num_frames` | `8` |" in shared and "| `num_frames` | `16` |" in tables["videomae"]
+    assert "num_frames" not in tables["timesformer"]
+    assert "| `kv_stride` | `8` | integer&nbsp;>&nbsp;0 | By how much keys and values" in tables["mvit"]
+    assert "| `window` | `[8, 7, 7]` | list |" in tables["video_swin"]
 
 
 def test_every_command_is_generated(hooks: ModuleType) -> None:
