@@ -37,14 +37,15 @@ def train(
     from cover.runs.plan import plan
 
     planned = plan(read_recipe(recipe, set_ or ()), parse_moves(data or ()))
+    run = out or Path("runs") / recipe.stem
     if dry_run:
         from cover.runs.dry_run import rehearse
+        from cover.runs.folder import RunFolder
 
-        rehearse(planned, console())
+        rehearse(planned, console(), is_resumed=resume and bool(RunFolder(run).checkpoints()))
         return
     from cover.runs.train import train as train_run
 
-    run = out or Path("runs") / recipe.stem
     stopped = train_run(planned, run, console(), resume=resume, allow_changed_data=allow_changed_data)
     if stopped:
         options = [("--set", override) for override in set_ or ()] + [("--data", move) for move in data or ()]

@@ -13,7 +13,8 @@ from cover.config.recipe import OptimizerSection, Recipe, TrainingSection
 from cover.mixture.summary import mixture_table
 from cover.models.classifier import empty_model
 from cover.models.create import build
-from cover.runs.plan import Plan, init_warnings
+from cover.models.sources import HUB, open_source
+from cover.runs.plan import Plan, load_init
 from cover.training.checkpoint import TrainingState
 from cover.training.engine import Engine
 from cover.training.launch import start_accelerator
@@ -24,21 +25,32 @@ NUM_WARMUP, NUM_TIMED = 2, 3
 """Steps on black clips, before and while the clock runs."""
 
 
-def rehearse(planned: Plan, console: Console) -> None:
-    """Print what a plan amounts to. Nothing is written.
+def rehearse(planned: Plan, console: Console, *, is_resumed: bool = False) -> None:
+    """Print what a plan amounts to, and what is loaded from `init`. Nothing is written.
+
+    Args:
+        planned: The plan.
+        console: Where to print.
+        is_resumed: Whether training continues from a checkpoint, and so does not read `init`.
 
     Raises:
         CoverError: What training would end with.
     """
-    warnings = [*planned.warnings, *init_warnings(planned)]
     console.print(mixture_table(planned.rows))
     console.print(plan_table(planned))
+    for warning in planned.warnings:
+        console.print(f"warning: {warning}", soft_wrap=True)
+    init = planned.recipe.init
+    if init and init.startswith(HUB):
+        console.print(
+            f"warning: init = '{init}' is downloaded when training starts; it was not checked", soft_wrap=True
+        )
+    elif init and not is_resumed:
+        load_init(planned, empty_model(planned.config), open_source(init), console)
     if torch.cuda.is_available() and isinstance(planned.objective, Supervised):
         seconds, memory = measured(planned, planned.objective)
         hours = planned.num_steps * seconds / 3600
         console.print(f"measured on this GPU: {seconds:.3g} s a step, {memory / 2**30:.1f} GiB, {hours:.3g} h in all")
-    for warning in warnings:
-        console.print(f"warning: {warning}", soft_wrap=True)
 
 
 def plan_table(planned: Plan) -> Table:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 from accelerate import Accelerator
+from rich.console import Console
 
 from cover.config.recipe import Recipe
 from cover.datasets.manifest import Moves
 from cover.mixture.mixture import Mixture
 from cover.mixture.summary import MixtureRow, mixture_rows, mixture_warnings
-from cover.models.classifier import empty_model
+from cover.models.checkpoints.source import Source
+from cover.models.classifier import VideoClassifier, empty_model
 from cover.models.config import ModelConfig
 from cover.models.family import configure
-from cover.models.loading import check_fits
-from cover.models.sources import HUB, open_source, split_key
+from cover.models.loading import load_weights, report_table
 from cover.runs.adapters import losses_of
 from cover.runs.data import Manifests, RecipeData, create_mixture, open_data
 from cover.runs.folder import RunFolder
@@ -96,7 +96,7 @@ def plan(recipe: Recipe, moves: Moves | None = None) -> Plan:
     """Check a recipe against its manifests, and say what it amounts to.
 
     Nothing is written, no clip is decoded, and no weight is read or allocated. Weights that training starts from are
-    not looked at (`init_warnings` does that).
+    not looked at (`load_init` does that).
 
     Args:
         recipe: What to train.
@@ -140,22 +140,24 @@ def plan_with(recipe: Recipe, data: RecipeData) -> Plan:
     )
 
 
-def init_warnings(planned: Plan) -> list[str]:
-    """Look at the weights that training starts from. Returns what is missing, one line each.
+def load_init(planned: Plan, model: VideoClassifier, init: Source, console: Console | None) -> None:
+    """Load the weights that training starts from, and print what happened to every tensor.
+
+    Args:
+        planned: The plan.
+        model: Its model. On torch's meta device, the weights are checked and nothing is kept.
+        init: The weights.
+        console: Where to print; None prints nothing.
 
     Raises:
         CheckpointError: The weights are damaged, or do not fit the model.
     """
-    init = planned.recipe.init
-    if not init:
-        return []
-    where, _ = split_key(init)
-    if where.startswith(HUB):
-        return [f"init = '{init}' is downloaded when training starts; it was not looked at"]
-    if not Path(where).exists():
-        return [f"init = '{init}' does not exist; training starts from it: put it there, or set init"]
-    check_fits(open_source(init), planned.config)
-    return []
+    recipe = planned.recipe
+    fresh_heads = recipe.fresh_heads or not planned.objective.trains_backbone
+    report = load_weights(model, init, temporal_init=recipe.model.temporal_init, fresh_heads=fresh_heads)
+    if console:
+        lines = f"weights from {recipe.init}: {report}".splitlines()  # each by itself, or it would be one line
+        console.print(*lines, report_table(report), sep="\n")
 
 
 def model_config(recipe: Recipe, manifests: Manifests) -> ModelConfig:

@@ -26,10 +26,9 @@ from cover.models.checkpoints.source import Source
 from cover.models.classifier import VideoClassifier
 from cover.models.create import build
 from cover.models.kernels.backend import HALF_TYPES
-from cover.models.loading import load_weights, report_table
 from cover.models.sources import open_source
 from cover.runs.folder import RunFolder
-from cover.runs.plan import Plan, in_order_of
+from cover.runs.plan import Plan, in_order_of, load_init
 from cover.runs.resume import Start, rate_jump, recipe_changes, resumed, starting_point
 from cover.training.checkpoint import TrainingState
 from cover.training.engine import Engine
@@ -113,14 +112,9 @@ def create(planned: Plan, init: Source | None, console: Console | None) -> Video
     """The model at the start of a run: with the weights of `init`, or fresh ones."""
     recipe = planned.recipe
     torch.manual_seed(recipe.seed)
-    temporal_init = recipe.model.temporal_init
-    model = build(planned.config, temporal_init)
+    model = build(planned.config, recipe.model.temporal_init)
     if init:
-        fresh_heads = recipe.fresh_heads or not planned.objective.trains_backbone
-        report = load_weights(model, init, temporal_init=temporal_init, fresh_heads=fresh_heads)
-        if console:
-            lines = f"weights from {recipe.init}: {report}".splitlines()  # each by itself, or it would be one line
-            console.print(*lines, report_table(report), sep="\n")
+        load_init(planned, model, init, console)
     return model
 
 

@@ -22,9 +22,10 @@ from cover.config.recipe import Recipe, parse_recipe
 from cover.datasets.manifest import Manifest, write_manifest
 from cover.errors import CoverError, RecipeError
 from cover.evaluation.sample_views import FrameOrder
-from cover.models.sources import HUB
+from cover.models.loading import check_fits
+from cover.models.sources import HUB, open_source, split_key
 from cover.runs.data import training_manifests
-from cover.runs.plan import init_warnings, plan
+from cover.runs.plan import plan
 from cover.studies.records import Record
 from cover.studies.spec import Settings, Study
 
@@ -218,7 +219,9 @@ def check_runs(planner: Planner) -> None:
     for arm in planner.study.needed_arms():
         draft, *_ = planner.drafts(arm)  # the others differ in numbers only, which making their recipes has checked
         try:
-            init_warnings(plan(draft))
+            planned = plan(draft)
+            if draft.init and Path(split_key(draft.init)[0]).exists():  # the run of another arm may be yet to come
+                check_fits(open_source(draft.init), planned.config)
         except CoverError as error:
             raise CoverError(f"arm {arm}: {error}") from None
         _check_records(planner, arm, draft)
