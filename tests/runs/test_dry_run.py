@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -121,12 +122,9 @@ def test_a_dry_run_reports_weights_as_training_does(tmp_path: Path, write_image:
     (tmp_path / "notes.txt").write_text("no weights")
     for bad in (tmp_path / "absent", tmp_path / "notes.txt"):
         errors = []
-        for begin in (
-            lambda: rehearse(planned(bad), Console(file=StringIO())),
-            lambda: train(planned(bad), run, Console()),
-        ):
+        for begin in (partial(rehearse, planned(bad)), partial(train, planned(bad), run)):
             with pytest.raises(CheckpointError) as caught:
-                begin()
+                begin(Console(file=StringIO()))
             errors.append(str(caught.value))
         assert errors[0] == errors[1] and str(bad) in errors[0]
     rehearse(planned(tmp_path / "absent"), Console(file=StringIO()), is_resumed=True)

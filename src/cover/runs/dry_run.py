@@ -42,9 +42,8 @@ def rehearse(planned: Plan, console: Console, *, is_resumed: bool = False) -> No
         console.print(f"warning: {warning}", soft_wrap=True)
     init = planned.recipe.init
     if init and init.startswith(HUB):
-        console.print(
-            f"warning: init = '{init}' is downloaded when training starts; it was not checked", soft_wrap=True
-        )
+        unchecked = f"init = '{init}' is downloaded when training starts; it was not checked"
+        console.print(f"warning: {unchecked}", soft_wrap=True)
     elif init and not is_resumed:
         load_init(planned, empty_model(planned.config), open_source(init), console)
     if torch.cuda.is_available() and isinstance(planned.objective, Supervised):
