@@ -513,10 +513,13 @@ class Recipe(Section):
                     f"training.best.weights names {name!r}, and validation has {', '.join(validated) or 'no dataset'}; "
                     f"set datasets.{name}.val, or leave the weight out"
                 )
-        unused = {"early_stopping": self.training.early_stopping, "best": self.training.best != BestSection()}
+        unused = {
+            "training.early_stopping": self.training.early_stopping,
+            "training.best": self.training.best != BestSection(),
+        }
         if not validated and (key := next((key for key, is_set in unused.items() if is_set), None)):
             raise ValueError(
-                f"training.{key} compares validations, and no dataset has a val manifest; name one, or leave {key} out"
+                f"{key} compares validations, and no dataset has a val manifest; name one, or leave {key} out"
             )
         return self
 
