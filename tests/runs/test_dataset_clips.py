@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe
+from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, quiet
 
 from cover.config.recipe import Recipe, parse_recipe, read_recipe
 from cover.core.batch import MixedBatch
@@ -18,6 +18,8 @@ from cover.errors import RecipeError
 from cover.runs.data import create_mixture
 from cover.runs.dry_run import plan_table
 from cover.runs.plan import plan
+from cover.runs.train import train
+from cover.runs.trained import TrainedRun
 from cover.training.checkpoint import TrainingState
 
 PLAIN: dict[str, Any] = {
@@ -163,6 +165,29 @@ def test_labels_are_smoothed_by_dataset(recipe_of: MakeRecipe) -> None:
     assert loss({"jumps": 0.2, "turns": 0.1}) == pytest.approx(jumps + turns - none)
 
 
+def test_a_dataset_has_clips_of_its_own_length(recipe_of: MakeRecipe, tmp_path: Any) -> None:
+    """In training, in the plan, and in evaluation, unless another length is asked for."""
+    options = {"jumps": {"num_frames": 2}}
+    recipe = recipe_of("cotrain", VIDEOS + IMAGES, options=options, **PLAIN | {"training": {"max_steps": 2}})
+    lengths = {name: clips.num_frames for batch in batches(recipe) for name, clips in batch.items()}
+    assert lengths == {"jumps": 2, "turns": 4, "pets": 1}
+    planned = plan(recipe)
+    costs = planned.clip_multiply_adds
+    assert costs["jumps"] < 0.6 * costs["turns"]
+    assert not train(planned, tmp_path / "run", quiet())
+    for asked, expected in ((None, [2, 4]), (3, [3, 3])):
+        run = TrainedRun.open(tmp_path / "run", num_frames=asked)
+        results = [run.evaluate(name, run.manifest(name, "val"), "normal") for name in VIDEOS]
+        assert [result.num_frames for result in results] == expected
+
+
+def test_a_length_that_the_model_does_not_take_is_refused(recipe_of: MakeRecipe) -> None:
+    model = {"family": "videomae", "variant": "videomae_small", "depth": 1, "width": 48, "num_heads": 3}
+    recipe = recipe_of("cotrain", VIDEOS, options={"jumps": {"num_frames": 3}}, model=model, **PLAIN)
+    with pytest.raises(RecipeError, match=r"datasets\.jumps: num_frames 3 is not a multiple of 2"):
+        plan(recipe)
+
+
 def test_a_run_keeps_each_datasets_keys_and_no_others(recipe_of: MakeRecipe, tmp_path: Any) -> None:
     recipe = recipe_of("cotrain", VIDEOS, options={"jumps": EVERYTHING}, **PLAIN)
     recipe.write(tmp_path / "recipe.toml")
@@ -179,7 +204,7 @@ def test_a_dry_run_shows_how_each_datasets_clips_are_made(recipe_of: MakeRecipe)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     (jumps,), (turns,) = ([line for line in lines if line.startswith(f"clips of {name}")] for name in VIDEOS)
     assert "mirrored at random; randaugment = { num_ops = 2 }; mixup = 0.8" in jumps
-    assert turns.split(None, 3)[3].strip() == "cropped, not mirrored"
+    assert turns.split(None, 3)[3].strip() == "4 frames, cropped, not mirrored"
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,9 @@ class DatasetSection(Section):
     mirror_pairs: tuple[tuple[str, str], ...] = ()
     """Pairs of classes that become each other when a clip is mirrored, such as `[["turn left", "turn right"]]`: a
     mirrored clip of one has the label of the other."""
+    num_frames: Positive | None = None
+    """Frames of a clip of this dataset, in training and evaluation; by default `model.num_frames`. What works on files
+    of no dataset, such as `cover predict`, takes that of the model."""
     max_clips: Positive | None = None
     """Train on this many samples at most, drawn at random, always the same. More of them include all of fewer."""
     rate: Annotated[float, Field(gt=0)] | None = None
@@ -553,6 +556,10 @@ class Recipe(Section):
         return ClipSection.model_construct(
             **{key: shared[key] if value is None else value for key, value in own.items()}
         )
+
+    def num_frames(self, dataset: str) -> int:
+        """Frames of a clip of a dataset of videos."""
+        return self.datasets[dataset].num_frames or self.model.num_frames
 
     def _is_plain(self, dataset: str) -> bool:
         """Whether training clips are the same every time but for crop and mirroring."""

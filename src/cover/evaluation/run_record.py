@@ -65,7 +65,7 @@ class RunRecord:
         """
         like = self.result(dataset, split) if order != "normal" else None
         checkpoint, views = (like.checkpoint, like.views) if like else (self.checkpoint, self.views)
-        num_frames = (like.num_frames,) if like else (1, self.recipe.model.num_frames)  # an image has one
+        num_frames = (like.num_frames,) if like else (1, self.recipe.num_frames(dataset))  # an image has one
         sizes = (like.image_size_px,) if like else (None, self.recipe.model.image_size)
 
         def nearness(result: DatasetResult) -> tuple[object, ...]:

@@ -38,7 +38,7 @@ def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
     """The views of a manifest in the format of the recipe's model."""
     return ClipReader(
         manifest,
-        num_frames=recipe.model.num_frames,
+        num_frames=recipe.num_frames(name),
         crop_px=recipe.model.image_size,
         short_side_px=(recipe.model.image_size, recipe.model.image_size),  # of training crops, which it does not make
         horizontal_flip=False,

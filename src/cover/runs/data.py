@@ -204,7 +204,7 @@ def _datasets(recipe: Recipe, manifests: Manifests) -> list[Dataset]:
         dataset = Dataset(
             manifest,
             name=name,
-            num_frames=recipe.model.num_frames,
+            num_frames=recipe.num_frames(name),
             short_side_px=clips.short_side,
             loss_weight=section.loss_weight,
             horizontal_flip=section.horizontal_flip,

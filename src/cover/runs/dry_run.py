@@ -58,8 +58,8 @@ def plan_table(planned: Plan) -> Table:
     table.add_row("parameters", f"{planned.num_parameters:,}, trained {planned.num_trained:,}")
     if planned.config.pooler is not None:
         table.add_row("pooler", planned.config.pooler.describe())
-    for name in planned.clip_multiply_adds:
-        table.add_row(f"clips of {name}", clips_line(planned.recipe, name))
+    for row in planned.rows:
+        table.add_row(f"clips of {row.dataset}", clips_line(planned.recipe, row.dataset, row.num_frames))
     for name, cost in planned.clip_multiply_adds.items():
         table.add_row(f"a clip of {name}", f"{cost / 1e9:,.4g} GFLOPs (multiply-adds, forward)")
     table.add_row("rates", shares_line(planned))
@@ -103,14 +103,19 @@ def loss_line(planned: Plan) -> str:
     return f"{planned.recipe.training.reduction}; weights of {', '.join(parts)}: {sum(weights.values()):.3g} in all"
 
 
-def clips_line(recipe: Recipe, dataset: str) -> str:
-    """Return the keys of a dataset's training clips that are not their defaults."""
+def clips_line(recipe: Recipe, dataset: str, num_frames: int) -> str:
+    """Return the length of a dataset's training clips, and their keys that are not the defaults."""
     set_keys = recipe.clips(dataset).model_dump(exclude_defaults=True)
     section = recipe.datasets[dataset]
     flip = "mirrored at random" if section.horizontal_flip else "not mirrored"
     if section.mirror_pairs:
         flip += f" with labels swapped in {len(section.mirror_pairs)} pairs of classes"
-    return "; ".join([f"cropped, {flip}", *(f"{key} = {toml_value(value)}" for key, value in set_keys.items())])
+    return "; ".join(
+        [
+            f"{num_frames} frame{'s' * (num_frames > 1)}, cropped, {flip}",
+            *(f"{key} = {toml_value(value)}" for key, value in set_keys.items()),
+        ]
+    )
 
 
 def toml_value(value: object) -> str:

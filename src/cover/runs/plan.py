@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cover.config.recipe import Recipe
 from cover.datasets.manifest import Moves
+from cover.errors import CoverError, RecipeError
 from cover.mixture.mixture import Mixture
 from cover.mixture.summary import MixtureRow, mixture_rows, mixture_warnings
 from cover.models.checkpoints.source import Source
@@ -118,6 +119,8 @@ def plan_with(recipe: Recipe, data: RecipeData) -> Plan:
     steps_per_epoch, num_steps = training_length(recipe, data.training)
     mixture = create_mixture(recipe, data.training, num_steps)
     rows = mixture_rows(mixture, reduction=recipe.training.reduction)
+    for row in rows:
+        _check_length(config, row)
     model = empty_model(config)
     trained = model if objective.trains_backbone else model.heads
     model.backbone.requires_grad_(not recipe.freezes_backbone)
@@ -166,6 +169,15 @@ def model_config(recipe: Recipe, manifests: Manifests) -> ModelConfig:
     images_only = recipe.media_kind == "image"
     sigmoid_heads = tuple(name for name, loss in losses_of(recipe, manifests).items() if loss.kind == "bce")
     return replace(configure(recipe.model, heads, images_only=images_only), sigmoid_heads=sigmoid_heads)
+
+
+def _check_length(config: ModelConfig, row: MixtureRow) -> None:
+    """Raise RecipeError if the model does not take clips of a dataset's length."""
+    try:
+        if row.num_frames not in (1, config.num_frames):
+            replace(config, num_frames=row.num_frames)
+    except CoverError as error:
+        raise RecipeError(f"datasets.{row.dataset}: {error}") from None
 
 
 def in_order_of(run: RunFolder, planned: Plan) -> Plan:

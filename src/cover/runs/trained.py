@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,11 @@ def for_other_clips(
     config = replace(config, num_frames=sizes["num_frames"], image_size_px=sizes["image_size"])
     resized = build(config)
     load_weights(resized, open_source(checkpoint))
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update=sizes)}), resized.eval()
+    changes: dict[str, Any] = {"model": recipe.model.model_copy(update=sizes)}
+    if num_frames:
+        own = {"num_frames": num_frames}
+        changes["datasets"] = {name: section.model_copy(update=own) for name, section in recipe.datasets.items()}
+    return recipe.model_copy(update=changes), resized.eval()
 
 
 @dataclass(frozen=True)
