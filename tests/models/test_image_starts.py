@@ -34,7 +34,8 @@ from transformers import (
 from cover.errors import CheckpointError
 from cover.models.classifier import VideoClassifier, load_model, save_model
 from cover.models.create import create_model
-from cover.models.loading import LoadReport, load_weights
+from cover.models.family import backbone_family, configure
+from cover.models.loading import LoadReport, check_fits, load_weights
 from cover.models.sources import open_source
 from cover.models.videomae.model import sine_positions
 
@@ -342,7 +343,9 @@ def test_an_activation_that_a_file_does_not_state_is_the_users_choice(save: Save
 
 def test_another_activation_than_that_of_the_weights_is_refused(tmp_path: Path) -> None:
     path = as_transformers(create_clip(), tmp_path)
-    with pytest.raises(CheckpointError, match="has activation quick_gelu, this model has gelu; make them equal"):
+    with pytest.raises(
+        CheckpointError, match=r"has activation quick_gelu, this model has gelu; set model.activation = .quick_gelu"
+    ):
         start(path, activation="gelu")
     model, _ = start(path)
     save_model(model.float(), tmp_path / "ours")
@@ -495,3 +498,12 @@ def test_models_of_videos_are_no_image_models(tmp_path: Path) -> None:
     save_model(create_model("vivit_base", **sizes), tmp_path)
     with pytest.raises(CheckpointError, match=r"is a vivit, this model a videomae; set model\.family"):
         load_weights(create_model("videomae_base", **sizes), tmp_path)
+
+
+@pytest.mark.parametrize("family", ["vjepa2", "video_swin", "mvit"])
+def test_a_family_that_cannot_start_from_an_image_vit_names_those_that_can(family: str, tmp_path: Path) -> None:
+    source = open_source(as_transformers(create_clip(), tmp_path))
+    known = backbone_family(family)
+    message = rf"is an image ViT, this model a {family}; set model.family to timesformer, videomae or vivit, or use"
+    with pytest.raises(CheckpointError, match=message):
+        check_fits(source, configure(known.section(), {"k400": 2}))  # type: ignore[call-arg]

@@ -140,7 +140,7 @@ def test_the_model_takes_over_the_normalisation_and_stores_it(tmp_path: Path) ->
 @pytest.mark.parametrize("setting", [{"width": 24}, {"depth": 3}, {"patch_size": 8}, {"num_heads": 4}])
 def test_another_backbone_is_refused(setting: dict[str, int], tmp_path: Path) -> None:
     save_model(small(), tmp_path)
-    with pytest.raises(CheckpointError, match=r"\(cover\) has \w+ \d+, this model has \d+; make them equal"):
+    with pytest.raises(CheckpointError, match=r"\(cover\) has (\w+) (\d+), this model has \d+; set model.\1 = \2"):
         load_weights(small(**setting), tmp_path)
 
 

@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_refused_and_what_is_missing_named(miniature: Path,
     for width in (192, 96):
         save_model(create_model("timesformer_tiny", depth=1, width=width, heads={"a": 2}), tmp_path / str(width))
     assert planned(tmp_path / "192") == ()
-    assert "has width 96, this model has 192; make them equal" in refusal(CheckpointError, tmp_path / "96")
+    assert "has width 96, this model has 192; set model.width = 96" in refusal(CheckpointError, tmp_path / "96")
     assert planned("hf://owner/name") == (
         "init = 'hf://owner/name' is downloaded when training starts; it was not checked",
     )

@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -147,12 +148,15 @@ def test_a_run_is_not_overwritten(finished: Path, cotrain: Recipe) -> None:
 
 def test_a_checkpoint_of_another_architecture_is_refused(finished: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
     narrow = recipe_of("cotrain", VIDEOS + IMAGES, model={"width": 24})
-    assert (
-        "step-10 is of another architecture: blocks.0.attn.proj.bias is [48], this model has [24]; use the"
-        in refusal(CheckpointError, narrow, finished, resume=True)
+    assert "step-10 has width 48, this model has 24; set model.width = 48" in refusal(
+        CheckpointError, narrow, finished, resume=True
+    )
+    deep = recipe_of("cotrain", VIDEOS + IMAGES, model={"depth": 3})
+    assert re.search(
+        r"has depth \d, this model has 3; set model.depth = \d", refusal(CheckpointError, deep, finished, resume=True)
     )
     narrow = recipe_of("standard", ["jumps"], init=finished, model={"width": 24})
-    assert "has width 48, this model has 24; make them equal" in refusal(CheckpointError, narrow, tmp_path / "run")
+    assert "has width 48, this model has 24; set model.width = 48" in refusal(CheckpointError, narrow, tmp_path / "run")
 
 
 def test_changed_data_are_refused_by_name_unless_allowed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,16 +9,7 @@ import typer
 
 from cover.cli.app import Run, app, console
 from cover.errors import CoverError
-
-
-class ExportFormat(StrEnum):
-    """The reader of an export."""
-
-    transformers = "transformers"
-    torchvision = "torchvision"
-    safetensors = "safetensors"
-    onnx = "onnx"
-    torch_export = "torch-export"
+from cover.models.export import LIBRARIES, ExportFormat
 
 
 @app.command()
@@ -79,7 +69,7 @@ def export(
     if is_graph:
         fitted = fit(model, head=head, num_frames=num_frames, image_size_px=image_size)
         (export_onnx if to is ExportFormat.onnx else export_torch)(fitted, out)
-    elif to in (ExportFormat.transformers, ExportFormat.torchvision):
+    elif to in LIBRARIES:
         export_for(to, model, out, head)
     else:
         export_safetensors(model, out)

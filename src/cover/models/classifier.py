@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
+from cover.config.families import family_names
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE, find_checkpoint
 from cover.errors import CheckpointError, CoverError
 from cover.models.backbone import Attribution, Backbone
 from cover.models.config import ModelConfig
-from cover.models.family import family_of
+from cover.models.family import backbone_family, family_of
 from cover.models.packing import PackedClips, PackedFrames, pack
 from cover.models.pooler import AttentivePooler, activation_bytes, features, multiply_adds, token_backbone
 from cover.models.weights import check_files, check_finite, load_exactly, read_config, read_tensors, save_weights
+
+if TYPE_CHECKING:
+    from cover.models.family import Attributor
 
 BACKBONE, POOLER, HEADS = "backbone.", "pooler.", "heads."
 MODEL_CARD = """---
@@ -158,6 +163,23 @@ class VideoClassifier(
         """
         return self._encode(pack({"": frames_TBCYX})[0])
 
+    def attributor(self) -> Attributor:
+        """Return the function that explains a class score.
+
+        Raises:
+            CoverError: The family cannot explain its models, or the head is attentive.
+        """
+        attributor = family_of(self.config).attribution
+        if attributor is None:
+            known = [name for name in family_names() if backbone_family(name).attribution]
+            remedy = f"choose a run with model.family = {' or '.join(map(json.dumps, known))}"
+            raise CoverError(f"models of the family {self.config.family} cannot be explained; {remedy}")
+        if self.pooler is not None:
+            raise CoverError(
+                'models with an attentive head cannot be explained; choose a run with model.head = "linear"'
+            )
+        return attributor
+
     def attribute(self, frames_TCYX: Tensor, head: str, label: int) -> Attribution:
         """Compute how much each patch of a clip contributed to a class.
 
@@ -172,10 +194,7 @@ class VideoClassifier(
         Raises:
             CoverError: The family cannot explain its models, or the head is attentive.
         """
-        attributor = family_of(self.config).attribution
-        if attributor is None or self.pooler is not None:
-            kind = "with an attentive head" if attributor else f"of the family {self.config.family}"
-            raise CoverError(f"models {kind} cannot be explained; choose another run")
+        attributor = self.attributor()
         if frames_TCYX.dtype == torch.uint8:
             frames_TCYX = (frames_TCYX.float() / 255 - self.mean) / self.std
         has_rivals = head not in self.config.sigmoid_heads

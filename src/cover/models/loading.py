@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -11,13 +12,13 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
-from cover.config.families import TemporalInit
-from cover.errors import CheckpointError
+from cover.config.families import TemporalInit, family_names
+from cover.errors import CheckpointError, CoverError
 from cover.models.backbone import Resize
 from cover.models.checkpoints.source import OWN_FORMAT, Source
 from cover.models.classifier import POOLER, VideoClassifier, empty_model, head_of
 from cover.models.config import ModelConfig
-from cover.models.family import family_of
+from cover.models.family import backbone_family, configure, family_of
 from cover.models.head_rows import HeadRows, match_rows, take_rows
 from cover.models.sources import open_source
 from cover.models.weights import check_files, check_finite
@@ -240,35 +241,59 @@ def check_fits(source: Source, config: ModelConfig) -> Source:
     if source.config.family != config.family:
         converted = family_of(config).from_other_family(source, config)
         if converted is None:
+            kind, starters = _families_for(source)
             raise CheckpointError(
-                f"{source.path} ({source.format}) is a {source.config.family}, this model a {config.family}; set "
-                "model.family, or use other weights"
+                f"{source.path} ({source.format}) is {kind}, this model a {config.family}; set model.family to "
+                f"{starters}, or use other weights"
             )
         source = converted
     if source.format == OWN_FORMAT:
         source = dataclasses.replace(source, config=source.config.settled())
     for name in config.weight_sizes:
-        have, want = getattr(source.config, name), getattr(config, name)
-        if name in source.not_stated and want is None:
+        if name in source.not_stated and getattr(config, name) is None:
             raise CheckpointError(
                 f"{source.path} ({source.format}) does not state its {name}, and its tensors do not reveal it; set "
                 f"model.{name} (docs/weights.md)"
             )
-        if have != want and want is not None and name not in source.not_stated:
-            raise CheckpointError(
-                f"{source.path} ({source.format}) has {name} {have}, this model has {want}; make them equal"
-            )
-    _check_poolers(source, config)
+    check_sizes(f"{source.path} ({source.format})", source.config, config, source.not_stated)
     return source
 
 
-def _check_poolers(source: Source, config: ModelConfig) -> None:
-    if source.config.pooler is None or config.pooler is None:
-        return
-    for name in ("depth", "num_heads"):
-        have, want = getattr(source.config.pooler, name), getattr(config.pooler, name)
-        key = f"pooler_{name.removeprefix('num_')}"
-        if have != want and key not in source.not_stated:
-            raise CheckpointError(
-                f"{source.path} ({source.format}) has {key} {have}, this model has {want}; make them equal"
-            )
+def check_sizes(where: str, saved: ModelConfig, config: ModelConfig, but: Collection[str] = ()) -> None:
+    """Check that weights have the sizes of a model.
+
+    Args:
+        where: The weights, for the message.
+        saved: Their configuration, of the model's family.
+        config: The configuration of the model. None in a field leaves it open.
+        but: Fields that are not compared.
+
+    Raises:
+        CheckpointError: A size differs. The message names the key of `[model]` to set.
+    """
+    sizes = {name: (getattr(saved, name), getattr(config, name)) for name in config.weight_sizes}
+    if saved.pooler is not None and config.pooler is not None:
+        sizes["pooler_depth"] = (saved.pooler.depth, config.pooler.depth)
+        sizes["pooler_heads"] = (saved.pooler.num_heads, config.pooler.num_heads)
+    for name, (have, want) in sizes.items():
+        if have != want and want is not None and name not in but:
+            key = name.removesuffix("_px")
+            remedy = f"set model.{key} = {json.dumps(have)}"
+            if key not in family_of(config).section.model_fields:
+                remedy = f"set model.variant to a size with {key} {have}"
+            raise CheckpointError(f"{where} has {key} {have}, this model has {want}; {remedy}")
+
+
+def _families_for(source: Source) -> tuple[str, str]:
+    """Return what a source is, and the families that can start from it, for a message."""
+    found = [name for name in family_names() if name == source.config.family or _can_start(name, source)]
+    kind = f"a {source.config.family}" if len(found) == 1 else "an image ViT"
+    return kind, " or ".join(part for part in (", ".join(found[:-1]), found[-1]) if part)
+
+
+def _can_start(name: str, source: Source) -> bool:
+    family = backbone_family(name)
+    try:
+        return family.from_other_family(source, configure(family.section.model_validate({}), {})) is not None
+    except CoverError:  # the family's default sizes may not fit it either
+        return False

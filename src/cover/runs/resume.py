@@ -20,6 +20,7 @@ from cover.models.checkpoints.integrity import damage
 from cover.models.classifier import VideoClassifier, head_of
 from cover.models.config import ModelConfig
 from cover.models.head_rows import HeadRows, match_rows, take_rows
+from cover.models.loading import check_sizes
 from cover.models.weights import load_exactly, read_config, read_tensors
 from cover.runs.data import RecipeData
 from cover.runs.folder import RunFolder
@@ -174,7 +175,12 @@ def restore_model(model: VideoClassifier, checkpoint: Path, console: Console | N
 
     Heads of datasets that the checkpoint has not keep their weights.
     """
-    saved = read_config(checkpoint)
+    saved, config = read_config(checkpoint), model.config
+    if saved.family != config.family:
+        raise CheckpointError(
+            f'{checkpoint} is a {saved.family}, this model a {config.family}; set model.family = "{saved.family}"'
+        )
+    check_sizes(str(checkpoint), saved, config, config.adopted)
     rows = changed_heads(saved, model.config)
     model.normalise_as(saved)
     fresh = model.state_dict()

@@ -283,6 +283,7 @@ class TrainedRun:
             CoverError: The head or the class is unknown.
             DecodeError: The file cannot be decoded.
         """
+        self.model.attributor()  # or refuse before anything is asked
         heads, config = self.class_names([head] if head else []), self.model.config
         if len(heads) > 1:
             raise CheckpointError(f"no head is named, and one is explained; give --head, one of {', '.join(heads)}")

@@ -57,7 +57,9 @@ def test_attention_heads_of_any_width_are_read(format: str, num_heads: int, tmp_
     source = open_source(path)
     assert config_of(source.config).num_heads == num_heads and "num_heads" not in source.not_stated
     assert_same_logits(vit, path, num_heads)
-    with pytest.raises(CheckpointError, match=f"has num_heads {num_heads}, this model has 2; make them equal"):
+    with pytest.raises(
+        CheckpointError, match=f"has num_heads {num_heads}, this model has 2; set model.num_heads = {num_heads}"
+    ):
         load_weights(create_model(depth=DEPTH, width=WIDTH, num_heads=2, image_size=32, heads={}), path)
 
 

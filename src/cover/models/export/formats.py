@@ -12,6 +12,7 @@ from cover.core.atomic_files import whole_folder
 from cover.errors import CheckpointError, CoverError
 from cover.models.classifier import VideoClassifier, save_model
 from cover.models.config import ModelConfig, ViTConfig
+from cover.models.export import INSTEAD
 from cover.models.family import family_of
 
 BILINEAR = 2
@@ -47,13 +48,9 @@ def export_for(library: str, model: VideoClassifier, folder: Path, head: str | N
     family = family_of(model.config)
     exporters = family.exporters
     if model.config.pooler is not None and library not in family.attentive_exporters:
-        raise CoverError(
-            f"{library} has no {family.name} with an attentive head; export with --to safetensors, onnx or torch"
-        )
+        raise CoverError(f"{library} has no {family.name} with an attentive head; {INSTEAD}")
     if library not in exporters:
-        raise CoverError(
-            f"{library} has no model of the family {model.config.family}; export with --to safetensors, onnx or torch"
-        )
+        raise CoverError(f"{library} has no model of the family {model.config.family}; {INSTEAD}")
     exporters[library](model, folder, head)
 
 
@@ -127,7 +124,7 @@ def hidden_act(config: ViTConfig) -> str:
     if config.norm_pre:
         raise CheckpointError(
             f"transformers' {config.family} has no norm between embeddings and blocks, and this model has one, from "
-            "CLIP; export with --to safetensors"
+            f"CLIP; {INSTEAD}"
         )
     return {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}[config.activation or "gelu"]
 

@@ -11,6 +11,7 @@ from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CoverError
 from cover.models.checkpoints.naming import HEAD
 from cover.models.classifier import VideoClassifier, head_of
+from cover.models.export import INSTEAD
 from cover.models.export.formats import choose_head, new_folder, write_json
 from cover.models.kernels.pooling import SIDE
 from cover.models.mvit.config import PATCH_KERNEL, PATCH_STRIDE, BlockShape, MViTConfig
@@ -41,7 +42,7 @@ def export_torchvision(model: VideoClassifier, folder: Path, head: str | None = 
     config = model.config
     assert isinstance(config, MViTConfig)
     if config.images_only or not config.class_token:
-        raise CoverError("torchvision's MViT is for videos and has a class token; export with --to safetensors")
+        raise CoverError(f"torchvision's MViT is for videos and has a class token; {INSTEAD}")
     head = choose_head(config, head)
     with new_folder(folder) as aside:
         write_json(aside / CONFIG_FILE, _settings(config, head))

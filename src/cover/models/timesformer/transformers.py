@@ -9,6 +9,7 @@ from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CheckpointError
 from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
 from cover.models.classifier import VideoClassifier, head_of
+from cover.models.export import INSTEAD
 from cover.models.export.formats import (
     choose_head,
     hidden_act,
@@ -84,6 +85,4 @@ def transformers_config(config: TimeSformerConfig, head: str) -> dict[str, Any]:
 
 def _check_expressible(config: TimeSformerConfig) -> None:
     if config.attention == "divided" and config.image_temporal == "skip" and config.num_frames == 1:
-        raise CheckpointError(
-            'image_temporal = "skip" at num_frames 1 is unknown to transformers; export with --to safetensors'
-        )
+        raise CheckpointError(f'image_temporal = "skip" at num_frames 1 is unknown to transformers; {INSTEAD}')

@@ -11,6 +11,7 @@ from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CoverError
 from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
 from cover.models.classifier import VideoClassifier, head_of
+from cover.models.export import INSTEAD
 from cover.models.export.formats import (
     choose_head,
     hidden_act,
@@ -41,7 +42,7 @@ def export_transformers(model: VideoClassifier, folder: Path, head: str | None =
     if config.attention != "joint":
         raise CoverError(
             f"transformers has only the joint ViViT (model 1), and this one has attention {config.attention}; "
-            "export it to another format"
+            + INSTEAD
         )
     head = choose_head(config, head)
     tensors: dict[str, Tensor] = {}

@@ -13,6 +13,7 @@ from cover.errors import CoverError
 from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
 from cover.models.classifier import VideoClassifier, head_of
 from cover.models.config import PoolerConfig
+from cover.models.export import INSTEAD
 from cover.models.export.formats import choose_head, label_settings, new_folder, preprocessor_config, write_json
 from cover.models.vjepa2.config import VJEPA2Config
 from cover.models.vjepa2.formats import MOST_NAMED_BLOCKS, transformers_names
@@ -60,18 +61,17 @@ def export_transformers(model: VideoClassifier, folder: Path, head: str | None =
 
 def _expressible(config: VJEPA2Config) -> PoolerConfig:
     """Check that transformers can express a model. Returns its pooler."""
-    remedy = "export with --to safetensors, onnx or torch-export"
     if config.pooler is None:
-        raise CoverError(f"transformers' V-JEPA 2 has an attentive head, this model a linear one; {remedy}")
+        raise CoverError(f"transformers' V-JEPA 2 has an attentive head, this model a linear one; {INSTEAD}")
     if config.version != "2":
-        raise CoverError(f"transformers has V-JEPA 2, and this is V-JEPA {config.version}; {remedy}")
+        raise CoverError(f"transformers has V-JEPA 2, and this is V-JEPA {config.version}; {INSTEAD}")
     if config.pooler.num_heads != config.num_heads:
         raise CoverError(
             f"in transformers, pooler and encoder have the same number of attention heads, in this model "
-            f"{config.pooler.num_heads} and {config.num_heads}; {remedy}"
+            f"{config.pooler.num_heads} and {config.num_heads}; {INSTEAD}"
         )
     if config.pooler.depth > MOST_NAMED_BLOCKS:
-        raise CoverError(f"the pooler has {config.pooler.depth} blocks, more than {MOST_NAMED_BLOCKS}; {remedy}")
+        raise CoverError(f"the pooler has {config.pooler.depth} blocks, more than {MOST_NAMED_BLOCKS}; {INSTEAD}")
     return config.pooler
 
 
