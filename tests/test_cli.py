@@ -224,7 +224,10 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ("check manifests/moves-train.arrow --leaks", "there is no val or test manifest; leaks are from "),
         ("check manifests/moves-train.arrow --no-frames", "--out and --no-frames need --leaks; add it"),
         ("train absent.toml", "absent.toml: no such file; give the path of a TOML file"),
-        ("train moves.toml --set model.dept=3", "moves.toml: unknown key 'model.dept'; known here: variant, "),
+        (
+            "train moves.toml --set model.dept=3",
+            "moves.toml: unknown key 'model.dept'; did you mean 'depth'? known here: variant, ",
+        ),
         ("train moves.toml --set training.epochs=many", "moves.toml: training.epochs = 'many': input should be a "),
         ("train moves.toml --set training.epochs", "--set 'training.epochs' is not of the form key=value; "),
         (

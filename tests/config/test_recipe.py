@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.timesformers import section_of
 
-from cover.config.recipe import AugmentationSection, Recipe, read_recipe
+from cover.config.recipe import AugmentationSection, BestSection, Recipe, parse_recipe, read_recipe
 from cover.errors import RecipeError
 
 STANDARD = 'policy = "standard"\n'
@@ -128,16 +128,28 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('polcy = "x"\n' + STANDARD + K400, "r.toml: unknown key 'polcy'; known here: policy, seed, init, "),
-        (STANDARD + K400 + "wheight = 2\n", "r.toml: unknown key 'datasets.k400.wheight'; known here: train, val, "),
-        (STANDARD + K400 + "[model]\nnum_frame = 3\n", "r.toml: unknown key 'model.num_frame'; known here: variant, "),
+        (
+            'polcy = "x"\n' + STANDARD + K400,
+            "r.toml: unknown key 'polcy'; did you mean 'policy'? known here: policy, seed, init, ",
+        ),
+        (
+            STANDARD + K400 + "wheight = 2\n",
+            "r.toml: unknown key 'datasets.k400.wheight'; did you mean 'loss_weight'? known here: train, val, ",
+        ),
+        (
+            STANDARD + K400 + "[model]\nnum_frame = 3\n",
+            "r.toml: unknown key 'model.num_frame'; did you mean 'num_frames'? known here: variant, ",
+        ),
         (
             STANDARD + K400 + '[model]\nnum_frames = "8"\n',
             "r.toml: model.num_frames = '8': input should be a valid int",
         ),
         (STANDARD + "seed = true\n" + K400, "r.toml: seed = True: input should be a valid integer"),
         (STANDARD + "[datasets.k400]\ntrain = 3\n", "r.toml: datasets.k400.train = 3: input should be a valid string"),
-        (STANDARD + 'datasets.k400 = "k400.arrow"\n', "r.toml: datasets.k400 = 'k400.arrow': input should be an obj"),
+        (
+            STANDARD + 'datasets.k400 = "k400.arrow"\n',
+            "r.toml: datasets.k400 = 'k400.arrow': it is a table, such as { train = … }",
+        ),
         (STANDARD + K400 + "[data]\nbatch_size = 0\n", "r.toml: data.batch_size = 0: input should be greater than 0"),
         (STANDARD + K400 + "[training]\nmicro_batches = 0\n", "r.toml: training.micro_batches = 0: it is a number, at"),
         (STANDARD + K400 + '[training]\nmicro_batches = "x"\n', "r.toml: training.micro_batches = 'x': it is a number"),
@@ -154,11 +166,11 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
         ),
         (
             STANDARD + K400 + "[augmentation]\nmix_up = 0.8\n",
-            "r.toml: unknown key 'augmentation.mix_up'; known here: randaugment, random_resized_crop, ",
+            "r.toml: unknown key 'augmentation.mix_up'; did you mean 'mixup'? known here: randaugment, ",
         ),
         (
             STANDARD + K400 + "[augmentation]\nrandaugment = { ops = 2 }\n",
-            "r.toml: unknown key 'augmentation.randaugment.ops'; known here: num_ops, magnitude, ",
+            "r.toml: unknown key 'augmentation.randaugment.ops'; did you mean 'num_ops'? known here: num_ops, ",
         ),
         (
             STANDARD + K400 + "[augmentation]\nrandaugment = { num_ops = 2, magnitude = 30 }\n",
@@ -220,7 +232,7 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
         ),
         (
             STANDARD + '[datasets.k400]\ntrain = "k400.arrow"\n[training.best]\nmeasure = "loss"\n',
-            "r.toml: training.best compares validations, and no dataset has a val manifest; name one, or leave best",
+            "r.toml: training.best compares validations, and no dataset has a val manifest; name one",
         ),
         (
             'policy = "probe"\ninit = "runs/a"\n' + K400 + "[optimizer]\nbackbone_rate = 0.5\n",
@@ -255,8 +267,8 @@ def test_a_mistake_is_answered_with_the_key_the_value_and_the_rule(tmp_path: Pat
         ("training.epochs", "--set 'training.epochs' is not of the form key=value; write --set training.epochs=5"),
         ("=5", "--set '=5' is not of the form key=value; write --set training.epochs=5"),
         ("training.epochs=many", "r.toml: training.epochs = 'many': input should be a valid number"),
-        ("model.dept=3", "r.toml: unknown key 'model.dept'; known here: variant, "),
-        ("model=3", "r.toml: model = 3: input should be an object"),
+        ("model.dept=3", "r.toml: unknown key 'model.dept'; did you mean 'depth'? known here: variant, "),
+        ("model=3", "r.toml: model = 3: it is a table, such as {"),
     ],
 )
 def test_a_wrong_override_is_answered_alike(tmp_path: Path, override: str, expected: str) -> None:
@@ -385,3 +397,16 @@ def test_policies_of_other_kinds_are_refused(policy: str, tmp_path: Path) -> Non
     (tmp_path / "r.toml").write_text(STANDARD + K400 + f'randaugment = "{policy}"\n')
     with pytest.raises(RecipeError, match=r"r.toml: datasets.k400.randaugment = .*: (it is a table or a policy|'rand)"):
         read_recipe(tmp_path / "r.toml")
+
+
+def test_a_section_that_is_no_table_is_shown_as_one() -> None:
+    values = {"policy": "standard", "datasets": {"k400": {"train": "a"}}, "training": {"best": "a"}}
+    with pytest.raises(
+        RecipeError, match=r"""training.best = 'a': it is a table, such as { measure = "top1" }; known"""
+    ):
+        parse_recipe(values, "test")
+
+
+def test_the_measure_of_one_dataset_is_no_mean() -> None:
+    assert BestSection(weights={"a": 1.0}).phrase == "top-1 of a"
+    assert BestSection(weights={"a": 1.0, "b": 2.0}).phrase == "mean top-1 of 1 a, 2 b"

@@ -250,7 +250,7 @@ def test_a_run_ends_early_by_the_measure_of_its_recipe(recipe_of: MakeRecipe, tm
     scores = [line["val"] for line in lines_of(run) if "val" in line]
     assert len(scores) == 3 and scores[0] == scores[2]
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "ended early: no better mean loss of 1 jumps in 2 validations" in shown
+    assert "ended early: no better loss of jumps in 2 validations" in shown
     state = read_state(find_checkpoint(run, "latest"))
     assert state["best_score"] == -scores[0]["jumps"]["loss"] and state["num_without_better"] == 2
     again = Console(file=StringIO(), width=120)

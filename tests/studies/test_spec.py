@@ -78,8 +78,11 @@ def test_the_studies_of_the_repository_are_read(file: Path) -> None:
             {"rows": [{"name": "a", "arms": ["both", "moves"]}]},
             "two arms that train on moves, both and moves; giv",
         ),
-        ({"rows": [{"nam": "a", "arms": ["both"]}]}, "unknown key 'rows.0.nam'; known here: name, arms"),
-        ({"colums": ["moves"]}, "unknown key 'colums'; known here: title, question"),
+        (
+            {"rows": [{"nam": "a", "arms": ["both"]}]},
+            "unknown key 'rows.0.nam'; did you mean 'name'\\? known here: name, arms",
+        ),
+        ({"colums": ["moves"]}, "unknown key 'colums'; did you mean 'columns'\\? known here: title, question"),
     ],
 )
 def test_what_is_wrong_is_named_with_the_file(changes: dict[str, Any], message: str) -> None:

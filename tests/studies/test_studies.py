@@ -307,7 +307,10 @@ def test_what_was_trained_and_not_recorded_is_recorded_whole(cover: Cover) -> No
         (('test = "../turns-test.arrow"', ""), "datasets.turns has no test, which arm turns needs"),
         (('val = "../turns-val.arrow"', 'val = "../turns"'), "turns is a folder, not a manifest"),
         (("[recipe.data]", "[recipe]\nseed = 3\n[recipe.data]"), "recipe sets seed; an arm's own keys"),
-        (("share = 0.5", "recipe.model.dept = 2"), "'Own clips', arm turns: unknown key 'model.dept'; known here: var"),
+        (
+            ("share = 0.5", "recipe.model.dept = 2"),
+            "'Own clips', arm turns: unknown key 'model.dept'; did you mean 'depth'",
+        ),
         (("[0.01, 0.02]", "[0.01, -1]"), "'Own clips', arm jumps: optimizer.learning_rate = -1: input should be great"),
         (
             ("share = 0.5", 'recipe.datasets.turns.reversal_pairs = [["left", "up"]]'),

@@ -6,6 +6,7 @@ the file overrides them all. Paths are relative to the file that has them. A par
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import tomllib
@@ -118,6 +119,12 @@ def _explained(error: ValidationError, kind: type[BaseModel]) -> str:
         return f"{key.rpartition('.')[0]} takes more values than {fault['loc'][-1]}"
     if fault["type"] == "missing":
         return f"{key!r} is missing; it has no default"
+    if fault["type"] == "model_type":
+        section = _section_at(kind, fault["loc"])
+        name, field = next(iter(section.model_fields.items()))
+        example = "…" if field.is_required() else json.dumps(field.default)
+        keys = ", ".join(section.model_fields)
+        return f"{key} = {fault['input']!r}: it is a table, such as {{ {name} = {example} }}; known here: {keys}"
     is_no_list = fault["type"] == "tuple_type"
     message = "it is a list; write [ ] around its values" if is_no_list else fault["msg"].removeprefix("Value error, ")
     shown = "" if not key else f"{key} = {fault['input']!r}: "
@@ -126,10 +133,17 @@ def _explained(error: ValidationError, kind: type[BaseModel]) -> str:
 
 def _known_keys(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
     """The keys of the section that contains an unknown key. location: ends with that key."""
-    for part in location[:-1]:
+    section = _section_at(section, location[:-1])
+    near = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
+    suggested = f"did you mean {near[0]!r}? " if near else ""
+    return f"{suggested}known here: {', '.join(section.model_fields)}"
+
+
+def _section_at(section: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    for part in location:
         if str(part) in section.model_fields:
             section = _section_in(section.model_fields[str(part)].annotation) or section
-    return "known here: " + ", ".join(section.model_fields)
+    return section
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:

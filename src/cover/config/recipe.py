@@ -32,6 +32,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, create_model, model
 from cover.config.families import DEFAULT, ModelSection, Positive, find_family
 from cover.config.layers import Section, Share, checked, map_paths, nested, overlaid, read_layers, with_base
 from cover.core.atomic_files import write_whole
+from cover.core.run_files import RunFiles
 from cover.errors import RecipeError
 
 PATH_KEYS = ("init", "data.cache_folder", "data.exclude", "datasets.*.train", "datasets.*.val", "datasets.*.test")
@@ -354,6 +355,11 @@ class BestSection(Section):
         weights = ", ".join(f"{weight:g} {name}" for name, weight in self.weights.items())
         return f"mean {MEASURE_NAMES[self.measure]}" + (f" of {weights}" if weights else "")
 
+    @property
+    def phrase(self) -> str:
+        """The measure for messages: that of one dataset is no mean. Checkpoints compare runs by `str` instead."""
+        return f"{MEASURE_NAMES[self.measure]} of {next(iter(self.weights))}" if len(self.weights) == 1 else str(self)
+
 
 class TrainingSection(ClipLoss):
     """Length, precision, memory and rhythm of a run."""
@@ -668,6 +674,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, base: Path | None 
 
 def parse_recipe(values: dict[str, Any], source: str) -> Recipe:
     """Check a recipe given as plain data. source: its name in messages. Raises RecipeError."""
+    values = _with_probed_model(values)
     model = values.get("model")
     name = model.get("family", DEFAULT) if isinstance(model, dict) else DEFAULT
     try:
@@ -675,6 +682,22 @@ def parse_recipe(values: dict[str, Any], source: str) -> Recipe:
     except RecipeError as error:
         raise RecipeError(f"{source}: model.family: {error}") from None
     return checked(recipe_class(family.section), _with_rate(values), source)
+
+
+def model_of_run(init: str) -> dict[str, Any]:
+    """The `[model]` keys of the run that `init` is, or has as a checkpoint; none if it is something else."""
+    place = Path(init)
+    runs = (RunFiles(place), RunFiles.of_checkpoint(place))
+    file = next((run.recipe_file for run in runs if init and run.is_run), None)
+    return dict(read_layers(file, lambda layer, _: layer).get("model", {})) if file else {}
+
+
+def _with_probed_model(values: dict[str, Any]) -> dict[str, Any]:
+    """Give a probe that names no kind of model the `[model]` of the run that it probes. Its own keys override that."""
+    own, init = values.get("model", {}), values.get("init")
+    if values.get("policy") != "probe" or not isinstance(init, str | Path) or not isinstance(own, dict):
+        return values
+    return values if {"family", "variant"} & own.keys() else values | {"model": model_of_run(str(init)) | own}
 
 
 def _with_rate(values: dict[str, Any]) -> dict[str, Any]:

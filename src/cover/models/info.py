@@ -95,7 +95,7 @@ def info_table(info: Info) -> Table:
         "weights from": info.origin,
         "architecture": config.describe(info.not_stated),
         "parameters": f"{info.num_parameters:,}",
-        "cost of a view": f"{cost / 1e9:,.1f} G multiply-adds (GFLOPs, as papers count them)" if cost else "not stated",
+        "cost of a view": f"{giga(cost)} G multiply-adds (GFLOPs, as papers count them)" if cost else "not stated",
         "input": f"{frames} of {config.image_size_px} × {config.image_size_px} px",
         "normalisation": f"mean {_numbers(config.mean)}, std {_numbers(config.std)} of RGB in 0..1{usual}",
         "sampling": info.sampling,
@@ -116,6 +116,19 @@ def info_table(info: Info) -> Table:
     for label, value in rows.items():
         table.add_row(label, value)
     return table
+
+
+def giga(number: float) -> str:
+    """Return a number in units of 1e9, with four digits or more.
+
+    >>> giga(1_234_567), giga(11_883_600_000_000)
+    ('0.001235', '11,884')
+
+    Args:
+        number: Such as multiply-adds.
+    """
+    value = number / 1e9
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -9,10 +9,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cover.config.recipe import OptimizerSection, Recipe, TrainingSection
+from cover.config.recipe import OptimizerSection, Recipe, TrainingSection, model_of_run
 from cover.mixture.summary import mixture_table
 from cover.models.classifier import empty_model
 from cover.models.create import build
+from cover.models.info import giga
 from cover.models.sources import HUB, open_source
 from cover.runs.plan import Plan, load_init
 from cover.training.checkpoint import TrainingState
@@ -55,13 +56,14 @@ def rehearse(planned: Plan, console: Console, *, is_resumed: bool = False) -> No
 def plan_table(planned: Plan) -> Table:
     """Model, cost, length and memory, for the terminal."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("model", model_line(planned))
     table.add_row("parameters", f"{planned.num_parameters:,}, trained {planned.num_trained:,}")
     if planned.config.pooler is not None:
         table.add_row("pooler", planned.config.pooler.describe())
     for row in planned.rows:
         table.add_row(f"clips of {row.dataset}", clips_line(planned.recipe, row.dataset, row.num_frames))
     for name, cost in planned.clip_multiply_adds.items():
-        table.add_row(f"a clip of {name}", f"{cost / 1e9:,.4g} GFLOPs (multiply-adds, forward)")
+        table.add_row(f"a clip of {name}", f"{giga(cost)} GFLOPs (multiply-adds, forward)")
     table.add_row("rates", shares_line(planned))
     table.add_row("loss", loss_line(planned))
     for name, head in planned.objective.losses.items():
@@ -86,6 +88,18 @@ def plan_table(planned: Plan) -> Table:
         kept = f"about {backward_bytes(planned) / 2**30:,.3g} GiB for the backward pass of a whole batch, to be split"
         table.add_row("", f"{kept} by processes, micro_batches and activation_checkpointing")
     return table
+
+
+def model_line(planned: Plan) -> str:
+    """Return the backbone, and whether a probe has the `[model]` of the run that it probes."""
+    recipe, line = planned.recipe, f"{planned.config.family}, {planned.config.describe()}"
+    given = model_of_run(recipe.init or "") if recipe.policy == "probe" else {}
+    section = recipe.model.model_dump(mode="json")
+    return (
+        f"{line}; as in {recipe.init}"
+        if given and all(section.get(key) == value for key, value in given.items())
+        else line
+    )
 
 
 def shares_line(planned: Plan) -> str:
@@ -179,7 +193,7 @@ def best_line(section: TrainingSection) -> str:
     extreme = "lowest" if section.best.measure == "loss" else "highest"
     number = section.early_stopping
     end = f"; the run ends after {number} validations without a better one" if number else ""
-    return f"{extreme} {section.best} of validation{end}"
+    return f"{extreme} {section.best.phrase} of validation{end}"
 
 
 def measured(planned: Plan, objective: Supervised) -> tuple[float, int]:

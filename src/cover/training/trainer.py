@@ -103,8 +103,8 @@ class Trainer:
             if self._saved_step < self.state.step:
                 self._save()
             if self._is_over and self.state.step < self.num_steps and self.is_main:
-                number = self.state.num_without_better
-                self.console.print(f"ended early: no better {self.state.best_by} in {number} validations")
+                number, best = self.state.num_without_better, self.recipe.training.best.phrase
+                self.console.print(f"ended early: no better {best} in {number} validations")
         return stopped
 
     def train_step(self) -> torch.Tensor:

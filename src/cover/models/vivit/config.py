@@ -129,7 +129,11 @@ class ViViTConfig(ViTConfig):
 
     def describe(self, not_stated: Collection[str] = ()) -> str:
         """See ModelConfig."""
-        temporal = f"{self.temporal_depth} temporal blocks, " if self.attention == "factorised_encoder" else ""
+        temporal = (
+            f"{self.temporal_depth} temporal block{'s' * (self.temporal_depth != 1)}, "
+            if self.attention == "factorised_encoder"
+            else ""
+        )
         return (
             f"ViViT, {self.attention}, {self.describe_blocks(not_stated)}, {temporal}"
             f"tubelets of {self.tubelet_size} × {self.patch_size_px} × {self.patch_size_px}"
