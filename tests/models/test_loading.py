@@ -20,7 +20,7 @@ from cover.errors import CheckpointError
 from cover.models.backbone import Resize
 from cover.models.classifier import VideoClassifier, load_model, save_model
 from cover.models.create import create_model
-from cover.models.loading import load_weights, report_table
+from cover.models.loading import LoadReport, load_weights, report_table
 
 
 def small(**settings: Any) -> VideoClassifier:
@@ -182,3 +182,16 @@ def test_the_table_names_each_kind_of_tensor_once(tmp_path: Path) -> None:
     text = console.file.getvalue()
     assert text.count("blocks.*.temporal_attn.qkv") == 1
     assert "fresh" in text and "unused" not in text
+
+
+def test_a_part_with_many_tensors_is_one_entry_of_the_table() -> None:
+    names = [f"predictor.{number}x.{kind}" for number in "abcdefghijk" for kind in ("weight", "bias")]
+    table = report_table(LoadReport("cover", unused=[*names, "blocks.0.norm1.weight", "blocks.1.norm1.weight"]))
+    assert list(table.columns[2].cells) == ["predictor: 22 tensors, blocks.*.norm1"]
+
+
+def test_a_pooler_that_a_linear_model_does_not_use_is_named(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"depth": 1, "image_size": 32, "heads": {"a": 2}}
+    save_model(create_model("timesformer_tiny", head="attentive", pooler_depth=0, **sizes), tmp_path)
+    report = load_weights(create_model("timesformer_tiny", **sizes), tmp_path)
+    assert any(note.endswith('model.head = "attentive" uses it') for note in report.notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,9 @@ from cover.models.family import backbone_family, configure, family_of
 from cover.models.head_rows import HeadRows, match_rows, take_rows
 from cover.models.sources import open_source
 from cover.models.weights import check_files, check_finite
+
+MOST_NAMED = 9
+"""A report names as many modules of one part of a model; blocks of TimeSformer have nine."""
 
 
 @dataclass
@@ -60,12 +64,22 @@ class LoadReport:
 
 
 def report_table(report: LoadReport) -> Table:
-    """Return a report as a table for the terminal. The same tensor of several blocks is one entry."""
+    """Return a report as a table for the terminal.
+
+    The same tensor of several blocks is one entry. So is a part of the source with many tensors, such as a predictor.
+    """
     table = Table("", "tensors", "names")
     for outcome, names in report.outcomes().items():
         short = dict.fromkeys(re.sub(r"\.\d+\.|_\d+/", lambda match: re.sub(r"\d+", "*", match[0]), n) for n in names)
         modules = dict.fromkeys(re.sub(r"[./](weight|bias|kernel|scale)$", "", name) for name in short)
-        table.add_row(outcome, str(len(names)), ", ".join(modules))
+        parts = Counter(module.partition(".")[0] for module in modules)
+        sizes = Counter(name.partition(".")[0] for name in names)
+        entries = {
+            module: f"{part}: {sizes[part]} tensors" if parts[part] > MOST_NAMED else module
+            for module in modules
+            for part in [module.partition(".")[0]]
+        }
+        table.add_row(outcome, str(len(names)), ", ".join(dict.fromkeys(entries.values())))
     return table
 
 
@@ -221,6 +235,8 @@ def _notes(source: Source, config: ModelConfig, rows: Mapping[str, HeadRows]) ->
     notes += [
         f"{name}: the source has none, so it starts at zero" for name in source.shapes if source.view.is_zero(name)
     ]
+    if source.config.pooler is not None and config.pooler is None:
+        notes.append('pooler: not used, because the heads of this model are linear; model.head = "attentive" uses it')
     return notes + [f"head {name}: {found}" for name, found in rows.items() if not found.unchanged]
 
 
