@@ -641,6 +641,13 @@ class Recipe(Section):
         return self.policy != "probe" and self.optimizer.backbone_rate == 0
 
     @property
+    def has_model_of_probed_run(self) -> bool:
+        """Whether this is a probe whose `[model]` agrees with that of the run in `init`."""
+        given = model_of_run(self.init or "") if self.policy == "probe" else {}
+        section = self.model.model_dump(mode="json")
+        return bool(given) and all(section.get(key) == value for key, value in given.items())
+
+    @property
     def num_workers(self) -> int:
         """Decoding processes: as many as the recipe says, but no more than this machine has cores."""
         return min(self.data.num_workers, os.cpu_count() or 1)

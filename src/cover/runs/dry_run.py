@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cover.config.recipe import OptimizerSection, Recipe, TrainingSection, model_of_run
+from cover.config.recipe import OptimizerSection, Recipe, TrainingSection
 from cover.mixture.summary import mixture_table
 from cover.models.classifier import empty_model
 from cover.models.create import build
@@ -92,14 +92,8 @@ def plan_table(planned: Plan) -> Table:
 
 def model_line(planned: Plan) -> str:
     """Return the backbone, and whether a probe has the `[model]` of the run that it probes."""
-    recipe, line = planned.recipe, f"{planned.config.family}, {planned.config.describe()}"
-    given = model_of_run(recipe.init or "") if recipe.policy == "probe" else {}
-    section = recipe.model.model_dump(mode="json")
-    return (
-        f"{line}; as in {recipe.init}"
-        if given and all(section.get(key) == value for key, value in given.items())
-        else line
-    )
+    line = f"{planned.config.family}, {planned.config.describe()}"
+    return f"{line}; as in {planned.recipe.init}" if planned.recipe.has_model_of_probed_run else line
 
 
 def shares_line(planned: Plan) -> str:
