@@ -169,6 +169,7 @@ def test_a_dataset_has_clips_of_its_own_length(recipe_of: MakeRecipe, tmp_path: 
     """In training, in the plan, and in evaluation, unless another length is asked for."""
     options = {"jumps": {"num_frames": 2}}
     recipe = recipe_of("cotrain", VIDEOS + IMAGES, options=options, **PLAIN | {"training": {"max_steps": 2}})
+    assert recipe.num_frames("of_another_run") == recipe.model.num_frames  # `compare` asks for those, too
     lengths = {name: clips.num_frames for batch in batches(recipe) for name, clips in batch.items()}
     assert lengths == {"jumps": 2, "turns": 4, "pets": 1}
     planned = plan(recipe)

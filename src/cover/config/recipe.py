@@ -564,8 +564,9 @@ class Recipe(Section):
         )
 
     def num_frames(self, dataset: str) -> int:
-        """Frames of a clip of a dataset of videos."""
-        return self.datasets[dataset].num_frames or self.model.num_frames
+        """Frames of a clip of a dataset of videos. A dataset that the recipe does not name has the model's number."""
+        section = self.datasets.get(dataset)
+        return (section and section.num_frames) or self.model.num_frames
 
     def _is_plain(self, dataset: str) -> bool:
         """Whether training clips are the same every time but for crop and mirroring."""
