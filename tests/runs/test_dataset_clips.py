@@ -213,7 +213,11 @@ def test_a_dry_run_shows_how_each_datasets_clips_are_made(recipe_of: MakeRecipe)
     [
         ("cotrain", {"mixup": -1}, "datasets.jumps.mixup = -1: input should be greater than or equal to 0"),
         ("cotrain", {"sampling": {"stride": 4}}, 'it is "uniform", { window_seconds = S }'),
-        ("cotrain", {"mixups": 1}, "unknown key 'datasets.jumps.mixups'; known here: train, val, .*mixup, cutmix"),
+        (
+            "cotrain",
+            {"mixups": 1},
+            r"unknown key 'datasets.jumps.mixups'; did you mean 'mixup'\? known here: train, .*cutmix",
+        ),
         ("cotrain", {"short_side": [60, 40]}, r"datasets.jumps.short_side \[60, 40\] is not a range"),
         (
             "cotrain",
