@@ -24,7 +24,7 @@ from cover.cli import main
 from cover.config.families import ModelSection, Positive, register
 from cover.models.backbone import Backbone
 from cover.models.config import Heads, ModelConfig, class_names
-from cover.models.family import BackboneFamily
+from cover.models.family import BackboneFamily, settings_of
 from cover.models.packing import PackedClips, clip_means
 
 
@@ -94,13 +94,8 @@ class ToyFamily(BackboneFamily):
 
     def configure(self, section: ModelSection, heads: Heads, *, images_only: bool = False) -> ToyConfig:
         assert isinstance(section, ToySection)
-        return ToyConfig(
-            width=section.width,
-            num_frames=section.num_frames,
-            image_size_px=section.image_size,
-            drop_path_rate=section.drop_path_rate,
-            heads={name: class_names(classes) for name, classes in heads.items()},
-        )
+        named = {name: class_names(classes) for name, classes in heads.items()}
+        return ToyConfig(heads=named, **settings_of(section))
 
     def backbone(self, config: ModelConfig) -> Toy:
         assert isinstance(config, ToyConfig)

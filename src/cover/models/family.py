@@ -96,6 +96,23 @@ class BackboneFamily(Family, ABC):
         return None
 
 
+_NOT_OF_BACKBONE = frozenset(ModelSection.model_fields) - {"num_frames", "image_size", "drop_path_rate"}
+_IN_PIXELS = ("image_size", "patch_size")
+
+
+def settings_of(section: ModelSection) -> dict[str, Any]:
+    """Return the keys of `[model]` that describe the backbone, as fields of a configuration, which name their unit.
+
+    >>> settings_of(ModelSection(variant="any", image_size=64))
+    {'num_frames': 8, 'image_size_px': 64, 'drop_path_rate': 0.1}
+
+    Args:
+        section: The section of any family.
+    """
+    names = [name for name in type(section).model_fields if name not in _NOT_OF_BACKBONE]
+    return {f"{name}_px" if name in _IN_PIXELS else name: getattr(section, name) for name in names}
+
+
 def configure(section: ModelSection, heads: Heads, *, images_only: bool = False) -> ModelConfig:
     """Turn the `[model]` section of a recipe into a configuration, with the pooler of an attentive head.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from cover.config.families import ModelSection
 from cover.models.config import Heads, ModelConfig, class_names
-from cover.models.family import BackboneFamily
+from cover.models.family import BackboneFamily, settings_of
 from cover.models.mvit.config import FAMILY_NAME, VARIANTS, MViTConfig, MViTSection, variant_values
 
 if TYPE_CHECKING:
@@ -35,16 +35,9 @@ class MViTFamily(BackboneFamily):
     def configure(self, section: ModelSection, heads: Heads, *, images_only: bool = False) -> MViTConfig:
         """See BackboneFamily. With `images_only`, kernels have one slot of time, as in an image MViT."""
         assert isinstance(section, MViTSection)
-        return MViTConfig(
-            num_frames=section.num_frames,
-            image_size_px=section.image_size,
-            kv_stride=section.kv_stride,
-            class_token=section.class_token,
-            images_only=images_only,
-            drop_path_rate=section.drop_path_rate,
-            heads={name: class_names(classes) for name, classes in heads.items()},
-            **variant_values(section),
-        )
+        settings = settings_of(section) | variant_values(section)
+        named = {name: class_names(classes) for name, classes in heads.items()}
+        return MViTConfig(heads=named, images_only=images_only, **settings)
 
     def backbone(self, config: ModelConfig) -> MViT:
         """See BackboneFamily."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cover.config.families import ModelSection
 from cover.errors import CheckpointError
 from cover.models.config import Heads, ModelConfig
-from cover.models.family import BackboneFamily
+from cover.models.family import BackboneFamily, settings_of
 from cover.models.timesformer.config import (
     FAMILY_NAME,
     VARIANTS,
@@ -42,20 +42,8 @@ class TimeSformerFamily(BackboneFamily):
     def configure(self, section: ModelSection, heads: Heads, *, images_only: bool = False) -> TimeSformerConfig:
         """See BackboneFamily. With `images_only`, attention is space-only."""
         assert isinstance(section, TimeSformerSection)
-        return variant_config(
-            section.variant,
-            heads,
-            num_frames=section.num_frames,
-            image_size_px=section.image_size,
-            patch_size_px=section.patch_size,
-            depth=section.depth,
-            width=section.width,
-            num_heads=section.num_heads,
-            drop_path_rate=section.drop_path_rate,
-            activation=section.activation,
-            image_temporal=section.image_temporal,
-            attention="space_only" if images_only else section.attention,
-        )
+        settings = settings_of(section) | ({"attention": "space_only"} if images_only else {})
+        return variant_config(section.variant, heads, **settings)
 
     def backbone(self, config: ModelConfig) -> TimeSformer:
         """See BackboneFamily."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cover.config.families import ModelSection
 from cover.models.config import Heads, ModelConfig, class_names
-from cover.models.family import BackboneFamily
+from cover.models.family import BackboneFamily, settings_of
 from cover.models.video_swin.config import FAMILY_NAME, VARIANTS, VideoSwinConfig, VideoSwinSection, variant_values
 
 if TYPE_CHECKING:
@@ -35,14 +35,9 @@ class VideoSwinFamily(BackboneFamily):
         """See BackboneFamily. With `images_only`, windows have one slot of time, as in an image Swin."""
         assert isinstance(section, VideoSwinSection)
         slots, rows, columns = section.window
-        return VideoSwinConfig(
-            num_frames=section.num_frames,
-            image_size_px=section.image_size,
-            window=(1 if images_only else slots, rows, columns),
-            drop_path_rate=section.drop_path_rate,
-            heads={name: class_names(classes) for name, classes in heads.items()},
-            **variant_values(section),
-        )
+        settings = settings_of(section) | variant_values(section)
+        settings["window"] = (1 if images_only else slots, rows, columns)
+        return VideoSwinConfig(heads={name: class_names(classes) for name, classes in heads.items()}, **settings)
 
     def backbone(self, config: ModelConfig) -> VideoSwin:
         """See BackboneFamily."""

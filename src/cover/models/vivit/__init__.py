@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cover.config.families import ModelSection
 from cover.models.config import Heads, ModelConfig
-from cover.models.family import BackboneFamily
+from cover.models.family import BackboneFamily, settings_of
 from cover.models.vivit.config import FAMILY_NAME, VARIANTS, ViViTConfig, ViViTSection, variant_config
 
 if TYPE_CHECKING:
@@ -35,22 +35,7 @@ class ViViTFamily(BackboneFamily):
     def configure(self, section: ModelSection, heads: Heads, *, images_only: bool = False) -> ViViTConfig:
         """See BackboneFamily. `images_only` changes nothing: an image is a clip of one tubelet."""
         assert isinstance(section, ViViTSection)
-        return variant_config(
-            section.variant,
-            heads,
-            attention=section.attention,
-            num_frames=section.num_frames,
-            image_size_px=section.image_size,
-            patch_size_px=section.patch_size,
-            tubelet_size=section.tubelet_size,
-            depth=section.depth,
-            temporal_depth=section.temporal_depth,
-            width=section.width,
-            num_heads=section.num_heads,
-            mlp_width=section.mlp_width,
-            activation=section.activation,
-            drop_path_rate=section.drop_path_rate,
-        )
+        return variant_config(section.variant, heads, **settings_of(section))
 
     def backbone(self, config: ModelConfig) -> ViViT:
         """See BackboneFamily."""

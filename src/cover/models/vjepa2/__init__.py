@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from cover.config.families import ModelSection
 from cover.models.config import Heads, ModelConfig
-from cover.models.family import BackboneFamily
+from cover.models.family import BackboneFamily, settings_of
 from cover.models.vjepa2.config import FAMILY_NAME, VARIANTS, VJEPA2Config, VJEPA2Section, variant_config
 
 if TYPE_CHECKING:
@@ -36,19 +36,7 @@ class VJEPA2Family(BackboneFamily):
     def configure(self, section: ModelSection, heads: Heads, *, images_only: bool = False) -> VJEPA2Config:
         """See BackboneFamily. `images_only` changes nothing, because no layer only mixes frames."""
         assert isinstance(section, VJEPA2Section)
-        return variant_config(
-            section.variant,
-            heads,
-            num_frames=section.num_frames,
-            image_size_px=section.image_size,
-            patch_size_px=section.patch_size,
-            tubelet_size=section.tubelet_size,
-            depth=section.depth,
-            width=section.width,
-            num_heads=section.num_heads,
-            mlp_width=section.mlp_width,
-            drop_path_rate=section.drop_path_rate,
-        )
+        return variant_config(section.variant, heads, **settings_of(section))
 
     def backbone(self, config: ModelConfig) -> VJEPA2:
         """See BackboneFamily."""
