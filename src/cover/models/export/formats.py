@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from cover.core.atomic_files import whole_folder
+from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CheckpointError, CoverError
-from cover.models.classifier import VideoClassifier, save_model
+from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
+from cover.models.checkpoints.naming import HEAD
+from cover.models.classifier import VideoClassifier, head_of, save_model
 from cover.models.config import ModelConfig, ViTConfig
 from cover.models.export import INSTEAD
 from cover.models.family import family_of
+from cover.models.weights import save_tensors
 
 BILINEAR = 2
 """Pillow's number of the filter that media/augment.py resizes clips with."""
@@ -73,9 +79,48 @@ def new_folder(folder: Path) -> Iterator[Path]:
         yield aside
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write indented JSON, with characters other than ASCII as they are."""
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_model(
+    folder: Path, settings: Mapping[str, Any], tensors: Mapping[str, Tensor], processor: Mapping[str, Any] | None = None
+) -> None:
+    """Write a folder as other libraries read it: config.json, model.safetensors, and the image processor's settings.
+
+    Args:
+        folder: A new or empty folder.
+        settings: The contents of config.json.
+        tensors: The weights by the library's names.
+        processor: The contents of preprocessor_config.json, which transformers reads.
+
+    Raises:
+        CoverError: `folder` is not empty.
+    """
+    with new_folder(folder) as aside:
+        write_json(aside / CONFIG_FILE, settings)
+        if processor is not None:
+            write_json(aside / PREPROCESSOR_FILE, processor)
+        save_tensors(tensors, aside / WEIGHTS_FILE, {"format": "pt"})
+
+
+def tensors_of(model: VideoClassifier, head: str, theirs: Callable[[str], Sequence[str]]) -> dict[str, Tensor]:
+    """Return the tensors of the backbone and of one head, by another library's names.
+
+    Args:
+        model: The model.
+        head: The dataset with the head.
+        theirs: Our name, with HEAD in place of the dataset → the library's; if there are several, each gets a part.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if head_of(name) not in ("", head):
+            continue
+        first, *others = theirs(name.replace(f"heads.{head}.", f"heads.{HEAD}."))
+        parts = [part.clone() for part in tensor.chunk(1 + len(others))] if others else [tensor.contiguous()]
+        tensors |= dict(zip([first, *others], parts, strict=True))
+    return tensors
 
 
 def choose_head(config: ModelConfig, head: str | None) -> str:
@@ -110,6 +155,18 @@ def label_settings(config: ModelConfig, head: str) -> dict[str, Any]:
     }
     # Pipelines then take sigmoids.
     return settings | ({"problem_type": "multi_label_classification"} if head in config.sigmoid_heads else {})
+
+
+def input_and_classes(config: ModelConfig, head: str) -> dict[str, Any]:
+    """Return what a user of exported weights must know beside the architecture: input, classes, and probabilities."""
+    return {
+        "num_frames": config.num_frames,
+        "image_size": config.image_size_px,
+        "mean": list(config.mean),
+        "std": list(config.std),
+        "classes": list(config.heads[head]),
+        "probabilities": config.probability_function(head),
+    }
 
 
 def hidden_act(config: ViTConfig) -> str:

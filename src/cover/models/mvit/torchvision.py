@@ -7,16 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CoverError
-from cover.models.checkpoints.naming import HEAD
-from cover.models.classifier import VideoClassifier, head_of
+from cover.models.classifier import VideoClassifier
 from cover.models.export import INSTEAD
-from cover.models.export.formats import choose_head, new_folder, write_json
+from cover.models.export.formats import choose_head, input_and_classes, tensors_of, write_model
 from cover.models.kernels.pooling import SIDE
 from cover.models.mvit.config import PATCH_KERNEL, PATCH_STRIDE, BlockShape, MViTConfig
 from cover.models.mvit.formats import TORCHVISION
-from cover.models.weights import save_tensors
 
 
 def export_torchvision(model: VideoClassifier, folder: Path, head: str | None = None) -> None:
@@ -44,21 +41,15 @@ def export_torchvision(model: VideoClassifier, folder: Path, head: str | None = 
     if config.images_only or not config.class_token:
         raise CoverError(f"torchvision's MViT is for videos and has a class token; {INSTEAD}")
     head = choose_head(config, head)
-    with new_folder(folder) as aside:
-        write_json(aside / CONFIG_FILE, _settings(config, head))
-        save_tensors(torchvision_tensors(model, head), aside / WEIGHTS_FILE, {"format": "pt"})
+    write_model(folder, _settings(config, head), torchvision_tensors(model, head))
 
 
 def torchvision_tensors(model: VideoClassifier, head: str) -> dict[str, Tensor]:
     """Return the tensors of an MViT by torchvision's names, and in its shapes."""
-    tensors = {}
-    for name, tensor in model.state_dict().items():
-        if head_of(name) not in ("", head):
-            continue
-        (theirs,) = TORCHVISION.theirs(name.replace(f"heads.{head}.", f"heads.{HEAD}."))
-        if theirs.startswith("pos_encoding."):
-            tensor = tensor[0, 0] if "class" in theirs else tensor[0]
-        tensors[theirs] = tensor.contiguous()
+    tensors = tensors_of(model, head, TORCHVISION.theirs)
+    for name, tensor in tensors.items():
+        if name.startswith("pos_encoding."):
+            tensors[name] = tensor[0, 0] if "class" in name else tensor[0]
     return tensors
 
 
@@ -77,12 +68,7 @@ def _settings(config: MViTConfig, head: str) -> dict[str, Any]:
             "proj_after_attn": config.widen_in == "attention",
             "num_classes": len(config.heads[head]),
         },
-        "num_frames": config.num_frames,
-        "image_size": config.image_size_px,
-        "mean": list(config.mean),
-        "std": list(config.std),
-        "classes": list(config.heads[head]),
-        "probabilities": config.probability_function(head),
+        **input_and_classes(config, head),
     }
 
 

@@ -206,18 +206,17 @@ TRANSFORMERS_CLIP = Naming(
 )
 
 
-def transformers_name(name: str, head: str) -> str:
+def transformers_names(name: str) -> list[str]:
     """Return the name of a tensor in transformers' TimesformerForVideoClassification.
 
-    >>> transformers_name("blocks.0.attn.qkv.bias", "k400")
-    'timesformer.encoder.layer.0.attention.attention.qkv.bias'
+    >>> transformers_names("blocks.0.attn.qkv.bias")
+    ['timesformer.encoder.layer.0.attention.attention.qkv.bias']
 
     Args:
-        name: Our name of the tensor.
-        head: The dataset with the head that becomes the classifier.
+        name: Our name of the tensor, with HEAD in place of the dataset.
     """
-    (theirs,) = TRANSFORMERS_TIMESFORMER.theirs(name.replace(f"heads.{head}.", f"heads.{HEAD}."))
-    return theirs if theirs.startswith("classifier.") else f"timesformer.{theirs}"
+    theirs = TRANSFORMERS_TIMESFORMER.theirs(name)
+    return [part if part.startswith("classifier.") else f"timesformer.{part}" for part in theirs]
 
 
 def _is_timesformer(view: View, container: str) -> bool:

@@ -5,22 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CheckpointError
-from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
-from cover.models.classifier import VideoClassifier, head_of
+from cover.models.classifier import VideoClassifier
 from cover.models.export import INSTEAD
 from cover.models.export.formats import (
     choose_head,
     hidden_act,
     label_settings,
-    new_folder,
     preprocessor_config,
-    write_json,
+    tensors_of,
+    write_model,
 )
 from cover.models.timesformer.config import TimeSformerConfig
-from cover.models.timesformer.formats import transformers_name
-from cover.models.weights import save_tensors
+from cover.models.timesformer.formats import transformers_names
 
 
 def export_transformers(model: VideoClassifier, folder: Path, head: str | None = None) -> None:
@@ -39,15 +36,8 @@ def export_transformers(model: VideoClassifier, folder: Path, head: str | None =
     assert isinstance(config, TimeSformerConfig)
     head = choose_head(config, head)
     _check_expressible(config)
-    tensors = {
-        transformers_name(name, head): tensor.contiguous()
-        for name, tensor in model.state_dict().items()
-        if head_of(name) in ("", head)
-    }
-    with new_folder(folder) as aside:
-        write_json(aside / CONFIG_FILE, transformers_config(config, head))
-        write_json(aside / PREPROCESSOR_FILE, preprocessor_config(config))
-        save_tensors(tensors, aside / WEIGHTS_FILE, {"format": "pt"})
+    tensors = tensors_of(model, head, transformers_names)
+    write_model(folder, transformers_config(config, head), tensors, preprocessor_config(config))
 
 
 def transformers_config(config: TimeSformerConfig, head: str) -> dict[str, Any]:

@@ -9,15 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
-from cover.models.checkpoints.naming import HEAD
-from cover.models.classifier import VideoClassifier, head_of
-from cover.models.export.formats import choose_head, new_folder, write_json
+from cover.models.classifier import VideoClassifier
+from cover.models.export.formats import choose_head, input_and_classes, tensors_of, write_model
 from cover.models.kernels.relative_bias import Size, plain_expand
 from cover.models.video_swin.config import TUBELET, VideoSwinConfig
 from cover.models.video_swin.formats import TORCHVISION
 from cover.models.video_swin.model import BIAS_TABLE
-from cover.models.weights import save_tensors
 
 
 def export_torchvision(model: VideoClassifier, folder: Path, head: str | None = None) -> None:
@@ -40,9 +37,7 @@ def export_torchvision(model: VideoClassifier, folder: Path, head: str | None = 
     config = model.config
     assert isinstance(config, VideoSwinConfig)
     head = choose_head(config, head)
-    with new_folder(folder) as aside:
-        write_json(aside / CONFIG_FILE, _settings(config, head))
-        save_tensors(torchvision_tensors(model, head), aside / WEIGHTS_FILE, {"format": "pt"})
+    write_model(folder, _settings(config, head), torchvision_tensors(model, head))
 
 
 def torchvision_tensors(model: VideoClassifier, head: str) -> dict[str, Tensor]:
@@ -50,14 +45,10 @@ def torchvision_tensors(model: VideoClassifier, head: str) -> dict[str, Tensor]:
     config = model.config
     assert isinstance(config, VideoSwinConfig)
     index_LL = relative_position_index(config.window)
-    tensors = {}
-    for name, tensor in model.state_dict().items():
-        if head_of(name) not in ("", head):
-            continue
-        (theirs,) = TORCHVISION.theirs(name.replace(f"heads.{head}.", f"heads.{HEAD}."))
-        tensors[theirs] = tensor.contiguous()
-        if theirs.endswith(BIAS_TABLE):
-            tensors[theirs.replace(BIAS_TABLE, "relative_position_index")] = index_LL.clone()
+    tensors = tensors_of(model, head, TORCHVISION.theirs)
+    tables = [name for name in tensors if name.endswith(BIAS_TABLE)]
+    for name in tables:
+        tensors[name.replace(BIAS_TABLE, "relative_position_index")] = index_LL.clone()
     return tensors
 
 
@@ -78,10 +69,5 @@ def _settings(config: VideoSwinConfig, head: str) -> dict[str, Any]:
             "window_size": list(config.window),
             "num_classes": len(config.heads[head]),
         },
-        "num_frames": config.num_frames,
-        "image_size": config.image_size_px,
-        "mean": list(config.mean),
-        "std": list(config.std),
-        "classes": list(config.heads[head]),
-        "probabilities": config.probability_function(head),
+        **input_and_classes(config, head),
     }

@@ -242,18 +242,17 @@ def _has_tubelets(view: View, container: str) -> bool:
     return bool(part) and len(view.file.shapes[part[0]]) == 5 and not others
 
 
-def transformers_name(name: str, head: str) -> str:
-    """Return the name of a tensor in transformers' VideoMAEForVideoClassification, for all but `attn.qkv`.
+def transformers_names(name: str) -> list[str]:
+    """Return the names of a tensor in transformers' VideoMAEForVideoClassification; three for `attn.qkv.weight`.
 
-    >>> transformers_name("blocks.0.mlp.fc1.bias", "k400")
-    'videomae.encoder.layer.0.intermediate.dense.bias'
+    >>> transformers_names("blocks.0.mlp.fc1.bias")
+    ['videomae.encoder.layer.0.intermediate.dense.bias']
 
     Args:
-        name: Our name of the tensor.
-        head: The dataset with the head that becomes the classifier.
+        name: Our name of the tensor, with HEAD in place of the dataset.
     """
-    (theirs,) = TRANSFORMERS.theirs(name.replace(f"heads.{head}.", f"heads.{HEAD}."))
-    return theirs if theirs.startswith(("classifier.", "fc_norm.")) else f"videomae.{theirs}"
+    theirs = TRANSFORMERS.theirs(name)
+    return [part if part.startswith(("classifier.", "fc_norm.")) else f"videomae.{part}" for part in theirs]
 
 
 FORMATS = (

@@ -6,22 +6,17 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
-from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
-from cover.models.classifier import VideoClassifier, head_of
+from cover.models.classifier import VideoClassifier
 from cover.models.export.formats import (
     choose_head,
     hidden_act,
     label_settings,
-    new_folder,
     preprocessor_config,
-    write_json,
+    tensors_of,
+    write_model,
 )
 from cover.models.videomae.config import VideoMAEConfig
-from cover.models.videomae.formats import TRANSFORMERS_FC_NORM_EPS, transformers_name
-from cover.models.weights import save_tensors
+from cover.models.videomae.formats import TRANSFORMERS_FC_NORM_EPS, transformers_names
 
 logger = logging.getLogger(__name__)
 
@@ -44,28 +39,13 @@ def export_transformers(model: VideoClassifier, folder: Path, head: str | None =
     config = model.config
     assert isinstance(config, VideoMAEConfig)
     head = choose_head(config, head)
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        if head_of(name) in ("", head):
-            tensors |= _theirs(name, tensor, head)
+    tensors = tensors_of(model, head, transformers_names)
     if config.fc_norm_eps != TRANSFORMERS_FC_NORM_EPS:
         logger.warning(
             "transformers adds %g to the variance in the last norm, this model %g: logits may differ by about 1e-4.",
             TRANSFORMERS_FC_NORM_EPS, config.fc_norm_eps,
         )  # fmt: skip
-    with new_folder(folder) as aside:
-        write_json(aside / CONFIG_FILE, transformers_config(config, head))
-        write_json(aside / PREPROCESSOR_FILE, preprocessor_config(config))
-        save_tensors(tensors, aside / WEIGHTS_FILE, {"format": "pt"})
-
-
-def _theirs(name: str, tensor: Tensor, head: str) -> dict[str, Tensor]:
-    """Return a tensor by its name in transformers. Queries, keys and values are three there."""
-    if not name.endswith("attn.qkv.weight"):
-        return {transformers_name(name, head): tensor.contiguous()}
-    layer = transformers_name(name.replace("attn.qkv", "norm1"), head).removesuffix("layernorm_before.weight")
-    parts = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
-    return {f"{layer}attention.attention.{part}.weight": rows.clone() for part, rows in parts}
+    write_model(folder, transformers_config(config, head), tensors, preprocessor_config(config))
 
 
 def transformers_config(config: VideoMAEConfig, head: str) -> dict[str, Any]:

@@ -298,17 +298,16 @@ def _has_tubelets(view: View, container: str) -> bool:
     return bool(part) and len(view.file.shapes[part[0]]) == 5
 
 
-def transformers_names(name: str, head: str) -> list[str]:
+def transformers_names(name: str) -> list[str]:
     """Return the names of a tensor in transformers' VivitForVideoClassification; three for `attn.qkv`.
 
-    >>> transformers_names("blocks.0.mlp.fc1.bias", "k400")
+    >>> transformers_names("blocks.0.mlp.fc1.bias")
     ['vivit.encoder.layer.0.intermediate.dense.bias']
 
     Args:
-        name: Our name of the tensor.
-        head: The dataset with the head that becomes the classifier.
+        name: Our name of the tensor, with HEAD in place of the dataset.
     """
-    theirs = TRANSFORMERS.theirs(name.replace(f"heads.{head}.", f"heads.{HEAD}."))
+    theirs = TRANSFORMERS.theirs(name)
     return [part if part.startswith("classifier.") else f"vivit.{part}" for part in theirs]
 
 

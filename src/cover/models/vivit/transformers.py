@@ -5,24 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CoverError
-from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
-from cover.models.classifier import VideoClassifier, head_of
+from cover.models.classifier import VideoClassifier
 from cover.models.export import INSTEAD
 from cover.models.export.formats import (
     choose_head,
     hidden_act,
     label_settings,
-    new_folder,
     preprocessor_config,
-    write_json,
+    tensors_of,
+    write_model,
 )
 from cover.models.vivit.config import ViViTConfig
 from cover.models.vivit.formats import transformers_names
-from cover.models.weights import save_tensors
 
 
 def export_transformers(model: VideoClassifier, folder: Path, head: str | None = None) -> None:
@@ -45,16 +40,9 @@ def export_transformers(model: VideoClassifier, folder: Path, head: str | None =
             + INSTEAD
         )
     head = choose_head(config, head)
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        if head_of(name) in ("", head):
-            theirs = transformers_names(name, head)
-            tensors |= {part: rows.clone() for part, rows in zip(theirs, tensor.chunk(len(theirs)), strict=True)}
+    tensors = tensors_of(model, head, transformers_names)
     processor = preprocessor_config(config) | {"image_processor_type": "VivitImageProcessor", "offset": False}
-    with new_folder(folder) as aside:
-        write_json(aside / CONFIG_FILE, transformers_config(config, head))
-        write_json(aside / PREPROCESSOR_FILE, processor)
-        save_tensors(tensors, aside / WEIGHTS_FILE, {"format": "pt"})
+    write_model(folder, transformers_config(config, head), tensors, processor)
 
 
 def transformers_config(config: ViViTConfig, head: str) -> dict[str, Any]:

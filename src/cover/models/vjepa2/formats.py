@@ -201,17 +201,16 @@ def _is_probe(view: View, container: str) -> bool:
     return bool(view.parts(f"heads.{HEAD}.weight"))
 
 
-def transformers_names(name: str, head: str) -> list[str]:
+def transformers_names(name: str) -> list[str]:
     """Return the names of a tensor in transformers' VJEPA2ForVideoClassification; ours joins these.
 
-    >>> transformers_names("blocks.0.mlp.fc1.bias", "k400")
+    >>> transformers_names("blocks.0.mlp.fc1.bias")
     ['vjepa2.encoder.layer.0.mlp.fc1.bias']
 
     Args:
-        name: Our name of the tensor.
-        head: The dataset with the head that becomes the classifier.
+        name: Our name of the tensor, with HEAD in place of the dataset.
     """
-    theirs = TRANSFORMERS.theirs(name.replace(f"heads.{head}.", f"heads.{HEAD}."))
+    theirs = TRANSFORMERS.theirs(name)
     return [f"vjepa2.{other}" if other.startswith("encoder.") else other for other in theirs]
 
 

@@ -6,18 +6,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from cover.core.run_files import CONFIG_FILE, WEIGHTS_FILE
 from cover.errors import CoverError
-from cover.models.checkpoints.config_files import PREPROCESSOR_FILE
-from cover.models.classifier import VideoClassifier, head_of
+from cover.models.classifier import VideoClassifier
 from cover.models.config import PoolerConfig
 from cover.models.export import INSTEAD
-from cover.models.export.formats import choose_head, label_settings, new_folder, preprocessor_config, write_json
+from cover.models.export.formats import choose_head, label_settings, preprocessor_config, tensors_of, write_model
 from cover.models.vjepa2.config import VJEPA2Config
 from cover.models.vjepa2.formats import MOST_NAMED_BLOCKS, transformers_names
-from cover.models.weights import save_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -41,22 +36,14 @@ def export_transformers(model: VideoClassifier, folder: Path, head: str | None =
     assert isinstance(config, VJEPA2Config)
     pooler = _expressible(config)
     head = choose_head(config, head)
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        if head_of(name) in ("", head):
-            theirs = transformers_names(name, head)
-            parts = zip(theirs, tensor.chunk(len(theirs)), strict=True)
-            tensors |= {other: part.clone() for other, part in parts}
+    tensors = tensors_of(model, head, transformers_names)
     if pooler.eps != config.layer_norm_eps:
         logger.warning(
             "transformers adds %g to the variance in all norms, this model %g in the pooler: logits may differ by "
             "about 1e-4.",
             config.layer_norm_eps, pooler.eps,
         )  # fmt: skip
-    with new_folder(folder) as aside:
-        write_json(aside / CONFIG_FILE, transformers_config(config, head))
-        write_json(aside / PREPROCESSOR_FILE, preprocessor_config(config))
-        save_tensors(tensors, aside / WEIGHTS_FILE, {"format": "pt"})
+    write_model(folder, transformers_config(config, head), tensors, preprocessor_config(config))
 
 
 def _expressible(config: VJEPA2Config) -> PoolerConfig:
