@@ -68,6 +68,33 @@ def mixed_batch(num_videos: int, num_images: int, *, num_frames: int = NUM_FRAME
     return MixedBatch(found, dict.fromkeys(HEADS, 2.0), step=0)
 
 
+def check_that_clips_ignore_their_company(model: VideoClassifier) -> None:
+    """With drop path in training mode, the logits of a clip follow from its frames and seed, alone as in a batch.
+
+    The model has heads "k400" and "imagenet", and takes 8 frames of 32 px, and images.
+    """
+    torch.manual_seed(1)
+    frames = {
+        "k400": torch.randint(256, (8, 4, 3, 32, 32), dtype=torch.uint8),
+        "imagenet": torch.randint(256, (1, 2, 3, 32, 32), dtype=torch.uint8),
+    }
+    seeds = {name: torch.randint(2**62, (clips.shape[1],)) for name, clips in frames.items()}
+
+    def batch(name: str, rows: slice) -> ClipBatch:
+        own = seeds[name][rows]
+        zeros = torch.zeros(len(own), dtype=torch.int64)
+        return ClipBatch(name, frames[name][:, rows], zeros, ("",) * len(own), own)
+
+    every = {name: batch(name, slice(None)) for name in frames}
+    together = model.train()(MixedBatch(every, counts={"k400": 4, "imagenet": 2}, step=0))
+    for name, logits in together.items():
+        for clip in range(len(logits)):
+            one = batch(name, slice(clip, clip + 1))
+            alone = model(MixedBatch({name: one}, counts={name: 1}, step=0))[name]
+            torch.testing.assert_close(alone[0], logits[clip], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(together["k400"], model.eval()(frames)["k400"], atol=1e-2)
+
+
 def write_mixture(root: Path, recipe: str, write_video: WriteMedia, write_image: WriteMedia) -> Path:
     """Write recipe.toml beside manifests of videos (moves) and images (pets): 6 train and 2 val samples each."""
     for index in range(8):

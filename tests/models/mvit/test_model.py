@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.family_runs import check_that_clips_ignore_their_company
 from tests.models.mvit.oracle import SMALL
 from torch import Tensor
 
-from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import CoverError
 from cover.models.classifier import VideoClassifier, empty_model, save_model
 from cover.models.create import create_model, num_parameters
@@ -107,30 +107,11 @@ def test_only_relative_positions_tell_up_from_down() -> None:
     torch.testing.assert_close(model({"k400": frames.flip(3)})["k400"], model({"k400": frames})["k400"])
 
 
-def clip_batch(name: str, frames_TBCYX: Tensor, seeds: Tensor) -> ClipBatch:
-    num_clips = len(seeds)
-    return ClipBatch(name, frames_TBCYX, torch.zeros(num_clips, dtype=torch.int64), ("",) * num_clips, seeds)
-
-
 @pytest.mark.parametrize("class_token", [True, False])
 @pytest.mark.parametrize("variant", VERSIONS)
 def test_a_clip_does_not_depend_on_its_company(variant: str, class_token: bool) -> None:
     """Also with drop path, which the seed of each clip decides."""
-    model = small_model(variant, drop_path_rate=0.5, class_token=class_token).train()
-    torch.manual_seed(1)
-    frames = {
-        "k400": torch.randint(256, (8, 4, 3, 32, 32), dtype=torch.uint8),
-        "imagenet": torch.randint(256, (1, 2, 3, 32, 32), dtype=torch.uint8),
-    }
-    seeds = {name: torch.randint(2**62, (clips.shape[1],)) for name, clips in frames.items()}
-    batch = {name: clip_batch(name, frames[name], seeds[name]) for name in frames}
-    together = model(MixedBatch(batch, counts={"k400": 4, "imagenet": 2}, step=0))
-    for name, logits in together.items():
-        for clip in range(len(logits)):
-            one = clip_batch(name, frames[name][:, clip : clip + 1], seeds[name][clip : clip + 1])
-            alone = model(MixedBatch({name: one}, counts={name: 1}, step=0))[name]
-            torch.testing.assert_close(alone[0], logits[clip], atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(together["k400"], model.eval()(frames)["k400"], atol=1e-2)
+    check_that_clips_ignore_their_company(small_model(variant, drop_path_rate=0.5, class_token=class_token))
 
 
 def test_a_model_of_videos_starts_from_one_of_images(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.family_runs import check_that_clips_ignore_their_company
 from tests.models.video_swin.oracle import SMALL
 from torch import Tensor
 
-from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import CoverError
 from cover.models.classifier import VideoClassifier, empty_model
 from cover.models.create import create_model, num_parameters
@@ -84,29 +84,10 @@ def test_reversing_the_frames_changes_the_answer() -> None:
     assert (forward - backward).abs().max() > 0.01
 
 
-def clip_batch(name: str, frames_TBCYX: Tensor, seeds: Tensor) -> ClipBatch:
-    num_clips = len(seeds)
-    return ClipBatch(name, frames_TBCYX, torch.zeros(num_clips, dtype=torch.int64), ("",) * num_clips, seeds)
-
-
 @pytest.mark.parametrize("window", [(2, 2, 2), (4, 3, 3)])
 def test_a_clip_does_not_depend_on_its_company(window: tuple[int, int, int]) -> None:
     """Also with drop path, which the seed of each clip decides."""
-    model = small_model(drop_path_rate=0.5, window=window).train()
-    torch.manual_seed(1)
-    frames = {
-        "k400": torch.randint(256, (8, 4, 3, 32, 32), dtype=torch.uint8),
-        "imagenet": torch.randint(256, (1, 2, 3, 32, 32), dtype=torch.uint8),
-    }
-    seeds = {name: torch.randint(2**62, (clips.shape[1],)) for name, clips in frames.items()}
-    batch = {name: clip_batch(name, frames[name], seeds[name]) for name in frames}
-    together = model(MixedBatch(batch, counts={"k400": 4, "imagenet": 2}, step=0))
-    for name, logits in together.items():
-        for clip in range(len(logits)):
-            one = clip_batch(name, frames[name][:, clip : clip + 1], seeds[name][clip : clip + 1])
-            alone = model(MixedBatch({name: one}, counts={name: 1}, step=0))[name]
-            torch.testing.assert_close(alone[0], logits[clip], atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(together["k400"], model.eval()(frames)["k400"], atol=1e-2)
+    check_that_clips_ignore_their_company(small_model(drop_path_rate=0.5, window=window))
 
 
 def test_in_float8_it_strays_as_its_numbers_do() -> None:
