@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cover.config.recipe import ClipSection, Recipe
+from cover.config.clips import ClipSection
+from cover.config.recipe import Recipe
 from cover.datasets.exclusion import read_exclusions, without_excluded
 from cover.datasets.manifest import Manifest, Moves, moved_path
 from cover.errors import ManifestError, RecipeError
