@@ -248,6 +248,10 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
         ),
         ('policy = "probe"\n' + K400, "r.toml: policy 'probe' trains heads on frozen features and has no init; name"),
         (
+            STANDARD + K400 + 'init_head = "k710"\n',
+            "r.toml: datasets.k400.init_head names a head of init, and there is no init; name a run",
+        ),
+        (
             STANDARD + K400 + '[training]\nprecision = "fp8"\ncompile = true\n',
             "r.toml: training.compile leaves out the library's kernels, and precision 'fp8' needs them; turn compile o",
         ),

@@ -77,6 +77,22 @@ def test_a_head_takes_its_rows_by_class_name(tmp_path: Path) -> None:
     assert report.notes == ["head ssv2: rows: 1 kept, 1 moved, 1 fresh, 1 dropped"]
 
 
+def test_a_head_takes_the_rows_of_its_classes_from_a_head_of_another_name(tmp_path: Path) -> None:
+    """Kinetics-400 after Kinetics-710, which has newer names for some of its classes."""
+    merged = ["abseiling", "hugging (not baby)", "sipping cup", "yoga"]
+    source = small(heads={"ssv2": ["yoga", "push"], "k710": merged})
+    save_model(source, tmp_path)
+    model = small(heads={"k400": ["yoga", "hugging", "drinking"], "mine": ["yoga", "push"]})
+    report = load_weights(model, tmp_path, heads_from={"k400": "k710"})
+    old, new = source.get_parameter("heads.k710.weight"), model.get_parameter("heads.k400.weight")
+    assert torch.equal(new, old[[3, 1, 2]])
+    assert report.matched == ["heads.k400.weight", "heads.k400.bias"]
+    assert report.notes == ["head k400: 3 of 3 rows copied from head k710"]
+    assert "heads.mine.weight" in report.fresh
+    with pytest.raises(CheckpointError, match=r"has no head 'k7' with classes of mine; its heads are ssv2, k710"):
+        load_weights(model, tmp_path, heads_from={"mine": "k7"})
+
+
 def test_fresh_heads_take_no_rows(tmp_path: Path) -> None:
     save_model(small(heads={"k400": ["jump", "run"]}), tmp_path)
     report = load_weights(small(), tmp_path, fresh_heads=True)

@@ -132,6 +132,9 @@ class DatasetSection(Section):
     """Factor of a clip's loss, by its class: "inverse" is in proportion to 1 / n and "inverse_sqrt" to 1 / √n, for n
     training samples of the class, with a mean of 1 over all samples. Or a table, `{ jump = 2.0 }`; classes that it
     leaves out have 1."""
+    init_head: str | None = None
+    """The head of `init` from which this dataset's head takes the rows of its classes, by name, such as that of
+    Kinetics-710 for Kinetics-400. By default the one of the same name."""
     reversal_pairs: tuple[tuple[str, str], ...] = ()
     """Pairs of classes that become each other when a clip plays backwards, for `cover evaluate`."""
 
@@ -372,6 +375,18 @@ class Recipe(Section):
                 f"data.batch_size {self.data.batch_size} does not hold every sample {repeats} times "
                 f"(augmentation.repeats); make it a multiple of {repeats}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_init(self) -> Recipe:
+        named = next((name for name, section in self.datasets.items() if section.init_head), None)
+        reasons = {
+            "and there is no init; name a run": not self.init,
+            "and fresh_heads = true starts all heads anew; leave one of them out": self.fresh_heads,
+            "and policy 'probe' starts all heads anew; leave it out": self.policy == "probe",
+        }
+        if named and (reason := next((reason for reason, holds in reasons.items() if holds), None)):
+            raise ValueError(f"datasets.{named}.init_head names a head of init, {reason}")
         return self
 
     @model_validator(mode="after")

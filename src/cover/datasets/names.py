@@ -44,6 +44,24 @@ SPLIT_NAMES = {
 }
 """The name of a split folder or column value, in lower case → the name of the split in a manifest."""
 
+RENAMED_CLASSES = {
+    "balloon blowing": "inflating balloons",
+    "changing wheel": "changing wheel (not on bike)",
+    "cooking sausages": "cooking sausages (not on barbeque)",
+    "drinking": "sipping cup",
+    "dying hair": "dyeing hair",
+    "garbage collecting": "person collecting garbage",
+    "hugging": "hugging (not baby)",
+    "making bed": "making the bed",
+    "opening bottle": "opening bottle (not wine)",
+    "picking fruit": "picking apples",
+    "skiing (not slalom or crosscountry)": "skiing mono",
+    "sniffing": "smelling feet",
+    "throwing ball": "throwing ball (not baseball or American football)",
+    "tying tie": "tying necktie",
+}
+"""Classes of Kinetics-400 and -600 → their names in Kinetics-700."""
+
 _SPLIT = re.compile(rf"(?:^|[-_.])({'|'.join(SPLIT_NAMES)})(?=[-_.]|$)", re.IGNORECASE)
 
 

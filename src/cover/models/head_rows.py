@@ -32,7 +32,12 @@ class HeadRows:
     @property
     def moved(self) -> int:
         """The number of rows that come from another place."""
-        return len(self.origins) - self.kept - self.fresh
+        return self.num_copied - self.kept
+
+    @property
+    def num_copied(self) -> int:
+        """The number of rows that come from the old head."""
+        return len(self.origins) - self.fresh
 
     @property
     def fresh(self) -> int:
@@ -42,7 +47,7 @@ class HeadRows:
     @property
     def dropped(self) -> int:
         """The number of rows of the old head that the new head does not use."""
-        return self.num_old - self.kept - self.moved
+        return self.num_old - self.num_copied
 
     @property
     def unchanged(self) -> bool:

@@ -6,18 +6,20 @@ import dataclasses
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from rich.table import Table
 
 from cover.config.families import TemporalInit, family_names
+from cover.datasets.names import RENAMED_CLASSES
 from cover.errors import CheckpointError, CoverError
 from cover.models.backbone import Resize
 from cover.models.checkpoints.source import OWN_FORMAT, Source
-from cover.models.classifier import POOLER, VideoClassifier, empty_model, head_of
+from cover.models.classifier import HEADS, POOLER, VideoClassifier, empty_model, head_of
 from cover.models.config import ModelConfig
 from cover.models.family import backbone_family, configure, family_of
 from cover.models.head_rows import HeadRows, match_rows, take_rows
@@ -26,6 +28,18 @@ from cover.models.weights import check_files, check_finite
 
 MOST_NAMED = 9
 """A report names as many modules of one part of a model; blocks of TimeSformer have nine."""
+
+
+class FoundHead(NamedTuple):
+    """The head of a source that a head starts from.
+
+    Attributes:
+        name: Of the source's head.
+        rows: Which of its rows the new head takes.
+    """
+
+    name: str
+    rows: HeadRows
 
 
 @dataclass
@@ -90,6 +104,7 @@ def load_weights(
     resize: Resize = "smooth",
     temporal_init: TemporalInit = "zero",
     fresh_heads: bool = False,
+    heads_from: Mapping[str, str] | None = None,
 ) -> LoadReport:
     """Start a model from the weights in a file, folder or run of any known format.
 
@@ -106,32 +121,33 @@ def load_weights(
             copied from the spatial layers; temporal_fc and the time embedding are zero. "random": only the norm is
             copied.
         fresh_heads: Whether to keep the model's own heads, and its pooler.
+        heads_from: {dataset: the source's head that its head takes rows from}, where the names differ.
 
     Returns:
         What happened to every tensor.
 
     Raises:
         CheckpointError: The source is damaged or unknown, has NaN or infinite weights, or has another depth, width,
-            patch size or number of attention heads.
+            patch size or number of attention heads; or a head of `heads_from` is missing or has none of the classes.
     """
     opened = source if isinstance(source, Source) else open_source(source)
     if opened.format == OWN_FORMAT:
         check_files(opened.path if opened.path.is_dir() else opened.path.parent)
     opened = check_fits(opened, model.config)
-    rows = {} if fresh_heads else shared_rows(opened, model.config)
+    heads = {} if fresh_heads else find_heads(opened, model.config, heads_from or {})
     changed = empty_model(model.config.adopt(opened.config))
-    origins = _origins(changed, opened, rows, temporal_init, fresh_heads)
+    origins = _origins(changed, opened, heads, temporal_init, fresh_heads)
     for origin in sorted(set(origins.values())):
         check_finite(opened.path, origin, opened.tensor(origin).float())  # a large float64 is infinite in float32
     model.normalise_as(opened.config)
-    resized = _copy(model, opened, origins, rows, resize, temporal_init)
-    return _report(model, opened, origins, rows, resized)
+    resized = _copy(model, opened, origins, heads, resize, temporal_init)
+    return _report(model, opened, origins, heads, resized)
 
 
 def _origins(
     model: VideoClassifier,
     source: Source,
-    rows: Mapping[str, HeadRows],
+    heads: Mapping[str, FoundHead],
     temporal_init: TemporalInit,
     fresh_heads: bool,
 ) -> dict[str, str]:
@@ -139,7 +155,8 @@ def _origins(
     origins: dict[str, str | None] = {}
     for name in model.state_dict():
         if dataset := head_of(name):
-            origins[name] = name if dataset in rows else None
+            kind = name.removeprefix(f"{HEADS}{dataset}")
+            origins[name] = f"{HEADS}{heads[dataset].name}{kind}" if dataset in heads else None
         elif name.startswith(POOLER):
             origins[name] = name if name in source.shapes and not fresh_heads else None
         else:
@@ -151,7 +168,7 @@ def _copy(
     model: VideoClassifier,
     source: Source,
     origins: Mapping[str, str],
-    rows: Mapping[str, HeadRows],
+    heads: Mapping[str, FoundHead],
     resize: Resize,
     temporal_init: TemporalInit,
 ) -> set[str]:
@@ -159,9 +176,9 @@ def _copy(
     changed = set()
     for name, target in model.state_dict().items():
         if name in origins:
-            tensor, found = source.tensor(origins[name]), rows.get(head_of(name))
+            tensor, found = source.tensor(origins[name]), heads.get(head_of(name))
             if found:
-                tensor = take_rows(found, tensor, target)
+                tensor = take_rows(found.rows, tensor, target)
             elif not name.startswith(POOLER):
                 exact = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
                 # Positions of clips of a size that the source does not state are the model's if they are as many.
@@ -178,53 +195,67 @@ def _report(
     model: VideoClassifier,
     source: Source,
     origins: Mapping[str, str],
-    rows: Mapping[str, HeadRows],
+    heads: Mapping[str, FoundHead],
     resized: Collection[str],
 ) -> LoadReport:
-    report = LoadReport(source.format, notes=_notes(source, model.config, rows))
+    report = LoadReport(source.format, notes=_notes(source, model.config, heads))
     for name in model.state_dict():
-        _outcome(report, name, origins.get(name), resized, rows.get(head_of(name))).append(name)
+        _outcome(report, name, origins.get(name), resized, heads.get(head_of(name))).append(name)
     left = source.shapes.keys() - set(origins.values())
     report.unused = sorted([*source.unused, *(part for name in left for part in source.view.used(name))])
     return report
 
 
-def shared_rows(source: Source, config: ModelConfig) -> dict[str, HeadRows]:
-    """Find the rows of the source's heads for the heads of a model of the same kind, linear or attentive.
+def find_heads(source: Source, config: ModelConfig, heads_from: Mapping[str, str]) -> dict[str, FoundHead]:
+    """Find what the heads of a model start from: a head of the source of the same kind, linear or attentive.
 
     If the source does not state class names, a head is used whole or not at all.
 
     Args:
         source: The weights.
         config: The configuration of the model.
+        heads_from: See `load_weights`. Classes that Kinetics renamed count as the same here.
 
     Returns:
-        The rows of each head that shares a class with the source's head of the same name.
+        What each head starts from that shares a class with the source's head.
+
+    Raises:
+        CheckpointError: A head of `heads_from` is missing or has none of the classes.
     """
-    rows: dict[str, HeadRows] = {}
-    if (source.config.pooler is None) != (config.pooler is None):  # they read different features
-        return rows
-    for dataset in (name for name in config.heads if name in source.config.heads):
-        found = match_rows(source.config.heads[dataset], config.heads[dataset])
-        if found.unchanged or (found.kept + found.moved and "heads" not in source.not_stated):
-            rows[dataset] = found
-    return rows
+    found: dict[str, FoundHead] = {}
+    is_same_kind = (source.config.pooler is None) == (config.pooler is None)  # others read different features
+    for head, classes in config.heads.items():
+        name = heads_from.get(head, head)
+        old = source.config.heads.get(name, ()) if is_same_kind else ()
+        rows = match_rows(_renamed(old), _renamed(classes)) if head in heads_from else match_rows(old, classes)
+        if rows.unchanged or (rows.num_copied and "heads" not in source.not_stated):
+            found[head] = FoundHead(name, rows)
+        elif head in heads_from:
+            heads = ", ".join(source.config.heads) if "heads" not in source.not_stated else ""
+            raise CheckpointError(
+                f"{source.path} has no head {name!r} with classes of {head}; its heads are {heads or 'without names'}"
+            )
+    return found
+
+
+def _renamed(classes: Sequence[str]) -> list[str]:
+    return [RENAMED_CLASSES.get(name, name) for name in classes]
 
 
 def _outcome(
-    report: LoadReport, name: str, origin: str | None, resized: Collection[str], rows: HeadRows | None
+    report: LoadReport, name: str, origin: str | None, resized: Collection[str], found: FoundHead | None
 ) -> list[str]:
     """Return the list of the report that a tensor belongs to."""
     if origin is None:
         return report.fresh
+    if found and (found.name != head_of(name) or not found.rows.unchanged):
+        return report.matched
     if origin != name:
         return report.copied
-    if rows and not rows.unchanged:
-        return report.matched
     return report.resized if name in resized else report.loaded
 
 
-def _notes(source: Source, config: ModelConfig, rows: Mapping[str, HeadRows]) -> list[str]:
+def _notes(source: Source, config: ModelConfig, heads: Mapping[str, FoundHead]) -> list[str]:
     """Return what a user needs to know besides the names of tensors."""
     notes = [f"model: {source.choice}"] if source.others else []
     for name in (name for name in config.weight_sizes if name in source.not_stated):
@@ -237,7 +268,12 @@ def _notes(source: Source, config: ModelConfig, rows: Mapping[str, HeadRows]) ->
     ]
     if source.config.pooler is not None and config.pooler is None:
         notes.append('pooler: not used, because the heads of this model are linear; model.head = "attentive" uses it')
-    return notes + [f"head {name}: {found}" for name, found in rows.items() if not found.unchanged]
+    for name, (old, rows) in heads.items():
+        if old != name:
+            notes.append(f"head {name}: {rows.num_copied} of {len(rows.origins)} rows copied from head {old}")
+        elif not rows.unchanged:
+            notes.append(f"head {name}: {rows}")
+    return notes
 
 
 def check_fits(source: Source, config: ModelConfig) -> Source:

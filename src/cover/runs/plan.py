@@ -157,7 +157,13 @@ def load_init(planned: Plan, model: VideoClassifier, init: Source, console: Cons
     """
     recipe = planned.recipe
     fresh_heads = recipe.fresh_heads or not planned.objective.trains_backbone
-    report = load_weights(model, init, temporal_init=recipe.model.temporal_init, fresh_heads=fresh_heads)
+    report = load_weights(
+        model,
+        init,
+        temporal_init=recipe.model.temporal_init,
+        fresh_heads=fresh_heads,
+        heads_from={name: section.init_head for name, section in recipe.datasets.items() if section.init_head},
+    )
     if console:
         lines = f"weights from {recipe.init}: {report}".splitlines()  # each by itself, or it would be one line
         console.print(*lines, report_table(report), sep="\n")

@@ -8,8 +8,9 @@ import pytest
 
 from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.layouts.kinetics import index_kinetics
-from cover.datasets.layouts.kinetics710 import RENAMED, index_kinetics710
+from cover.datasets.layouts.kinetics710 import index_kinetics710
 from cover.datasets.manifest import Manifest
+from cover.datasets.names import RENAMED_CLASSES
 from cover.errors import ManifestError
 
 Put = Callable[[Path, Mapping[str, int]], Path]
@@ -60,7 +61,8 @@ def test_editions_are_merged_by_video_without_leaks(
 
 
 def test_renamed_classes_have_the_names_of_kinetics_700() -> None:
-    assert not set(RENAMED) & set(RENAMED.values()) and len(set(RENAMED.values())) == len(RENAMED)
+    assert not set(RENAMED_CLASSES) & set(RENAMED_CLASSES.values())
+    assert len(set(RENAMED_CLASSES.values())) == len(RENAMED_CLASSES)
 
 
 def test_other_manifests_are_refused(tmp_path: Path, put: Put) -> None:

@@ -17,27 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from cover.datasets.manifest import Manifest, write_manifest
+from cover.datasets.names import RENAMED_CLASSES
 from cover.errors import ManifestError
 
 logger = logging.getLogger(__name__)
-
-RENAMED = {
-    "balloon blowing": "inflating balloons",
-    "changing wheel": "changing wheel (not on bike)",
-    "cooking sausages": "cooking sausages (not on barbeque)",
-    "drinking": "sipping cup",
-    "dying hair": "dyeing hair",
-    "garbage collecting": "person collecting garbage",
-    "hugging": "hugging (not baby)",
-    "making bed": "making the bed",
-    "opening bottle": "opening bottle (not wine)",
-    "picking fruit": "picking apples",
-    "skiing (not slalom or crosscountry)": "skiing mono",
-    "sniffing": "smelling feet",
-    "throwing ball": "throwing ball (not baseball or American football)",
-    "tying tie": "tying necktie",
-}
-"""Classes of older editions → their names in Kinetics-700."""
 
 
 @dataclass
@@ -101,7 +84,7 @@ def _add(merged: _Merged, manifest: Manifest, held_out: set[str], root: Path) ->
             rows.append(row)
     table = manifest.table.take(rows)
     prefix = os.path.relpath(manifest.root.resolve(), root)
-    names = [RENAMED.get(name, name) for name in manifest.class_names]
+    names = [RENAMED_CLASSES.get(name, name) for name in manifest.class_names]
     columns: Mapping[str, list[Any]] = table.to_pydict() | {
         "path": [os.path.normpath(os.path.join(prefix, path)) for path in table["path"].to_pylist()],
         "label": [names[label] for label in table["label"].to_pylist()],
