@@ -64,8 +64,8 @@ def commands() -> str:
     """Every command with its arguments and options, as typer documents them."""
     typer = [sys.executable, "-m", "typer", "cover.cli", "utils", "docs", "--name", "cover"]
     text = subprocess.run(typer, capture_output=True, text=True, check=True).stdout
-    for noise in ("**Usage**:\n\n", "* `--help`: Show this message and exit.\n"):
-        text = text.replace(noise, "")
+    text = text.replace("**Usage**:\n\n", "")
+    text = re.sub("\\* `(?:-., )?--(?:help|verbose|quiet)`: .*\n", "", text)  # all commands have them
     return "## " + text.partition("\n## ")[2].replace("**Options**:\n\n\n", "")
 
 

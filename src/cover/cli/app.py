@@ -10,6 +10,7 @@ import typer
 
 from cover import __version__
 from cover.cli.process import Commands
+from cover.core.verbosity import Verbosity, verbosity
 
 if TYPE_CHECKING:
     from cover.core.progress import Terminal
@@ -18,7 +19,7 @@ app = typer.Typer(
     name="cover",
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # "[data]" in a help text is not markup
 )
@@ -33,7 +34,9 @@ def show_version(asked: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Co-train one video transformer on many video and image datasets (CoVeR)."""
 
@@ -63,3 +66,10 @@ def console() -> Terminal:
     from cover.core.progress import Terminal
 
     return Terminal()
+
+
+def progress_console() -> Terminal:
+    """The terminal for what a long job says about its progress, which `--quiet` leaves out."""
+    terminal = console()
+    terminal.quiet = verbosity() is Verbosity.QUIET
+    return terminal

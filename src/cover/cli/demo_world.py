@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cover.cli.app import Out, app, console
+from cover.cli.app import Out, app, console, progress_console
 from cover.cli.index import print_manifest
 
 
@@ -44,7 +44,7 @@ def demo(
     """
     from cover.demo import run_demo
 
-    if stopped := run_demo(preset.value, out, console()):
+    if stopped := run_demo(preset.value, out, progress_console()):
         console().print("interrupted and saved; the same command continues from here")
         raise typer.Exit(128 + stopped)
 

@@ -43,12 +43,57 @@ def _layout(layout: str, module: str) -> Callable[..., Any]:
     class Command(TyperCommand):
         def format_help(self, *arguments: Any) -> None:
             drawing = import_module(f"cover.datasets.layouts.{module}").__doc__ or ""
-            self.help = "\n\n".join(
-                f"\b\n{paragraph}" for paragraph in drawing.split("\n\n")
-            )  # \b keeps the line breaks
+            paragraphs = drawing.split("\n\n")
+            drawn = (f"\b\n{paragraph}" for paragraph in paragraphs[1:])  # \b keeps the line breaks
+            self.help = "\n\n".join((paragraphs[0], *drawn))
             super().format_help(*arguments)
 
     return index.command(layout, cls=Command)
+
+
+@_layout("folder", "class_folders")
+def folder(
+    root: Root,
+    kind: Annotated[Kind, typer.Option(help="What the files are.")],
+    out: Out = MANIFESTS,
+    name: Annotated[str | None, typer.Option(help="Default: the folder's name.")] = None,
+) -> None:
+    """Any dataset in class folders or WebDataset shards."""
+    from cover.datasets.layouts.class_folders import index_folder
+
+    _print(index_folder(root, kind=kind.value, out=out, name=name))
+
+
+@_layout("csv", "annotations")
+def csv(
+    file: Annotated[Path, typer.Argument(help="The annotation list.")],
+    kind: Annotated[Kind, typer.Option(help="What the listed files are.")],
+    root: Annotated[Path | None, typer.Option(help="Folder that paths are relative to. Default: FILE's.")] = None,
+    class_names: Annotated[
+        Path | None, typer.Option(help="A file with a class name a line; line 1 is label 0.")
+    ] = None,
+    out: Out = MANIFESTS,
+    name: Annotated[str | None, typer.Option(help="Default: FILE's name.")] = None,
+    split: Annotated[Split, typer.Option(help="The split that FILE lists.")] = Split.train,
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", help="A sample has all classes of its lines; `label_weight`: how much.")
+    ] = False,
+) -> None:
+    """Any annotation list: `path label`, or named columns."""
+    from cover.datasets.class_list import read_class_list
+    from cover.datasets.layouts.annotations import index_annotations
+
+    manifest = index_annotations(
+        file,
+        kind=kind.value,
+        root=root or file.parent,
+        out=out,
+        name=name or file.stem,
+        split=split.value,
+        class_names=read_class_list(class_names) if class_names else None,
+        multi_label=multi_label,
+    )
+    _print([manifest])
 
 
 @_layout("kinetics400", "kinetics")
@@ -77,7 +122,7 @@ def kinetics710(
     out: Out = MANIFESTS,
     name: Name = "k710",
 ) -> None:
-    """Kinetics-710: manifests of several editions, merged without leaks."""
+    """Kinetics-710: several editions, merged without leaks."""
     from cover.datasets.layouts.kinetics710 import index_kinetics710
 
     _print(index_kinetics710(manifests, out=out, name=name))
@@ -93,7 +138,7 @@ def ssv2(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name
 
 @_layout("moments", "moments")
 def moments(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "mit") -> None:
-    """Moments in Time: trainingSet.csv and validationSet.csv, class folders."""
+    """Moments in Time: two CSV lists, class folders."""
     from cover.datasets.layouts.moments import index_moments
 
     _print(index_moments(root, annotations=annotations, out=out, name=name))
@@ -101,7 +146,7 @@ def moments(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, n
 
 @_layout("multi-moments", "moments")
 def multi_moments(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "mmit") -> None:
-    """Multi-Moments in Time: likewise, with several classes a video."""
+    """Multi-Moments in Time: likewise, several classes a video."""
     from cover.datasets.layouts.moments import index_multi_moments
 
     _print(index_multi_moments(root, annotations=annotations, out=out, name=name))
@@ -153,7 +198,7 @@ def hmdb51(
 
 @_layout("imagenet1k", "imagenet1k")
 def imagenet1k(root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "imagenet") -> None:
-    """ImageNet-1k: folders, the tars as downloaded, or Parquet shards."""
+    """ImageNet-1k: folders, the original tars, or Parquet."""
     from cover.datasets.layouts.imagenet1k import index_imagenet1k
 
     _print(index_imagenet1k(root, annotations=annotations, out=out, name=name))
@@ -165,51 +210,6 @@ def imagenet21k(root: Root, annotations: Annotations = None, out: Out = MANIFEST
     from cover.datasets.layouts.imagenet21k import index_imagenet21k
 
     _print(index_imagenet21k(root, annotations=annotations, out=out, name=name))
-
-
-@_layout("folder", "class_folders")
-def folder(
-    root: Root,
-    kind: Annotated[Kind, typer.Option(help="What the files are.")],
-    out: Out = MANIFESTS,
-    name: Annotated[str | None, typer.Option(help="Default: the folder's name.")] = None,
-) -> None:
-    """Any dataset in class folders or WebDataset shards."""
-    from cover.datasets.layouts.class_folders import index_folder
-
-    _print(index_folder(root, kind=kind.value, out=out, name=name))
-
-
-@_layout("csv", "annotations")
-def csv(
-    file: Annotated[Path, typer.Argument(help="The annotation list.")],
-    kind: Annotated[Kind, typer.Option(help="What the listed files are.")],
-    root: Annotated[Path | None, typer.Option(help="Folder that paths are relative to. Default: FILE's.")] = None,
-    class_names: Annotated[
-        Path | None, typer.Option(help="A file with a class name a line; line 1 is label 0.")
-    ] = None,
-    out: Out = MANIFESTS,
-    name: Annotated[str | None, typer.Option(help="Default: FILE's name.")] = None,
-    split: Annotated[Split, typer.Option(help="The split that FILE lists.")] = Split.train,
-    multi_label: Annotated[
-        bool, typer.Option("--multi-label", help="A sample has all classes of its lines; `label_weight`: how much.")
-    ] = False,
-) -> None:
-    """Any annotation list: `path label`, `path num_frames label`, or named columns."""
-    from cover.datasets.class_list import read_class_list
-    from cover.datasets.layouts.annotations import index_annotations
-
-    manifest = index_annotations(
-        file,
-        kind=kind.value,
-        root=root or file.parent,
-        out=out,
-        name=name or file.stem,
-        split=split.value,
-        class_names=read_class_list(class_names) if class_names else None,
-        multi_label=multi_label,
-    )
-    _print([manifest])
 
 
 def _print(manifests: Iterable[Manifest]) -> None:

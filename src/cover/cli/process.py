@@ -7,26 +7,57 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import TextIOWrapper
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
-from typer.core import TyperGroup
+import typer
+from typer.core import TyperCommand, TyperGroup
 
+from cover.core.verbosity import Verbosity, set_verbosity, verbosity
 from cover.errors import CoverError, escaped, system_reason
 
+GROUPS = {
+    "Data": ("index", "check", "pack", "world"),
+    "Train": ("train", "evaluate", "compare", "study"),
+    "Use": ("predict", "timeline", "watch", "explain", "embed", "search", "serve", "export"),
+    "Project": ("demo", "info"),
+}
+"""The commands as `cover --help` lists them, in the order of use."""
 _CLOSED_PIPE = 128 + signal.SIGPIPE
 """Exit code if the reader of the output has closed it, as `head` does."""
 
 
 class Commands(TyperGroup):
-    """Commands that end with Unix's exit codes after a signal or a closed pipe; Typer's own codes differ."""
+    """The commands of `cover`.
+
+    They are listed in GROUPS, and all take -v and -q. After a signal or a closed pipe they end with Unix's exit codes;
+    Typer's own codes differ.
+    """
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for command in _leaves(self):
+            command.params += _verbosity_options()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands in the order of use."""
+        return [name for names in GROUPS.values() for name in names]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each group."""
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for group, names in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(width)) for name in names])
 
     def invoke(self, ctx: Any) -> Any:
         # A shell ignores SIGINT in jobs that a script starts in the background; this restores it. SIGTERM stays as it
         # is: it ends a process at once, even inside a library. Commands that save on SIGTERM handle it themselves.
         previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+        set_verbosity(Verbosity.NORMAL)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
@@ -35,6 +66,42 @@ class Commands(TyperGroup):
             sys.exit(_CLOSED_PIPE)
         finally:
             signal.signal(signal.SIGINT, previous)
+
+
+def _leaves(group: TyperGroup) -> Iterator[TyperCommand]:
+    """Yield all commands below a group that are no groups themselves."""
+    for command in group.commands.values():
+        if isinstance(command, TyperGroup):
+            yield from _leaves(command)
+        elif isinstance(command, TyperCommand):
+            yield command
+
+
+def _choose(level: Verbosity) -> Callable[[bool], None]:
+    return lambda is_given: set_verbosity(level) if is_given else None
+
+
+def _with_verbosity(
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "-v", "--verbose", callback=_choose(Verbosity.VERBOSE), help="Say more, and show where an error comes from."
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", callback=_choose(Verbosity.QUIET), help="Show only results and errors.")
+    ] = False,
+) -> None:
+    """Declare the options that all commands take. Their callbacks do the work."""
+
+
+def _verbosity_options() -> list[Any]:
+    declared = typer.Typer(add_completion=False)
+    declared.command()(_with_verbosity)
+    options = [option for option in typer.main.get_command(declared).params if option.name in ("verbose", "quiet")]
+    for option in options:
+        option.expose_value = False  # the commands have no such parameters
+    return options
 
 
 def run(command: Callable[[], Any]) -> None:
@@ -48,6 +115,8 @@ def run(command: Callable[[], Any]) -> None:
         finally:
             _flush()
     except CoverError as error:
+        if verbosity() is Verbosity.VERBOSE:
+            traceback.print_exc()
         _fail(str(error))
     except MemoryError:
         _fail("there is not enough memory; give the process more, or lower batch_size or num_workers")

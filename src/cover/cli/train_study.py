@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cover.cli.app import AllowChangedData, Data, app, console
+from cover.cli.app import AllowChangedData, Data, app, console, progress_console
 
 if TYPE_CHECKING:
     from cover.studies.spec import Study
@@ -46,14 +46,14 @@ def train(
         return
     from cover.runs.train import train as train_run
 
-    stopped = train_run(planned, run, console(), resume=resume, allow_changed_data=allow_changed_data)
+    stopped = train_run(planned, run, progress_console(), resume=resume, allow_changed_data=allow_changed_data)
     if stopped:
         options = [("--set", override) for override in set_ or ()] + [("--data", move) for move in data or ()]
         again = "".join(f" {option} {shlex.quote(value)}" for option, value in options)
         command = f"cover train {recipe} --out {run}{again} --resume"
         console().print(f"interrupted and saved; continue with: {command}", soft_wrap=True)
         raise typer.Exit(128 + stopped)
-    console().print(f"trained; the run is {run}", soft_wrap=True)
+    progress_console().print(f"trained; the run is {run}", soft_wrap=True)
 
 
 @app.command("study")
@@ -107,7 +107,7 @@ def _run(studies: list[Study], out: Path, side_by_side: int) -> None:
     gpus = [str(number) for number in range(torch.cuda.device_count())]
     before = signal.signal(signal.SIGTERM, _stop)
     try:
-        run_studies(studies, out, (gpus or [""]) * side_by_side, console())
+        run_studies(studies, out, (gpus or [""]) * side_by_side, progress_console())
     except KeyboardInterrupt:
         console().print("interrupted and saved; the same command continues from here")
         raise

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from cover.core.verbosity import Verbosity, verbosity
 from cover.errors import escaped
 
 Item = TypeVar("Item")
@@ -62,6 +63,8 @@ def progress_bar(
 ) -> Progress:
     """Return a progress bar for a terminal of 100 columns, with room for a description of up to 44 characters.
 
+    With `--quiet` it is never shown.
+
     Args:
         unit: What is counted, for example "clips".
         console: Where to show the bar. By default the error stream, and only if that is a terminal.
@@ -78,6 +81,7 @@ def progress_bar(
     if console is None:
         console = Terminal(stderr=True)
         visible = visible and console.is_terminal
+    visible = visible and verbosity() is not Verbosity.QUIET
     # Rich shows other output above the bar. If output goes to a file or a pipe, it must stay there.
     redirect_stdout = sys.stdout.isatty()
     return Progress(

@@ -132,6 +132,7 @@ class TrainedRun:
         if num_frames or image_size:
             recipe, model = for_other_clips(recipe, model, checkpoint, num_frames, image_size)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        logger.info("%s is opened on %s", checkpoint, device)
         run = cls(files, checkpoint, recipe, model.to(device), device)
         if run.mixed_precision == "fp8":
             use_float8(model)

@@ -1,8 +1,8 @@
 """Moments in Time and Multi-Moments in Time, as MIT distributes them → manifests.
 
-ROOT/moments_categories.txt   adult+female+singing,0
-ROOT/trainingSet.csv          blocking/getty-karate-video_4.mp4,blocking,3,0
-ROOT/validationSet.csv        Multi-Moments: blocking/yt-zxQfALnTdfc_56.mp4,6,0
+ROOT/moments_categories.txt  adult+female+singing,0
+ROOT/trainingSet.csv         blocking/getty-karate-video_4.mp4,blocking,3,0
+ROOT/validationSet.csv       Multi-Moments: blocking/yt-zxQfALnTdfc_56.mp4,6,0
 ROOT/training/blocking/getty-karate-video_4.mp4
 ROOT/validation/…
 
