@@ -105,6 +105,7 @@ def test_unreadable_clips_are_named_and_left_out(cover: Cover, caplog: pytest.Lo
             "head moves has no class 'c'; the most similar of ",
         ),
         ("explain runs/run absent.mp4 --head moves --out new", "absent.mp4 does not exist; "),
+        ("explain runs/run photo.jpg", "there is no --out; name a folder for strip.png, "),
         ("explain runs/both photo.jpg --out new", "no head is named, and one is explained; give --head, one of "),
         ("embed runs/run photo.jpg --out new.csv", "new.csv ends in neither .parquet nor .npy; "),
         ("embed runs/run photo.jpg photo.jpg --out new.npy", "photo.jpg occurs twice; every clip has one feature: "),

@@ -97,7 +97,7 @@ def test_what_it_does_not_offer_is_refused_in_a_line(cover: Cover, work: Path, t
     changes = [f"init={run}", "model.family=timesformer", "model.width=48"]
     overrides = [part for change in changes for part in ("--set", change)]
     answer = cover("train", work / "recipe.toml", "--out", tmp_path / "new", *overrides)
-    assert "is a toy, this model a timesformer" in answer.err
+    assert "has weights of toy, and model.family is timesformer; set it to toy" in answer.err
 
 
 @pytest.mark.parametrize("change", ["model.family=swin", "model.family=3"])

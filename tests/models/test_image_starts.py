@@ -496,7 +496,7 @@ def test_a_vivit_starts_from_an_image_model(kind: str, tmp_path: Path) -> None:
 def test_models_of_videos_are_no_image_models(tmp_path: Path) -> None:
     sizes: dict[str, Any] = {"heads": {"d": 3}, "depth": 1, "width": WIDTH, "num_heads": 2, "image_size": IMAGE_PX}
     save_model(create_model("vivit_base", **sizes), tmp_path)
-    with pytest.raises(CheckpointError, match=r"is a vivit, this model a videomae; set model\.family"):
+    with pytest.raises(CheckpointError, match=r"has weights of vivit, and model\.family is videomae; set it to vivit"):
         load_weights(create_model("videomae_base", **sizes), tmp_path)
 
 
@@ -504,6 +504,8 @@ def test_models_of_videos_are_no_image_models(tmp_path: Path) -> None:
 def test_a_family_that_cannot_start_from_an_image_vit_names_those_that_can(family: str, tmp_path: Path) -> None:
     source = open_source(as_transformers(create_clip(), tmp_path))
     known = backbone_family(family)
-    message = rf"is an image ViT, this model a {family}; set model.family to timesformer, videomae or vivit, or use"
+    message = (
+        rf"has weights of an image ViT, and model.family is {family}; set it to timesformer, videomae or vivit, or use"
+    )
     with pytest.raises(CheckpointError, match=message):
         check_fits(source, configure(known.section(), {"k400": 2}))  # type: ignore[call-arg]

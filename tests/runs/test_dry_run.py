@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
+from tests.timesformers import config_of
 
 from cover.config.recipe import Recipe, parse_recipe
 from cover.datasets.layouts.class_folders import index_folder
@@ -128,6 +131,26 @@ def test_a_dry_run_reports_weights_as_training_does(tmp_path: Path, write_image:
             errors.append(str(caught.value))
         assert errors[0] == errors[1] and str(bad) in errors[0]
     rehearse(planned(tmp_path / "absent"), Console(file=StringIO()), is_resumed=True)
+
+
+def test_a_dry_run_counts_what_the_model_adopts_from_weights(tmp_path: Path, write_image: object) -> None:
+    """CLIP has a norm before the blocks."""
+    write_image(tmp_path / "pets" / "cat" / "0.png")  # type: ignore[operator]
+    index_folder(tmp_path / "pets", kind="image", out=tmp_path)
+    sizes: dict[str, Any] = {"depth": 1, "width": 48, "num_heads": 3}
+    start = create_model("timesformer_tiny", heads={"a": 2}, **sizes)
+    start.normalise_as(replace(config_of(start.config), norm_pre=True))
+    save_model(start, tmp_path / "clip")
+    model = {"variant": "timesformer_tiny", "attention": "space_only"} | sizes
+    planned = plan(recipe(tmp_path, init=str(tmp_path / "clip"), model=model))
+    console = Console(file=StringIO(), width=200)
+    rehearse(planned, console)
+    trained = create(planned, open_source(tmp_path / "clip"), None)
+    number = sum(parameter.numel() for parameter in trained.parameters())
+    assert number == planned.num_parameters + 2 * 48
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"parameters {number:,}, trained {number:,}" in " ".join(shown.split())
+    assert "1 block, width 48, 3 heads, norm before the blocks" in " ".join(shown.split())
 
 
 def test_a_dry_run_ends_as_training_would(tmp_path: Path) -> None:

@@ -241,7 +241,8 @@ def test_a_run_ends_early_by_the_measure_of_its_recipe(recipe_of: MakeRecipe, tm
 
     def recipe(early_stopping: int) -> Recipe:
         best = {"measure": "loss", "weights": {"jumps": 1.0}}
-        training = {"best": best, "early_stopping": early_stopping, "evaluate_every_epochs": 0.5, "ema_decay": None}
+        training = {"best": best, "early_stopping": early_stopping, "evaluate_every_epochs": 0.5}
+        training |= {"ema_decay": None, "log_every": 10}
         return recipe_of("cotrain", VIDEOS, optimizer={"learning_rate": 0.0}, training=training)
 
     console = Console(file=StringIO(), width=120)
@@ -251,6 +252,8 @@ def test_a_run_ends_early_by_the_measure_of_its_recipe(recipe_of: MakeRecipe, tm
     assert len(scores) == 3 and scores[0] == scores[2]
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "ended early: no better loss of jumps in 2 validations" in shown
+    logged = [line for line in lines_of(run) if "loss" in line]
+    assert [line["step"] for line in logged] == [5]  # although lines come every 10 steps
     state = read_state(find_checkpoint(run, "latest"))
     assert state["best_score"] == -scores[0]["jumps"]["loss"] and state["num_without_better"] == 2
     again = Console(file=StringIO(), width=120)
@@ -259,6 +262,9 @@ def test_a_run_ends_early_by_the_measure_of_its_recipe(recipe_of: MakeRecipe, tm
     assert reason in again.file.getvalue().replace("\n", " ")  # type: ignore[attr-defined]
     assert not train(plan(recipe(3)), run, quiet(), resume=True)
     assert len([line for line in lines_of(run) if "val" in line]) == 4
+    logged = [line for line in lines_of(run) if "loss" in line]
+    clips = sum(row["clips"] for line in logged for row in line["datasets"].values())
+    assert clips == 6 * logged[-1]["step"]  # each is counted once
 
 
 def test_another_measure_of_the_best_forgets_the_scores_so_far(recipe_of: MakeRecipe, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cover.cli.app import Heads, Out, Run, app, console
+from cover.cli.app import Heads, Run, app, console
 from cover.errors import CoverError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _prediction_output(out: Path | None, json: bool) -> Iterator[Callable[[Predi
 def explain(
     run: Run,
     file: Annotated[Path, typer.Argument(help="A video or an image.")],
-    out: Out,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; needed.", show_default=False)] = None,
     head: Annotated[
         str | None, typer.Option(help="The head whose class is explained; needed if there are several.")
     ] = None,
@@ -132,7 +132,11 @@ def explain(
     from cover.inference.explanation_files import headline, write_explanation
     from cover.runs.trained import TrainedRun
 
-    explanation = TrainedRun.open(run).explain(file, head, class_name)
+    trained = TrainedRun.open(run)
+    trained.model.attributor()  # or refuse before anything is asked
+    if out is None:
+        raise CoverError("there is no --out; name a folder for strip.png, overlay.mp4 and explanation.json")
+    explanation = trained.explain(file, head, class_name)
     files = write_explanation(explanation, out)
     console().print(*headline(explanation), sep="\n", soft_wrap=True)
     console().print(f"written: {', '.join(map(str, files))}", soft_wrap=True)

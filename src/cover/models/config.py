@@ -56,8 +56,7 @@ class PoolerConfig:
 
     def describe(self) -> str:
         """Describe it in one line."""
-        blocks = "1 block" if self.depth == 1 else f"{self.depth} blocks"
-        heads = "1 head" if self.num_heads == 1 else f"{self.num_heads} heads"
+        blocks, heads = counted(self.depth, "block"), counted(self.num_heads, "head")
         return f"attentive, {blocks} of self-attention, then a learned query, {heads}"
 
 
@@ -174,6 +173,11 @@ class ModelConfig:
         return self.family
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things, such as "1 block" or "2 blocks"."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def _check_whole(name: str, value: object, least: int, most: int) -> None:
     if not isinstance(value, int) or not _is_within(value, least, most):
         raise CoverError(f"{name} is {reprlib.repr(value)}; it must be a whole number from {least} to {most:,}")
@@ -231,8 +235,8 @@ class ViTConfig(ModelConfig):
         Args:
             not_stated: As for `describe`.
         """
-        num_heads = "heads not stated" if "num_heads" in not_stated else f"{self.num_heads} heads"
-        parts = [f"{self.depth} blocks", f"width {self.width}", num_heads]
+        num_heads = "heads not stated" if "num_heads" in not_stated else counted(self.num_heads, "head")
+        parts = [counted(self.depth, "block"), f"width {self.width}", num_heads]
         if "activation" in not_stated:
             parts.append("GELU not stated")
         elif self.activation not in (None, "gelu"):

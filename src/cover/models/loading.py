@@ -295,8 +295,8 @@ def check_fits(source: Source, config: ModelConfig) -> Source:
         if converted is None:
             kind, starters = _families_for(source)
             raise CheckpointError(
-                f"{source.path} ({source.format}) is {kind}, this model a {config.family}; set model.family to "
-                f"{starters}, or use other weights"
+                f"{source.path} ({source.format}) has weights of {kind}, and model.family is {config.family}; set it "
+                f"to {starters}, or use other weights"
             )
         source = converted
     if source.format == OWN_FORMAT:
@@ -339,7 +339,7 @@ def check_sizes(where: str, saved: ModelConfig, config: ModelConfig, but: Collec
 def _families_for(source: Source) -> tuple[str, str]:
     """Return what a source is, and the families that can start from it, for a message."""
     found = [name for name in family_names() if name == source.config.family or _can_start(name, source)]
-    kind = f"a {source.config.family}" if len(found) == 1 else "an image ViT"
+    kind = source.config.family if len(found) == 1 else "an image ViT"
     return kind, " or ".join(part for part in (", ".join(found[:-1]), found[-1]) if part)
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cover.config.recipe import OptimizerSection, Recipe, TrainingSection
+from cover.errors import CoverError
 from cover.mixture.summary import mixture_table
 from cover.models.classifier import empty_model
 from cover.models.create import build
@@ -38,15 +39,23 @@ def rehearse(planned: Plan, console: Console, *, is_resumed: bool = False) -> No
         CoverError: What training would end with.
     """
     console.print(mixture_table(planned.rows))
+    init, source, refusal = planned.recipe.init or "", None, None
+    if init and not is_resumed and not init.startswith(HUB):
+        try:
+            source = open_source(init)
+            planned = planned.started_from(source)
+        except CoverError as error:
+            refusal = error  # which ends the dry run, but the plan helps to understand it
     console.print(plan_table(planned))
     for warning in planned.warnings:
         console.print(f"warning: {warning}", soft_wrap=True)
-    init = planned.recipe.init
-    if init and init.startswith(HUB):
+    if init.startswith(HUB):
         unchecked = f"init = '{init}' is downloaded when training starts; it was not checked"
         console.print(f"warning: {unchecked}", soft_wrap=True)
-    elif init and not is_resumed:
-        load_init(planned, empty_model(planned.config), open_source(init), console)
+    if refusal:
+        raise refusal
+    if source:
+        load_init(planned, empty_model(planned.config), source, console)
     if torch.cuda.is_available() and isinstance(planned.objective, Supervised):
         seconds, memory = measured(planned, planned.objective)
         hours = planned.num_steps * seconds / 3600

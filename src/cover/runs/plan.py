@@ -18,7 +18,7 @@ from cover.models.checkpoints.source import Source
 from cover.models.classifier import VideoClassifier, empty_model
 from cover.models.config import ModelConfig
 from cover.models.family import configure
-from cover.models.loading import load_weights, report_table
+from cover.models.loading import check_fits, load_weights, report_table
 from cover.runs.adapters import losses_of
 from cover.runs.data import Manifests, RecipeData, create_mixture, open_data
 from cover.runs.folder import RunFolder
@@ -80,6 +80,16 @@ class Plan:
         _, num_steps = training_length(self.recipe, self.data.training, state.epoch_offset)
         return replace(self, num_steps=num_steps)
 
+    def started_from(self, init: Source) -> Plan:
+        """Return the plan of a model with what it adopts from weights, such as a norm before the blocks.
+
+        Raises:
+            CheckpointError: The weights do not fit the model.
+        """
+        config = self.config.adopt(check_fits(init, self.config).config)
+        num_parameters, num_trained = _parameters(config, self.recipe, self.objective)
+        return replace(self, config=config, num_parameters=num_parameters, num_trained=num_trained)
+
     def mixture(self, state: TrainingState, accelerator: Accelerator) -> Mixture:
         """This process's share of every batch from a run's position to its last step."""
         return create_mixture(
@@ -122,16 +132,15 @@ def plan_with(recipe: Recipe, data: RecipeData) -> Plan:
     for row in rows:
         _check_length(config, row)
     model = empty_model(config)
-    trained = model if objective.trains_backbone else model.heads
-    model.backbone.requires_grad_(not recipe.freezes_backbone)
+    num_parameters, num_trained = _parameters(config, recipe, objective)
     return Plan(
         recipe=recipe,
         data=data,
         rows=rows,
         config=config,
         objective=objective,
-        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        num_trained=sum(parameter.numel() for parameter in trained.parameters() if parameter.requires_grad),
+        num_parameters=num_parameters,
+        num_trained=num_trained,
         clip_multiply_adds={row.dataset: model.multiply_adds(row.num_frames, [row.dataset]) for row in rows},
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
@@ -175,6 +184,17 @@ def model_config(recipe: Recipe, manifests: Manifests) -> ModelConfig:
     images_only = recipe.media_kind == "image"
     sigmoid_heads = tuple(name for name, loss in losses_of(recipe, manifests).items() if loss.kind == "bce")
     return replace(configure(recipe.model, heads, images_only=images_only), sigmoid_heads=sigmoid_heads)
+
+
+def _parameters(config: ModelConfig, recipe: Recipe, objective: Objective) -> tuple[int, int]:
+    """Return the number of parameters of a model, and how many of them change in training."""
+    model = empty_model(config)
+    model.backbone.requires_grad_(not recipe.freezes_backbone)
+    trained = model if objective.trains_backbone else model.heads
+    return (
+        sum(parameter.numel() for parameter in model.parameters()),
+        sum(parameter.numel() for parameter in trained.parameters() if parameter.requires_grad),
+    )
 
 
 def _check_length(config: ModelConfig, row: MixtureRow) -> None:

@@ -178,7 +178,7 @@ def restore_model(model: VideoClassifier, checkpoint: Path, console: Console | N
     saved, config = read_config(checkpoint), model.config
     if saved.family != config.family:
         raise CheckpointError(
-            f'{checkpoint} is a {saved.family}, this model a {config.family}; set model.family = "{saved.family}"'
+            f"{checkpoint} has weights of {saved.family}, and model.family is {config.family}; set it to {saved.family}"
         )
     check_sizes(str(checkpoint), saved, config, config.adopted)
     rows = changed_heads(saved, model.config)

@@ -93,10 +93,13 @@ class Trainer:
                 gradient_norm = self.train_step()
                 self.state.step += 1
                 progress.update(bar, completed=self.state.step)
-                if self._due(self.recipe.training.log_every):
+                if is_logged := self._due(self.recipe.training.log_every):
                     progress.update(bar, description=self._log(gradient_norm))
                 if self._due_validation():
-                    self._save(best=self._evaluate())
+                    is_best = self._evaluate()
+                    if self._is_over and not is_logged:  # it has ended the run early
+                        self._log(gradient_norm)
+                    self._save(best=is_best)
                 elif self._due(self.recipe.training.save_every):
                     self._save()
                 stopped = any_rank_stopped(stop.requested, self.accelerator)

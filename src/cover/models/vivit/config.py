@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from cover.config.families import ModelSection, Positive
 from cover.errors import CoverError
-from cover.models.config import Activation, Heads, ViTConfig, check_tubelets, config_of_variant
+from cover.models.config import Activation, Heads, ViTConfig, check_tubelets, config_of_variant, counted
 
 FAMILY_NAME = "vivit"
 Attention = Literal["joint", "factorised_encoder", "factorised_attention", "factorised_heads"]
@@ -130,9 +130,7 @@ class ViViTConfig(ViTConfig):
     def describe(self, not_stated: Collection[str] = ()) -> str:
         """See ModelConfig."""
         temporal = (
-            f"{self.temporal_depth} temporal block{'s' * (self.temporal_depth != 1)}, "
-            if self.attention == "factorised_encoder"
-            else ""
+            f"{counted(self.temporal_depth, 'temporal block')}, " if self.attention == "factorised_encoder" else ""
         )
         return (
             f"ViViT, {self.attention}, {self.describe_blocks(not_stated)}, {temporal}"

@@ -18,6 +18,7 @@ from cover.models.config import (
     check_tubelets,
     check_vit_sizes,
     config_of_variant,
+    counted,
 )
 
 FAMILY_NAME = "vjepa2"
@@ -138,9 +139,9 @@ class VJEPA2Config(ModelConfig):
         """See ModelConfig."""
         if "depth" in not_stated:
             return f"a probe without its encoder, a V-JEPA of width {self.width}; load the encoder first"
-        num_heads = "heads not stated" if "num_heads" in not_stated else f"{self.num_heads} heads"
+        num_heads = "heads not stated" if "num_heads" in not_stated else counted(self.num_heads, "head")
         return (
-            f"V-JEPA {self.version}, joint attention, {self.depth} blocks, width {self.width}, {num_heads}, "
+            f"V-JEPA {self.version}, joint attention, {counted(self.depth, 'block')}, width {self.width}, {num_heads}, "
             f"tubelets of {self.tubelet_size} × {self.patch_size_px} × {self.patch_size_px}"
         )
 
