@@ -296,3 +296,58 @@ def test_a_hash_depends_on_every_part_and_fits_an_int64() -> None:
     assert len(hashes) == 50
     assert all(0 <= value < 2**63 for value in hashes)
     assert hash_63bit("a", 11) != hash_63bit("a1", 1)
+
+
+@given(data=st.data(), seed=st.integers(0, 2**32))
+def test_one_dataset_a_step_has_exact_counts_in_every_epoch(data: st.DataObject, seed: int) -> None:
+    """Every epoch has its share of steps to within one, an epoch of a dataset reads each sample once, and any step is
+    found without the steps before it."""
+    sizes = data.draw(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 60), min_size=1))
+    own = {name: data.draw(st.integers(1, 12)) for name in sizes}
+    rates = data.draw(st.one_of(st.none(), st.just(tempered_rates(sizes, 2))))
+    mixture = Schedule(sizes, batch_size=4, batch_sizes=own, seed=seed, rates=rates)
+    turns = {name: (sizes if rates is None else rates)[name] / size for name, size in own.items()}
+    epoch_steps = max(1, round(sum(sizes.values()) / mixture.clips_per_step))
+    steps = [mixture.samples(step) for step in range(3 * epoch_steps)]
+    for number in range(3):
+        epoch = steps[number * epoch_steps : (number + 1) * epoch_steps]
+        found = Counter(samples[0].dataset for samples in epoch)
+        for name, share in turns.items():
+            assert abs(found[name] - epoch_steps * share / sum(turns.values())) < 2
+    totals: Counter[str] = Counter()
+    read: dict[str, list[Sample]] = {name: [] for name in sizes}
+    for step, samples in enumerate(steps):
+        [name] = {sample.dataset for sample in samples}
+        assert len(samples) == own[name] and mixture.dataset_of(step) == name
+        assert mixture.counts(samples) == {other: own[name] * (other == name) for other in sizes}
+        totals[name] += 1
+        read[name] += samples
+    for name, share in turns.items():
+        assert abs(totals[name] - len(steps) * share / sum(turns.values())) <= 1
+        positions = sorted((sample.epoch, sample.index) for sample in read[name])
+        assert len(set(positions)) == len(positions)
+        whole = len(positions) // sizes[name]
+        assert positions[: whole * sizes[name]] == [
+            (epoch, row) for epoch in range(whole) for row in range(sizes[name])
+        ]
+    last = len(steps) - 1
+    assert Schedule(sizes, batch_size=4, batch_sizes=own, seed=seed, rates=rates).samples(last) == steps[last]
+
+
+def test_turns_come_in_another_random_order_every_epoch() -> None:
+    mixture = Schedule({"a": 60, "b": 40}, batch_size=4, batch_sizes={"a": 6, "b": 4})
+    orders = ["".join(str(mixture.dataset_of(20 * epoch + step)) for step in range(20)) for epoch in range(4)]
+    assert len(set(orders)) == 4 and all(order.count("a") == 10 for order in orders)
+    assert mixture.shares == {"a": 0.6, "b": 0.4} and mixture.clips_per_step == 5
+
+
+def test_turns_go_on_at_the_same_clips_with_another_batch_size() -> None:
+    """20 steps of 4 clips are one epoch; after them, steps of 8 begin the next one."""
+    sizes = {"a": 48, "b": 32}
+    before = Schedule(sizes, batch_size=4, batch_sizes={"a": 4, "b": 4})
+    after = Schedule(sizes, batch_size=8, batch_sizes={"a": 8, "b": 8}, offset=20 * (4 - 8))
+    steps = [*map(before.samples, range(20)), *map(after.samples, range(20, 30))]
+    read = Counter((sample.dataset, sample.epoch, sample.index) for samples in steps for sample in samples)
+    assert read == dict.fromkeys(
+        ((name, epoch, row) for name, n in sizes.items() for epoch in (0, 1) for row in range(n)), 1
+    )

@@ -120,8 +120,12 @@ class DatasetSection(Section):
     max_clips: Positive | None = None
     """Train on this many samples at most, drawn at random, always the same. More of them include all of fewer."""
     rate: Annotated[float, Field(gt=0)] | None = None
-    """Share of a batch relative to the other datasets' rates. Set it for all datasets or for none; without rates,
+    """Share of all clips relative to the other datasets' rates. Set it for all datasets or for none; without rates,
     shares follow `data.rates`."""
+    batch_size: Positive | None = None
+    """Clips in a step of this dataset, with `data.batches = "one_dataset"`; by default `data.batch_size`."""
+    learning_rate_factor: NotNegative = 1.0
+    """Factor of the learning rate in steps of this dataset, with `data.batches = "one_dataset"`."""
     loss: Literal["auto", "cross_entropy", "bce"] = "auto"
     """Cross-entropy of one class, or of a distribution over classes if a sample has several; or binary cross-entropy of
     each class, averaged over classes ("bce"). "auto": "bce" if the manifest has lists of labels, else
@@ -144,10 +148,14 @@ class DataSection(ClipData):
 
     batch_size: Positive = 128
     """Clips per step, over all processes."""
+    batches: Literal["mixed", "one_dataset"] = "mixed"
+    """What a step holds: clips of all datasets ("mixed", as in the paper), or of one ("one_dataset", as in PolyViT and
+    Omnivore). Then datasets take turns in a random order, new in every epoch, in which each has its exact number of
+    steps. A dataset may have its own `batch_size` and `learning_rate_factor`."""
     rates: Rates = "proportional"
-    """Share of each dataset in a batch: in proportion to its size ("proportional"; paper, §4.1), to the square root of
-    its size ("sqrt"), or to size^(1/T) (`{ temperature = T }`); or equal shares ("uniform"). `datasets.NAME.rate` sets
-    shares by hand."""
+    """Share of each dataset in all clips: in proportion to its size ("proportional"; paper, §4.1), to the square root
+    of its size ("sqrt"), or to size^(1/T) (`{ temperature = T }`); or equal shares ("uniform"). `datasets.NAME.rate`
+    sets shares by hand."""
     cache_folder: OptionalPath = None
     """With cache_frames: keep the frames in this folder instead, as memory-mapped files shared by all processes and by
     later runs. Delete the folder when media files change."""
@@ -387,6 +395,36 @@ class Recipe(Section):
         }
         if named and (reason := next((reason for reason, holds in reasons.items() if holds), None)):
             raise ValueError(f"datasets.{named}.init_head names a head of init, {reason}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_batches(self) -> Recipe:
+        if self.data.batches == "mixed":
+            for name, section in self.datasets.items():
+                if section.batch_size is not None or section.learning_rate_factor != 1:
+                    key = "learning_rate_factor" if section.batch_size is None else "batch_size"
+                    raise ValueError(
+                        f"datasets.{name}.{key} is of steps of that dataset alone, and data.batches = 'mixed' has "
+                        'none; set data.batches = "one_dataset", or leave it out'
+                    )
+            return self
+        repeats = self.augmentation.repeats
+        for name, section in self.datasets.items():
+            if section.batch_size is not None and section.batch_size % repeats:
+                raise ValueError(
+                    f"datasets.{name}.batch_size {section.batch_size} does not hold every sample {repeats} times "
+                    f"(augmentation.repeats); make it a multiple of {repeats}"
+                )
+        if self.training.reduction != "dataset_mean":
+            raise ValueError(
+                f"training.reduction = {self.training.reduction!r} weighs datasets of one step, and data.batches = "
+                "'one_dataset' has one in each; leave reduction out"
+            )
+        if self.optimizer.balance != "none":
+            raise ValueError(
+                f"optimizer.balance = {self.optimizer.balance!r} shares a step between datasets, and data.batches = "
+                "'one_dataset' has one in each; leave balance out"
+            )
         return self
 
     @model_validator(mode="after")

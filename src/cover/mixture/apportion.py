@@ -1,4 +1,4 @@
-"""Decide which dataset each slot of a batch belongs to: exact shares, in integers only.
+"""Decide which dataset each slot of a batch, or each whole batch, belongs to: exact shares, in integers only.
 
     weights 2 : 1 : 1     slots  0 1 2 0 | 0 1 2 0 | …      repeats every sum(weights) / gcd(weights) slots
 
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from math import gcd
 
 import numpy as np
+
+from cover.mixture.shuffle import hash_63bit, permute
 
 _NEAR = 1000
 """Slots up to which walking is cheaper than jumping."""
@@ -113,3 +115,27 @@ class BalancedSequence:
         """
         weight, earlier = self._weights[dataset] * self._margin, self._counts[dataset] * self._margin
         return -(-self.period * (earlier + 1) // weight), self.period * (earlier + self._margin - 1) // weight
+
+
+class ShuffledRounds:
+    """The slots of a balanced sequence in random order within rounds, each of which keeps its counts.
+
+    Args:
+        sequence: Says how many slots of a round each dataset has.
+        length: Slots of a round.
+        key: Selects the orders. Each round has its own.
+    """
+
+    def __init__(self, sequence: BalancedSequence, length: int, key: int) -> None:
+        self._sequence = sequence
+        self._length = length
+        self._key = key
+
+    def slot(self, number: int) -> tuple[int, int]:
+        """Return the dataset of a slot, and which of that dataset's slots in the balanced sequence this one is."""
+        number_of_round, place = divmod(number, self._length)
+        key = hash_63bit(self._key, number_of_round)
+        balanced = number_of_round * self._length + permute(place, self._length, key)
+        counts = self._sequence.counts(balanced)
+        [dataset] = self._sequence.slots(balanced, balanced + 1)
+        return dataset, counts[dataset]

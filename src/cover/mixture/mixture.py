@@ -7,12 +7,14 @@ step ── slices ── rank 0 ── micro-batch 0 ── worker: schedule(st
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +48,7 @@ class Dataset:
         mirror_pairs: Pairs of classes that become each other when a clip is mirrored.
         rate: The dataset's share of a batch relative to the rates of the others. If no dataset has a rate, shares
             follow the sizes (see `temperature` of Mixture).
+        batch_size: Clips in a step of this dataset, if each step has clips of one; by default the mixture's.
         class_balanced: Whether its classes come equally often. By default, samples do.
         temporal_jitter: Draw each frame at a random time within one of T equal parts of the clip, instead of its
             middle.
@@ -71,6 +74,7 @@ class Dataset:
     horizontal_flip: bool = True
     mirror_pairs: tuple[tuple[str, str], ...] = ()
     rate: float | None = None
+    batch_size: int | None = None
     class_balanced: bool = False
     temporal_jitter: bool = False
     window: Window | None = None
@@ -167,6 +171,8 @@ class Mixture(Iterable[MixedBatch]):
     Args:
         datasets: Datasets, or paths of manifests.
         batch_size: Clips in a step, over all ranks and micro-batches.
+        batches: Whether a step has clips of all datasets ("mixed") or of one, with the datasets taking turns
+            ("one_dataset"; see Schedule).
         image_size: The side of the square crops, in pixels.
         short_side_px: (min, max) that the short side of a frame is scaled to before cropping. By default (256, 320) at
             image_size 224, (448, 512) at 448, and otherwise in proportion to 224.
@@ -199,6 +205,7 @@ class Mixture(Iterable[MixedBatch]):
         *,
         batch_size: int,
         image_size: int,
+        batches: Literal["mixed", "one_dataset"] = "mixed",
         short_side_px: tuple[int, int] | None = None,
         temperature: float = 1.0,
         seed: int = 0,
@@ -213,11 +220,6 @@ class Mixture(Iterable[MixedBatch]):
         max_unreadable_share: float = 0.01,
         pin_memory: bool = False,
     ) -> None:
-        if batch_size < world_size * num_micro_batches:
-            raise RecipeError(
-                f"batch_size {batch_size} is split over {world_size} processes x {num_micro_batches} micro-batches; "
-                "each needs at least one clip: enlarge the batch or split it less"
-            )
         specs = [dataset if isinstance(dataset, Dataset) else Dataset(dataset) for dataset in datasets]
         short_side_px = short_side_px or default_short_side_px(image_size)
         readers = [spec.reader(crop_px=image_size, short_side_px=short_side_px) for spec in specs]
@@ -232,11 +234,25 @@ class Mixture(Iterable[MixedBatch]):
             if spec.class_balanced
         }
         rates = _rates(self.datasets) or (tempered_rates(sizes, temperature) if temperature != 1 else None)
+        own = {name: dataset.batch_size or batch_size for name, dataset in self.datasets.items()}
         self.schedule = Schedule(
-            sizes, batch_size=batch_size, seed=seed, rates=rates, labels=labels, repeats=repeats, offset=offset
+            sizes,
+            batch_size=batch_size,
+            batch_sizes=own if batches == "one_dataset" else None,
+            seed=seed,
+            rates=rates,
+            labels=labels,
+            repeats=repeats,
+            offset=offset,
         )
+        if self.schedule.fewest_clips < world_size * num_micro_batches:
+            raise RecipeError(
+                f"batch_size {self.schedule.fewest_clips} is split over {world_size} processes x {num_micro_batches} "
+                "micro-batches; each needs at least one clip: enlarge the batch or split it less"
+            )
         self.step = start_step
-        self.num_steps = -(-sum(sizes.values()) // batch_size) if num_steps is None else num_steps
+        epoch_steps = math.ceil(sum(sizes.values()) / self.schedule.clips_per_step)
+        self.num_steps = epoch_steps if num_steps is None else num_steps
         self.num_workers = num_workers
         self.rank = rank
         self.world_size = world_size
@@ -258,7 +274,7 @@ class Mixture(Iterable[MixedBatch]):
 
     @property
     def shares(self) -> dict[str, float]:
-        """The share of the batch of each dataset."""
+        """The share of each dataset in all clips."""
         return self.schedule.shares
 
     @property
@@ -283,7 +299,7 @@ class Mixture(Iterable[MixedBatch]):
             num_micro_batches: How many micro-batches each rank's slice of a step is divided into.
         """
         num_frames = {name: reader.num_frames for name, reader in self.readers.items()}
-        samples = self.schedule.unshuffled(self.step)
+        samples = self.schedule.most_frames(self.step, num_frames)
         largest = slice_samples(samples, num_frames, self.world_size * num_micro_batches)[0]
         clips = {}
         for name, num_clips in Counter(sample.dataset for sample in largest).items():

@@ -5,6 +5,10 @@
       │    │                                                each dataset in its own shuffled order, new every epoch
       └────┴── Sample("k400", epoch=0, index=1234, partner=87), Sample("k400", epoch=0, index=87, partner=1234), …
 
+Or each step has clips of one dataset alone, and the datasets take turns:
+
+    step 0: k400 k400 k400 k400     step 1: ssv2 ssv2     step 2: k400 k400 k400 k400 …
+
 The position of a run is therefore a single integer, and no sampler state needs to be saved.
 """
 
@@ -22,7 +26,7 @@ import numpy.typing as npt
 
 from cover.config.recipe import MIN_TEMPERATURE
 from cover.errors import RecipeError
-from cover.mixture.apportion import BalancedSequence
+from cover.mixture.apportion import BalancedSequence, ShuffledRounds
 from cover.mixture.shuffle import EvenClasses, hash_63bit, permute
 
 Reduction = Literal["dataset_mean", "expected_mean", "pooled"]
@@ -63,6 +67,10 @@ class Schedule:
     Args:
         sizes: The number of samples of each dataset.
         batch_size: Clips in a step.
+        batch_sizes: For steps of one dataset each: clips in a step of each dataset. None mixes the datasets in every
+            step. The datasets take turns in a random order that is new every epoch, which is as many steps as have the
+            clips of all datasets together, rounded. In each epoch, the number of a dataset's steps is within one of its
+            share (PolyViT: V. Likhosherstov et al., 2021; Omnivore: R. Girdhar et al., CVPR 2022).
         seed: Determines the order of every dataset.
         rates: Relative sampling rates, each rounded to a fraction with a denominator of at most a million. If their
             shares then repeat only after more than MAX_PERIOD slots, shares are rounded to one in MAX_PERIOD. None
@@ -75,11 +83,12 @@ class Schedule:
             whose batch size has changed continues at its clip in this way.
 
     Attributes:
-        shares: The share of the batch of each dataset.
+        shares: The share of each dataset in all clips.
         expected: The expected number of clips of each dataset in a batch.
+        clips_per_step: The expected number of clips in a batch.
 
     Raises:
-        RecipeError: A dataset has no samples, a rate is not positive, or `repeats` does not divide `batch_size`.
+        RecipeError: A dataset has no samples, a rate is not positive, or `repeats` does not divide a batch size.
     """
 
     def __init__(
@@ -87,18 +96,21 @@ class Schedule:
         sizes: Mapping[str, int],
         *,
         batch_size: int,
+        batch_sizes: Mapping[str, int] | None = None,
         seed: int = 0,
         rates: Mapping[str, float] | None = None,
         labels: Mapping[str, npt.NDArray[np.int32]] | None = None,
         repeats: int = 1,
         offset: int = 0,
     ) -> None:
-        if batch_size % repeats:
-            raise RecipeError(
-                f"batch_size {batch_size} with {repeats} repeats of every clip; make it a multiple of {repeats}"
-            )
+        for size in (batch_size, *(batch_sizes or {}).values()):
+            if size % repeats:
+                raise RecipeError(
+                    f"batch_size {size} with {repeats} repeats of every clip; make it a multiple of {repeats}"
+                )
         self.sizes = dict(sizes)
         self.batch_size = batch_size
+        self.batch_sizes = batch_sizes and {name: batch_sizes[name] for name in sizes}
         self.repeats = repeats
         self.offset = offset
         self.seed = seed
@@ -106,20 +118,35 @@ class Schedule:
         for name, size in self.sizes.items():
             if size < 1:
                 raise RecipeError(f"dataset {name!r} has {size} samples; a mixture takes at least one; leave it out")
-        self._sequence = BalancedSequence(list(weights.values()))
         self._even_classes = {
             name: EvenClasses(values, hash_63bit("classes", seed, name)) for name, values in (labels or {}).items()
         }
-        total = sum(weights.values())
-        self.shares = {name: weight / total for name, weight in weights.items()}
-        self.expected = {name: batch_size * weight / total for name, weight in weights.items()}
+        if self.batch_sizes is None:
+            total = sum(weights.values())
+            self._sequence = BalancedSequence(list(weights.values()))
+            self.shares = {name: weight / total for name, weight in weights.items()}
+            self.expected = {name: batch_size * weight / total for name, weight in weights.items()}
+            self.clips_per_step: float = batch_size
+        else:
+            largest = max(self.batch_sizes.values())
+            turns = integer_weights({name: weights[name] * largest / size for name, size in self.batch_sizes.items()})
+            total = sum(turns.values())
+            self._sequence = BalancedSequence(list(turns.values()))
+            self.expected = {name: size * turns[name] / total for name, size in self.batch_sizes.items()}
+            self.clips_per_step = sum(self.expected.values())
+            self.shares = {name: expected / self.clips_per_step for name, expected in self.expected.items()}
+            epoch_steps = max(1, round(sum(self.sizes.values()) / self.clips_per_step))
+            self._turns = ShuffledRounds(self._sequence, epoch_steps, hash_63bit("turns", seed))
 
     def samples(self, step: int) -> list[Sample]:
-        """Return the `batch_size` samples of a step, slot by slot. A slot is `repeats` clips of one row."""
+        """Return the samples of a step, slot by slot. A slot is `repeats` clips of one row."""
         return [self.shuffled(sample) for sample in self.unshuffled(step)]
 
     def unshuffled(self, step: int) -> list[Sample]:
         """Like `samples`, with positions in the shuffled order instead of rows, in a fraction of the time."""
+        if self.batch_sizes is not None:
+            name, turn = self._turn(step)
+            return self._turn_samples(name, turn)
         num_slots = self.batch_size // self.repeats
         start = step * num_slots + self.offset // self.repeats
         names = list(self.sizes)
@@ -130,13 +157,36 @@ class Schedule:
             positions[dataset] += 1
         return samples
 
+    def dataset_of(self, step: int) -> str | None:
+        """Return the one dataset of a step; None if steps mix the datasets."""
+        return None if self.batch_sizes is None else self._turn(step)[0]
+
+    def most_frames(self, step: int, num_frames: Mapping[str, int]) -> list[Sample]:
+        """Return the unshuffled samples of a step with as many frames as any: of `step`, if steps mix the datasets.
+
+        Args:
+            step: The number of the step.
+            num_frames: Dataset → frames of one of its clips.
+        """
+        if self.batch_sizes is None:
+            return self.unshuffled(step)
+        sizes = self.batch_sizes
+        return self._turn_samples(max(sizes, key=lambda name: sizes[name] * num_frames[name]), 0)
+
+    @property
+    def fewest_clips(self) -> int:
+        """The clips of the smallest step."""
+        return self.batch_size if self.batch_sizes is None else min(self.batch_sizes.values())
+
     def counts(self, samples: Sequence[Sample]) -> dict[str, float]:
         """Return how many clips of each dataset the loss counts in a step with these samples (see `loss_divisor`).
 
-        This is the expected number if the share of a dataset is below one slot a batch, so that a clip weighs the same
-        alone and beside others, and if the step has no clip of the dataset.
+        Where steps mix the datasets, this is the expected number if the share of a dataset is below one slot a batch,
+        so that a clip weighs the same alone and beside others, and if the step has no clip of the dataset.
         """
         present = Counter(sample.dataset for sample in samples)
+        if self.batch_sizes is not None:
+            return {name: present[name] for name in self.sizes}
         return {
             name: present[name] if present[name] and expected >= self.repeats else expected
             for name, expected in self.expected.items()
@@ -154,6 +204,17 @@ class Schedule:
             return Sample(sample.dataset, epoch * self.repeats + repeat, row, other_row, lag)
         key = hash_63bit("order", self.seed, sample.dataset, sample.epoch // self.repeats)
         return sample._replace(index=permute(sample.index, size, key), partner=permute(sample.partner, size, key))
+
+    def _turn(self, step: int) -> tuple[str, int]:
+        """Return the dataset of a step, and the number of its batch among the dataset's batches."""
+        number, turn = self._turns.slot(step + self.offset // self.batch_size)
+        return list(self.sizes)[number], turn
+
+    def _turn_samples(self, dataset: str, turn: int) -> list[Sample]:
+        assert self.batch_sizes is not None
+        num_slots = self.batch_sizes[dataset] // self.repeats
+        positions = range(turn * num_slots, (turn + 1) * num_slots)
+        return [sample for position in positions for sample in self._repeats(dataset, position)]
 
     def _repeats(self, dataset: str, position: int) -> list[Sample]:
         """Return the clips of slot number `position` of a dataset, unshuffled."""

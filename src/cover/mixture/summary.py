@@ -34,6 +34,7 @@ class MixtureRow:
         epochs_per_epoch: How often each of its samples is read in a training epoch, which has as many clips as all
             datasets together; on average, if classes come equally often.
         class_balanced: Whether classes come equally often.
+        batch_size: Clips in a step of this dataset, if each step has clips of one dataset; None if steps mix them.
     """
 
     dataset: str
@@ -48,6 +49,12 @@ class MixtureRow:
     sample_weight: float
     epochs_per_epoch: float
     class_balanced: bool
+    batch_size: int | None = None
+
+    @property
+    def steps_share(self) -> float:
+        """The share of its steps, if each step has clips of one dataset; otherwise 1."""
+        return self.clips_per_batch / self.batch_size if self.batch_size else 1.0
 
 
 def mixture_rows(mixture: Mixture, reduction: Reduction = "dataset_mean") -> list[MixtureRow]:
@@ -80,7 +87,7 @@ def mixture_warnings(rows: Sequence[MixtureRow], num_steps: int) -> list[str]:
         f"datasets.{row.dataset} has {row.clips_per_batch:.2g} clips a batch, so {num_steps:,} steps may contain none "
         "of them and its head may learn nothing; raise its rate, or train longer"
         for row in rows
-        if row.clips_per_batch * num_steps < 1
+        if min(row.clips_per_batch, row.steps_share) * num_steps < 1
     ]
     return weightless + absent + _unequal_weights(rows)
 
@@ -114,14 +121,15 @@ def mixture_table(rows: Sequence[MixtureRow]) -> Table:
             row.kind,
             f"{row.num_clips:,}",
             f"{100 * row.share:.3g}%",
-            f"{row.clips_per_batch:.4g}",
+            f"{row.batch_size or row.clips_per_batch:.4g}",
             f"{row.loss_weight:g}",
             f"{row.sample_weight:.3g}",
             f"{row.epochs_per_epoch:.3g}",
         )
     balanced = [row.dataset for row in rows if row.class_balanced]
     excluded = [f"{row.num_excluded:,} of {row.dataset}" for row in rows if row.num_excluded]
-    notes = (("classes equally often", balanced), ("left out", excluded))
+    turns = [f"{row.dataset} in {100 * row.steps_share:.3g}%" for row in rows if row.batch_size]
+    notes = (("one dataset a step", turns), ("classes equally often", balanced), ("left out", excluded))
     if any(names for _, names in notes):
         table.caption = "\n".join(f"{what}: {', '.join(names)}" for what, names in notes if names)
         table.caption_justify = "left"
@@ -131,7 +139,8 @@ def mixture_table(rows: Sequence[MixtureRow]) -> Table:
 def _row(mixture: Mixture, name: str, reduction: Reduction) -> MixtureRow:
     dataset, reader, schedule = mixture.datasets[name], mixture.readers[name], mixture.schedule
     expected, sizes = schedule.expected[name], schedule.sizes
-    divisor = loss_divisor(expected, reduction, pooled=schedule.batch_size, repeats=schedule.repeats)
+    own = schedule.batch_sizes[name] if schedule.batch_sizes else None
+    divisor = loss_divisor(own or expected, reduction, pooled=schedule.batch_size, repeats=schedule.repeats)
     return MixtureRow(
         dataset=name,
         kind=reader.manifest.kind,
@@ -145,4 +154,5 @@ def _row(mixture: Mixture, name: str, reduction: Reduction) -> MixtureRow:
         sample_weight=dataset.loss_weight / divisor,
         epochs_per_epoch=mixture.shares[name] * sum(sizes.values()) / sizes[name],
         class_balanced=dataset.class_balanced,
+        batch_size=own,
     )

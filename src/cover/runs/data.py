@@ -173,6 +173,7 @@ def create_mixture(
     return Mixture(
         _datasets(recipe, manifests),
         batch_size=data.batch_size,
+        batches=data.batches,
         image_size=recipe.model.image_size,
         temperature=data.temperature,
         seed=recipe.seed + state.mixture_start,
@@ -211,6 +212,7 @@ def _datasets(recipe: Recipe, manifests: Manifests) -> list[Dataset]:
             horizontal_flip=section.horizontal_flip,
             mirror_pairs=section.mirror_pairs,
             rate=section.rate,
+            batch_size=section.batch_size,
             class_balanced=section.class_balanced,
             temporal_jitter=clips.temporal_jitter,
             window=window_of(clips),

@@ -73,6 +73,7 @@ def plan_table(planned: Plan) -> Table:
         table.add_row(f"clips of {row.dataset}", clips_line(planned.recipe, row.dataset, row.num_frames))
     for name, cost in planned.clip_multiply_adds.items():
         table.add_row(f"a clip of {name}", f"{giga(cost)} GFLOPs (multiply-adds, forward)")
+    table.add_row("batches", batches_line(planned))
     table.add_row("rates", shares_line(planned))
     table.add_row("loss", loss_line(planned))
     for name, head in planned.objective.losses.items():
@@ -103,6 +104,19 @@ def model_line(planned: Plan) -> str:
     """Return the backbone, and whether a probe has the `[model]` of the run that it probes."""
     line = f"{planned.config.family}, {planned.config.describe()}"
     return f"{line}; as in {planned.recipe.init}" if planned.recipe.has_model_of_probed_run else line
+
+
+def batches_line(planned: Plan) -> str:
+    """Return what a step holds; with one dataset a step, also each one's steps of an epoch and learning rate."""
+    if planned.recipe.data.batches == "mixed":
+        of_all = " of all datasets" * (len(planned.rows) > 1)
+        return f"{planned.recipe.data.batch_size} clips{of_all}"
+    parts = []
+    for row in planned.rows:
+        factor = planned.recipe.datasets[row.dataset].learning_rate_factor
+        part = f"{row.steps_share * planned.steps_per_epoch:,.4g} of {row.batch_size} clips of {row.dataset}"
+        parts.append(part if factor == 1 else f"{part} at {factor:g} times the learning rate")
+    return f"one dataset a step; an epoch has {', '.join(parts)}, in random order"
 
 
 def shares_line(planned: Plan) -> str:
@@ -233,10 +247,10 @@ def backward_bytes(planned: Plan) -> float:
     """Rough estimate of the bytes that the backward pass needs for a whole batch."""
     model, half = empty_model(planned.config), planned.recipe.training.precision != "fp32"
     size_px, frozen = planned.config.image_size_px, planned.recipe.freezes_backbone
-    total = 0.0
+    parts = []
     for row in planned.rows:
         kept = model.activation_bytes(row.num_frames, half=half)
         if frozen:
             kept -= model.backbone.activation_bytes(row.num_frames, size_px, size_px, half=half)
-        total += row.clips_per_batch * kept
-    return total
+        parts.append((row.batch_size or row.clips_per_batch) * kept)
+    return sum(parts) if planned.recipe.data.batches == "mixed" else max(parts)

@@ -77,8 +77,7 @@ class Plan:
 
     def continued(self, state: TrainingState) -> Plan:
         """Return the plan with the length of a run that is at that state."""
-        _, num_steps = training_length(self.recipe, self.data.training, state.epoch_offset)
-        return replace(self, num_steps=num_steps)
+        return replace(self, num_steps=training_length(self.recipe, self.steps_per_epoch, state.epoch_offset))
 
     def started_from(self, init: Source) -> Plan:
         """Return the plan of a model with what it adopts from weights, such as a norm before the blocks.
@@ -126,8 +125,9 @@ def plan_with(recipe: Recipe, data: RecipeData) -> Plan:
     check_best(recipe.training.best, classes, multi_label)
     objective = objective_of(recipe, data.training, data.splits["val"])
     config = model_config(recipe, data.training)
-    steps_per_epoch, num_steps = training_length(recipe, data.training)
-    mixture = create_mixture(recipe, data.training, num_steps)
+    mixture = create_mixture(recipe, data.training, num_steps=1)
+    steps_per_epoch = sum(mixture.schedule.sizes.values()) / mixture.schedule.clips_per_step
+    num_steps = training_length(recipe, steps_per_epoch)
     rows = mixture_rows(mixture, reduction=recipe.training.reduction)
     for row in rows:
         _check_length(config, row)
@@ -222,17 +222,16 @@ def in_order_of(run: RunFolder, planned: Plan) -> Plan:
     return plan_with(recipe, RecipeData(ordered(planned.data.training), splits))
 
 
-def training_length(recipe: Recipe, manifests: Manifests, epoch_offset: float = 0.0) -> tuple[float, int]:
-    """Steps of a training epoch (as many clips as all training sets have together) and of the whole run.
+def training_length(recipe: Recipe, steps_per_epoch: float, epoch_offset: float = 0.0) -> int:
+    """Steps of the whole run.
 
     Args:
-        recipe: Batch size and epochs.
-        manifests: The training samples.
+        recipe: Epochs and max_steps.
+        steps_per_epoch: Steps with as many clips as all training sets have together.
         epoch_offset: As in TrainingState.
     """
-    steps_per_epoch = sum(map(len, manifests.values())) / recipe.data.batch_size
     num_steps = max(1, round((recipe.training.epochs - epoch_offset) * steps_per_epoch))
-    return steps_per_epoch, min(num_steps, recipe.training.max_steps or num_steps)
+    return min(num_steps, recipe.training.max_steps or num_steps)
 
 
 def _missing_tests(recipe: Recipe, data: RecipeData) -> list[str]:

@@ -55,11 +55,9 @@ def _end_with_parent() -> None:
 
 def last_checkpoint(run: PlannedRun, folder: Path) -> Path:
     """The checkpoint after the last step of a run's recipe; it exists once the run is trained."""
-    from cover.runs.data import training_manifests
-    from cover.runs.plan import training_length
+    from cover.runs.plan import plan
 
-    _, num_steps = training_length(run.recipe, training_manifests(run.recipe))
-    return RunFiles(folder).checkpoint(num_steps)
+    return RunFiles(folder).checkpoint(plan(run.recipe).num_steps)
 
 
 def work(run: PlannedRun, folder: Path, tests: Tests, recorded: bool) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class Supervised:
         return fewest_micro_batches(
             model,
             mixture.blank_batch,
-            most=self.recipe.data.batch_size // accelerator.num_processes,
+            most=mixture.schedule.fewest_clips // accelerator.num_processes,
             bytes_per_weight=4 * numbers_a_weight,
             accelerator=accelerator,
         )

@@ -144,12 +144,14 @@ class Trainer:
         self._measured = True
 
     def _learning_rate(self) -> float:
-        return learning_rate(
+        rate = learning_rate(
             self.recipe.optimizer,
             self._epoch_steps(self.state.step),
             steps_per_epoch=self.steps_per_epoch,
             num_epochs=self.recipe.training.epochs,
         )
+        only = self.mixture.schedule.dataset_of(self.state.step - self.state.mixture_start)
+        return rate if only is None else rate * self.recipe.datasets[only].learning_rate_factor
 
     @property
     def _is_over(self) -> bool:
