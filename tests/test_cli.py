@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -125,6 +126,57 @@ def test_a_run_is_evaluated_from_another_folder_and_after_moves(
     assert cover("evaluate", run, *others, "--allow-changed-data").code == 0
 
 
+def test_a_run_is_continued_by_its_name_from_any_folder(
+    trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    together = tmp_path / "together"
+    shutil.copytree(trained, together)
+    run = together / "runs" / "moves"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    answer = cover("train", "--resume", run)
+    assert answer.code == 0 and f"{run} is trained already: 2 of 2 steps" in answer.out
+    answer = cover("train", "--resume", run / "recipe.toml", "--set", "training.max_steps=3", "--seed", "1")
+    assert answer.code == 0, answer.err
+    assert "note: continuing with seed = 1, which was 0" in answer.out
+    assert f"next: cover evaluate {run}\n" in answer.out and (run / "checkpoints" / "step-3").is_dir()
+    assert not Path("runs").exists()
+    assert f"{run} holds a run already; continue it with --resume or choose another --out" in cover("train", run).err
+
+    alone = run.rename(tmp_path / "alone")
+    answer = cover("train", alone, "--out", "new", "--resume", "--epochs", "2", "--batch-size", "2")
+    assert answer.code == 0, answer.err
+    assert "no run at new; starting a new one\n" in answer.out
+    assert "no dataset has a val split, so commands use the latest checkpoint\n" in answer.out
+    assert {"epochs = 2.0", "batch_size = 2"} <= set(Path("new/recipe.toml").read_text().splitlines())
+
+    (together / "manifests").rename(tmp_path / "disk")
+    (mistake,) = cover("train", "--resume", alone).err.splitlines()
+    assert (
+        "the train manifest of moves is not at " in mistake
+        and "; if the data have moved, pass --data OLD=NEW" in mistake
+    )
+    moved = ("--data", f"{together / 'manifests'}={tmp_path / 'disk'}")
+    answer = cover("train", "--resume", alone, "--set", "training.max_steps=4", *moved)
+    assert answer.code == 0, answer.err
+    assert f"next: cover evaluate {alone} --data" in answer.out
+
+
+def test_a_device_is_chosen_by_name(trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert cover("predict", "runs/moves", "photo.jpg", "--device", "cpu").code == 0
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    assert "--device 'gpu' is none of cpu, cuda and cuda:N; " in cover("train", "moves.toml", "--device", "gpu").err
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    assert cover("train", "moves.toml", "--device", "cuda:1").err in (
+        "",
+        "error: --device cuda:1: torch sees no such GPU; name another one, or cpu\n",
+    )
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+
+
 def test_files_are_predicted_in_bulk(trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
     Path("list.txt").write_text("photo.jpg\nmoves.toml\nabsent.mp4\n")
@@ -223,11 +275,13 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
     [
         ("check manifests/moves-train.arrow --leaks", "there is no val or test manifest; leaks are from "),
         ("check manifests/moves-train.arrow --no-frames", "--out and --no-frames need --leaks; add it"),
+        ("train --resume runs/absent", "runs/absent is neither a recipe nor a run; give a TOML file, or a folder "),
         ("train absent.toml", "absent.toml: no such file; give the path of a TOML file"),
         (
             "train moves.toml --set model.dept=3",
             "moves.toml: unknown key 'model.dept'; did you mean 'depth'? known here: variant, ",
         ),
+        ("train moves.toml --set epochs=3", "moves.toml: unknown key 'epochs'; did you mean 'training.epochs'? known "),
         ("train moves.toml --set training.epochs=many", "moves.toml: training.epochs = 'many': input should be a "),
         ("train moves.toml --set training.epochs", "--set 'training.epochs' is not of the form key=value; "),
         (

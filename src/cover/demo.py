@@ -24,6 +24,7 @@ from rich.console import Console
 
 from cover.config.recipe import read_recipe
 from cover.core.atomic_files import write_whole, writing
+from cover.core.run_files import RunFiles
 from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest
 from cover.evaluation.sample_views import FrameOrder
@@ -97,8 +98,8 @@ def run_demo(preset: str, out: Path, console: Console) -> signal.Signals | None:
     copy_recipes(preset, out / "recipes")
     for name in (PRETRAIN, *STANDARD, COTRAIN):
         with stages(f"train {name}"):
-            recipe = read_recipe(out / "recipes" / f"{name}.toml")
-            if stopped := train(plan(recipe), out / "runs" / name, console, resume=True):
+            recipe, run = read_recipe(out / "recipes" / f"{name}.toml"), RunFiles(out / "runs" / name)
+            if stopped := train(plan(recipe), run.path, console, resume=bool(run.checkpoints())):
                 return stopped
     runs = [out / "runs" / name for name in (*STANDARD, COTRAIN)]
     with stages("evaluate"):

@@ -12,7 +12,7 @@ from cover.config.recipe import read_recipe
 from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError
-from cover.runs.folder import RunFolder, parse_moves
+from cover.runs.folder import RunFolder, parse_moves, run_of
 
 
 @pytest.fixture
@@ -50,6 +50,27 @@ def test_run_and_data_move_together(project: Path, tmp_path: Path) -> None:
 def test_a_run_that_moves_alone_finds_the_data_where_they_were(project: Path, tmp_path: Path) -> None:
     run = (project / "runs" / "a").rename(tmp_path / "a")
     assert opened(RunFolder(run)) == project / "data" / "clips-train.arrow"
+
+
+def test_a_run_that_moves_alone_is_trained_on_with_its_data_and_never_with_others_than_named(
+    project: Path, tmp_path: Path
+) -> None:
+    run = RunFolder((project / "runs" / "a").rename(tmp_path / "a"))
+    clips = run.recipe_to_train().datasets["clips"]
+    assert clips.train == project / "data" / "clips-train.arrow"
+    assert clips.test == tmp_path.parent / "data" / "clips-test.arrow"  # it never existed
+    other = run.recipe_to_train([f"datasets.clips.train={tmp_path / 'absent.arrow'}"])
+    assert other.datasets["clips"].train == tmp_path / "absent.arrow"
+
+
+def test_a_run_is_known_by_its_folder_and_its_recipe(project: Path) -> None:
+    run = project / "runs" / "a"
+    for path in (run, run / "recipe.toml"):
+        found = run_of(path)
+        assert found and found.path == run
+    shutil.copy(project / "clips.toml", project / "recipe.toml")  # a recipe of the user's that has this name
+    for path in (project / "recipe.toml", project, run / "manifests.json", project / "absent"):
+        assert run_of(path) is None
 
 
 def test_data_that_move_alone_are_named_and_found_with_moves(project: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from tests.runs.tiny import IMAGES, SECTIONS, STEPS_PER_EPOCH, VIDEOS, MakeRecipe, WriteMedia, lines_of, quiet
 
 from cover.config.recipe import Recipe, read_recipe
-from cover.core.run_files import find_checkpoint
+from cover.core.run_files import RunFiles, find_checkpoint
 from cover.datasets.exclusion import write_exclusions
 from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest
@@ -31,7 +31,7 @@ from cover.models.classifier import load_model, save_model
 from cover.models.config import ViTConfig
 from cover.models.create import create_model
 from cover.runs.plan import plan
-from cover.runs.train import train
+from cover.runs.train import best_line, train
 from cover.runs.trained import TrainedRun
 
 
@@ -132,6 +132,13 @@ def test_a_run_cut_short_by_max_steps_goes_on_with_more(finished: Path, cotrain:
     assert not train(plan(until(7)), tmp_path / "run", quiet(), resume=True)
     training = [[line for line in lines_of(run) if "loss" in line] for run in (tmp_path / "run", finished)]
     assert training[0] == training[1][:7]
+
+
+def test_the_best_checkpoint_is_named_with_the_validation_that_chose_it(finished: Path) -> None:
+    best = (finished / "best").read_text().strip()
+    (scores,) = [line["val"] for line in lines_of(finished) if "val" in line and best == f"step-{line['step']}"]
+    shown = ", ".join(f"{name} {100 * row['top1']:.1f}" for name, row in scores.items())
+    assert best_line(RunFiles(finished)) == f"best: {best}, validation top-1 %: {shown}"
 
 
 def test_nothing_is_left_to_do_for_a_finished_run(finished: Path, cotrain: Recipe, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,9 +12,12 @@ import typer
 from cover import __version__
 from cover.cli.process import Commands
 from cover.core.verbosity import Verbosity, verbosity
+from cover.errors import CoverError
 
 if TYPE_CHECKING:
     from cover.core.progress import Terminal
+
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 app = typer.Typer(
     name="cover",
@@ -49,6 +53,33 @@ class Split(StrEnum):
     test = "test"
 
 
+def use_device(device: str | None) -> str | None:
+    """Let torch see only the device that the user names. Commands load torch later, and it looks for GPUs then.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:N", the N-th GPU that the process sees; None changes nothing.
+
+    Raises:
+        CoverError: There is no such device.
+    """
+    if device is None:
+        return None
+    kind, colon, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not number.isdecimal())):
+        raise CoverError(f"--device {device!r} is none of cpu, cuda and cuda:N; write cuda:1 for the second GPU")
+    if kind == "cpu":
+        os.environ[VISIBLE_GPUS] = ""
+        return device
+    seen = os.environ.get(VISIBLE_GPUS, "").split(",")
+    if number:
+        os.environ[VISIBLE_GPUS] = seen[int(number)] if int(number) < len(seen) and seen[0] else number
+    import torch
+
+    if not torch.cuda.device_count():
+        raise CoverError(f"--device {device}: torch sees no such GPU; name another one, or cpu")
+    return device
+
+
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 Run = Annotated[Path, typer.Argument(help="A run, or one of its checkpoints.")]
 Heads = Annotated[list[str] | None, typer.Option("--head", help="Only this head; may be repeated.")]
@@ -59,6 +90,14 @@ Data = Annotated[
 AllowChangedData = Annotated[
     bool, typer.Option("--allow-changed-data", help="Accept manifests whose samples have changed since training.")
 ]
+
+Device = Annotated[
+    str | None,
+    typer.Option(
+        callback=use_device, metavar="DEVICE", help="cpu, cuda, or cuda:N for one GPU. Default: a GPU if there is one."
+    ),
+]
+"""Commands need not read it: its callback does the work."""
 
 
 def console() -> Terminal:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cover.cli.app import Run, app, console
+from cover.cli.app import Device, Run, app, console
 from cover.errors import CoverError, printable
 
 
@@ -19,6 +19,7 @@ def embed(
         list[str] | None, typer.Argument(help="Videos, images, folders, patterns, @LIST, or -, as for predict.")
     ] = None,
     manifest: Annotated[list[Path] | None, typer.Option(help="All samples of a manifest; may be repeated.")] = None,
+    device: Device = None,
 ) -> None:
     """Write a feature of each clip, for search and clustering.
 
@@ -55,6 +56,7 @@ def search(
         Path | None, typer.Option(help="The run that computed the features, for queries that are other files.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    device: Device = None,
 ) -> None:
     """Find the nearest clips by the cosine similarity of features."""
     from cover.inference.feature_table import FeatureTable

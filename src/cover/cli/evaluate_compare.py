@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cover.cli.app import AllowChangedData, Data, Run, Split, app, console
+from cover.cli.app import AllowChangedData, Data, Device, Run, Split, app, console
 from cover.errors import CoverError, DecodeError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def evaluate(
     data: Data = None,
     allow_changed_data: AllowChangedData = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    device: Device = None,
 ) -> None:
     """Evaluate every head on its dataset.
 
@@ -109,6 +110,7 @@ def compare(
     json: Annotated[Path | None, typer.Option(help="Also write the comparison as JSON.")] = None,
     data: Data = None,
     allow_changed_data: AllowChangedData = False,
+    device: Device = None,
 ) -> None:
     """Compare evaluated runs in tables and on an HTML page.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cover.cli.app import Heads, Run, app, console
+from cover.cli.app import Device, Heads, Run, app, console
 from cover.errors import CoverError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def predict_command(
         Path | None, typer.Option(help="A .csv, .json, .jsonl or .parquet file to write; CSV holds names unchanged.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    device: Device = None,
 ) -> None:
     """Classify videos and images with every head.
 
@@ -123,6 +124,7 @@ def explain(
         str | None, typer.Option(help="The head whose class is explained; needed if there are several.")
     ] = None,
     class_name: Annotated[str | None, typer.Option("--class", help="Default: the most probable class.")] = None,
+    device: Device = None,
 ) -> None:
     """Show why a video or an image got a class.
 

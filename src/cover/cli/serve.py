@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cover.cli.app import Data, Run, app, console
+from cover.cli.app import Data, Device, Run, app, console
 from cover.errors import CoverError
 from cover.serving.limits import MEBIBYTE, UploadLimits
 
@@ -40,6 +40,7 @@ def serve_command(
     decode_mebibytes: Annotated[int, typer.Option(min=64, help="Memory for decoding it.")] = _LIMITS.decode_bytes
     // MEBIBYTE,
     data: Data = None,
+    device: Device = None,
 ) -> None:
     """Classify uploads on a page and over HTTP.
 

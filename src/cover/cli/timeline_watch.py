@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cover.cli.app import Heads, Run, app, console
+from cover.cli.app import Device, Heads, Run, app, console
 from cover.errors import CoverError, escaped
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def timeline_command(
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="A .png, .svg or .pdf file to draw.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    device: Device = None,
 ) -> None:
     """Show what happens in a long video, and when."""
     from cover.runs.predict import timeline
@@ -70,6 +71,7 @@ def watch_command(
     head: Heads = None,
     threshold: Threshold = 0.0,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+    device: Device = None,
 ) -> None:
     """Watch a live stream for changes.
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cover.cli.app import AllowChangedData, Data, app, console, progress_console
+from cover.cli.app import AllowChangedData, Data, Device, app, console, progress_console
+from cover.errors import CoverError
 
 if TYPE_CHECKING:
     from cover.studies.spec import Study
@@ -18,42 +21,78 @@ if TYPE_CHECKING:
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A TOML file; see recipes/ for examples.")],
-    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/RECIPE-NAME.")] = None,
+    recipe: Annotated[
+        Path, typer.Argument(help="A TOML file; see recipes/ for examples. Or a run, which stands for its recipe.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder. Default: runs/RECIPE-NAME; of a run, the run itself.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Override a key of the recipe: training.epochs=5; may be repeated."),
     ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Short for --set training.epochs=…")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Short for --set data.batch_size=…")] = None,
+    seed: Annotated[int | None, typer.Option(help="Short for --set seed=…")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's latest checkpoint.")] = False,
     data: Data = None,
     allow_changed_data: AllowChangedData = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and show the cost; train nothing.")
     ] = False,
+    device: Device = None,
 ) -> None:
-    """Train a recipe into a run folder."""
+    """Train a recipe into a run folder.
+
+    To continue a run, name it: cover train --resume runs/clips.
+    """
     from cover.config.recipe import read_recipe
-    from cover.runs.folder import parse_moves
+    from cover.runs.folder import RunFolder, parse_moves, run_of
     from cover.runs.plan import plan
 
-    planned = plan(read_recipe(recipe, set_ or ()), parse_moves(data or ()))
-    run = out or Path("runs") / recipe.stem
+    moves = parse_moves(data or ())
+    short = {"training.epochs": epochs, "data.batch_size": batch_size, "seed": seed}
+    overrides = [*(set_ or ()), *(f"{key}={value}" for key, value in short.items() if value is not None)]
+    if given := run_of(recipe):
+        read = RunFolder(given.path, moves).recipe_to_train(overrides)
+        run = out or given.path
+    elif recipe.suffix != ".toml" and not recipe.is_file():
+        raise CoverError(
+            f"{recipe} is neither a recipe nor a run; give a TOML file, or a folder that it was trained in"
+        )
+    else:
+        read = read_recipe(recipe, overrides)
+        run = out or Path("runs") / recipe.stem
+    planned = plan(read, moves)
     if dry_run:
         from cover.runs.dry_run import rehearse
-        from cover.runs.folder import RunFolder
 
         rehearse(planned, console(), is_resumed=resume and bool(RunFolder(run).checkpoints()))
         return
     from cover.runs.train import train as train_run
 
     stopped = train_run(planned, run, progress_console(), resume=resume, allow_changed_data=allow_changed_data)
+    if os.environ.get("RANK", "0") == "0":
+        _tell_what_next(run, stopped is not None, data or ())
     if stopped:
-        options = [("--set", override) for override in set_ or ()] + [("--data", move) for move in data or ()]
-        again = "".join(f" {option} {shlex.quote(value)}" for option, value in options)
-        command = f"cover train {recipe} --out {run}{again} --resume"
-        console().print(f"interrupted and saved; continue with: {command}", soft_wrap=True)
         raise typer.Exit(128 + stopped)
-    progress_console().print(f"trained; the run is {run}", soft_wrap=True)
+
+
+def _tell_what_next(run: Path, stopped: bool, data: Sequence[str]) -> None:
+    """Print how training ended, and the command to go on with."""
+    from cover.runs.folder import RunFolder
+    from cover.runs.train import best_line
+
+    moved = [part for move in data for part in ("--data", move)]
+    if stopped:
+        again = shlex.join(["cover", "train", "--resume", str(run), *moved])
+        console().print(f"interrupted and saved; continue with: {again}", soft_wrap=True)
+        return
+    datasets = RunFolder(run).read_recipe().datasets.values()
+    evaluable = any(section.test or section.val for section in datasets)
+    command = ["cover", "evaluate", str(run), *moved] if evaluable else ["cover", "predict", str(run), "FILES"]
+    lines = (f"run: {run}", best_line(RunFolder(run)), f"next: {shlex.join(command)}")
+    progress_console().print(*lines, sep="\n", soft_wrap=True)
 
 
 @app.command("study")

@@ -134,9 +134,21 @@ def _explained(error: ValidationError, kind: type[BaseModel]) -> str:
 def _known_keys(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
     """The keys of the section that contains an unknown key. location: ends with that key."""
     section = _section_at(section, location[:-1])
-    near = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
-    suggested = f"did you mean {near[0]!r}? " if near else ""
+    near = _nearest(section, str(location[-1]))
+    suggested = f"did you mean {near!r}? " if near else ""
     return f"{suggested}known here: {', '.join(section.model_fields)}"
+
+
+def _nearest(section: type[BaseModel], key: str) -> str | None:
+    """The key of a section, or of one of its sections, that looks most like an unknown one: "epochs" →
+    "training.epochs"."""
+    keys = {name: name for name in section.model_fields}
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):  # not a table of named ones, such as datasets
+            keys |= {key: f"{name}.{key}" for key in inner.model_fields if key not in keys}
+    near = difflib.get_close_matches(key, keys, n=1)
+    return keys[near[0]] if near else None
 
 
 def _section_at(section: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:

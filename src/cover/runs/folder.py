@@ -67,9 +67,25 @@ class RunFolder(RunFiles):
         recipe.write(self.recipe_file)
         write_whole(self.manifests_file, json.dumps(records, indent=2) + "\n")
 
-    def read_recipe(self) -> Recipe:
-        """Read the recipe. Raises RecipeError if there is none, or it is damaged."""
-        return read_recipe(self.recipe_file, base=Path() if self.is_old else None)
+    def read_recipe(self, overrides: Sequence[str] = ()) -> Recipe:
+        """Read the recipe; see `read_recipe`. Raises RecipeError if there is none, or it is damaged."""
+        return read_recipe(self.recipe_file, overrides, base=Path() if self.is_old else None)
+
+    def recipe_to_train(self, overrides: Sequence[str] = ()) -> Recipe:
+        """Read the recipe to train with it again, with its manifests where they are now.
+
+        Raises:
+            RecipeError: There is none, or it is damaged.
+            CheckpointError: A training or validation manifest is missing.
+        """
+        own, recipe = self.read_recipe(), self.read_recipe(overrides)
+        datasets = dict(recipe.datasets)
+        for name, section in own.datasets.items():
+            named = {split: path for split in SPLITS if (path := getattr(section, split))}
+            kept = [split for split, path in named.items() if path == getattr(recipe.datasets[name], split)]
+            places = {split: self._place(own, name, split, must_exist=split != "test") for split in kept}
+            datasets[name] = recipe.datasets[name].model_copy(update=places)
+        return recipe.model_copy(update={"datasets": datasets})
 
     @property
     def is_old(self) -> bool:
@@ -88,21 +104,28 @@ class RunFolder(RunFiles):
             CheckpointError: It is missing, or its samples are not those of training.
             ManifestError: It is damaged.
         """
+        place = moved_path(self._place(recipe, dataset, split), self.moves)
+        manifest = Manifest.open(place).relocated(self.moves)
+        if (record := self._record(dataset, split)) and not self.allow_changed_data:
+            self._check_digest(manifest, record, f"{split} manifest of {dataset}")
+        return manifest
+
+    def _place(self, recipe: Recipe, dataset: str, split: str, *, must_exist: bool = True) -> Path:
+        """Where a manifest is, before `moves`. Raises CheckpointError if it is nowhere and must exist."""
         path: Path = getattr(recipe.datasets[dataset], split)
-        record = self._records().get(dataset, {}).get(split)
-        recorded = [Path(record.path)] if record else []
-        places = [moved_path(place.absolute(), self.moves) for place in (path, *recorded)]
-        place = next((place for place in places if place.exists()), None)
-        if place is None:
-            tried = " nor ".join(map(str, dict.fromkeys(places)))
+        record = self._record(dataset, split)
+        places = [path.absolute(), *([Path(record.path)] if record else [])]
+        found = next((place for place in places if moved_path(place, self.moves).exists()), None)
+        if found is None and must_exist:
+            tried = " nor ".join(dict.fromkeys(str(moved_path(place, self.moves)) for place in places))
             raise CheckpointError(
                 f"the {split} manifest of {dataset} is not at {tried}; if the data have moved, pass --data OLD=NEW"
                 f"{self._hint()}"
             )
-        manifest = Manifest.open(place).relocated(self.moves)
-        if record and not self.allow_changed_data:
-            self._check_digest(manifest, record, f"{split} manifest of {dataset}")
-        return manifest
+        return found or path
+
+    def _record(self, dataset: str, split: str) -> ManifestRecord | None:
+        return self._records().get(dataset, {}).get(split)
 
     def check_manifests(self, manifests: Mapping[str, Mapping[str, Manifest]]) -> None:
         """Raise CheckpointError if the samples of a manifest are not those of training, unless that is allowed.
@@ -146,6 +169,13 @@ class RunFolder(RunFiles):
         return (
             f"; an older version trained {self.path}, and its paths start from the folder it was trained in: go there"
         )
+
+
+def run_of(path: Path) -> RunFiles | None:
+    """The run that a path stands for: its folder, or the recipe in it. None if it is something else."""
+    run = RunFiles(path.parent if path.is_file() else path)
+    is_its = path in (run.path, run.recipe_file) and run.is_run
+    return run if is_its and (run.manifests_file.exists() or run.checkpoints()) else None
 
 
 def describe(path: str | Path) -> info.Info:

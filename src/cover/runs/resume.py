@@ -43,6 +43,9 @@ def starting_point(run: RunFiles, resume: bool, console: Console) -> Path | None
         CheckpointError: There are checkpoints and `resume` is false, or all of them are damaged.
     """
     folders = run.checkpoints()
+    if not folders and resume:
+        missing = f"no checkpoint in {run.path} yet" if run.is_run else f"no run at {run.path}"
+        console.print(f"{missing}; starting a new one", soft_wrap=True, highlight=False, markup=False)
     if folders and not resume:
         raise CheckpointError(f"{run.path} holds a run already; continue it with --resume or choose another --out")
     for folder in folders:

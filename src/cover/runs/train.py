@@ -18,7 +18,7 @@ from rich.console import Console
 
 from cover.config.recipe import Recipe
 from cover.core.atomic_files import write_whole, writing
-from cover.core.run_files import BEST
+from cover.core.run_files import BEST, RunFiles
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import Mixture
 from cover.mixture.summary import mixture_table
@@ -36,6 +36,7 @@ from cover.training.launch import start_accelerator
 from cover.training.metrics import CONTINUE, TrainMetrics
 from cover.training.parallel import from_main, to_device
 from cover.training.run_lock import run_lock
+from cover.training.scores import shown_scores
 from cover.training.throughput import Throughput, matmul_peak_flops
 from cover.training.trainer import Trainer
 
@@ -213,3 +214,14 @@ def show_unreadable(mixture: Mixture, console: Console) -> None:
     """Print what was found unreadable, by reason, if anything was."""
     if any(mixture.unreadable.reasons.values()):
         console.print(mixture.unreadable.table())
+
+
+def best_line(run: RunFiles) -> str:
+    """Name the best checkpoint of a finished run, and the validation that chose it."""
+    best = run.pointer_file(BEST)
+    if not best.exists():
+        return "no dataset has a val split, so commands use the latest checkpoint"
+    name, section = best.read_text().strip(), RunFolder(run.path).read_recipe().training.best
+    lines = map(json.loads, run.metrics_file.read_text().splitlines())
+    scores = [line["val"] for line in lines if "val" in line and run.checkpoint(line["step"]).name == name]
+    return f"best: {name}" + (f", validation {shown_scores(scores[-1], section.measure)}" if scores else "")
