@@ -98,8 +98,8 @@ def run_demo(preset: str, out: Path, console: Console) -> signal.Signals | None:
     copy_recipes(preset, out / "recipes")
     for name in (PRETRAIN, *STANDARD, COTRAIN):
         with stages(f"train {name}"):
-            recipe, run = read_recipe(out / "recipes" / f"{name}.toml"), RunFiles(out / "runs" / name)
-            if stopped := train(plan(recipe), run.path, console, resume=bool(run.checkpoints())):
+            recipe, folder = read_recipe(out / "recipes" / f"{name}.toml"), out / "runs" / name
+            if stopped := train(plan(recipe), folder, console, resume=bool(RunFiles(folder).checkpoints())):
                 return stopped
     runs = [out / "runs" / name for name in (*STANDARD, COTRAIN)]
     with stages("evaluate"):
