@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from tests.processes import TRAINING
-from tests.runs.tiny import IMAGES, SAMPLING, VIDEOS, MakeRecipe, lines_of
+from tests.runs.tiny import IMAGES, LESS, SAMPLING, VIDEOS, MakeRecipe, lines_of
 
 import cover.cli
 from cover.config.recipe import Recipe
@@ -86,7 +86,7 @@ def touches_run(event: str, arguments: tuple[Any, ...]) -> bool:
 @pytest.fixture(scope="module")
 def recipe(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
     sampling = SAMPLING | {"training": SETTINGS, "data": {"num_workers": 2, **SAMPLING["data"]}}
-    return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, **sampling)
+    return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer=LESS, **sampling)
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.family_runs import assert_same_weights
 from tests.processes import started
-from tests.runs.tiny import IMAGES, SAMPLING, VIDEOS, MakeRecipe, lines_of, quiet
+from tests.runs.tiny import IMAGES, LESS, SAMPLING, VIDEOS, MakeRecipe, lines_of, quiet
 
 import cover
 from cover.config.recipe import Recipe
@@ -87,7 +88,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretra
     probe_of(recipe_of, pretrained).write(folder / "probe.toml")
     pcgrad_of(recipe_of, pretrained).write(folder / "pcgrad.toml")
     multi_label_of(recipe_of, pretrained, folder).write(folder / "multi.toml")
-    files += ["probe.toml", "pcgrad.toml", "multi.toml"]
+    for parallel in ("ddp", "fsdp"):
+        less_of(recipe_of, pretrained, parallel=parallel).write(folder / f"less-{parallel}.toml")
+    files += ["probe.toml", "pcgrad.toml", "multi.toml", "less-ddp.toml", "less-fsdp.toml"]
     (folder / "program.py").write_text(PROGRAM)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "program.py"]
     environment = os.environ | {"PYTHONPATH": str(Path(cover.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -110,6 +113,11 @@ def probe_of(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
 def pcgrad_of(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
     training = {"max_steps": 4, "measure_gradients_every": 2}
     return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer={"balance": "pcgrad"}, training=training)
+
+
+def less_of(recipe_of: MakeRecipe, pretrained: Path, **training: Any) -> Recipe:
+    shared = {"max_steps": 4, "ema_decay": 0.9, "micro_batches": 1} | training
+    return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer=LESS, training=shared)
 
 
 def multi_label_of(recipe_of: MakeRecipe, pretrained: Path, folder: Path) -> Recipe:
@@ -174,6 +182,14 @@ def test_two_processes_train_a_probe_as_one(
         for run in (runs / "runs" / "probe", tmp_path / "one")
     )
     assert found == pytest.approx(expected, rel=1e-5) and found
+
+
+def test_two_processes_train_a_part_of_the_weights_as_one(
+    runs: Path, recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path
+) -> None:
+    assert not train(plan(less_of(recipe_of, pretrained)), tmp_path / "one", quiet())
+    for parallel in ("ddp", "fsdp"):
+        assert_same_weights(runs / "runs" / f"less-{parallel}", tmp_path / "one", to_the_bit=False)
 
 
 def test_two_processes_combine_and_measure_gradients_as_one(

@@ -54,6 +54,8 @@ SAMPLING: dict[str, dict[str, Any]] = {
     },
 }
 """Other ways to sample and to weigh, for `recipe_of`."""
+LESS: dict[str, Any] = {"freeze": ["patch_embed.*", "blocks.0.norm?.*", "norm.bias"]}
+"""Keys of `[optimizer]` with which less is trained."""
 STEPS_PER_EPOCH = (12 + 8 + 10) // 6
 TIMES = ("seconds", "_seconds", "_per_second", "_per_device", "data_wait_share")
 

@@ -202,6 +202,10 @@ class OptimizerSection(Section):
     backbone_rate: Share = 1.0
     """Learning rate of the whole backbone as a share of the heads' rate, beside `layer_decay`. 0 freezes it: no
     backward pass goes through it."""
+    freeze: tuple[str, ...] = ()
+    """Weights that do not learn, such as `["patch_embed.*", "pos_embed", "blocks.[0-3].*"]`: patterns of names in
+    model.safetensors, with * for any characters. No backward pass goes through layers before the first one that
+    learns."""
     schedule: Literal["step", "cosine"] = "step"
     """Drops at drop_epochs, or a cosine down to 0."""
     drop_epochs: tuple[NotNegative, ...] | None = None

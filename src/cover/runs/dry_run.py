@@ -7,12 +7,13 @@ import time
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cover.config.recipe import OptimizerSection, Recipe, TrainingSection
 from cover.errors import CoverError
 from cover.mixture.summary import mixture_table
-from cover.models.classifier import empty_model
+from cover.models.classifier import BACKBONE, empty_model
 from cover.models.create import build
 from cover.models.info import giga
 from cover.models.sources import HUB, open_source
@@ -21,6 +22,7 @@ from cover.training.checkpoint import TrainingState
 from cover.training.engine import Engine
 from cover.training.launch import start_accelerator
 from cover.training.objective import Supervised
+from cover.training.optimizer import lr_scale
 from cover.training.parallel import to_device
 
 NUM_WARMUP, NUM_TIMED = 2, 3
@@ -67,6 +69,8 @@ def plan_table(planned: Plan) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("model", model_line(planned))
     table.add_row("parameters", f"{planned.num_parameters:,}, trained {planned.num_trained:,}")
+    if patterns := planned.recipe.optimizer.freeze:
+        table.add_row("frozen", escape(", ".join(patterns)))
     if planned.config.pooler is not None:
         table.add_row("pooler", planned.config.pooler.describe())
     for row in planned.rows:
@@ -179,10 +183,13 @@ def rates_line(planned: Plan) -> str:
     section, heads = planned.recipe.optimizer, f"{planned.recipe.optimizer.learning_rate:g}"
     if not planned.objective.trains_backbone:
         return heads
-    if planned.recipe.freezes_backbone:
+    model = empty_model(planned.config)
+    planned.objective.module(model)
+    learning = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    rates = [section.learning_rate * lr_scale(model, name, section) for name in learning if name.startswith(BACKBONE)]
+    if not rates:
         return f"{heads} of the heads; the backbone is frozen"
-    last = section.learning_rate * section.backbone_rate
-    first = last * section.layer_decay ** empty_model(planned.config).num_layers
+    first, last = min(rates), max(rates)
     backbone = f"{last:.3g}" if first == last else f"{first:.3g} in the first layer to {last:.3g} in the last"
     return f"{heads} of the heads; of the backbone {backbone}"
 
@@ -236,21 +243,20 @@ def measured(planned: Plan, objective: Supervised) -> tuple[float, int]:
 
 
 def states_bytes(planned: Plan) -> int:
-    """Bytes of weights, gradients, the optimizer's states and the average of the weights, all in float32."""
+    """Bytes of weights, and of gradients, states and average of those that learn, all in float32."""
     recipe = planned.recipe
-    weights = 1 + (recipe.training.ema_decay is not None)
     learning = recipe.num_gradients + {"sgd": 1, "adamw": 2}[recipe.optimizer.name]
-    return 4 * (weights * planned.num_parameters + learning * planned.num_trained)
+    learning += recipe.training.ema_decay is not None
+    return 4 * (planned.num_parameters + learning * planned.num_trained)
 
 
 def backward_bytes(planned: Plan) -> float:
     """Rough estimate of the bytes that the backward pass needs for a whole batch."""
     model, half = empty_model(planned.config), planned.recipe.training.precision != "fp32"
-    size_px, frozen = planned.config.image_size_px, planned.recipe.freezes_backbone
+    size_px, frozen = planned.config.image_size_px, 1 - planned.backward_share
     parts = []
     for row in planned.rows:
         kept = model.activation_bytes(row.num_frames, half=half)
-        if frozen:
-            kept -= model.backbone.activation_bytes(row.num_frames, size_px, size_px, half=half)
+        kept -= frozen * model.backbone.activation_bytes(row.num_frames, size_px, size_px, half=half)
         parts.append((row.batch_size or row.clips_per_batch) * kept)
     return sum(parts) if planned.recipe.data.batches == "mixed" else max(parts)

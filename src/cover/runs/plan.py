@@ -15,7 +15,7 @@ from cover.errors import CoverError, RecipeError
 from cover.mixture.mixture import Mixture
 from cover.mixture.summary import MixtureRow, mixture_rows, mixture_warnings
 from cover.models.checkpoints.source import Source
-from cover.models.classifier import VideoClassifier, empty_model
+from cover.models.classifier import HEADS, VideoClassifier, empty_model
 from cover.models.config import ModelConfig
 from cover.models.family import configure
 from cover.models.loading import check_fits, load_weights, report_table
@@ -27,6 +27,7 @@ from cover.runs.recipe_warnings import recipe_warnings
 from cover.training.checkpoint import TrainingState
 from cover.training.objective import Objective
 from cover.training.scores import check_best
+from cover.training.trained_weights import backward_share
 
 Item = TypeVar("Item")
 
@@ -42,6 +43,7 @@ class Plan:
         config: Of the model.
         objective: What is trained, and how.
         num_parameters: Of the model; num_trained of them change.
+        backward_share: Of the backbone, the part that the backward pass goes through.
         clip_multiply_adds: Of one clip of each dataset through the backbone and that dataset's head, forward only.
             Papers call 1e9 of them a GFLOP.
         steps_per_epoch: Steps with as many clips as all training sets have together; may be fractional.
@@ -57,6 +59,7 @@ class Plan:
     objective: Objective
     num_parameters: int
     num_trained: int
+    backward_share: float
     clip_multiply_adds: dict[str, int]
     steps_per_epoch: float
     num_steps: int
@@ -67,11 +70,11 @@ class Plan:
         """Floating-point operations of a step, counted as published. Those of heads alone are next to nothing: 0."""
         if not self.objective.trains_backbone:
             return 0.0
-        # Two operations a multiply-add; a backward pass takes twice a forward pass, none through a frozen backbone.
+        # Two operations a multiply-add; a backward pass takes twice a forward pass, none through frozen first layers.
         backbone, size_px, total = empty_model(self.config).backbone, self.config.image_size_px, 0.0
         for row in self.rows:
             cost = self.clip_multiply_adds[row.dataset]
-            frozen = backbone.multiply_adds(row.num_frames, size_px, size_px) if self.recipe.freezes_backbone else 0
+            frozen = (1 - self.backward_share) * backbone.multiply_adds(row.num_frames, size_px, size_px)
             total += row.clips_per_batch * 2 * (3 * cost - 2 * frozen)
         return total
 
@@ -86,8 +89,10 @@ class Plan:
             CheckpointError: The weights do not fit the model.
         """
         config = self.config.adopt(check_fits(init, self.config).config)
-        num_parameters, num_trained = _parameters(config, self.recipe, self.objective)
-        return replace(self, config=config, num_parameters=num_parameters, num_trained=num_trained)
+        num_parameters, num_trained, share = _parameters(config, self.recipe, self.objective)
+        return replace(
+            self, config=config, num_parameters=num_parameters, num_trained=num_trained, backward_share=share
+        )
 
     def mixture(self, state: TrainingState, accelerator: Accelerator) -> Mixture:
         """This process's share of every batch from a run's position to its last step."""
@@ -132,7 +137,7 @@ def plan_with(recipe: Recipe, data: RecipeData) -> Plan:
     for row in rows:
         _check_length(config, row)
     model = empty_model(config)
-    num_parameters, num_trained = _parameters(config, recipe, objective)
+    num_parameters, num_trained, share = _parameters(config, recipe, objective)
     return Plan(
         recipe=recipe,
         data=data,
@@ -141,6 +146,7 @@ def plan_with(recipe: Recipe, data: RecipeData) -> Plan:
         objective=objective,
         num_parameters=num_parameters,
         num_trained=num_trained,
+        backward_share=share,
         clip_multiply_adds={row.dataset: model.multiply_adds(row.num_frames, [row.dataset]) for row in rows},
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
@@ -186,15 +192,22 @@ def model_config(recipe: Recipe, manifests: Manifests) -> ModelConfig:
     return replace(configure(recipe.model, heads, images_only=images_only), sigmoid_heads=sigmoid_heads)
 
 
-def _parameters(config: ModelConfig, recipe: Recipe, objective: Objective) -> tuple[int, int]:
-    """Return the number of parameters of a model, and how many of them change in training."""
+def _parameters(config: ModelConfig, recipe: Recipe, objective: Objective) -> tuple[int, int, float]:
+    """Return `num_parameters`, `num_trained` and `backward_share` of a plan.
+
+    Raises:
+        RecipeError: What learns cannot be what is meant.
+    """
     model = empty_model(config)
-    model.backbone.requires_grad_(not recipe.freezes_backbone)
-    trained = model if objective.trains_backbone else model.heads
-    return (
-        sum(parameter.numel() for parameter in model.parameters()),
-        sum(parameter.numel() for parameter in trained.parameters() if parameter.requires_grad),
-    )
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    objective.module(model)
+    learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if recipe.num_gradients > 1 and all(name.startswith(HEADS) for name in learning):
+        raise RecipeError(
+            f"optimizer.freeze = {list(recipe.optimizer.freeze)} freezes all weights that datasets share; leave out "
+            "optimizer.balance, clip_dataset_norm and training.measure_gradients_every"
+        )
+    return num_parameters, sum(parameter.numel() for parameter in learning.values()), backward_share(model)
 
 
 def _check_length(config: ModelConfig, row: MixtureRow) -> None:

@@ -63,7 +63,7 @@ def fewest_micro_batches(
         model: On its device and not yet parallel: if a trial fails, no other process waits for it.
         blank_batch: Makes the largest of n micro-batches.
         most: Largest number to try.
-        bytes_per_weight: What training keeps per parameter, besides the parameter.
+        bytes_per_weight: What training keeps per parameter that learns, besides the parameter.
         accelerator: The process's devices and communication.
 
     Returns:
@@ -104,5 +104,5 @@ def _fits(model: nn.Module, batch: MixedBatch, bytes_per_weight: int, accelerato
         model.zero_grad()
         peak = torch.cuda.max_memory_allocated(device)
         torch.cuda.empty_cache()
-    kept = bytes_per_weight * sum(parameter.numel() for parameter in model.parameters())
+    kept = bytes_per_weight * sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return peak + kept < USABLE_SHARE * torch.cuda.get_device_properties(device).total_memory

@@ -145,7 +145,7 @@ class Engine:
         """What else training needs to continue, copied to the host. Every process must call this.
 
         Returns:
-            "optimizer/STATE/PARAMETER" → tensor, and under EMA "weights/PARAMETER" → the last weights.
+            "optimizer/STATE/PARAMETER" → tensor, and under EMA "weights/PARAMETER" → the last weights that learn.
         """
         parameters = self._parameters()
         states = {
@@ -154,7 +154,8 @@ class Engine:
             for kind, value in self.optimizer.state.get(parameter, {}).items()
             if isinstance(value, Tensor)
         }
-        raw = {f"weights/{name}": parameter for name, parameter in parameters.items()} if self.average else {}
+        learning = parameters.items() if self.average else ()
+        raw = {f"weights/{name}": parameter for name, parameter in learning if parameter.requires_grad}
         return {key: on_host(tensor) for key, tensor in chain(states.items(), raw.items())}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -173,7 +174,8 @@ class Engine:
                 )
             if kind == "weights":
                 local(parameters[name].detach()).copy_(local(placed_like(value, parameters[name])))
-            elif kind == "optimizer":  # numbers, such as Adam's step count, are on the host unless kernels read them
+            elif kind == "optimizer" and parameters[name].requires_grad:
+                # Numbers, such as Adam's step count, are on the host unless kernels read them.
                 placed = placed_like(value, parameters[name]) if value.ndim or self._fused else value
                 self.optimizer.state[parameters[name]][states[0]] = placed
 
@@ -214,7 +216,8 @@ class ModelEMA:
     """The exponential moving average of the weights: average ← decay · average + (1 − decay) · weights.
 
     The decay starts lower, min(decay, (1 + step) / (10 + step)), so that the first weights are soon forgotten. This is
-    the rule of TensorFlow's ExponentialMovingAverage. Each process averages its own part of sharded weights.
+    the rule of TensorFlow's ExponentialMovingAverage. Each process averages its own part of sharded weights. Frozen
+    weights have no average.
 
     Args:
         model: The model that learns. Averages start from its weights.
@@ -223,7 +226,8 @@ class ModelEMA:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self._weights = [local(parameter.detach()) for parameter in model.parameters()]
+        learning = (parameter for parameter in model.parameters() if parameter.requires_grad)
+        self._weights = [local(parameter.detach()) for parameter in learning]
         self._averages = [weights.clone() for weights in self._weights]
 
     def update(self, step: int) -> None:

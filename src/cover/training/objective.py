@@ -27,6 +27,7 @@ from cover.training.device import Prefetcher, fewest_micro_batches
 from cover.training.loss import head_losses, loss_factors
 from cover.training.packed_batch import ONE_CLASS, HeadLoss, PackedBatch, clip_sums
 from cover.training.scores import ScoreSums, validation_scores
+from cover.training.trained_weights import freeze
 
 Validate = Callable[[VideoClassifier], dict[str, dict[str, float]]]
 """Scores a model on the validation splits, each process its share: {dataset: `ScoreSums.scores`} of all."""
@@ -92,7 +93,14 @@ class Objective(Protocol):
         """
 
     def module(self, model: VideoClassifier) -> nn.Module:
-        """The part of the model that `step` calls, in training mode. Weights that do not learn are frozen."""
+        """The part of the model that `step` calls, in training mode. Weights that do not learn are frozen.
+
+        Args:
+            model: May be on the meta device.
+
+        Raises:
+            RecipeError: Keys of the recipe name weights that the model has not, or leave none to train.
+        """
 
     def batches(self, mixture: Mixture, device: torch.device) -> Generator[PackedBatch]:
         """This process's micro-batches, on the device."""
@@ -129,6 +137,7 @@ class Supervised:
         training = self.recipe.training
         if training.micro_batches != "auto":
             return training.micro_batches
+        self.module(model)
         # float32: the gradient; SGD keeps one number a weight, AdamW two; an average one more.
         states = {"sgd": 1, "adamw": 2}[self.recipe.optimizer.name] + (training.ema_decay is not None)
         numbers_a_weight = self.recipe.num_gradients + states
@@ -143,6 +152,7 @@ class Supervised:
     def module(self, model: VideoClassifier) -> nn.Module:
         """The whole model."""
         model.backbone.requires_grad_(not self.recipe.freezes_backbone)
+        freeze(model, self.recipe.optimizer.freeze)
         return model.train()
 
     def batches(self, mixture: Mixture, device: torch.device) -> Generator[PackedBatch]:
@@ -206,6 +216,7 @@ class Probe:
         """The heads."""
         model.requires_grad_(False)
         model.heads.requires_grad_(True)
+        freeze(model, self.recipe.optimizer.freeze)
         return FeatureHeads(model.heads)
 
     def batches(self, mixture: Mixture, device: torch.device) -> Generator[PackedBatch]:
