@@ -32,7 +32,9 @@ def errors(device: str, dtype: torch.dtype = torch.float32) -> list[float]:
             for function in (pool_normalise, plain_pool_normalise)
         ]
         gradient = torch.randn_like(results[0])
-        ours, theirs = ([part, *torch.autograd.grad(part, inputs, gradient, retain_graph=True)] for part in results)
+        ours, theirs = (
+            [part.detach(), *torch.autograd.grad(part, inputs, gradient, retain_graph=True)] for part in results
+        )
         found = [float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, theirs, strict=True)]
         worst = list(map(max, worst, found))
     return worst
