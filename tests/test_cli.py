@@ -311,8 +311,11 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
             "timeline runs/moves absent.mp4 --stride-seconds 9",
             "a window of 4 s cannot move by 9 s; choose a stride above 0",
         ),
-        ("predict moves photo.jpg", "moves holds no checkpoint; give the folder of a run that `cover train` has "),
-        ("evaluate moves", "moves holds no checkpoint; give the folder of a run that `cover train` has written"),
+        (
+            "predict moves photo.jpg",
+            "moves contains no weights (model.safetensors or pytorch_model.bin); give a run, or ",
+        ),
+        ("evaluate moves", "moves contains no weights (model.safetensors or pytorch_model.bin); give a run, or "),
         ("evaluate runs/moves --reverse --shuffle", "--reverse, --shuffle and --single-frame exclude each other; "),
         ("evaluate runs/moves --dataset moves2", "runs/moves has no dataset 'moves2'; its datasets are moves"),
         ("evaluate runs/moves --split val", "runs/moves has no val manifest (moves has train, test); choose "),
@@ -321,15 +324,13 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
             "moves holds no recipe.toml; give the folder of a run that `cover train` has written",
         ),
         ("compare unevaluated --out new/a.html", "unevaluated has no results in normal frame order; `cover evaluate`"),
-        (
-            "predict plain photo.jpg",
-            "plain is not a run: recipe.toml is missing; give a folder that `cover train` has ",
-        ),
-        ("info absent.pyth", "absent.pyth does not exist; give a file or folder of weights, or a run"),
+        ("evaluate plain", "plain is a model without a recipe, which would name manifests; give --manifest"),
+        ("info absent.pyth", "absent.pyth does not exist; give a run, a file or folder of weights, or hf://owner/name"),
+        ("predict owner/name photo.jpg", "owner/name does not exist; give a run, a file or folder of weights, or hf:"),
         ("info photo.jpg", "is not a file of weights: neither safetensors, nor PyTorch, nor .npz, nor Flax; "),
         (
             "export moves new --to safetensors",
-            "moves holds no checkpoint; give the folder of a run that `cover train` ",
+            "moves contains no weights (model.safetensors or pytorch_model.bin); give a run, or ",
         ),
         (
             "export runs/moves new --to transformers --head k400",

@@ -27,7 +27,7 @@ from cover.config.recipe import read_recipe
 from cover.core.batch import MixedBatch
 from cover.core.run_files import find_checkpoint
 from cover.models.backbone import Backbone
-from cover.models.classifier import VideoClassifier, empty_model, load_model
+from cover.models.classifier import VideoClassifier, empty_model, read_model
 from cover.models.family import backbone_family
 from cover.models.linear import freeze_weights
 from cover.models.loading import load_weights
@@ -232,7 +232,7 @@ def cover(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 def test_a_run_is_evaluated_described_and_saved(runs: Path, family: str, cover: Cover, tmp_path: Path) -> None:
     run = runs / "whole"
     assert "pets" in cover("evaluate", run, "--split", "val").out
-    model = load_model(find_checkpoint(run))
+    model = read_model(find_checkpoint(run))
     answer = json.loads(cover("info", run, "--json").out)
     assert answer["num_parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert answer["multiply_adds"] == model.multiply_adds(NUM_FRAMES, HEADS)

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from cover.mixture.mixture import Dataset as Dataset
     from cover.mixture.mixture import Mixture as Mixture
     from cover.models.classifier import VideoClassifier as VideoClassifier
-    from cover.models.classifier import load_model as load_model
     from cover.models.create import create_model as create_model
     from cover.models.loading import load_weights as load_weights
+    from cover.models.opening import load_model as load_model
     from cover.runs.predict import predict as predict
     from cover.runs.predict import timeline as timeline
     from cover.runs.predict import watch as watch
+    from cover.runs.trained import open_model as open_model
     from cover.training.loss import loss as loss
 
     TimeSformer = VideoClassifier
@@ -41,9 +42,10 @@ _HOMES = {
     "RandAugment": "cover.media.randaugment",
     "VideoClassifier": "cover.models.classifier",
     "create_model": "cover.models.create",
-    "load_model": "cover.models.classifier",
+    "load_model": "cover.models.opening",
     "load_weights": "cover.models.loading",
     "loss": "cover.training.loss",
+    "open_model": "cover.runs.trained",
     "predict": "cover.runs.predict",
     "timeline": "cover.runs.predict",
     "watch": "cover.runs.predict",

@@ -32,7 +32,7 @@ from transformers import (
 )
 
 from cover.errors import CheckpointError
-from cover.models.classifier import VideoClassifier, load_model, save_model
+from cover.models.classifier import VideoClassifier, read_model, save_model
 from cover.models.create import create_model
 from cover.models.family import backbone_family, configure
 from cover.models.loading import LoadReport, check_fits, load_weights
@@ -359,7 +359,7 @@ def test_what_came_with_weights_stays_with_them(tmp_path: Path) -> None:
     frames = torch.randint(256, (4, 2, 3, IMAGE_PX, IMAGE_PX), dtype=torch.uint8)
     save_model(model.float(), tmp_path / "ours")
     expected = model.features(frames)
-    assert torch.equal(load_model(tmp_path / "ours").features(frames), expected)
+    assert torch.equal(read_model(tmp_path / "ours").features(frames), expected)
     again = create_model(
         "timesformer_tiny", depth=DEPTH, width=WIDTH, num_heads=NUM_HEADS, patch_size=PATCH_PX, num_frames=4,
         image_size=IMAGE_PX, heads={"d": 3},

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cover.errors import CheckpointError
 from cover.models.backbone import Resize
-from cover.models.classifier import VideoClassifier, load_model, save_model
+from cover.models.classifier import VideoClassifier, read_model, save_model
 from cover.models.create import create_model
 from cover.models.loading import LoadReport, load_weights, report_table
 
@@ -150,7 +150,7 @@ def test_the_model_takes_over_the_normalisation_and_stores_it(tmp_path: Path) ->
     frames = torch.randint(256, (4, 1, 3, 32, 32), dtype=torch.uint8)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.4, 0.5, 0.6), (0.2, 0.2, 0.2)))
     expected = model.eval()({"k400": (frames / 255 - mean) / std})["k400"]
-    assert torch.allclose(load_model(tmp_path / "ours")({"k400": frames})["k400"], expected, atol=1e-5)
+    assert torch.allclose(read_model(tmp_path / "ours")({"k400": frames})["k400"], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("setting", [{"width": 24}, {"depth": 3}, {"patch_size": 8}, {"num_heads": 4}])

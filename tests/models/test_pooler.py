@@ -17,7 +17,7 @@ from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 from cover.config import families
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import CoverError
-from cover.models.classifier import VideoClassifier, load_model, save_model
+from cover.models.classifier import VideoClassifier, read_model, save_model
 from cover.models.config import PoolerConfig
 from cover.models.create import create_model
 from cover.models.export.formats import export_for
@@ -151,7 +151,7 @@ def test_it_is_saved_and_loaded_and_described(variant: str, tmp_path: Path) -> N
     save_model(model, tmp_path)
     frames = frames_of(4, 2)
     expected = model.predict(frames)["k400"]
-    loaded = load_model(tmp_path)
+    loaded = read_model(tmp_path)
     assert loaded.config == model.config and torch.equal(loaded.predict(frames)["k400"], expected)
     freeze_weights(loaded)
     torch.testing.assert_close(loaded.predict(frames)["k400"], expected)
@@ -189,7 +189,7 @@ def test_weights_bring_the_epsilon_of_the_pooler(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "config.json").read_text())
     config["pooler"]["eps"] = 0.5
     (tmp_path / "config.json").write_text(json.dumps(config))
-    expected = load_model(tmp_path).predict(frames := frames_of(4, 1))["k400"]
+    expected = read_model(tmp_path).predict(frames := frames_of(4, 1))["k400"]
     load_weights(model, tmp_path)
     assert model.config.pooler and model.config.pooler.eps == 0.5
     assert torch.equal(model.predict(frames)["k400"], expected)
@@ -211,7 +211,7 @@ def test_a_damaged_configuration_is_refused(pooler: object, message: str, tmp_pa
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"pooler": pooler}))
     with pytest.raises(CoverError, match=message):
-        load_model(tmp_path)
+        read_model(tmp_path)
 
 
 def test_what_does_not_fit_is_refused_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

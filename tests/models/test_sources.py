@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from tests.models import foreign
 from tests.models.foreign import LABELS, WIDTH, create_vit
 from tests.models.oracle import create_oracle, oracle_logits, our_weights
@@ -247,15 +248,21 @@ def test_another_model_of_transformers_is_called_by_its_type(tmp_path: Path) -> 
 
 
 def test_only_an_address_of_the_hub_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    asked, cached = list[str](), list[str]()
 
-    def snapshot_download(name: str, **options: object) -> str:
-        asked.append(name)
+    def snapshot_download(name: str, *, local_files_only: bool, **options: object) -> str:
+        if local_files_only and name not in cached:
+            raise LocalEntryNotFoundError("not there")
+        if not local_files_only:
+            asked.append(name)
         return str(foreign.save_transformers_vit(create_vit(), tmp_path / "hub"))
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    with pytest.raises(CheckpointError, match="google/vit does not exist; give a file or folder of weights, or a run"):
+    with pytest.raises(CheckpointError, match="google/vit does not exist; give a run, a file or folder of weights, or"):
         open_source("google/vit")
     assert not asked
     assert open_source("hf://google/vit").format == "transformers-vit"
+    assert asked == ["google/vit"]
+    cached += asked
+    assert open_source("google/vit").format == "transformers-vit"
     assert asked == ["google/vit"]

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cover.errors import CheckpointError
-from cover.models.classifier import VideoClassifier, load_model, save_model
+from cover.models.classifier import VideoClassifier, read_model, save_model
 from cover.models.create import create_model
 from cover.models.weights import load_exactly, read_tensors
 
@@ -29,7 +29,7 @@ def small(**settings: Any) -> VideoClassifier:
 def test_a_saved_model_comes_back_the_same(tmp_path: Path) -> None:
     model = small().eval()
     save_model(model, tmp_path)
-    loaded = load_model(tmp_path)
+    loaded = read_model(tmp_path)
     frames = torch.randint(256, (4, 2, 3, 32, 32), dtype=torch.uint8)
     assert loaded.config == model.config
     assert torch.equal(loaded({"k400": frames})["k400"], model({"k400": frames})["k400"])
@@ -43,22 +43,22 @@ def test_another_architecture_is_refused_by_the_first_difference(tmp_path: Path)
 
 def test_damaged_and_missing_files_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no config\.json"):
-        load_model(tmp_path)
+        read_model(tmp_path)
     save_model(small(), tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="cannot be read"):
-        load_model(tmp_path)
+        read_model(tmp_path)
     weights.unlink()
     os.mkfifo(weights)
     with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read \(no such file\)"):
-        load_model(tmp_path)
+        read_model(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "cover-timesformer"}')
     with pytest.raises(CheckpointError, match=r"config\.json is damaged"):
-        load_model(tmp_path)
+        read_model(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="not the configuration of a cover model"):
-        load_model(tmp_path)
+        read_model(tmp_path)
 
 
 HOSTILE = [
@@ -105,7 +105,7 @@ def test_a_configuration_with_impossible_values_is_one_line(key: str, value: Any
     values = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(values | {key: value}))
     with pytest.raises(CheckpointError, match=message) as caught:
-        load_model(tmp_path)
+        read_model(tmp_path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
@@ -116,7 +116,7 @@ def test_a_configuration_that_is_no_json_object_is_one_line(content: str, tmp_pa
     save_model(small(), tmp_path)
     (tmp_path / "config.json").write_text(content, encoding="latin-1")
     with pytest.raises(CheckpointError, match=r"config\.json (cannot be read|is not the configuration)") as caught:
-        load_model(tmp_path)
+        read_model(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -125,12 +125,12 @@ def test_a_configuration_from_before_the_epsilon_was_stored_is_read(tmp_path: Pa
     values = json.loads((tmp_path / "config.json").read_text())
     del values["layer_norm_eps"]
     (tmp_path / "config.json").write_text(json.dumps(values))
-    assert load_model(tmp_path).config.layer_norm_eps == 1e-6
+    assert read_model(tmp_path).config.layer_norm_eps == 1e-6
 
 
 def test_two_classes_may_have_one_name(tmp_path: Path) -> None:
     save_model(small(heads={"imagenet": ["crane", "owl", "crane"]}), tmp_path)
-    assert load_model(tmp_path).config.heads["imagenet"] == ("crane", "owl", "crane")
+    assert read_model(tmp_path).config.heads["imagenet"] == ("crane", "owl", "crane")
 
 
 def test_tensors_without_numbers_are_of_another_architecture(tmp_path: Path) -> None:
@@ -138,14 +138,14 @@ def test_tensors_without_numbers_are_of_another_architecture(tmp_path: Path) -> 
     state = load_file(tmp_path / "model.safetensors")
     save_file(state | {"norm.weight": torch.zeros(0)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"another architecture: norm\.weight is \[0\]"):
-        load_model(tmp_path)
+        read_model(tmp_path)
 
 
 def test_whole_numbers_are_colours_too(tmp_path: Path) -> None:
     save_model(small(), tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(values | {"mean": [0, 0, 0], "std": [1, 1, 1]}))
-    model = load_model(tmp_path)
+    model = read_model(tmp_path)
     assert model.mean.dtype == model.std.dtype == torch.float32
     frames = torch.randint(256, (4, 1, 3, 32, 32), dtype=torch.uint8)
     torch.testing.assert_close(model({"k400": frames}), model({"k400": frames / 255}), atol=1e-5, rtol=0)
@@ -164,12 +164,12 @@ def test_weights_that_are_no_numbers_are_refused(change: Any, message: str, tmp_
     state = load_file(tmp_path / "model.safetensors")
     save_file(state | {"norm.weight": change(state["norm.weight"])}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=message):
-        load_model(tmp_path)
+        read_model(tmp_path)
 
 
 def test_a_model_saved_in_half_precision_computes_in_full(tmp_path: Path) -> None:
     save_model(small().half(), tmp_path)
-    assert {parameter.dtype for parameter in load_model(tmp_path).parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in read_model(tmp_path).parameters()} == {torch.float32}
 
 
 def test_everyone_who_can_read_config_json_can_read_the_weights(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, WriteMedia, lines_of, qu
 from cover.config.recipe import Recipe
 from cover.core.run_files import find_checkpoint
 from cover.datasets.layouts.class_folders import index_folder
-from cover.models.classifier import load_model
+from cover.models.classifier import read_model
 from cover.runs.plan import plan
 from cover.runs.train import train
 
@@ -85,7 +85,7 @@ def test_numbers_are_those_of_the_golden_runs(
     assert not train(plan(recipes(recipe_of, pretrained)[name]), tmp_path / "run", quiet())
     numbers = [line["loss"] for line in lines_of(tmp_path / "run") if "loss" in line]
     assert len(numbers) == NUM_STEPS
-    weights = load_model(find_checkpoint(tmp_path / "run", "latest")).state_dict()
+    weights = read_model(find_checkpoint(tmp_path / "run", "latest")).state_dict()
     numbers.append(sum(float(tensor.double().abs().sum()) for tensor in weights.values()))
     golden = json.loads(FILE.read_text())
     if os.environ.get("COVER_GOLDEN") == "write":

@@ -23,7 +23,7 @@ from cover.config.recipe import Recipe, parse_recipe
 from cover.core.run_files import LATEST, find_checkpoint
 from cover.datasets.layouts.class_folders import index_folder
 from cover.errors import CheckpointError, DecodeError
-from cover.models.classifier import VideoClassifier, load_model, save_model
+from cover.models.classifier import VideoClassifier, read_model, save_model
 from cover.models.create import create_model
 from cover.models.loading import check_fits
 from cover.models.packing import PackedClips
@@ -134,7 +134,7 @@ def test_a_probe_is_the_logistic_regression_on_the_frozen_features(
 ) -> None:
     run = tmp_path / "runs" / "probe"
     completes(recipe_of(training={"epochs": 300}), run, quiet())
-    trained, frozen = load_model(find_checkpoint(run)), load_model(source)
+    trained, frozen = read_model(find_checkpoint(run)), read_model(source)
     for name, tensor in frozen.state_dict().items():
         assert name.startswith("heads.") or torch.equal(trained.state_dict()[name], tensor), name
     labels = torch.tensor(TrainedRun.open(run).manifest("turns", "train").labels, dtype=torch.int64)
@@ -220,7 +220,7 @@ def test_a_computation_that_is_told_to_stop_keeps_what_it_has(
     names = [file.name for file in parts_of(run) if "train" in file.parent.name]
     assert sorted(names) == ["00000000-00000006.safetensors", "00000006-00000014.safetensors"]
     completes(recipe, whole, quiet())
-    ours, theirs = (load_model(find_checkpoint(folder)).get_parameter(HEAD) for folder in (run, whole))
+    ours, theirs = (read_model(find_checkpoint(folder)).get_parameter(HEAD) for folder in (run, whole))
     assert torch.equal(ours, theirs)
 
 
@@ -230,7 +230,7 @@ def test_a_probe_resumes_and_a_damaged_part_is_named(recipe_of: MakeRecipe, tmp_
     completes(recipe_of(training={"epochs": 6}, optimizer=steady), run, quiet())
     completes(recipe_of(training={"epochs": 9}, optimizer=steady), run, quiet(), resume=True)
     completes(recipe_of(training={"epochs": 9}, optimizer=steady), run.with_name("whole"), quiet())
-    resumed, whole = (load_model(find_checkpoint(folder, LATEST)) for folder in (run, run.with_name("whole")))
+    resumed, whole = (read_model(find_checkpoint(folder, LATEST)) for folder in (run, run.with_name("whole")))
     assert torch.equal(resumed.get_parameter(HEAD), whole.get_parameter(HEAD))
     part = next(file for file in parts_of(run) if "train" in file.parent.name)
     part.write_bytes(b"no tensors")
@@ -256,7 +256,7 @@ def test_fine_tuning_starts_from_every_tensor_of_the_backbone_and_the_rows_of_th
     console, run = quiet(), tmp_path / "runs" / "fine"
     still = recipe_of("standard", optimizer={"learning_rate": 0.0}, training={"max_steps": 1})
     completes(still, run, console)
-    started, given = load_model(find_checkpoint(run)).state_dict(), load_model(source).state_dict()
+    started, given = read_model(find_checkpoint(run)).state_dict(), read_model(source).state_dict()
     backbone = {name for name in given if not name.startswith("heads.")}
     assert started.keys() - backbone == {"heads.turns.weight", "heads.turns.bias"}
     assert all(torch.equal(started[name], given[name]) for name in backbone)
@@ -277,7 +277,7 @@ def test_a_head_of_the_same_classes_is_taken_unless_it_is_to_be_fresh(
     still = recipe_of(policy, tmp_path / "same", optimizer={"learning_rate": 0.0}, training={"max_steps": 1})
     run = tmp_path / "runs" / "fine"
     completes(still.model_copy(update={"fresh_heads": fresh_heads}), run, quiet())
-    head = load_model(find_checkpoint(run)).get_parameter(HEAD)
+    head = read_model(find_checkpoint(run)).get_parameter(HEAD)
     assert torch.equal(head, model.get_parameter(HEAD)) == (policy == "standard" and not fresh_heads)
 
 

@@ -27,7 +27,7 @@ from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError, DecodeError, ManifestError, RecipeError, TrainingError
 from cover.models.checkpoints.integrity import read_state, write_state
-from cover.models.classifier import load_model, save_model
+from cover.models.classifier import read_model, save_model
 from cover.models.config import ViTConfig
 from cover.models.create import create_model
 from cover.runs.plan import plan
@@ -83,13 +83,13 @@ def test_a_run_folder_holds_all_that_was_done(finished: Path, cotrain: Recipe) -
 def test_pretraining_has_no_temporal_layers_and_cotraining_starts_from_it(
     pretrained: Path, recipe_of: MakeRecipe, tmp_path: Path
 ) -> None:
-    source = load_model(find_checkpoint(pretrained))
+    source = read_model(find_checkpoint(pretrained))
     assert not [name for name in source.state_dict() if "temporal" in name or "time" in name]
     still = recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer={"learning_rate": 0.0})
     recipe = still.model_copy(update={"training": still.training.model_copy(update={"max_steps": 1})})
     console = quiet()
     assert not train(plan(recipe), tmp_path / "run", console)
-    weights = load_model(tmp_path / "run" / "checkpoints" / "step-1").state_dict()
+    weights = read_model(tmp_path / "run" / "checkpoints" / "step-1").state_dict()
     for name, tensor in source.state_dict().items():
         assert torch.equal(weights[name], tensor)
         if ".attn." in name:
@@ -445,13 +445,13 @@ def test_foreign_weights_bring_their_normalisation_which_the_run_keeps(recipe_of
             "standard", ["jumps"], init=tmp_path / "k400.pyth", model=shape, training={"max_steps": step}
         )
         assert not train(plan(recipe), tmp_path / "run", quiet(), resume=True)
-        assert load_model(find_checkpoint(tmp_path / "run", "latest")).config.mean == (0.45, 0.45, 0.45)
+        assert read_model(find_checkpoint(tmp_path / "run", "latest")).config.mean == (0.45, 0.45, 0.45)
 
 
 def test_an_init_without_weights_is_refused(recipe_of: MakeRecipe, tmp_path: Path) -> None:
     weights = tmp_path / "vit_in21k.npz"
     assert refusal(CheckpointError, recipe_of("standard", ["jumps"], init=weights), tmp_path / "run") == (
-        f"{weights} does not exist; give a file or folder of weights, or a run"
+        f"{weights} does not exist; give a run, a file or folder of weights, or hf://owner/name"
     )
 
 

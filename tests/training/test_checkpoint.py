@@ -18,7 +18,7 @@ from cover.config.recipe import Recipe, parse_recipe
 from cover.core.run_files import RunFiles, find_checkpoint
 from cover.errors import CheckpointError
 from cover.models.checkpoints.integrity import damage, write_state
-from cover.models.classifier import VideoClassifier, load_model
+from cover.models.classifier import VideoClassifier, read_model
 from cover.models.create import create_model
 from cover.training.checkpoint import CheckpointWriter, TrainingState, read_training
 from cover.training.engine import Engine
@@ -74,7 +74,7 @@ def test_training_goes_on_from_a_checkpoint_as_if_never_stopped(
     save(tmp_path, trained, state)
 
     fresh = engine(name)
-    fresh.model.load_state_dict(load_model(find_checkpoint(tmp_path)).state_dict())
+    fresh.model.load_state_dict(read_model(find_checkpoint(tmp_path)).state_dict())
     fresh = engine_of(fresh.model, recipe(name, ema_decay=ema_decay))
     restored, tensors = read_training(find_checkpoint(tmp_path))
     assert restored == state
@@ -95,7 +95,7 @@ def test_a_checkpoint_holds_the_averaged_weights_and_the_last(tmp_path: Path) ->
         decay = min(0.5, (2 + step) / (11 + step))
         for key, tensor in start.model.state_dict().items():
             expected[key] = decay * expected[key] + (1 - decay) * tensor.detach()
-    averaged = load_model(find_checkpoint(tmp_path)).state_dict()
+    averaged = read_model(find_checkpoint(tmp_path)).state_dict()
     last = read_training(find_checkpoint(tmp_path))[1]
     for key, tensor in start.model.state_dict().items():
         torch.testing.assert_close(averaged[key], expected[key].detach())
@@ -166,7 +166,7 @@ def test_one_flipped_bit_is_recognised(tmp_path: Path, name: str) -> None:
         assert damage(folder), place
         if name in ("model.safetensors", "config.json"):
             with pytest.raises(CheckpointError, match=r"step-1 is damaged \(.*\); use another checkpoint of the run"):
-                load_model(folder)
+                read_model(folder)
     (folder / name).write_bytes(content)
     assert damage(folder) is None
 

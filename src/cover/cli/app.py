@@ -81,7 +81,13 @@ def use_device(device: str | None) -> str | None:
 
 
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
-Run = Annotated[Path, typer.Argument(help="A run, or one of its checkpoints.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run, one of its checkpoints, a folder or file with any other model, or a name in the hub's cache.",
+    ),
+]
 Heads = Annotated[list[str] | None, typer.Option("--head", help="Only this head; may be repeated.")]
 Data = Annotated[
     list[str] | None,

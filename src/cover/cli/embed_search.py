@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from cover.cli.app import Device, Run, app, console
+from cover.cli.app import Device, Model, app, console
 from cover.errors import CoverError, printable
 
 
 @app.command()
 def embed(
-    run: Run,
+    model: Model,
     out: Annotated[Path, typer.Option(help="The .parquet or .npy file to write.")],
     files: Annotated[
         list[str] | None, typer.Argument(help="Videos, images, folders, patterns, @LIST, or -, as for predict.")
@@ -30,12 +30,12 @@ def embed(
     from cover.inference.feature_table import FeatureTable, check_suffix
     from cover.inference.inputs import Inputs
     from cover.runs.embed import embed as embed_clips
-    from cover.runs.trained import TrainedRun
+    from cover.runs.trained import open_model
 
     check_suffix(out)
     manifests = [Manifest.open(path) for path in manifest or ()]
     paths = list(Inputs(files or ()))
-    table = embed_clips(TrainedRun.open(run), paths, manifests)
+    table = embed_clips(open_model(model), paths, manifests)
     if not isinstance(table, FeatureTable):
         console().print("interrupted and saved; the same command continues from here")
         raise typer.Exit(128 + table)
@@ -53,7 +53,7 @@ def search(
     queries: Annotated[list[str], typer.Argument(help="Ids of clips in it; with --run, also other videos and images.")],
     top: Annotated[int, typer.Option(min=1, help="Clips to find for each query.")] = 5,
     run: Annotated[
-        Path | None, typer.Option(help="The run that computed the features, for queries that are other files.")
+        str | None, typer.Option(help="The run or model that computed the features, for queries that are other files.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     device: Device = None,
@@ -72,9 +72,9 @@ def search(
         raise CoverError(f"{others[0]} is not an id in {features}; name the run that computed it with --run")
     if others and run:
         from cover.runs.embed import embed_queries
-        from cover.runs.trained import TrainedRun
+        from cover.runs.trained import open_model
 
-        known |= embed_queries(TrainedRun.open(run), table, others)
+        known |= embed_queries(open_model(run), table, others)
     found = nearest(table, {name: known[name] for name in names.values()}, top)
     if json:
         print(neighbours_json(found))

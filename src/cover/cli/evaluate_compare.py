@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cover.cli.app import AllowChangedData, Data, Device, Run, Split, app, console
+from cover.cli.app import AllowChangedData, Data, Device, Model, Split, app, console
 from cover.errors import CoverError, DecodeError
 
 if TYPE_CHECKING:
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 @app.command()
 def evaluate(
-    run: Run,
+    model: Model,
     split: Annotated[Split, typer.Option(help="The split to evaluate on.")] = Split.test,
+    manifest: Annotated[
+        list[Path] | None, typer.Option(help="Evaluate on this manifest instead of a split; may be repeated.")
+    ] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")] = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the frames.")] = False,
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Control: shuffle the frames.")] = False,
@@ -40,25 +43,31 @@ def evaluate(
 ) -> None:
     """Evaluate every head on its dataset.
 
-    Results are kept in RUN/evaluation. Under torchrun, processes share the samples. Datasets without the split are left
-    out. Exit code 0: all others were evaluated; 1: some have no sample that can be decoded; 2: none has one, or the
-    call is wrong.
+    Results are kept in RUN/evaluation; those of a model without a recipe, which needs --manifest, are only printed.
+    Under torchrun, processes share the samples. Datasets without the split are left out. Exit code 0: all others were
+    evaluated; 1: some have no sample that can be decoded; 2: none has one, or the call is wrong.
     """
+    from cover.datasets.manifest import Manifest
     from cover.runs.folder import parse_moves
-    from cover.runs.trained import TrainedRun, evaluation_processes
+    from cover.runs.trained import evaluation_processes, open_model
 
     if reverse + shuffle + single_frame > 1:
         raise CoverError("--reverse, --shuffle and --single-frame exclude each other; give one of them")
     order: FrameOrder = "reversed" if reverse else "shuffled" if shuffle else "single" if single_frame else "normal"
-    with evaluation_processes(run) as processes:
-        trained = TrainedRun.open(
-            run,
-            moves=parse_moves(data or ()),
+    moves = parse_moves(data or ())
+    with evaluation_processes(model) as processes:
+        trained = open_model(
+            model,
+            moves=moves,
             allow_changed_data=allow_changed_data,
             num_frames=num_frames,
             image_size=image_size,
         )
-        manifests = trained.manifests(split.value, dataset or ())
+        if manifest:
+            given = [Manifest.open(path).relocated(moves) for path in manifest]
+            manifests = trained.heads_of(given, dataset or ())
+        else:
+            manifests = list(trained.manifests(split.value, dataset or ()).items())
         evaluate_one = partial(
             trained.evaluate,
             order=order,
@@ -73,7 +82,7 @@ def evaluate(
 
 def _evaluate_all(
     evaluate_one: Callable[[str, Manifest], DatasetResult],
-    manifests: Mapping[str, Manifest],
+    manifests: Sequence[tuple[str, Manifest]],
     *,
     shows: bool,
     json: bool,
@@ -84,7 +93,7 @@ def _evaluate_all(
     results: list[DatasetResult] = []
     num_undecodable = 0
     try:
-        for name, manifest in manifests.items():
+        for name, manifest in manifests:
             try:
                 results.append(evaluate_one(name, manifest))
             except DecodeError as error:
@@ -95,7 +104,7 @@ def _evaluate_all(
         if shows:
             print(f"stopped; {len(results)} of {len(manifests)} datasets were evaluated", file=sys.stderr)
         return 128 + signal.SIGINT
-    finally:  # finished results are kept in the run, so show them whatever ended the others
+    finally:  # a run keeps finished results, so show them whatever ended the others
         if results and shows and json:
             print("[" + ",\n".join(result.to_json() for result in results) + "]")
         elif results and shows:

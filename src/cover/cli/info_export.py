@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cover.cli.app import Run, app, console
+from cover.cli.app import Model, app, console
 from cover.errors import CoverError
 from cover.models.export import LIBRARIES, ExportFormat
 
@@ -33,7 +33,7 @@ def info(
 
 @app.command()
 def export(
-    run: Run,
+    model: Model,
     out: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder to write to.")],
     to: Annotated[ExportFormat, typer.Option(help="Who reads it; safetensors is cover's own format.")],
     head: Annotated[
@@ -46,17 +46,19 @@ def export(
         int | None,
         typer.Option(min=1, help="For onnx and torch-export: side of a frame in pixels. Default: the model's."),
     ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="A class name a line, in label order, for weights that state none.")
+    ] = None,
 ) -> None:
     """Write a model for other tools.
 
     transformers, torchvision and safetensors get weights, labels and input format; onnx and torch-export one file that
     runs without cover.
     """
-    from cover.core.run_files import find_checkpoint
-    from cover.models.classifier import load_model
     from cover.models.export.formats import export_for, export_safetensors
     from cover.models.export.graph import fit
     from cover.models.export.onnx_torch import export_onnx, export_torch
+    from cover.models.opening import load_model, name_classes
 
     is_graph = to in (ExportFormat.onnx, ExportFormat.torch_export)
     if to is ExportFormat.safetensors and head:
@@ -65,12 +67,16 @@ def export(
         raise CoverError(
             f"--num-frames and --image-size do not go with --to {to}, which keeps the model's own; leave them out"
         )
-    model = load_model(find_checkpoint(run))
+    loaded = load_model(model)
+    if classes:
+        from cover.datasets.class_list import read_class_list
+
+        name_classes(loaded, read_class_list(classes), str(classes))
     if is_graph:
-        fitted = fit(model, head=head, num_frames=num_frames, image_size_px=image_size)
+        fitted = fit(loaded, head=head, num_frames=num_frames, image_size_px=image_size)
         (export_onnx if to is ExportFormat.onnx else export_torch)(fitted, out)
     elif to in LIBRARIES:
-        export_for(to, model, out, head)
+        export_for(to, loaded, out, head)
     else:
-        export_safetensors(model, out)
+        export_safetensors(loaded, out)
     console().print(f"exported: {out}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Commands that show a trained run a user's own files: predict, explain."""
+"""Commands that show a model a user's own files: predict, explain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cover.cli.app import Device, Heads, Run, app, console
+from cover.cli.app import Device, Heads, Model, app, console
 from cover.errors import CoverError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @app.command("predict")
 def predict_command(
-    run: Run,
+    model: Model,
     files: Annotated[
         list[str],
         typer.Argument(help="Videos, images, folders, patterns, @LIST with a path a line, or - for a list on stdin."),
@@ -50,7 +50,7 @@ def predict_command(
     num_clips, num_crops = parse_views(views) if views else (None, None)
     classified = partial(
         predict,
-        run,
+        model,
         files,
         heads=head or (),
         top=top,
@@ -117,7 +117,7 @@ def _prediction_output(out: Path | None, json: bool) -> Iterator[Callable[[Predi
 
 @app.command()
 def explain(
-    run: Run,
+    model: Model,
     file: Annotated[Path, typer.Argument(help="A video or an image.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write to; needed.", show_default=False)] = None,
     head: Annotated[
@@ -132,13 +132,13 @@ def explain(
     strip.png, overlay.mp4 (for videos) and explanation.json.
     """
     from cover.inference.explanation_files import headline, write_explanation
-    from cover.runs.trained import TrainedRun
+    from cover.runs.trained import open_model
 
-    trained = TrainedRun.open(run)
-    trained.model.attributor()  # or refuse before anything is asked
+    opened = open_model(model)
+    opened.model.attributor()  # or refuse before anything is asked
     if out is None:
         raise CoverError("there is no --out; name a folder for strip.png, overlay.mp4 and explanation.json")
-    explanation = trained.explain(file, head, class_name)
+    explanation = opened.explain(file, head, class_name)
     files = write_explanation(explanation, out)
     console().print(*headline(explanation), sep="\n", soft_wrap=True)
     console().print(f"written: {', '.join(map(str, files))}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The command serve, which puts a trained run behind a page and an HTTP API."""
+"""The command serve, which puts a model behind a page and an HTTP API."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cover.cli.app import Data, Device, Run, app, console
+from cover.cli.app import Data, Device, Model, app, console
 from cover.errors import CoverError
 from cover.serving.limits import MEBIBYTE, UploadLimits
 
@@ -17,7 +17,7 @@ _LIMITS = UploadLimits()
 
 @app.command("serve")
 def serve_command(
-    run: Run,
+    model: Model,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 means all of the machine's.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 means any free one.")] = 8000,
     token: Annotated[str | None, typer.Option(envvar="COVER_TOKEN", help="Token that requests must bring.")] = None,
@@ -66,4 +66,4 @@ def serve_command(
     )
     policy = AdmissionPolicy(AllowedHosts(host, allowed_host or ()), token, queue, waiting)
     settings = ServerSettings(host, port, policy, limits, processes)
-    serve(run, settings, partial(console().print, soft_wrap=True), parse_moves(data or ()))
+    serve(model, settings, partial(console().print, soft_wrap=True), parse_moves(data or ()))

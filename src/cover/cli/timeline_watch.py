@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cover.cli.app import Device, Heads, Run, app, console
+from cover.cli.app import Device, Heads, Model, app, console
 from cover.errors import CoverError, escaped
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ Threshold = Annotated[float, typer.Option(min=0, max=1, help="Lowest probability
 
 @app.command("timeline")
 def timeline_command(
-    run: Run,
+    model: Model,
     video: Annotated[Path | None, typer.Argument(metavar="VIDEO", help="A video file of any length.")] = None,
     live: Annotated[str | None, typer.Option(hidden=True, help="The former name of `cover watch`.")] = None,
     window_seconds: WindowSeconds = 4.0,
@@ -42,14 +42,14 @@ def timeline_command(
     from cover.runs.predict import timeline
 
     if live is not None:
-        print(f"hint: --live is now a command: cover watch {run} {live}", file=sys.stderr)
-        watch_command(run, live, window_seconds, stride_seconds, head, threshold, json)
+        print(f"hint: --live is now a command: cover watch {model} {live}", file=sys.stderr)
+        watch_command(model, live, window_seconds, stride_seconds, head, threshold, json)
         return
     if video is None:
         raise CoverError("there is no VIDEO; give a file, or a stream to `cover watch`")
     show = _timeline_output(out, plot, json)
     found = timeline(
-        run,
+        model,
         video,
         heads=head or (),
         window_seconds=window_seconds,
@@ -62,7 +62,7 @@ def timeline_command(
 
 @app.command("watch")
 def watch_command(
-    run: Run,
+    model: Model,
     source: Annotated[
         str, typer.Argument(help="rtsp://… or anything else that FFmpeg opens, or the number of a camera.")
     ],
@@ -80,7 +80,7 @@ def watch_command(
     from cover.runs.predict import watch
 
     changes = watch(
-        run,
+        model,
         source,
         heads=head or (),
         window_seconds=window_seconds,

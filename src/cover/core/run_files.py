@@ -35,6 +35,8 @@ TRAINING_FILE, STATE_FILE = "training.safetensors", "state.json"
 LATEST, BEST = "latest", "best"
 """Files that name the newest checkpoint, and the one with the highest mean validation top-1."""
 CHECKPOINTS, STEP = "checkpoints", "step-"
+FEATURES = ".features"
+"""Hidden, so that `runs/*` names only runs."""
 
 _CHECKPOINT_NAME = re.compile(rf"{STEP}(0|[1-9][0-9]{{0,17}})")
 _MAX_POINTER_BYTES = 1024
@@ -85,8 +87,8 @@ class RunFiles:
 
     @property
     def features_folder(self) -> Path:
-        """Beside the runs, and hidden, so that `runs/*` names only runs."""
-        return self.path.parent / ".features"
+        """Beside the runs."""
+        return self.path.parent / FEATURES
 
     @property
     def is_run(self) -> bool:

@@ -308,7 +308,7 @@ class VideoClassifier(
                 raise CheckpointError(
                     f"{folder} is not a folder here and cannot be downloaded from the hub ({reason}); check the name"
                 ) from None
-        return load_model(find_checkpoint(folder))
+        return read_model(find_checkpoint(folder))
 
 
 def empty_model(config: ModelConfig) -> VideoClassifier:
@@ -337,8 +337,8 @@ def save_model(model: VideoClassifier, folder: Path) -> None:
     save_weights(model.config, {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder)
 
 
-def load_model(folder: Path) -> VideoClassifier:
-    """Load the model saved in a folder, in evaluation mode.
+def read_model(folder: Path) -> VideoClassifier:
+    """Read a model of this library from its folder, in evaluation mode. `load_model` takes everything else, too.
 
     Args:
         folder: Has config.json and model.safetensors, as written by `cover export`, `save_pretrained` or training.

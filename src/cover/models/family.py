@@ -96,12 +96,26 @@ class BackboneFamily(Family, ABC):
         return None
 
 
-_NOT_OF_BACKBONE = frozenset(ModelSection.model_fields) - {"num_frames", "image_size", "drop_path_rate"}
+_NOT_OF_BACKBONE = frozenset(ModelSection.model_fields) - {"num_frames", "image_size"}
 _IN_PIXELS = ("image_size", "patch_size")
 
 
+def backbone_keys(section: type[ModelSection]) -> list[str]:
+    """Return the keys of `[model]` that describe the backbone and its input.
+
+    Args:
+        section: The section of a family.
+    """
+    return [name for name in section.model_fields if name not in _NOT_OF_BACKBONE]
+
+
+def field_of(key: str) -> str:
+    """Return the field of a configuration that a key of `[model]` sets. Fields name their unit."""
+    return f"{key}_px" if key in _IN_PIXELS else key
+
+
 def settings_of(section: ModelSection) -> dict[str, Any]:
-    """Return the keys of `[model]` that describe the backbone, as fields of a configuration, which name their unit.
+    """Return the keys of `[model]` that describe the backbone, as fields of a configuration.
 
     >>> settings_of(ModelSection(variant="any", image_size=64))
     {'num_frames': 8, 'image_size_px': 64, 'drop_path_rate': 0.1}
@@ -109,8 +123,8 @@ def settings_of(section: ModelSection) -> dict[str, Any]:
     Args:
         section: The section of any family.
     """
-    names = [name for name in type(section).model_fields if name not in _NOT_OF_BACKBONE]
-    return {f"{name}_px" if name in _IN_PIXELS else name: getattr(section, name) for name in names}
+    names = [*backbone_keys(type(section)), "drop_path_rate"]
+    return {field_of(name): getattr(section, name) for name in names}
 
 
 def configure(section: ModelSection, heads: Heads, *, images_only: bool = False) -> ModelConfig:

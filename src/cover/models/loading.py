@@ -132,7 +132,7 @@ def load_weights(
     """
     opened = source if isinstance(source, Source) else open_source(source)
     if opened.format == OWN_FORMAT:
-        check_files(opened.path if opened.path.is_dir() else opened.path.parent)
+        check_files(opened.path)
     opened = check_fits(opened, model.config)
     heads = {} if fresh_heads else find_heads(opened, model.config, heads_from or {})
     changed = empty_model(model.config.adopt(opened.config))
@@ -257,12 +257,7 @@ def _outcome(
 
 def _notes(source: Source, config: ModelConfig, heads: Mapping[str, FoundHead]) -> list[str]:
     """Return what a user needs to know besides the names of tensors."""
-    notes = [f"model: {source.choice}"] if source.others else []
-    for name in (name for name in config.weight_sizes if name in source.not_stated):
-        notes.append(f"{name}: not stated by the file; taken from the model ({getattr(config, name)})")
-    if source.not_stated & {"mean", "std"}:
-        usual = f"mean {source.config.mean[0]:g} and std {source.config.std[0]:g}, usual for {source.origin}"
-        notes.append(f"normalisation: not stated by the file; assumed: {usual}")
+    notes = unstated(source, config)
     notes += [
         f"{name}: the source has none, so it starts at zero" for name in source.shapes if source.view.is_zero(name)
     ]
@@ -273,6 +268,22 @@ def _notes(source: Source, config: ModelConfig, heads: Mapping[str, FoundHead]) 
             notes.append(f"head {name}: {rows.num_copied} of {len(rows.origins)} rows copied from head {old}")
         elif not rows.unchanged:
             notes.append(f"head {name}: {rows}")
+    return notes
+
+
+def unstated(source: Source, config: ModelConfig) -> list[str]:
+    """Return what a user needs to know about a source: which of several models it is, and what it does not state.
+
+    Args:
+        source: The weights.
+        config: The configuration of the model, which has what the source does not state.
+    """
+    notes = [f"model: {source.choice}"] if source.others else []
+    for name in (name for name in config.weight_sizes if name in source.not_stated):
+        notes.append(f"{name}: not stated by the file; taken from the model ({getattr(config, name)})")
+    if source.not_stated & {"mean", "std"}:
+        usual = f"mean {source.config.mean[0]:g} and std {source.config.std[0]:g}, usual for {source.origin}"
+        notes.append(f"normalisation: not stated by the file; assumed: {usual}")
     return notes
 
 

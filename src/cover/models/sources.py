@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cover.config.families import family_names
-from cover.core.run_files import LATEST, WEIGHTS_FILE, find_checkpoint
+from cover.core.run_files import LATEST, WEIGHTS_FILE, RunFiles, find_checkpoint
 from cover.errors import CheckpointError, CoverError
 from cover.models.checkpoints.config_files import read_model_type
 from cover.models.checkpoints.naming import OURS
@@ -28,14 +28,14 @@ from cover.models.family import backbone_family
 from cover.models.weights import MODEL_TYPE, check_numbers, read_config
 
 HUB = "hf://"
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def open_source(source: str | Path) -> Source:
     """Recognise a file or folder of weights.
 
     Args:
-        source: A path, or "hf://owner/name" for a repository of the Hugging Face hub. Only the second is downloaded. To
-            choose one of several models in a file, add "#key": "file.pth#teacher".
+        source: See `locate`. To choose one of several models in a file, add "#key": "file.pth#teacher".
 
     Returns:
         The weights, presented as one of our models.
@@ -44,10 +44,10 @@ def open_source(source: str | Path) -> Source:
         CheckpointError: The source is damaged, unknown, of an architecture that no family has, or has no such key.
     """
     where, key = split_key(source)
-    path = _download(where) if where.startswith(HUB) else Path(where)
-    path = find_checkpoint(path) if os.path.lexists(path / LATEST) else path
+    path = locate(where)
     folder = path if os.path.isdir(path) else path.parent
     if path in (folder, folder / WEIGHTS_FILE) and _is_ours(folder):
+        path = folder
         models = [Candidate("", View(open_one_file(folder / WEIGHTS_FILE), OURS))]
     elif not (models := find_candidates(files := open_tensors(path), known_formats())):
         raise CheckpointError(f"{path} {_unknown(folder, files)}; cover loads {readable()}")
@@ -69,6 +69,28 @@ def open_source(source: str | Path) -> Source:
     )
     _check(opened)
     return opened
+
+
+def locate(source: str | Path) -> Path:
+    """Find weights on disk.
+
+    Args:
+        source: A run, which stands for its best checkpoint; a file or folder of weights; "owner/name" for a repository
+            of the Hugging Face hub that is in the local cache; or "hf://owner/name", which is downloaded if it is not.
+
+    Returns:
+        The file or folder. It may be anything, or nothing if the source is a path.
+
+    Raises:
+        CheckpointError: The run has no checkpoint, or the repository is not there and cannot be downloaded.
+    """
+    name = str(source)
+    if name.startswith(HUB):
+        return _download(name)
+    path = Path(source)
+    if not os.path.lexists(path) and _HUB_NAME.fullmatch(name) and (cached := _cached(name)):
+        return cached
+    return find_checkpoint(path) if RunFiles(path).is_run or os.path.lexists(path / LATEST) else path
 
 
 def known_formats() -> list[WeightFormat]:
@@ -124,18 +146,33 @@ def split_key(source: str | Path) -> tuple[str, str | None]:
 
 
 def _download(source: str) -> Path:
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    name = source.removeprefix(HUB)
     try:
-        folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-        if not list(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, allow_patterns=["*.json", "*pytorch_model*.bin"]))
+        return _snapshot(source.removeprefix(HUB))
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{source} cannot be downloaded ({brief(error)}); check the name and the connection"
         ) from None
+
+
+def _cached(name: str) -> Path | None:
+    """Find a repository of the hub in the local cache."""
+    from huggingface_hub.errors import HFValidationError, IncompleteSnapshotError, LocalEntryNotFoundError
+
+    try:
+        return _snapshot(name, local_files_only=True)
+    except (HFValidationError, IncompleteSnapshotError, LocalEntryNotFoundError):
+        return None
+
+
+def _snapshot(name: str, *, local_files_only: bool = False) -> Path:
+    from huggingface_hub import snapshot_download
+
+    for weights in ("*.safetensors", "*pytorch_model*.bin"):
+        folder = Path(snapshot_download(name, allow_patterns=["*.json", weights], local_files_only=local_files_only))
+        if list(folder.glob(weights)):
+            break
     return folder
 
 

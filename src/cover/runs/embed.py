@@ -20,22 +20,20 @@ from cover.evaluation.sample_views import SampleViews
 from cover.inference.feature_store import FeatureStore
 from cover.inference.feature_table import FeatureTable
 from cover.inference.views import Views
-from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.runs.adapters import backbone_digest
-from cover.runs.trained import TrainedRun
+from cover.runs.model import OpenModel
 
 logger = logging.getLogger(__name__)
 
 
-def embed(run: TrainedRun, files: Sequence[Path], manifests: Sequence[Manifest]) -> FeatureTable | signal.Signals:
+def embed(opened: OpenModel, files: Sequence[Path], manifests: Sequence[Manifest]) -> FeatureTable | signal.Signals:
     """Compute the features of files and of the samples of manifests, from the centre crop of one clip each.
 
-    What cannot be decoded is named in the log and skipped. Features of manifests are kept beside the run, where linear
-    probes find them.
+    What cannot be decoded is named in the log and skipped. Features of manifests are kept in `features_folder`.
 
     Args:
-        run: Whose backbone computes them.
+        opened: Whose backbone computes them.
         files: Videos and images; their ids are their paths.
         manifests: Their ids are sample ids.
 
@@ -46,18 +44,18 @@ def embed(run: TrainedRun, files: Sequence[Path], manifests: Sequence[Manifest])
         CoverError: An id occurs twice, or nothing can be decoded.
     """
     check_ids([printable(file) for file in files] + [row.sample_id for manifest in manifests for row in manifest])
-    digest = backbone_digest(run.model)
+    digest = backbone_digest(opened.model)
     features: list[npt.NDArray[np.float32]] = []
     names: list[tuple[str, str, str | None]] = []
     for file in track(files, "features of files"):
         try:
-            features.append(embed_file(run, file))
+            features.append(embed_file(opened, file))
             names.append((printable(file), printable(file), None))
         except DecodeError as error:
             logger.warning("%s", error)
-    store = feature_store(run, digest)
+    store = feature_store(opened, digest)
     for manifest in manifests:
-        samples = SampleViews(_reader(run, manifest), num_clips=1, num_crops=1, order="normal")
+        samples = SampleViews(opened.plain_reader(manifest), num_clips=1, num_crops=1, order="normal")
         with StopSignal() as stop, workers_watched("the same command continues"):
             store.fill(manifest.name, samples, stopping=lambda stop=stop: stop.requested is not None)  # type: ignore[misc]
         if stop.requested:
@@ -76,21 +74,21 @@ def embed(run: TrainedRun, files: Sequence[Path], manifests: Sequence[Manifest])
     return FeatureTable(ids, paths, classes, np.stack(features), digest)
 
 
-def embed_queries(run: TrainedRun, table: FeatureTable, files: Sequence[Path]) -> dict[str, npt.NDArray[np.float32]]:
+def embed_queries(opened: OpenModel, table: FeatureTable, files: Sequence[Path]) -> dict[str, npt.NDArray[np.float32]]:
     """Compute features to look up in a table. Raises CheckpointError if another model computed the table."""
-    if backbone_digest(run.model) != table.backbone:
+    if backbone_digest(opened.model) != table.backbone:
         raise CheckpointError(
-            f"the features are of another model than {run.checkpoint}; name the run that they were computed by, "
+            f"the features are of another model than {opened.checkpoint}; name the model that they were computed by, "
             "or embed the clips again"
         )
-    return {printable(file): embed_file(run, file) for file in files}
+    return {printable(file): embed_file(opened, file) for file in files}
 
 
-def embed_file(run: TrainedRun, file: Path) -> npt.NDArray[np.float32]:
+def embed_file(opened: OpenModel, file: Path) -> npt.NDArray[np.float32]:
     """The feature [D] of a video or image. Raises DecodeError with the file's name."""
-    config = run.model.config
+    config = opened.model.config
     views = Views(config.num_frames, config.image_size_px, num_crops=1).read(file)
-    feature: npt.NDArray[np.float32] = run.embed(views.frames)[0].numpy()
+    feature: npt.NDArray[np.float32] = opened.embed(views.frames)[0].numpy()
     return feature
 
 
@@ -101,20 +99,15 @@ def check_ids(ids: Sequence[str]) -> None:
         raise CoverError(f"{twice[0]} occurs twice; every clip has one feature: write the two into different files")
 
 
-def feature_store(run: TrainedRun, digest: str) -> FeatureStore:
-    """The store beside a run, which linear probes share."""
+def feature_store(opened: OpenModel, digest: str) -> FeatureStore:
+    """The store of a model; linear probes share that of a run."""
     return FeatureStore(
-        run.files.features_folder,
-        run.embed,
+        opened.features_folder,
+        opened.embed,
         backbone=digest,
-        width=run.model.backbone.width,
-        precision=run.mixed_precision,
-        batch_size=run.recipe.evaluation.batch_size,
-        num_workers=run.recipe.num_workers,
+        width=opened.model.backbone.width,
+        precision=opened.mixed_precision,
+        batch_size=opened.evaluation.batch_size,
+        num_workers=opened.num_workers,
         max_unreadable_share=1.0,
     )
-
-
-def _reader(run: TrainedRun, manifest: Manifest) -> ClipReader:
-    crop_px = run.model.config.image_size_px
-    return ClipReader(manifest, run.model.config.num_frames, crop_px, (crop_px, crop_px), horizontal_flip=False)

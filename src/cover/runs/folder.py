@@ -178,6 +178,12 @@ def run_of(path: Path) -> RunFiles | None:
     return run if is_its and (run.manifests_file.exists() or run.checkpoints()) else None
 
 
+def run_of_checkpoint(weights: Path) -> RunFolder | None:
+    """Return the run that weights are a checkpoint of; None if they are not, or the recipe is not there."""
+    run = RunFolder.of_checkpoint(weights)
+    return run if run.has_checkpoint(weights) and run.is_run else None
+
+
 def describe(path: str | Path) -> info.Info:
     """Look into weights, and into the run that they are a checkpoint of.
 
@@ -188,10 +194,8 @@ def describe(path: str | Path) -> info.Info:
         CheckpointError: It is damaged or unknown.
     """
     described = info.describe(path)
-    weights = Path(described.path).resolve()
-    checkpoint = weights if weights.is_dir() else weights.parent
-    run = RunFolder.of_checkpoint(checkpoint)
-    if not run.has_checkpoint(checkpoint) or not run.is_run:
+    run = run_of_checkpoint(Path(described.path))
+    if run is None:
         return described
     try:
         recipe = run.read_recipe()
@@ -203,7 +207,7 @@ def describe(path: str | Path) -> info.Info:
     views = recipe.evaluation
     return replace(
         described,
-        origin=f"cover, policy {recipe.policy} on {', '.join(recipe.datasets)}, {checkpoint.name}, {start}",
+        origin=f"cover, policy {recipe.policy} on {', '.join(recipe.datasets)}, {Path(described.path).name}, {start}",
         sampling=f"{moments} of equal segments of a clip; evaluated on {views.num_clips} × {views.num_crops} views",
     )
 

@@ -1,4 +1,4 @@
-"""What a trained run says about a user's own files and streams: `cover.predict`, `cover.timeline`, `cover.watch`."""
+"""What a model says about a user's own files and streams: `cover.predict`, `cover.timeline`, `cover.watch`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from cover.inference.timeline import Change, Timeline, find_changes, find_timeli
 from cover.inference.views import Views
 from cover.inference.windows import WINDOW_SECONDS, WindowFormat
 from cover.media.live_stream import LiveStream
-from cover.runs.trained import TrainedRun
+from cover.runs.model import OpenModel
+from cover.runs.trained import open_model
 
 
 def predict(
-    run: str | Path | TrainedRun,
+    run: str | Path | OpenModel,
     files: str | Path | Iterable[str | Path],
     *,
     heads: Sequence[str] = (),
@@ -31,7 +32,7 @@ def predict(
     Files are decoded in threads while the model works, and files of equal length share a batch.
 
     Args:
-        run: A run, one of its checkpoints, or an open run.
+        run: A run or any other model that `open_model` opens, or one that is open.
         files: One or several files, folders, patterns or lists ("@list.txt"), as `cover predict` takes them.
         heads: Datasets whose classes are predicted; all if empty.
         top: Number of classes per head.
@@ -44,18 +45,18 @@ def predict(
         A prediction for each readable file, in the order of the files.
 
     Raises:
-        CheckpointError: `run` is not a run, or a head is unknown.
+        CheckpointError: `run` is no model, or a head is unknown.
         CoverError: A name stands for no file.
         RecipeError: There are too many views.
         DecodeError: A file cannot be read, and there is no `on_unreadable`.
     """
-    trained = _opened(run)
-    config, evaluation = trained.model.config, trained.recipe.evaluation
+    opened = _opened(run)
+    config, evaluation = opened.model.config, opened.evaluation
     num_clips, num_crops = evaluation.views(num_clips, num_crops)
     return predict_files(
-        trained.predict_heads,
+        opened.predict_heads,
         Inputs([str(file) for file in ([files] if isinstance(files, str | Path) else files)], frame_folders),
-        class_names=trained.class_names(heads),
+        class_names=opened.class_names(heads),
         sigmoid_heads=config.sigmoid_heads,
         views=Views(config.num_frames, config.image_size_px, num_clips, num_crops),
         num_classes_shown=top,
@@ -65,7 +66,7 @@ def predict(
 
 
 def timeline(
-    run: str | Path | TrainedRun,
+    run: str | Path | OpenModel,
     file: str | Path,
     *,
     heads: Sequence[str] = (),
@@ -79,7 +80,7 @@ def timeline(
     The file is read once, in memory that does not depend on its length.
 
     Args:
-        run: A run, one of its checkpoints, or an open run.
+        run: A run or any other model that `open_model` opens, or one that is open.
         file: The video.
         heads: Datasets whose classes are found; all if empty.
         window_seconds: Length of the window that the model sees at a time; best as long as the training clips.
@@ -91,25 +92,25 @@ def timeline(
         Segments with times in seconds, head, class and mean probability.
 
     Raises:
-        CheckpointError: `run` is not a run, or a head is unknown.
+        CheckpointError: `run` is no model, or a head is unknown.
         CoverError: The stride leaves gaps between windows.
         DecodeError: The file has no frames.
     """
-    trained = _opened(run)
+    opened = _opened(run)
     return find_timeline(
-        trained.predict_heads,
+        opened.predict_heads,
         Path(file),
-        class_names=trained.class_names(heads),
-        sigmoid_heads=trained.model.config.sigmoid_heads,
-        window=_window(trained, window_seconds, stride_seconds),
+        class_names=opened.class_names(heads),
+        sigmoid_heads=opened.model.config.sigmoid_heads,
+        window=_window(opened, window_seconds, stride_seconds),
         top=top,
         threshold=threshold,
-        batch_size=trained.recipe.evaluation.batch_size,
+        batch_size=opened.evaluation.batch_size,
     )
 
 
 def watch(
-    run: str | Path | TrainedRun,
+    run: str | Path | OpenModel,
     source: str,
     *,
     heads: Sequence[str] = (),
@@ -121,7 +122,7 @@ def watch(
     """Watch a live stream. The model always sees the newest frames and skips those that it has no time for.
 
     Args:
-        run: A run, one of its checkpoints, or an open run.
+        run: A run or any other model that `open_model` opens, or one that is open.
         source: An address that FFmpeg opens, a file, or the number of a camera.
         heads: Datasets whose classes are watched; all if empty.
         window_seconds: Length of the window that the model sees at a time; best as long as the training clips.
@@ -133,12 +134,12 @@ def watch(
         Each change of a head's most probable class, until the stream ends.
 
     Raises:
-        CheckpointError: `run` is not a run, or a head is unknown.
+        CheckpointError: `run` is no model, or a head is unknown.
         CoverError: The stride leaves gaps between windows.
         DecodeError: The stream cannot be opened.
     """
-    trained = _opened(run)
-    window, class_names = _window(trained, window_seconds, stride_seconds), trained.class_names(heads)
+    opened = _opened(run)
+    window, class_names = _window(opened, window_seconds, stride_seconds), opened.class_names(heads)
     with LiveStream(
         source,
         num_frames=window.num_frames,
@@ -148,20 +149,20 @@ def watch(
     ) as stream:
         windows = stream.windows(window.stride)
         yield from find_changes(
-            trained.predict_heads,
+            opened.predict_heads,
             windows,
             class_names=class_names,
-            sigmoid_heads=trained.model.config.sigmoid_heads,
+            sigmoid_heads=opened.model.config.sigmoid_heads,
             window=window,
             threshold=threshold,
         )
 
 
-def _opened(run: str | Path | TrainedRun) -> TrainedRun:
-    return run if isinstance(run, TrainedRun) else TrainedRun.open(Path(run))
+def _opened(run: str | Path | OpenModel) -> OpenModel:
+    return run if isinstance(run, OpenModel) else open_model(run)
 
 
-def _window(trained: TrainedRun, window_seconds: float, stride_seconds: float | None) -> WindowFormat:
-    config = trained.model.config
+def _window(opened: OpenModel, window_seconds: float, stride_seconds: float | None) -> WindowFormat:
+    config = opened.model.config
     stride_seconds = window_seconds / 4 if stride_seconds is None else stride_seconds
     return WindowFormat(config.num_frames, config.image_size_px, window_seconds, stride_seconds)

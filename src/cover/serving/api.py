@@ -140,7 +140,7 @@ def _add_status(app: FastAPI, service: Service, metrics: Metrics) -> None:
     async def heads() -> HeadsBody:
         """The heads of the model and their classes, and the limits of uploads."""
         return HeadsBody(
-            run=trained.folder.name,
+            run=trained.name,
             checkpoint=trained.checkpoint.name,
             heads={head: list(names) for head, names in trained.class_names().items()},
             sigmoid_heads=list(trained.model.config.sigmoid_heads),

@@ -18,7 +18,7 @@ from cover.errors import CoverError, DecodeError
 from cover.media.decode import decode_clip
 from cover.media.failures import opened
 from cover.media.source import MediaSource
-from cover.runs.trained import TrainedRun
+from cover.runs.model import OpenModel
 
 NUM_SAMPLES = 4
 """Samples of each dataset."""
@@ -50,15 +50,15 @@ class PageSample:
             return media.read_at(0, media.num_bytes)
 
 
-def samples_of(trained: TrainedRun, report: Callable[[str], None]) -> list[PageSample]:
+def samples_of(trained: OpenModel, report: Callable[[str], None]) -> list[PageSample]:
     """Choose a few readable samples of each dataset that has a test or val split, the same ones at every start.
 
     Args:
-        trained: The run.
+        trained: The model; only a run has datasets.
         report: Called with a line about a dataset whose manifest is not found.
     """
     samples: list[PageSample] = []
-    for dataset, section in trained.recipe.datasets.items():
+    for dataset, section in trained.datasets.items():
         split = next((split for split in ("test", "val") if getattr(section, split)), None)
         if split is not None:
             try:

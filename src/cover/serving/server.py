@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from cover.datasets.manifest import Moves
 from cover.errors import CoverError
-from cover.runs.trained import TrainedRun
+from cover.runs.trained import open_model
 from cover.serving.admission import AdmissionPolicy, Metrics
 from cover.serving.api import create_app
 from cover.serving.limits import UploadLimits
@@ -42,17 +42,17 @@ class ServerSettings:
     num_processes: int
 
 
-def serve(run: Path, settings: ServerSettings, report: Callable[[str], None], moves: Moves | None = None) -> None:
+def serve(run: str | Path, settings: ServerSettings, report: Callable[[str], None], moves: Moves | None = None) -> None:
     """Answer requests until Ctrl-C or SIGTERM.
 
     Args:
-        run: A run, or one of its checkpoints.
+        run: A run, or any other model that `open_model` opens.
         settings: How the server listens and works.
         report: Called with the address, and with other lines worth printing.
         moves: Old folder → new folder, for data that have moved since training; the page shows samples of them.
 
     Raises:
-        CheckpointError: There is no run.
+        CheckpointError: There is no model.
         CoverError: The address is not available.
     """
     metrics = Metrics()
@@ -63,7 +63,7 @@ def serve(run: Path, settings: ServerSettings, report: Callable[[str], None], mo
         suppress(KeyboardInterrupt),
         listening(settings.host, settings.port) as listener,
         Service(
-            TrainedRun.open(run, moves=moves),
+            open_model(run, moves=moves),
             settings.limits,
             num_processes=settings.num_processes,
             metrics=metrics,

@@ -24,7 +24,7 @@ from cover.inference.timeline_files import timeline_json
 from cover.inference.views import Views
 from cover.inference.windows import WindowFormat
 from cover.media.sampling import frame_times_seconds
-from cover.runs.trained import TrainedRun
+from cover.runs.model import OpenModel
 from cover.serving.admission import Metrics
 from cover.serving.batching import Batcher
 from cover.serving.decoding import Decoder, Job
@@ -36,21 +36,22 @@ UPLOAD = "upload"
 
 
 class Service:
-    """A run that answers for any number of threads. Use it as a context manager, which ends its processes.
+    """A model that answers for any number of threads. Use it as a context manager, which ends its processes.
 
     Methods raise UploadRejected for a file that is refused, and CoverError for an unknown head or class.
 
     Args:
-        trained: The run.
+        trained: The model.
         limits: What one upload may take.
         num_processes: Processes that decode uploads.
         metrics: Counts forward passes, and the seconds of each stage of a prediction.
     """
 
-    def __init__(self, trained: TrainedRun, limits: UploadLimits, *, num_processes: int, metrics: Metrics) -> None:
+    def __init__(self, trained: OpenModel, limits: UploadLimits, *, num_processes: int, metrics: Metrics) -> None:
+        trained.class_names()  # or refuse a model without classes
         self.trained, self.limits = trained, limits
         self._metrics = metrics
-        self._views = trained.recipe.evaluation
+        self._views = trained.evaluation
         self._folder = TemporaryDirectory(prefix="cover-serve-", ignore_cleanup_errors=True)  # first: it may fail
         self._decode = Decoder(limits, num_processes)
         self._model = Batcher(self._predict_heads, self._views.batch_size, metrics.batch_clips.observe)

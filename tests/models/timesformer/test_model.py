@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.errors import CoverError
-from cover.models.classifier import VideoClassifier, load_model, save_model
+from cover.models.classifier import VideoClassifier, read_model, save_model
 from cover.models.create import create_model, num_parameters
 from cover.models.kernels.products import Input
 from cover.models.kernels.residual import Residual, Tokens, plain_add_normalise
@@ -164,7 +164,7 @@ def test_a_dataset_may_be_called_like_an_attribute(name: str, tmp_path: Path) ->
     model = small_model(heads={name: 3, "k400": 2}).train().eval()
     assert {f"heads.{name}.weight", f"heads.{name}.bias", "heads.k400.bias"} < model.state_dict().keys()
     save_model(model, tmp_path)
-    assert torch.equal(load_model(tmp_path).predict(frames := clips(4, 2))[name], model.predict(frames)[name])
+    assert torch.equal(read_model(tmp_path).predict(frames := clips(4, 2))[name], model.predict(frames)[name])
     report = load_weights(small_model(heads={name: 3}), tmp_path)
     assert f"heads.{name}.weight" in report.loaded
 

@@ -17,7 +17,7 @@ from tests.timesformers import config_of
 from transformers import ViTForImageClassification
 
 from cover.errors import CheckpointError
-from cover.models.classifier import load_model, save_model
+from cover.models.classifier import read_model, save_model
 from cover.models.create import create_model
 from cover.models.info import describe
 from cover.models.loading import load_weights
@@ -87,7 +87,7 @@ def test_the_epsilon_of_the_norms_is_honoured_and_stored(eps: float, tmp_path: P
     model = create_model(depth=DEPTH, width=WIDTH, num_heads=2, image_size=32, num_frames=1, heads={"d": 3}).eval()
     load_weights(model, path)
     save_model(model, tmp_path / "ours")
-    again = load_model(tmp_path / "ours")
+    again = read_model(tmp_path / "ours")
     frames = torch.randint(256, (1, 2, 3, 32, 32), dtype=torch.uint8)
     assert again.config.layer_norm_eps == eps
     assert torch.equal(again({"d": frames})["d"], model({"d": frames})["d"])

@@ -15,7 +15,7 @@ from transformers import TimesformerForVideoClassification
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
 from cover.errors import CheckpointError, CoverError
-from cover.models.classifier import VideoClassifier, load_model
+from cover.models.classifier import VideoClassifier, read_model
 from cover.models.create import create_model
 from cover.models.export.formats import export_safetensors
 from cover.models.loading import load_weights
@@ -84,7 +84,7 @@ def test_our_own_format_and_the_hubs_calls_keep_everything_offline(
     model = small()
     export_safetensors(model, tmp_path / "plain")
     model.save_pretrained(tmp_path / "hub")
-    for again in (load_model(tmp_path / "plain"), VideoClassifier.from_pretrained(tmp_path / "hub")):
+    for again in (read_model(tmp_path / "plain"), VideoClassifier.from_pretrained(tmp_path / "hub")):
         assert again.config == model.config and not again.training
         assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in again.state_dict().items())
         assert torch.equal(again.mean, model.mean)

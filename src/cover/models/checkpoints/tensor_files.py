@@ -92,7 +92,7 @@ def open_one_file(path: Path) -> TensorFile:
 
 def _open_file(path: Path) -> dict[str, TensorFile]:
     if not os.path.exists(path):
-        raise CheckpointError(f"{path} does not exist; give a file or folder of weights, or a run")
+        raise CheckpointError(f"{path} does not exist; give a run, a file or folder of weights, or hf://owner/name")
     if not os.path.isfile(path):
         raise CheckpointError(f"{path} is a pipe, a device or a folder, not a file; give a file of weights")
     try:

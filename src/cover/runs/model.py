@@ -1,0 +1,288 @@
+"""A model and all that it is asked: logits, features, explanations, accuracies. A recipe is not needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cover.config.recipe import DataSection, DatasetSection, EvaluationSection, TrainingSection
+from cover.core.run_files import FEATURES
+from cover.datasets.manifest import Manifest
+from cover.errors import CheckpointError
+from cover.evaluation.evaluate import ALONE, Processes, evaluate_dataset
+from cover.evaluation.result import DatasetResult
+from cover.evaluation.sample_views import FrameOrder
+from cover.inference.explain import Explanation, FileClip, explain_clip, label_of, read_file_clip
+from cover.media.reader import ClipReader
+from cover.media.workers import workers_watched
+from cover.models.classifier import VideoClassifier
+from cover.models.cuda_graphs import ClipGraphs
+from cover.models.kernels.backend import HALF_TYPES
+from cover.models.kernels.float8 import is_supported
+from cover.training.packed_batch import HeadLoss, LossKind
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model, ready on a device. What a recipe would say has its default.
+
+    Attributes:
+        checkpoint: The file or folder that it was loaded from.
+        model: In evaluation mode.
+        device: A GPU if there is one.
+    """
+
+    checkpoint: Path
+    model: VideoClassifier
+    device: torch.device
+
+    @property
+    def folder(self) -> Path:
+        """What messages call it."""
+        return self.checkpoint
+
+    @property
+    def name(self) -> str:
+        """A short name, for pages."""
+        return self.folder.absolute().name
+
+    @property
+    def evaluation(self) -> EvaluationSection:
+        """Views of a clip, whose logits are averaged, and the batch size."""
+        return EvaluationSection()
+
+    @property
+    def num_workers(self) -> int:
+        """Decoding processes: no more than this machine has cores."""
+        return min(DataSection().num_workers, os.cpu_count() or 1)
+
+    @property
+    def precision(self) -> str:
+        """The precision that is wanted, as in a recipe's `training.precision`."""
+        return TrainingSection().precision
+
+    @property
+    def features_folder(self) -> Path:
+        """Where features of manifests are kept: in the current folder."""
+        return Path(FEATURES)
+
+    @property
+    def results_folder(self) -> Path | None:
+        """Where evaluations are kept, if anywhere."""
+        return None
+
+    @property
+    def datasets(self) -> Mapping[str, DatasetSection]:
+        """The datasets whose manifests are known, by head."""
+        return {}
+
+    def manifest(self, dataset: str, split: str) -> Manifest:
+        """Open the manifest of a dataset's split. Raises CheckpointError if it is not known."""
+        return self.manifests(split, [dataset])[dataset]
+
+    def manifests(self, split: str, datasets: Sequence[str] = ()) -> dict[str, Manifest]:
+        """Open the manifests of a split. Raises CheckpointError if none is known."""
+        raise CheckpointError(f"{self.folder} is a model without a recipe, which would name manifests; give --manifest")
+
+    def heads_of(self, manifests: Sequence[Manifest], heads: Sequence[str] = ()) -> list[tuple[str, Manifest]]:
+        """Find the head of each manifest: the one with its classes.
+
+        Args:
+            manifests: Of any dataset.
+            heads: The heads to choose from; all if empty.
+
+        Raises:
+            CheckpointError: No head has the classes of a manifest, or several do.
+        """
+        known, pairs = self.class_names(heads), []
+        for manifest in manifests:
+            fitting = [head for head, names in known.items() if names == manifest.class_names]
+            if not fitting:
+                raise CheckpointError(
+                    f"{manifest.path} has other classes than {', '.join(known)} of {self.folder}; index it with the "
+                    "class list of the model (`cover info` shows it)"
+                )
+            if len(fitting) > 1:
+                raise CheckpointError(
+                    f"{manifest.path} has the classes of the heads {' and '.join(fitting)}; choose one with --dataset"
+                )
+            pairs.append((fitting[0], manifest))
+        return pairs
+
+    def reader(self, dataset: str, manifest: Manifest) -> ClipReader:
+        """Clips of a manifest as the head of a dataset takes them."""
+        return self.plain_reader(manifest)
+
+    def evaluation_reader(self, dataset: str, manifest: Manifest, num_clips: int) -> ClipReader:
+        """The same for evaluation with so many clips of a video."""
+        return self.reader(dataset, manifest)
+
+    def plain_reader(self, manifest: Manifest) -> ClipReader:
+        """Whole clips of a manifest as the model takes them."""
+        size_px = self.model.config.image_size_px
+        return ClipReader(manifest, self.model.config.num_frames, size_px, (size_px, size_px), horizontal_flip=False)
+
+    def evaluate(
+        self,
+        dataset: str,
+        manifest: Manifest,
+        order: FrameOrder,
+        *,
+        num_clips: int | None = None,
+        num_crops: int | None = None,
+        processes: Processes = ALONE,
+        keep_logits: bool = False,
+    ) -> DatasetResult:
+        """Evaluate a dataset's head on a manifest, and write the result into the run folder if there is one.
+
+        Frames are kept in the recipe's `data.cache_folder` if it exists here; a run may have been copied.
+
+        Args:
+            dataset: Whose head is evaluated.
+            manifest: The samples.
+            order: Of the frames of a clip.
+            num_clips: Views in time; the recipe's by default.
+            num_crops: Views in space; the recipe's by default.
+            processes: That share the work, see `evaluation_processes`. The first one writes.
+            keep_logits: Write the logits beside the result, as a Parquet file.
+
+        Returns:
+            Accuracies from 0 to 1, and the prediction for each sample.
+
+        Raises:
+            RecipeError: There are too many views.
+            CheckpointError: The logits have no place.
+            DecodeError: No sample can be decoded.
+        """
+        if keep_logits and not self.results_folder:
+            raise CheckpointError(f"{self.folder} is not a run, which would keep the logits; leave --logits out")
+        views, section = self.evaluation, self.datasets.get(dataset)
+        num_clips, num_crops = views.views(num_clips, num_crops)
+        with workers_watched("then evaluate again"):
+            result = evaluate_dataset(
+                self.predict_datasets,
+                self.evaluation_reader(dataset, manifest, num_clips),
+                name=dataset,
+                order=order,
+                num_clips=num_clips,
+                num_crops=num_crops,
+                batch_size=views.batch_size,
+                num_workers=self.num_workers,
+                reversal_pairs=section.reversal_pairs if section else (),
+                checkpoint=self.checkpoint.name,
+                loss=self._loss(dataset, manifest),
+                processes=processes,
+                logits_folder=self.results_folder if keep_logits else None,
+            )
+        if processes.rank == 0 and self.results_folder:
+            result.save(self.results_folder)
+        return result
+
+    def _loss(self, dataset: str, manifest: Manifest) -> HeadLoss:
+        kind: LossKind = "bce" if dataset in self.model.config.sigmoid_heads else "cross_entropy"
+        return HeadLoss(kind, len(manifest.class_names) if manifest.is_multi_label else 0)
+
+    def class_names(self, heads: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+        """Return class names in label order, by head.
+
+        Args:
+            heads: The heads to choose; all if empty.
+
+        Raises:
+            CheckpointError: A head is unknown, or there is none.
+        """
+        known = self.model.config.heads
+        if not known:
+            raise CheckpointError(
+                f"{self.folder} has no head, so it knows no classes; train one (init = {str(self.folder)!r}, policy = "
+                "'probe'), or use `cover embed`"
+            )
+        for head in heads:
+            if head not in known:
+                raise CheckpointError(f"{self.folder} has no head {head!r}; its heads are {', '.join(known)}")
+        return {head: known[head] for head in heads or known}
+
+    def explain(self, file: Path | FileClip, head: str | None = None, class_name: str | None = None) -> Explanation:
+        """Explain which parts of a video or image speak for a class. Computes in float32.
+
+        Args:
+            file: A file, or a decoded clip.
+            head: A dataset; it can be omitted if the model has only one.
+            class_name: The most probable class by default.
+
+        Raises:
+            CoverError: The head or the class is unknown.
+            DecodeError: The file cannot be decoded.
+        """
+        self.model.attributor()  # or refuse before anything is asked
+        heads, config = self.class_names([head] if head else []), self.model.config
+        if len(heads) > 1:
+            raise CheckpointError(f"no head is named, and one is explained; give --head, one of {', '.join(heads)}")
+        ((head, class_names),) = heads.items()
+        label = None if class_name is None else label_of(class_name, class_names, head)
+        if isinstance(file, Path):
+            file = read_file_clip(file, num_frames=config.num_frames, crop_px=config.image_size_px)
+        return explain_clip(
+            lambda frames: self.predict_heads(frames)[head],
+            lambda frames, label: self.model.attribute(frames.to(self.device), head, label),
+            file,
+            head=head,
+            class_names=class_names,
+            label=label,
+            is_sigmoid=head in config.sigmoid_heads,
+        )
+
+    def predict_datasets(self, clips: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Logits [B,classes] of each dataset's uint8 clips [T,B,C,Y,X], by its own head, all on the CPU."""
+        return {name: self.predict_heads(frames)[name] for name, frames in clips.items()}
+
+    def predict_heads(self, frames: Tensor) -> dict[str, Tensor]:
+        """Logits [B,classes] of every head for the same uint8 clips [T,B,C,Y,X], all on the CPU."""
+        heads = self.model.config.heads
+        logits = self._logits(frames.to(self.device)).cpu().split([len(names) for names in heads.values()], dim=1)
+        return dict(zip(heads, logits, strict=True))
+
+    def embed(self, frames: Tensor) -> Tensor:
+        """Features float32 [B,D] of uint8 clips [T,B,C,Y,X], both on the CPU: what the heads read."""
+        return self._features(frames.to(self.device)).cpu()
+
+    @cached_property
+    def _logits(self) -> Callable[[Tensor], Tensor]:
+        """Frames → the logits of all heads, float32 [B, all classes]."""
+        return self._fast(lambda frames: torch.cat(list(self.model.predict(frames).values()), dim=1))
+
+    @cached_property
+    def _features(self) -> Callable[[Tensor], Tensor]:
+        """Frames → features, float32 [B, D]."""
+        return self._fast(self.model.features)
+
+    def _fast(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """Add precision and, on a GPU, CUDA graphs to a function of the model."""
+
+        def compute(frames: Tensor) -> Tensor:
+            with torch.inference_mode(), self._autocast():
+                return function(frames).float()
+
+        return ClipGraphs(compute) if self.device.type == "cuda" else compute
+
+    @property
+    def mixed_precision(self) -> str:
+        """The precision the model computes in: "bf16", "fp16", "fp8", or "no" for float32.
+
+        A GPU without float8 computes in bf16 instead.
+        """
+        precision = self.precision
+        if precision == "fp32" or self.device.type != "cuda":
+            return "no"
+        return "bf16" if precision == "fp8" and not is_supported(self.device) else precision
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        half = HALF_TYPES.get(self.mixed_precision)
+        return torch.autocast("cuda", half) if half else nullcontext()
