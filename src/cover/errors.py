@@ -26,6 +26,19 @@ class ManifestError(CoverError):
     """A dataset that cannot be indexed, or a manifest that cannot be read."""
 
 
+class OtherClassesError(ManifestError):
+    """Manifests that would be replaced have other classes.
+
+    Args:
+        message: One line.
+        files: These manifests.
+    """
+
+    def __init__(self, message: str, files: tuple[Path, ...]) -> None:
+        super().__init__(message)
+        self.files = files
+
+
 class DecodeError(CoverError):
     """A media file that cannot be decoded.
 

@@ -18,7 +18,7 @@ from cover.datasets.class_list import number_of
 from cover.datasets.manifest import Manifest
 from cover.datasets.names import SPLIT_NAMES, reading_key, split_in
 from cover.datasets.notices import examples, shown
-from cover.errors import ManifestError
+from cover.errors import ManifestError, OtherClassesError
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +44,11 @@ def check_classes(
 
     Raises:
         ManifestError: The classes cannot be meant.
+        OtherClassesError: A manifest that would be replaced has other classes.
     """
     if any(len(values) and not 0 <= values.min() <= values.max() < len(class_names) for values in labels.values()):
         return  # write_manifest reports the sample
+    _refuse_to_replace(class_names, set(labels), name, out)
     counts = {split: np.bincount(values, minlength=len(class_names)) for split, values in labels.items()}
     _refuse_split_names(class_names, name)
     _compare_names(class_names, counts, name)
@@ -99,7 +101,10 @@ def _differ_in_case(group: Sequence[int], class_names: Sequence[str], counts: Co
 
 def _about_names(class_names: Sequence[str]) -> Iterator[str]:
     if len(class_names) == 1:
-        yield f"all samples have one class, {shown(class_names[0])}; if that is wrong, check the folders or labels"
+        yield (
+            f"all samples have one class, {shown(class_names[0])}, and a head needs two to learn anything; give the "
+            "folder that holds a folder for each class, or label the files in a list for `cover index csv`"
+        )
     if splits := [class_name for class_name in class_names if class_name.lower() in SPLIT_NAMES]:
         yield f"{len(splits)} classes are named like splits ({examples(splits)}); are they really classes?"
 
@@ -149,15 +154,34 @@ def _about_counts(class_names: Sequence[str], counts: Counts) -> Iterator[str]:
 
 
 def _about_other_manifests(class_names: Sequence[str], splits: set[str], name: str, out: Path) -> Iterator[str]:
-    """Compare with manifests that were indexed before, list by list."""
-    for split in sorted(set(SPLIT_NAMES.values()) - splits):
-        file = out / f"{name}-{split}.arrow"
+    """Compare with manifests of other splits that were indexed before, list by list."""
+    for file, other in _other_classes(class_names, set(SPLIT_NAMES.values()) - splits, name, out).items():
+        yield (
+            f"{file} has other classes, {len(other):,} instead of {len(class_names):,}; index all splits with one "
+            "class list, or delete it"
+        )
+
+
+def _refuse_to_replace(class_names: Sequence[str], splits: set[str], name: str, out: Path) -> None:
+    """Refuse to replace manifests of other classes."""
+    found = _other_classes(class_names, splits, name, out)
+    for file, other in found.items():
+        example = min(set(other) ^ set(class_names), default=other[0])
+        raise OtherClassesError(
+            f"{file} has other classes, {len(other):,} instead of {len(class_names):,} (such as {shown(example)}), and "
+            "runs may use it; choose another --name or --out, or replace it with --force",
+            tuple(found),
+        )
+
+
+def _other_classes(class_names: Sequence[str], splits: set[str], name: str, out: Path) -> dict[Path, tuple[str, ...]]:
+    """Return the manifests of some splits that have other classes, and these."""
+    found = {}
+    for file in (out / f"{name}-{split}.arrow" for split in sorted(splits)):
         try:
             other = Manifest.open(file).class_names if file.is_file() else tuple(class_names)
         except ManifestError:
             continue
         if other != tuple(class_names):
-            yield (
-                f"{file} has other classes, {len(other):,} instead of {len(class_names):,}; index all splits with one "
-                "class list, or delete it"
-            )
+            found[file] = other
+    return found

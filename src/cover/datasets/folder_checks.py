@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from pathlib import Path
 
-from cover.datasets.names import DERIVED_FOLDERS, SPLIT_NAMES, composed
+from cover.datasets.names import DERIVED_FOLDERS, MEDIA_SUFFIXES, SPLIT_NAMES, Kind, composed
 from cover.datasets.notices import examples, shown
 from cover.datasets.scan import Scan
 from cover.errors import ManifestError
@@ -54,12 +54,28 @@ def report(found: Scan, num_samples: int) -> None:
         left_out = ", ".join(filter(None, (seen, str(found.notices)))) or "it is empty"
         raise ManifestError(
             f"{found.root} has no {found.kind} files in class folders ({left_out}); "
-            "expected ROOT/class/file or ROOT/split/class/file"
+            f"expected ROOT/class/file or ROOT/split/class/file{_advice(found)}"
         )
     if found.others:
         message = "%s: %d files are not %ss of a class and are left out (%s)"
         logger.warning(message, found.root, found.others.total(), found.kind, seen)
     found.notices.warn(found.root)
+
+
+def _advice(found: Scan) -> str:
+    """Return what to do about files in no class folder."""
+    loose = [suffix for suffix in found.others if suffix in MEDIA_SUFFIXES[found.kind]]
+    if loose:
+        folder = found.root.resolve().parent
+        return (
+            f"; move each file into a folder named after its class, or write a list with a line `FILE,CLASS` for each "
+            f"and run `cover index csv LIST --kind {found.kind} --root {found.root}`; if the folder is itself a class, "
+            f"index {shown(str(folder))}"
+        )
+    other: Kind = "image" if found.kind == "video" else "video"
+    if any(suffix in MEDIA_SUFFIXES[other] for suffix in found.others):
+        return f"; for the {other}s, pass --kind {other}"
+    return ""
 
 
 def check_folders(found: Scan, classes: Collection[str], names: Sequence[str], has_splits: bool) -> None:

@@ -19,6 +19,7 @@ def index(tmp_path: Path, text: str, *, split: str = "train", class_names: list[
     for name in ("a.mp4", "b.mp4", "c d.mp4"):
         (tmp_path / "media" / name).touch()
     (tmp_path / "list.txt").write_text(text)
+    (tmp_path / f"sport-{split}.arrow").unlink(missing_ok=True)  # other classes would be refused
     return index_annotations(
         tmp_path / "list.txt",
         kind="video",
