@@ -24,6 +24,7 @@ NUM_STEPS = 20
 SETTINGS: dict[str, Any] = {
     "epochs": 4,
     "ema_decay": 0.9,
+    "projection_weight": 0.5,
     "log_every": 3,
     "save_every": 7,
     "evaluate_every_epochs": 1.2,

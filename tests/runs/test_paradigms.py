@@ -1,4 +1,4 @@
-"""Runs by other training paradigms than the paper's: one dataset a step."""
+"""Runs by other training paradigms than the paper's: one dataset a step, and the projection loss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ TURNS: dict[str, Any] = {
     "data": {"batches": "one_dataset"},
     "options": {"jumps": {"batch_size": 4}, "pets": {"batch_size": 8, "learning_rate_factor": 0.5}},
 }
-PARADIGMS: dict[str, dict[str, Any]] = {"one_dataset": TURNS}
+PARADIGMS: dict[str, dict[str, Any]] = {
+    "one_dataset": TURNS,
+    "projections": {"training": {"projection_weight": 1.0}, "optimizer": {"balance": "pcgrad"}},
+}
 
 
 def recipe(recipe_of: MakeRecipe, paradigm: dict[str, Any], **training: Any) -> Recipe:
@@ -51,6 +54,8 @@ def test_a_run_resumes_exactly_and_holds_for_any_micro_batches(
     name: str, recipe_of: MakeRecipe, tmp_path: Path
 ) -> None:
     whole = trained(recipe(recipe_of, PARADIGMS[name]), tmp_path / "whole")
+    saved = load_file(find_checkpoint(whole, "latest") / "model.safetensors")
+    assert not [key for key in saved if "->" in key]
     assert not train(plan(recipe(recipe_of, PARADIGMS[name], max_steps=2)), tmp_path / "two", quiet())
     two = trained(recipe(recipe_of, PARADIGMS[name]), tmp_path / "two", resume=True)
     assert losses(two) == losses(whole)
@@ -84,6 +89,30 @@ def test_a_step_has_clips_of_one_dataset_and_its_learning_rate(recipe_of: MakeRe
         assert torch.allclose(quarter[name] - weights, (whole[name] - weights) / 4, rtol=1e-3, atol=1e-7), name
     assert not torch.equal(whole["heads.pets.weight"], before["heads.pets.weight"])
     assert torch.equal(whole["heads.jumps.weight"], before["heads.jumps.weight"])
+
+
+def test_a_dry_run_shows_projections(recipe_of: MakeRecipe) -> None:
+    shown = " ".join(printed(plan_table(plan(recipe(recipe_of, PARADIGMS["projections"]))), width=300).split())
+    assert "projection loss weight 1; its maps between heads have 24 weights beside the model" in shown
+    assert "projection" not in printed(plan_table(plan(recipe_of("cotrain", NAMES))), width=300)
+
+
+def test_projections_of_removed_datasets_and_changed_classes_start_anew(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    """At a rate of 0, the others stay as they were."""
+
+    def settings(datasets: list[str], max_steps: int, weight: float = 1.0) -> Recipe:
+        training = {"projection_weight": weight, "max_steps": max_steps}
+        return recipe_of("cotrain", datasets, optimizer={"learning_rate": 0.0}, training=training)
+
+    run = trained(settings(NAMES, 1), tmp_path / "run")
+    before = {key: tensor for key, tensor in tensors(run).items() if "weights/projections." in key}
+    assert len(before) == 6
+    trained(settings(VIDEOS, 2), run, resume=True, allow_changed_data=True)
+    kept = {key: tensor for key, tensor in tensors(run).items() if "weights/projections." in key}
+    assert kept.keys() == {f"weights/projections.{pair}.weight" for pair in ("jumps->turns", "turns->jumps")}
+    assert all(tensor.equal(before[key]) for key, tensor in kept.items())
+    trained(settings(VIDEOS, 3, weight=0.0), run, resume=True)
+    assert not [key for key in tensors(run) if "projections" in key]
 
 
 def test_a_dry_run_shows_the_turns(recipe_of: MakeRecipe) -> None:

@@ -70,6 +70,14 @@ SPLITS: dict[str, Mapping[str, Any]] = {
 }
 """Slices of one clip each, as with 2 x 3 micro-batches of 6 clips, hold one dataset and none of the others."""
 NUM_STEPS, STOP = 10, 3
+PARADIGMS: dict[str, dict[str, Any]] = {
+    "one_dataset": {
+        "data": {"batches": "one_dataset"},
+        "options": {"jumps": {"batch_size": 4}, "pets": {"batch_size": 8, "learning_rate_factor": 0.5}},
+        "training": {"projection_weight": 1.0},
+    },
+    "sharded_projections": {"training": {"projection_weight": 1.0, "parallel": "fsdp"}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +98,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, recipe_of: MakeRecipe, pretra
     multi_label_of(recipe_of, pretrained, folder).write(folder / "multi.toml")
     for parallel in ("ddp", "fsdp"):
         less_of(recipe_of, pretrained, parallel=parallel).write(folder / f"less-{parallel}.toml")
+    for name in PARADIGMS:
+        paradigm_of(recipe_of, pretrained, name).write(folder / f"{name}.toml")
     files += ["probe.toml", "pcgrad.toml", "multi.toml", "less-ddp.toml", "less-fsdp.toml"]
+    files += [f"{name}.toml" for name in PARADIGMS]
     (folder / "program.py").write_text(PROGRAM)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "program.py"]
     environment = os.environ | {"PYTHONPATH": str(Path(cover.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -118,6 +129,11 @@ def pcgrad_of(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
 def less_of(recipe_of: MakeRecipe, pretrained: Path, **training: Any) -> Recipe:
     shared = {"max_steps": 4, "ema_decay": 0.9, "micro_batches": 1} | training
     return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer=LESS, training=shared)
+
+
+def paradigm_of(recipe_of: MakeRecipe, pretrained: Path, name: str) -> Recipe:
+    changes = PARADIGMS[name] | {"training": {"max_steps": 4} | PARADIGMS[name].get("training", {})}
+    return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, **changes)
 
 
 def multi_label_of(recipe_of: MakeRecipe, pretrained: Path, folder: Path) -> Recipe:
@@ -202,6 +218,21 @@ def test_two_processes_combine_and_measure_gradients_as_one(
         if "gradients" in found:
             for measure in ("norm", "share"):
                 assert found["gradients"][measure] == pytest.approx(expected["gradients"][measure], rel=1e-2)
+
+
+@pytest.mark.parametrize("name", PARADIGMS)
+def test_two_processes_train_by_other_paradigms_as_one(
+    runs: Path, recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path, name: str
+) -> None:
+    assert not train(plan(paradigm_of(recipe_of, pretrained, name)), tmp_path / "one", quiet())
+    found, expected = (
+        load_file(run / "checkpoints" / "step-4" / "training.safetensors")
+        for run in (runs / "runs" / name, tmp_path / "one")
+    )
+    assert found.keys() == expected.keys()
+    assert any("projections" in key for key in found)
+    for key, tensor in expected.items():
+        assert torch.allclose(found[key], tensor, rtol=1e-4, atol=1e-6), key
 
 
 def test_two_processes_learn_and_validate_several_classes_as_one(

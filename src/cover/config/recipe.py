@@ -307,6 +307,10 @@ class TrainingSection(ClipLoss):
     reduction: Literal["dataset_mean", "expected_mean", "pooled"] = "dataset_mean"
     """What a dataset's loss is divided by: its clips in the step ("dataset_mean"), the clips expected in a step
     ("expected_mean"), or all clips of the batch ("pooled")."""
+    projection_weight: NotNegative = 0.0
+    """Weight of the projection loss (MultiTrain takes 1): linear maps predict a clip's class from the logits of the
+    other datasets' heads, too, and their mean loss is added to that of its own head. The maps are not part of the
+    model. 0 turns it off."""
 
 
 class EvaluationSection(Section):
@@ -428,6 +432,21 @@ class Recipe(Section):
             raise ValueError(
                 f"optimizer.balance = {self.optimizer.balance!r} shares a step between datasets, and data.batches = "
                 "'one_dataset' has one in each; leave balance out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_projections(self) -> Recipe:
+        weight = self.training.projection_weight
+        if weight and self.policy == "probe":
+            raise ValueError(
+                f"training.projection_weight = {weight:g} trains heads through each other, and policy 'probe' trains "
+                "each by itself; leave it out"
+            )
+        if weight and len(self.datasets) == 1:
+            raise ValueError(
+                f"training.projection_weight = {weight:g} maps the classes of other datasets, and there is one; "
+                "leave it out"
             )
         return self
 

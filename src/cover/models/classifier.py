@@ -27,7 +27,7 @@ from cover.models.weights import check_files, check_finite, load_exactly, read_c
 if TYPE_CHECKING:
     from cover.models.family import Attributor
 
-BACKBONE, POOLER, HEADS = "backbone.", "pooler.", "heads."
+BACKBONE, POOLER, HEADS, PROJECTIONS = "backbone.", "pooler.", "heads.", "projections."
 MODEL_CARD = """---
 {{ card_data }}
 ---
@@ -92,6 +92,8 @@ class VideoClassifier(
         backbone: The clip encoder.
         pooler: Makes the feature that the heads read of the backbone's tokens, if the heads are attentive.
         heads: {dataset: linear layer}.
+        projections: What training adds beside the heads, if anything: {dataset: logits} in, further named logits out,
+            for packed frames alone. It is in no state dict and in no file of the model.
         mean: The mean that uint8 frames are normalised with, for RGB in 0..1, float32 [3, 1, 1].
         std: The standard deviation that they are normalised with, in the same form.
     """
@@ -106,6 +108,7 @@ class VideoClassifier(
         if config.pooler is not None:
             self.pooler = AttentivePooler(token_backbone(self.backbone).width, config.pooler)
         self.heads = Heads({name: nn.Linear(self.backbone.width, len(names)) for name, names in config.heads.items()})
+        self.projections: nn.Module | None = None
         for name in ("mean", "std"):
             values = torch.tensor(getattr(config, name), dtype=torch.float32).view(-1, 1, 1)
             self.register_buffer(name, values, persistent=False)
@@ -124,14 +127,16 @@ class VideoClassifier(
             batch: A MixedBatch, or {dataset: frames [T,B,C,Y,X]}, or packed frames.
 
         Returns:
-            {dataset: logits [B, classes]}. For packed frames, B are all clips in packed order.
+            {dataset: logits [B, classes]}. For packed frames, B are all clips in packed order, and the logits of
+            `projections` come on top.
 
         Raises:
             CoverError: A dataset has no head, or the clips differ in resolution.
         """
         if isinstance(batch, PackedFrames):
             features_BD = self._encode(batch)
-            return {name: head(features_BD) for name, head in self.heads.items()}
+            logits = {name: head(features_BD) for name, head in self.heads.items()}
+            return logits if self.projections is None else logits | self.projections(logits)
         names = list(batch.counts) if isinstance(batch, MixedBatch) else list(batch)
         for name in names:
             if name not in self.heads:
@@ -357,7 +362,9 @@ def read_model(folder: Path) -> VideoClassifier:
 
 
 def _without_prefix(module: nn.Module, tensors: dict[str, Any], prefix: str, local_metadata: Any) -> None:
-    """Rename the backbone's tensors in a state dict from module names to file names."""
+    """Rename the backbone's tensors in a state dict from module names to file names, and leave out projections."""
+    for name in [name for name in tensors if name.startswith(prefix + PROJECTIONS)]:
+        del tensors[name]
     for name in [name for name in tensors if name.startswith(prefix)]:
         tensors[prefix + name.removeprefix(prefix).removeprefix(BACKBONE)] = tensors.pop(name)
 

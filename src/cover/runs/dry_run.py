@@ -80,6 +80,9 @@ def plan_table(planned: Plan) -> Table:
     table.add_row("batches", batches_line(planned))
     table.add_row("rates", shares_line(planned))
     table.add_row("loss", loss_line(planned))
+    if weight := planned.recipe.training.projection_weight:
+        number = f"{planned.num_projection_weights:,} weights beside the model"
+        table.add_row("projection loss", f"weight {weight:g}; its maps between heads have {number}")
     for name, head in planned.objective.losses.items():
         several = "cross-entropy towards the distribution of a sample's classes"
         table.add_row(
@@ -247,7 +250,8 @@ def states_bytes(planned: Plan) -> int:
     recipe = planned.recipe
     learning = recipe.num_gradients + {"sgd": 1, "adamw": 2}[recipe.optimizer.name]
     learning += recipe.training.ema_decay is not None
-    return 4 * (planned.num_parameters + learning * planned.num_trained)
+    beside = (1 + learning) * planned.num_projection_weights
+    return 4 * (planned.num_parameters + learning * planned.num_trained + beside)
 
 
 def backward_bytes(planned: Plan) -> float:

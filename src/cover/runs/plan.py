@@ -26,6 +26,7 @@ from cover.runs.objectives import objective_of
 from cover.runs.recipe_warnings import recipe_warnings
 from cover.training.checkpoint import TrainingState
 from cover.training.objective import Objective
+from cover.training.projections import num_weights
 from cover.training.scores import check_best
 from cover.training.trained_weights import backward_share
 
@@ -64,6 +65,12 @@ class Plan:
     steps_per_epoch: float
     num_steps: int
     warnings: tuple[str, ...]
+
+    @property
+    def num_projection_weights(self) -> int:
+        """Weights that the projection loss trains beside the model; 0 without it."""
+        heads = {name: len(classes) for name, classes in self.config.heads.items()}
+        return num_weights(heads) if self.recipe.training.projection_weight else 0
 
     @property
     def step_flops(self) -> float:

@@ -26,6 +26,7 @@ from cover.runs.data import RecipeData
 from cover.runs.folder import RunFolder
 from cover.training.checkpoint import TrainingState, read_training
 from cover.training.optimizer import learning_rate
+from cover.training.projections import is_projection_of
 
 
 def starting_point(run: RunFiles, resume: bool, console: Console) -> Path | None:
@@ -109,6 +110,7 @@ def resumed(
     if rows or not folder.has_same("val", data.splits["val"]):
         forget_best(state)  # scores on other classes or samples cannot be compared
     tensors = with_rows(with_heads_of(model.config, tensors), rows, model.state_dict())
+    tensors = without_projections(tensors, rows)
     return Start(model, state, tensors, is_resumed=True)
 
 
@@ -203,6 +205,15 @@ def with_heads_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[st
     """Leave out what belongs to heads that a model has not. Arguments as in `with_rows`."""
     heads = {key: head_of(key.rpartition("/")[2]) for key in tensors}
     return {key: tensor for key, tensor in tensors.items() if not heads[key] or heads[key] in config.heads}
+
+
+def without_projections(tensors: Mapping[str, Tensor], rows: Mapping[str, HeadRows]) -> dict[str, Tensor]:
+    """Leave out projections of heads whose classes have changed; they start anew. Arguments as in `with_rows`."""
+    return {
+        key: tensor
+        for key, tensor in tensors.items()
+        if not any(is_projection_of(key.rpartition("/")[2], name) for name in rows)
+    }
 
 
 def changed_heads(saved: ModelConfig, config: ModelConfig) -> dict[str, HeadRows]:

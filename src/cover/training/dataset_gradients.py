@@ -17,10 +17,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from cover.config.recipe import OptimizerSection, Recipe
-from cover.models.classifier import HEADS
+from cover.models.classifier import HEADS, PROJECTIONS
 from cover.training.gradients import flat_gradients
 from cover.training.objective import Objective, StepOutput
 from cover.training.packed_batch import PackedBatch
+
+OWN = (HEADS, PROJECTIONS)
+"""Weights that datasets do not share. (With projections, a head also learns from clips of other datasets.)"""
 
 
 class DatasetGradients:
@@ -45,8 +48,8 @@ class DatasetGradients:
         self.updates = updates
         self.names = tuple(recipe.datasets)
         named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
-        self._shared = [parameter for name, parameter in named if not name.startswith(HEADS)]
-        self._heads = [parameter for name, parameter in named if name.startswith(HEADS)] if updates else []
+        self._shared = [parameter for name, parameter in named if not name.startswith(OWN)]
+        self._heads = [parameter for name, parameter in named if name.startswith(OWN)] if updates else []
         device = accelerator.device
         self._summed = flat_gradients([*self._shared, *self._heads], device) if updates else None
         sizes = [parameter.numel() for parameter in self._shared]

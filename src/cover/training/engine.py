@@ -14,7 +14,7 @@ from torch.nn.utils import get_total_norm
 
 from cover.config.recipe import Recipe
 from cover.errors import CheckpointError
-from cover.models.classifier import VideoClassifier, saved_name
+from cover.models.classifier import PROJECTIONS, VideoClassifier, saved_name
 from cover.training.dataset_gradients import DatasetGradients, Measurement
 from cover.training.gradients import GraphedGradients, obstacle
 from cover.training.objective import Objective, StepOutput
@@ -145,7 +145,8 @@ class Engine:
         """What else training needs to continue, copied to the host. Every process must call this.
 
         Returns:
-            "optimizer/STATE/PARAMETER" → tensor, and under EMA "weights/PARAMETER" → the last weights that learn.
+            "optimizer/STATE/PARAMETER" → tensor, and "weights/PARAMETER" → the last weights of projections, and under
+            EMA of all that learn.
         """
         parameters = self._parameters()
         states = {
@@ -154,12 +155,16 @@ class Engine:
             for kind, value in self.optimizer.state.get(parameter, {}).items()
             if isinstance(value, Tensor)
         }
-        learning = parameters.items() if self.average else ()
-        raw = {f"weights/{name}": parameter for name, parameter in learning if parameter.requires_grad}
+        learning = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
+        raw = {
+            f"weights/{name}": parameter
+            for name, parameter in learning.items()
+            if self.average or name.startswith(PROJECTIONS)
+        }
         return {key: on_host(tensor) for key, tensor in chain(states.items(), raw.items())}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load `training_tensors` of a run with any number of processes.
+        """Load `training_tensors` of a run with any number of processes. Projections that are no more are left out.
 
         Raises:
             CheckpointError: A tensor fits no parameter.
@@ -167,6 +172,8 @@ class Engine:
         parameters = self._parameters()
         for key, value in tensors.items():
             kind, *states, name = key.split("/")
+            if name.startswith(PROJECTIONS) and name not in parameters:
+                continue
             if kind in ("weights", "optimizer") and not _fits(value, parameters.get(name)):
                 raise CheckpointError(
                     f"the checkpoint's {key} {list(value.shape)} fits no parameter of this model; resume with the "

@@ -26,6 +26,7 @@ from cover.models.classifier import VideoClassifier
 from cover.training.device import Prefetcher, fewest_micro_batches
 from cover.training.loss import head_losses, loss_factors
 from cover.training.packed_batch import ONE_CLASS, HeadLoss, PackedBatch, clip_sums
+from cover.training.projections import Projections, projected
 from cover.training.scores import ScoreSums, validation_scores
 from cover.training.trained_weights import freeze
 
@@ -111,7 +112,8 @@ class Objective(Protocol):
 
 @dataclass
 class Supervised:
-    """Trains all weights on clips, by the weighted cross-entropy over the datasets (paper, §3.3.2).
+    """Trains all weights on clips, by the weighted cross-entropy over the datasets (paper, §3.3.2), and perhaps by the
+    projection loss (see `projections`).
 
     Args:
         recipe: What to train.
@@ -150,7 +152,10 @@ class Supervised:
         )
 
     def module(self, model: VideoClassifier) -> nn.Module:
-        """The whole model."""
+        """The whole model, with projections if the recipe weighs their loss."""
+        if self.recipe.training.projection_weight:
+            num_classes = {name: len(classes) for name, classes in model.config.heads.items()}
+            model.projections = Projections(num_classes, self.recipe.seed).to(model.mean.device)
         model.backbone.requires_grad_(not self.recipe.freezes_backbone)
         freeze(model, self.recipe.optimizer.freeze)
         return model.train()
@@ -281,13 +286,19 @@ def _output(
     heads = [kinds.get(name, ONE_CLASS) for name in batch.datasets]
     answers = [logits[name].float() for name in batch.datasets]
     smoothing = [recipe.clips(name).label_smoothing for name in batch.datasets]
-    losses = torch.stack(
-        [
-            head_losses(values, batch.targets(number), heads[number], smoothing[number]).sum()
-            for number, values in enumerate(answers)
+
+    def summed(number: int, values: Tensor) -> Tensor:
+        return head_losses(values, batch.targets(number), heads[number], smoothing[number]).sum()
+
+    losses = torch.stack([summed(number, values) for number, values in enumerate(answers)])
+    totals = losses
+    if weight := recipe.training.projection_weight:
+        by_others = [
+            [summed(number, logits[projected(source, name)].float()) for source in batch.datasets if source != name]
+            for number, name in enumerate(batch.datasets)
         ]
-    )
-    return StepOutput((batch.factors * losses).sum(), *clip_sums(answers, losses, batch, heads))
+        totals = losses + weight * torch.stack([torch.stack(values).mean() for values in by_others])
+    return StepOutput((batch.factors * totals).sum(), *clip_sums(answers, losses, batch, heads))
 
 
 def _without_frames(name: str, labels: Tensor, samples: list[Sample]) -> ClipBatch:
