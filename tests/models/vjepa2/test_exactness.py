@@ -1,19 +1,24 @@
 """Logits and every gradient equal those of V-JEPA 2 as transformers keeps it, with attentive and linear heads.
 
-transformers has no V-JEPA 2.1. Its features and gradients equal its formula, written out here after the official code
-(facebookresearch/vjepa2, app/vjepa_2_1).
+transformers has no V-JEPA 2.1. Its features and gradients equal those that golden.py stored from the official code, and
+its formula, written out here.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.models.vjepa2 import golden
 from tests.models.vjepa2.vjepas import by_our_names, clips, create_oracle, oracle_logits, small_model
 from torch import Tensor
 from transformers import VJEPA2ForVideoClassification
 
 from cover.models.classifier import VideoClassifier, saved_name
+from cover.models.loading import load_weights
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 AXIS = 8
@@ -149,3 +154,32 @@ def test_version_2_1_equals_its_formula(num_frames: int, size_px: int) -> None:
             assert parameter.grad is None, name
         else:
             assert_equal(parameter.grad, gradient, name)
+
+
+@pytest.mark.parametrize("kind", golden.CLIPS)
+def test_version_2_1_equals_the_official_code(kind: str, tmp_path: Path) -> None:
+    stored = {name: torch.from_numpy(values) for name, values in np.load(golden.FILE).items()}
+    shapes = {name.removeprefix("shape/"): tuple(stored[name].tolist()) for name in stored if name.startswith("shape/")}
+    official = {f"module.backbone.{name}": weight for name, weight in golden.weights(shapes).items()}
+    torch.save({"target_encoder": official}, tmp_path / "vitb.pt")
+    model = small_model(
+        "vjepa2_1_base",
+        depth=golden.DEPTH,
+        width=golden.WIDTH,
+        num_heads=golden.HEADS,
+        patch_size=golden.PATCH,
+        image_size=64,
+        head="linear",
+    ).double()
+    report = load_weights(model, tmp_path / "vitb.pt")
+    assert {name.partition(".")[0] for name in report.fresh} == {"heads"}
+    features = model.features(golden.clips()[kind].permute(2, 0, 1, 3, 4))
+    assert_equal(features, stored[f"{kind}/features"], "features")
+    features.square().sum().backward()
+    expected = {n.removeprefix(f"{kind}/gradient/"): v for n, v in stored.items() if n.startswith(f"{kind}/gradient/")}
+    theirs = {"norm.weight": "norms_block.3.weight", "norm.bias": "norms_block.3.bias"}
+    parameters = model.backbone.named_parameters()
+    gradients = {theirs.get(name, name): p.grad for name, p in parameters if p.grad is not None}
+    assert gradients.keys() == expected.keys()
+    for name, found in golden.fingerprints(gradients).items():
+        assert_equal(found, expected[name], name)
