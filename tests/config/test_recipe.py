@@ -54,7 +54,7 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
         0,
         1,
     )
-    assert recipe.datasets["k400"].loss_weight == 1 and recipe.datasets["k400"].horizontal_flip
+    assert recipe.clips("k400").loss_weight == 1 and recipe.clips("k400").horizontal_flip
 
 
 def test_a_recipe_lies_on_its_base_and_overrides_lie_on_both(tmp_path: Path) -> None:
@@ -122,7 +122,8 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
     assert (section_of(recipe).depth, section_of(recipe).width) == (4, 48)
     assert list(recipe.datasets) == ["ssv2", "k400"]
     ssv2 = recipe.datasets["ssv2"]
-    assert (ssv2.train, ssv2.horizontal_flip, ssv2.loss_weight) == (tmp_path / "parts" / "ssv2.arrow", False, 0.5)
+    clips = recipe.clips("ssv2")
+    assert (ssv2.train, clips.horizontal_flip, clips.loss_weight) == (tmp_path / "parts" / "ssv2.arrow", False, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cover.datasets.class_list import classes_of, listed_classes, read_class_list
-from cover.errors import ManifestError
+from cover.datasets.class_list import classes_of, listed_classes, mirror_pairs, read_class_list
+from cover.errors import CoverError, ManifestError
 
 
 def read(tmp_path: Path, text: str) -> list[str]:
@@ -144,3 +144,30 @@ def test_numbers_that_cannot_be_labels_are_refused() -> None:
         classes_of(["007", "010", "7"], "list.txt")
     with pytest.raises(ManifestError, match=r"list.txt: label -1 is negative; labels start at 0"):
         classes_of(["-1", "0"], "list.txt")
+
+
+def test_classes_that_a_mirror_swaps_are_paired() -> None:
+    """The six classes of Something-Something v2 that name a side, among others."""
+    names = [
+        "Turning the camera right while filming something",
+        "Pushing something from left to right",
+        "Pulling something from right to left",
+        "Turning the camera upwards while filming something",
+        "Pulling something from left to right",
+        "Pushing something from right to left",
+        "Turning the camera left while filming something",
+    ]
+    assert mirror_pairs(names) == ((names[0], names[6]), (names[1], names[5]), (names[2], names[4]))
+    assert mirror_pairs(["turn_Left", "cleft", "turn_Right"]) == (("turn_Left", "turn_Right"),)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["turn left", "turn right", "left"], "\"auto\" finds no class 'right' for the mirror image of 'left'; write"),
+        (["run", "rightly"], '"auto" finds no class with left or right in its name; leave it out'),
+    ],
+)
+def test_classes_without_a_mirror_image_are_refused(names: list[str], message: str) -> None:
+    with pytest.raises(CoverError, match=message):
+        mirror_pairs(names)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cover.config.clips import ScaleJitter
 from cover.media.augment import (
     CropBox,
     crop,
@@ -23,9 +24,10 @@ NumbersOf = Callable[[Any], list[int]]
 DrawNumber = Callable[[int, int, int], npt.NDArray[np.uint8]]
 
 
-def draw_boxes(count: int, flip_probability: float = 0.5) -> list[CropBox]:
+def draw_boxes(count: int, flip_probability: float = 0.5, scale_jitter: ScaleJitter = "uniform") -> list[CropBox]:
     rng = np.random.default_rng(0)
     options: dict[str, Any] = {"crop_px": 224, "short_side_px": (256, 320), "flip_probability": flip_probability}
+    options["scale_jitter"] = scale_jitter
     return [random_box(340, 256, rng=rng, **options) for _ in range(count)]
 
 
@@ -39,6 +41,16 @@ def test_random_boxes_lie_inside_and_have_the_sizes_of_the_short_side_range() ->
     assert all(box.top >= 0 and box.top + box.height <= 256 for box in boxes)
     assert np.mean([box.left / (340 - box.width) for box in boxes]) == pytest.approx(0.5, abs=0.03)
     assert np.mean([box.flip for box in boxes]) == pytest.approx(0.5, abs=0.04)
+
+
+def test_the_inverse_of_the_short_side_can_be_even() -> None:
+    """The sides of the boxes in the source, which are in proportion to it, then have their mean in the middle."""
+    sides = np.array([box.width for box in draw_boxes(2000, scale_jitter="inverse_uniform")])
+    smallest, largest = 224 * 256 / 320, 224
+    assert (sides.min(), sides.max()) == (round(smallest), largest)
+    assert sides.mean() == pytest.approx((smallest + largest) / 2, abs=1)
+    assert np.median(sides) == pytest.approx((smallest + largest) / 2, abs=1.5)
+    assert (256 * 224 / sides).mean() == pytest.approx(285.6, abs=1.5)  # ln(320 / 256) / (1 / 256 - 1 / 320)
 
 
 def test_resized_boxes_lie_inside_and_have_the_areas_and_aspects_asked_for() -> None:

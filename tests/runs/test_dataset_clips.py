@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, quiet
 
+from cover.config.clips import ClipData
 from cover.config.recipe import Recipe, parse_recipe, read_recipe
 from cover.core.batch import MixedBatch
 from cover.errors import RecipeError
@@ -28,6 +29,8 @@ PLAIN: dict[str, Any] = {
 }
 EVERYTHING: dict[str, Any] = {
     "short_side": [40, 60],
+    "scale_jitter": "inverse_uniform",
+    "horizontal_flip": False,
     "temporal_jitter": True,
     "sampling": {"stride_frames": 1},
     "randaugment": {"num_ops": 2},
@@ -72,7 +75,7 @@ def test_a_key_changes_the_clips_of_its_dataset_alone(key: str, recipe_of: MakeR
 
 def test_a_key_of_a_dataset_does_what_the_key_for_all_does(recipe_of: MakeRecipe) -> None:
     own = batches(recipe_of("cotrain", VIDEOS, options={name: EVERYTHING for name in VIDEOS}, **PLAIN))
-    data = {key: EVERYTHING[key] for key in ("short_side", "temporal_jitter", "sampling")}
+    data = {key: value for key, value in EVERYTHING.items() if key in ClipData.model_fields}
     augmentation = {key: value for key, value in EVERYTHING.items() if key not in data}
     shared = batches(recipe_of("cotrain", VIDEOS, **PLAIN | {"augmentation": augmentation, "data": data}))
     off = PLAIN["augmentation"]
@@ -107,7 +110,8 @@ def test_mirrored_clips_have_the_labels_of_their_mirror_images(mixup: float, rec
         return recipe_of("cotrain", VIDEOS, options={"jumps": options}, **changes)
 
     still, plain = batches(recipe(horizontal_flip=False)), batches(recipe())
-    swapped = batches(recipe(mirror_pairs=[["left", "right"]]))
+    swapped, found = batches(recipe(mirror_pairs=[["left", "right"]])), batches(recipe(mirror_pairs="auto"))
+    assert all(a["jumps"].labels.equal(b["jumps"].labels) for a, b in zip(found, swapped, strict=True))
     assert same(clips_of(swapped, "jumps"), clips_of(plain, "jumps"))
     mirrored = []
     for before, after, unmirrored in zip(plain, swapped, still, strict=True):
@@ -124,6 +128,19 @@ def test_mirrored_clips_have_the_labels_of_their_mirror_images(mixup: float, rec
             assert (one.partner_labels != other.partner_labels).any()
     assert 0 < sum(mirrored) < len(mirrored)
     assert all(a["turns"].labels.equal(b["turns"].labels) for a, b in zip(plain, swapped, strict=True))
+
+
+def test_the_weight_of_all_datasets_is_that_of_those_without_their_own(recipe_of: MakeRecipe, tmp_path: Any) -> None:
+    changes = PLAIN | {"training": PLAIN["training"] | {"loss_weight": 0.25}}
+    recipe = recipe_of("cotrain", VIDEOS, options={"jumps": {"loss_weight": 2.0}}, **changes)
+    planned = plan(recipe)
+    assert {row.dataset: row.loss_weight for row in planned.rows} == {"jumps": 2.0, "turns": 0.25}
+    (batch, *_) = batches(recipe)
+    factors = planned.objective.pack(batch, torch.device("cpu")).factors  # type: ignore[attr-defined]
+    assert factors.tolist() == [2.0 / batch.counts["jumps"], 0.25 / batch.counts["turns"]]
+    recipe.write(tmp_path / "recipe.toml")
+    again = read_recipe(tmp_path / "recipe.toml", ["training.loss_weight=0.5"])
+    assert [again.clips(name).loss_weight for name in VIDEOS] == [2.0, 0.5]
 
 
 def test_a_dataset_is_limited_to_some_of_its_samples(recipe_of: MakeRecipe) -> None:
@@ -224,6 +241,8 @@ def test_a_dry_run_shows_how_each_datasets_clips_are_made(recipe_of: MakeRecipe)
             {"mirror_pairs": [["a", "b"]], "horizontal_flip": False},
             "datasets.jumps.mirror_pairs name labels of mirrored clips, and horizontal_flip is off; leave one out",
         ),
+        ("cotrain", {"mirror_pairs": "left"}, "mirror_pairs = 'left': it is \"auto\" or a list of pairs of classes"),
+        ("cotrain", {"mirror_pairs": "auto", "horizontal_flip": False}, "horizontal_flip is off; leave one out"),
         ("cotrain", {"mirror_pairs": [["a", "b"], ["c", "a"]]}, "mirror_pairs names 'a' twice; a class has one"),
         ("cotrain", {"random_resized_crop": [0.9, 0.1]}, r"datasets.jumps.random_resized_crop \[0.9, 0.1\] is not a"),
         ("probe", {"mixup": 0.8}, "policy 'probe' computes features once, of unchanged clips; leave out augmentation"),

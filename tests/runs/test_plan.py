@@ -115,10 +115,11 @@ def test_every_recipe_keeps_to_the_setup_of_the_paper(name: str) -> None:
     assert (recipe.evaluation.num_clips, recipe.evaluation.num_crops) == (1, 3)
     assert (recipe.model.num_frames, recipe.model.image_size) in {(8, 224), (16, 448), (96, 224)}
     assert recipe.data.temporal_jitter == (recipe.policy != "probe")
-    for dataset, section in recipe.datasets.items():
-        assert section.horizontal_flip == (dataset != "ssv2")
+    for dataset in recipe.datasets:
+        clips = recipe.clips(dataset)
+        assert (clips.horizontal_flip, clips.scale_jitter == "uniform") == (dataset != "ssv2",) * 2
         expected = {"imagenet": 0.75 if name.endswith("w075") else 0.5}.get(dataset, 1.0)
-        assert section.loss_weight == expected
+        assert clips.loss_weight == expected
 
 
 def test_the_parts_read_what_the_layouts_write() -> None:

@@ -38,7 +38,7 @@ def test_classes_that_mirroring_swaps_are_named(tmp_path: Path) -> None:
     labels = list(range(6)) * 2
     assert warnings(tmp_path, classes, labels) == [
         "datasets.moves.horizontal_flip = true mirrors half of the clips, and 4 classes name left or right ('Pulling "
-        "something from left to right', 'turn_Left', 'jump-right', …); set it to false, or name them in mirror_pairs"
+        "something from left to right', 'turn_Left', 'jump-right', …); set it to false, or set mirror_pairs"
     ]
     assert warnings(tmp_path, classes, labels, dataset={"horizontal_flip": False}) == []
     pairs = [["turn_Left", "jump-right"], [classes[0], "to the right"]]

@@ -80,12 +80,21 @@ RandAugmentRule = Annotated[
 ]
 
 
+ScaleJitter = Literal["uniform", "inverse_uniform"]
+
+
 class ClipData(Section):
     """How a training clip is read."""
 
     short_side: tuple[Positive, Positive] | None = None
     """`[smallest, largest]`: the shorter side of a frame is scaled to a random size in this range, in pixels, before
     the crop. By default (256, 320) at image_size 224, (448, 512) at 448, and in proportion at other sizes."""
+    scale_jitter: ScaleJitter = "uniform"
+    """How a size in `short_side` is drawn: evenly ("uniform"), or so that its inverse is even ("inverse_uniform"), as
+    SlowFast and TimeSformer do for SSv2."""
+    horizontal_flip: bool = True
+    """Mirror half of the training clips. Turn it off if left and right matter to the labels, or set `mirror_pairs` of
+    the dataset."""
     temporal_jitter: bool = False
     """Draw each frame at random from its segment of the clip instead of taking the middle."""
     sampling: SamplingRule = "uniform"
@@ -118,8 +127,10 @@ class ClipAugmentation(Section):
 
 
 class ClipLoss(Section):
-    """What a training clip should be answered."""
+    """What a training clip should be answered, and how much that counts."""
 
+    loss_weight: NotNegative = 1.0
+    """Weight of a dataset's loss in the sum of all datasets'."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each target that is spread over all classes of the dataset."""
 

@@ -97,6 +97,19 @@ ClassWeights = Annotated[
 ]
 
 
+def _mirror_pairs(value: object) -> object:
+    if value == "auto":
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
+        pairs = tuple((one, other) for one, other in value)
+        if all(isinstance(label, str) for pair in pairs for label in pair):
+            return pairs
+    raise ValueError('it is "auto" or a list of pairs of classes, such as [["turn left", "turn right"]]')
+
+
+MirrorPairs = Annotated[Literal["auto"] | tuple[tuple[str, str], ...], BeforeValidator(_mirror_pairs)]
+
+
 class DatasetSection(Section):
     """One dataset: its manifests and its part in the mixture. Keys that concern one clip may stand here, too: this
     dataset then has its own value."""
@@ -107,13 +120,10 @@ class DatasetSection(Section):
     """Validation manifest. The best checkpoint is chosen by it (`training.best`)."""
     test: OptionalPath = None
     """Test manifest: the default split of `cover evaluate`."""
-    loss_weight: NotNegative = 1.0
-    """Weight of this dataset's loss in the sum."""
-    horizontal_flip: bool = True
-    """Mirror half of the training clips. Turn it off if left and right matter to the labels, or name `mirror_pairs`."""
-    mirror_pairs: tuple[tuple[str, str], ...] = ()
+    mirror_pairs: MirrorPairs = ()
     """Pairs of classes that become each other when a clip is mirrored, such as `[["turn left", "turn right"]]`: a
-    mirrored clip of one has the label of the other."""
+    mirrored clip of one has the label of the other. "auto" pairs classes whose names swap left and right, as three
+    pairs of SSv2 do, and refuses a name with left or right that has no partner."""
     num_frames: Positive | None = None
     """Frames of a clip of this dataset, in training and evaluation; by default `model.num_frames`. What works on files
     of no dataset, such as `cover predict`, takes that of the model."""
@@ -504,12 +514,13 @@ class Recipe(Section):
             if areas and areas[0] > areas[1]:
                 where = "augmentation" if areas == self.augmentation.random_resized_crop else f"datasets.{name}"
                 raise ValueError(f"{where}.random_resized_crop {list(areas)} is not a range; write [smallest, largest]")
-            named = [label for pair in self.datasets[name].mirror_pairs for label in pair]
-            if named and not self.datasets[name].horizontal_flip:
+            pairs = self.datasets[name].mirror_pairs
+            if pairs and not self.clips(name).horizontal_flip:
                 raise ValueError(
                     f"datasets.{name}.mirror_pairs name labels of mirrored clips, and horizontal_flip is off; leave "
                     "one out"
                 )
+            named = [label for pair in pairs for label in pair] if pairs != "auto" else []
             if repeated := [label for label in named if named.count(label) > 1]:
                 raise ValueError(
                     f"datasets.{name}.mirror_pairs names {repeated[0]!r} twice; a class has one mirror image"
@@ -523,6 +534,15 @@ class Recipe(Section):
         return ClipSection.model_construct(
             **{key: shared[key] if value is None else value for key, value in own.items()}
         )
+
+    def without_repeats(self) -> Recipe:
+        """Return the recipe without keys of datasets that repeat what holds for all, to compare recipes."""
+        shared = dict(self.data) | dict(self.augmentation) | dict(self.training)
+        datasets = {}
+        for name, section in self.datasets.items():
+            repeated = [key for key in ClipSection.model_fields if getattr(section, key, None) == shared[key]]
+            datasets[name] = section.model_copy(update=dict.fromkeys(repeated))
+        return self.model_copy(update={"datasets": datasets})
 
     def num_frames(self, dataset: str) -> int:
         """Frames of a clip of a dataset of videos. A dataset that the recipe does not name has the model's number."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cover.datasets.annotation_files import read_text_lines
 from cover.datasets.names import composed, reading_key
 from cover.datasets.notices import examples, shown
-from cover.errors import ManifestError
+from cover.errors import CoverError, ManifestError
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,9 @@ _NUMBER_BEHIND = re.compile(r"(.*\S)(?:\s*[,;:\t]\s*|\s+)(\d{1,9})")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"(?:\s*([,;\t])|( )"|$)|\d+\s*([,;\t])\s*"')
 """The beginning of a line with quoted fields, and the delimiter between them."""
 _HEADER = re.compile(r"(category|class|label|name)s?|categories|(category|class|label)_?names?")
+_SIDE = re.compile(r"(?<![A-Za-z])(?:left|right|Left|Right|LEFT|RIGHT)(?![A-Za-z])")
+_OTHER_SIDE = {"left": "right", "Left": "Right", "LEFT": "RIGHT"}
+_OTHER_SIDE |= {right: left for left, right in _OTHER_SIDE.items()}
 _DENSE = 1000  # below this, numbers with gaps are still labels and not ids
 
 
@@ -206,3 +209,30 @@ def _refuse_twice(numbers: Sequence[int], lines: Sequence[str], source: Path) ->
         f"{source}: number {number} occurs twice ({same}); give each class its own number, or, if the numbers belong "
         "to the names, number all lines: `0 NAME`"
     )
+
+
+def names_side(class_name: str) -> bool:
+    """Whether a class name has the word left or right."""
+    return bool(_SIDE.search(class_name))
+
+
+def mirror_pairs(class_names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Pair the classes whose names swap left and right, which become each other when a clip is mirrored.
+
+    >>> mirror_pairs(["Pulling from left to right", "Jumping", "Pulling from right to left"])
+    (('Pulling from left to right', 'Pulling from right to left'),)
+
+    Raises:
+        CoverError: A name with left or right has no partner, or no name has one of the words.
+    """
+    sided = [name for name in class_names if names_side(name)]
+    partners = {name: _SIDE.sub(lambda word: _OTHER_SIDE[word[0]], name) for name in sided}
+    for name, partner in partners.items():
+        if partner not in partners:
+            raise CoverError(
+                f'"auto" finds no class {partner!r} for the mirror image of {name!r}; write the pairs by hand, or turn '
+                "horizontal_flip off"
+            )
+    if not sided:
+        raise CoverError('"auto" finds no class with left or right in its name; leave it out')
+    return tuple(pair for pair in partners.items() if sided.index(pair[0]) < sided.index(pair[1]))

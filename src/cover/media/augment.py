@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
+from cover.config.clips import ScaleJitter
+
 _LOG_ASPECT = float(np.log(4 / 3))
 
 
@@ -38,10 +40,11 @@ def random_box(
     *,
     crop_px: int,
     short_side_px: tuple[int, int],
+    scale_jitter: ScaleJitter = "uniform",
     flip_probability: float,
     rng: np.random.Generator,
 ) -> CropBox:
-    """Return the box for: scale the short side to U(min, max), crop at random, mirror at random.
+    """Return the box for: scale the short side to S of [min, max], crop at random, mirror at random.
 
     It always makes four draws, so that switching mirroring off leaves the crops unchanged.
 
@@ -50,10 +53,17 @@ def random_box(
         height_px: The height of the frame.
         crop_px: The side of the crop.
         short_side_px: (min, max) of the short side after scaling, neither less than `crop_px`.
+        scale_jitter: S is from U(min, max), or 1/S from U(1/max, 1/min) if it is "inverse_uniform" (C. Feichtenhofer
+            et al., "SlowFast Networks", in its published code).
         flip_probability: How often to mirror, from 0 to 1.
         rng: The source of randomness.
     """
-    side = max(round(crop_px * min(width_px, height_px) / rng.uniform(*short_side_px)), 1)
+    smallest, largest = short_side_px
+    if scale_jitter == "uniform":
+        scaled_px = rng.uniform(smallest, largest)
+    else:
+        scaled_px = 1 / rng.uniform(1 / largest, 1 / smallest)
+    side = max(round(crop_px * min(width_px, height_px) / scaled_px), 1)
     left, top = (int(rng.random() * (size - side + 1)) for size in (width_px, height_px))
     return CropBox(left, top, side, side, flip=bool(rng.random() < flip_probability))
 

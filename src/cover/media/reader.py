@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cover.config.clips import ScaleJitter
 from cover.datasets.manifest import Manifest
 from cover.errors import DecodeError, RecipeError
 from cover.media.augment import crop, erase, evaluation_boxes, jitter_colors, random_box, random_resized_box
@@ -30,6 +31,7 @@ class ClipReader:
         num_frames: T of a video clip.
         crop_px: The side of the square that the model sees.
         short_side_px: (min, max) that the short side is scaled to before a training crop.
+        scale_jitter: How that size is drawn, see `random_box`.
         horizontal_flip: Whether training clips may be mirrored.
         temporal_jitter: Training frames at random times within T equal parts, instead of in their middle.
         window: The part of a video that a clip shows, at a random time in training; None is all of it.
@@ -50,6 +52,7 @@ class ClipReader:
     crop_px: int
     short_side_px: tuple[int, int]
     horizontal_flip: bool
+    scale_jitter: ScaleJitter = "uniform"
     temporal_jitter: bool = False
     window: Window | None = None
     cache: FrameCache | None = None
@@ -119,6 +122,7 @@ class ClipReader:
                 height_px,
                 crop_px=self.crop_px,
                 short_side_px=self.short_side_px,
+                scale_jitter=self.scale_jitter,
                 flip_probability=flip_probability,
                 rng=rng,
             )

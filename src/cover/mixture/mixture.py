@@ -20,7 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cover.config.clips import ScaleJitter
 from cover.core.batch import ClipBatch, MixedBatch
+from cover.datasets.class_list import mirror_pairs
 from cover.datasets.manifest import Manifest
 from cover.errors import RecipeError
 from cover.media.cache import FrameCache
@@ -43,9 +45,11 @@ class Dataset:
         name: The name of the dataset and of its head; by default the manifest's.
         num_frames: T of a clip; an image always has one frame.
         short_side_px: (min, max) of the short side of a frame before cropping; by default the mixture's.
+        scale_jitter: How that size is drawn: "uniform", or "inverse_uniform", so that its inverse is even.
         loss_weight: The weight w_i of the dataset's mean loss.
         horizontal_flip: Whether half of the clips are mirrored. Switch it off if mirroring changes the label.
-        mirror_pairs: Pairs of classes that become each other when a clip is mirrored.
+        mirror_pairs: Pairs of classes that become each other when a clip is mirrored; "auto" takes those whose names
+            swap left and right.
         rate: The dataset's share of a batch relative to the rates of the others. If no dataset has a rate, shares
             follow the sizes (see `temperature` of Mixture).
         batch_size: Clips in a step of this dataset, if each step has clips of one; by default the mixture's.
@@ -70,9 +74,10 @@ class Dataset:
     name: str | None = None
     num_frames: int = 8
     short_side_px: tuple[int, int] | None = None
+    scale_jitter: ScaleJitter = "uniform"
     loss_weight: float = 1.0
     horizontal_flip: bool = True
-    mirror_pairs: tuple[tuple[str, str], ...] = ()
+    mirror_pairs: Literal["auto"] | tuple[tuple[str, str], ...] = ()
     rate: float | None = None
     batch_size: int | None = None
     class_balanced: bool = False
@@ -127,7 +132,8 @@ class Dataset:
             self.horizontal_flip,
             temporal_jitter=self.temporal_jitter,
             window=self.window,
-            mirror_pairs=self.mirror_pairs,
+            scale_jitter=self.scale_jitter,
+            mirror_pairs=mirror_pairs(manifest.class_names) if self.mirror_pairs == "auto" else self.mirror_pairs,
             random_resized_crop=self.random_resized_crop,
             color_jitter=self.color_jitter,
             random_erasing=self.random_erasing,

@@ -11,9 +11,10 @@ import numpy as np
 
 from cover.config.clips import ClipSection
 from cover.config.recipe import Recipe
+from cover.datasets.class_list import mirror_pairs
 from cover.datasets.exclusion import read_exclusions, without_excluded
 from cover.datasets.manifest import Manifest, Moves, moved_path
-from cover.errors import ManifestError, RecipeError
+from cover.errors import CoverError, ManifestError, RecipeError
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
 from cover.media.sampling import Window
@@ -132,7 +133,11 @@ def check_data(recipe: Recipe, manifests: Manifests) -> None:
                 f"datasets.{name}.class_weights takes samples of one class, and those of {name} have several; leave it "
                 "out"
             )
-        pairs = {"reversal_pairs": section.reversal_pairs, "mirror_pairs": section.mirror_pairs}
+        try:
+            mirrored = mirror_pairs(manifest.class_names) if section.mirror_pairs == "auto" else section.mirror_pairs
+        except CoverError as error:
+            raise RecipeError(f"datasets.{name}.mirror_pairs: {error}") from None
+        pairs = {"reversal_pairs": section.reversal_pairs, "mirror_pairs": mirrored}
         named = {key: {label for pair in own for label in pair} for key, own in pairs.items()}
         if isinstance(section.class_weights, dict):
             named["class_weights"] = set(section.class_weights)
@@ -208,8 +213,9 @@ def _datasets(recipe: Recipe, manifests: Manifests) -> list[Dataset]:
             name=name,
             num_frames=recipe.num_frames(name),
             short_side_px=clips.short_side,
-            loss_weight=section.loss_weight,
-            horizontal_flip=section.horizontal_flip,
+            loss_weight=clips.loss_weight,
+            scale_jitter=clips.scale_jitter,
+            horizontal_flip=clips.horizontal_flip,
             mirror_pairs=section.mirror_pairs,
             rate=section.rate,
             batch_size=section.batch_size,

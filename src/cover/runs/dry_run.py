@@ -11,9 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from cover.config.recipe import OptimizerSection, Recipe, TrainingSection
+from cover.datasets.class_list import mirror_pairs
 from cover.errors import CoverError
 from cover.mixture.summary import mixture_table
 from cover.models.classifier import BACKBONE, empty_model
+from cover.models.config import counted
 from cover.models.create import build
 from cover.models.info import giga
 from cover.models.sources import HUB, open_source
@@ -74,7 +76,7 @@ def plan_table(planned: Plan) -> Table:
     if planned.config.pooler is not None:
         table.add_row("pooler", planned.config.pooler.describe())
     for row in planned.rows:
-        table.add_row(f"clips of {row.dataset}", clips_line(planned.recipe, row.dataset, row.num_frames))
+        table.add_row(f"clips of {row.dataset}", clips_line(planned, row.dataset, row.num_frames))
     for name, cost in planned.clip_multiply_adds.items():
         table.add_row(f"a clip of {name}", f"{giga(cost)} GFLOPs (multiply-adds, forward)")
     table.add_row("batches", batches_line(planned))
@@ -141,19 +143,21 @@ def loss_line(planned: Plan) -> str:
     return f"{planned.recipe.training.reduction}; weights of {', '.join(parts)}: {sum(weights.values()):.3g} in all"
 
 
-def clips_line(recipe: Recipe, dataset: str, num_frames: int) -> str:
+def clips_line(planned: Plan, dataset: str, num_frames: int) -> str:
     """Return the length of a dataset's training clips, and their keys that are not the defaults."""
-    set_keys = recipe.clips(dataset).model_dump(exclude_defaults=True)
-    section = recipe.datasets[dataset]
-    flip = "mirrored at random" if section.horizontal_flip else "not mirrored"
-    if section.mirror_pairs:
-        flip += f" with labels swapped in {len(section.mirror_pairs)} pairs of classes"
-    return "; ".join(
-        [
-            f"{num_frames} frame{'s' * (num_frames > 1)}, cropped, {flip}",
-            *(f"{key} = {toml_value(value)}" for key, value in set_keys.items()),
-        ]
-    )
+    clips, length = planned.recipe.clips(dataset), f"{num_frames} frame{'s' * (num_frames > 1)}"
+    shown_elsewhere = {"horizontal_flip", "loss_weight"}
+    set_keys = clips.model_dump(exclude_defaults=True, exclude=shown_elsewhere)
+    if not planned.objective.trains_backbone:
+        taken = [f"{length}, the centre crop, unchanged"]
+        set_keys = {key: value for key, value in set_keys.items() if key == "sampling"}
+    else:
+        flip = "mirrored at random" if clips.horizontal_flip else "not mirrored"
+        if pairs := planned.recipe.datasets[dataset].mirror_pairs:
+            found = mirror_pairs(planned.data.training[dataset].class_names) if pairs == "auto" else pairs
+            flip += f" with labels swapped in {counted(len(found), 'pair')} of classes"
+        taken = [f"{length}, cropped, {flip}"]
+    return "; ".join([*taken, *(f"{key} = {toml_value(value)}" for key, value in set_keys.items())])
 
 
 def toml_value(value: object) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from cover.config.recipe import Recipe
+from cover.datasets.class_list import names_side
 from cover.runs.adapters import losses_of
 from cover.runs.data import Manifests
 from cover.training.optimizer import learning_rate
 from cover.training.packed_batch import ONE_CLASS
 
-_SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])", re.IGNORECASE)
 _MAX_NAMES = 3
 
 
@@ -40,13 +38,13 @@ def _about_classes(recipe: Recipe, training: Manifests) -> list[str]:
                 f"datasets.{name}: {len(absent)} of {len(classes)} classes have no training sample ({_named(absent)}), "
                 "so they are never predicted; check data.exclude, or index the dataset without them"
             )
-        section = recipe.datasets[name]
-        paired = {label for pair in section.mirror_pairs for label in pair}
-        sided = [label for label in classes if _SIDE.search(label) and label not in paired]
-        if section.horizontal_flip and sided:
+        pairs = recipe.datasets[name].mirror_pairs
+        paired = classes if pairs == "auto" else {label for pair in pairs for label in pair}
+        sided = [label for label in classes if names_side(label) and label not in paired]
+        if recipe.clips(name).horizontal_flip and sided:
             warnings.append(
                 f"datasets.{name}.horizontal_flip = true mirrors half of the clips, and {len(sided)} classes name left "
-                f"or right ({_named(sided)}); set it to false, or name them in mirror_pairs"
+                f"or right ({_named(sided)}); set it to false, or set mirror_pairs"
             )
     return warnings
 

@@ -279,7 +279,10 @@ def rate_jump(before: Recipe, recipe: Recipe, state: TrainingState) -> str:
 
 def recipe_changes(before: Recipe, recipe: Recipe) -> list[str]:
     """What the recipe changes for a run, such as "seed = 5, which was 0"."""
-    was, now = (flattened(with_base(part.model_dump(mode="json"), PATH_KEYS, Path())) for part in (before, recipe))
+    was, now = (
+        flattened(with_base(part.without_repeats().model_dump(mode="json"), PATH_KEYS, Path()))
+        for part in (before, recipe)
+    )
     return [
         f"{key} = {now.get(key)}, which was {was.get(key)}"
         for key in sorted(was.keys() | now.keys())

@@ -162,7 +162,7 @@ class Planner:
         return PlannedRun(key, arm, seed, settings, share, recipe, init_key, self.study.orders_of(arm))
 
     def _key(self, recipe: Recipe, share: float, init_key: str) -> str:
-        sections = recipe.model_dump(mode="json", exclude=LOCATION_KEYS, exclude_defaults=True)
+        sections = recipe.without_repeats().model_dump(mode="json", exclude=LOCATION_KEYS, exclude_defaults=True)
         sections = map_paths(sections, ["data.exclude"], self._relative)
         what = {
             "recipe": {name: section for name, section in sections.items() if section != {}},  # {}: all excluded

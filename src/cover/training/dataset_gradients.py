@@ -107,7 +107,7 @@ class DatasetGradients:
             products = products.to(part.device) + (part @ part.T).double()
         products = products.cpu() / self._scale**2
         section = self.recipe.optimizer
-        weights = [dataset.loss_weight for dataset in self.recipe.datasets.values()]
+        weights = [self.recipe.clips(name).loss_weight for name in self.recipe.datasets]
         generator = torch.Generator().manual_seed(self.recipe.seed + step)
         return Measurement(self.names, products, factors(products, section, weights, generator), self._seconds)
 

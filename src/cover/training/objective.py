@@ -275,7 +275,7 @@ class FeatureHeads(nn.Module):
 
 def _factors(batch: MixedBatch, recipe: Recipe) -> dict[str, float]:
     """What the summed cross-entropy of each dataset is multiplied by, in the order of the recipe."""
-    weights = {name: dataset.loss_weight for name, dataset in recipe.datasets.items()}
+    weights = {name: recipe.clips(name).loss_weight for name in recipe.datasets}
     factors = loss_factors(batch, weights, recipe.training.reduction)
     return {name: factors[name] for name in weights}
 
