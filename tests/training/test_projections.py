@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from cover.config.recipe import Recipe, parse_recipe
 from cover.core.batch import UNREADABLE
@@ -17,7 +17,7 @@ from cover.errors import RecipeError
 from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
 from cover.training.engine import Engine
-from cover.training.objective import Supervised, _output
+from cover.training.objective import StepOutput, Supervised
 from cover.training.packed_batch import HeadLoss, PackedBatch
 from cover.training.projections import Projections, num_weights
 
@@ -41,6 +41,14 @@ def batch_of(numbers: list[int], labels: list[int], classes: Tensor) -> PackedBa
         datasets=tuple(CLASSES),
         classes=classes,
     )
+
+
+def step(settings: Recipe, logits: dict[str, Tensor], batch: PackedBatch) -> StepOutput:
+    class Known(nn.Module):
+        def forward(self, _: object) -> dict[str, Tensor]:
+            return logits
+
+    return Supervised(settings, losses={"pets": HeadLoss("bce", 2)}).step(Known(), batch)
 
 
 def test_the_loss_is_the_formula_by_hand() -> None:
@@ -72,9 +80,9 @@ def test_the_loss_is_the_formula_by_hand() -> None:
         }
     )
     batch = batch_of(numbers, labels, classes=classes)
-    output = _output(logits | maps(logits), batch, settings, {"pets": HeadLoss("bce", 2)})
+    output = step(settings, logits | maps(logits), batch)
     torch.testing.assert_close(output.total, expected)
-    plain = _output(logits, batch, recipe(label_smoothing=0.1), {"pets": HeadLoss("bce", 2)})
+    plain = step(settings.model_copy(update={"training": recipe(label_smoothing=0.1).training}), logits, batch)
     assert output.sums[0].equal(plain.sums[0]), "the loss of a dataset is shown without projections"
 
 

@@ -298,14 +298,18 @@ class Mixture(Iterable[MixedBatch]):
         """The class names of each dataset, in label order."""
         return {name: reader.manifest.class_names for name, reader in self.readers.items()}
 
-    def blank_batch(self, num_micro_batches: int) -> MixedBatch:
+    def blank_batch(self, num_micro_batches: int, dataset: str | None = None) -> MixedBatch:
         """Return black clips, as many as in the largest micro-batch of a step: the batch that must fit into memory.
 
         Args:
             num_micro_batches: How many micro-batches each rank's slice of a step is divided into.
+            dataset: That of the step, if each step has clips of one; by default the one with the most frames in a step.
         """
         num_frames = {name: reader.num_frames for name, reader in self.readers.items()}
-        samples = self.schedule.most_frames(self.step, num_frames)
+        samples = self.schedule.unshuffled(self.step)
+        if sizes := self.schedule.batch_sizes:
+            most = max(sizes, key=lambda name: sizes[name] * num_frames[name])
+            samples = self.schedule.turn_samples(dataset or most, 0)
         largest = slice_samples(samples, num_frames, self.world_size * num_micro_batches)[0]
         clips = {}
         for name, num_clips in Counter(sample.dataset for sample in largest).items():

@@ -145,8 +145,7 @@ class Schedule:
     def unshuffled(self, step: int) -> list[Sample]:
         """Like `samples`, with positions in the shuffled order instead of rows, in a fraction of the time."""
         if self.batch_sizes is not None:
-            name, turn = self._turn(step)
-            return self._turn_samples(name, turn)
+            return self.turn_samples(*self._turn(step))
         num_slots = self.batch_size // self.repeats
         start = step * num_slots + self.offset // self.repeats
         names = list(self.sizes)
@@ -161,22 +160,17 @@ class Schedule:
         """Return the one dataset of a step; None if steps mix the datasets."""
         return None if self.batch_sizes is None else self._turn(step)[0]
 
-    def most_frames(self, step: int, num_frames: Mapping[str, int]) -> list[Sample]:
-        """Return the unshuffled samples of a step with as many frames as any: of `step`, if steps mix the datasets.
-
-        Args:
-            step: The number of the step.
-            num_frames: Dataset → frames of one of its clips.
-        """
-        if self.batch_sizes is None:
-            return self.unshuffled(step)
-        sizes = self.batch_sizes
-        return self._turn_samples(max(sizes, key=lambda name: sizes[name] * num_frames[name]), 0)
-
     @property
     def fewest_clips(self) -> int:
         """The clips of the smallest step."""
         return self.batch_size if self.batch_sizes is None else min(self.batch_sizes.values())
+
+    def turn_samples(self, dataset: str, turn: int) -> list[Sample]:
+        """Return the unshuffled samples of batch number `turn` of a dataset, where each step has clips of one."""
+        assert self.batch_sizes is not None
+        num_slots = self.batch_sizes[dataset] // self.repeats
+        positions = range(turn * num_slots, (turn + 1) * num_slots)
+        return [sample for position in positions for sample in self._repeats(dataset, position)]
 
     def counts(self, samples: Sequence[Sample]) -> dict[str, float]:
         """Return how many clips of each dataset the loss counts in a step with these samples (see `loss_divisor`).
@@ -209,12 +203,6 @@ class Schedule:
         """Return the dataset of a step, and the number of its batch among the dataset's batches."""
         number, turn = self._turns.slot(step + self.offset // self.batch_size)
         return list(self.sizes)[number], turn
-
-    def _turn_samples(self, dataset: str, turn: int) -> list[Sample]:
-        assert self.batch_sizes is not None
-        num_slots = self.batch_sizes[dataset] // self.repeats
-        positions = range(turn * num_slots, (turn + 1) * num_slots)
-        return [sample for position in positions for sample in self._repeats(dataset, position)]
 
     def _repeats(self, dataset: str, position: int) -> list[Sample]:
         """Return the clips of slot number `position` of a dataset, unshuffled."""

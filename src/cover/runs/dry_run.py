@@ -228,7 +228,10 @@ def best_line(section: TrainingSection) -> str:
 
 
 def measured(planned: Plan, objective: Supervised) -> tuple[float, int]:
-    """Time steps on black clips. Returns seconds per step, without waiting for data, and peak bytes on the GPU."""
+    """Time steps on black clips. Returns seconds per step, without waiting for data, and peak bytes on the GPU.
+
+    Where each step has clips of one dataset, steps of each are timed, and weighed by how many it has.
+    """
     recipe = planned.recipe
     accelerator = start_accelerator(recipe, None)
     mixture = planned.mixture(TrainingState(), accelerator)
@@ -236,17 +239,21 @@ def measured(planned: Plan, objective: Supervised) -> tuple[float, int]:
     to_device(model, recipe.training, accelerator)
     number = objective.num_micro_batches(model, mixture, accelerator)
     engine = Engine(model, objective, recipe, accelerator)
-    batch = objective.pack(mixture.blank_batch(number), accelerator.device)
     torch.cuda.reset_peak_memory_stats()
-    for step in range(NUM_WARMUP + NUM_TIMED):
-        if step == NUM_WARMUP:
-            torch.cuda.synchronize()
-            started = time.perf_counter()
-        for part in range(number):
-            engine.backward(batch, last=part == number - 1)
-        engine.step(0.0, step)
-    torch.cuda.synchronize()
-    return (time.perf_counter() - started) / NUM_TIMED, torch.cuda.max_memory_allocated()
+    turns: dict[str | None, float] = {row.dataset: row.steps_share for row in planned.rows if row.batch_size}
+    seconds = 0.0
+    for name, share in (turns or {None: 1.0}).items():
+        batch = objective.pack(mixture.blank_batch(number, name), accelerator.device)
+        for step in range(NUM_WARMUP + NUM_TIMED):
+            if step == NUM_WARMUP:
+                torch.cuda.synchronize()
+                started = time.perf_counter()
+            for part in range(number):
+                engine.backward(batch, last=part == number - 1)
+            engine.step(0.0, step)
+        torch.cuda.synchronize()
+        seconds += share * (time.perf_counter() - started) / NUM_TIMED
+    return seconds, torch.cuda.max_memory_allocated()
 
 
 def states_bytes(planned: Plan) -> int:

@@ -86,9 +86,11 @@ class LossSpikeMonitor:
 
     Args:
         first_step: Where the run starts or continues. A continued run is not checked for growth.
+        what: What it is called in warnings.
     """
 
-    def __init__(self, first_step: int) -> None:
+    def __init__(self, first_step: int, what: str = "the loss") -> None:
+        self.what = what
         self._before: deque[float] = deque(maxlen=NUM_BEFORE)
         self._first: float | None = None
         self._num_early = 0 if first_step else NUM_EARLY
@@ -98,11 +100,13 @@ class LossSpikeMonitor:
         self._first = loss if self._first is None else self._first
         if self._num_early and loss > GROWTH * self._first:
             logger.warning(
-                "the loss has grown from %.3g to %.3g by step %d; a learning rate of %.3g may be too high",
-                *(self._first, loss, step, learning_rate),
+                "%s has grown from %.3g to %.3g by step %d; a learning rate of %.3g may be too high",
+                *(self.what, self._first, loss, step, learning_rate),
             )
             self._num_early = 0
         elif len(self._before) == NUM_BEFORE and loss > SPIKE * median(self._before):
-            logger.warning("step %d: the loss has jumped to %.3g from about %.3g", step, loss, median(self._before))
+            logger.warning(
+                "step %d: %s has jumped to %.3g from about %.3g", step, self.what, loss, median(self._before)
+            )
         self._num_early = max(self._num_early - 1, 0)
         self._before.append(loss)

@@ -67,7 +67,11 @@ class Trainer:
         self._progress = progress_bar("steps", self.console, visible=self.is_main)
         self._saved_step = self.state.step
         self._measured = False
-        self._finite, self._losses = NonFiniteGuard(self.accelerator), LossSpikeMonitor(self.state.step)
+        self._finite = NonFiniteGuard(self.accelerator)
+        # Losses of datasets that take turns cannot be compared with each other.
+        takes_turns = self.recipe.data.batches == "one_dataset"
+        watched = {name: f"the loss of {name}" for name in self.recipe.datasets} if takes_turns else {"": "the loss"}
+        self._losses = {name: LossSpikeMonitor(self.state.step, what) for name, what in watched.items()}
         if self.is_main:
             self.metrics = MetricsFile(self.run.metrics_file, self.state.step)
             self.checkpoints = CheckpointWriter(self.run, self.recipe.training.keep_checkpoints)
@@ -198,8 +202,9 @@ class Trainer:
             "datasets": datasets,
         }
         self._write(values)
-        if self.is_main:
-            self._losses.see(self.state.step, loss, values["learning_rate"])
+        losses = {"": loss} | {name: row["loss"] for name, row in datasets.items() if row["clips"]}
+        for name in losses.keys() & self._losses.keys() if self.is_main else ():
+            self._losses[name].see(self.state.step, losses[name], values["learning_rate"])
         tops = " ".join(f"{name} {100 * row['top1']:.0f}" for name, row in datasets.items() if row["clips"])
         return f"loss {loss:.2f} · top-1 % {tops}"[:60]
 
