@@ -320,10 +320,10 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ("evaluate runs/moves --dataset moves2", "runs/moves has no dataset 'moves2'; its datasets are moves"),
         ("evaluate runs/moves --split val", "runs/moves has no val manifest (moves has train, test); choose "),
         (
-            "compare runs/moves moves",
+            "compare runs/moves moves --out new/a.html",
             "moves holds no recipe.toml; give the folder of a run that `cover train` has written",
         ),
-        ("compare unevaluated --out new/a.html", "unevaluated has no results in normal frame order; `cover evaluate`"),
+        ("compare unevaluated --out new/a.html", "unevaluated has no results in normal frame order; evaluate "),
         ("evaluate plain", "plain is a model without a recipe, which would name manifests; give --manifest"),
         ("info absent.pyth", "absent.pyth does not exist; give a run, a file or folder of weights, or hf://owner/name"),
         ("predict owner/name photo.jpg", "owner/name does not exist; give a run, a file or folder of weights, or hf:"),

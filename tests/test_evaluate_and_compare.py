@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -84,16 +85,20 @@ def test_what_cannot_be_evaluated_is_named_and_the_others_are_evaluated(
 ) -> None:
     answer = cover("evaluate", "first")
     assert answer.code == 1
-    assert caplog.messages == ["plates is left out: it has no test manifest, only train, val"]
+    assert caplog.messages == ["plates has no test manifest; its val split is evaluated"]
     (line,) = answer.err.splitlines()
     assert line.startswith("error: spoilt: none of the 4 test samples can be decoded; check the first one: ")
-    assert "step-2: accuracy in %" in answer.out and "1x3" in answer.out
-    assert [row.split()[0] for row in answer.out.splitlines() if " test " in row] == ["signs", "single"]
-    assert results_of(run).keys() == {("signs", "test", "1x3", "step-2"), ("single", "test", "1x3", "step-2")}
+    assert "step-2, normal order, 1x3 views: accuracy in %" in answer.out
+    rows = [row.split()[:2] for row in answer.out.splitlines() if row.startswith((" signs ", " plates ", " single "))]
+    assert rows == [["signs", "test"], ["plates", "val"], ["single", "test"]]
+    assert results_of(run).keys() == {(*row, "1x3", "step-2") for row in map(tuple, rows)}
     assert results_of(run)["single", "test", "1x3", "step-2"] == 1.0
     (record,) = read_run_records([run])
-    assert [result.chance for result in record.results] == [0.5, 1.0]
-    assert cover("compare", "first").code == 0 and Path("report.html").exists()
+    assert [result.chance for result in record.results] == [0.5, 0.5, 1.0]
+    assert cover("compare", "first").code == 0 and "plates" in Path("report.html").read_text()
+    caplog.clear()
+    cover("evaluate", "first", "--split", "test")
+    assert caplog.messages == ["plates is left out: it has no test manifest, only train, val"]
 
 
 def test_a_split_that_no_dataset_has_is_refused_and_those_that_exist_are_named(run: Path, cover: Cover) -> None:
@@ -104,6 +109,8 @@ def test_a_split_that_no_dataset_has_is_refused_and_those_that_exist_are_named(r
         "error: first has no val manifest (spoilt has train, test; single has train, test); choose another --split, or "
         "name one in its recipe.toml\n",
     )
+    Path("first/recipe.toml").write_text(re.sub(r"(?m)^(val|test) = .*\n", "", Path("first/recipe.toml").read_text()))
+    assert "first has no test or val manifest (signs has train; " in cover("evaluate", "first").err
     answer = cover("evaluate", "first", "--dataset", "absent")
     assert answer.code == 2 and "first has no dataset 'absent'; its datasets are signs, plates" in answer.err
 
@@ -183,11 +190,25 @@ def test_runs_without_results_are_named(run: Path, cover: Cover) -> None:
     shutil.copytree(run, "second")
     answer = cover("compare", "first", "second")
     assert answer.code == 2
-    assert "none of these runs has results in normal frame order; `cover evaluate` writes them" in answer.err
+    evaluated = "evaluate with `cover evaluate first`, `cover evaluate second`\n"
+    assert answer.err == f"error: none of these runs has results in normal frame order; {evaluated}"
     cover("evaluate", "first", "--dataset", "signs")
+    cover("evaluate", "first", "--dataset", "single")
     answer = cover("compare", "first", "second")
     assert answer.code == 0
-    assert "second has no results to show; `cover evaluate second` writes them\n" in answer.out
+    assert "second has no results to show; evaluate it: cover evaluate second\n" in answer.out
+    rows = [line.split() for line in answer.out.splitlines()]
+    assert ["second", "–", "–", "–", "–"] in rows and Path("report.html").read_text().count("not evaluated") == 2
+
+    cover("evaluate", "second/checkpoints/step-1", "--dataset", "signs")
+    answer = cover("compare", "first", "second")
+    assert answer == (2, "", "error: report.html exists; choose another name with --out, or replace it with --force\n")
+    answer = cover("compare", "first", "second", "--force")
+    assert "* measured differently: signs, checkpoint: second step-1 instead of step-2\n" in answer.out
+    assert "second has results of another checkpoint than step-2; evaluate it: cover evaluate second\n" in answer.out
+    command = "cover evaluate second --dataset single --split test"
+    assert f"second has no result on single test; evaluate it: {command}\n" in answer.out
+    assert cover(*command.split()[1:]).code == 0
 
 
 def test_a_result_is_known_by_its_samples_and_views(run: Path, write_image: WriteMedia) -> None:

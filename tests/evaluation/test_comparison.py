@@ -27,7 +27,6 @@ def test_table_1_sets_each_standard_run_against_the_cotrained_one(make_run: Make
         ),
     ]
     comparison = compare(read_run_records(runs))
-    assert comparison.other_runs == ["co"]
     rows = {row.dataset: row for row in comparison.policy_rows}
     assert {name: row.standard_run for name, row in rows.items()} == {
         "moves": "std-moves",
@@ -40,11 +39,14 @@ def test_table_1_sets_each_standard_run_against_the_cotrained_one(make_run: Make
     assert deltas["scenes"] is not None and deltas["scenes"].lower > 0
 
 
-def test_any_list_of_runs_has_a_column_each(make_run: MakeRun, make_result: MakeResult) -> None:
-    runs = [make_run(name, "cotrain", ["moves"], [make_result("moves", 0.6)]) for name in ("a", "b")]
-    comparison = compare(read_run_records(runs))
-    assert comparison.other_runs == ["a", "b"]
-    assert comparison.policy_rows[0].standard is None
+def test_without_a_standard_run_the_first_one_is_the_reference(make_run: MakeRun, make_result: MakeResult) -> None:
+    runs = [
+        make_run(name, "cotrain", ["moves"], [make_result("moves", top1)]) for name, top1 in (("a", 0.6), ("b", 0.5))
+    ]
+    (row,) = compare(read_run_records([*runs, make_run("c", "cotrain", ["moves"], [])])).policy_rows
+    assert (row.standard_run, row.reference, list(row.by_run), row.without) == (None, "a", ["a", "b"], ["c"])
+    delta = row.delta("b")
+    assert row.delta("a") is None and delta is not None and delta.value == pytest.approx(-0.1)
 
 
 def test_validation_results_are_not_set_against_test_results(make_run: MakeRun, make_result: MakeResult) -> None:

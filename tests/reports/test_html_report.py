@@ -104,8 +104,8 @@ def test_nothing_is_written_for_a_folder_that_is_no_run(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_terminal_tables_fit_100_columns(runs: list[Path], make_result: MakeResult) -> None:
-    console = Console(width=100, record=True, file=StringIO())
+def test_terminal_tables_fit_80_columns(runs: list[Path], make_result: MakeResult) -> None:
+    console = Console(width=80, record=True, file=StringIO())
     print_comparison(compare(read_run_records(runs)), console)
     name = "freedoom_objects"
     console.print(results_table([make_result(name, 0.5, order="reversed", pair_accuracy=0.5, num_samples=10_000)]))
@@ -167,7 +167,7 @@ def test_what_is_not_measured_alike_is_marked_everywhere(
     ]
     comparison = report(runs, tmp_path / "report.html")
     views, manifest = "moves, views: std 1x3, co 4x1 instead of 1x3", "moves, manifest: std 3f2a9c01, co ffff0000"
-    missing = "new has no results to show; `cover evaluate"
+    missing = "new has no results to show; evaluate it: cover evaluate"
     console = Console(width=100, record=True, file=StringIO())
     print_comparison(comparison, console)
     page = " ".join(TextOf((tmp_path / "report.html").read_text()).words)

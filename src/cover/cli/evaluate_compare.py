@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @app.command()
 def evaluate(
     model: Model,
-    split: Annotated[Split, typer.Option(help="The split to evaluate on.")] = Split.test,
+    split: Annotated[Split | None, typer.Option(help="Default: test, or val of datasets that have no test.")] = None,
     manifest: Annotated[
         list[Path] | None, typer.Option(help="Evaluate on this manifest instead of a split; may be repeated.")
     ] = None,
@@ -67,7 +67,7 @@ def evaluate(
             given = [Manifest.open(path).relocated(moves) for path in manifest]
             manifests = trained.heads_of(given, dataset or ())
         else:
-            manifests = list(trained.manifests(split.value, dataset or ()).items())
+            manifests = list(trained.manifests(split and split.value, dataset or ()).items())
         evaluate_one = partial(
             trained.evaluate,
             order=order,
@@ -117,6 +117,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Evaluated runs, or single checkpoints of theirs.")],
     out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("report.html"),
     json: Annotated[Path | None, typer.Option(help="Also write the comparison as JSON.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     data: Data = None,
     allow_changed_data: AllowChangedData = False,
     device: Device = None,
@@ -129,5 +130,8 @@ def compare(
     from cover.runs.folder import parse_moves
 
     moves = parse_moves(data or ())
+    for option, file in (("--out", out), ("--json", json)):
+        if file and file.exists() and not force:
+            raise CoverError(f"{file} exists; choose another name with {option}, or replace it with --force")
     compare_runs(runs, out, console(), json_out=json, moves=moves, allow_changed_data=allow_changed_data)
     console().print(f"report: {out}", soft_wrap=True, markup=False)

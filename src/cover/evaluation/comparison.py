@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -48,16 +48,18 @@ class PolicyRow:
     """The accuracies of all runs on one dataset.
 
     Attributes:
-        standard_run: The first run with policy "standard" that was trained on this dataset.
-        standard: Its result.
-        others: The results of all other runs, by name.
+        split: That all results are of.
+        standard_run: The first run with policy "standard" that was trained on this dataset and has a result.
+        by_run: The results of the runs that have one, in the order of the runs; but the standard run comes first.
+        without: The runs that were trained on this dataset and have no result.
         differences: Settings in which the results differ.
     """
 
     dataset: str
+    split: str
     standard_run: str | None
-    standard: DatasetResult | None
-    others: dict[str, DatasetResult]
+    by_run: dict[str, DatasetResult]
+    without: list[str]
     differences: list[Difference]
 
     def is_marked(self, run: str) -> bool:
@@ -65,14 +67,13 @@ class PolicyRow:
         return any(run in difference.values for difference in self.differences)
 
     @property
-    def by_run(self) -> dict[str, DatasetResult]:
-        """All results by run, the standard run first."""
-        standard = {self.standard_run: self.standard} if self.standard_run and self.standard else {}
-        return standard | self.others
+    def reference(self) -> str:
+        """The run that all others are compared with: the first one of `by_run`."""
+        return next(iter(self.by_run))
 
     @cached_property
     def pairs(self) -> list[RunPair]:
-        """The first run of `by_run` against every other run, class by class, if their results have predictions."""
+        """The reference against every other run, class by class, if their results have predictions."""
         (first_run, first), *others = self.by_run.items()
         pairs = (pair_runs(first_run, first, run, result) for run, result in others)
         return [pair for pair in pairs if pair]
@@ -83,10 +84,10 @@ class PolicyRow:
         return [run for run, result in self.by_run.items() if result.predictions is None]
 
     def delta(self, run: str) -> Estimate | None:
-        """A run's top-1 minus that of the standard run; None without one of the two."""
-        if self.standard is None or run not in self.others:
+        """A run's top-1 minus that of the reference; None for the reference itself, and without a result."""
+        if run == self.reference or run not in self.by_run:
             return None
-        return difference(self.standard.top1_estimate, self.others[run].top1_estimate)
+        return difference(self.by_run[self.reference].top1_estimate, self.by_run[run].top1_estimate)
 
 
 @dataclass(frozen=True)
@@ -129,25 +130,30 @@ class Comparison:
     order_rows: list[OrderRow]
 
     @property
-    def other_runs(self) -> list[str]:
-        """The runs that have a column beside the standard one."""
-        return [record.name for record in self.records if any(record.name in row.others for row in self.policy_rows)]
-
-    @property
     def without_results(self) -> list[RunRecord]:
         """Runs without a result to show: they were not evaluated, or only on other splits."""
         shown = {run for row in self.policy_rows for run in row.by_run}
         return [record for record in self.records if record.name not in shown]
 
     @property
-    def missing(self) -> list[str]:
-        """A sentence about each run without results."""
-        sentences = []
-        for record in self.without_results:
+    def remedies(self) -> list[str]:
+        """A sentence about each run whose best checkpoint lacks results, with the command that writes them."""
+        return [sentence for record in self.records for sentence in self._remedies(record)]
+
+    def _remedies(self, record: RunRecord) -> Iterator[str]:
+        command = f"cover evaluate {record.path}"
+        if record in self.without_results:
             found = sorted({f"{result.dataset} {result.split} {result.order}" for result in record.results})
             only = f" (it has {', '.join(found)})" if found else ""
-            sentences.append(f"{record.name} has no results to show{only}; `cover evaluate {record.path}` writes them")
-        return sentences
+            yield f"{record.name} has no results to show{only}; evaluate it: {command}"
+            return
+        for row in self.policy_rows:
+            if record.name in row.without:
+                missing = f"{record.name} has no result on {row.dataset} {row.split}"
+                yield f"{missing}; evaluate it: {command} --dataset {row.dataset} --split {row.split}"
+        rows = [row for row in self.policy_rows if record.name in row.by_run]
+        if any(row.by_run[record.name].checkpoint != record.checkpoint for row in rows):
+            yield f"{record.name} has results of another checkpoint than {record.checkpoint}; evaluate it: {command}"
 
     @property
     def differences(self) -> list[Difference]:
@@ -184,10 +190,13 @@ def _policy_row(records: Sequence[RunRecord], dataset: str, split: str) -> Polic
     results = {record.name: result for record in records if (result := record.result(dataset, split))}
     wanted = {record.name: Wanted(record.checkpoint, record.views) for record in records}
     differences = find_differences(dataset, results, wanted)
-    standard_runs = [r.name for r in records if r.recipe.is_standard and dataset in r.datasets and r.name in results]
-    standard_run = standard_runs[0] if standard_runs else None
-    standard = results.pop(standard_run) if standard_run else None
-    return PolicyRow(dataset, standard_run, standard, results, differences)
+    trained = [record for record in records if dataset in record.datasets]
+    standard_run = next(
+        (record.name for record in trained if record.recipe.is_standard and record.name in results), None
+    )
+    by_run = ({standard_run: results[standard_run]} if standard_run else {}) | results
+    without = [record.name for record in trained if record.name not in results]
+    return PolicyRow(dataset, split, standard_run, by_run, without, differences)
 
 
 def _order_row(record: RunRecord, dataset: str, split: str) -> OrderRow | None:

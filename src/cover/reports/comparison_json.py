@@ -48,7 +48,7 @@ def _run(record: RunRecord, comparison: Comparison) -> dict[str, Any]:
 def _dataset(row: PolicyRow, comparison: Comparison) -> dict[str, Any]:
     orders = {order_row.run: order_row for order_row in comparison.order_rows if order_row.dataset == row.dataset}
     return {
-        "split": next(iter(row.by_run.values())).split,
+        "split": row.split,
         "standard_run": row.standard_run,
         "differences": [_difference(difference) for difference in row.differences],
         "results": {run: _result(result, orders.get(run)) for run, result in row.by_run.items()},

@@ -1,4 +1,4 @@
-"""How numbers are written, and evaluations and comparisons as tables for a terminal of 100 columns.
+"""How numbers are written, and evaluations and comparisons as tables for a terminal of 80 columns.
 
 Names of datasets and runs are plain strings, which `Terminal` prints as they are: a bracket is not markup.
 """
@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from cover.evaluation.comparison import Comparison, OrderRow, PolicyRow
+from cover.evaluation.comparison import Comparison, OrderRow
 from cover.evaluation.intervals import Estimate
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.sample_views import FRAME_ORDERS, FrameOrder
@@ -32,12 +31,12 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(reversal_table(reversal_rows))
     for difference in comparison.differences:
         console.print(f"{MARK} measured differently: {difference}", soft_wrap=True)
-    for sentence in comparison.missing:
+    for sentence in comparison.remedies:
         console.print(sentence, soft_wrap=True)
 
 
 def results_table(results: Sequence[DatasetResult]) -> Table:
-    """Make a table of one run's results: a row for each dataset and frame order.
+    """Make a table of the results of one evaluation, a row for each dataset.
 
     Columns that say nothing of any result are left out, so that the others fit.
     """
@@ -55,30 +54,34 @@ def results_table(results: Sequence[DatasetResult]) -> Table:
     }
     columns = {heading: cells for heading, cells in columns.items() if set(cells) != {NONE}}
     explained = {"failed": "not decoded", "class": "mean over classes", "rev.": "reversal accuracy, chance 50"}
-    legend = "; ".join(f"{heading}: {meaning}" for heading, meaning in explained.items() if heading in columns)
-    title = f"{_distinct(result.checkpoint for result in results)}: accuracy in %" + (f"; {legend}" if legend else "")
-    table = _table(title, ("dataset", "split", "order", "views"), tuple(columns))
-    for result, cells in zip(results, zip(*columns.values(), strict=True), strict=True):
-        table.add_row(result.dataset, result.split, result.order, result.views, *cells)
+    legend = [f"; {heading}: {meaning}" for heading, meaning in explained.items() if heading in columns]
+    checkpoint, order, views = (
+        _distinct(getattr(result, name) for result in results) for name in ("checkpoint", "order", "views")
+    )
+    title = f"{checkpoint}, {order} order, {views} views: accuracy in %{''.join(legend)}"
+    table = _table(title, ("dataset", "split"), tuple(columns))
+    for result, *cells in zip(results, *columns.values(), strict=True):
+        table.add_row(result.dataset, result.split, *cells)
     return table
 
 
 def policy_table(comparison: Comparison) -> Table:
-    """Make a table of top-1 by dataset: the standard policy, every other run, and their differences to it."""
-    run_headings = [heading for run in comparison.other_runs for heading in (run, "Δ")]
+    """Make a table of top-1 by dataset and run: those with a result, then those without one."""
     table = _table(
-        "Training policies: top-1 in % and its 95 % interval, Δ in points",
-        ("dataset", "split"),
-        ("samples", "chance", "standard", *run_headings),
+        "Top-1 in % with 95 % interval; Δ in points to the first run",
+        ("dataset", "split", "run"),
+        ("samples", "chance", "top-1", "95 %", "Δ"),
     )
     for row in comparison.policy_rows:
-        results = row.by_run.values()
-        cells: list[str | Text] = [row.dataset, _distinct(result.split for result in results)]
-        cells += [_distinct(str(result.num_samples) for result in results)]
-        cells += [_distinct(chance(result.chance) for result in results), _top1(row, row.standard_run)]
-        for run in comparison.other_runs:
-            cells += [_top1(row, run), Text(_points(row.delta(run)))]
-        table.add_row(*cells)
+        place = (row.dataset, row.split)
+        for run, result in row.by_run.items():
+            mark = MARK if row.is_marked(run) else ""
+            counts = (str(result.num_samples), chance(result.chance))
+            top1 = (f"{percent(result.top1)}{mark}", percent_range(result.top1_estimate))
+            table.add_row(*place, run, *counts, *top1, "" if run == row.reference else _points(row.delta(run)))
+            place = ("", "")
+        for run in row.without:
+            table.add_row(*place, run, *[NONE] * 4, "")
     return table
 
 
@@ -87,26 +90,24 @@ def order_table(rows: Sequence[OrderRow]) -> Table:
     table = _table(
         "Frame order: top-1 in %, Δ = reversed − normal in points",
         ("dataset", "run"),
-        ("samples", "chance", *FRAME_ORDERS, "Δ"),
+        (*FRAME_ORDERS, "Δ"),
     )
     for row in rows:
         accuracies = {order: _percent(result.top1) for order, result in row.results.items()}
-        counts = (str(row.normal.num_samples), chance(row.normal.chance))
-        table.add_row(row.dataset, row.run, *counts, *_by_order(row, accuracies), _points(row.delta))
+        table.add_row(row.dataset, row.run, *_by_order(row, accuracies), _points(row.delta))
     return table
 
 
 def reversal_table(rows: Sequence[OrderRow]) -> Table:
     """Make a table of the reversal accuracy of every run in every frame order."""
     table = _table(
-        "Reversal accuracy in %: a clip's class against that class played backwards",
+        "Reversal accuracy in % (chance 50): a class against its reversal",
         ("dataset", "run"),
-        ("samples", "chance", *FRAME_ORDERS),
+        ("samples", *FRAME_ORDERS),
     )
     for row in rows:
         accuracies = {order: _percent(result.pair_accuracy) for order, result in row.results.items()}
-        counts = (str(row.normal.num_pair_samples), percent(0.5))
-        table.add_row(row.dataset, row.run, *counts, *_by_order(row, accuracies))
+        table.add_row(row.dataset, row.run, str(row.normal.num_pair_samples), *_by_order(row, accuracies))
     return table
 
 
@@ -115,16 +116,8 @@ def _table(title: str, text_headings: Sequence[str], number_headings: Sequence[s
     for heading in text_headings:
         table.add_column(heading, overflow="fold")
     for heading in number_headings:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)  # text folds first
     return table
-
-
-def _top1(row: PolicyRow, run: str | None) -> Text:
-    if run is None or run not in row.by_run:
-        return Text(NONE)
-    estimate = row.by_run[run].top1_estimate
-    mark = MARK if row.is_marked(run) else ""
-    return Text.assemble(f"{percent(estimate.value)}{mark} ", (percent_range(estimate), "dim"))
 
 
 def _by_order(row: OrderRow, cells: Mapping[FrameOrder, str]) -> list[str]:

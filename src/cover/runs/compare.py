@@ -81,12 +81,13 @@ def compare_runs(
     comparison = compare(read_run_records(runs))
     if not comparison.policy_rows:
         which = "none of these runs has" if len(comparison.records) > 1 else f"{runs[0]} has no"
-        raise CheckpointError(f"{which} results in normal frame order; `cover evaluate` writes them")
+        commands = ", ".join(f"`cover evaluate {record.path}`" for record in comparison.records)
+        raise CheckpointError(f"{which} results in normal frame order; evaluate with {commands}")
     strips: dict[str, list[Strip]] = {}
     frames: dict[str, dict[str, NDArray[np.uint8]]] = {row.dataset: {} for row in comparison.policy_rows}
     for record in comparison.records:
         run = TrainedRun.open(record.path, moves=moves, allow_changed_data=allow_changed_data)
-        strips[record.name] = sample_clips(run, "test")
+        strips[record.name] = sample_clips(run, {row.dataset: row.split for row in comparison.policy_rows})
         for pair in comparison.pairs_with(record.name):
             frames[pair.dataset] |= example_frames(run, pair)
     write_report(comparison, out, strips=strips, frames=frames, stages=stages)
@@ -95,12 +96,12 @@ def compare_runs(
     print_comparison(comparison, console)
 
 
-def sample_clips(run: TrainedRun, split: str) -> list[Strip]:
-    """A few clips of each dataset that has the split, with what the model answers."""
+def sample_clips(run: TrainedRun, splits: Mapping[str, str]) -> list[Strip]:
+    """A few clips of the split of each dataset, if the run has it, with what the model answers."""
     return [
         strip
-        for name, section in run.recipe.datasets.items()
-        if getattr(section, split)
+        for name, split in splits.items()
+        if name in run.recipe.datasets and split in run.splits(name)
         for strip in sample_strips(
             run.predict_datasets,
             run.reader(name, run.manifest(name, split)),

@@ -139,24 +139,28 @@ class TrainedRun(OpenModel):
             )
         return manifest
 
-    def manifests(self, split: str, datasets: Sequence[str] = ()) -> dict[str, Manifest]:
+    def manifests(self, split: str | None, datasets: Sequence[str] = ()) -> dict[str, Manifest]:
         """Open the manifests of a split. Datasets without one are skipped and named in the log.
 
         Args:
-            split: "train", "val" or "test".
+            split: "train", "val" or "test". None: test, or val of datasets that have no test; the log names these.
             datasets: All of the recipe if empty.
 
         Raises:
             CheckpointError: A dataset is unknown, or none of them has the split.
         """
+        wanted = [split] if split else ["test", "val"]
         splits = {name: self.splits(name) for name in datasets or self.recipe.datasets}
-        present = [name for name in splits if split in splits[name]]
-        if not present:
-            raise CheckpointError(f"{self.folder} has no {split} manifest {self._choose_another(splits)}")
-        for name in splits:
-            if name not in present:
-                logger.warning("%s is left out: it has no %s manifest, only %s", name, split, ", ".join(splits[name]))
-        return {name: self.manifest(name, split) for name in present}
+        chosen = {name: next((each for each in wanted if each in splits[name]), None) for name in splits}
+        if not any(chosen.values()):
+            raise CheckpointError(f"{self.folder} has no {' or '.join(wanted)} manifest {self._choose_another(splits)}")
+        for name, found in chosen.items():
+            if found is None:
+                have, missing = ", ".join(splits[name]), " or ".join(wanted)
+                logger.warning("%s is left out: it has no %s manifest, only %s", name, missing, have)
+            elif found != wanted[0]:
+                logger.warning("%s has no %s manifest; its %s split is evaluated", name, wanted[0], found)
+        return {name: self.manifest(name, found) for name, found in chosen.items() if found}
 
     def _choose_another(self, datasets: Iterable[str]) -> str:
         have = "; ".join(f"{name} has {', '.join(self.splits(name))}" for name in datasets)
