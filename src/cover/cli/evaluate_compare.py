@@ -67,7 +67,7 @@ def evaluate(
             given = [Manifest.open(path).relocated(moves) for path in manifest]
             manifests = trained.heads_of(given, dataset or ())
         else:
-            manifests = list(trained.manifests(split and split.value, dataset or ()).items())
+            manifests = list(trained.manifests(split.value if split else None, dataset or ()).items())
         evaluate_one = partial(
             trained.evaluate,
             order=order,

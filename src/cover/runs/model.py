@@ -87,7 +87,7 @@ class OpenModel:
         """Open the manifest of a dataset's split. Raises CheckpointError if it is not known."""
         return self.manifests(split, [dataset])[dataset]
 
-    def manifests(self, split: str, datasets: Sequence[str] = ()) -> dict[str, Manifest]:
+    def manifests(self, split: str | None, datasets: Sequence[str] = ()) -> dict[str, Manifest]:
         """Open the manifests of a split. Raises CheckpointError if none is known."""
         raise CheckpointError(f"{self.folder} is a model without a recipe, which would name manifests; give --manifest")
 
