@@ -157,7 +157,7 @@ class Training:
         self.plan = replace(plan(recipe), num_steps=NO_END)
         self.accelerator = start_accelerator(recipe, None)
         self.device = self.accelerator.device
-        self.model = create(self.plan, None, None)
+        self.model = create(self.plan)
         self.mixture = self.plan.mixture(TrainingState(), self.accelerator)
         to_device(self.model, recipe.training, self.accelerator)
         objective = self.plan.objective

@@ -247,6 +247,10 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
             'policy = "probe"\ninit = "runs/a"\n' + K400 + "[augmentation]\nmixup = 0.8\n",
             "r.toml: policy 'probe' computes features once, of unchanged clips; leave out augmentation and temporal_ji",
         ),
+        (
+            STANDARD + K400 + "[optimizer]\nfresh_at_full_rate = true\nlayer_decay = 0.5\n",
+            "r.toml: optimizer.fresh_at_full_rate keeps layer_decay and backbone_rate from weights that init does not ",
+        ),
         ('policy = "probe"\n' + K400, "r.toml: policy 'probe' trains heads on frozen features and has no init; name"),
         (
             STANDARD + K400 + 'init_head = "k710"\n',

@@ -18,7 +18,7 @@ from cover.models.classifier import save_model
 from cover.models.create import create_model
 from cover.models.sources import open_source
 from cover.runs.dry_run import rehearse
-from cover.runs.plan import Plan, plan
+from cover.runs.plan import Plan, load_init, plan
 from cover.runs.train import create, train
 
 
@@ -119,7 +119,7 @@ def test_a_dry_run_reports_weights_as_training_does(tmp_path: Path, write_image:
         return text[text.index("weights from") : text.rindex("┘") + 1]
 
     def report(console: Console) -> None:
-        create(planned(weights), open_source(weights), console)
+        load_init(planned(weights), create(planned(weights)), open_source(weights), console)
 
     assert "2 matched" in shown(report)
     assert shown(lambda console: rehearse(planned(weights), console)) == shown(report)
@@ -146,7 +146,8 @@ def test_a_dry_run_counts_what_the_model_adopts_from_weights(tmp_path: Path, wri
     planned = plan(recipe(tmp_path, init=str(tmp_path / "clip"), model=model))
     console = Console(file=StringIO(), width=200)
     rehearse(planned, console)
-    trained = create(planned, open_source(tmp_path / "clip"), None)
+    trained = create(planned)
+    load_init(planned, trained, open_source(tmp_path / "clip"), None)
     number = sum(parameter.numel() for parameter in trained.parameters())
     assert number == planned.num_parameters + 2 * 48
     shown = console.file.getvalue()  # type: ignore[attr-defined]

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from cover.config.recipe import Recipe
 from cover.core.run_files import find_checkpoint
-from cover.errors import RecipeError
+from cover.errors import CheckpointError, RecipeError
+from cover.models.checkpoints.integrity import read_state, write_state
 from cover.runs.plan import plan
 from cover.runs.train import train
 
@@ -27,7 +28,7 @@ def weights(run: Path) -> Mapping[str, Tensor]:
 
 def frozen_recipe(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
     """All of the weights would change: they decay, and those that are saved are averages."""
-    optimizer = LESS | {"weight_decay": 0.5, "decay_all": True}
+    optimizer = {"freeze": LESS["freeze"], "weight_decay": 0.5, "decay_all": True}
     training = {"max_steps": NUM_STEPS, "ema_decay": 0.5}
     return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer=optimizer, training=training)
 
@@ -52,3 +53,30 @@ def test_gradients_of_shared_weights_need_some_that_learn(recipe_of: MakeRecipe,
     frozen = {"freeze": ["[!h]*"], "balance": "pcgrad"}
     with pytest.raises(RecipeError, match="freezes all weights that datasets share"):
         plan(recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer=frozen))
+
+
+def test_layers_that_init_lacks_learn_at_the_full_rate(recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path) -> None:
+    """A step from an image model changes its temporal layers as without layer decay, and the others less."""
+    optimizers = {
+        "whole": {"layer_decay": 1.0},
+        "decay": {"layer_decay": 0.5},
+        "fresh": {"layer_decay": 0.5, "fresh_at_full_rate": True},
+    }
+    for name, optimizer in optimizers.items():
+        recipe = recipe_of("cotrain", VIDEOS, init=pretrained, optimizer=optimizer, training={"max_steps": 1})
+        console = quiet()
+        assert not train(plan(recipe), tmp_path / name, console)
+    assert "at the full rate: blocks.*.temporal_norm1, blocks.*.temporal_attn.qkv," in console.file.getvalue()  # type: ignore[attr-defined]
+    whole, decay, fresh = (weights(tmp_path / name) for name in optimizers)
+    changed = {name for name in whole if not torch.equal(whole[name], decay[name])}
+    assert "blocks.0.temporal_fc.weight" in changed and "blocks.0.mlp.fc1.weight" in changed
+    for name in changed:
+        assert torch.equal(fresh[name], (whole if "temporal" in name or name == "time_embed" else decay)[name]), name
+
+    checkpoint = find_checkpoint(tmp_path / "fresh", "latest")
+    state = {key: value for key, value in read_state(checkpoint).items() if key not in ("files", "sizes_bytes")}
+    assert {name for name in whole if "temporal" in name} | {"time_embed"} == {*state.pop("fresh")}
+    (checkpoint / "state.json").unlink()
+    write_state(checkpoint, state)  # as an older version
+    with pytest.raises(CheckpointError, match=r"optimizer.fresh_at_full_rate: .* does not say what its init had"):
+        train(plan(recipe), tmp_path / "fresh", quiet(), resume=True)

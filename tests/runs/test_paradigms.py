@@ -83,7 +83,7 @@ def test_a_step_has_clips_of_one_dataset_and_its_learning_rate(recipe_of: MakeRe
     assert {name: row["clips"] for name, row in first["datasets"].items()} == {"pets": 8}
     assert {name: row["clips"] for name, row in second["datasets"].items()} == {"jumps": 4}
     assert (first["learning_rate"], second["learning_rate"]) == (0.05 / 4, 0.05)
-    before = create(plan(settings), None, None).state_dict()
+    before = create(plan(settings)).state_dict()
     whole, quarter = (load_file(run / "checkpoints/step-1/model.safetensors") for run in runs.values())
     for name, weights in before.items():
         assert torch.allclose(quarter[name] - weights, (whole[name] - weights) / 4, rtol=1e-3, atol=1e-7), name

@@ -212,6 +212,9 @@ class OptimizerSection(Section):
     backbone_rate: Share = 1.0
     """Learning rate of the whole backbone as a share of the heads' rate, beside `layer_decay`. 0 freezes it: no
     backward pass goes through it."""
+    fresh_at_full_rate: bool = False
+    """Train the weights of the backbone that `init` does not have, such as temporal layers on an image model, at the
+    whole rate, whatever `layer_decay` and `backbone_rate` are."""
     freeze: tuple[str, ...] = ()
     """Weights that do not learn, such as `["patch_embed.*", "pos_embed", "blocks.[0-3].*"]`: patterns of names in
     model.safetensors, with * for any characters. No backward pass goes through layers before the first one that
@@ -457,6 +460,17 @@ class Recipe(Section):
             raise ValueError(
                 f"training.projection_weight = {weight:g} maps the classes of other datasets, and there is one; "
                 "leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_fresh(self) -> Recipe:
+        section = self.optimizer
+        has_effect = self.policy != "probe" and (section.layer_decay < 1 or 0 < section.backbone_rate < 1)
+        if section.fresh_at_full_rate and not (self.init and has_effect):
+            raise ValueError(
+                "optimizer.fresh_at_full_rate keeps layer_decay and backbone_rate from weights that init does not "
+                "have; set init and one of these, or leave it out"
             )
         return self
 

@@ -67,6 +67,12 @@ class LoadReport:
     unused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def not_in_source(self) -> tuple[str, ...]:
+        """The backbone's tensors that the source has not. They are fresh, or start from other layers."""
+        names = (*self.copied, *self.fresh)
+        return tuple(name for name in names if not name.startswith((POOLER, HEADS)))
+
     def outcomes(self) -> dict[str, list[str]]:
         """Return the names by outcome, leaving out outcomes without names."""
         lists = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("format", "notes")}
@@ -78,23 +84,28 @@ class LoadReport:
 
 
 def report_table(report: LoadReport) -> Table:
-    """Return a report as a table for the terminal.
-
-    The same tensor of several blocks is one entry. So is a part of the source with many tensors, such as a predictor.
-    """
+    """Return a report as a table for the terminal."""
     table = Table("", "tensors", "names")
     for outcome, names in report.outcomes().items():
-        short = dict.fromkeys(re.sub(r"\.\d+\.|_\d+/", lambda match: re.sub(r"\d+", "*", match[0]), n) for n in names)
-        modules = dict.fromkeys(re.sub(r"[./](weight|bias|kernel|scale)$", "", name) for name in short)
-        parts = Counter(module.partition(".")[0] for module in modules)
-        sizes = Counter(name.partition(".")[0] for name in names)
-        entries = {
-            module: f"{part}: {sizes[part]} tensors" if parts[part] > MOST_NAMED else module
-            for module in modules
-            for part in [module.partition(".")[0]]
-        }
-        table.add_row(outcome, str(len(names)), ", ".join(dict.fromkeys(entries.values())))
+        table.add_row(outcome, str(len(names)), module_names(names))
     return table
+
+
+def module_names(names: Collection[str]) -> str:
+    """Return the modules of tensors for the terminal.
+
+    The same module of several blocks is one entry. So is a part of a source with many tensors, such as a predictor.
+    """
+    short = dict.fromkeys(re.sub(r"\.\d+\.|_\d+/", lambda match: re.sub(r"\d+", "*", match[0]), n) for n in names)
+    modules = dict.fromkeys(re.sub(r"[./](weight|bias|kernel|scale)$", "", name) for name in short)
+    parts = Counter(module.partition(".")[0] for module in modules)
+    sizes = Counter(name.partition(".")[0] for name in names)
+    entries = {
+        module: f"{part}: {sizes[part]} tensors" if parts[part] > MOST_NAMED else module
+        for module in modules
+        for part in [module.partition(".")[0]]
+    }
+    return ", ".join(dict.fromkeys(entries.values()))
 
 
 def load_weights(

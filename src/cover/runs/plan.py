@@ -18,7 +18,7 @@ from cover.models.checkpoints.source import Source
 from cover.models.classifier import HEADS, VideoClassifier, empty_model
 from cover.models.config import ModelConfig
 from cover.models.family import configure
-from cover.models.loading import check_fits, load_weights, report_table
+from cover.models.loading import LoadReport, check_fits, load_weights, module_names, report_table
 from cover.runs.adapters import losses_of
 from cover.runs.data import Manifests, RecipeData, create_mixture, open_data
 from cover.runs.folder import RunFolder
@@ -165,7 +165,7 @@ def plan_with(recipe: Recipe, data: RecipeData) -> Plan:
     )
 
 
-def load_init(planned: Plan, model: VideoClassifier, init: Source, console: Console | None) -> None:
+def load_init(planned: Plan, model: VideoClassifier, init: Source, console: Console | None) -> LoadReport:
     """Load the weights that training starts from, and print what happened to every tensor.
 
     Args:
@@ -173,6 +173,9 @@ def load_init(planned: Plan, model: VideoClassifier, init: Source, console: Cons
         model: Its model. On torch's meta device, the weights are checked and nothing is kept.
         init: The weights.
         console: Where to print; None prints nothing.
+
+    Returns:
+        What happened to every tensor.
 
     Raises:
         CheckpointError: The weights are damaged, or do not fit the model.
@@ -189,6 +192,10 @@ def load_init(planned: Plan, model: VideoClassifier, init: Source, console: Cons
     if console:
         lines = f"weights from {recipe.init}: {report}".splitlines()  # each by itself, or it would be one line
         console.print(*lines, report_table(report), sep="\n")
+        if recipe.optimizer.fresh_at_full_rate:
+            new = report.not_in_source
+            console.print(f"at the full rate: {module_names(new) if new else 'nothing, because init has all tensors'}")
+    return report
 
 
 def model_config(recipe: Recipe, manifests: Manifests) -> ModelConfig:

@@ -19,10 +19,10 @@ from rich.console import Console
 from cover.config.recipe import Recipe
 from cover.core.atomic_files import write_whole, writing
 from cover.core.run_files import BEST, RunFiles
+from cover.errors import CheckpointError
 from cover.media.workers import workers_watched
 from cover.mixture.mixture import Mixture
 from cover.mixture.summary import mixture_table
-from cover.models.checkpoints.source import Source
 from cover.models.classifier import VideoClassifier
 from cover.models.create import build
 from cover.models.kernels.backend import HALF_TYPES
@@ -104,19 +104,24 @@ def begin(planned: Plan, folder: RunFolder, resume: bool, accelerator: Accelerat
         best_by=str(recipe.training.best),
     )
     if checkpoint:
-        return resumed(checkpoint, state, planned.data, folder, lambda: create(planned, None, None), shown)
+        start = resumed(checkpoint, state, planned.data, folder, lambda: create(planned), shown)
+        if recipe.optimizer.fresh_at_full_rate and start.state.fresh is None:
+            raise CheckpointError(
+                f"optimizer.fresh_at_full_rate: {checkpoint} does not say what its init had; leave the key out, or "
+                "start a new run"
+            )
+        return start
     init = open_source(recipe.init) if recipe.init else None
-    return Start(create(planned, init, shown), state)
-
-
-def create(planned: Plan, init: Source | None, console: Console | None) -> VideoClassifier:
-    """The model at the start of a run: with the weights of `init`, or fresh ones."""
-    recipe = planned.recipe
-    torch.manual_seed(recipe.seed)
-    model = build(planned.config, recipe.model.temporal_init)
+    model = create(planned)
     if init:
-        load_init(planned, model, init, console)
-    return model
+        state.fresh = load_init(planned, model, init, shown).not_in_source
+    return Start(model, state)
+
+
+def create(planned: Plan) -> VideoClassifier:
+    """The model of a plan with fresh weights."""
+    torch.manual_seed(planned.recipe.seed)
+    return build(planned.config, planned.recipe.model.temporal_init)
 
 
 def build_engine(
@@ -129,7 +134,7 @@ def build_engine(
     recipe, objective, state = planned.recipe, planned.objective, start.state
     to_device(start.model, recipe.training, accelerator)
     mixture.num_micro_batches = objective.num_micro_batches(start.model, mixture, accelerator)
-    engine = Engine(start.model, objective, recipe, accelerator)
+    engine = Engine(start.model, objective, recipe, accelerator, state.fresh or ())
     totals = TrainMetrics(list(recipe.datasets), accelerator)
     for part in (engine, totals):
         part.restore(start.tensors)

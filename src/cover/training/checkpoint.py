@@ -49,6 +49,7 @@ class TrainingState:
         epoch_offset: Completed epochs, less step / steps_per_epoch; not 0 only if an epoch has had another number of
             steps before.
         digests: Of each dataset's training manifest.
+        fresh: Tensors of the backbone that `init` had not. None in checkpoints of older versions.
         best_by: By what validations are compared: training.best of the recipe, in words.
         best_score: The highest score so far (`scores.best_score`); None before the first validation.
         num_without_better: Validations since then.
@@ -64,6 +65,7 @@ class TrainingState:
     steps_per_epoch: float = 0.0
     epoch_offset: float = 0.0
     digests: dict[str, str] = field(default_factory=dict)
+    fresh: tuple[str, ...] | None = None
     best_by: str = str(BestSection())
     best_score: float | None = None
     num_without_better: Steps = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 
@@ -42,9 +42,17 @@ class Engine:
         objective: Which weights learn, and by which loss.
         recipe: Its optimizer and EMA settings are used.
         accelerator: The process's devices and communication.
+        fresh: As in TrainingState.
     """
 
-    def __init__(self, model: VideoClassifier, objective: Objective, recipe: Recipe, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        model: VideoClassifier,
+        objective: Objective,
+        recipe: Recipe,
+        accelerator: Accelerator,
+        fresh: Collection[str] = (),
+    ) -> None:
         self.model = model
         self.objective = objective
         self.recipe = recipe
@@ -61,7 +69,7 @@ class Engine:
             and accelerator.scaler is None
             and not is_sharded(recipe.training, accelerator)
         )
-        optimizer = create_optimizer(model, recipe.optimizer, fused=self._fused or None)
+        optimizer = create_optimizer(model, recipe.optimizer, fresh=fresh, fused=self._fused or None)
         self.optimizer = accelerator.prepare(optimizer)
         decay = recipe.training.ema_decay
         self.average = None if decay is None else ModelEMA(model, decay)

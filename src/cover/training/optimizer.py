@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from operator import itemgetter
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,23 +11,24 @@ import torch
 from torch import nn
 
 from cover.config.recipe import OptimizerSection
-from cover.models.classifier import BACKBONE
+from cover.models.classifier import BACKBONE, saved_name
 
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """What DistributedDataParallel, torch.compile and others add to the names of parameters."""
 
 
 def create_optimizer(
-    model: nn.Module, section: OptimizerSection, *, fused: bool | None = None
+    model: nn.Module, section: OptimizerSection, *, fresh: Collection[str] = (), fused: bool | None = None
 ) -> torch.optim.Optimizer:
     """SGD with momentum (paper, §4.1) or AdamW, on `parameter_groups`.
 
     Args:
         model: What is trained.
         section: The optimizer and its rates.
+        fresh: As for `lr_scale`.
         fused: Whether one kernel updates many weights at once, which takes a GPU and weights that are not sharded.
     """
-    groups = parameter_groups(model, section)
+    groups = parameter_groups(model, section, fresh)
     if section.name == "adamw":
         return torch.optim.AdamW(groups, lr=section.learning_rate, fused=fused)
     return torch.optim.SGD(
@@ -46,7 +48,7 @@ class Layered(Protocol):
         """The layer of a parameter, from 0 to `num_layers`."""
 
 
-def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, section: OptimizerSection, fresh: Collection[str] = ()) -> list[dict[str, Any]]:
     """Put every parameter that is not frozen into a group of equal decay and rate, the highest rate first.
 
     Args:
@@ -54,6 +56,7 @@ def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[s
         section: `weight_decay` applies to the weights of linear and convolution layers; with `decay_all` also to
             biases, norms, class token, position and time embeddings. `layer_decay` and `backbone_rate` scale rates, see
             `lr_scale`.
+        fresh: As for `lr_scale`.
 
     Returns:
         Groups for an optimizer; their `lr_scale` is the factor of the learning rate.
@@ -63,7 +66,7 @@ def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[s
         if not parameter.requires_grad:
             continue
         is_matrix = section.decay_all or (name.endswith("weight") and parameter.ndim > 1)
-        key = lr_scale(model, bare_name(name), section), section.weight_decay if is_matrix else 0.0
+        key = lr_scale(model, bare_name(name), section, fresh), section.weight_decay if is_matrix else 0.0
         groups.setdefault(key, []).append(parameter)
     return [
         {"params": members, "lr_scale": scale, "lr": scale * section.learning_rate, "weight_decay": decay}
@@ -71,18 +74,20 @@ def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[s
     ]
 
 
-def lr_scale(model: nn.Module, name: str, section: OptimizerSection) -> float:
+def lr_scale(model: nn.Module, name: str, section: OptimizerSection, fresh: Collection[str] = ()) -> float:
     """Return the factor of the learning rate for a parameter.
 
     It is layer_decay to the power of the layers behind the parameter, as in BEiT and MAE (H. Bao, K. He et al., 2022).
-    In the backbone it is multiplied by backbone_rate, as in Video Swin (Z. Liu et al., 2022).
+    In the backbone it is multiplied by backbone_rate, as in Video Swin (Z. Liu et al., 2022). With fresh_at_full_rate,
+    both are for weights that come from `init` alone: they keep what is known there, and would hold a new layer up.
 
     Args:
         model: What is trained.
         name: The parameter, without what wrappers added.
         section: The rates.
+        fresh: Tensors that training has not started from others, by their names in files.
     """
-    if not isinstance(model, Layered):
+    if not isinstance(model, Layered) or (section.fresh_at_full_rate and saved_name(name) in fresh):
         return 1.0
     scale = section.layer_decay ** (model.num_layers - model.layer_of(name))
     return scale * section.backbone_rate if name.startswith(BACKBONE) else scale
