@@ -248,6 +248,10 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
             "r.toml: policy 'probe' computes features once, of unchanged clips; leave out augmentation and temporal_ji",
         ),
         (
+            STANDARD + K400 + "[optimizer]\nlora = {}\nbackbone_rate = 0\n",
+            "r.toml: optimizer.lora trains adapters in the backbone, and optimizer.backbone_rate = 0 freezes it; ",
+        ),
+        (
             STANDARD + K400 + "[optimizer]\nfresh_at_full_rate = true\nlayer_decay = 0.5\n",
             "r.toml: optimizer.fresh_at_full_rate keeps layer_decay and backbone_rate from weights that init does not ",
         ),

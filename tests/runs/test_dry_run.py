@@ -62,6 +62,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, write_image
             {"backbone_rate": 0.1, "layer_decay": 0.5},
             "0.1 of the heads; of the backbone 0.00125 in the first layer to 0.01 in the last",
         ),
+        ({"lora": {"train": ["norm.*"]}}, "rank 8, alpha 16 in *.qkv; whole: norm.*"),
         ({"freeze": ["blocks.0.*", "pos_embe[d]"]}, "blocks.0.*, pos_embe[d]"),
     ],
 )

@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.runs.tiny import IMAGES, LESS, VIDEOS, MakeRecipe, quiet
+from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, quiet
 from torch import Tensor
 
 from cover.config.recipe import Recipe
 from cover.core.run_files import find_checkpoint
 from cover.errors import CheckpointError, RecipeError
 from cover.models.checkpoints.integrity import read_state, write_state
+from cover.models.classifier import read_model
 from cover.runs.plan import plan
 from cover.runs.train import train
 
-NUM_STEPS = 4
+AVERAGED = {"max_steps": 4, "ema_decay": 0.5}
 
 
 def weights(run: Path) -> Mapping[str, Tensor]:
@@ -28,9 +29,9 @@ def weights(run: Path) -> Mapping[str, Tensor]:
 
 def frozen_recipe(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
     """All of the weights would change: they decay, and those that are saved are averages."""
-    optimizer = {"freeze": LESS["freeze"], "weight_decay": 0.5, "decay_all": True}
-    training = {"max_steps": NUM_STEPS, "ema_decay": 0.5}
-    return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer=optimizer, training=training)
+    patterns = ["patch_embed.*", "blocks.0.norm?.*", "norm.bias"]
+    optimizer = {"freeze": patterns, "weight_decay": 0.5, "decay_all": True}
+    return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer=optimizer, training=AVERAGED)
 
 
 def test_frozen_weights_stay_as_they_are_and_the_others_learn(
@@ -80,3 +81,31 @@ def test_layers_that_init_lacks_learn_at_the_full_rate(recipe_of: MakeRecipe, pr
     write_state(checkpoint, state)  # as an older version
     with pytest.raises(CheckpointError, match=r"optimizer.fresh_at_full_rate: .* does not say what its init had"):
         train(plan(recipe), tmp_path / "fresh", quiet(), resume=True)
+
+
+def test_adapters_learn_and_checkpoints_have_an_ordinary_model(
+    recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path
+) -> None:
+    """Adapted weights change by a matrix of that rank; what learns whole changes; nothing else does."""
+    lora = {"rank": 2, "targets": ["*.attn.qkv", "*.fc1"], "train": ["norm.*"]}
+    recipe = recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer={"lora": lora}, training=AVERAGED)
+    assert not train(plan(recipe), tmp_path / "run", quiet())
+    before, after = weights(pretrained), read_model(find_checkpoint(tmp_path / "run")).state_dict()
+    for name, tensor in after.items():
+        if name in before and not name.startswith("heads"):
+            adapted = bool(re.search(r"\.(attn\.qkv|fc1)\.weight", name))
+            assert torch.equal(tensor, before[name]) != (adapted or name.startswith("norm.")), name
+            assert not adapted or torch.linalg.matrix_rank(tensor - before[name], rtol=1e-3) == 2, name
+    factors = 2 * (2 * (48 + 3 * 48) + 2 * (48 + 4 * 48))
+    heads = sum(tensor.numel() for name, tensor in after.items() if name.startswith("heads"))
+    assert plan(recipe).num_trained == factors + heads + 2 * 48
+    assert plan(recipe).num_parameters == sum(tensor.numel() for tensor in after.values())
+
+
+def test_a_run_cannot_continue_without_its_adapters(recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path) -> None:
+    names = VIDEOS[:1]
+    recipe = recipe_of("standard", names, init=pretrained, optimizer={"lora": {}}, training={"max_steps": 1})
+    assert not train(plan(recipe), tmp_path / "run", quiet())
+    plain = recipe_of("standard", names, init=pretrained, training={"max_steps": 2})
+    with pytest.raises(CheckpointError, match="fits no parameter of this model; resume with the recipe that it was"):
+        train(plan(plain), tmp_path / "run", quiet(), resume=True)

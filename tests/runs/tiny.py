@@ -54,7 +54,11 @@ SAMPLING: dict[str, dict[str, Any]] = {
     },
 }
 """Other ways to sample and to weigh, for `recipe_of`."""
-LESS: dict[str, Any] = {"freeze": ["patch_embed.*", "blocks.0.norm?.*", "norm.bias"], "fresh_at_full_rate": True}
+LESS: dict[str, Any] = {
+    "freeze": ["blocks.0.*lora_A", "blocks.1.temporal_attn.*"],
+    "fresh_at_full_rate": True,
+    "lora": {"rank": 2, "targets": ["*.qkv", "*.fc1"], "train": ["*temporal*", "time_embed", "norm.*"]},
+}
 """Keys of `[optimizer]` with which less is trained."""
 STEPS_PER_EPOCH = (12 + 8 + 10) // 6
 TIMES = ("seconds", "_seconds", "_per_second", "_per_device", "data_wait_share")

@@ -191,6 +191,28 @@ class AugmentationSection(ClipAugmentation):
     """How often a sample occurs in its batch, with a new augmentation each time."""
 
 
+class LoraSection(Section):
+    """Low-rank adapters of linear layers, and what else of a frozen backbone learns."""
+
+    rank: Positive = 8
+    """Rows and columns of an adapter."""
+    alpha: Annotated[float, Field(gt=0)] = 16
+    """An adapter is multiplied by alpha / rank."""
+    targets: tuple[str, ...] = ("*.qkv",)
+    """Patterns of the layers that get an adapter, by default queries, keys and values of every attention."""
+    train: tuple[str, ...] = ()
+    """Patterns of backbone weights that learn whole, such as temporal layers on an image model."""
+
+    @property
+    def scale(self) -> float:
+        """The factor of an adapter."""
+        return self.alpha / self.rank
+
+    def __str__(self) -> str:
+        whole = f"; whole: {', '.join(self.train)}" if self.train else ""
+        return f"rank {self.rank}, alpha {self.alpha:g} in {', '.join(self.targets)}{whole}"
+
+
 class OptimizerSection(Section):
     """Optimizer and learning-rate schedule; the defaults are the paper's SGD (§4.1)."""
 
@@ -219,6 +241,12 @@ class OptimizerSection(Section):
     """Weights that do not learn, such as `["patch_embed.*", "pos_embed", "blocks.[0-3].*"]`: patterns of names in
     model.safetensors, with * for any characters. No backward pass goes through layers before the first one that
     learns."""
+    lora: LoraSection | None = None
+    """Freeze the backbone, and train low-rank adapters in it at the full rate (LoRA, Hu et al. 2022), such as
+    `{ rank = 8, alpha = 16, targets = ["*.qkv"], train = ["*temporal*"] }`. `targets` are patterns of layers, by
+    default queries, keys and values of every attention; `train` are patterns of weights that learn whole, such as
+    temporal layers on an image model. An adapter is multiplied by alpha / rank. Checkpoints have the sums, so other
+    commands see an ordinary model."""
     schedule: Literal["step", "cosine"] = "step"
     """Drops at drop_epochs, or a cosine down to 0."""
     drop_epochs: tuple[NotNegative, ...] | None = None
@@ -461,6 +489,13 @@ class Recipe(Section):
                 f"training.projection_weight = {weight:g} maps the classes of other datasets, and there is one; "
                 "leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_lora(self) -> Recipe:
+        if self.optimizer.lora and (self.policy == "probe" or self.optimizer.backbone_rate == 0):
+            frozen = "policy 'probe'" if self.policy == "probe" else "optimizer.backbone_rate = 0"
+            raise ValueError(f"optimizer.lora trains adapters in the backbone, and {frozen} freezes it; leave one out")
         return self
 
     @model_validator(mode="after")

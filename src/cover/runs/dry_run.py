@@ -71,6 +71,8 @@ def plan_table(planned: Plan) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("model", model_line(planned))
     table.add_row("parameters", f"{planned.num_parameters:,}, trained {planned.num_trained:,}")
+    if lora := planned.recipe.optimizer.lora:
+        table.add_row("LoRA", escape(str(lora)))
     if patterns := planned.recipe.optimizer.freeze:
         table.add_row("frozen", escape(", ".join(patterns)))
     if planned.config.pooler is not None:

@@ -15,7 +15,7 @@ from cover.errors import CoverError, RecipeError
 from cover.mixture.mixture import Mixture
 from cover.mixture.summary import MixtureRow, mixture_rows, mixture_warnings
 from cover.models.checkpoints.source import Source
-from cover.models.classifier import HEADS, VideoClassifier, empty_model
+from cover.models.classifier import VideoClassifier, empty_model
 from cover.models.config import ModelConfig
 from cover.models.family import configure
 from cover.models.loading import LoadReport, check_fits, load_weights, module_names, report_table
@@ -25,6 +25,7 @@ from cover.runs.folder import RunFolder
 from cover.runs.objectives import objective_of
 from cover.runs.recipe_warnings import recipe_warnings
 from cover.training.checkpoint import TrainingState
+from cover.training.dataset_gradients import OWN
 from cover.training.objective import Objective
 from cover.training.projections import num_weights
 from cover.training.scores import check_best
@@ -216,7 +217,7 @@ def _parameters(config: ModelConfig, recipe: Recipe, objective: Objective) -> tu
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     objective.module(model)
     learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    if recipe.num_gradients > 1 and all(name.startswith(HEADS) for name in learning):
+    if recipe.num_gradients > 1 and all(name.startswith(OWN) for name in learning):
         raise RecipeError(
             f"optimizer.freeze = {list(recipe.optimizer.freeze)} freezes all weights that datasets share; leave out "
             "optimizer.balance, clip_dataset_norm and training.measure_gradients_every"

@@ -17,6 +17,7 @@ from cover.errors import CheckpointError
 from cover.models.classifier import PROJECTIONS, VideoClassifier, saved_name
 from cover.training.dataset_gradients import DatasetGradients, Measurement
 from cover.training.gradients import GraphedGradients, obstacle
+from cover.training.lora import is_part, merged
 from cover.training.objective import Objective, StepOutput
 from cover.training.optimizer import create_optimizer, set_learning_rate
 from cover.training.packed_batch import PackedBatch
@@ -147,14 +148,16 @@ class Engine:
     def weights(self) -> dict[str, Tensor]:
         """The weights that users get, copied to the host. Every process must call this."""
         with self._averaged():
-            return {name: on_host(tensor) for name, tensor in self.model.state_dict().items()}
+            tensors = {name: on_host(tensor) for name, tensor in self.model.state_dict().items()}
+        lora = self.recipe.optimizer.lora
+        return merged(tensors, lora) if lora else tensors
 
     def training_tensors(self) -> dict[str, Tensor]:
         """What else training needs to continue, copied to the host. Every process must call this.
 
         Returns:
-            "optimizer/STATE/PARAMETER" → tensor, and "weights/PARAMETER" → the last weights of projections, and under
-            EMA of all that learn.
+            "optimizer/STATE/PARAMETER" → tensor, and "weights/PARAMETER" → the last weights of projections, parts of
+            adapted weights, and under EMA all that learns; then also "averages/PARAMETER" → those of such parts.
         """
         parameters = self._parameters()
         states = {
@@ -163,13 +166,16 @@ class Engine:
             for kind, value in self.optimizer.state.get(parameter, {}).items()
             if isinstance(value, Tensor)
         }
-        learning = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
         raw = {
             f"weights/{name}": parameter
-            for name, parameter in learning.items()
-            if self.average or name.startswith(PROJECTIONS)
+            for name, parameter in parameters.items()
+            if name.startswith(PROJECTIONS) or is_part(name) or (self.average and parameter.requires_grad)
         }
-        return {key: on_host(tensor) for key, tensor in chain(states.items(), raw.items())}
+        kept = {key: on_host(tensor) for key, tensor in chain(states.items(), raw.items())}
+        if self.average:
+            with self._averaged():
+                kept |= {f"averages/{name}": on_host(parameters[name]) for name in parameters if is_part(name)}
+        return kept
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Load `training_tensors` of a run with any number of processes. Projections that are no more are left out.
@@ -182,17 +188,22 @@ class Engine:
             kind, *states, name = key.split("/")
             if name.startswith(PROJECTIONS) and name not in parameters:
                 continue
-            if kind in ("weights", "optimizer") and not _fits(value, parameters.get(name)):
+            if kind in ("weights", "averages", "optimizer") and not _fits(value, parameters.get(name)):
                 raise CheckpointError(
                     f"the checkpoint's {key} {list(value.shape)} fits no parameter of this model; resume with the "
                     "recipe that it was trained with"
                 )
             if kind == "weights":
-                local(parameters[name].detach()).copy_(local(placed_like(value, parameters[name])))
+                _fill(parameters[name], value)
             elif kind == "optimizer" and parameters[name].requires_grad:
                 # Numbers, such as Adam's step count, are on the host unless kernels read them.
                 placed = placed_like(value, parameters[name]) if value.ndim or self._fused else value
                 self.optimizer.state[parameters[name]][states[0]] = placed
+
+        if self.average:
+            with self._averaged():
+                for name in (name for name in parameters if f"averages/{name}" in tensors):
+                    _fill(parameters[name], tensors[f"averages/{name}"])
 
     def close(self) -> None:
         """Close the trackers and leave the process group."""
@@ -264,6 +275,11 @@ class ModelEMA:
             kept = weights.clone()
             weights.copy_(average)
             average.copy_(kept)
+
+
+def _fill(parameter: Tensor, value: Tensor) -> None:
+    """Copy a whole tensor into the part of a parameter that this process holds."""
+    local(parameter.detach()).copy_(local(placed_like(value, parameter)))
 
 
 def _fits(value: Tensor, parameter: Tensor | None) -> bool:

@@ -24,6 +24,7 @@ from cover.mixture.mixture import Mixture
 from cover.mixture.schedule import Sample
 from cover.models.classifier import VideoClassifier
 from cover.training.device import Prefetcher, fewest_micro_batches
+from cover.training.lora import adapt
 from cover.training.loss import head_losses, loss_factors
 from cover.training.packed_batch import ONE_CLASS, HeadLoss, PackedBatch, clip_sums
 from cover.training.projections import Projections, projected
@@ -152,11 +153,14 @@ class Supervised:
         )
 
     def module(self, model: VideoClassifier) -> nn.Module:
-        """The whole model, with projections if the recipe weighs their loss."""
+        """The whole model, with adapters, and with projections if the recipe weighs their loss."""
         if self.recipe.training.projection_weight:
             num_classes = {name: len(classes) for name, classes in model.config.heads.items()}
             model.projections = Projections(num_classes, self.recipe.seed).to(model.mean.device)
-        model.backbone.requires_grad_(not self.recipe.freezes_backbone)
+        if lora := self.recipe.optimizer.lora:
+            adapt(model, lora, self.recipe.seed)
+        else:
+            model.backbone.requires_grad_(not self.recipe.freezes_backbone)
         freeze(model, self.recipe.optimizer.freeze)
         return model.train()
 

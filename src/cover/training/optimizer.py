@@ -12,6 +12,7 @@ from torch import nn
 
 from cover.config.recipe import OptimizerSection
 from cover.models.classifier import BACKBONE, saved_name
+from cover.training.lora import DOWN, UP
 
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """What DistributedDataParallel, torch.compile and others add to the names of parameters."""
@@ -78,8 +79,8 @@ def lr_scale(model: nn.Module, name: str, section: OptimizerSection, fresh: Coll
     """Return the factor of the learning rate for a parameter.
 
     It is layer_decay to the power of the layers behind the parameter, as in BEiT and MAE (H. Bao, K. He et al., 2022).
-    In the backbone it is multiplied by backbone_rate, as in Video Swin (Z. Liu et al., 2022). With fresh_at_full_rate,
-    both are for weights that come from `init` alone: they keep what is known there, and would hold a new layer up.
+    In the backbone it is multiplied by backbone_rate, as in Video Swin (Z. Liu et al., 2022). Both protect weights that
+    come from `init`. So adapters of LoRA have the whole rate, and other new weights if fresh_at_full_rate is set.
 
     Args:
         model: What is trained.
@@ -87,7 +88,8 @@ def lr_scale(model: nn.Module, name: str, section: OptimizerSection, fresh: Coll
         section: The rates.
         fresh: Tensors that training has not started from others, by their names in files.
     """
-    if not isinstance(model, Layered) or (section.fresh_at_full_rate and saved_name(name) in fresh):
+    is_new = name.endswith((DOWN, UP)) or (section.fresh_at_full_rate and saved_name(name) in fresh)
+    if is_new or not isinstance(model, Layered):
         return 1.0
     scale = section.layer_decay ** (model.num_layers - model.layer_of(name))
     return scale * section.backbone_rate if name.startswith(BACKBONE) else scale

@@ -34,11 +34,11 @@ def fold(
     Returns:
         Weight [O, D] and bias [O] of the linear layer for tokens that are normalised without the affine part.
     """
-    bias = linear.bias if bias is None else bias
-    if has_kernel(linear.weight):
-        out: tuple[Tensor, Tensor] = Fold.apply(linear.weight, bias, norm.weight, norm.bias, dtype)
+    weight, bias = linear.weight, linear.bias if bias is None else bias
+    if has_kernel(weight):
+        out: tuple[Tensor, Tensor] = Fold.apply(weight, bias, norm.weight, norm.bias, dtype)
         return out
-    return plain_fold(linear.weight, bias, norm.weight, norm.bias)
+    return plain_fold(weight, bias, norm.weight, norm.bias)
 
 
 def plain_fold(weight: Tensor, bias: Tensor, norm_weight: Tensor, norm_bias: Tensor) -> tuple[Tensor, Tensor]:
