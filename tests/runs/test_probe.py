@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 from safetensors.torch import load_file
-from tests.family_runs import model_of, section_of
 from tests.timesformers import backbone_of
 from torch import Tensor
 
@@ -25,10 +24,7 @@ from cover.datasets.layouts.class_folders import index_folder
 from cover.errors import CheckpointError, DecodeError
 from cover.models.classifier import VideoClassifier, read_model, save_model
 from cover.models.create import create_model
-from cover.models.loading import check_fits
 from cover.models.packing import PackedClips
-from cover.models.sources import open_source
-from cover.runs.dry_run import model_line
 from cover.runs.plan import plan
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
@@ -279,23 +275,3 @@ def test_a_head_of_the_same_classes_is_taken_unless_it_is_to_be_fresh(
     completes(still.model_copy(update={"fresh_heads": fresh_heads}), run, quiet())
     head = read_model(find_checkpoint(run)).get_parameter(HEAD)
     assert torch.equal(head, model.get_parameter(HEAD)) == (policy == "standard" and not fresh_heads)
-
-
-@pytest.mark.parametrize("family", ["timesformer", "videomae", "mvit"])
-def test_a_probe_without_model_has_that_of_its_run(data: Path, tmp_path: Path, family: str) -> None:
-    files = {"train": str(data / "turns-train.arrow")}
-    values: dict[str, Any] = {"policy": "standard", "datasets": {"turns": files}, "model": section_of(family)}
-    run = tmp_path / "runs" / family
-    run.mkdir(parents=True)
-    parse_recipe(values, "test").write(run / "recipe.toml")
-    save_model(model_of(family), run / "checkpoints" / "step-1")
-    probe = {"policy": "probe", "datasets": {"turns": files}}
-    for init in (run, run / "checkpoints" / "step-1"):
-        recipe = parse_recipe(probe | {"init": str(init)}, "test")
-        assert recipe.model == parse_recipe(values, "test").model
-    assert parse_recipe(probe | {"init": str(run), "model": {"num_frames": 2}}, "test").model.num_frames == 2
-    other = parse_recipe(probe | {"init": str(run), "model": {"family": "vivit"}}, "test").model
-    assert (other.family, other.image_size) == ("vivit", 224)
-    planned = plan(parse_recipe(probe | {"init": str(run / "checkpoints" / "step-1")}, "test"))
-    check_fits(open_source(run / "checkpoints" / "step-1"), planned.config)
-    assert model_line(planned).endswith("step-1")

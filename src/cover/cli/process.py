@@ -117,7 +117,7 @@ def run(command: Callable[[], Any]) -> None:
     except CoverError as error:
         if verbosity() is Verbosity.VERBOSE:
             traceback.print_exc()
-        _fail(str(error))
+        _fail(str(error), *getattr(error, "__notes__", ()))
     except MemoryError:
         _fail("there is not enough memory; give the process more, or lower batch_size or num_workers")
     except BrokenPipeError:
@@ -175,7 +175,10 @@ def _show_thread_error(failed: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(failed)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, *notes: str) -> NoReturn:
+    """Print a message, and below it lines to copy."""
     with suppress(OSError):
         print("error:", escaped(message), file=sys.stderr)
+        for note in notes:
+            print("", *map(escaped, note.splitlines()), sep="\n", file=sys.stderr)
     sys.exit(2)

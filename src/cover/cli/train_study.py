@@ -46,8 +46,8 @@ def train(
 
     To continue a run, name it: cover train --resume runs/clips.
     """
-    from cover.config.recipe import read_recipe
     from cover.runs.folder import RunFolder, parse_moves, run_of
+    from cover.runs.init import open_recipe
     from cover.runs.plan import plan
 
     moves = parse_moves(data or ())
@@ -61,8 +61,9 @@ def train(
             f"{recipe} is neither a recipe nor a run; give a TOML file, or a folder that it was trained in"
         )
     else:
-        read = read_recipe(recipe, overrides)
         run = out or Path("runs") / recipe.stem
+        continued = resume and RunFolder(run).checkpoints()
+        read = open_recipe(recipe, overrides, resumed=RunFolder(run) if continued else None)
     planned = plan(read, moves)
     if dry_run:
         from cover.runs.dry_run import rehearse

@@ -32,7 +32,6 @@ from cover.config.clips import ClipAugmentation, ClipData, ClipLoss, ClipSection
 from cover.config.families import DEFAULT, ModelSection, Positive, find_family
 from cover.config.layers import Section, Share, checked, map_paths, nested, overlaid, read_layers, with_base
 from cover.core.atomic_files import write_whole
-from cover.core.run_files import RunFiles
 from cover.errors import RecipeError
 
 PATH_KEYS = ("init", "data.cache_folder", "data.exclude", "datasets.*.train", "datasets.*.val", "datasets.*.test")
@@ -388,7 +387,8 @@ class Recipe(Section):
     """Seed of everything random."""
     init: str | None = None
     """Weights to start from: a run, a file or folder of foreign weights, or "hf://owner/name". In a file with several
-    models, "file.pth#key" chooses one."""
+    models, "file.pth#key" chooses one. If `[model]` has neither `family` nor `variant`, it is that of the weights; keys
+    that it has override theirs."""
     fresh_heads: bool = False
     """Start every head anew, even if `init` has one for the same dataset. A probe always does."""
     model: ModelSection
@@ -672,13 +672,6 @@ class Recipe(Section):
         return self.policy != "probe" and self.optimizer.backbone_rate == 0
 
     @property
-    def has_model_of_probed_run(self) -> bool:
-        """Whether this is a probe whose `[model]` agrees with that of the run in `init`."""
-        given = model_of_run(self.init or "") if self.policy == "probe" else {}
-        section = self.model.model_dump(mode="json")
-        return bool(given) and all(section.get(key) == value for key, value in given.items())
-
-    @property
     def num_workers(self) -> int:
         """Decoding processes: as many as the recipe says, but no more than this machine has cores."""
         return min(self.data.num_workers, os.cpu_count() or 1)
@@ -704,15 +697,23 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, base: Path | None 
     Raises:
         RecipeError: With the key, the value and the rule.
     """
+    return parse_recipe(read_values(path, overrides, base=base), str(path))
+
+
+def read_values(path: Path, overrides: Sequence[str] = (), *, base: Path | None = None) -> dict[str, Any]:
+    """Read a recipe as plain data with absolute paths, unchecked. Arguments as for `read_recipe`.
+
+    Raises:
+        RecipeError: A file is missing or is not TOML.
+    """
     values = read_layers(path, lambda layer, file: with_base(layer, PATH_KEYS, base or _base(file)))
     for override in overrides:
         values = overlaid(values, with_base(_parse_override(override), PATH_KEYS, Path()))
-    return parse_recipe(values, str(path))
+    return values
 
 
 def parse_recipe(values: dict[str, Any], source: str) -> Recipe:
     """Check a recipe given as plain data. source: its name in messages. Raises RecipeError."""
-    values = _with_probed_model(values)
     model = values.get("model")
     name = model.get("family", DEFAULT) if isinstance(model, dict) else DEFAULT
     try:
@@ -720,22 +721,6 @@ def parse_recipe(values: dict[str, Any], source: str) -> Recipe:
     except RecipeError as error:
         raise RecipeError(f"{source}: model.family: {error}") from None
     return checked(recipe_class(family.section), _with_rate(values), source)
-
-
-def model_of_run(init: str) -> dict[str, Any]:
-    """The `[model]` keys of the run that `init` is, or has as a checkpoint; none if it is something else."""
-    place = Path(init)
-    runs = (RunFiles(place), RunFiles.of_checkpoint(place))
-    file = next((run.recipe_file for run in runs if init and run.is_run), None)
-    return dict(read_layers(file, lambda layer, _: layer).get("model", {})) if file else {}
-
-
-def _with_probed_model(values: dict[str, Any]) -> dict[str, Any]:
-    """Give a probe that names no kind of model the `[model]` of the run that it probes. Its own keys override that."""
-    own, init = values.get("model", {}), values.get("init")
-    if values.get("policy") != "probe" or not isinstance(init, str | Path) or not isinstance(own, dict):
-        return values
-    return values if {"family", "variant"} & own.keys() else values | {"model": model_of_run(str(init)) | own}
 
 
 def _with_rate(values: dict[str, Any]) -> dict[str, Any]:

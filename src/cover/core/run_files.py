@@ -112,6 +112,11 @@ class RunFiles:
         ]
         return sorted(found, key=lambda folder: -int(folder.name.removeprefix(STEP)))
 
+    def pointers_to(self, checkpoint: Path) -> list[str]:
+        """Which of BEST and LATEST name a checkpoint."""
+        files = {pointer: self.pointer_file(pointer) for pointer in (BEST, LATEST)}
+        return [name for name, file in files.items() if file.is_file() and file.read_text().strip() == checkpoint.name]
+
     def unfinished_checkpoint(self, step: int) -> Path:
         """Where a checkpoint is written before it gets its name."""
         return self.path / CHECKPOINTS / f".{STEP}{step}.part"

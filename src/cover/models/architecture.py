@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
@@ -72,6 +73,7 @@ def keys_of(
     Returns:
         The keys; None if a size of the weights is missing, which only a named size could tell.
     """
+    config = config.settled()
     given = {key: value for key, value in (own or {}).items() if field_of(key) in not_stated}
     unknown = {name for name in config.weight_sizes if name in not_stated} - {field_of(key) for key in given}
     found = []
@@ -93,6 +95,11 @@ def keys_of(
         if _has_sizes(config, start | keys, {*not_stated}):
             found.append(start | keys)
     return min(found, key=len, default=None)
+
+
+def toml_block(keys: Mapping[str, Any]) -> str:
+    """Return keys of `[model]` as a block for a recipe, a key a line."""
+    return "\n".join(["[model]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())])
 
 
 def _of_video(value: Any, usual: Any, image: Any) -> Any:

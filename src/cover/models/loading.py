@@ -17,6 +17,7 @@ from rich.table import Table
 from cover.config.families import TemporalInit, family_names
 from cover.datasets.names import RENAMED_CLASSES
 from cover.errors import CheckpointError, CoverError
+from cover.models.architecture import keys_of, toml_block
 from cover.models.backbone import Resize
 from cover.models.checkpoints.source import OWN_FORMAT, Source
 from cover.models.classifier import HEADS, POOLER, VideoClassifier, empty_model, head_of
@@ -316,10 +317,9 @@ def check_fits(source: Source, config: ModelConfig) -> Source:
         converted = family_of(config).from_other_family(source, config)
         if converted is None:
             kind, starters = _families_for(source)
-            raise CheckpointError(
-                f"{source.path} ({source.format}) has weights of {kind}, and model.family is {config.family}; set it "
-                f"to {starters}, or use other weights"
-            )
+            message = f"{source.path} ({source.format}) has weights of {kind}, and model.family is {config.family}"
+            keys = keys_of(source.config, source.not_stated, as_video=True) or {}
+            raise _refusal(f"{message}; set it to {starters}, or use other weights", keys)
         source = converted
     if source.format == OWN_FORMAT:
         source = dataclasses.replace(source, config=source.config.settled())
@@ -343,19 +343,37 @@ def check_sizes(where: str, saved: ModelConfig, config: ModelConfig, but: Collec
         but: Fields that are not compared.
 
     Raises:
-        CheckpointError: A size differs. The message names the key of `[model]` to set.
+        CheckpointError: Sizes differ. The message names all, and what to set in `[model]`.
     """
     sizes = {name: (getattr(saved, name), getattr(config, name)) for name in config.weight_sizes}
     if saved.pooler is not None and config.pooler is not None:
         sizes["pooler_depth"] = (saved.pooler.depth, config.pooler.depth)
         sizes["pooler_heads"] = (saved.pooler.num_heads, config.pooler.num_heads)
-    for name, (have, want) in sizes.items():
-        if have != want and want is not None and name not in but:
-            key = name.removesuffix("_px")
-            remedy = f"set model.{key} = {json.dumps(have)}"
-            if key not in family_of(config).section.model_fields:
-                remedy = f"set model.variant to a size with {key} {have}"
-            raise CheckpointError(f"{where} has {key} {have}, this model has {want}; {remedy}")
+    differing = {name: (have, want) for name, (have, want) in sizes.items() if want not in (have, None)}
+    differing = {name.removesuffix("_px"): pair for name, pair in differing.items() if name not in but}
+    haves, wants = ([f"{key} {pair[side]}" for key, pair in differing.items()] for side in (0, 1))
+    keys = {key: have for key, (have, _) in differing.items() if key in family_of(config).section.model_fields}
+    if len(differing) > 1:
+        of_pooler = {key: have for key, have in keys.items() if key.startswith("pooler_")}
+        keys = (keys_of(saved, but, as_video=True) or keys) | of_pooler
+        raise _refusal(f"{where} has {_listed(haves)}, this model has {_listed(wants)}; set [model] as below", keys)
+    for key, (have, want) in differing.items():
+        remedy = f"model.{key} = {json.dumps(have)}" if keys else f"model.variant to a size with {key} {have}"
+        raise CheckpointError(f"{where} has {key} {have}, this model has {want}; set {remedy}")
+
+
+def _refusal(message: str, keys: Mapping[str, object]) -> CheckpointError:
+    """Return an error with a block of `[model]` to paste, which the command line prints below the message."""
+    error = CheckpointError(message)
+    if keys:
+        error.add_note(
+            toml_block({key: value for key, value in keys.items() if key not in ("num_frames", "image_size")})
+        )
+    return error
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _families_for(source: Source) -> tuple[str, str]:

@@ -69,7 +69,7 @@ def rehearse(planned: Plan, console: Console, *, is_resumed: bool = False) -> No
 def plan_table(planned: Plan) -> Table:
     """Model, cost, length and memory, for the terminal."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("model", model_line(planned))
+    table.add_row("model", f"{planned.config.family}, {planned.config.describe()}")
     table.add_row("parameters", f"{planned.num_parameters:,}, trained {planned.num_trained:,}")
     if lora := planned.recipe.optimizer.lora:
         table.add_row("LoRA", escape(str(lora)))
@@ -109,12 +109,6 @@ def plan_table(planned: Plan) -> Table:
         kept = f"about {backward_bytes(planned) / 2**30:,.3g} GiB for the backward pass of a whole batch, to be split"
         table.add_row("", f"{kept} by processes, micro_batches and activation_checkpointing")
     return table
-
-
-def model_line(planned: Plan) -> str:
-    """Return the backbone, and whether a probe has the `[model]` of the run that it probes."""
-    line = f"{planned.config.family}, {planned.config.describe()}"
-    return f"{line}; as in {planned.recipe.init}" if planned.recipe.has_model_of_probed_run else line
 
 
 def batches_line(planned: Plan) -> str:
