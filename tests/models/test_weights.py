@@ -77,7 +77,7 @@ HOSTILE = [
     ("patch_size_px", 0, "patch_size_px is 0; it must be a whole number"),
     ("attention", "all", "attention is 'all'; use divided or joint or space_only"),
     ("attention", ["divided"], "attention is .*; use divided"),
-    ("image_temporal", 1, "image_temporal is 1; use attend or skip"),
+    ("image_temporal", 1, "image_temporal is 1; use attend or skip or linear"),
     ("drop_path_rate", float("nan"), "drop_path_rate is nan; it must be a number from 0 to 1"),
     ("layer_norm_eps", 0, "layer_norm_eps is 0; it must be a number from 1e-30 to 1"),
     ("std", [0, 0, 0], r"std is \(0, 0, 0\); it must be three numbers from 1e-06 to 1e\+06: red, green, blue"),

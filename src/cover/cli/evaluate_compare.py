@@ -88,7 +88,7 @@ def _evaluate_all(
     json: bool,
 ) -> int:
     """Evaluate datasets and print the results. shows: whether to print. Returns the exit code."""
-    from cover.reports.terminal_tables import results_table
+    from cover.reports.terminal_tables import all_right_lines, results_table
 
     results: list[DatasetResult] = []
     num_undecodable = 0
@@ -109,6 +109,8 @@ def _evaluate_all(
             print("[" + ",\n".join(result.to_json() for result in results) + "]")
         elif results and shows:
             console().print(results_table(results))
+            for line in all_right_lines(results):
+                console().print(line, soft_wrap=True)
     return (1 if results else 2) if num_undecodable else 0
 
 

@@ -112,6 +112,36 @@ def csv(
     )
 
 
+@_layout("predictions", "predictions")
+def predictions(
+    file: Annotated[Path, typer.Argument(help="What `cover predict --out` has written.")],
+    kind: Annotated[Kind, typer.Option(help="Which of its files.")],
+    like: Annotated[Path, typer.Option(help="A manifest of the teacher's training set, for its classes.")],
+    min_probability: Annotated[float, typer.Option(min=0, max=1, help="Of the most probable class.")] = 0.5,
+    head: Annotated[str | None, typer.Option(help="Whose answers count, if there are several heads.")] = None,
+    root: Annotated[Path, typer.Option(help="Folder that paths are relative to.")] = Path(),
+    out: Out = MANIFESTS,
+    name: Annotated[str | None, typer.Option(help="Default: FILE's name.")] = None,
+    force: Force = False,
+) -> None:
+    """Web media that a model is sure about, with its answers."""
+    from cover.datasets.layouts.predictions import index_predictions
+    from cover.datasets.manifest import Manifest
+
+    _index(
+        lambda *arguments, **options: [index_predictions(*arguments, **options)],
+        file,
+        kind=kind.value,
+        like=Manifest.open(like),
+        out=out,
+        name=name or file.stem,
+        root=root,
+        head=head,
+        min_probability=min_probability,
+        force=force,
+    )
+
+
 @_layout("kinetics400", "kinetics")
 def kinetics400(
     root: Root, annotations: Annotations = None, out: Out = MANIFESTS, name: Name = "k400", force: Force = False

@@ -119,6 +119,12 @@ class DatasetSection(Section):
     """Validation manifest. The best checkpoint is chosen by it (`training.best`)."""
     test: OptionalPath = None
     """Test manifest: the default split of `cover evaluate`."""
+    clips_of: str | None = None
+    """Another dataset, whose manifests have the same samples: this one adds a head with its own labels to each of its
+    clips, such as the nouns of EPIC-Kitchens to its verbs. Each head has its loss; `loss_weight` weighs them."""
+    head_of: str | None = None
+    """Another dataset with the same classes, whose head answers the clips of this one, too: joint training in one label
+    space, such as web media with a teacher's labels beside Kinetics (OmniSource)."""
     mirror_pairs: MirrorPairs = ()
     """Pairs of classes that become each other when a clip is mirrored, such as `[["turn left", "turn right"]]`: a
     mirrored clip of one has the label of the other. "auto" pairs classes whose names swap left and right, as three
@@ -401,10 +407,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
-        if self.policy == "standard" and len(self.datasets) > 1:
-            raise ValueError(
-                f"policy 'standard' trains one dataset, not {len(self.datasets)}; use policy = \"cotrain\""
-            )
+        if self.policy == "standard" and len(self.sampled) > 1:
+            raise ValueError(f"policy 'standard' trains one dataset, not {len(self.sampled)}; use policy = \"cotrain\"")
         if self.optimizer.warmup_epochs > self.training.epochs and not self.training.max_steps:
             raise ValueError(
                 f"optimizer.warmup_epochs = {self.optimizer.warmup_epochs:g} with training.epochs = "
@@ -433,6 +437,69 @@ class Recipe(Section):
                 f"(augmentation.repeats); make it a multiple of {repeats}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_shared_clips(self) -> Recipe:
+        for name, section in self.datasets.items():
+            if section.clips_of is None:
+                continue
+            if section.clips_of not in self.sampled:
+                raise ValueError(
+                    f"datasets.{name}.clips_of = {section.clips_of!r} is no other dataset with clips of its own; it "
+                    f"is one of {', '.join(self.sampled)}"
+                )
+            if section.val and not self.datasets[section.clips_of].val:
+                raise ValueError(
+                    f"datasets.{name}.val has the clips of {section.clips_of}, which names no val; name both or none"
+                )
+            others = ("num_frames", "max_clips", "rate", "batch_size", "class_balanced", "learning_rate_factor")
+            keys = (*ClipData.model_fields, *ClipAugmentation.model_fields, *others)
+            if own := [key for key in keys if getattr(section, key, None) != type(section).model_fields[key].default]:
+                raise ValueError(
+                    f"datasets.{name}.{own[0]} concerns clips, and {name} has those of {section.clips_of}; set it there"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_shared_heads(self) -> Recipe:
+        for name, section in self.datasets.items():
+            if section.head_of is None:
+                continue
+            if section.head_of not in self.with_heads:
+                raise ValueError(
+                    f"datasets.{name}.head_of = {section.head_of!r} is no other dataset with a head of its own; it is "
+                    f"one of {', '.join(self.with_heads)}"
+                )
+            if key := next((key for key in ("val", "test", "init_head") if getattr(section, key)), None):
+                raise ValueError(
+                    f"datasets.{name}.{key} takes a head of its own, and head_of = {section.head_of!r} gives it "
+                    "another's; leave one out"
+                )
+        return self
+
+    @property
+    def with_heads(self) -> tuple[str, ...]:
+        """The datasets with heads of their own. Others share them (`head_of`)."""
+        return tuple(name for name, section in self.datasets.items() if section.head_of is None)
+
+    def head_of(self, dataset: str) -> str:
+        """The dataset whose head answers the clips of a dataset: itself, except for `datasets.NAME.head_of`."""
+        section = self.datasets.get(dataset)
+        return (section and section.head_of) or dataset
+
+    @property
+    def sampled(self) -> tuple[str, ...]:
+        """The datasets with clips of their own. Others add heads to them (`clips_of`)."""
+        return tuple(name for name, section in self.datasets.items() if section.clips_of is None)
+
+    def clips_of(self, dataset: str) -> str:
+        """The dataset whose clips a dataset has: itself, except for `datasets.NAME.clips_of`."""
+        section = self.datasets.get(dataset)
+        return (section and section.clips_of) or dataset
+
+    def heads_of(self, dataset: str) -> tuple[str, ...]:
+        """The datasets that have the clips of a dataset: itself first."""
+        return (dataset, *(name for name, section in self.datasets.items() if section.clips_of == dataset))
 
     @model_validator(mode="after")
     def _check_init(self) -> Recipe:
@@ -484,7 +551,7 @@ class Recipe(Section):
                 f"training.projection_weight = {weight:g} trains heads through each other, and policy 'probe' trains "
                 "each by itself; leave it out"
             )
-        if weight and len(self.datasets) == 1:
+        if weight and len(self.with_heads) == 1:
             raise ValueError(
                 f"training.projection_weight = {weight:g} maps the classes of other datasets, and there is one; "
                 "leave it out"
@@ -579,7 +646,11 @@ class Recipe(Section):
     def clips(self, dataset: str) -> ClipSection:
         """How the training clips of a dataset are made: by its own keys, and by the recipe's where it has none."""
         shared = dict(self.data) | dict(self.augmentation) | dict(self.training)
-        own = {key: getattr(self.datasets[dataset], key, None) for key in ClipSection.model_fields}
+        section, answered = self.datasets[self.clips_of(dataset)], self.datasets[dataset]
+        own = {
+            key: getattr(answered if key in ClipLoss.model_fields else section, key, None)
+            for key in ClipSection.model_fields
+        }
         return ClipSection.model_construct(
             **{key: shared[key] if value is None else value for key, value in own.items()}
         )
@@ -595,7 +666,7 @@ class Recipe(Section):
 
     def num_frames(self, dataset: str) -> int:
         """Frames of a clip of a dataset of videos. A dataset that the recipe does not name has the model's number."""
-        section = self.datasets.get(dataset)
+        section = self.datasets.get(self.clips_of(dataset))
         return (section and section.num_frames) or self.model.num_frames
 
     def _is_plain(self, dataset: str) -> bool:
@@ -632,7 +703,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _check_sampling(self) -> Recipe:
         rated = [name for name, dataset in self.datasets.items() if dataset.rate is not None]
-        if rated and len(rated) < len(self.datasets):
+        if rated and len(rated) < len(self.sampled):
             raise ValueError(f"datasets.{rated[0]} has a rate and others have none; give a rate to all or to none")
         if rated and self.data.rates != "proportional":
             raise ValueError(

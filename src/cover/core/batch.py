@@ -17,7 +17,7 @@ The data of one step:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -90,6 +90,10 @@ class ClipBatch:
         """Return the same clips in page-locked memory, from which copies to a GPU overlap computation."""
         return self._changed(Tensor.pin_memory)
 
+    def without_pixels(self) -> ClipBatch:
+        """Return the same clips with frames of 0 × 0 pixels."""
+        return replace(self, frames=self.frames.new_empty(*self.frames.shape[:3], 0, 0))
+
     @property
     def _tensors(self) -> dict[str, Tensor]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
@@ -115,6 +119,8 @@ class MixedBatch(Mapping[str, ClipBatch]):
             do not depend on how a step is sliced.
         step: The number of the step in the schedule.
         repeats: How often each row occurs in a step. A dataset that occurs in the step has at least this many clips.
+        clips_of: {dataset: the dataset whose clips it has}, for datasets that only add labels to the clips of another.
+            In `clips` they have frames without pixels; as an item of this mapping they have the other's frames.
 
     Raises:
         ValueError: Names of datasets disagree.
@@ -124,6 +130,7 @@ class MixedBatch(Mapping[str, ClipBatch]):
     counts: dict[str, float]
     step: int
     repeats: int = 1
+    clips_of: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, batch in self.clips.items():
@@ -133,7 +140,8 @@ class MixedBatch(Mapping[str, ClipBatch]):
                 raise ValueError(f"no count for dataset {name!r}; counts name {sorted(self.counts)}")
 
     def __getitem__(self, dataset: str) -> ClipBatch:
-        return self.clips[dataset]
+        clips = self.clips[dataset]
+        return replace(clips, frames=self.clips[self.clips_of[dataset]].frames) if dataset in self.clips_of else clips
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.clips)
@@ -143,8 +151,8 @@ class MixedBatch(Mapping[str, ClipBatch]):
 
     @property
     def num_clips(self) -> int:
-        """The number of clips of all datasets."""
-        return sum(batch.num_clips for batch in self.clips.values())
+        """The number of clips of all datasets. Those with several heads count once."""
+        return sum(batch.num_clips for name, batch in self.clips.items() if name not in self.clips_of)
 
     def to(self, device: torch.device) -> MixedBatch:
         """The same batch on another device."""

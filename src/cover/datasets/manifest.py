@@ -269,6 +269,10 @@ class Manifest:
         for batch in self.table.to_batches(max_chunksize=4096):
             yield from map(self._row, batch.to_pylist())
 
+    def has_samples_of(self, other: Manifest) -> bool:
+        """Whether two manifests have the same sample ids in the same order."""
+        return bool(self.table["sample_id"].equals(other.table["sample_id"]))
+
     @property
     def labels(self) -> npt.NDArray[np.int32]:
         """The label of each sample: int32 [rows]. Do not change it."""

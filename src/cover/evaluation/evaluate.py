@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -149,7 +149,7 @@ def _answers(
             if (batch := next(batches, None)) is not None:
                 unreadable = {index: str(error) for index, error in batch.unreadable.items()}
                 nothing = torch.empty(0), torch.empty(0), None
-                scored = _scored(predict, name, samples.reader, batch) if batch.indices else nothing
+                scored = _scored(predict, {name: samples.reader.manifest}, batch)[name] if batch.indices else nothing
                 own = [Answers(batch.indices, *scored, unreadable)]
             yield from processes.gather(own)
 
@@ -192,33 +192,39 @@ def evaluation_key(
 
 
 def add_scores(
-    sums: ScoreSums,
+    sums: Mapping[str, ScoreSums],
     predict: Predict,
     reader: ClipReader,
+    manifests: Mapping[str, Manifest],
     *,
-    name: str,
     num_clips: int,
     num_crops: int,
     batch_size: int,
     num_workers: int,
     rows: range,
 ) -> None:
-    """Count the scores of a head on some manifest rows, for processes that share an evaluation.
+    """Count the scores of the heads of the same clips on some rows, for processes that share an evaluation.
 
     Args are those of `evaluate_dataset`, and:
-        sums: What is counted is added to them.
+        sums: For each head, what is counted is added to them.
+        manifests: For each head, the labels of the reader's samples.
         rows: The manifest rows.
     """
     samples = SampleViews(reader, num_clips, num_crops, "normal", rows)
     for batch in view_batches(samples, batch_size=batch_size, num_workers=num_workers) if rows else ():
-        if batch.indices:
-            sums.add(*_scored(predict, name, reader, batch))
+        for name, scored in _scored(predict, manifests, batch).items() if batch.indices else ():
+            sums[name].add(*scored)
 
 
-def _scored(predict: Predict, name: str, reader: ClipReader, batch: ViewBatch) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The logits [S,classes] of a batch's samples, averaged over their views, their labels [S], and their classes
-    [S,classes] if they have several."""
-    logits = predict({name: batch.frames})[name].unflatten(0, (len(batch.indices), -1)).mean(1)
-    manifest = reader.manifest
-    classes = torch.from_numpy(manifest.targets_of(batch.indices)) if manifest.is_multi_label else None
-    return logits, torch.from_numpy(manifest.labels_of(batch.indices)).long(), classes
+def _scored(
+    predict: Predict, manifests: Mapping[str, Manifest], batch: ViewBatch
+) -> dict[str, tuple[Tensor, Tensor, Tensor | None]]:
+    """For each head, the logits [S,classes] of a batch's samples, averaged over their views, their labels [S], and
+    their classes [S,classes] if they have several."""
+    scored = {}
+    for name, logits in predict(dict.fromkeys(manifests, batch.frames)).items():
+        manifest = manifests[name]
+        classes = torch.from_numpy(manifest.targets_of(batch.indices)) if manifest.is_multi_label else None
+        labels = torch.from_numpy(manifest.labels_of(batch.indices)).long()
+        scored[name] = logits.unflatten(0, (len(batch.indices), -1)).mean(1), labels, classes
+    return scored

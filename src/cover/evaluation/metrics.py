@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cover.errors import CheckpointError, RecipeError
-from cover.evaluation.result import Predictions
+from cover.evaluation.intervals import Estimate, share
+from cover.evaluation.result import DatasetResult, Predictions
 from cover.training.packed_batch import ONE_CLASS, HeadLoss
 from cover.training.scores import ScoreSums, answered_labels
 
@@ -131,6 +133,17 @@ def pair_partners(class_names: Sequence[str], reversal_pairs: Sequence[tuple[str
         first, second = (labels[class_name] for class_name in pair)
         partners[first], partners[second] = second, first
     return partners
+
+
+def all_right(results: Sequence[DatasetResult]) -> Estimate:
+    """How often all heads on the same clips are right, such as the actions of EPIC-Kitchens: verb and noun.
+
+    Args:
+        results: Of each head, with predictions for the same samples.
+    """
+    predictions = [result.predictions for result in results if result.predictions]
+    right = np.all([np.equal(own.labels, own.predicted) for own in predictions], axis=0)
+    return share(float(right.mean()), len(right))
 
 
 RankedClasses = tuple[tuple[str, float], ...]

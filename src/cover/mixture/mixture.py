@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,7 +24,7 @@ from cover.config.clips import ScaleJitter
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.datasets.class_list import mirror_pairs
 from cover.datasets.manifest import Manifest
-from cover.errors import RecipeError
+from cover.errors import ManifestError, RecipeError
 from cover.media.cache import FrameCache
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
@@ -43,6 +43,7 @@ class Dataset:
     Attributes:
         manifest: An open manifest, or the path of one.
         name: The name of the dataset and of its head; by default the manifest's.
+        clips_of: The dataset of the mixture, with the same samples, whose clips get a further label from this one.
         num_frames: T of a clip; an image always has one frame.
         short_side_px: (min, max) of the short side of a frame before cropping; by default the mixture's.
         scale_jitter: How that size is drawn: "uniform", or "inverse_uniform", so that its inverse is even.
@@ -72,6 +73,7 @@ class Dataset:
 
     manifest: Manifest | str | Path
     name: str | None = None
+    clips_of: str | None = None
     num_frames: int = 8
     short_side_px: tuple[int, int] | None = None
     scale_jitter: ScaleJitter = "uniform"
@@ -198,6 +200,7 @@ class Mixture(Iterable[MixedBatch]):
         pin_memory: Whether batches lie in page-locked memory.
 
     Attributes:
+        clips_of: {dataset: the one whose clips it has}, see Dataset.
         unreadable: The samples that could not be decoded.
 
     Raises:
@@ -233,14 +236,17 @@ class Mixture(Iterable[MixedBatch]):
         _check_names(names)
         self.datasets = dict(zip(names, specs, strict=True))
         self.readers = dict(zip(names, readers, strict=True))
-        sizes = {name: len(reader.manifest) for name, reader in self.readers.items()}
+        self.clips_of = {name: spec.clips_of for name, spec in self.datasets.items() if spec.clips_of is not None}
+        _check_same_samples(self.readers, self.clips_of)
+        sizes = {name: len(reader.manifest) for name, reader in self.readers.items() if name not in self.clips_of}
         labels = {
             name: _one_label_each(name, self.readers[name].manifest)
             for name, spec in self.datasets.items()
             if spec.class_balanced
         }
-        rates = _rates(self.datasets) or (tempered_rates(sizes, temperature) if temperature != 1 else None)
-        own = {name: dataset.batch_size or batch_size for name, dataset in self.datasets.items()}
+        sampled = {name: self.datasets[name] for name in sizes}
+        rates = _rates(sampled) or (tempered_rates(sizes, temperature) if temperature != 1 else None)
+        own = {name: dataset.batch_size or batch_size for name, dataset in sampled.items()}
         self.schedule = Schedule(
             sizes,
             batch_size=batch_size,
@@ -321,16 +327,23 @@ class Mixture(Iterable[MixedBatch]):
                 ("",) * num_clips,
                 torch.zeros(num_clips, dtype=torch.int64),
             )
-        return MixedBatch(clips, self.schedule.counts(samples), self.step, self.schedule.repeats)
+        for name, owner in self.clips_of.items():
+            if owner in clips:
+                clips[name] = replace(clips[owner].without_pixels(), dataset=name)
+        counts = self.schedule.counts(samples)
+        counts |= {name: counts[owner] for name, owner in self.clips_of.items()}
+        return MixedBatch(clips, counts, self.step, self.schedule.repeats, self.clips_of)
 
     @cached_property
     def _decoder(self) -> MicroBatchDecoder:
         readers = {
-            name: self.datasets[name].with_cache(reader, num_processes=self.num_workers)
+            name: reader
+            if name in self.clips_of
+            else self.datasets[name].with_cache(reader, num_processes=self.num_workers)
             for name, reader in self.readers.items()
         }
         mixings = {name: dataset.mixing for name, dataset in self.datasets.items()}
-        return MicroBatchDecoder(readers, mixings, self.schedule)
+        return MicroBatchDecoder(readers, mixings, self.schedule, self.clips_of)
 
     def _micro_batches(self, steps: Iterable[int]) -> Iterator[MicroBatch]:
         """Yield this rank's parts of the steps."""
@@ -363,6 +376,32 @@ def _one_label_each(name: str, manifest: Manifest) -> npt.NDArray[np.int32]:
             f"class_balanced of dataset {name!r} takes samples of one class, and its samples have several; leave it out"
         )
     return manifest.labels
+
+
+def _check_same_samples(readers: Mapping[str, ClipReader], clips_of: Mapping[str, str]) -> None:
+    for name, owner in clips_of.items():
+        if owner not in readers or owner in clips_of:
+            raise RecipeError(f"clips_of of {name!r} is {owner!r}; name a dataset with clips of its own")
+        check_same_samples(name, readers[name].manifest, owner, readers[owner].manifest)
+
+
+def check_same_samples(name: str, manifest: Manifest, owner: str, other: Manifest) -> None:
+    """Check that a dataset can have the clips of another.
+
+    Args:
+        name: The dataset.
+        manifest: Its samples.
+        owner: The dataset whose clips it has.
+        other: The samples of that.
+
+    Raises:
+        ManifestError: The samples differ.
+    """
+    if not manifest.has_samples_of(other):
+        raise ManifestError(
+            f"datasets.{name} has clips_of {owner!r}, and the samples of {manifest.path} are not those of {other.path} "
+            "in the same order; index both from the same list"
+        )
 
 
 def _rates(datasets: dict[str, Dataset]) -> dict[str, float] | None:

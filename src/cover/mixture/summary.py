@@ -31,6 +31,7 @@ class MixtureRow:
         clips_per_batch: The expected number of its clips in a batch.
         loss_weight: What its loss is multiplied by.
         sample_weight: What the cross-entropy of one sample is multiplied by in the loss of a batch that contains it.
+        head_weights: The same for each head on its samples (`Dataset.clips_of`).
         epochs_per_epoch: How often each of its samples is read in a training epoch, which has as many clips as all
             datasets together; on average, if classes come equally often.
         class_balanced: Whether classes come equally often.
@@ -47,6 +48,7 @@ class MixtureRow:
     clips_per_batch: float
     loss_weight: float
     sample_weight: float
+    head_weights: dict[str, float]
     epochs_per_epoch: float
     class_balanced: bool
     batch_size: int | None = None
@@ -58,13 +60,13 @@ class MixtureRow:
 
 
 def mixture_rows(mixture: Mixture, reduction: Reduction = "dataset_mean") -> list[MixtureRow]:
-    """Return a row for each dataset.
+    """Return a row for each dataset with clips of its own.
 
     Args:
         mixture: The mixture.
         reduction: How the loss combines clips (see `loss_divisor`).
     """
-    return [_row(mixture, name, reduction) for name in mixture.datasets]
+    return [_row(mixture, name, reduction) for name in mixture.schedule.sizes]
 
 
 def mixture_warnings(rows: Sequence[MixtureRow], num_steps: int) -> list[str]:
@@ -152,6 +154,11 @@ def _row(mixture: Mixture, name: str, reduction: Reduction) -> MixtureRow:
         clips_per_batch=expected,
         loss_weight=dataset.loss_weight,
         sample_weight=dataset.loss_weight / divisor,
+        head_weights={
+            head: spec.loss_weight / divisor
+            for head, spec in mixture.datasets.items()
+            if name in (head, mixture.clips_of.get(head))
+        },
         epochs_per_epoch=mixture.shares[name] * sum(sizes.values()) / sizes[name],
         class_balanced=dataset.class_balanced,
         batch_size=own,

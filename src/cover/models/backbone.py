@@ -143,6 +143,13 @@ class Backbone(nn.Module, ABC):
         """Return whether the tensor `name` becomes zero when loaded weights lack it; otherwise it stays as it is."""
         return False
 
+    def derive(self, lacking: Collection[str]) -> None:
+        """Set tensors that loaded weights lack from the tensors that they have. By default, nothing.
+
+        Args:
+            lacking: The names of the tensors that the weights lack.
+        """
+
     def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize, source: ModelConfig) -> Tensor:
         """Return a source's tensor in the shape of ours. An embedding may be for another grid or clip length.
 

@@ -200,6 +200,7 @@ def _copy(
             target.copy_(tensor)
         elif model.backbone.starts_at_zero(name, temporal_init):
             target.zero_()
+    model.backbone.derive([name for name in model.state_dict() if name not in origins])
     return changed
 
 

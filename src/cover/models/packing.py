@@ -65,14 +65,14 @@ class PackedClips(PackedFrames):
 
 
 def pack(batch: Mapping[str, ClipBatch] | Mapping[str, Tensor]) -> tuple[PackedFrames, dict[str, slice]]:
-    """Pack the clips of every dataset.
+    """Pack the clips of every dataset. Datasets that share a tensor of frames share the packed clips.
 
     Args:
         batch: A MixedBatch, or {dataset: frames [T,B,C,Y,X]}. Clips without seeds draw them from torch's generator.
 
     Returns:
         The packed frames, longest clips first; and the positions of each dataset's clips among the packed clips, in
-        packed order.
+        packed order, followed by the datasets that share those of another.
 
     Raises:
         CoverError: There are no clips, or their resolutions differ.
@@ -81,8 +81,10 @@ def pack(batch: Mapping[str, ClipBatch] | Mapping[str, Tensor]) -> tuple[PackedF
     if len({frames.shape[2:] for frames in clips.values()}) != 1:
         shapes = ", ".join(f"{name} {list(frames.shape)}" for name, frames in clips.items())
         raise CoverError(f"clips to pack: {shapes or 'none'}; all [T,B,C,Y,X] must have one resolution")
-    seeds = {name: _seeds(value) for name, value in batch.items()}
-    order = sorted(clips, key=lambda name: -clips[name].shape[0])
+    owners: dict[int, str] = {}  # of each tensor, the first dataset that has it
+    shared = {name: owner for name, frames in clips.items() if (owner := owners.setdefault(id(frames), name)) != name}
+    seeds = {name: _seeds(value) for name, value in batch.items() if name not in shared}
+    order = sorted(seeds, key=lambda name: -clips[name].shape[0])
     by_length: dict[int, list[str]] = {}
     for name in order:
         by_length.setdefault(clips[name].shape[0], []).append(name)
@@ -91,6 +93,7 @@ def pack(batch: Mapping[str, ClipBatch] | Mapping[str, Tensor]) -> tuple[PackedF
     for name in order:
         rows[name] = slice(first, first + clips[name].shape[1])
         first = rows[name].stop
+    rows |= {name: rows[owner] for name, owner in shared.items()}
     groups = tuple(Group(*group.shape[:2]) for group in frames)
     packed_FCYX = torch.cat([group.flatten(0, 1) for group in frames])
     return PackedFrames(packed_FCYX, groups, torch.cat([seeds[name] for name in order])), rows

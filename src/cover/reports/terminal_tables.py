@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cover.evaluation.comparison import Comparison, OrderRow
 from cover.evaluation.intervals import Estimate
+from cover.evaluation.metrics import all_right
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.sample_views import FRAME_ORDERS, FrameOrder
 
@@ -63,6 +64,20 @@ def results_table(results: Sequence[DatasetResult]) -> Table:
     for result, *cells in zip(results, *columns.values(), strict=True):
         table.add_row(result.dataset, result.split, *cells)
     return table
+
+
+def all_right_lines(results: Sequence[DatasetResult]) -> list[str]:
+    """Say how often all heads on the same samples are right, such as verb and noun: an action of EPIC-Kitchens."""
+    by_samples: dict[tuple[str, ...], list[DatasetResult]] = {}
+    for result in results:
+        if result.predictions:
+            by_samples.setdefault(result.predictions.sample_ids, []).append(result)
+    lines = []
+    for own in by_samples.values():
+        if len(own) > 1:
+            names, both = " and ".join(result.dataset for result in own), all_right(own)
+            lines.append(f"{names} right at once: {percent(both.value)} % of samples (95 %: {percent_range(both)})")
+    return lines
 
 
 def policy_table(comparison: Comparison) -> Table:

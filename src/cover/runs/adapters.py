@@ -27,8 +27,9 @@ def predictor(
     """The model as a function for evaluation: frames on the CPU in, logits on the CPU out."""
 
     def predict(clips: dict[str, Tensor]) -> dict[str, Tensor]:
+        moved = {id(frames): frames.to(device) for frames in clips.values()}  # heads may share them
         with torch.inference_mode(), autocast():
-            logits = model({name: frames.to(device) for name, frames in clips.items()})
+            logits = model({name: moved[id(frames)] for name, frames in clips.items()})
         return {name: values.float().cpu() for name, values in logits.items()}
 
     return predict

@@ -18,7 +18,7 @@ from cover.errors import CoverError, ManifestError, RecipeError
 from cover.media.mixing import Mixing
 from cover.media.randaugment import RandAugment
 from cover.media.sampling import Window
-from cover.mixture.mixture import Dataset, Mixture
+from cover.mixture.mixture import Dataset, Mixture, check_same_samples
 from cover.training.checkpoint import TrainingState
 
 Manifests = Mapping[str, Manifest]
@@ -51,7 +51,12 @@ def open_data(recipe: Recipe, moves: Moves | None = None) -> RecipeData:
     whole = open_manifests(recipe, "train", moves=moves)
     training = _without_excluded(recipe, whole)
     check_data(recipe, training)
+    _check_shared_heads(recipe, training)
     others = {split: open_manifests(recipe, split, like=training, moves=moves) for split in ("val", "test")}
+    for manifests in others.values():
+        for name in (name for name in manifests if recipe.clips_of(name) in manifests):
+            owner = recipe.clips_of(name)
+            check_same_samples(name, manifests[name], owner, manifests[owner])
     return RecipeData(training, {"train": whole} | others)
 
 
@@ -65,10 +70,19 @@ def training_manifests(recipe: Recipe, moves: Moves | None = None) -> dict[str, 
 
 def _without_excluded(recipe: Recipe, manifests: Manifests) -> dict[str, Manifest]:
     excluded = read_exclusions(recipe.data.exclude)
-    return {
-        name: _limited(without_excluded(manifest, excluded), recipe.datasets[name].max_clips)
-        for name, manifest in manifests.items()
+    training = {
+        name: _limited(without_excluded(manifests[name], excluded), recipe.datasets[name].max_clips)
+        for name in recipe.sampled
     }
+    return {name: _like(training[recipe.clips_of(name)], manifest) for name, manifest in manifests.items()}
+
+
+def _like(kept: Manifest, manifest: Manifest) -> Manifest:
+    """Return `kept`, or for the manifest of another head on its clips, a view without the samples that it lacks."""
+    if kept.path == manifest.path:
+        return kept
+    left_out = {*manifest.table["sample_id"].to_pylist()} - {*kept.table["sample_id"].to_pylist()}
+    return manifest.without(left_out) if kept.num_excluded else manifest
 
 
 def _limited(manifest: Manifest, max_clips: int | None) -> Manifest:
@@ -150,6 +164,17 @@ def check_data(recipe: Recipe, manifests: Manifests) -> None:
                 )
 
 
+def _check_shared_heads(recipe: Recipe, manifests: Manifests) -> None:
+    """Raise ManifestError if a dataset has other classes than the one whose head it shares."""
+    for name, manifest in manifests.items():
+        other = manifests[recipe.head_of(name)]
+        if (manifest.class_names, manifest.is_multi_label) != (other.class_names, other.is_multi_label):
+            raise ManifestError(
+                f"datasets.{name} has head_of {recipe.head_of(name)!r}, and {manifest.path} has other classes than "
+                f"{other.path}; index it with the same class list"
+            )
+
+
 def create_mixture(
     recipe: Recipe,
     manifests: Manifests,
@@ -211,6 +236,7 @@ def _datasets(recipe: Recipe, manifests: Manifests) -> list[Dataset]:
         dataset = Dataset(
             manifest,
             name=name,
+            clips_of=section.clips_of,
             num_frames=recipe.num_frames(name),
             short_side_px=clips.short_side,
             loss_weight=clips.loss_weight,

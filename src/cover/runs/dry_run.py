@@ -79,6 +79,11 @@ def plan_table(planned: Plan) -> Table:
         table.add_row("pooler", planned.config.pooler.describe())
     for row in planned.rows:
         table.add_row(f"clips of {row.dataset}", clips_line(planned, row.dataset, row.num_frames))
+    for name in planned.recipe.datasets:
+        if (owner := planned.recipe.clips_of(name)) != name:
+            table.add_row(f"clips of {name}", f"those of {owner}, for a further head")
+        if (owner := planned.recipe.head_of(name)) != name:
+            table.add_row(f"head of {name}", f"that of {owner}")
     for name, cost in planned.clip_multiply_adds.items():
         table.add_row(f"a clip of {name}", f"{giga(cost)} GFLOPs (multiply-adds, forward)")
     table.add_row("batches", batches_line(planned))
@@ -134,9 +139,13 @@ def shares_line(planned: Plan) -> str:
 
 def loss_line(planned: Plan) -> str:
     """Return what the clips of each dataset weigh together in the loss of an average step, and one clip alone."""
-    weights = {row.dataset: row.clips_per_batch * row.sample_weight for row in planned.rows}
-    parts = [f"{weights[row.dataset]:.3g} for {row.dataset} ({row.sample_weight:.3g} a clip)" for row in planned.rows]
-    return f"{planned.recipe.training.reduction}; weights of {', '.join(parts)}: {sum(weights.values()):.3g} in all"
+    parts, total = [], 0.0
+    for row in planned.rows:
+        for head in planned.recipe.heads_of(row.dataset):
+            a_clip = row.head_weights[head]
+            parts.append(f"{a_clip * row.clips_per_batch:.3g} for {head} ({a_clip:.3g} a clip)")
+            total += a_clip * row.clips_per_batch
+    return f"{planned.recipe.training.reduction}; weights of {', '.join(parts)}: {total:.3g} in all"
 
 
 def clips_line(planned: Plan, dataset: str, num_frames: int) -> str:

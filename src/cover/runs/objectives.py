@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from cover.config.recipe import Recipe
+from cover.core.batch import UNREADABLE, Features
 from cover.core.run_files import RunFiles
 from cover.core.signals import StopSignal
 from cover.errors import RecipeError
@@ -70,8 +72,9 @@ def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) ->
     """
     section = recipe.evaluation
     readers = {
-        name: evaluation_reader(recipe, manifest, name, num_clips=section.num_clips)
-        for name, manifest in manifests.items()
+        name: evaluation_reader(recipe, manifests[name], name, num_clips=section.num_clips)
+        for name in recipe.sampled
+        if name in manifests
     }
 
     losses = losses_of(recipe, manifests)
@@ -79,15 +82,15 @@ def validator(recipe: Recipe, manifests: Manifests, accelerator: Accelerator) ->
     def validate(model: VideoClassifier) -> dict[str, dict[str, float]]:
         predict = predictor(model, accelerator.device, accelerator.autocast)
         counted = {
-            name: ScoreSums(len(reader.manifest.class_names), losses.get(name, ONE_CLASS))
-            for name, reader in readers.items()
+            name: ScoreSums(len(manifest.class_names), losses.get(name, ONE_CLASS))
+            for name, manifest in manifests.items()
         }
         for name, reader in readers.items():
             add_scores(
-                counted[name],
+                counted,
                 predict,
                 reader,
-                name=name,
+                {head: manifests[head] for head in recipe.heads_of(name) if head in manifests},
                 num_clips=section.num_clips,
                 num_crops=section.num_crops,
                 batch_size=section.batch_size,
@@ -138,14 +141,24 @@ def frozen_features(
     ]
     with StopSignal() as stop:
         for datasets in samples:
-            for name in datasets:
+            for name in filter(recipe.sampled.__contains__, datasets):
                 store.fill(name, datasets[name], stopping=lambda: stop.requested is not None)
         if stopped := any_rank_stopped(stop.requested, accelerator):
             return stopped
     accelerator.wait_for_everyone()
     device = accelerator.device
-    train, val = ({name: store.read(name, split[name]).to(device) for name in split} for split in samples)
+    train, val = ({name: features_of(recipe, store, name, split).to(device) for name in split} for split in samples)
     return FrozenFeatures(train, val)
+
+
+def features_of(recipe: Recipe, store: FeatureStore, name: str, samples: Mapping[str, SampleViews]) -> Features:
+    """The features of a dataset, of which a further head on the clips of another has only the labels."""
+    owner = recipe.clips_of(name)
+    known = store.read(owner, samples[owner])
+    if owner == name:
+        return known
+    labels = torch.tensor(samples[name].reader.manifest.labels, dtype=torch.int64)
+    return Features(known.features_ND, torch.where(known.labels_N == UNREADABLE, UNREADABLE, labels))
 
 
 def feature_store(recipe: Recipe, model: VideoClassifier, folder: Path, accelerator: Accelerator) -> FeatureStore:

@@ -47,7 +47,7 @@ class Plan:
         objective: What is trained, and how.
         num_parameters: Of the model; num_trained of them change.
         backward_share: Of the backbone, the part that the backward pass goes through.
-        clip_multiply_adds: Of one clip of each dataset through the backbone and that dataset's head, forward only.
+        clip_multiply_adds: Of one clip of each dataset through the backbone and that dataset's heads, forward only.
             Papers call 1e9 of them a GFLOP.
         steps_per_epoch: Steps with as many clips as all training sets have together; may be fractional.
         num_steps: Length of the run.
@@ -156,7 +156,10 @@ def plan_with(recipe: Recipe, data: RecipeData) -> Plan:
         num_parameters=num_parameters,
         num_trained=num_trained,
         backward_share=share,
-        clip_multiply_adds={row.dataset: model.multiply_adds(row.num_frames, [row.dataset]) for row in rows},
+        clip_multiply_adds={
+            row.dataset: model.multiply_adds(row.num_frames, map(recipe.head_of, recipe.heads_of(row.dataset)))
+            for row in rows
+        },
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
         warnings=(
@@ -203,10 +206,12 @@ def load_init(planned: Plan, model: VideoClassifier, init: Source, console: Cons
 
 
 def model_config(recipe: Recipe, manifests: Manifests) -> ModelConfig:
-    """The recipe's model, a head a manifest. Policy "pretrain" has no temporal layers (paper, Eq. 1)."""
-    heads = {name: manifest.class_names for name, manifest in manifests.items()}
+    """The recipe's model, a head a dataset. Policy "pretrain" has no temporal layers (paper, Eq. 1)."""
+    heads = {name: manifests[name].class_names for name in recipe.with_heads}
     images_only = recipe.media_kind == "image"
-    sigmoid_heads = tuple(name for name, loss in losses_of(recipe, manifests).items() if loss.kind == "bce")
+    sigmoid_heads = tuple(
+        name for name, loss in losses_of(recipe, manifests).items() if name in heads and loss.kind == "bce"
+    )
     return replace(configure(recipe.model, heads, images_only=images_only), sigmoid_heads=sigmoid_heads)
 
 

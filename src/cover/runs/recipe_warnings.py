@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from cover.config.recipe import Recipe
 from cover.datasets.class_list import names_side
 from cover.runs.adapters import losses_of
@@ -33,7 +35,11 @@ def _about_classes(recipe: Recipe, training: Manifests) -> list[str]:
                 f"datasets.{name} has one class, {classes[0]!r}, so its loss is always 0 and its head learns nothing; "
                 "leave it out, or index it with more classes"
             )
-        if absent := [label for label, count in zip(classes, manifest.class_counts(), strict=True) if not count]:
+        counts = sum(own.class_counts() for other, own in training.items() if recipe.head_of(other) == name)
+        absent = (
+            [classes[label] for label in np.flatnonzero(np.equal(counts, 0))] if recipe.head_of(name) == name else []
+        )
+        if absent:
             warnings.append(
                 f"datasets.{name}: {len(absent)} of {len(classes)} classes have no training sample ({_named(absent)}), "
                 "so they are never predicted; check data.exclude, or index the dataset without them"

@@ -131,6 +131,8 @@ class TrainedRun(OpenModel):
         """
         if split not in self.splits(dataset):
             raise CheckpointError(f"{self.folder} has no {split} manifest {self._choose_another([dataset])}")
+        if (owner := self.recipe.head_of(dataset)) != dataset:
+            raise CheckpointError(f"{dataset} has the head of {owner} (head_of), and none to evaluate; choose {owner}")
         manifest = self.files.open_manifest(self.recipe, dataset, split)
         if manifest.class_names != self.model.config.heads[dataset]:
             raise CheckpointError(
@@ -150,7 +152,7 @@ class TrainedRun(OpenModel):
             CheckpointError: A dataset is unknown, or none of them has the split.
         """
         wanted = [split] if split else ["test", "val"]
-        splits = {name: self.splits(name) for name in datasets or self.recipe.datasets}
+        splits = {name: self.splits(name) for name in datasets or self.recipe.with_heads}
         chosen = {name: next((each for each in wanted if each in splits[name]), None) for name in splits}
         if not any(chosen.values()):
             raise CheckpointError(f"{self.folder} has no {' or '.join(wanted)} manifest {self._choose_another(splits)}")

@@ -13,11 +13,10 @@ from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from cover.core.batch import MixedBatch
 from cover.errors import RecipeError
-from cover.training.loss import loss
 from cover.training.packed_batch import PackedBatch
 
 USABLE_SHARE = 0.9
@@ -52,6 +51,7 @@ class Prefetcher:
 
 def fewest_micro_batches(
     model: nn.Module,
+    loss_of: Callable[[MixedBatch], Tensor],
     blank_batch: Callable[[int], MixedBatch],
     most: int,
     bytes_per_weight: int,
@@ -61,6 +61,7 @@ def fewest_micro_batches(
 
     Args:
         model: On its device and not yet parallel: if a trial fails, no other process waits for it.
+        loss_of: Its loss of a batch, under autocast.
         blank_batch: Makes the largest of n micro-batches.
         most: Largest number to try.
         bytes_per_weight: What training keeps per parameter that learns, besides the parameter.
@@ -74,7 +75,7 @@ def fewest_micro_batches(
     """
     if accelerator.device.type != "cuda":
         return 1
-    number = fewest(lambda number: _fits(model, blank_batch(number), bytes_per_weight, accelerator), most)
+    number = fewest(lambda number: _fits(model, loss_of, blank_batch(number), bytes_per_weight, accelerator), most)
     return int(accelerator.gather(torch.tensor([number], device=accelerator.device)).max())
 
 
@@ -91,13 +92,19 @@ def fewest(fits: Callable[[int], bool], most: int) -> int:
     return number
 
 
-def _fits(model: nn.Module, batch: MixedBatch, bytes_per_weight: int, accelerator: Accelerator) -> bool:
+def _fits(
+    model: nn.Module,
+    loss_of: Callable[[MixedBatch], Tensor],
+    batch: MixedBatch,
+    bytes_per_weight: int,
+    accelerator: Accelerator,
+) -> bool:
     device = accelerator.device
     torch.cuda.reset_peak_memory_stats(device)
     try:
         with accelerator.autocast():
-            logits = model(batch.to(device))
-        loss(logits, batch.to(device)).backward()
+            total = loss_of(batch)
+        total.backward()
     except torch.cuda.OutOfMemoryError:
         return False
     finally:

@@ -114,7 +114,7 @@ def loss_factors(
     The divisors are those of the whole step (MixedBatch.counts). So the parts of a step add up to the step's loss,
     however it is split into micro-batches and ranks.
     """
-    pooled = sum(batch.counts.values())
+    pooled = sum(count for name, count in batch.counts.items() if name not in batch.clips_of)
     return {
         name: (1.0 if weights is None else weights.get(name, 1.0))
         / loss_divisor(count, reduction, pooled=pooled, repeats=batch.repeats)
@@ -132,8 +132,9 @@ def loss(
 ) -> Tensor:
     """Compute the co-training loss of a batch: Σ_i w_i · (mean cross-entropy of dataset i) (paper, §3.3.2).
 
-    Clips with several classes have a binary cross-entropy, as in `head_losses`, and no class weights. Unreadable clips
-    add nothing. The losses of a step's micro-batches add up to the loss of the step.
+    Each head of a clip with several (`MixedBatch.clips_of`) has its term in the sum. Clips with several classes have a
+    binary cross-entropy, as in `head_losses`, and no class weights. Unreadable clips add nothing. The losses of a
+    step's micro-batches add up to the loss of the step.
 
     Args:
         logits: {dataset: [B, classes]}, from the model; an absent dataset has B = 0.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -146,6 +146,7 @@ class Supervised:
         numbers_a_weight = self.recipe.num_gradients + states
         return fewest_micro_batches(
             model,
+            lambda batch: self.step(model, self.pack(batch, accelerator.device)).total,
             mixture.blank_batch,
             most=mixture.schedule.fewest_clips // accelerator.num_processes,
             bytes_per_weight=4 * numbers_a_weight,
@@ -242,7 +243,12 @@ class Probe:
                 rows = torch.tensor([sample.index for sample in own], device=known.labels_N.device)
                 clips[name] = _without_frames(name, known.labels_N[rows], own)
                 features[name] = known.features_ND[rows]
-            batch = MixedBatch(clips, schedule.counts(samples), step, schedule.repeats)
+                for other in self.recipe.heads_of(name)[1:]:
+                    labels = self._features.training[other].labels_N[rows]
+                    clips[other] = replace(clips[name], dataset=other, labels=labels)
+            counts = schedule.counts(samples)
+            counts |= {name: counts[owner] for name, owner in mixture.clips_of.items()}
+            batch = MixedBatch(clips, counts, step, schedule.repeats, mixture.clips_of)
             yield PackedBatch.of(batch, _factors(batch, self.recipe), device, features, self.class_weights)
 
     def step(self, module: nn.Module, batch: PackedBatch) -> StepOutput:
@@ -288,7 +294,10 @@ def _output(
     logits: Mapping[str, Tensor], batch: PackedBatch, recipe: Recipe, kinds: Mapping[str, HeadLoss]
 ) -> StepOutput:
     heads = [kinds.get(name, ONE_CLASS) for name in batch.datasets]
-    answers = [logits[name].float() for name in batch.datasets]
+    if batch.rows is not None:
+        logits = {name: values[batch.rows] for name, values in logits.items()}
+    owners = [recipe.head_of(name) for name in batch.datasets]
+    answers = [logits[owner].float() for owner in owners]
     smoothing = [recipe.clips(name).label_smoothing for name in batch.datasets]
 
     def summed(number: int, values: Tensor) -> Tensor:
@@ -298,8 +307,12 @@ def _output(
     totals = losses
     if weight := recipe.training.projection_weight:
         by_others = [
-            [summed(number, logits[projected(source, name)].float()) for source in batch.datasets if source != name]
-            for number, name in enumerate(batch.datasets)
+            [
+                summed(number, logits[projected(source, own)].float())
+                for source in dict.fromkeys(owners)
+                if source != own
+            ]
+            for number, own in enumerate(owners)
         ]
         totals = losses + weight * torch.stack([torch.stack(values).mean() for values in by_others])
     return StepOutput((batch.factors * totals).sum(), *clip_sums(answers, losses, batch, heads))

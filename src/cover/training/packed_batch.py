@@ -72,13 +72,14 @@ def targets_of(clips: ClipBatch, class_weights_C: Tensor | None = None) -> Targe
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """The clips of a micro-batch, in packed order.
+    """The clips of a micro-batch, in packed order, and R answers that are wanted: one of each clip, followed by those
+    of further heads on the same clips (`datasets.NAME.clips_of`).
 
     Attributes:
         inputs: uint8 frames [F, C, Y, X]; for a probe, float32 features [B, D].
         seeds: int64 [B], the source of each clip's randomness.
-        numbers: int64 [B], the position of each clip's dataset in `datasets`.
-        labels: int64 [B].
+        numbers: int64 [R], the position of each answer's dataset in `datasets`.
+        labels: int64 [R]; in what follows, B is R, too.
         factors: float32, for each of `datasets`, what its summed cross-entropy is multiplied by in the loss.
         groups: The layout of the frames, empty for features.
         datasets: All datasets of the mixture.
@@ -87,7 +88,8 @@ class PackedBatch:
         class_weights: As in Targets; None if the recipe has none.
         partner_class_weights: As in Targets; None if the recipe has none, or no dataset mixes its clips.
         classes: float32 [B, most classes of a multi-label dataset], as in Targets; None if there is no such dataset.
-        sample_ids: B names, for messages.
+        rows: int64 [R], the clip of each answer; None if each clip has one.
+        sample_ids: R names, for messages.
     """
 
     inputs: Tensor
@@ -102,6 +104,7 @@ class PackedBatch:
     class_weights: Tensor | None = None
     partner_class_weights: Tensor | None = None
     classes: Tensor | None = None
+    rows: Tensor | None = None
     sample_ids: tuple[str, ...] = ()
 
     @classmethod
@@ -130,12 +133,12 @@ class PackedBatch:
                 name: replace(clips, frames=clips.frames.to(device, non_blocking=True))
                 for name, clips in batch.clips.items()
             }
-            frames, rows = pack(uploaded)
+            frames, rows = pack(replace(batch, clips=uploaded))
             inputs, groups, seeds = frames.frames_FCYX, frames.groups, frames.seeds_B
         else:
-            rows = dict.fromkeys(batch, slice(0))
-            inputs, groups = torch.cat([features[name] for name in rows]), ()
-            seeds = torch.cat([batch[name].seeds for name in rows])
+            rows = _rows_of(batch)
+            inputs, groups = torch.cat([features[name] for name in rows if name not in batch.clips_of]), ()
+            seeds = torch.cat([batch[name].seeds for name in rows if name not in batch.clips_of])
         clips, datasets = [batch[name] for name in rows], tuple(factors)
         is_mixed = any(part.label_weights is not None for part in clips)
 
@@ -155,6 +158,7 @@ class PackedBatch:
             class_weights=weighed(lambda part: part.labels) if class_weights else None,
             partner_class_weights=weighed(_partners) if class_weights and is_mixed else None,
             classes=torch.cat([_classes(part, num_targets) for part in clips]) if num_targets else None,
+            rows=torch.cat([torch.arange(part.start, part.stop) for part in rows.values()]) if batch.clips_of else None,
             datasets=datasets,
             sample_ids=tuple(name for part in clips for name in part.sample_ids),
         )
@@ -183,17 +187,20 @@ class PackedBatch:
         return self.groups, self.datasets
 
     def of_dataset(self, number: int) -> tuple[Tensor, PackedBatch]:
-        """The clips of `datasets[number]` alone: their positions in this batch, int64 [b], and the smaller batch."""
-        own = self.numbers == number
-        positions = own.nonzero()[:, 0]
-        inputs, groups = self.inputs[positions] if not self.groups else self.inputs[:0], []
+        """The clips of `datasets[number]` alone: the positions of its answers, int64 [r], and the smaller batch."""
+        positions = (self.numbers == number).nonzero()[:, 0]
+        clips = positions if self.rows is None else self.rows[positions]
+        own = torch.zeros(len(self.seeds), dtype=torch.bool, device=clips.device).index_fill(0, clips, True)
+        inputs, groups = self.inputs[clips] if not self.groups else self.inputs[:0], []
         masks = own.split([group.num_clips for group in self.groups]) if self.groups else ()
         for frames_TB, mask in zip(unpack(self.inputs, self.groups), masks, strict=True):
             if mask.any():  # clips of a dataset are of one length
                 inputs, groups = frames_TB[:, mask].flatten(0, 1), [Group(len(frames_TB), int(mask.sum()))]
-        per_clip = {name: value[positions] for name, value in self.tensors.items() if name not in ("inputs", "factors")}
+        others = ("inputs", "factors", "seeds", "rows")
+        answers = {name: value[positions] for name, value in self.tensors.items() if name not in others}
         sample_ids = tuple(self.sample_ids[position] for position in positions.tolist())
-        part = replace(self, inputs=inputs, groups=tuple(groups), sample_ids=sample_ids, **per_clip)  # type: ignore[arg-type]
+        own_clips = {"inputs": inputs, "groups": tuple(groups), "seeds": self.seeds[clips], "rows": None}
+        part = replace(self, sample_ids=sample_ids, **own_clips, **answers)  # type: ignore[arg-type]
         return positions, part
 
     def targets(self, number: int) -> Targets:
@@ -205,6 +212,15 @@ class PackedBatch:
         partner_labels = torch.where(own, self.partner_labels, UNREADABLE)
         weights = self.label_weights, self.class_weights, self.partner_class_weights
         return Targets(labels, partner_labels, *weights, self.classes)
+
+
+def _rows_of(batch: MixedBatch) -> dict[str, slice]:
+    """The positions of each dataset's clips if they are one after another, without frames."""
+    rows, first = {}, 0
+    for name in (name for name in batch if name not in batch.clips_of):
+        rows[name] = slice(first, first + batch[name].num_clips)
+        first = rows[name].stop
+    return rows | {name: rows[batch.clips_of[name]] for name in batch if name in batch.clips_of}
 
 
 def _partners(clips: ClipBatch) -> Tensor:

@@ -187,8 +187,9 @@ class Trainer:
             datasets[name]["unreadable_reasons"] = reasons
         schedule = self.mixture.schedule
         for name, row in datasets.items():
+            owner = self.recipe.clips_of(name)
             row["epochs"] = round(
-                self._epoch_steps(self.state.step) * (schedule.expected[name] / schedule.sizes[name]), 4
+                self._epoch_steps(self.state.step) * (schedule.expected[owner] / schedule.sizes[owner]), 4
             )
         values = {
             "step": self.state.step,

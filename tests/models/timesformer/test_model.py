@@ -78,6 +78,28 @@ def test_images_skip_temporal_attention_when_asked() -> None:
     torch.testing.assert_close(model(batch)["imagenet"], without(batch)["imagenet"], atol=1e-5, rtol=0)
 
 
+def test_images_have_a_linear_layer_of_their_own_that_starts_as_their_temporal_attention(tmp_path: Path) -> None:
+    """UniDual's pointwise branch. Mixed batches, and models that start from weights without such a layer."""
+    attend = small_model()
+    save_model(attend, tmp_path)
+    own = small_model(image_temporal="linear", temporal_init="zero")
+    assert "blocks.1.image_fc.weight" in load_weights(own, tmp_path).fresh
+    batch = {"imagenet": clips(1, 2), "k400": clips(4, 2)}
+    expected, found = attend(batch), own(batch)
+    for name in batch:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=0)
+    for videos, images in ((True, False), (False, True)):
+        own.zero_grad()
+        own({"k400" if videos else "imagenet": clips(4 if videos else 1, 2)})[
+            "k400" if videos else "imagenet"
+        ].sum().backward()
+        temporal, image = (
+            own.get_parameter(f"backbone.blocks.1.{name}.weight").grad for name in ("temporal_fc", "image_fc")
+        )
+        assert temporal is not None and image is not None  # as several processes need
+        assert (bool(temporal.any()), bool(image.any())) == (videos, images)
+
+
 @pytest.mark.parametrize("attention", ["divided", "joint"])
 def test_without_a_time_embedding_reversal_changes_nothing(attention: str) -> None:
     """Attention and means know no order of their tokens, so order can enter through the time embedding only."""

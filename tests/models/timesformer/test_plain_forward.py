@@ -38,6 +38,7 @@ def lively_model(**settings: Any) -> VideoClassifier:
         (6, {}),
         (1, {}),
         (1, {"image_temporal": "skip"}),
+        (1, {"image_temporal": "linear"}),
         (4, {"attention": "joint"}),
         (4, {"attention": "space_only"}),
         (4, {"activation": "gelu_tanh"}),

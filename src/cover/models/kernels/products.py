@@ -98,6 +98,13 @@ class Input(NamedTuple):
             return Input(exact, exact)
         return Input(exact, Float8(*(part[:, :1].contiguous() for part in self.operand)))
 
+    def last_frames(self, number: int) -> Input:
+        """Return the last frames, [number, 1+N, I], of tokens [F, 1+N, I]."""
+        exact = self.exact[-number:]
+        if not isinstance(self.operand, Float8):
+            return Input(exact, exact)
+        return Input(exact, Float8(*(part[-number:] for part in self.operand)))
+
 
 def matched(matrix: Tensor, weight: Operand) -> Operand:
     """Return a matrix [..., K] as its product with `Weight.forward` or `Weight.backward` reads it."""

@@ -17,11 +17,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from cover.models.kernels.backend import compute_dtype
+from cover.models.kernels.products import Input, linear
 from cover.models.kernels.residual import Receivers, Residual, Tokens, add_normalise
 from cover.models.layers import APPROXIMATE, Mlp
-from cover.models.linear import Linear
+from cover.models.linear import Linear, after_norm
 from cover.models.packing import Group, clip_means, first_frames
 from cover.models.timesformer.attention import JointAttention, SpatialAttention, TemporalAttention
 from cover.models.timesformer.config import TimeSformerConfig
@@ -58,6 +61,8 @@ class Block(nn.Module):
             self.temporal_norm1 = nn.LayerNorm(width, eps=config.layer_norm_eps)
             self.temporal_attn = TemporalAttention(width, num_heads)
             self.temporal_fc = Linear(width, width)
+            if config.image_temporal == "linear":
+                self.image_fc = Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.mlp = Mlp(width, 4 * width, APPROXIMATE[config.activation])
 
@@ -92,7 +97,26 @@ class Block(nn.Module):
             tokens, residual, groups, self.temporal_norm1.eps, float8=self.temporal_attn.qkv.float8
         )
         values_FND, bias = self.temporal_attn(normed_FND, self.temporal_norm1, self.temporal_fc, groups)
+        if hasattr(self, "image_fc"):
+            values_FND = self._with_images(values_FND, bias, normed_FND, groups)
         return tokens, Residual(values_FND, bias, scales.temporal, "patches")
+
+    def _with_images(self, values_FND: Tensor, bias: Tensor, normed_FND: Input, groups: tuple[Group, ...]) -> Tensor:
+        """Replace the values of images, which come last, by those of `image_fc`. `bias` is added to them later."""
+        weight, own_bias = after_norm(self.temporal_norm1, self.image_fc, compute_dtype(normed_FND.exact))
+        number = groups[-1].num_clips if groups[-1].num_frames == 1 else 0
+        if not number:  # every parameter must be in the graph of every batch
+            return values_FND + 0 * (weight.exact.sum() + own_bias.sum())
+        images_FND = linear(normed_FND.last_frames(number), weight, own_bias - bias)
+        return torch.cat([values_FND[:-number], images_FND])
+
+    @torch.no_grad()
+    def start_image_fc(self) -> None:
+        """Give `image_fc` the effect of the temporal layers on an image: over one key, the softmax is 1."""
+        attn, fc = self.temporal_attn, self.temporal_fc
+        value, value_bias = (part.chunk(3)[2] for part in (attn.qkv.weight, attn.qkv.bias))
+        self.image_fc.weight.copy_(fc.weight @ attn.proj.weight @ value)
+        self.image_fc.bias.copy_(fc.weight @ (attn.proj.weight @ value_bias + attn.proj.bias) + fc.bias)
 
 
 class LastBlock(Block):

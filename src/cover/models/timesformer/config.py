@@ -15,11 +15,12 @@ FAMILY_NAME = "timesformer"
 Attention = Literal["divided", "joint", "space_only"]
 """divided: temporal, then spatial. joint: all patches of all frames at once. space_only: each frame by itself, for
 pre-training on images (Eq. 1)."""
-ImageTemporal = Literal["attend", "skip"]
+ImageTemporal = Literal["attend", "skip", "linear"]
 """What temporal attention does to a clip of one frame.
 
 attend: the softmax over one key is 1, so the value and output projections remain (paper, appendix A). skip: it has no
-effect (paper, Fig. 2).
+effect (paper, Fig. 2). linear: a linear layer of its own takes its place, which starts with the effect of "attend", as
+the pointwise branch of UniDual (Wang et al. 2019).
 """
 
 # (depth, width, attention heads). Base and Large are those of the paper (§4.1, appendix B).
@@ -53,7 +54,8 @@ class TimeSformerSection(ModelSection):
     attention: Attention = "divided"
     """Space-time attention. The policy "pretrain" always uses "space_only" (paper, Eq. 1)."""
     image_temporal: ImageTemporal = "attend"
-    """Whether images go through the temporal layers or skip them."""
+    """What images have for temporal attention: that of videos ("attend"), nothing ("skip"), or a linear layer of their
+    own after the same norm ("linear", as in UniDual), which starts with the effect of "attend"."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,6 +129,8 @@ class TimeSformer(TokenBackbone):
         sequences, length = (1, 1 + all_patches) if joint else (num_frames, 1 + num_patches)
         tokens = num_frames * (1 + num_patches) if space_only else 1 + all_patches
         temporal = all_patches * (5 * width**2 + 2 * num_frames * width) if config.attention == "divided" else 0
+        if num_frames == 1 and self._has_image_fc:
+            temporal = all_patches * width**2
         attention = sequences * length * (4 * width**2 + 2 * length * width)
         embedding = all_patches * 3 * config.patch_size_px**2 * width
         return embedding + config.depth * (temporal + attention + tokens * 8 * width**2)
@@ -148,6 +150,8 @@ class TimeSformer(TokenBackbone):
         for block in self.blocks:
             if temporal_init == "zero" and isinstance(block, Block) and block.temporal:
                 nn.init.zeros_(block.temporal_fc.weight)
+            if isinstance(block, Block) and self._has_image_fc:
+                block.start_image_fc()
         nn.init.trunc_normal_(self.cls_token, std=TOKEN_STD)
         nn.init.trunc_normal_(self.pos_embed, std=TOKEN_STD)
         if temporal_init == "random" and self.config.attention != "space_only":
@@ -167,6 +171,12 @@ class TimeSformer(TokenBackbone):
         """See Backbone. With "zero", these are temporal_fc and the time embedding."""
         return temporal_init == "zero" and bool(re.search(r"temporal_fc|time_embed", name))
 
+    def derive(self, lacking: Collection[str]) -> None:
+        """See Backbone. These are the linear layers that images have instead of the temporal ones."""
+        for number, block in enumerate(self.blocks):
+            if isinstance(block, Block) and f"blocks.{number}.image_fc.weight" in lacking:
+                block.start_image_fc()
+
     def resized(self, name: str, tensor: Tensor, target: Tensor, resize: Resize, source: ModelConfig) -> Tensor:
         """See Backbone. Only position and time embeddings can differ in size."""
         if tensor.shape == target.shape:
@@ -175,6 +185,10 @@ class TimeSformer(TokenBackbone):
             side = isqrt(target.shape[1] - 1)
             return resize_pos_embed(tensor, (side, side), resize)
         return time_embed_for(tensor, target.shape[1], resize)
+
+    @property
+    def _has_image_fc(self) -> bool:
+        return self.config.attention == "divided" and self.config.image_temporal == "linear"
 
     def _num_patches(self, height_px: int, width_px: int) -> int:
         """Return the number of patches of a frame."""

@@ -88,6 +88,9 @@ def _through_block(block: Any, tokens_TND: Tensor, config: TimeSformerConfig) ->
         mixed_NTD, temporal = _attend(block.temporal_attn, normed_NTD)
         patches_TND = tokens_TND[:, 1:] + block.temporal_fc(mixed_NTD).transpose(0, 1)
         tokens_TND = torch.cat([tokens_TND[:, :1], patches_TND], dim=1)
+    elif config.attention == "divided" and config.image_temporal == "linear":
+        patches_TND = tokens_TND[:, 1:] + block.image_fc(_norm(block.temporal_norm1, tokens_TND[:, 1:]))
+        tokens_TND = torch.cat([tokens_TND[:, :1], patches_TND], dim=1)
     mixed_TND, spatial = _attend(block.attn, _norm(block.norm1, tokens_TND))
     if config.attention == "divided":  # the class token's residual is averaged over the frames
         class_TND = mixed_TND[:, :1].mean(0, keepdim=True).expand(len(mixed_TND), -1, -1)

@@ -74,5 +74,7 @@ def transformers_config(config: TimeSformerConfig, head: str) -> dict[str, Any]:
 
 
 def _check_expressible(config: TimeSformerConfig) -> None:
-    if config.attention == "divided" and config.image_temporal == "skip" and config.num_frames == 1:
-        raise CheckpointError(f'image_temporal = "skip" at num_frames 1 is unknown to transformers; {INSTEAD}')
+    if config.attention == "divided" and config.image_temporal != "attend" and config.num_frames == 1:
+        raise CheckpointError(
+            f'image_temporal = "{config.image_temporal}" at num_frames 1 is unknown to transformers; {INSTEAD}'
+        )
