@@ -118,7 +118,7 @@ def test_a_run_is_evaluated_from_another_folder_and_after_moves(
 
     (together / "manifests").rename(tmp_path / "disk")
     run = together / "runs" / "moves"
-    assert "pass --data OLD=NEW" in cover("evaluate", run).err
+    assert f"pass --data {together / 'manifests'}=FOLDER" in cover("evaluate", run).err
     moved = cover("evaluate", run, "--data", f"{together / 'manifests'}={tmp_path / 'disk'}", "--json")
     assert json.loads(moved.out)[0]["predictions"] == result["predictions"]
     others = ("--data", f"{together / 'manifests'}={tmp_path / 'elsewhere' / 'manifests'}")
@@ -154,8 +154,7 @@ def test_a_run_is_continued_by_its_name_from_any_folder(
     (together / "manifests").rename(tmp_path / "disk")
     (mistake,) = cover("train", "--resume", alone).err.splitlines()
     assert (
-        "the train manifest of moves is not at " in mistake
-        and "; if the data have moved, pass --data OLD=NEW" in mistake
+        "the train manifest of moves is not at " in mistake and "; if it has moved to FOLDER, pass --data " in mistake
     )
     moved = ("--data", f"{together / 'manifests'}={tmp_path / 'disk'}")
     answer = cover("train", "--resume", alone, "--set", "training.max_steps=4", *moved)

@@ -110,6 +110,7 @@ def test_every_recipe_of_the_paper_is_generated(hooks: ModuleType) -> None:
 def test_the_api_page_has_every_public_name() -> None:
     names = re.findall(r"^::: cover\.(\w+)$", PAGES["docs/api.md"], re.MULTILINE)
     assert sorted(names) == sorted(set(cover.__all__) - {"__version__"})
+    assert set(dir(cover)) == set(cover.__all__)  # what "cover.<TAB>" offers
 
 
 @pytest.mark.parametrize("name", sorted(set(cover.__all__) - {"__version__"}))

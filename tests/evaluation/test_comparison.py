@@ -129,9 +129,12 @@ def test_another_checkpoint_stands_for_the_best_only_with_a_mark(make_run: MakeR
         make_run("a", "cotrain", ["moves"], [make_result("moves", 0.5, checkpoint="step-10")]),
         make_run("b", "cotrain", ["moves"], [make_result("moves", 0.6)]),
     ]
-    (row,) = compare(read_run_records(runs)).policy_rows
+    comparison = compare(read_run_records(runs))
+    (row,) = comparison.policy_rows
     assert list(map(str, row.differences)) == ["moves, checkpoint: a step-10 instead of step-20"]
     assert row.by_run["a"].top1 == 0.5 and row.is_marked("a") and not row.is_marked("b")
+    remedy = f"a has results of another checkpoint than step-20; evaluate it: cover evaluate {runs[0]}"
+    assert comparison.remedies == [remedy]
 
 
 def test_other_views_than_the_recipes_are_marked_and_named(make_run: MakeRun, make_result: MakeResult) -> None:
@@ -139,9 +142,12 @@ def test_other_views_than_the_recipes_are_marked_and_named(make_run: MakeRun, ma
         make_run("a", "cotrain", ["moves"], [make_result("moves", 0.5, views="4x1")]),
         make_run("b", "cotrain", ["moves"], [make_result("moves", 0.6)]),
     ]
-    (row,) = compare(read_run_records(runs)).policy_rows
+    comparison = compare(read_run_records(runs))
+    (row,) = comparison.policy_rows
     assert list(map(str, row.differences)) == ["moves, views: a 4x1 instead of 1x3, b 1x3"]
     assert row.is_marked("a") and row.is_marked("b")
+    remedy = f"a has results with other views than its recipe's 1x3; evaluate it: cover evaluate {runs[0]}"
+    assert comparison.remedies == [remedy]
 
 
 def test_results_on_different_samples_are_marked(make_run: MakeRun, make_result: MakeResult) -> None:

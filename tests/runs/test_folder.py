@@ -78,8 +78,8 @@ def test_data_that_move_alone_are_named_and_found_with_moves(project: Path, tmp_
     with pytest.raises(
         CheckpointError,
         match=re.escape(
-            f"the train manifest of clips is not at {project / 'data' / 'clips-train.arrow'}; if the data have moved, "
-            "pass --data OLD=NEW"
+            f"the train manifest of clips is not at {project / 'data' / 'clips-train.arrow'}; if it has moved to "
+            f"FOLDER, pass --data {project / 'data'}=FOLDER"
         ),
     ):
         opened(RunFolder(project / "runs" / "a"))

@@ -151,9 +151,11 @@ class Comparison:
             if record.name in row.without:
                 missing = f"{record.name} has no result on {row.dataset} {row.split}"
                 yield f"{missing}; evaluate it: {command} --dataset {row.dataset} --split {row.split}"
-        rows = [row for row in self.policy_rows if record.name in row.by_run]
-        if any(row.by_run[record.name].checkpoint != record.checkpoint for row in rows):
+        results = [row.by_run[record.name] for row in self.policy_rows if record.name in row.by_run]
+        if any(result.checkpoint != record.checkpoint for result in results):
             yield f"{record.name} has results of another checkpoint than {record.checkpoint}; evaluate it: {command}"
+        elif any(result.views != record.views for result in results):
+            yield f"{record.name} has results with other views than its recipe's {record.views}; evaluate it: {command}"
 
     @property
     def differences(self) -> list[Difference]:

@@ -172,9 +172,10 @@ class Mixture(Iterable[MixedBatch]):
             for batch in mixture:       # one training epoch: {"k400": ClipBatch, "imagenet": ClipBatch}
                 ...
 
-    The content of a step depends only on the datasets, the seed and the number of the step. Iterating yields
-    `num_steps` steps and moves `self.step` forward. A new mixture with that number as its `start_step` continues in
-    exactly the same way. Closing an iterator, for example by contextlib.closing, ends its decoding processes at once.
+    An iteration ends after `num_steps` steps, by default one epoch, and moves `self.step` forward. Iterate again for
+    the next epoch, in another order. The content of a step depends only on the datasets, the seed and the number of the
+    step. A new mixture with that number as its `start_step` continues in exactly the same way. Closing an iterator, for
+    example by contextlib.closing, ends its decoding processes at once.
 
     Args:
         datasets: Datasets, or paths of manifests.

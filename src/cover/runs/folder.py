@@ -119,8 +119,8 @@ class RunFolder(RunFiles):
         if found is None and must_exist:
             tried = " nor ".join(dict.fromkeys(str(moved_path(place, self.moves)) for place in places))
             raise CheckpointError(
-                f"the {split} manifest of {dataset} is not at {tried}; if the data have moved, pass --data OLD=NEW"
-                f"{self._hint()}"
+                f"the {split} manifest of {dataset} is not at {tried}; if it has moved to FOLDER, pass --data "
+                f"{places[0].parent}=FOLDER{self._hint()}"
             )
         return found or path
 
