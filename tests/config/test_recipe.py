@@ -248,6 +248,10 @@ def test_parts_are_laid_over_each_other_in_their_order(tmp_path: Path) -> None:
             "r.toml: policy 'probe' computes features once, of unchanged clips; leave out augmentation and temporal_ji",
         ),
         (
+            STANDARD + K400 + "[data]\ncache_features = false\n",
+            "r.toml: data.cache_features is a key of policy 'probe'; leave it out",
+        ),
+        (
             STANDARD + K400 + "[optimizer]\nlora = {}\nbackbone_rate = 0\n",
             "r.toml: optimizer.lora trains adapters in the backbone, and optimizer.backbone_rate = 0 freezes it; ",
         ),

@@ -176,9 +176,8 @@ def test_what_does_not_fit_is_refused_and_what_is_missing_named(miniature: Path,
         assert "has other classes than its training manifest" in refusal(ManifestError, tmp_path / "192", **other)
 
 
-def test_what_a_policy_means_is_decided_in_two_places() -> None:
-    """The checks of recipes, and the choice of an objective."""
+def test_what_a_policy_means_is_decided_in_one_place() -> None:
     source = Path(str(files("cover")))
     asking = re.compile(r"\bpolicy\)? *(==|!=|in\b)|\.get\([\w.]*policy\)")
     found = {file.relative_to(source).as_posix() for file in source.rglob("*.py") if asking.search(file.read_text())}
-    assert found == {"config/recipe.py", "runs/objectives.py"}
+    assert found == {"config/recipe.py"}

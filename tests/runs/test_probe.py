@@ -275,3 +275,37 @@ def test_a_head_of_the_same_classes_is_taken_unless_it_is_to_be_fresh(
     completes(still.model_copy(update={"fresh_heads": fresh_heads}), run, quiet())
     head = read_model(find_checkpoint(run)).get_parameter(HEAD)
     assert torch.equal(head, model.get_parameter(HEAD)) == (policy == "standard" and not fresh_heads)
+
+
+def test_a_probe_without_kept_features_sees_augmented_clips(
+    recipe_of: MakeRecipe, source: Path, tmp_path: Path
+) -> None:
+    """The backbone stays as it is and drops nothing; all else learns from new crops in every epoch, and resumes."""
+
+    def recipe(epochs: int, drop_path_rate: float = 0.5, **optimizer: float) -> Recipe:
+        return recipe_of(
+            model={"head": "attentive", "drop_path_rate": drop_path_rate},
+            data={"cache_features": False, "short_side": [34, 60]},
+            training={"epochs": epochs, "log_every": 1, "evaluate_every_epochs": 9},
+            optimizer={"schedule": "step", "drop_epochs": []} | optimizer,
+        )
+
+    def losses(run: Path) -> list[float]:
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        return [line["loss"] for line in lines if "loss" in line]
+
+    runs = tmp_path / "runs"
+    completes(recipe(1), runs / "probe", quiet())
+    completes(recipe(2), runs / "probe", quiet(), resume=True)
+    completes(recipe(2, drop_path_rate=0.0), runs / "whole", quiet())
+    completes(recipe(2, learning_rate=0.0), runs / "still", quiet())
+    assert losses(runs / "probe") == losses(runs / "whole")
+    first, second = losses(runs / "still")
+    assert first != second and not parts_of(runs / "probe")
+    model, still = (read_model(find_checkpoint(runs / run)).state_dict() for run in ("probe", "still"))
+    frozen = read_model(source).state_dict()
+    for name, tensor in model.items():
+        if name.startswith(("heads.", "pooler.")):
+            assert not torch.equal(tensor, still[name]) or not name.endswith("weight"), name
+        else:
+            assert torch.equal(tensor, frozen[name]), name

@@ -174,6 +174,10 @@ class DataSection(ClipData):
     cache_folder: OptionalPath = None
     """With cache_frames: keep the frames in this folder instead, as memory-mapped files shared by all processes and by
     later runs. Delete the folder when media files change."""
+    cache_features: bool = True
+    """With policy "probe": compute each clip's feature once, of the centre crop, and keep it. If false, training clips
+    are cropped, mirrored and augmented as for other policies, and go through the frozen backbone in every step; this is
+    slower, and the head may be attentive."""
     exclude: tuple[Path, ...] = ()
     """CSV lists of training samples to leave out, as `cover check --leaks` writes them."""
     num_workers: Annotated[int, Field(ge=0)] = 8
@@ -579,24 +583,27 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _check_probe(self) -> Recipe:
         if self.policy != "probe":
+            if not self.data.cache_features:
+                raise ValueError("data.cache_features is a key of policy 'probe'; leave it out")
             return self
         if not self.init:
             raise ValueError("policy 'probe' trains heads on frozen features and has no init; name the run with init")
-        if self.model.head == "attentive":
+        if self.keeps_features and self.model.head == "attentive":
             raise ValueError(
-                "policy 'probe' keeps one feature per clip, and model.head \"attentive\" learns from all tokens; train "
-                'it with policy "standard" or "cotrain" and optimizer.backbone_rate = 0'
+                "policy 'probe' keeps one feature per clip, and model.head \"attentive\" learns from all tokens; set "
+                "data.cache_features = false"
             )
-        if self.augmentation.repeats > 1 or not all(map(self._is_plain, self.datasets)):
+        if self.keeps_features and (self.augmentation.repeats > 1 or not all(map(self._is_plain, self.datasets))):
             raise ValueError(
-                "policy 'probe' computes features once, of unchanged clips; leave out augmentation and temporal_jitter"
+                "policy 'probe' computes features once, of unchanged clips; leave out augmentation and "
+                "temporal_jitter, or set data.cache_features = false"
             )
         if self.optimizer.backbone_rate not in (0, 1):
             raise ValueError(
                 f"policy 'probe' freezes the backbone, and optimizer.backbone_rate = {self.optimizer.backbone_rate:g}; "
                 'leave it out, or train with policy "standard" or "cotrain"'
             )
-        if self.training.precision == "fp8":
+        if self.keeps_features and self.training.precision == "fp8":
             raise ValueError("policy 'probe' trains heads alone, which precision 'fp8' does not change; use \"bf16\"")
         return self
 
@@ -739,8 +746,18 @@ class Recipe(Section):
 
     @property
     def freezes_backbone(self) -> bool:
-        """Whether the backbone keeps its weights, although clips go through it in every step."""
-        return self.policy != "probe" and self.optimizer.backbone_rate == 0
+        """Whether the backbone keeps its weights."""
+        return self.policy == "probe" or self.optimizer.backbone_rate == 0
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it trains heads alone, and starts them anew."""
+        return self.policy == "probe"
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether the backbone's features are computed once, instead of passing clips through it in every step."""
+        return self.policy == "probe" and self.data.cache_features
 
     @property
     def num_workers(self) -> int:

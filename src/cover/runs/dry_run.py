@@ -108,7 +108,7 @@ def plan_table(planned: Plan) -> Table:
         table.add_row("gradients", line)
     if planned.data.splits["val"]:
         table.add_row("best checkpoint", best_line(planned.recipe.training))
-    if planned.objective.trains_backbone:
+    if planned.objective.takes_clips:
         table.add_row("training", f"{planned.step_flops * planned.num_steps:.2g} floating-point operations")
         table.add_row("memory", f"{states_bytes(planned) / 2**30:,.3g} GiB of weights and states in each process")
         kept = f"about {backward_bytes(planned) / 2**30:,.3g} GiB for the backward pass of a whole batch, to be split"
@@ -153,7 +153,7 @@ def clips_line(planned: Plan, dataset: str, num_frames: int) -> str:
     clips, length = planned.recipe.clips(dataset), f"{num_frames} frame{'s' * (num_frames > 1)}"
     shown_elsewhere = {"horizontal_flip", "loss_weight"}
     set_keys = clips.model_dump(exclude_defaults=True, exclude=shown_elsewhere)
-    if not planned.objective.trains_backbone:
+    if not planned.objective.takes_clips:
         taken = [f"{length}, the centre crop, unchanged"]
         set_keys = {key: value for key, value in set_keys.items() if key == "sampling"}
     else:
@@ -193,7 +193,7 @@ def schedule_line(recipe: Recipe) -> str:
 def rates_line(planned: Plan) -> str:
     """Return the peak learning rates of heads and backbone."""
     section, heads = planned.recipe.optimizer, f"{planned.recipe.optimizer.learning_rate:g}"
-    if not planned.objective.trains_backbone:
+    if not planned.objective.takes_clips:
         return heads
     model = empty_model(planned.config)
     planned.objective.module(model)

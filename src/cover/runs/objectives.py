@@ -42,10 +42,11 @@ def objective_of(recipe: Recipe, training: Manifests, validation: Manifests) -> 
         RecipeError: The objective cannot be trained on such data.
     """
     weights, losses = class_weights_of(recipe, training), losses_of(recipe, training)
-    if recipe.policy == "probe":
+    if recipe.keeps_features:
         if name := next((name for name, manifest in training.items() if manifest.is_multi_label), None):
             raise RecipeError(
-                f"policy 'probe' keeps one class of a sample, and those of {name} have several; train it whole"
+                f"policy 'probe' keeps one class of a sample, and those of {name} have several; set "
+                "data.cache_features = false"
             )
         return Probe(recipe, partial(frozen_features, recipe, training, validation), weights, losses)
     return Supervised(recipe, partial(validator, recipe, validation) if validation else None, weights, losses)

@@ -77,7 +77,7 @@ class Plan:
     @property
     def step_flops(self) -> float:
         """Floating-point operations of a step, counted as published. Those of heads alone are next to nothing: 0."""
-        if not self.objective.trains_backbone:
+        if not self.objective.takes_clips:
             return 0.0
         # Two operations a multiply-add; a backward pass takes twice a forward pass, none through frozen first layers.
         backbone, size_px, total = empty_model(self.config).backbone, self.config.image_size_px, 0.0
@@ -186,7 +186,7 @@ def load_init(planned: Plan, model: VideoClassifier, init: Source, console: Cons
         CheckpointError: The weights are damaged, or do not fit the model.
     """
     recipe = planned.recipe
-    fresh_heads = recipe.fresh_heads or not planned.objective.trains_backbone
+    fresh_heads = recipe.fresh_heads or recipe.is_probe
     report = load_weights(
         model,
         init,
@@ -212,7 +212,9 @@ def model_config(recipe: Recipe, manifests: Manifests) -> ModelConfig:
     sigmoid_heads = tuple(
         name for name, loss in losses_of(recipe, manifests).items() if name in heads and loss.kind == "bce"
     )
-    return replace(configure(recipe.model, heads, images_only=images_only), sigmoid_heads=sigmoid_heads)
+    config = replace(configure(recipe.model, heads, images_only=images_only), sigmoid_heads=sigmoid_heads)
+    # A frozen backbone learns nothing from dropped branches; they would only blur what the heads see.
+    return replace(config, drop_path_rate=0.0) if recipe.is_probe else config
 
 
 def _parameters(config: ModelConfig, recipe: Recipe, objective: Objective) -> tuple[int, int, float]:

@@ -53,8 +53,8 @@ class Objective(Protocol):
     """What a run trains and how.
 
     Attributes:
-        trains_backbone: Whether all weights change. If not, only the heads do: steps cost next to nothing and are never
-            split, and heads always start fresh.
+        takes_clips: Whether steps take clips through the whole model. If not, they take features through the heads;
+            they cost next to nothing and are never split.
         validate: Scores a model; None where the recipe names no validation split, and before `prepare`.
         class_weights: {dataset: [classes]} on the host, the factor of a clip's loss by its class, for the datasets that
             have such factors.
@@ -65,7 +65,7 @@ class Objective(Protocol):
     losses: Mapping[str, HeadLoss]
 
     @property
-    def trains_backbone(self) -> bool: ...
+    def takes_clips(self) -> bool: ...
 
     @property
     def validate(self) -> Validate | None: ...
@@ -123,7 +123,7 @@ class Supervised:
         losses: As in Objective.
     """
 
-    trains_backbone: ClassVar[bool] = True
+    takes_clips: ClassVar[bool] = True
 
     recipe: Recipe
     create_validate: Callable[[Accelerator], Validate] | None = None
@@ -202,7 +202,7 @@ class Probe:
         losses: As in Objective.
     """
 
-    trains_backbone: ClassVar[bool] = False
+    takes_clips: ClassVar[bool] = False
 
     recipe: Recipe
     compute_features: Callable[[VideoClassifier, RunFiles, Accelerator], FrozenFeatures | signal.Signals]
