@@ -56,7 +56,8 @@ def test_interpreted_kernels_equal_the_plain_operations() -> None:
 @pytest.mark.needs_cuda
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_kernels_equal_the_plain_operations(dtype: torch.dtype, tolerance: float) -> None:
-    assert max(errors("cuda", dtype)) < tolerance
+    with torch.backends.cudnn.flags(enabled=False):  # whose gradients of float32 weights are in TF32
+        assert max(errors("cuda", dtype)) < tolerance
 
 
 if __name__ == "__main__":
