@@ -142,7 +142,7 @@ def frozen_features(
     ]
     with StopSignal() as stop:
         for datasets in samples:
-            for name in filter(recipe.sampled.__contains__, datasets):
+            for name in (name for name in datasets if name in recipe.sampled):
                 store.fill(name, datasets[name], stopping=lambda: stop.requested is not None)
         if stopped := any_rank_stopped(stop.requested, accelerator):
             return stopped

@@ -27,8 +27,8 @@ def index_epic_kitchens(
 ) -> list[Manifest]:
     """Write OUT/NAME_verbs-SPLIT.arrow and OUT/NAME_nouns-SPLIT.arrow for the segments of the videos below `root`.
 
-    Both have the same samples. Train on both, and a model has a head for each. Classes are those of the published
-    lists, by their numbers. source_id is the recording.
+    Both have the same samples. A recipe with `clips_of` trains a head for each on the same clips. Classes are those of
+    the published lists, by their numbers. source_id is the recording.
 
     Args:
         root: The folder of the dataset.

@@ -87,16 +87,9 @@ def index_predictions(
     finder = PathFinder(Path(root), kind)
     located = [(answer, finder.find(answer.file)) for answer in sure]
     found = [(answer, location) for answer, location in located if location is not None]
-    logger.warning(
-        "%s: %s of %s %ss are kept; %s are less probable than %g, %s are not in %s",
-        name,
-        *(f"{number:,}" for number in (len(found), len(of_kind))),
-        kind,
-        f"{len(of_kind) - len(sure):,}",
-        min_probability,
-        f"{len(sure) - len(found):,}",
-        root,
-    )
+    message = "%s: the most probable class of %s of %s %ss is less probable than %g; they are left out"
+    unsure = f"{len(of_kind) - len(sure):,}", f"{len(of_kind):,}"
+    logger.warning(message, name, *unsure, kind, min_probability)
     if not found:
         raise ManifestError(f"no {kind} of {file} is left; lower --min-probability, or name their folder with --root")
     missing = [(answer.file, answer.class_name) for answer, location in located if location is None]

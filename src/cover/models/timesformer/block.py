@@ -98,17 +98,19 @@ class Block(nn.Module):
         )
         values_FND, bias = self.temporal_attn(normed_FND, self.temporal_norm1, self.temporal_fc, groups)
         if hasattr(self, "image_fc"):
-            values_FND = self._with_images(values_FND, bias, normed_FND, groups)
+            values_FND, bias = self._with_images(values_FND, bias, normed_FND, groups)
         return tokens, Residual(values_FND, bias, scales.temporal, "patches")
 
-    def _with_images(self, values_FND: Tensor, bias: Tensor, normed_FND: Input, groups: tuple[Group, ...]) -> Tensor:
-        """Replace the values of images, which come last, by those of `image_fc`. `bias` is added to them later."""
+    def _with_images(
+        self, values_FND: Tensor, bias: Tensor, normed_FND: Input, groups: tuple[Group, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the values with those of `image_fc` for images, which come last, and the bias to add to all."""
         weight, own_bias = after_norm(self.temporal_norm1, self.image_fc, compute_dtype(normed_FND.exact))
         number = groups[-1].num_clips if groups[-1].num_frames == 1 else 0
         if not number:  # every parameter must be in the graph of every batch
-            return values_FND + 0 * (weight.exact.sum() + own_bias.sum())
-        images_FND = linear(normed_FND.last_frames(number), weight, own_bias - bias)
-        return torch.cat([values_FND[:-number], images_FND])
+            return values_FND, bias + 0 * own_bias
+        images_FND = linear(normed_FND.last_frames(number), weight, own_bias - bias.to(own_bias.dtype))
+        return torch.cat([values_FND[:-number], images_FND]), bias
 
     @torch.no_grad()
     def start_image_fc(self) -> None:
