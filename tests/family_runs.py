@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 from tests.terminal import Cover
 
-from cover.config.families import TemporalInit
 from cover.config.layers import checked
 from cover.config.recipe import Recipe, parse_recipe
 from cover.core.batch import ClipBatch, MixedBatch
@@ -23,7 +22,13 @@ from cover.models.family import backbone_family
 WriteMedia = Callable[..., Path]
 
 TINY: dict[str, dict[str, Any]] = {
-    "timesformer": {"variant": "timesformer_tiny", "depth": 2, "width": 32, "num_heads": 2},
+    "timesformer": {
+        "variant": "timesformer_tiny",
+        "depth": 2,
+        "width": 32,
+        "num_heads": 2,
+        "temporal_init": "random",
+    },
     "videomae": {"depth": 2, "width": 32, "num_heads": 2},
     "video_swin": {"depths": [1, 2], "width": 8, "num_heads": [1, 2], "window": [2, 3, 3]},
     "vjepa2": {"variant": "vjepa2_1_base", "depth": 2, "width": 32, "num_heads": 2},
@@ -35,13 +40,11 @@ rest."""
 HEADS = {name: ("left", "right") for name in ("moves", "pets")}
 NUM_FRAMES, PX = 4, 32
 EMA = 0.3
-TEMPORAL_INIT: TemporalInit = "random"
 
 
 def section_of(family: str, **changes: Any) -> dict[str, Any]:
     """The `[model]` section of a tiny model."""
-    common = {"family": family, "num_frames": NUM_FRAMES, "image_size": PX, "temporal_init": TEMPORAL_INIT}
-    return common | TINY[family] | changes
+    return {"family": family, "num_frames": NUM_FRAMES, "image_size": PX} | TINY[family] | changes
 
 
 def model_of(family: str, **changes: Any) -> VideoClassifier:
@@ -49,7 +52,7 @@ def model_of(family: str, **changes: Any) -> VideoClassifier:
     torch.manual_seed(0)
     known = backbone_family(family)
     section = checked(known.section, section_of(family, **changes), "test")
-    return build(known.configure(section, HEADS), TEMPORAL_INIT)
+    return build(known.configure(section, HEADS), section.temporal_init)
 
 
 def mixed_batch(num_videos: int, num_images: int, *, num_frames: int = NUM_FRAMES, first: int = 0) -> MixedBatch:

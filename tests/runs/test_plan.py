@@ -94,6 +94,7 @@ def test_every_recipe_is_rehearsed(path: Path, tmp_path: Path, monkeypatch: pyte
         rehearse(planned, Console(file=output, width=200))
     assert "parameters" in output.getvalue() and "learning rate" in output.getvalue()
     assert [row.dataset for row in planned.rows] == list(recipe.datasets)
+    assert not [line for line in planned.warnings if "has no effect" in line]
     if path.parent.parent == ALL and path.parent != PAPER:  # the recipes of another family
         assert planned.config.family == path.parent.name
     if "imagenet" in planned.clip_multiply_adds and "k400" in planned.clip_multiply_adds:

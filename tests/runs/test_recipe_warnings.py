@@ -10,6 +10,7 @@ import pytest
 
 from cover.config.recipe import parse_recipe
 from cover.datasets.manifest import write_manifest
+from cover.datasets.names import Kind
 from cover.runs.plan import plan
 
 
@@ -18,15 +19,17 @@ def warnings(
     classes: Sequence[str] = ("run", "swim"),
     labels: Sequence[int] = (0, 1) * 8,
     dataset: Mapping[str, Any] = {},
-    **sections: Mapping[str, Any],
+    kind: Kind = "video",
+    **sections: Any,
 ) -> list[str]:
     """What is warned of in a recipe of one dataset, "moves", with 4 steps an epoch and 20 epochs unless changed."""
     rows = [{"sample_id": str(row), "path": f"{row}.mp4", "label": label} for row, label in enumerate(labels)]
     file = folder / "moves.arrow"
-    write_manifest(file, rows, name="moves", kind="video", split="train", class_names=list(classes), root=folder)
-    values: dict[str, Any] = {"data": {"batch_size": 4}, "model": {"variant": "timesformer_tiny", "depth": 1}}
-    datasets = {"moves": {"train": str(file), **dataset}}
-    return list(plan(parse_recipe({"policy": "standard", "datasets": datasets} | values | sections, "test")).warnings)
+    write_manifest(file, rows, name="moves", kind=kind, split="train", class_names=list(classes), root=folder)
+    values: dict[str, Any] = {"model": {"variant": "timesformer_tiny", "depth": 1}} | sections
+    values["data"] = {"batch_size": 4} | values.get("data", {})
+    values |= {"datasets": {"moves": {"train": str(file), **dataset}}}
+    return list(plan(parse_recipe({"policy": "cotrain" if kind == "image" else "standard"} | values, "test")).warnings)
 
 
 def test_an_ordinary_recipe_has_no_warning(tmp_path: Path) -> None:
@@ -79,3 +82,67 @@ def test_drops_after_the_end_are_named(tmp_path: Path) -> None:
         "drop_epochs out, or change the schedule"
     ]
     assert warnings(tmp_path, training={"epochs": 10}) == []
+
+
+VIT = {"depth": 1, "width": 32, "num_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model": {"family": "videomae", **VIT}}, 'model.temporal_init = "random" has no effect: no layer of a'),
+        ({"model": {"family": "vjepa2", **VIT}}, 'model.temporal_init = "random" has no effect: no layer of a'),
+        ({"model": {"family": "video_swin"}}, 'model.temporal_init = "random" has no effect: no layer of a'),
+        ({"model": {"family": "mvit"}}, 'model.temporal_init = "random" has no effect: without init, all weights'),
+        ({"model": {"family": "vivit", **VIT}}, 'has no effect: no layer of attention = "joint" starts so'),
+        ({"model": {"family": "vivit", "attention": "factorised_attention", **VIT}}, None),
+        ({"model": {"attention": "joint", "image_temporal": "skip"}}, 'model.image_temporal = "skip" has no effect'),
+        ({"model": {"attention": "space_only"}}, 'model.temporal_init = "random" has no effect: attention ='),
+        ({"model": {"pooler_depth": 1}}, "model.pooler_depth = 1 has no effect: only a pooler has it, which head ="),
+        ({"model": {"pooler_heads": 3}}, "model.pooler_heads = 3 has no effect"),
+        ({"model": {"pooler_heads": 3, "head": "attentive"}}, None),
+        ({"optimizer": {"name": "adamw", "momentum": 0.5}}, "optimizer.momentum = 0.5 has no effect: AdamW has betas"),
+        ({"optimizer": {"schedule": "cosine", "drop_factor": 0.5}}, "optimizer.drop_factor = 0.5 has no effect: a"),
+        ({"optimizer": {"weight_decay": 0.0, "decay_all": True}}, "optimizer.decay_all = true has no effect: weight_"),
+        ({"optimizer": {"backbone_rate": 0.0, "layer_decay": 0.5}}, "optimizer.layer_decay = 0.5 has no effect: the b"),
+        (
+            {"optimizer": {"backbone_rate": 0.0}, "training": {"activation_checkpointing": 1}},
+            "training.activation_checkpointing = 1 has no effect: the backbone is frozen",
+        ),
+        ({"training": {"evaluate_every_epochs": 2}}, "training.evaluate_every_epochs = 2.0 has no effect: no dataset"),
+        ({"training": {"reduction": "pooled"}}, 'training.reduction = "pooled" has no effect: there is one dataset'),
+        ({"data": {"rates": "sqrt"}}, 'data.rates = "sqrt" has no effect: there is one dataset; leave it out'),
+        ({"dataset": {"rate": 2.0}}, "datasets.moves.rate = 2.0 has no effect: there is one dataset"),
+        ({"data": {"cached_per_frame": 4}}, "data.cached_per_frame = 4 has no effect: cache_frames is off"),
+        ({"dataset": {"cached_per_frame": 4}}, "datasets.moves.cached_per_frame = 4 has no effect"),
+        ({"data": {"cached_per_frame": 4, "cache_frames": True}}, None),
+        (
+            {"data": {"scale_jitter": "inverse_uniform"}, "augmentation": {"random_resized_crop": [0.5, 1.0]}},
+            'data.scale_jitter = "inverse_uniform" has no effect: random_resized_crop replaces short_side',
+        ),
+        (
+            {"augmentation": {"randaugment": {"magnitude": 5.0}}},
+            "augmentation.randaugment = { magnitude = 5.0 } has no effect: num_ops is 0",
+        ),
+        ({"fresh_heads": True}, "fresh_heads = true has no effect: there is no init"),
+    ],
+)
+def test_keys_without_an_effect_are_named(tmp_path: Path, changes: dict[str, Any], expected: str | None) -> None:
+    model = {"variant": "timesformer_tiny", "depth": 1} if "family" not in changes.get("model", {}) else {}
+    sections = changes | {"model": model | {"temporal_init": "random"} | changes.get("model", {})}
+    found = [line for line in warnings(tmp_path, **sections) if "has no effect" in line]
+    if expected is None:
+        assert found == []
+    else:
+        (line,) = found
+        assert expected in line and line.endswith("; leave it out")
+
+
+def test_keys_about_frames_have_no_effect_on_images(tmp_path: Path) -> None:
+    options = {"num_frames": 4, "temporal_jitter": True, "sampling": {"stride_frames": 2}}
+    assert [line.partition(" has")[0] for line in warnings(tmp_path, dataset=options, kind="image")] == [
+        "datasets.moves.num_frames = 4",
+        "datasets.moves.temporal_jitter = true",
+        "datasets.moves.sampling = { stride_frames = 2 }",
+    ]
+    assert warnings(tmp_path, data={"temporal_jitter": True}, kind="image") == []  # for all datasets

@@ -59,6 +59,15 @@ class ModelSection(Section):
     pooler_heads: Positive = 16
     """With an attentive head: attention heads of the pooler."""
 
+    def unused_keys(self, *, has_init: bool) -> dict[str, str]:
+        """Return the keys that change nothing beside the others, with the reason. Families add their own.
+
+        Args:
+            has_init: Whether the model starts from weights.
+        """
+        reason = 'only a pooler has it, which head = "attentive" brings'
+        return dict.fromkeys(("pooler_depth", "pooler_heads"), reason) if self.head == "linear" else {}
+
 
 class Family:
     """What a recipe knows of a family; `cover.models.family.BackboneFamily` is the whole of it.

@@ -216,3 +216,10 @@ def overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(base.get(key), dict)
     }
     return base | over | both
+
+
+def toml_value(value: object) -> str:
+    """Return a value as a recipe writes it."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import torch
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cover.config.layers import toml_value
 from cover.config.recipe import OptimizerSection, Recipe, TrainingSection
 from cover.datasets.class_list import mirror_pairs
 from cover.errors import CoverError
@@ -163,13 +163,6 @@ def clips_line(planned: Plan, dataset: str, num_frames: int) -> str:
             flip += f" with labels swapped in {counted(len(found), 'pair')} of classes"
         taken = [f"{length}, cropped, {flip}"]
     return "; ".join([*taken, *(f"{key} = {toml_value(value)}" for key, value in set_keys.items())])
-
-
-def toml_value(value: object) -> str:
-    """Return a value as a recipe writes it."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items()) + " }"
-    return json.dumps(value)
 
 
 def optimizer_line(section: OptimizerSection) -> str:

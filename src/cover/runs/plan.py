@@ -164,7 +164,7 @@ def plan_with(recipe: Recipe, data: RecipeData) -> Plan:
         num_steps=num_steps,
         warnings=(
             *mixture_warnings(rows, num_steps),
-            *recipe_warnings(recipe, data.training, steps_per_epoch, num_steps),
+            *recipe_warnings(recipe, data.training, steps_per_epoch, num_steps, takes_clips=objective.takes_clips),
             *_missing_tests(recipe, data),
         ),
     )

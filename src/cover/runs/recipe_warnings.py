@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from cover.config.clips import ClipSection
+from cover.config.layers import toml_value
 from cover.config.recipe import Recipe
 from cover.datasets.class_list import names_side
+from cover.datasets.names import Kind
 from cover.runs.adapters import losses_of
 from cover.runs.data import Manifests
 from cover.training.optimizer import learning_rate
 from cover.training.packed_batch import ONE_CLASS
 
 _MAX_NAMES = 3
+_REPLACED = "random_resized_crop replaces short_side"
+_NOT_KEPT = "cache_frames is off"
+_NO_OPERATIONS = "num_ops is 0"
 
 
-def recipe_warnings(recipe: Recipe, training: Manifests, steps_per_epoch: float, num_steps: int) -> list[str]:
-    """Return warnings about classes and about the schedule.
+def recipe_warnings(
+    recipe: Recipe, training: Manifests, steps_per_epoch: float, num_steps: int, *, takes_clips: bool
+) -> list[str]:
+    """Return warnings about classes, about the schedule, and about keys without effect.
 
     Args:
         recipe: What to train.
         training: The training samples of each dataset.
         steps_per_epoch: May be fractional.
         num_steps: The length of the run.
+        takes_clips: Whether steps take clips through the whole model, see Objective.
     """
-    return [*_about_classes(recipe, training), *_about_schedule(recipe, steps_per_epoch, num_steps)]
+    return [
+        *_about_classes(recipe, training),
+        *_about_schedule(recipe, steps_per_epoch, num_steps),
+        *_about_unused(recipe, training, takes_clips),
+    ]
 
 
 def _about_classes(recipe: Recipe, training: Manifests) -> list[str]:
@@ -77,6 +92,74 @@ def _about_schedule(recipe: Recipe, steps_per_epoch: float, num_steps: int) -> l
             f"the schedule, so the learning rate ends at {last:.2g}; set training.epochs = {reached} to shorten both"
         )
     return warnings
+
+
+Rule = tuple[str, bool, str]
+"""A key, whether other keys leave it without an effect, and why."""
+
+
+def _about_unused(recipe: Recipe, training: Manifests, takes_clips: bool) -> list[str]:
+    """Return a warning for each key that is set and has no effect."""
+    rules = _rules(recipe, takes_clips)
+    for name, manifest in training.items():
+        rules += _rules_of_dataset(recipe, name, manifest.kind)
+    warnings = []
+    for key, is_unused, reason in rules:
+        if is_unused and (value := _set_value(recipe, key)) is not None:
+            warnings.append(f"{key} = {toml_value(value)} has no effect: {reason}; leave it out")
+    return warnings
+
+
+def _rules(recipe: Recipe, takes_clips: bool) -> list[Rule]:
+    optimizer, clips = recipe.optimizer, [recipe.clips(name) for name in recipe.datasets]
+    is_frozen, is_alone = recipe.freezes_backbone, len(clips) == 1
+    rules = [
+        ("optimizer.momentum", optimizer.name == "adamw", "AdamW has betas instead"),
+        ("optimizer.drop_factor", optimizer.schedule == "cosine", "a cosine has no drops"),
+        ("optimizer.decay_all", not optimizer.weight_decay, "weight_decay is 0"),
+        ("optimizer.layer_decay", is_frozen, "the backbone is frozen"),
+        ("training.activation_checkpointing", is_frozen and recipe.model.head == "linear", "the backbone is frozen"),
+        ("training.micro_batches", not takes_clips, "a probe trains on features that are kept"),
+        (
+            "training.evaluate_every_epochs",
+            not any(section.val for section in recipe.datasets.values()),
+            "no dataset has a val manifest",
+        ),
+        ("training.reduction", is_alone, "there is one dataset"),
+        ("data.rates", is_alone, "there is one dataset"),
+        ("data.scale_jitter", all(own.random_resized_crop for own in clips), _REPLACED),
+        ("data.cached_per_frame", not any(own.cache_frames for own in clips), _NOT_KEPT),
+        ("augmentation.randaugment", not recipe.augmentation.randaugment.num_ops, _NO_OPERATIONS),
+        ("fresh_heads", not recipe.init, "there is no init"),
+    ]
+    if recipe.media_kind != "image":  # pre-training on images shares [model] with what starts from it
+        unused = recipe.model.unused_keys(has_init=bool(recipe.init))
+        rules += [(f"model.{key}", True, reason) for key, reason in unused.items()]
+    return rules
+
+
+def _rules_of_dataset(recipe: Recipe, name: str, kind: Kind) -> list[Rule]:
+    clips = recipe.clips(name)
+    rules = [
+        ("rate", len(recipe.datasets) == 1, "there is one dataset"),
+        ("scale_jitter", clips.random_resized_crop is not None, _REPLACED),
+        ("cached_per_frame", not clips.cache_frames, _NOT_KEPT),
+        ("randaugment", not clips.randaugment.num_ops, _NO_OPERATIONS),
+        *((key, kind == "image", "an image has one frame") for key in ("num_frames", "temporal_jitter", "sampling")),
+    ]
+    return [(f"datasets.{name}.{key}", is_unused, reason) for key, is_unused, reason in rules]
+
+
+def _set_value(recipe: Recipe, key: str) -> object:
+    """Return the value of a key as plain data; None if it is the default, which says nothing."""
+    *place, name = key.split(".")
+    section: Any = recipe
+    for part in place:
+        section = section[part] if isinstance(section, dict) else getattr(section, part)
+    fields = type(section).model_fields | (ClipSection.model_fields if len(place) == 2 else {})
+    if getattr(section, name) in (None, fields[name].default):
+        return None
+    return section.model_dump(mode="json", exclude_defaults=True)[name]
 
 
 def _named(classes: list[str]) -> str:

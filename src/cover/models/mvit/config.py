@@ -76,6 +76,11 @@ class MViTSection(ModelSection):
     """Which layer doubles the width, instead of the variant's: the attention of a stage's first block, or the MLP of
     the last block before it. The Large image model that is trained on ImageNet-1k has "mlp"."""
 
+    def unused_keys(self, *, has_init: bool) -> dict[str, str]:
+        """See ModelSection."""
+        unused = super().unused_keys(has_init=has_init)
+        return unused if has_init else unused | {"temporal_init": "without init, all weights start at random"}
+
 
 class BlockShape(NamedTuple):
     """What distinguishes the blocks of a model.

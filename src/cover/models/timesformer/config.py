@@ -57,6 +57,15 @@ class TimeSformerSection(ModelSection):
     """What images have for temporal attention: that of videos ("attend"), nothing ("skip"), or a linear layer of their
     own after the same norm ("linear", as in UniDual), which starts with the effect of "attend"."""
 
+    def unused_keys(self, *, has_init: bool) -> dict[str, str]:
+        """See ModelSection."""
+        unused = super().unused_keys(has_init=has_init)
+        if self.attention != "divided":
+            unused["image_temporal"] = f'attention = "{self.attention}" has no temporal layers'
+        if self.attention == "space_only":
+            unused["temporal_init"] = 'attention = "space_only" has no temporal layers'
+        return unused
+
 
 @dataclass(frozen=True, kw_only=True)
 class TimeSformerConfig(ViTConfig):

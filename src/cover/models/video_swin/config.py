@@ -46,6 +46,10 @@ class VideoSwinSection(ModelSection):
     num_heads: tuple[Positive, ...] | None = None
     """Attention heads of each stage, instead of the variant's."""
 
+    def unused_keys(self, *, has_init: bool) -> dict[str, str]:
+        """See ModelSection."""
+        return super().unused_keys(has_init=has_init) | {"temporal_init": "no layer of a Video Swin only mixes frames"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSwinConfig(ModelConfig):

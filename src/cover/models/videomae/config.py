@@ -79,6 +79,10 @@ class VideoMAESection(ModelSection):
     activation: Activation | None = None
     """The GELU of the MLPs. Weights bring theirs, so set it only if they do not state it. By default it is exact."""
 
+    def unused_keys(self, *, has_init: bool) -> dict[str, str]:
+        """See ModelSection."""
+        return super().unused_keys(has_init=has_init) | {"temporal_init": "no layer of a VideoMAE only mixes frames"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoMAEConfig(ViTConfig):

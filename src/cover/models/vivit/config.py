@@ -73,6 +73,13 @@ class ViViTSection(ModelSection):
     activation: Activation | None = None
     """The GELU of the MLPs. Weights bring theirs, so set it only if they do not state it. By default it is exact."""
 
+    def unused_keys(self, *, has_init: bool) -> dict[str, str]:
+        """See ModelSection."""
+        unused = super().unused_keys(has_init=has_init)
+        if self.attention != "factorised_attention":
+            unused["temporal_init"] = f'no layer of attention = "{self.attention}" starts so'
+        return unused
+
 
 @dataclass(frozen=True, kw_only=True)
 class ViViTConfig(ViTConfig):

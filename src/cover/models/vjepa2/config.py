@@ -86,6 +86,10 @@ class VJEPA2Section(ModelSection):
     mlp_width: Positive | None = None
     """Features inside an MLP. By default the variant's, or 4 · `width` if that is set."""
 
+    def unused_keys(self, *, has_init: bool) -> dict[str, str]:
+        """See ModelSection."""
+        return super().unused_keys(has_init=has_init) | {"temporal_init": "no layer of a V-JEPA 2 only mixes frames"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class VJEPA2Config(ModelConfig):
