@@ -76,7 +76,7 @@ def test_a_clip_and_a_photo_are_explained(cover: Cover) -> None:
 def test_clips_are_embedded_and_found(cover: Cover) -> None:
     pytest.importorskip("faiss")
     answer = cover("embed", "runs/run", "photo.jpg", "--manifest", "moves-train.arrow", "--out", "all.parquet")
-    assert answer == (0, "all.parquet: 6 clips, 48 features each\n", "")
+    assert answer == (0, "all.parquet: 6 clips, 48 features each; 1x1 views of 4 frames, whole video\n", "")
     table = FeatureTable.open(Path("all.parquet"))
     assert (table.ids[:2], table.classes[:2]) == (["photo.jpg", "train/a/0.mp4"], [None, "a"])
 
@@ -91,7 +91,10 @@ def test_clips_are_embedded_and_found(cover: Cover) -> None:
 def test_unreadable_clips_are_named_and_left_out(cover: Cover, caplog: pytest.LogCaptureFixture) -> None:
     Path("moves/train/b/1.mp4").write_bytes(b"")
     answer = cover("embed", "runs/run", "moves/train/b", "--manifest", "moves-train.arrow", "--out", "all.npy")
-    assert (answer.code, answer.out) == (1, "all.npy: 5 clips, 48 features each, 2 unreadable left out\n")
+    assert (answer.code, answer.out) == (
+        1,
+        "all.npy: 5 clips, 48 features each, 2 unreadable left out; 1x1 views of 4 frames, whole video\n",
+    )
     assert "moves/train/b/1.mp4 is unreadable" in caplog.text and "moves/train/b/1.mp4 cannot be" in caplog.text
     assert "train/b/1.mp4" not in FeatureTable.open(Path("all.npy")).ids
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from cover.errors import CoverError
 from cover.inference.explain import Explanation, explain_clip, label_of, read_file_clip
 from cover.inference.explanation_files import headline, write_explanation
+from cover.inference.views import Views
 from cover.models.backbone import Attribution
 
 CLASSES = ["open door", "close door", "$wave$"]
@@ -34,7 +35,7 @@ def attribute(frames_TCYX: Tensor, label: int) -> Attribution:
 
 def explain(path: Path, class_name: str | None = None) -> Explanation:
     label = None if class_name is None else label_of(class_name, CLASSES, "doors")
-    clip = read_file_clip(path, num_frames=4, crop_px=32)
+    clip = read_file_clip(path, Views(4, 32, num_crops=1))
     return explain_clip(predict, attribute, clip, head="doors", class_names=CLASSES, label=label)
 
 

@@ -31,7 +31,7 @@ class Heads:
 
 
 def predict(heads: Heads, files: Sequence[Path], **options: object) -> list[Prediction]:
-    views = Views(num_frames=4, crop_px=32, num_clips=2)
+    views = dict.fromkeys(CLASS_NAMES, Views(num_frames=4, crop_px=32, num_clips=2))
     return list(predict_files(heads, files, class_names=CLASS_NAMES, views=views, **options))  # type: ignore[arg-type]
 
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_read_is_passed_over_or_raised(write_image: WriteMedia, t
 
 
 def test_only_the_heads_and_classes_that_are_wanted(write_image: WriteMedia, tmp_path: Path) -> None:
-    views = Views(num_frames=4, crop_px=32, num_crops=1)
+    views = {"letters": Views(num_frames=4, crop_px=32, num_crops=1)}
     (prediction,) = predict_files(
         Heads(),
         [write_image(tmp_path / "photo.jpg")],

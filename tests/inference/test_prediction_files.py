@@ -10,8 +10,11 @@ import pytest
 from tests.terminal import printed
 
 from cover.errors import CoverError
+from cover.evaluation.metrics import RankedClasses
 from cover.inference.prediction import Prediction
 from cover.inference.prediction_files import json_list, prediction_table, predictions_file
+from cover.inference.views import Views
+from cover.media.sampling import Window
 
 PREDICTIONS = [
     Prediction(Path("photo[1].png"), "image", {"letters": (("b", 0.75), ("a", 0.25)), "signs": (("[x]", 0.993),)}),
@@ -93,3 +96,18 @@ def test_names_stand_in_csv_as_they_are(tmp_path: Path) -> None:
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["file"], row["head"], row["class"]) for row in rows] == [(name, name, name) for name in names]
+
+
+def test_a_table_says_what_heads_are_shown_if_it_is_not_the_whole_video() -> None:
+    whole, part = Views(8, 224), Views(8, 224, window=Window(seconds=4))
+
+    def caption(**views: Views) -> str | None:
+        ranked: dict[str, RankedClasses] = {head: (("a", 1.0),) for head in views}
+        caption = prediction_table(Prediction(Path("a.mp4"), "video", ranked, views=views)).caption
+        return None if caption is None else str(caption)
+
+    assert caption(one=whole, other=whole) is None
+    assert caption(one=part, other=part) == "1x3 views of 8 frames, window_seconds = 4"
+    assert caption(one=part, other=whole, last=part) == (
+        "one, last: 1x3 views of 8 frames, window_seconds = 4; other: 1x3 views of 8 frames, whole video"
+    )

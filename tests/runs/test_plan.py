@@ -22,7 +22,7 @@ from cover.datasets.names import Kind
 from cover.errors import CheckpointError, CoverError, ManifestError
 from cover.models.classifier import save_model
 from cover.models.create import create_model
-from cover.runs.dry_run import rehearse
+from cover.runs.dry_run import clips_line, rehearse
 from cover.runs.plan import plan
 
 ALL = Path(str(files("cover") / "recipes"))
@@ -141,6 +141,7 @@ def test_parameters_and_cost_are_those_of_the_model() -> None:
     assert planned.num_parameters == planned.num_trained == sum(p.numel() for p in model.parameters())
     assert planned.clip_multiply_adds["k400"] == pytest.approx(195.8e9, rel=1e-3)  # docs/weights.md
     probe = plan(read_recipe(RECIPES["probe_k400_to_ssv2"]))
+    assert clips_line(probe, "ssv2", 8) == "8 frames, the centre crop, unchanged"
     assert probe.num_trained == sum(p.numel() for p in model.heads.parameters())
     both = plan(read_recipe(RECIPES["i21k_k400_ssv2_mit_imagenet"])).clip_multiply_adds
     assert both["k400"] > 15.9 * both["imagenet"]

@@ -42,6 +42,7 @@ image_size = 32
 [datasets.moves]
 train = "{root}/moves-val.arrow"
 val = "{root}/moves-val.arrow"
+sampling = {{ window_seconds = 0.4 }}
 
 [datasets.pets]
 train = "{root}/pets-test.arrow"

@@ -43,7 +43,12 @@ def test_a_video_and_an_image_are_predicted_as_on_the_command_line(
         assert answer.status_code == 200 and answer.json()["kind"] == kind
         found = {scored["class"]: scored["probability"] for scored in answer.json()["heads"]["pets"]}
         assert found == pytest.approx(dict(expected.heads["pets"]), abs=1e-5)
-    assert list(client.post("/predict", files={"file": image}).json()["heads"]) == ["moves", "pets"]
+        (both,) = cover.predict(run, tmp_path / name)  # whose heads were trained on clips of other lengths
+        found = client.post("/predict", files={"file": content}).json()["heads"]
+        for head, ranked in both.heads.items():
+            assert {scored["class"]: scored["probability"] for scored in found[head]} == pytest.approx(
+                dict(ranked), abs=1e-5
+            )
 
 
 def test_a_timeline_is_that_of_the_command_line(client: TestClient, run: Path, tmp_path: Path, video: bytes) -> None:
@@ -58,6 +63,8 @@ def test_a_class_is_explained(client: TestClient, video: bytes, image: bytes) ->
     assert (answer["class"], len(answer["times_seconds"]), len(answer["relevance_of_frames"])) == ("emu", 4, 4)
     assert Image.open(io.BytesIO(base64.b64decode(answer["strip_png"]))).format == "PNG"
     assert b"ftyp" in base64.b64decode(answer["overlay_mp4"])[:12]
+    part = client.post("/explain?head=moves", files={"file": video}).json()
+    assert part["times_seconds"] == pytest.approx([0.45, 0.55, 0.65, 0.75])  # the middle 0.4 of 1.2 s
     still = client.post("/explain?head=moves", files={"file": image}).json()
     assert still["overlay_mp4"] is None and still["class"] == still["predicted"]
 

@@ -19,6 +19,10 @@ def embed(
         list[str] | None, typer.Argument(help="Videos, images, folders, patterns, @LIST, or -, as for predict.")
     ] = None,
     manifest: Annotated[list[Path] | None, typer.Option(help="All samples of a manifest; may be repeated.")] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(help="Read clips as for this head. Default: as for all, or whole videos if heads differ."),
+    ] = None,
     device: Device = None,
 ) -> None:
     """Write a feature of each clip, for search and clustering.
@@ -35,7 +39,7 @@ def embed(
     check_suffix(out)
     manifests = [Manifest.open(path) for path in manifest or ()]
     paths = list(Inputs(files or ()))
-    table = embed_clips(open_model(model), paths, manifests)
+    table = embed_clips(open_model(model), paths, manifests, head=head)
     if not isinstance(table, FeatureTable):
         console().print("interrupted and saved; the same command continues from here")
         raise typer.Exit(128 + table)
@@ -43,7 +47,8 @@ def embed(
     num_unreadable = len(paths) + sum(map(len, manifests)) - len(table.ids)
     left_out = f", {num_unreadable:,} unreadable left out" if num_unreadable else ""
     clips, width = table.features.shape
-    console().print(f"{out}: {clips:,} clips, {width} features each{left_out}", soft_wrap=True)
+    number = f"{clips:,} clip{'s' * (clips != 1)}"
+    console().print(f"{out}: {number}, {width} features each{left_out}; {table.views}", soft_wrap=True)
     raise typer.Exit(num_unreadable > 0)
 
 

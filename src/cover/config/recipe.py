@@ -130,8 +130,7 @@ class DatasetSection(Section):
     mirrored clip of one has the label of the other. "auto" pairs classes whose names swap left and right, as three
     pairs of SSv2 do, and refuses a name with left or right that has no partner."""
     num_frames: Positive | None = None
-    """Frames of a clip of this dataset, in training and evaluation; by default `model.num_frames`. What works on files
-    of no dataset, such as `cover predict`, takes that of the model."""
+    """Frames of a clip of this dataset, and of what its head is shown in other files; by default `model.num_frames`."""
     max_clips: Positive | None = None
     """Train on this many samples at most, drawn at random, always the same. More of them include all of fewer."""
     rate: Annotated[float, Field(gt=0)] | None = None

@@ -188,6 +188,7 @@ def evaluation_key(
         image_size_px=reader.crop_px,
         checkpoint=checkpoint,
         manifest_digest=manifest.digest,
+        window=None if reader.window is None or manifest.kind == "image" else str(reader.window),
     )
 
 

@@ -38,6 +38,7 @@ class EvaluationKey:
         image_size_px: Side of a frame; None in files of older versions.
         checkpoint: Folder name of the weights.
         manifest_digest: `Manifest.digest` of the samples; None in files of older versions.
+        window: The part of a video that a clip shows, such as "window_seconds = 4"; None is all of it.
     """
 
     dataset: str
@@ -48,6 +49,7 @@ class EvaluationKey:
     checkpoint: str
     image_size_px: Positive | None = None
     manifest_digest: str | None = None
+    window: str | None = None
 
     @property
     def file_name(self) -> str:
@@ -56,7 +58,8 @@ class EvaluationKey:
         Names are shortened to what every file system accepts. The hash covers the whole key, so results have separate
         files even if their shortened names are equal or they differ in the manifest only.
         """
-        key = tuple(getattr(self, field.name) for field in fields(EvaluationKey))
+        key = [getattr(self, field.name) for field in fields(EvaluationKey)]
+        key = key if self.window else key[:-1]  # older results had none
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:8]
         size = f"{self.num_frames}x{self.image_size_px}"
         parts = (_plain(self.dataset), self.split, self.order, self.views, size, _plain(self.checkpoint), digest)

@@ -19,7 +19,6 @@ from cover.errors import CoverError, printable
 from cover.evaluation.metrics import class_probabilities
 from cover.inference.views import Views
 from cover.media.decode import probe_row
-from cover.media.sampling import frame_times_seconds
 from cover.models.backbone import Attribution
 
 PredictHead = Callable[[Tensor], Tensor]
@@ -125,15 +124,21 @@ class FileClip:
     times_seconds: tuple[float, ...] | None
 
 
-def read_file_clip(path: Path, *, num_frames: int, crop_px: int) -> FileClip:
+def read_file_clip(path: Path, views: Views) -> FileClip:
     """Decode a video, an image, or a folder of frames.
+
+    Args:
+        path: The file or folder.
+        views: A single one.
 
     Raises:
         DecodeError: It cannot be decoded; the message names it.
     """
-    views = Views(num_frames, crop_px, num_crops=1).read(path)
-    times_seconds = _times_seconds(path, num_frames) if views.kind == "video" else None
-    return FileClip(path, views.kind, views.frames[:, 0], times_seconds)
+    read, times_seconds = views.read(path), None
+    if read.kind == "video":
+        row = ManifestRow(sample_id=path.name, path=str(path), label=0)
+        times_seconds = views.times_seconds(probe_row(row, "video"))
+    return FileClip(path, read.kind, read.frames[:, 0], times_seconds)
 
 
 def explain_clip(
@@ -197,9 +202,3 @@ def label_of(class_name: str, class_names: Sequence[str], head: str) -> int:
     raise CoverError(
         f"head {head} has no class {class_name!r}; the most similar of its {len(class_names)} classes are {nearest}"
     )
-
-
-def _times_seconds(path: Path, num_frames: int) -> tuple[float, ...] | None:
-    row = ManifestRow(sample_id=path.name, path=str(path), label=0)
-    duration_seconds = probe_row(row, "video").duration_seconds
-    return duration_seconds and tuple(frame_times_seconds(0.0, duration_seconds, num_frames))  # type: ignore[return-value]

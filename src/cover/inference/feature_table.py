@@ -2,14 +2,15 @@
 
 features.parquet     a row a clip: id, path, class (null if unknown), feature float32 [D]
 features.npy         float32 [N, D]
-features.ids.json    beside a .npy: {"backbone": …, "ids": […]}
+features.ids.json    beside a .npy: {"backbone": …, "views": …, "ids": […]}
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 
 from cover.core.atomic_files import whole_file
 from cover.errors import CoverError
+from cover.inference.views import Views
 
 SUFFIXES = (".parquet", ".npy")
 _METADATA_KEY = b"cover"
@@ -31,6 +33,7 @@ class FeatureTable:
         ids, paths, classes: Of the clips; every id is unique.
         features: float32 [N,D].
         backbone: Digest of the model that computed them; features of different backbones cannot be compared.
+        views: How the clips were read; None in files of older versions, which took whole videos.
     """
 
     ids: list[str]
@@ -38,6 +41,7 @@ class FeatureTable:
     classes: list[str | None]
     features: npt.NDArray[np.float32]
     backbone: str
+    views: Views | None = None
 
     def save(self, path: Path) -> None:
         """Write a .parquet file, or a .npy file with the ids beside it; whole or not at all."""
@@ -46,7 +50,7 @@ class FeatureTable:
                 pq.write_table(self._arrow(), unfinished)
             return
         with whole_file(ids_file(path)) as ids, whole_file(path) as features:  # both appear, or neither
-            ids.write_text(json.dumps({"backbone": self.backbone, "ids": self.ids}, indent=0) + "\n")
+            ids.write_text(json.dumps({**self._metadata(), "ids": self.ids}, indent=0) + "\n")
             with features.open("wb") as file:
                 np.save(file, self.features)
 
@@ -65,13 +69,13 @@ class FeatureTable:
             if path.suffix == ".npy":
                 beside = json.loads(ids_file(path).read_text())
                 features, ids = np.load(path, allow_pickle=False), beside["ids"]
-                return cls(ids, [None] * len(ids), [None] * len(ids), features, beside["backbone"])
+                return cls(ids, [None] * len(ids), [None] * len(ids), features, beside["backbone"], _views(beside))
             table = pq.read_table(path)
-            backbone = json.loads(table.schema.metadata[_METADATA_KEY])["backbone"]
+            metadata = json.loads(table.schema.metadata[_METADATA_KEY])
             column = table["feature"].combine_chunks()
             features = column.flatten().to_numpy().reshape(len(column), -1)
             ids, paths, classes = (table[name].to_pylist() for name in ("id", "path", "class"))
-            return cls(ids, paths, classes, features, backbone)
+            return cls(ids, paths, classes, features, metadata["backbone"], _views(metadata))
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise CoverError(f"{path} is not a table of features; write it with `cover embed`") from error
 
@@ -83,7 +87,15 @@ class FeatureTable:
             "class": pa.array(self.classes, pa.string()),
             "feature": feature,
         }
-        return pa.table(columns, metadata={_METADATA_KEY: json.dumps({"backbone": self.backbone})})
+        return pa.table(columns, metadata={_METADATA_KEY: json.dumps(self._metadata())})
+
+    def _metadata(self) -> dict[str, Any]:
+        return {"backbone": self.backbone, "views": self.views and asdict(self.views)}
+
+
+def _views(metadata: dict[str, Any]) -> Views | None:
+    values = metadata.get("views")
+    return Views.of_dict(values) if values else None
 
 
 def check_suffix(path: Path) -> None:

@@ -1,6 +1,6 @@
 """Predictions for people and for programs: tables, and files that grow by one prediction at a time.
 
-    .json      [{"file", "kind", "heads": {head: [{"class", "probability"}, …]}}, …]
+    .json      [{"file", "kind", "heads": {head: [{"class", "probability"}, …]}, "views": {head: text}}, …]
     .jsonl     the same, one object a line
     .csv       file, kind, head, rank, class, probability: one row a class
     .parquet   the same columns
@@ -27,6 +27,7 @@ from rich.table import Table
 from cover.core.atomic_files import whole_file
 from cover.errors import CoverError, printable
 from cover.inference.prediction import Prediction
+from cover.inference.views import Views
 
 Format = TypeVar("Format")
 Write = Callable[[Prediction], None]
@@ -52,9 +53,20 @@ def prediction_table(prediction: Prediction) -> Table:
     for name, ranked in prediction.heads.items():
         classes = ", ".join(f"{class_name} {100 * probability:.1f}" for class_name, probability in ranked)
         table.add_row(f"{name}*" if name in prediction.sigmoid_heads else name, classes)
-    if prediction.sigmoid_heads:
-        table.caption, table.caption_justify = "* each class has a probability of its own", "left"
+    notes = ["* each class has a probability of its own"] if prediction.sigmoid_heads else []
+    if prediction.kind == "video":
+        notes += _different_views(prediction.views)
+    if notes:
+        table.caption, table.caption_justify = "; ".join(notes), "left"
     return table
+
+
+def _different_views(views: Mapping[str, Views]) -> list[str]:
+    """What heads are shown of a video, if it is not the same part of the whole video for all of them."""
+    shown = list(dict.fromkeys(views.values()))
+    if len(shown) == 1:
+        return [str(own) for own in shown if own.window]
+    return [f"{', '.join(head for head in views if views[head] == own)}: {own}" for own in shown]
 
 
 def for_suffix(path: Path, formats: Mapping[str, Format]) -> Format:
@@ -153,6 +165,7 @@ def _as_object(prediction: Prediction) -> dict[str, Any]:
             name: [{"class": class_name, "probability": probability} for class_name, probability in ranked]
             for name, ranked in prediction.heads.items()
         },
+        "views": {name: str(views) for name, views in prediction.views.items()} if prediction.kind == "video" else {},
     }
 
 

@@ -29,6 +29,10 @@ class Window:
     seconds: float | None = None
     stride_frames: int | None = None
 
+    def __str__(self) -> str:
+        """As a recipe says it."""
+        return f"stride_frames = {self.stride_frames}" if self.seconds is None else f"window_seconds = {self.seconds:g}"
+
     def length_seconds(self, num_frames: int, fps: float | None) -> float:
         """Return the length in seconds.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from cover.config.layers import reason_of
+from cover.config.layers import reason_of, toml_value
 from cover.config.recipe import Recipe, read_recipe
 from cover.core.atomic_files import write_whole
 from cover.core.run_files import RunFiles
@@ -204,11 +204,14 @@ def describe(path: str | Path) -> info.Info:
     start = f"started from {recipe.init}" if recipe.init else "started at random"
     jitters = {recipe.clips(name).temporal_jitter for name in recipe.datasets}
     moments = " or ".join("a random moment" if jitter else "the middle" for jitter in sorted(jitters))
+    rules = {name: recipe.clips(name).sampling for name in recipe.datasets}
+    parts = [f"; sampling of {name}: {toml_value(rule)}" for name, rule in rules.items() if rule != "uniform"]
     views = recipe.evaluation
     return replace(
         described,
         origin=f"cover, policy {recipe.policy} on {', '.join(recipe.datasets)}, {Path(described.path).name}, {start}",
-        sampling=f"{moments} of equal segments of a clip; evaluated on {views.num_clips} × {views.num_crops} views",
+        sampling=f"{moments} of equal segments of a clip; evaluated on {views.num_clips} × {views.num_crops} views"
+        + "".join(parts),
     )
 
 

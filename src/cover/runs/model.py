@@ -20,6 +20,7 @@ from cover.evaluation.evaluate import ALONE, Processes, evaluate_dataset
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.sample_views import FrameOrder
 from cover.inference.explain import Explanation, FileClip, explain_clip, label_of, read_file_clip
+from cover.inference.views import Views
 from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.models.classifier import VideoClassifier
@@ -116,18 +117,24 @@ class OpenModel:
             pairs.append((fitting[0], manifest))
         return pairs
 
+    def views(self, head: str, num_clips: int = 1, num_crops: int = 1) -> Views:
+        """How a file is shown to a head: as in its training."""
+        return Views(self.model.config.num_frames, self.model.config.image_size_px, num_clips, num_crops)
+
     def reader(self, dataset: str, manifest: Manifest) -> ClipReader:
         """Clips of a manifest as the head of a dataset takes them."""
-        return self.plain_reader(manifest)
+        return self.reader_of(self.views(dataset), manifest)
 
     def evaluation_reader(self, dataset: str, manifest: Manifest, num_clips: int) -> ClipReader:
         """The same for evaluation with so many clips of a video."""
         return self.reader(dataset, manifest)
 
-    def plain_reader(self, manifest: Manifest) -> ClipReader:
-        """Whole clips of a manifest as the model takes them."""
-        size_px = self.model.config.image_size_px
-        return ClipReader(manifest, self.model.config.num_frames, size_px, (size_px, size_px), horizontal_flip=False)
+    def reader_of(self, views: Views, manifest: Manifest) -> ClipReader:
+        """Clips of a manifest in the length and sampling of views."""
+        sides_px = views.crop_px, views.crop_px  # of training crops, which it does not make
+        return ClipReader(
+            manifest, views.num_frames, views.crop_px, sides_px, horizontal_flip=False, window=views.window
+        )
 
     def evaluate(
         self,
@@ -222,13 +229,13 @@ class OpenModel:
             DecodeError: The file cannot be decoded.
         """
         self.model.attributor()  # or refuse before anything is asked
-        heads, config = self.class_names([head] if head else []), self.model.config
+        heads = self.class_names([head] if head else [])
         if len(heads) > 1:
             raise CheckpointError(f"no head is named, and one is explained; give --head, one of {', '.join(heads)}")
         ((head, class_names),) = heads.items()
         label = None if class_name is None else label_of(class_name, class_names, head)
         if isinstance(file, Path):
-            file = read_file_clip(file, num_frames=config.num_frames, crop_px=config.image_size_px)
+            file = read_file_clip(file, self.views(head))
         return explain_clip(
             lambda frames: self.predict_heads(frames)[head],
             lambda frames, label: self.model.attribute(frames.to(self.device), head, label),
@@ -236,7 +243,7 @@ class OpenModel:
             head=head,
             class_names=class_names,
             label=label,
-            is_sigmoid=head in config.sigmoid_heads,
+            is_sigmoid=head in self.model.config.sigmoid_heads,
         )
 
     def predict_datasets(self, clips: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,6 @@ from cover.errors import DecodeError
 from cover.inference.inputs import Inputs
 from cover.inference.prediction import Prediction, predict_files
 from cover.inference.timeline import Change, Timeline, find_changes, find_timeline
-from cover.inference.views import Views
 from cover.inference.windows import WINDOW_SECONDS, WindowFormat
 from cover.media.live_stream import LiveStream
 from cover.runs.model import OpenModel
@@ -29,7 +28,8 @@ def predict(
 ) -> Iterator[Prediction]:
     """Predict the most probable classes of videos and images.
 
-    Files are decoded in threads while the model works, and files of equal length share a batch.
+    Files are decoded in threads while the model works, and files of equal length share a batch. Each head is shown
+    clips of the length and sampling that it was trained with.
 
     Args:
         run: A run or any other model that `open_model` opens, or one that is open.
@@ -51,14 +51,14 @@ def predict(
         DecodeError: A file cannot be read, and there is no `on_unreadable`.
     """
     opened = _opened(run)
-    config, evaluation = opened.model.config, opened.evaluation
+    class_names, evaluation = opened.class_names(heads), opened.evaluation
     num_clips, num_crops = evaluation.views(num_clips, num_crops)
     return predict_files(
         opened.predict_heads,
         Inputs([str(file) for file in ([files] if isinstance(files, str | Path) else files)], frame_folders),
-        class_names=opened.class_names(heads),
-        sigmoid_heads=config.sigmoid_heads,
-        views=Views(config.num_frames, config.image_size_px, num_clips, num_crops),
+        class_names=class_names,
+        sigmoid_heads=opened.model.config.sigmoid_heads,
+        views={head: opened.views(head, num_clips, num_crops) for head in class_names},
         num_classes_shown=top,
         batch_size=evaluation.batch_size,
         on_unreadable=on_unreadable,

@@ -17,11 +17,13 @@ from cover.datasets.manifest import Manifest, Moves
 from cover.errors import CheckpointError
 from cover.evaluation.evaluate import ALONE, Processes, evaluation_key
 from cover.evaluation.sample_views import FrameOrder
+from cover.inference.views import Views
 from cover.media.reader import ClipReader
 from cover.models.linear import freeze_weights, use_float8
 from cover.models.opening import load_model
 from cover.models.sources import locate, open_source, split_key
-from cover.runs.adapters import evaluation_reader, reader_for
+from cover.runs.adapters import evaluation_reader
+from cover.runs.data import window_of
 from cover.runs.folder import SPLITS, RunFolder, run_of_checkpoint
 from cover.runs.model import OpenModel
 
@@ -181,9 +183,12 @@ class TrainedRun(OpenModel):
         )
         return (self.files.results_folder / key.file_name).exists()
 
-    def reader(self, dataset: str, manifest: Manifest) -> ClipReader:
-        """Clips of a manifest in the format of this run's model."""
-        return reader_for(self.recipe, manifest, dataset)
+    def views(self, head: str, num_clips: int = 1, num_crops: int = 1) -> Views:
+        """See OpenModel. Clips have the length and sampling of the dataset of that name."""
+        views = super().views(head, num_clips, num_crops)
+        if head not in self.recipe.datasets:
+            return views
+        return replace(views, num_frames=self.recipe.num_frames(head), window=window_of(self.recipe.clips(head)))
 
     def evaluation_reader(self, dataset: str, manifest: Manifest, num_clips: int) -> ClipReader:
         """See OpenModel. Frames are kept as the recipe says, if its cache folder exists here."""

@@ -48,13 +48,18 @@ class DecodedUpload:
     """The frames of a file.
 
     Attributes:
-        duration_seconds: None for an image.
+        info: Its duration, frame rate and size.
         frames: uint8 [T,V,C,Y,X] of views, or [F,Y,X,C] of a sliding window, cut to squares.
     """
 
     kind: Kind
-    duration_seconds: float | None
+    info: MediaInfo
     frames: npt.NDArray[np.uint8]
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """None for an image."""
+        return self.info.duration_seconds
 
     def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
         return iter(self.frames)
@@ -128,7 +133,7 @@ def _decode(job: Job, limits: UploadLimits) -> DecodedUpload:
         frames = _all_frames(job.path, job.wanted, limits)
     else:
         raise UploadRejected(422, "an image has no timeline; send a video")
-    return DecodedUpload(kind, info.duration_seconds, frames)
+    return DecodedUpload(kind, info, frames)
 
 
 def _probe(path: Path, kind: Kind) -> MediaInfo:

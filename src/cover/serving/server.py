@@ -71,6 +71,8 @@ def serve(run: str | Path, settings: ServerSettings, report: Callable[[str], Non
     ):
         app = create_app(service, samples_of(service.trained, report), metrics, settings.policy)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        for line in service.shown():
+            report(line)
         report(f"serving {run} at http://{host}:{listener.getsockname()[1]}; Ctrl-C stops it")
         _run(app, listener)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,11 +23,10 @@ from cover.inference.timeline import find_timeline
 from cover.inference.timeline_files import timeline_json
 from cover.inference.views import Views
 from cover.inference.windows import WindowFormat
-from cover.media.sampling import frame_times_seconds
 from cover.runs.model import OpenModel
 from cover.serving.admission import Metrics
 from cover.serving.batching import Batcher
-from cover.serving.decoding import Decoder, Job
+from cover.serving.decoding import DecodedUpload, Decoder, Job
 from cover.serving.limits import UploadLimits
 from cover.serving.schemas import ClassScore, ExplanationBody, PredictionBody, SensitivityBody, TimelineBody
 
@@ -67,20 +66,27 @@ class Service:
         self._decode.close()
         self._folder.cleanup()
 
+    def shown(self) -> list[str]:
+        """What heads are shown of a video, a line for each, if it is not the whole video for all of them."""
+        views = {head: self._views_of(head) for head in self.trained.class_names()}
+        return [f"{head}: {own}" for head, own in views.items()] if any(own.window for own in views.values()) else []
+
     def predict(self, upload: BinaryIO, heads: Sequence[str], top: int) -> PredictionBody:
         """Find the `top` classes of each of `heads`, or of every head, over the recipe's views."""
         class_names = self.trained.class_names(heads)
         with self._metrics.stage_seconds.labels("decode").time(), self._file(upload) as file:
-            decoded = self._decode(Job(file, self._format(self._views.num_clips, self._views.num_crops)))
+            views = {head: self._views_of(head) for head in class_names}
+            decoded = self._decoded(file, views.values())
         with self._metrics.stage_seconds.labels("model").time():
-            logits = self._model(torch.from_numpy(decoded.frames))
+            answers = {wanted: self._model(torch.from_numpy(one.frames)) for wanted, one in decoded.items()}
+            logits = {head: answers.get(wanted, next(iter(answers.values())))[head] for head, wanted in views.items()}
         sigmoid_heads = self.trained.model.config.sigmoid_heads
         ranked = {
             head: top_classes(class_probabilities(logits[head].mean(0), head in sigmoid_heads), names, top)
             for head, names in class_names.items()
         }
         return PredictionBody(
-            kind=decoded.kind,
+            kind=next(iter(decoded.values())).kind,
             heads={
                 head: [ClassScore(label=label, probability=probability) for label, probability in classes]
                 for head, classes in ranked.items()
@@ -114,12 +120,11 @@ class Service:
         class_names = self.trained.class_names([head])[head]
         if class_name is not None:
             label_of(class_name, class_names, head)
-        num_frames = self.trained.model.config.num_frames
+        views = self.trained.views(head)
         with self._long_work:
             with self._file(upload) as file:
-                decoded = self._decode(Job(file, self._format(num_clips=1, num_crops=1)))
-            seconds = decoded.duration_seconds
-            times = tuple(frame_times_seconds(0.0, seconds, num_frames)) if seconds else None
+                decoded = self._decode(Job(file, views))
+            times = views.times_seconds(decoded.info) if decoded.kind == "video" else None
             clip = FileClip(Path(UPLOAD), decoded.kind, torch.from_numpy(decoded.frames[:, 0]), times)
             with self._model.model_lock:
                 explanation = self.trained.explain(clip, head, class_name)
@@ -145,9 +150,17 @@ class Service:
         with self._metrics.pass_seconds.time():
             return self.trained.predict_heads(frames)
 
-    def _format(self, num_clips: int, num_crops: int) -> Views:
-        config = self.trained.model.config
-        return Views(config.num_frames, config.image_size_px, num_clips, num_crops)
+    def _views_of(self, head: str) -> Views:
+        return self.trained.views(head, self._views.num_clips, self._views.num_crops)
+
+    def _decoded(self, file: Path, wanted: Iterable[Views]) -> dict[Views, DecodedUpload]:
+        """The frames of a file in several views, or in the first ones if it is an image, which is the same in all."""
+        decoded: dict[Views, DecodedUpload] = {}
+        for views in dict.fromkeys(wanted):
+            decoded[views] = self._decode(Job(file, views))
+            if decoded[views].kind == "image":
+                break
+        return decoded
 
     @contextmanager
     def _file(self, upload: BinaryIO) -> Iterator[Path]:

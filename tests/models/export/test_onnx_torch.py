@@ -154,7 +154,7 @@ def test_the_example_answers_as_cover_does(
             [video],
             class_names=model.config.heads,
             sigmoid_heads=model.config.sigmoid_heads,
-            views=Views(3, 32, num_crops=1),
+            views=dict.fromkeys(model.config.heads, Views(3, 32, num_crops=1)),
         )
     expected = [(head, name, 100 * share) for head, ranked in predicted.heads.items() for name, share in ranked]
     lines = [re.fullmatch(r"(\w+): (.+) ([\d.]+) %", line) for line in done.stdout.splitlines()]
