@@ -83,6 +83,9 @@ def results_of(run: Path) -> dict[tuple[str, str, str, str], float]:
 def test_what_cannot_be_evaluated_is_named_and_the_others_are_evaluated(
     run: Path, cover: Cover, caplog: pytest.LogCaptureFixture
 ) -> None:
+    recipe = Path("first/recipe.toml")
+    later = '[datasets.plates]\ntest = "later.arrow"'  # which training only warns of
+    recipe.write_text(recipe.read_text().replace("[datasets.plates]", later))
     answer = cover("evaluate", "first")
     assert answer.code == 1
     assert caplog.messages == ["plates has no test manifest; its val split is evaluated"]
@@ -97,6 +100,7 @@ def test_what_cannot_be_evaluated_is_named_and_the_others_are_evaluated(
     assert [result.chance for result in record.results] == [0.5, 0.5, 1.0]
     assert cover("compare", "first").code == 0 and "plates" in Path("report.html").read_text()
     caplog.clear()
+    recipe.write_text(recipe.read_text().replace(later, "[datasets.plates]"))
     cover("evaluate", "first", "--split", "test")
     assert caplog.messages == ["plates is left out: it has no test manifest, only train, val"]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cover.cli.app import Out, app, console, progress_console
+from cover.cli.app import Device, Out, app, console, progress_console
 from cover.cli.index import print_manifest
 
 
@@ -36,6 +36,7 @@ def demo(
         DemoPreset, typer.Option(help="smoke: a check, quick: for 2 cores, full: for a GPU.")
     ] = DemoPreset.quick,
     out: Out = Path("demo"),
+    device: Device = None,
 ) -> None:
     """Run the whole job on built-in datasets.
 

@@ -58,7 +58,7 @@ def train(
         run = out or given.path
     elif recipe.suffix != ".toml" and not recipe.is_file():
         raise CoverError(
-            f"{recipe} is neither a recipe nor a run; give a TOML file, or a folder that it was trained in"
+            f"{recipe} is neither a recipe nor a run; give a TOML file, or a folder that `cover train` has written"
         )
     else:
         run = out or Path("runs") / recipe.stem

@@ -192,7 +192,7 @@ def _policy_row(records: Sequence[RunRecord], dataset: str, split: str) -> Polic
     results = {record.name: result for record in records if (result := record.result(dataset, split))}
     wanted = {record.name: Wanted(record.checkpoint, record.views) for record in records}
     differences = find_differences(dataset, results, wanted)
-    trained = [record for record in records if dataset in record.datasets]
+    trained = [record for record in records if dataset in record.recipe.with_heads]
     standard_run = next(
         (record.name for record in trained if record.recipe.is_standard and record.name in results), None
     )

@@ -101,7 +101,7 @@ def sample_clips(run: TrainedRun, splits: Mapping[str, str]) -> list[Strip]:
     return [
         strip
         for name, split in splits.items()
-        if name in run.recipe.datasets and split in run.splits(name)
+        if name in run.recipe.with_heads and split in run.splits(name)
         for strip in sample_strips(
             run.predict_datasets,
             run.reader(name, run.manifest(name, split)),

@@ -110,6 +110,12 @@ class RunFolder(RunFiles):
             self._check_digest(manifest, record, f"{split} manifest of {dataset}")
         return manifest
 
+    def never_had(self, recipe: Recipe, dataset: str, split: str) -> bool:
+        """Whether a manifest that the recipe names was missing in training, and still is."""
+        is_known = self.is_old or self._record(dataset, split) is not None
+        place = self._place(recipe, dataset, split, must_exist=False)
+        return not is_known and not moved_path(place.absolute(), self.moves).exists()
+
     def _place(self, recipe: Recipe, dataset: str, split: str, *, must_exist: bool = True) -> Path:
         """Where a manifest is, before `moves`. Raises CheckpointError if it is nowhere and must exist."""
         path: Path = getattr(recipe.datasets[dataset], split)

@@ -155,7 +155,11 @@ class TrainedRun(OpenModel):
         """
         wanted = [split] if split else ["test", "val"]
         splits = {name: self.splits(name) for name in datasets or self.recipe.with_heads}
-        chosen = {name: next((each for each in wanted if each in splits[name]), None) for name in splits}
+
+        def has(name: str, each: str) -> bool:  # a recipe may name a test manifest that is written later
+            return each in splits[name] and (each == split or not self.files.never_had(self.recipe, name, each))
+
+        chosen = {name: next((each for each in wanted if has(name, each)), None) for name in splits}
         if not any(chosen.values()):
             raise CheckpointError(f"{self.folder} has no {' or '.join(wanted)} manifest {self._choose_another(splits)}")
         for name, found in chosen.items():
