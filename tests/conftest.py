@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -21,7 +22,15 @@ from cover.datasets.manifest import Manifest
 Frames = npt.NDArray[np.uint8]
 
 os.environ.setdefault("MKL_CBWR", "AUTO")  # as training has it, before any test computes
+gc.disable()  # until all tests are collected, whose many objects stay
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores; tests send it
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage rarely: libraries and tests are millions of objects, none of which ever goes."""
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+    gc.enable()
 
 
 def _draw_number(number: int, width_px: int, height_px: int) -> Frames:

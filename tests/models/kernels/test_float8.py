@@ -1,17 +1,13 @@
 """Products in float8: rounding, transposition, and models that compute with them.
 
-On CPUs the plain operations run, with torch's own product of float8. Kernels run under Triton's interpreter, in a
-process of its own.
+On CPUs the plain operations run, with torch's own product of float8. test_interpreted.py runs the kernels under
+Triton's interpreter.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any, cast
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -19,7 +15,7 @@ from torch import Tensor
 from cover.errors import RecipeError
 from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
-from cover.models.kernels import backend, float8, mlp, products, residual
+from cover.models.kernels import float8, mlp, products, residual
 from cover.models.kernels.float8 import Float8
 from cover.models.kernels.products import Weight
 from cover.models.linear import Linear, freeze_weights, use_float8
@@ -162,13 +158,6 @@ def test_models_that_cannot_multiply_in_float8_are_refused(model: torch.nn.Modul
         use_float8(model)
 
 
-@pytest.mark.parametrize("part", ["kernels", pytest.param("model", marks=pytest.mark.slow)])
-def test_interpreted_kernels_equal_the_plain_operations(part: str) -> None:
-    pytest.importorskip("triton", reason="the extra `test` brings it on Linux")
-    command = [sys.executable, "-W", "ignore", __file__, part]
-    subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, check=True)
-
-
 @pytest.mark.needs_cuda
 def test_kernels_round_and_transpose_as_the_plain_operations() -> None:
     compare_kernels("cuda")
@@ -196,7 +185,7 @@ def compare_kernels(device: str) -> None:
         values, scale = found.values.flatten(0, -2), found.scale.flatten()
         transposed, expected = float8.transpose(found), float8.plain_transpose(values, scale, scale.amax())
         assert same(transposed, expected)
-    hidden, gradient = (torch.randn(130, 192).to(device, torch.bfloat16) for _ in range(2))
+    hidden, gradient = (torch.randn(70, 192).to(device, torch.bfloat16) for _ in range(2))
     plain = mlp.gelu(hidden)
     assert isinstance(plain, Tensor)
     in_float8 = cast(Float8, mlp.gelu(hidden, float8=True))
@@ -214,36 +203,3 @@ def compare_kernels(device: str) -> None:
             _, inferred = residual.add_normalise(tokens, added, (), 1e-6, float8=True)
     assert same(cast(Float8, normed.operand), float8.round_rows(normed.exact))
     assert same(cast(Float8, inferred.operand), cast(Float8, normed.operand))
-
-
-def correct_the_interpreter() -> None:
-    """Triton's interpreter rounds to float8 wrongly (it loses carries, and cuts subnormal numbers off), and multiplies
-    the bits of bfloat16 as whole numbers."""
-    import triton.language as tl
-    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
-
-    convert, dot = InterpreterBuilder.create_fp_to_fp, InterpreterBuilder.create_dot
-
-    def corrected(self: Any, source: Any, dtype: Any, rounding_mode: Any) -> Any:
-        if dtype.scalar != tl.float8e4nv:
-            return convert(self, source, dtype, rounding_mode)
-        rounded = torch.from_numpy(np.ascontiguousarray(source.data)).to(torch.float8_e4m3fn)
-        return TensorHandle(rounded.view(torch.uint8).numpy(), tl.float8e4nv)
-
-    def widened(operand: Any) -> Any:
-        if operand.dtype.scalar != tl.bfloat16:
-            return operand
-        return TensorHandle((operand.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
-
-    InterpreterBuilder.create_fp_to_fp = corrected
-    InterpreterBuilder.create_dot = lambda self, a, b, *rest: dot(self, widened(a), widened(b), *rest)
-
-
-if __name__ == "__main__":
-    assert backend.INTERPRETED
-    correct_the_interpreter()
-    if sys.argv[1] == "kernels":
-        compare_kernels("cpu")
-    else:
-        found, half = errors("cpu", depth=2)
-        assert all(2 * bfloat16 < ours < 16 * bfloat16 for ours, bfloat16 in zip(found, half, strict=True))

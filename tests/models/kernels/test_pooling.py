@@ -1,11 +1,8 @@
-"""Kernels that pool attention heads compute what torch's own operations do: under Triton's interpreter, on a GPU."""
+"""Kernels that pool attention heads compute what torch's own operations do: on a GPU, and under Triton's interpreter
+(test_interpreted.py).
+"""
 
 from __future__ import annotations
-
-import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,7 +12,7 @@ from cover.models.kernels.pooling import plain_pool_normalise, pool_normalise
 CASES = [  # clips, slots, rows, columns; kinds, heads, features; slots of a kernel, stride
     ((1, 2, 3, 5), (1, 2, 12), 3, 2),
     ((2, 1, 3, 2), (2, 1, 8), 1, 1),
-    ((1, 2, 9, 5), (2, 2, 6), 3, 8),
+    ((1, 1, 9, 2), (2, 2, 6), 3, 8),
 ]
 
 
@@ -40,25 +37,8 @@ def errors(device: str, dtype: torch.dtype = torch.float32) -> list[float]:
     return worst
 
 
-def test_interpreted_kernels_equal_the_plain_operations() -> None:
-    pytest.importorskip("triton", reason="the extra `test` brings it on Linux")
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", __file__],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(run.stdout)
-    assert max(found) < 2e-6, found
-
-
 @pytest.mark.needs_cuda
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_kernels_equal_the_plain_operations(dtype: torch.dtype, tolerance: float) -> None:
     with torch.backends.cudnn.flags(enabled=False):  # whose gradients of float32 weights are in TF32
         assert max(errors("cuda", dtype)) < tolerance
-
-
-if __name__ == "__main__":
-    print(json.dumps(errors("cpu")))

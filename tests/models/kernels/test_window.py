@@ -1,19 +1,16 @@
-"""Attention in windows by kernels is that of plain operations, with every gradient; under Triton's interpreter."""
+"""Attention in windows by kernels is that of plain operations, with every gradient: on a GPU, and under Triton's
+interpreter (test_interpreted.py).
+"""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import subprocess
-import sys
 from typing import NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 
-from cover.models.kernels import backend
 from cover.models.kernels.products import Input, Weight
 from cover.models.kernels.relative_bias import Size
 from cover.models.kernels.window import WindowAttention, plain_window_branch, window_branch
@@ -39,6 +36,8 @@ CASES = {
     "cut short": Case((Grid((2, 4, 2), 1),), (3, 2, 3), (1, 1, 1), 2, 24),
     "several tiles": Case((Grid((4, 6, 3), 1),), (4, 4, 3), (2, 2, 1), 1, 32),
 }
+HALF = CASES["shifted, padded, of two sizes"]
+"""The case that is compared in half precision, too."""
 
 
 def output_and_gradients(case: Case, dtype: torch.dtype, device: str, *, plain: bool) -> list[Tensor]:
@@ -72,22 +71,6 @@ def errors(case: Case, dtype: torch.dtype, device: str) -> dict[str, float]:
     }
 
 
-def test_interpreted_kernels_equal_the_plain_operations() -> None:
-    """In a process of its own, because the interpreter has to be chosen before Triton is imported."""
-    pytest.importorskip("triton", reason="the extra `test` brings it on Linux")
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", __file__],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(run.stdout)
-    assert found["float32"].keys() == CASES.keys()
-    assert max(error for case in found["float32"].values() for error in case.values()) < 2e-6, found
-    assert max(found["float16"].values()) < 4e-3, found
-
-
 @pytest.mark.needs_cuda
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2), (torch.float16, 4e-3)])
 @pytest.mark.parametrize("case", CASES)
@@ -109,12 +92,3 @@ def test_windows_without_a_kernel_that_fits_are_logged_once(caplog: pytest.LogCa
         assert [fits(32, torch.bfloat16, 2**14) for _ in range(2)] == [False, False]
     (message,) = caplog.messages
     assert "windows of 16384 tokens with heads of 32 numbers of 16 bits" in message
-
-
-if __name__ == "__main__":
-    assert backend.INTERPRETED
-    found = {
-        "float32": {name: errors(case, torch.float32, "cpu") for name, case in CASES.items()},
-        "float16": errors(CASES["shifted, padded, of two sizes"], torch.float16, "cpu"),
-    }
-    print(json.dumps(found))
