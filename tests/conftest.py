@@ -29,6 +29,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the b
 def pytest_collection_finish() -> None:
     """Collect garbage rarely: libraries and tests are millions of objects, none of which ever goes."""
     gc.freeze()
+    gc.unfreeze()  # into the oldest generation
     gc.set_threshold(20_000, 10, 10)
     gc.enable()
 
