@@ -188,8 +188,7 @@ def rates_line(planned: Plan) -> str:
     section, heads = planned.recipe.optimizer, f"{planned.recipe.optimizer.learning_rate:g}"
     if not planned.objective.takes_clips:
         return heads
-    model = empty_model(planned.config)
-    planned.objective.module(model)
+    model = planned.model
     learning = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     rates = [section.learning_rate * lr_scale(model, name, section) for name in learning if name.startswith(BACKBONE)]
     if not rates:
@@ -265,7 +264,7 @@ def states_bytes(planned: Plan) -> int:
 
 def backward_bytes(planned: Plan) -> float:
     """Rough estimate of the bytes that the backward pass needs for a whole batch."""
-    model, half = empty_model(planned.config), planned.recipe.training.precision != "fp32"
+    model, half = planned.model, planned.recipe.training.precision != "fp32"
     size_px, frozen = planned.config.image_size_px, 1 - planned.backward_share
     parts = []
     for row in planned.rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeVar
 
 from accelerate import Accelerator
@@ -68,6 +69,13 @@ class Plan:
     num_steps: int
     warnings: tuple[str, ...]
 
+    @cached_property
+    def model(self) -> VideoClassifier:
+        """The model without memory for its weights. Those that learn require gradients."""
+        model = empty_model(self.config)
+        self.objective.module(model)
+        return model
+
     @property
     def num_projection_weights(self) -> int:
         """Weights that the projection loss trains beside the model; 0 without it."""
@@ -80,7 +88,7 @@ class Plan:
         if not self.objective.takes_clips:
             return 0.0
         # Two operations a multiply-add; a backward pass takes twice a forward pass, none through frozen first layers.
-        backbone, size_px, total = empty_model(self.config).backbone, self.config.image_size_px, 0.0
+        backbone, size_px, total = self.model.backbone, self.config.image_size_px, 0.0
         for row in self.rows:
             cost = self.clip_multiply_adds[row.dataset]
             frozen = (1 - self.backward_share) * backbone.multiply_adds(row.num_frames, size_px, size_px)
@@ -98,7 +106,7 @@ class Plan:
             CheckpointError: The weights do not fit the model.
         """
         config = self.config.adopt(check_fits(init, self.config).config)
-        num_parameters, num_trained, share = _parameters(config, self.recipe, self.objective)
+        num_parameters, num_trained, share = _parameters(empty_model(config), self.recipe, self.objective)
         return replace(
             self, config=config, num_parameters=num_parameters, num_trained=num_trained, backward_share=share
         )
@@ -146,7 +154,11 @@ def plan_with(recipe: Recipe, data: RecipeData) -> Plan:
     for row in rows:
         _check_length(config, row)
     model = empty_model(config)
-    num_parameters, num_trained, share = _parameters(config, recipe, objective)
+    multiply_adds = {
+        row.dataset: model.multiply_adds(row.num_frames, map(recipe.head_of, recipe.heads_of(row.dataset)))
+        for row in rows
+    }
+    num_parameters, num_trained, share = _parameters(model, recipe, objective)
     return Plan(
         recipe=recipe,
         data=data,
@@ -156,10 +168,7 @@ def plan_with(recipe: Recipe, data: RecipeData) -> Plan:
         num_parameters=num_parameters,
         num_trained=num_trained,
         backward_share=share,
-        clip_multiply_adds={
-            row.dataset: model.multiply_adds(row.num_frames, map(recipe.head_of, recipe.heads_of(row.dataset)))
-            for row in rows
-        },
+        clip_multiply_adds=multiply_adds,
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
         warnings=(
@@ -217,13 +226,12 @@ def model_config(recipe: Recipe, manifests: Manifests) -> ModelConfig:
     return replace(config, drop_path_rate=0.0) if recipe.is_probe else config
 
 
-def _parameters(config: ModelConfig, recipe: Recipe, objective: Objective) -> tuple[int, int, float]:
-    """Return `num_parameters`, `num_trained` and `backward_share` of a plan.
+def _parameters(model: VideoClassifier, recipe: Recipe, objective: Objective) -> tuple[int, int, float]:
+    """Return `num_parameters`, `num_trained` and `backward_share` of a plan. The model is on torch's meta device.
 
     Raises:
         RecipeError: What learns cannot be what is meant.
     """
-    model = empty_model(config)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     objective.module(model)
     learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -27,7 +27,8 @@ def found(request: pytest.FixtureRequest) -> Found:
         text=True,
         check=True,
     )
-    return {"size": request.param} | json.loads(run.stdout)
+    printed: Found = json.loads(run.stdout)
+    return printed | {"size": request.param}
 
 
 def test_blocks(found: Found) -> None:

@@ -193,12 +193,11 @@ def test_an_export_says_that_transformers_has_another_epsilon(tmp_path: Path, ca
     assert "transformers adds 1e-05 to the variance in the last norm, this model 1e-06" in caplog.text
 
 
-@pytest.mark.parametrize("num_frames", [1, 4])
-def test_programs_compute_the_logits_of_the_model(tmp_path: Path, num_frames: int) -> None:
+def test_programs_compute_the_logits_of_the_model(tmp_path: Path) -> None:
     """The exports check that themselves, to 1e-4, for batches of 1 and 3."""
-    fitted = fit(small_model(heads={"k400": 5, "ssv2": 4}), num_frames=num_frames)
-    export_onnx(fitted, tmp_path / "onnx")
-    export_torch(fitted, tmp_path / "torch")
+    model = small_model(depth=1, heads={"k400": 5, "ssv2": 4})
+    export_onnx(fit(model, num_frames=4), tmp_path / "onnx")
+    export_torch(fit(model, num_frames=1), tmp_path / "torch")
     assert (tmp_path / "onnx" / "model.onnx").exists() and (tmp_path / "torch" / "model.pt2").exists()
     with pytest.raises(CoverError, match="num_frames 3 is not a multiple of 2"):
         fit(small_model(), num_frames=3)
