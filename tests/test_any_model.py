@@ -148,7 +148,8 @@ def test_classes_without_names_are_numbers_until_they_get_names(cover: Cover, ca
     answer = cover("predict", "bare", CLIP, "--json")
     assert {row["class"] for row in json.loads(answer.out)[0]["heads"]["head"]} == {"0", "1"}
     assert (
-        "class names: not stated by the file, so classes are numbers; name them once with cover export" in caplog.text
+        "class names: not stated by the file, so classes are numbers; name them once with: cover export bare"
+        in caplog.text
     )
     Path("names.txt").write_text("in\nout\n")
     assert cover("export", "bare", "named", "--to", "safetensors", "--classes", "names.txt").code == 0

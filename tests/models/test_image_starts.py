@@ -36,6 +36,7 @@ from cover.models.classifier import VideoClassifier, read_model, save_model
 from cover.models.create import create_model
 from cover.models.family import backbone_family, configure
 from cover.models.loading import LoadReport, check_fits, load_weights
+from cover.models.opening import load_model
 from cover.models.sources import open_source
 from cover.models.videomae.model import sine_positions
 
@@ -333,6 +334,8 @@ def test_an_activation_that_a_file_does_not_state_is_the_users_choice(save: Save
     path = save(clip, tmp_path / "clip.pt")
     with pytest.raises(CheckpointError, match=r"\(clip\) does not state its activation, .*; set model.activation"):
         start(path)
+    with pytest.raises(CheckpointError, match=r"\(clip\) does not state its num_heads and activation, and it is"):
+        load_model(path)
     model, report = start(path, activation="quick_gelu")
     images = torch.randn(2, 3, IMAGE_PX, IMAGE_PX, dtype=torch.float64)
     assert_still_clips_have(clip(images).pooler_output, model, images)

@@ -79,7 +79,7 @@ def keys_of(
     found = []
     for variant in family_of(config).variants:
         start: dict[str, Any] = {"family": config.family, "variant": variant}
-        usual, image = (_configured(config, start, images_only=images_only) for images_only in (False, True))
+        usual, image = (_configured(config, start, images_only=images).settled() for images in (False, True))
         keys = dict(given)
         for key in backbone_keys(family_of(config).section):
             name = field_of(key)
@@ -98,8 +98,9 @@ def keys_of(
 
 
 def toml_block(keys: Mapping[str, Any]) -> str:
-    """Return keys of `[model]` as a block for a recipe, a key a line."""
-    return "\n".join(["[model]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())])
+    """Return keys of `[model]` as a block to paste into a recipe, a key a line."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    return "\n".join(["[model]  # or leave these keys out: the weights bring them", *lines])
 
 
 def _of_video(value: Any, usual: Any, image: Any) -> Any:
@@ -112,7 +113,7 @@ def _of_video(value: Any, usual: Any, image: Any) -> Any:
 def _has_sizes(config: ModelConfig, keys: Mapping[str, Any], not_stated: Collection[str]) -> bool:
     """Return whether keys of `[model]` lead to the sizes of a configuration."""
     try:
-        found = _configured(config, keys)
+        found = _configured(config, keys).settled()
     except CoverError:
         return False
     return all(getattr(found, name) == getattr(config, name) for name in config.weight_sizes if name not in not_stated)
@@ -121,12 +122,16 @@ def _has_sizes(config: ModelConfig, keys: Mapping[str, Any], not_stated: Collect
 def _configured(config: ModelConfig, keys: Mapping[str, Any], *, images_only: bool = False) -> ModelConfig:
     """Return the configuration of the same family that keys of `[model]` describe."""
     section = checked(family_of(config).section, dict(keys), "[model]")
-    return configure(section, {}, images_only=images_only).settled()
+    return configure(section, {}, images_only=images_only)
 
 
 def _open_size(source: Source, names: list[str]) -> CheckpointError:
+    if not names:
+        return CheckpointError(
+            f"{source.path} ({source.format}) has sizes that [model] cannot express; use other weights"
+        )
     keys = [f"model.{name.removesuffix('_px')}" for name in names]
     return CheckpointError(
         f"{source.path} ({source.format}) does not state its {' and '.join(names)}, and it is no named size that does; "
-        f"set {' and '.join(keys)} in the recipe that starts from it (docs/weights.md)"
+        f"set {' and '.join(keys)} in a recipe that starts from it, or give it to cover.create_model, then load_weights"
     )

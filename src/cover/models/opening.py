@@ -78,8 +78,9 @@ def _foreign(source: Source) -> VideoClassifier:
         logger.warning("%s: %s", source.path, note)
     if "heads" in source.not_stated:
         logger.warning(
-            "%s: class names: not stated by the file, so classes are numbers; name them once with cover export FILE "
+            "%s: class names: not stated by the file, so classes are numbers; name them once with: cover export %s "
             "DIR --to safetensors --classes NAMES.txt",
+            source.path,
             source.path,
         )
     return model.eval()

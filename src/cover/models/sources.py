@@ -15,14 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cover.config.families import family_names
-from cover.core.run_files import LATEST, WEIGHTS_FILE, RunFiles, find_checkpoint
+from cover.core.run_files import CONFIG_FILE, LATEST, WEIGHTS_FILE, RunFiles, find_checkpoint
 from cover.errors import CheckpointError, CoverError
 from cover.models.checkpoints.config_files import read_model_type
 from cover.models.checkpoints.naming import OURS
 from cover.models.checkpoints.source import OWN_FORMAT, Source
 from cover.models.checkpoints.tensor_files import TensorFile, brief, open_one_file, open_tensors
 from cover.models.checkpoints.tensor_view import Candidate, View, WeightFormat, choose, find_candidates
-from cover.models.classifier import empty_model
+from cover.models.classifier import HEADS, empty_model
 from cover.models.config import ModelConfig
 from cover.models.family import backbone_family
 from cover.models.weights import MODEL_TYPE, check_numbers, read_config
@@ -204,6 +204,8 @@ def _check(source: Source) -> None:
     if view.doubled:
         raise CheckpointError(f"{source.path} has {min(view.doubled)} with and without a prefix; use another file")
     left = {*source.unused}
+    if any(name.startswith(HEADS) for name in left):
+        raise CheckpointError(f"{source.path} looks like a model of cover without its {CONFIG_FILE}; copy that, too")
     for tidied, name in view.names.items():
         if name in left and not view.naming.may_be_idle(tidied):
             raise CheckpointError(

@@ -57,7 +57,7 @@ def _model_of(source: Source, own: Mapping[str, Any], *, is_frozen: bool) -> dic
     return {key: value for key, value in keys.items() if not (is_frozen and key in _OF_HEADS)}
 
 
-def described(init: str, source: Source) -> str:
+def init_label(init: str, source: Source) -> str:
     """Return what `init` stands for, such as "runs/a/checkpoints/step-12 (step 12, best)".
 
     Args:

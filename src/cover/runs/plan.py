@@ -23,7 +23,7 @@ from cover.models.loading import LoadReport, check_fits, load_weights, module_na
 from cover.runs.adapters import losses_of
 from cover.runs.data import Manifests, RecipeData, create_mixture, open_data
 from cover.runs.folder import RunFolder
-from cover.runs.init import described
+from cover.runs.init import init_label
 from cover.runs.objectives import objective_of
 from cover.runs.recipe_warnings import recipe_warnings
 from cover.training.checkpoint import TrainingState
@@ -205,7 +205,7 @@ def load_init(planned: Plan, model: VideoClassifier, init: Source, console: Cons
     )
     if console:
         lines = (
-            f"weights from {described(recipe.init or '', init)}: {report}".splitlines()
+            f"weights from {init_label(recipe.init or '', init)}: {report}".splitlines()
         )  # each by itself, or it would be one line
         console.print(*lines, report_table(report), sep="\n")
         if recipe.optimizer.fresh_at_full_rate:
