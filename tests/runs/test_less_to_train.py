@@ -100,12 +100,6 @@ def test_adapters_learn_and_checkpoints_have_an_ordinary_model(
     heads = sum(tensor.numel() for name, tensor in after.items() if name.startswith("heads"))
     assert plan(recipe).num_trained == factors + heads + 2 * 48
     assert plan(recipe).num_parameters == sum(tensor.numel() for tensor in after.values())
-
-
-def test_a_run_cannot_continue_without_its_adapters(recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path) -> None:
-    names = VIDEOS[:1]
-    recipe = recipe_of("standard", names, init=pretrained, optimizer={"lora": {}}, training={"max_steps": 1})
-    assert not train(plan(recipe), tmp_path / "run", quiet())
-    plain = recipe_of("standard", names, init=pretrained, training={"max_steps": 2})
+    plain = recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained)
     with pytest.raises(CheckpointError, match="fits no parameter of this model; resume with the recipe that it was"):
         train(plan(plain), tmp_path / "run", quiet(), resume=True)

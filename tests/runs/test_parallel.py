@@ -125,7 +125,7 @@ def pcgrad_of(recipe_of: MakeRecipe, pretrained: Path) -> Recipe:
 
 
 def less_of(recipe_of: MakeRecipe, pretrained: Path, **training: Any) -> Recipe:
-    shared = {"max_steps": 4, "ema_decay": 0.9, "micro_batches": 1} | training
+    shared = {"max_steps": 2, "ema_decay": 0.9, "micro_batches": 1} | training
     return recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained, optimizer=LESS, training=shared)
 
 

@@ -35,6 +35,7 @@ def test_patterns_freeze_what_they_name() -> None:
     [
         (["block.0.*"], r"optimizer\.freeze: 'block\.0\.\*' matches nothing; the nearest are blocks\.0\.\*, "),
         (["norm.*", "pos_embd"], r"'pos_embd' matches nothing; the nearest are pos_embed, "),
+        (["*_embd"], r"'\*_embd' matches nothing; the nearest are \*pos_embed, "),
         (["backbone.*"], "'backbone.*' matches nothing"),
         (["*"], r"optimizer\.freeze = \['\*'\] leaves no weight to train; name fewer of them"),
     ],

@@ -174,7 +174,11 @@ class Engine:
         kept = {key: on_host(tensor) for key, tensor in chain(states.items(), raw.items())}
         if self.average:
             with self._averaged():
-                kept |= {f"averages/{name}": on_host(parameters[name]) for name in parameters if is_part(name)}
+                kept |= {
+                    f"averages/{name}": on_host(parameter)
+                    for name, parameter in parameters.items()
+                    if is_part(name) and parameter.requires_grad
+                }
         return kept
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:

@@ -50,10 +50,12 @@ def matching(patterns: Iterable[str], names: Iterable[str], key: str) -> list[st
 
 
 def nearest(pattern: str, names: Iterable[str]) -> list[str]:
-    """Return the names that look most like a pattern. If it ends with *, these are prefixes that end like that."""
+    """Return the names that look most like a pattern: ends of names if it begins with *, beginnings if it ends so."""
     known = list(names)
-    if pattern.endswith("*"):
-        parts = [name.split(".") for name in known]
+    parts = [name.split(".") for name in known]
+    if pattern.startswith("*"):
+        known = [f"*{part[-1]}" for part in parts]
+    elif pattern.endswith("*"):
         known = [".".join([*part[:length], "*"]) for part in parts for length in range(1, len(part))]
     return difflib.get_close_matches(pattern, dict.fromkeys(known), n=NUM_SUGGESTED, cutoff=0)
 
