@@ -2,7 +2,7 @@
 
 A layer's weight W becomes W + alpha / rank · B A, which torch computes whenever the weight is read. So adapters work
 with every kernel. (The layers of peft have a forward pass of their own, and the kernels here read weights instead of
-calling layers.) Outside training, a model has the sums as its weights, and nobody needs to know of adapters.
+calling layers.) There is no dropout, because a weight has no input. Outside training, models have the sums as weights.
 """
 
 from __future__ import annotations
