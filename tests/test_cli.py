@@ -169,11 +169,9 @@ def test_a_device_is_chosen_by_name(trained: Path, cover: Cover, monkeypatch: py
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     assert "--device 'gpu' is none of cpu, cuda and cuda:N; " in cover("train", "moves.toml", "--device", "gpu").err
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    assert cover("train", "moves.toml", "--device", "cuda:1").err in (
-        "",
-        "error: --device cuda:1: torch sees no such GPU; name another one, or cpu\n",
-    )
+    cover("train", "moves.toml", "--device", "cuda:1")
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+    assert cover("train", "moves.toml", "--device", "cuda:7").err.startswith("error: --device cuda:7: torch sees no ")
 
 
 def test_files_are_predicted_in_bulk(trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch) -> None:

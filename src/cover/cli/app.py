@@ -70,9 +70,9 @@ def use_device(device: str | None) -> str | None:
     if kind == "cpu":
         os.environ[VISIBLE_GPUS] = ""
         return device
-    seen = os.environ.get(VISIBLE_GPUS, "").split(",")
     if number:
-        os.environ[VISIBLE_GPUS] = seen[int(number)] if int(number) < len(seen) and seen[0] else number
+        seen = os.environ.get(VISIBLE_GPUS)
+        os.environ[VISIBLE_GPUS] = number if seen is None else "".join(seen.split(",")[int(number) :][:1])
     import torch
 
     if not torch.cuda.device_count():

@@ -116,7 +116,7 @@ def _evaluate_all(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Evaluated runs, or single checkpoints of theirs.")],
+    runs: Annotated[list[Path], typer.Argument(help="Runs, or single checkpoints of theirs.")],
     out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("report.html"),
     json: Annotated[Path | None, typer.Option(help="Also write the comparison as JSON.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,

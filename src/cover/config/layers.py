@@ -146,7 +146,7 @@ def _nearest(section: type[BaseModel], key: str) -> str | None:
     for name, field in section.model_fields.items():
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):  # not a table of named ones, such as datasets
-            keys |= {key: f"{name}.{key}" for key in inner.model_fields if key not in keys}
+            keys = {each: f"{name}.{each}" for each in inner.model_fields} | keys
     near = difflib.get_close_matches(key, keys, n=1)
     return keys[near[0]] if near else None
 
