@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,20 @@ import psutil
 TRAINING = multiprocessing.get_context("forkserver")
 """Starts processes that have imported what training needs. They are forked from one process that has."""
 TRAINING.set_forkserver_preload(["cover.runs.train", "torch._dynamo", "torch.utils.tensorboard"])
+
+
+def free_port() -> int:
+    """A port at which processes of this machine can meet."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def become_rank(rank: int, port: int) -> None:
+    """Tell this process that it is one of two, as torchrun does. They meet at `port`."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in place.items()}
 
 
 @contextmanager

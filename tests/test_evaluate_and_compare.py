@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.processes import started
+from tests.processes import TRAINING, become_rank, free_port
 from tests.runs.tiny import quiet
 from tests.terminal import Cover, terminal
 
-import cover as package
+from cover import cli
 from cover.config.recipe import parse_recipe
 from cover.datasets.layouts.class_folders import index_folder
 from cover.runs.compare import read_run_records
@@ -172,21 +171,36 @@ def test_other_sizes_stand_for_nothing_and_logits_are_kept_beside_the_result(run
     assert (answer.code, answer.err.count("\n")) == (2, 1) and "image_size 33 is not a multiple of patch" in answer.err
 
 
+def evaluate_as_rank(rank: int, port: int, folder: Path, arguments: list[str]) -> None:
+    """In a process of its own: one of two. What it prints is in the file RANK.out."""
+    become_rank(rank, port)
+    os.chdir(folder)
+    sys.argv = ["cover", "evaluate", *arguments]
+    with open(f"{rank}.out", "w") as sys.stdout:
+        cli.main()
+
+
 def test_two_processes_write_the_result_of_one(run: Path, cover: Cover) -> None:
     def results() -> list[dict[str, Any]]:
         (record,) = read_run_records([run])
         return [vars(replace(result, seconds=0.0, finished="")) for result in record.results]
 
-    assert cover("evaluate", "first", "--dataset", "signs", "--dataset", "single").code == 0
+    arguments = ["first", "--dataset", "signs", "--dataset", "single"]
+    assert cover("evaluate", *arguments).code == 0
     expected = results()
     shutil.rmtree("first/evaluation")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, "-m", "cover.cli", "evaluate", "first", "--dataset", "signs", "--dataset", "single", "--json"]
-    environment = os.environ | {"PYTHONPATH": str(Path(package.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    with started(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        printed, errors = running.communicate(timeout=120)
-    assert running.returncode == 0, errors
-    assert [result["dataset"] for result in json.loads(printed)] == ["signs", "single"]
+    port = free_port()
+    ranks = [
+        TRAINING.Process(target=evaluate_as_rank, args=(rank, port, Path.cwd(), [*arguments, "--json"]), daemon=True)
+        for rank in (0, 1)
+    ]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(60)
+    assert [rank.exitcode for rank in ranks] == [0, 0]
+    assert [result["dataset"] for result in json.loads(Path("0.out").read_text())] == ["signs", "single"]
+    assert Path("1.out").read_text() == ""
     assert results() == expected
 
 

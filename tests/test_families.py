@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from tests import family_runs
 from tests.family_runs import EMA, HEADS, NUM_FRAMES, PX, TINY, WriteMedia, assert_same_weights, mixed_batch, model_of
-from tests.processes import TRAINING
+from tests.processes import TRAINING, become_rank, free_port
 from tests.runs.tiny import lines_of, quiet
 from tests.terminal import Cover, terminal
 from torch import Tensor
@@ -168,8 +167,7 @@ def train_until_killed(recipe: Path, run: Path) -> None:
 
 def train_as_rank(rank: int, port: int, folder: Path) -> None:
     """In a process of its own: one of two that train FOLDER/ddp.toml, then FOLDER/fsdp.toml."""
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ |= {name: str(value) for name, value in place.items()}
+    become_rank(rank, port)
     Accelerator.end_training = Accelerator.wait_for_everyone  # the processes stay together for the next run
     for name in ("ddp", "fsdp"):
         train(plan(read_recipe(folder / f"{name}.toml")), folder / name, quiet())
@@ -182,9 +180,7 @@ def runs(family: str, mixture: Path, tmp_path_factory: pytest.TempPathFactory) -
     model = family_runs.section_of(family, drop_path_rate=0.3)
     for name, changes in ({"whole": WHOLE} | SPLITS).items():
         family_runs.recipe_of(mixture, model, **changes).write(folder / f"{name}.toml")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     processes = [TRAINING.Process(target=train_until_killed, args=(folder / "whole.toml", folder / "killed"))]
     processes += [TRAINING.Process(target=train_as_rank, args=(rank, port, folder)) for rank in (0, 1)]
     for process in processes:

@@ -216,10 +216,10 @@ def test_hundreds_of_classes_stay_readable(make_run: MakeRun, make_result: MakeR
 def test_thousands_of_classes_take_no_table_of_all_against_all(
     make_run: MakeRun, make_result: MakeResult, tmp_path: Path
 ) -> None:
-    """One such table of 10,000 classes takes 763 MiB, and several times that in JSON."""
-    num_classes, num_samples = 10_000, 500
+    """One such table of 4,000 classes takes 122 MiB, and several times that in JSON."""
+    num_classes, num_samples = 4_000, 500
     names = tuple(f"n{number:08d}" for number in range(num_classes))
-    labels = torch.arange(num_samples) * 10
+    labels = torch.arange(num_samples) * 8
     ids = [str(number) for number in range(num_samples)]
     runs = []
     tracemalloc.start()
@@ -239,7 +239,7 @@ def test_thousands_of_classes_take_no_table_of_all_against_all(
     assert [result.top1 for result in comparison.policy_rows[0].by_run.values()] == [0.25, 0.75]
     assert len(values["class_changes"][0]["classes"]) == num_samples
     assert values["results"]["a"]["most_confused"][0] == {
-        "true_class": "n00001250", "predicted_class": "n00001251", "count": 1, "num_samples": 1
+        "true_class": "n00001000", "predicted_class": "n00001001", "count": 1, "num_samples": 1
     }  # fmt: skip
     assert len(values["results"]["a"]["most_confused"]) == 100
     assert peak_bytes < 2**24
