@@ -82,12 +82,16 @@ def test_a_head_takes_the_rows_of_its_classes_from_a_head_of_another_name(tmp_pa
     merged = ["abseiling", "hugging (not baby)", "sipping cup", "yoga"]
     source = small(heads={"ssv2": ["yoga", "push"], "k710": merged})
     save_model(source, tmp_path)
-    model = small(heads={"k400": ["yoga", "hugging", "drinking"], "mine": ["yoga", "push"]})
+    model = small(heads={"k400": ["yoga", "hugging", "drinking"], "mine": ["yoga", "push"], "digits": 2})
     report = load_weights(model, tmp_path, heads_from={"k400": "k710"})
     old, new = source.get_parameter("heads.k710.weight"), model.get_parameter("heads.k400.weight")
     assert torch.equal(new, old[[3, 1, 2]])
     assert report.matched == ["heads.k400.weight", "heads.k400.bias"]
-    assert report.notes == ["head k400: 3 of 3 rows copied from head k710"]
+    assert report.notes == [
+        "head k400: 3 of 3 rows copied from head k710",
+        "head mine is fresh, and ssv2 of the source has 2 of its 2 classes; "
+        'datasets.mine.init_head = "ssv2" copies their rows',
+    ]
     assert "heads.mine.weight" in report.fresh
     with pytest.raises(CheckpointError, match=r"has no head 'k7' with classes of mine; its heads are ssv2, k710"):
         load_weights(model, tmp_path, heads_from={"mine": "k7"})

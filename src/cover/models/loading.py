@@ -153,7 +153,9 @@ def load_weights(
         check_finite(opened.path, origin, opened.tensor(origin).float())  # a large float64 is infinite in float32
     model.normalise_as(opened.config)
     resized = _copy(model, opened, origins, heads, resize, temporal_init)
-    return _report(model, opened, origins, heads, resized)
+    report = _report(model, opened, origins, heads, resized)
+    report.notes += [] if fresh_heads else _suggestions(opened, model.config, heads)
+    return report
 
 
 def _origins(
@@ -249,6 +251,23 @@ def find_heads(source: Source, config: ModelConfig, heads_from: Mapping[str, str
                 f"{source.path} has no head {name!r} with classes of {head}; its heads are {heads or 'without names'}"
             )
     return found
+
+
+def _suggestions(source: Source, config: ModelConfig, heads: Mapping[str, FoundHead]) -> list[str]:
+    """Name the head of another name that has at least half of the classes of a fresh head."""
+    if "heads" in source.not_stated or (source.config.pooler is None) != (config.pooler is None):
+        return []
+    suggestions = []
+    for head in (head for head in config.heads if head not in heads):
+        classes = [name for name in _renamed(config.heads[head]) if not name.isdecimal()]  # numbers are no names
+        shared = {name: len({*classes} & {*_renamed(old)}) for name, old in source.config.heads.items()}
+        best = max(shared, key=lambda name: shared[name], default="")
+        if best and 2 * shared[best] >= len(config.heads[head]):
+            suggestions.append(
+                f"head {head} is fresh, and {best} of the source has {shared[best]} of its {len(config.heads[head])} "
+                f'classes; datasets.{head}.init_head = "{best}" copies their rows'
+            )
+    return suggestions
 
 
 def _renamed(classes: Sequence[str]) -> list[str]:
