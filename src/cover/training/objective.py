@@ -295,7 +295,7 @@ def _output(
 ) -> StepOutput:
     heads = [kinds.get(name, ONE_CLASS) for name in batch.datasets]
     if batch.rows is not None:
-        logits = {name: values[batch.rows] for name, values in logits.items()}
+        logits = {name: values.index_select(0, batch.rows) for name, values in logits.items()}
     owners = [recipe.head_of(name) for name in batch.datasets]
     answers = [logits[owner].float() for owner in owners]
     smoothing = [recipe.clips(name).label_smoothing for name in batch.datasets]
