@@ -126,14 +126,14 @@ def test_nothing_that_can_be_decoded_is_a_mistake(run: Path, cover: Cover) -> No
 def test_an_interrupted_evaluation_keeps_and_shows_what_is_finished(
     run: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate = TrainedRun.evaluate
+    evaluate = TrainedRun.evaluate_together
 
-    def interrupted(self: TrainedRun, dataset: str, *arguments: Any, **options: Any) -> Any:
-        if dataset == "single":
+    def interrupted(self: TrainedRun, manifests: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+        if "single" in manifests:
             raise KeyboardInterrupt
-        return evaluate(self, dataset, *arguments, **options)
+        return evaluate(self, manifests, *arguments, **options)
 
-    monkeypatch.setattr(TrainedRun, "evaluate", interrupted)
+    monkeypatch.setattr(TrainedRun, "evaluate_together", interrupted)
     answer = cover("evaluate", "first", "--dataset", "signs", "--dataset", "single", "--json")
     assert (answer.code, answer.err) == (130, "stopped; 1 of 2 datasets were evaluated\n")
     assert [result["dataset"] for result in json.loads(answer.out)] == ["signs"]

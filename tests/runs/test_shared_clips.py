@@ -150,7 +150,10 @@ def test_a_run_resumes_exactly(recipe_of: MakeRecipe, root: Path, finished: Path
 
 def test_heads_are_evaluated_each_and_together(finished: Path) -> None:
     opened = TrainedRun.open(find_checkpoint(finished, "latest"))
-    results = [opened.evaluate(name, opened.manifest(name, "val"), "normal") for name in ("jumps", "nouns")]
+    (together,) = opened.on_same_clips([(name, opened.manifest(name, "val")) for name in ("jumps", "nouns")])
+    results = opened.evaluate_together(together, "normal", keep_logits=True)
+    alone = opened.evaluate("nouns", together["nouns"], "normal")
+    assert results[1].predictions == alone.predictions and results[1].file_name == alone.file_name
     scores = [line["val"] for line in lines_of(finished) if "val" in line][-1]
     assert [result.top1 for result in results] == [scores["jumps"]["top1"], scores["nouns"]["top1"]]
     right = [[a == b for a, b in zip(own.labels, own.predicted, strict=True)] for own in map(predictions, results)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,21 +68,21 @@ def evaluate(
             manifests = trained.heads_of(given, dataset or ())
         else:
             manifests = list(trained.manifests(split.value if split else None, dataset or ()).items())
-        evaluate_one = partial(
-            trained.evaluate,
+        evaluate_group = partial(
+            trained.evaluate_together,
             order=order,
             num_clips=num_clips,
             num_crops=num_crops,
             processes=processes,
             keep_logits=logits,
         )
-        code = _evaluate_all(evaluate_one, manifests, shows=processes.rank == 0, json=json)
+        code = _evaluate_all(evaluate_group, trained.on_same_clips(manifests), shows=processes.rank == 0, json=json)
     raise typer.Exit(code)
 
 
 def _evaluate_all(
-    evaluate_one: Callable[[str, Manifest], DatasetResult],
-    manifests: Sequence[tuple[str, Manifest]],
+    evaluate_group: Callable[[Mapping[str, Manifest]], list[DatasetResult]],
+    groups: Sequence[Mapping[str, Manifest]],
     *,
     shows: bool,
     json: bool,
@@ -93,16 +93,16 @@ def _evaluate_all(
     results: list[DatasetResult] = []
     num_undecodable = 0
     try:
-        for name, manifest in manifests:
+        for manifests in groups:
             try:
-                results.append(evaluate_one(name, manifest))
+                results += evaluate_group(manifests)
             except DecodeError as error:
-                num_undecodable += 1
+                num_undecodable += len(manifests)
                 if shows:
                     print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         if shows:
-            print(f"stopped; {len(results)} of {len(manifests)} datasets were evaluated", file=sys.stderr)
+            print(f"stopped; {len(results)} of {sum(map(len, groups))} datasets were evaluated", file=sys.stderr)
         return 128 + signal.SIGINT
     finally:  # a run keeps finished results, so show them whatever ended the others
         if results and shows and json:

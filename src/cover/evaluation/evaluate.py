@@ -1,11 +1,11 @@
-"""Evaluates one head on one dataset: every sample once, with the logits of its views averaged."""
+"""Evaluates heads on a dataset: every sample once, with the logits of its views averaged."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,21 +46,36 @@ class Processes:
 ALONE = Processes()
 
 
+class Head(NamedTuple):
+    """One head of an evaluation.
+
+    Attributes:
+        manifest: The labels of the samples.
+        reversal_pairs: Pairs of classes that become each other when a clip plays backwards.
+        loss: Of the head.
+    """
+
+    manifest: Manifest
+    reversal_pairs: Sequence[tuple[str, str]] = ()
+    loss: HeadLoss = ONE_CLASS
+
+
+Scored = tuple[Tensor, Tensor, Tensor | None]
+"""Logits [S,classes] of a batch's samples, averaged over the views of each; their labels, int64 [S]; and of multi-label
+samples how much each class applies, float [S,classes]."""
+
+
 class Answers(NamedTuple):
     """What a model says about a batch.
 
     Attributes:
         indices: Manifest rows of the S samples that were decoded.
-        logits: [S,classes], averaged over the views of a sample.
-        labels: int64 [S].
-        classes: Float [S,classes], how much each class applies, of multi-label samples; else None.
+        scored: What each head says about them.
         unreadable: Why the other samples could not be decoded, by manifest row.
     """
 
     indices: list[int]
-    logits: Tensor
-    labels: Tensor
-    classes: Tensor | None
+    scored: dict[str, Scored]
     unreadable: dict[int, str]
 
 
@@ -69,55 +84,90 @@ def evaluate_dataset(
     reader: ClipReader,
     *,
     name: str,
-    num_clips: int = 1,
-    num_crops: int = 3,
-    order: FrameOrder = "normal",
-    batch_size: int = 8,
-    num_workers: int = 0,
     reversal_pairs: Sequence[tuple[str, str]] = (),
-    checkpoint: str = "",
     loss: HeadLoss = ONE_CLASS,
-    processes: Processes = ALONE,
-    logits_folder: Path | None = None,
+    **options: Any,
 ) -> DatasetResult:
-    """Evaluate a head on every sample of a dataset.
-
-    Batches are the same for any number of processes, and so are the logits.
+    """Evaluate a head on every sample of a dataset. Arguments and errors are those of `evaluate_heads` and `Head`.
 
     Args:
         predict: The model.
         reader: The dataset.
         name: The head.
+        reversal_pairs: Of the head.
+        loss: Of the head.
+        **options: Of the evaluation.
+    """
+    return evaluate_heads(predict, reader, {name: Head(reader.manifest, reversal_pairs, loss)}, **options)[0]
+
+
+def evaluate_heads(
+    predict: Predict,
+    reader: ClipReader,
+    heads: Mapping[str, Head],
+    *,
+    num_clips: int = 1,
+    num_crops: int = 3,
+    order: FrameOrder = "normal",
+    batch_size: int = 8,
+    num_workers: int = 0,
+    checkpoint: str = "",
+    processes: Processes = ALONE,
+    logits_folder: Path | None = None,
+) -> list[DatasetResult]:
+    """Evaluate heads on the same samples, which are decoded once.
+
+    Batches are the same for any number of processes, and so are the logits.
+
+    Args:
+        predict: The model.
+        reader: The samples.
+        heads: By name.
         num_clips: Clips of a video, spread over its duration.
         num_crops: Crops of a clip, along its longer side.
         order: The frame order of every clip.
         batch_size: Samples a forward pass; each has num_clips · num_crops views.
         num_workers: Processes that decode.
-        reversal_pairs: Pairs of classes that become each other when a clip plays backwards.
         checkpoint: Name of the weights, for the result.
-        loss: Of the head.
         processes: That share the work. Each returns the whole result.
         logits_folder: Where the first process writes the logits, see logits_file.py; None to keep none.
+
+    Returns:
+        The result of each head.
 
     Raises:
         RecipeError: A pair names an unknown class.
         DecodeError: No sample can be decoded.
         CheckpointError: Logits are not finite.
     """
-    manifest = reader.manifest
-    key = evaluation_key(
-        reader, name=name, num_clips=num_clips, num_crops=num_crops, order=order, checkpoint=checkpoint
-    )
-    metrics = EvalMetrics(pair_partners(manifest.class_names, reversal_pairs), loss)
+    views: dict[str, Any] = {"num_clips": num_clips, "num_crops": num_crops, "order": order, "checkpoint": checkpoint}
+    keys = {
+        name: evaluation_key(replace(reader, manifest=head.manifest), name=name, **views)
+        for name, head in heads.items()
+    }
+    metrics = {
+        name: EvalMetrics(pair_partners(head.manifest.class_names, head.reversal_pairs), head.loss)
+        for name, head in heads.items()
+    }
     samples = SampleViews(reader, num_clips, num_crops, order)
     num_batches, is_first = -(-len(samples) // batch_size), processes.rank == 0
     start = time.perf_counter()
-    answers = _answers(predict, name, samples, batch_size, num_workers, processes)
-    tracked = track(answers, f"{name} {manifest.split}, {order}", num_batches, unit="batches", visible=is_first)
-    file = logits_folder / key.logits_name if logits_folder and is_first else None
-    with logits_file(file, key, manifest.class_names, loss) if file else nullcontext() as write:
-        unreadable = _count(metrics, reader, name, tracked, write)
-    return _result(key, manifest, metrics, unreadable, seconds=time.perf_counter() - start)
+    answers = _answers(predict, heads, samples, batch_size, num_workers, processes)
+    title = f"{' and '.join(heads)} {reader.manifest.split}, {order}"
+    with ExitStack() as files:
+        writers = {
+            name: files.enter_context(
+                logits_file(logits_folder / keys[name].logits_name, keys[name], head.manifest.class_names, head.loss)
+            )
+            for name, head in heads.items()
+            if logits_folder and is_first
+        }
+        tracked = track(answers, title, num_batches, unit="batches", visible=is_first)
+        unreadable = _count(metrics, reader.manifest, tracked, writers)
+    seconds = time.perf_counter() - start
+    return [
+        _result(keys[name], head.manifest, metrics[name], unreadable, seconds=seconds) for name, head in heads.items()
+    ]
 
 
 def _result(
@@ -137,38 +187,47 @@ def _result(
 
 
 def _answers(
-    predict: Predict, name: str, samples: SampleViews, batch_size: int, num_workers: int, processes: Processes
+    predict: Predict,
+    heads: Mapping[str, Head],
+    samples: SampleViews,
+    batch_size: int,
+    num_workers: int,
+    processes: Processes,
 ) -> Iterator[Answers]:
     """The answers to the batches of all processes, in manifest order. A process has a batch a round, or none."""
     batches = view_batches(
         samples, batch_size=batch_size, num_workers=num_workers, rank=processes.rank, world_size=processes.size
     )
+    manifests = {name: head.manifest for name, head in heads.items()}
     with closing(batches):
         for _ in range(0, len(samples), batch_size * processes.size):
             own = []
             if (batch := next(batches, None)) is not None:
                 unreadable = {index: str(error) for index, error in batch.unreadable.items()}
-                nothing = torch.empty(0), torch.empty(0), None
-                scored = _scored(predict, {name: samples.reader.manifest}, batch)[name] if batch.indices else nothing
-                own = [Answers(batch.indices, *scored, unreadable)]
+                scored = _scored(predict, manifests, batch) if batch.indices else {}
+                own = [Answers(batch.indices, scored, unreadable)]
             yield from processes.gather(own)
 
 
 def _count(
-    metrics: EvalMetrics, reader: ClipReader, name: str, batches: Iterable[Answers], write: WriteLogits | None
+    metrics: Mapping[str, EvalMetrics],
+    manifest: Manifest,
+    batches: Iterable[Answers],
+    writers: Mapping[str, WriteLogits],
 ) -> dict[str, str]:
     """Count all batches. Returns the errors of unreadable samples, by id."""
-    manifest, unreadable = reader.manifest, dict[str, str]()
+    unreadable, num_samples = dict[str, str](), 0
     for batch in batches:
         unreadable |= zip(manifest.sample_ids(batch.unreadable), batch.unreadable.values(), strict=True)
-        if batch.indices:
-            sample_ids = manifest.sample_ids(batch.indices)
-            metrics.update(sample_ids, batch.logits, batch.labels, batch.classes)
-            if write:
-                write(sample_ids, batch.logits, batch.labels, batch.classes)
-    if not metrics.num_samples:
+        sample_ids = manifest.sample_ids(batch.indices)
+        num_samples += len(sample_ids)
+        for name, scored in batch.scored.items():
+            metrics[name].update(sample_ids, *scored)
+            if name in writers:
+                writers[name](sample_ids, *scored)
+    if not num_samples:
         raise DecodeError(
-            f"{name}: none of the {len(manifest)} {manifest.split} samples can be decoded; "
+            f"{' and '.join(metrics)}: none of the {len(manifest)} {manifest.split} samples can be decoded; "
             f"check the first one: {next(iter(unreadable.values()), 'the manifest is empty')}"
         )
     return unreadable
@@ -217,11 +276,8 @@ def add_scores(
             sums[name].add(*scored)
 
 
-def _scored(
-    predict: Predict, manifests: Mapping[str, Manifest], batch: ViewBatch
-) -> dict[str, tuple[Tensor, Tensor, Tensor | None]]:
-    """For each head, the logits [S,classes] of a batch's samples, averaged over their views, their labels [S], and
-    their classes [S,classes] if they have several."""
+def _scored(predict: Predict, manifests: Mapping[str, Manifest], batch: ViewBatch) -> dict[str, Scored]:
+    """What each head says about the samples of a batch."""
     scored = {}
     for name, logits in predict(dict.fromkeys(manifests, batch.frames)).items():
         manifest = manifests[name]

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from cover.config.recipe import DataSection, DatasetSection, EvaluationSection, 
 from cover.core.run_files import FEATURES
 from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError
-from cover.evaluation.evaluate import ALONE, Processes, evaluate_dataset
+from cover.evaluation.evaluate import ALONE, Head, Processes, evaluate_heads
 from cover.evaluation.result import DatasetResult
 from cover.evaluation.sample_views import FrameOrder
 from cover.inference.explain import Explanation, FileClip, explain_clip, label_of, read_file_clip
@@ -121,6 +122,22 @@ class OpenModel:
         """How a file is shown to a head: as in its training."""
         return Views(self.model.config.num_frames, self.model.config.image_size_px, num_clips, num_crops)
 
+    def on_same_clips(self, manifests: Sequence[tuple[str, Manifest]]) -> list[dict[str, Manifest]]:
+        """Put the heads together that answer the same clips (`datasets.NAME.clips_of`), to evaluate them in one pass.
+
+        Args:
+            manifests: Heads, and samples with their labels.
+        """
+        groups: list[dict[str, Manifest]] = []
+        for name, manifest in manifests:
+            owner = self.datasets[name].clips_of if name in self.datasets else None
+            shared = [own for own in groups if name not in own and owner in own]
+            if owner and shared and manifest.has_samples_of(shared[0][owner]):
+                shared[0][name] = manifest
+            else:
+                groups.append({name: manifest})
+        return groups
+
     def reader(self, dataset: str, manifest: Manifest) -> ClipReader:
         """Clips of a manifest as the head of a dataset takes them."""
         return self.reader_of(self.views(dataset), manifest)
@@ -136,32 +153,34 @@ class OpenModel:
             manifest, views.num_frames, views.crop_px, sides_px, horizontal_flip=False, window=views.window
         )
 
-    def evaluate(
+    def evaluate(self, dataset: str, manifest: Manifest, order: FrameOrder, **options: Any) -> DatasetResult:
+        """Evaluate one head. Arguments and errors are those of `evaluate_together`."""
+        return self.evaluate_together({dataset: manifest}, order, **options)[0]
+
+    def evaluate_together(
         self,
-        dataset: str,
-        manifest: Manifest,
+        manifests: Mapping[str, Manifest],
         order: FrameOrder,
         *,
         num_clips: int | None = None,
         num_crops: int | None = None,
         processes: Processes = ALONE,
         keep_logits: bool = False,
-    ) -> DatasetResult:
-        """Evaluate a dataset's head on a manifest, and write the result into the run folder if there is one.
+    ) -> list[DatasetResult]:
+        """Evaluate heads on the same samples, and write the results into the run folder if there is one.
 
         Frames are kept in the recipe's `data.cache_folder` if it exists here; a run may have been copied.
 
         Args:
-            dataset: Whose head is evaluated.
-            manifest: The samples.
+            manifests: For each head, the samples with its labels.
             order: Of the frames of a clip.
             num_clips: Views in time; the recipe's by default.
             num_crops: Views in space; the recipe's by default.
             processes: That share the work, see `evaluation_processes`. The first one writes.
-            keep_logits: Write the logits beside the result, as a Parquet file.
+            keep_logits: Write the logits beside the results, as Parquet files.
 
         Returns:
-            Accuracies from 0 to 1, and the prediction for each sample.
+            For each head, accuracies from 0 to 1, and the prediction for each sample.
 
         Raises:
             RecipeError: There are too many views.
@@ -170,27 +189,27 @@ class OpenModel:
         """
         if keep_logits and not self.results_folder:
             raise CheckpointError(f"{self.folder} is not a run, which would keep the logits; leave --logits out")
-        views, section = self.evaluation, self.datasets.get(dataset)
+        views, first = self.evaluation, next(iter(manifests))
         num_clips, num_crops = views.views(num_clips, num_crops)
+        pairs = {name: section.reversal_pairs for name, section in self.datasets.items()}
         with workers_watched("then evaluate again"):
-            result = evaluate_dataset(
+            results = evaluate_heads(
                 self.predict_datasets,
-                self.evaluation_reader(dataset, manifest, num_clips),
-                name=dataset,
+                self.evaluation_reader(first, manifests[first], num_clips),
+                {name: Head(own, pairs.get(name, ()), self._loss(name, own)) for name, own in manifests.items()},
                 order=order,
                 num_clips=num_clips,
                 num_crops=num_crops,
                 batch_size=views.batch_size,
                 num_workers=self.num_workers,
-                reversal_pairs=section.reversal_pairs if section else (),
                 checkpoint=self.checkpoint.name,
-                loss=self._loss(dataset, manifest),
                 processes=processes,
                 logits_folder=self.results_folder if keep_logits else None,
             )
-        if processes.rank == 0 and self.results_folder:
-            result.save(self.results_folder)
-        return result
+        for result in results:
+            if processes.rank == 0 and self.results_folder:
+                result.save(self.results_folder)
+        return results
 
     def _loss(self, dataset: str, manifest: Manifest) -> HeadLoss:
         kind: LossKind = "bce" if dataset in self.model.config.sigmoid_heads else "cross_entropy"
@@ -248,7 +267,8 @@ class OpenModel:
 
     def predict_datasets(self, clips: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Logits [B,classes] of each dataset's uint8 clips [T,B,C,Y,X], by its own head, all on the CPU."""
-        return {name: self.predict_heads(frames)[name] for name, frames in clips.items()}
+        answers = {id(frames): self.predict_heads(frames) for frames in clips.values()}  # heads may share them
+        return {name: answers[id(frames)][name] for name, frames in clips.items()}
 
     def predict_heads(self, frames: Tensor) -> dict[str, Tensor]:
         """Logits [B,classes] of every head for the same uint8 clips [T,B,C,Y,X], all on the CPU."""
