@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 from tests.timesformers import config_of
 
@@ -18,8 +19,10 @@ from cover.models.classifier import save_model
 from cover.models.create import create_model
 from cover.models.sources import open_source
 from cover.runs.dry_run import rehearse
+from cover.runs.measurements import step_time
 from cover.runs.plan import Plan, load_init, plan
 from cover.runs.train import create, train
+from cover.training.objective import Supervised
 
 
 def recipe(root: Path, **changes: object) -> Recipe:
@@ -89,7 +92,11 @@ def test_a_dry_run_shows_how_datasets_and_classes_are_sampled(tmp_path: Path, wr
         "c": files | {"loss": "bce"},
     }
     console = Console(file=StringIO(), width=120)
-    rehearse(plan(recipe(tmp_path, datasets=datasets, data={"batch_size": 3, "rates": {"temperature": 3}})), console)
+    rehearse(
+        plan(recipe(tmp_path, datasets=datasets, data={"batch_size": 3, "rates": {"temperature": 3}})),
+        console,
+        measure=False,
+    )
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     loss = "dataset_mean; weights of 1 for a (1 a clip), 1 for b (1 a clip), 1 for c (1 a clip): 3 in all"
     binary = "binary cross-entropy of each class"
@@ -159,3 +166,31 @@ def test_a_dry_run_counts_what_the_model_adopts_from_weights(tmp_path: Path, wri
 def test_a_dry_run_ends_as_training_would(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"pets-train\.arrow does not exist; write it with `cover index`"):
         rehearse(plan(recipe(tmp_path)), Console(file=StringIO()))
+
+
+def test_a_dry_run_tries_files_and_steps(tmp_path: Path, write_image: object) -> None:
+    for name in ("cat/0.png", "dog/1.png", "dog/2.png"):
+        write_image(tmp_path / "pets" / name)  # type: ignore[operator]
+    (tmp_path / "pets/cat/3.png").write_text("no image")
+    index_folder(tmp_path / "pets", kind="image", out=tmp_path)
+    console = Console(file=StringIO(), width=200)
+    model = {"variant": "timesformer_tiny", "depth": 1, "image_size": 32}
+    small = recipe(tmp_path, model=model, data={"batch_size": 6, "num_workers": 0})
+    rehearse(plan(small), console, measure=True)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for expected in (
+        "warning: 7 steps are too few to learn much; from about 500 (100 with weights in `init`) on",
+        "warning: a batch has 6 clips of datasets.pets, which has 4, so a step repeats them; lower data.batch_size",
+        "warning: datasets.pets.train: 1 of 4 files that were tried cannot be decoded, such as: ",
+        "without validation: 7 steps of ",
+        " ms a clip of pets",
+    ):
+        assert expected in shown, shown
+
+
+def test_a_model_for_gpus_is_not_timed_on_a_cpu(tmp_path: Path, write_image: object) -> None:
+    write_image(tmp_path / "pets" / "cat" / "0.png")  # type: ignore[operator]
+    index_folder(tmp_path / "pets", kind="image", out=tmp_path)
+    large = plan(recipe(tmp_path, model={"variant": "timesformer_large", "image_size": 448}))
+    assert isinstance(large.objective, Supervised)
+    assert torch.cuda.is_available() or step_time(large, large.objective) is None

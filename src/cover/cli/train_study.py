@@ -68,7 +68,7 @@ def train(
     if dry_run:
         from cover.runs.dry_run import rehearse
 
-        rehearse(planned, console(), is_resumed=resume and bool(RunFolder(run).checkpoints()))
+        rehearse(planned, console(), is_resumed=resume and bool(RunFolder(run).checkpoints()), measure=True)
         return
     from cover.runs.train import train as train_run
 

@@ -1,10 +1,7 @@
-"""What `cover train --dry-run` prints: the plan of a recipe, its memory and, on a GPU, its time."""
+"""What `cover train --dry-run` prints: the plan of a recipe, its memory, and what this machine makes of it."""
 
 from __future__ import annotations
 
-import time
-
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -16,28 +13,29 @@ from cover.errors import CoverError
 from cover.mixture.summary import mixture_table
 from cover.models.classifier import BACKBONE, empty_model
 from cover.models.config import counted
-from cover.models.create import build
 from cover.models.info import giga
 from cover.models.sources import HUB, open_source
+from cover.runs.measurements import (
+    FILES_OPENED,
+    device_line,
+    sample_files,
+    step_time,
+    time_line,
+    warnings_before_training,
+)
 from cover.runs.plan import Plan, load_init
-from cover.training.checkpoint import TrainingState
-from cover.training.engine import Engine
-from cover.training.launch import start_accelerator
 from cover.training.objective import Supervised
 from cover.training.optimizer import lr_scale
-from cover.training.parallel import to_device
-
-NUM_WARMUP, NUM_TIMED = 2, 3
-"""Steps on black clips, before and while the clock runs."""
 
 
-def rehearse(planned: Plan, console: Console, *, is_resumed: bool = False) -> None:
+def rehearse(planned: Plan, console: Console, *, is_resumed: bool = False, measure: bool = False) -> None:
     """Print what a plan amounts to, and what is loaded from `init`. Nothing is written.
 
     Args:
         planned: The plan.
         console: Where to print.
         is_resumed: Whether training continues from a checkpoint, and so does not read `init`.
+        measure: Open some files of each dataset, and time some steps.
 
     Raises:
         CoverError: What training would end with.
@@ -60,10 +58,22 @@ def rehearse(planned: Plan, console: Console, *, is_resumed: bool = False) -> No
         raise refusal
     if source:
         load_init(planned, empty_model(planned.config), source, console)
-    if torch.cuda.is_available() and isinstance(planned.objective, Supervised):
-        seconds, memory = measured(planned, planned.objective)
-        hours = planned.num_steps * seconds / 3600
-        console.print(f"measured on this GPU: {seconds:.3g} s a step, {memory / 2**30:.1f} GiB, {hours:.3g} h in all")
+    if measure:
+        print_measurements(planned, console)
+
+
+def print_measurements(planned: Plan, console: Console) -> None:
+    """Print what this machine says: whether files can be read, what it computes on, and how long training takes."""
+    files = sample_files(planned)
+    for warning in (*warnings_before_training(planned), *files.warnings):
+        console.print(f"warning: {warning}", soft_wrap=True)
+    clips = ", ".join(f"{1000 * seconds:.3g} ms a clip of {name}" for name, seconds in files.seconds.items())
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("device", device_line())
+    table.add_row("reading", f"{clips or 'no file could be read'} (median of {FILES_OPENED} files)")
+    if isinstance(planned.objective, Supervised):
+        table.add_row("time", time_line(planned, step_time(planned, planned.objective), files))
+    console.print(table)
 
 
 def plan_table(planned: Plan) -> Table:
@@ -222,35 +232,6 @@ def best_line(section: TrainingSection) -> str:
     number = section.early_stopping
     end = f"; the run ends after {number} validations without a better one" if number else ""
     return f"{extreme} {section.best.phrase} of validation{end}"
-
-
-def measured(planned: Plan, objective: Supervised) -> tuple[float, int]:
-    """Time steps on black clips. Returns seconds per step, without waiting for data, and peak bytes on the GPU.
-
-    Where each step has clips of one dataset, steps of each are timed, and weighed by how many it has.
-    """
-    recipe = planned.recipe
-    accelerator = start_accelerator(recipe, None)
-    mixture = planned.mixture(TrainingState(), accelerator)
-    model = build(planned.config, recipe.model.temporal_init)
-    to_device(model, recipe.training, accelerator)
-    number = objective.num_micro_batches(model, mixture, accelerator)
-    engine = Engine(model, objective, recipe, accelerator)
-    torch.cuda.reset_peak_memory_stats()
-    turns: dict[str | None, float] = {row.dataset: row.steps_share for row in planned.rows if row.batch_size}
-    seconds = 0.0
-    for name, share in (turns or {None: 1.0}).items():
-        batch = objective.pack(mixture.blank_batch(number, name), accelerator.device)
-        for step in range(NUM_WARMUP + NUM_TIMED):
-            if step == NUM_WARMUP:
-                torch.cuda.synchronize()
-                started = time.perf_counter()
-            for part in range(number):
-                engine.backward(batch, last=part == number - 1)
-            engine.step(0.0, step)
-        torch.cuda.synchronize()
-        seconds += share * (time.perf_counter() - started) / NUM_TIMED
-    return seconds, torch.cuda.max_memory_allocated()
 
 
 def states_bytes(planned: Plan) -> int:
