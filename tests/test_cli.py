@@ -81,9 +81,11 @@ def test_from_a_folder_to_a_comparison(trained: Path, cover: Cover, monkeypatch:
     monkeypatch.chdir(trained)
     assert "moves-test.arrow: 8 videos of 2 classes" in cover("index", "folder", "moves", "--kind", "video").out
     assert "moves" in cover("evaluate", "runs/moves").out
+    (seen_twice,) = json.loads(cover("evaluate", "runs/moves", "--views", "2x1", "--json").out)
+    assert seen_twice["views"] == "2x1"
     (reversed_order,) = json.loads(cover("evaluate", "runs/moves", "--reverse", "--json").out)
     assert (reversed_order["order"], reversed_order["num_samples"]) == ("reversed", 8)
-    assert len(list(Path("runs/moves/evaluation").glob("*.json"))) == 2
+    assert len(list(Path("runs/moves/evaluation").glob("*.json"))) == 3
 
     video, image = json.loads(cover("predict", "runs/moves", "moves/test/in/2.mp4", "photo.jpg", "--json").out)
     assert (video["kind"], image["kind"]) == ("video", "image")
@@ -187,7 +189,7 @@ def test_files_are_predicted_in_bulk(trained: Path, cover: Cover, monkeypatch: p
     for suffix in ("csv", "json", "jsonl", "parquet"):
         assert cover("predict", "runs/moves", "photo.jpg", "--out", f"a.{suffix}") == (
             0,
-            f"predictions: a.{suffix}\n",
+            f"predictions: a.{suffix} (files: 1)\n",
             "",
         )
     monkeypatch.setattr(sys, "stdin", io.StringIO("photo.jpg\n"))
@@ -206,13 +208,14 @@ def test_a_long_video_gets_a_timeline(
     assert decoded["stride_seconds"] == 0.2  # a quarter of the window, but no less than one of its two frames
     files = cover(*command, "--out", "a.srt", "--plot", "a.png")
     assert files == (0, "timeline: a.srt\ntimeline: a.png\n", "")
+    assert cover(*command, "--out", "a.srt", "--force").code == 0
     assert Path("a.srt").read_text().startswith("1\n00:00:00,000 --> ") and Path("a.png").stat().st_size
     live = cover("watch", "runs/moves", "long.mp4", "--window-seconds", "0.2", "--json")
     assert live.code == 0 and live.err == "long.mp4: 64×64, h264\n"
-    assert json.loads(live.out.splitlines()[0])["label"] in {"in", "out"}
+    assert json.loads(live.out.splitlines()[0])["class"] in {"in", "out"}
     former = cover("timeline", "runs/moves", "--live", "long.mp4", "--window-seconds", "0.2", "--json")
     assert former.err == f"hint: --live is now a command: cover watch runs/moves long.mp4\n{live.err}"
-    assert json.loads(former.out.splitlines()[0])["label"] == json.loads(live.out.splitlines()[0])["label"]
+    assert json.loads(former.out.splitlines()[0])["class"] == json.loads(live.out.splitlines()[0])["class"]
 
 
 def test_a_run_is_looked_into_and_exported(trained: Path, cover: Cover, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,6 +301,16 @@ def test_leaks_are_shown_and_left_out_of_training(trained: Path, cover: Cover, m
         ("predict runs/moves photo.jpg --views 3", "--views '3' is not of the form CLIPSxCROPS; 4x3 takes 4 clips of "),
         ("predict runs/moves photo.jpg --out new/a.txt", "new/a.txt has none of the suffixes .csv, .json, .jsonl, "),
         ("predict runs/moves photo.jpg --out new/a.csv --json", "--out writes a file, which may be .json, and --json "),
+        (
+            "predict runs/moves photo.jpg --out moves.toml",
+            "moves.toml exists already; choose another name, or replace ",
+        ),
+        ("timeline runs/moves a.mp4 --plot photo.jpg", "photo.jpg exists already; choose another name, or replace it "),
+        (
+            "explain runs/moves photo.jpg --out explained",
+            "explained/strip.png exists already; choose another name, or ",
+        ),
+        ("embed runs/moves photo.jpg --out features.npy", "features.npy exists already; choose another name, or "),
         ("timeline runs/moves", "there is no VIDEO; give a file, or a stream to `cover watch`"),
         ("timeline runs/moves moves.toml --plot new/a.png", "moves.toml cannot be decoded (it is a text, such as "),
         ("timeline runs/moves absent.mp4 --out new/a.txt", "new/a.txt has none of the suffixes .csv, .json, .srt, "),
@@ -367,6 +380,9 @@ def test_a_mistake_is_answered_in_one_line(
 ) -> None:
     monkeypatch.chdir(trained)
     Path("empty").mkdir(exist_ok=True)
+    Path("explained").mkdir(exist_ok=True)
+    for file in ("explained/strip.png", "features.npy"):
+        Path(file).touch()
     shutil.copytree("runs/moves", "unevaluated", ignore=shutil.ignore_patterns("evaluation"), dirs_exist_ok=True)
     shutil.copytree("runs/moves/checkpoints/step-2", "plain", dirs_exist_ok=True)
     answer = cover(*command.split())
@@ -410,9 +426,10 @@ def test_a_dataset_as_distributed_is_indexed(
 
 
 def test_views_are_at_least_one(cover: Cover) -> None:
-    for option in ("--num-clips", "--num-crops"):
+    for option in ("--num-clips", "--num-crops"):  # the former options
         answer = cover("evaluate", "runs/moves", option, "0")
         assert answer.code == 2 and option in answer.err and "Traceback" not in answer.err
+    assert "--views '0x3' is not of the form CLIPSxCROPS" in cover("evaluate", "runs/moves", "--views", "0x3").err
 
 
 def test_the_program_itself_ends_with_code_2_and_no_traceback(tmp_path: Path) -> None:

@@ -64,14 +64,14 @@ def timeline_of(video: Path, numbers_of: NumbersOf, **options: Any) -> Timeline:
 def test_planted_segments_are_found_within_a_window(video: Path, numbers_of: NumbersOf) -> None:
     timeline = timeline_of(video, numbers_of)
     actions = [segment for segment in timeline.segments if segment.head == "actions"]
-    assert [segment.label for segment in actions] == [name for name, _, _ in PLANTED]
+    assert [segment.class_name for segment in actions] == [name for name, _, _ in PLANTED]
     for segment, (_, start, end) in zip(actions, PLANTED, strict=True):
         assert abs(segment.start_seconds - start) <= WINDOW.stride_seconds
         assert abs(segment.end_seconds - end) <= WINDOW.stride_seconds
-        assert 0.8 < segment.score <= 1
+        assert 0.8 < segment.probability <= 1
     assert actions[0].start_seconds == 0 and actions[-1].end_seconds == pytest.approx(12.4)
     halves = [segment for segment in timeline.segments if segment.head == "halves"]
-    assert [segment.label for segment in halves] == ["first", "second"]
+    assert [segment.class_name for segment in halves] == ["first", "second"]
     assert timeline.duration_seconds == pytest.approx(12.4) and timeline.heads == ("actions", "halves")
 
 
@@ -91,7 +91,7 @@ def test_what_is_planted_in_half_an_hour_is_found_within_a_window(
         return {"actions": torch.tensor(logits)}
 
     timeline = find_timeline(heads, video, class_names={"actions": ("goal", "none")}, window=WINDOW)
-    goals = [segment for segment in timeline.segments if segment.label == "goal"]
+    goals = [segment for segment in timeline.segments if segment.class_name == "goal"]
     assert len(goals) == len(planted)
     for segment, (start, end) in zip(goals, planted, strict=True):
         assert abs(segment.start_seconds - start) <= WINDOW.window_seconds
@@ -108,8 +108,8 @@ def test_batches_change_nothing(video: Path, numbers_of: NumbersOf) -> None:
 def test_a_threshold_leaves_out_what_is_improbable(video: Path, numbers_of: NumbersOf) -> None:
     actions = {"actions": CLASS_NAMES["actions"]}
     certain = timeline_of(video, numbers_of, threshold=0.99, class_names=actions).segments
-    assert [segment.label for segment in certain] == ["run", "jump", "run"]
-    assert all(segment.score >= 0.99 for segment in certain)
+    assert [segment.class_name for segment in certain] == ["run", "jump", "run"]
+    assert all(segment.probability >= 0.99 for segment in certain)
     gaps = [after.start_seconds - before.end_seconds for before, after in itertools.pairwise(certain)]
     assert all(gap > 0 for gap in gaps)
 
@@ -118,13 +118,13 @@ def test_several_classes_at_a_time(video: Path, numbers_of: NumbersOf) -> None:
     both = timeline_of(
         video, numbers_of, top=2, threshold=0.1, class_names={"actions": CLASS_NAMES["actions"]}
     ).segments
-    assert [segment.label for segment in both] == ["run", "jump", "run"]
+    assert [segment.class_name for segment in both] == ["run", "jump", "run"]
     assert all(before.end_seconds > after.start_seconds for before, after in itertools.pairwise(both))
 
 
 def test_a_video_shorter_than_a_window(write_video: WriteVideo, numbers_of: NumbersOf, tmp_path: Path) -> None:
     (run, first) = timeline_of(write_video(tmp_path / "short.mp4", num_frames=5), numbers_of).segments
-    assert (run.label, first.label) == ("run", "first")
+    assert (run.class_name, first.class_name) == ("run", "first")
     assert (run.start_seconds, run.end_seconds) == (0.0, pytest.approx(0.2))
 
 
@@ -135,7 +135,7 @@ def test_an_animation_has_a_timeline_and_a_picture_none(
     first, *others = [Image.fromarray(draw_number(number, 64, 64)) for number in range(50)]
     first.save(tmp_path / name, save_all=True, append_images=others, duration=1000 // FPS)
     (run, half) = timeline_of(tmp_path / name, numbers_of).segments
-    assert (run.label, half.label) == ("run", "first") and (run.start_seconds, run.end_seconds) == (0.0, 2.0)
+    assert (run.class_name, half.class_name) == ("run", "first") and (run.start_seconds, run.end_seconds) == (0.0, 2.0)
     first.save(tmp_path / "still", "PNG")
     with pytest.raises(CoverError, match="still is not a video, which a timeline needs"):
         timeline_of(tmp_path / "still", numbers_of)
@@ -163,13 +163,13 @@ def windows(*shades: int, first: tuple[int, ...] = (0,)) -> Iterator[LiveWindow]
 
 
 def labels(found: Iterator[Change]) -> list[str | None]:
-    return [change.label for change in found]
+    return [change.class_name for change in found]
 
 
 def test_only_changes_are_told() -> None:
     (first, second) = find_changes(brightness, windows(0, 0, 255, 255, 255), class_names=NAMES, window=LIVE_WINDOW)
-    assert (first.head, first.label, second.label) == ("light", "dark", "bright")
-    assert first.score == pytest.approx(1, abs=1e-3)
+    assert (first.head, first.class_name, second.class_name) == ("light", "dark", "bright")
+    assert first.probability == pytest.approx(1, abs=1e-3)
 
 
 def test_a_word_is_the_mean_of_the_windows_that_overlap() -> None:

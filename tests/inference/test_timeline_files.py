@@ -72,17 +72,17 @@ def test_json_and_csv(tmp_path: Path) -> None:
     assert decoded == json.loads(timeline_json(TIMELINE))
     assert decoded["duration_seconds"] == 3725.5 and decoded["heads"]["objects"] == []
     assert decoded["heads"]["ssv2"] == [
-        {"start_seconds": 1.0, "end_seconds": 3.0, "label": "pushing, then pulling", "score": 1.0}
+        {"start_seconds": 1.0, "end_seconds": 3.0, "class": "pushing, then pulling", "probability": 1.0}
     ]
     with write(tmp_path / "film.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["label"] for row in rows] == [segment.label for segment in SEGMENTS]
-    assert rows[1] | {"label": ""} == {
+    assert [row["class"] for row in rows] == [segment.class_name for segment in SEGMENTS]
+    assert rows[1] | {"class": ""} == {
         "head": "k400",
         "start_seconds": "7.25",
         "end_seconds": "3725.5",
-        "label": "",
-        "score": "0.4",
+        "class": "",
+        "probability": "0.4",
     }
 
 

@@ -144,9 +144,9 @@ def test_each_class_of_a_head_with_binary_cross_entropy_has_its_own_probability(
 def test_timelines_and_explanations_take_the_same_probabilities(trained: TrainedRun, video: Path) -> None:
     seconds = cover.timeline(trained, video).duration_seconds
     segments = cover.timeline(trained, video, window_seconds=seconds, stride_seconds=seconds, top=3).segments
-    shares = [segment.score for segment in segments if segment.head == "turns"]
+    shares = [segment.probability for segment in segments if segment.head == "turns"]
     assert sum(shares) == pytest.approx(1)
-    shares = [segment.score for segment in segments if segment.head == "jumps"]
+    shares = [segment.probability for segment in segments if segment.head == "jumps"]
     assert len(shares) == 3 and sum(shares) != pytest.approx(1, abs=1e-3)
     explanation = trained.explain(video, "jumps", "outdoors")
     (prediction,) = cover.predict(trained, video, heads=["jumps"], num_clips=1, num_crops=1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,11 @@ def test_a_run_makes_a_timeline_and_watches(run: Path, write_video: WriteMedia, 
     timeline = cover.timeline(run, video, window_seconds=0.4)
     assert timeline.duration_seconds == pytest.approx(0.8)
     assert timeline.stride_seconds == pytest.approx(0.1)
-    assert {segment.label for segment in timeline.segments} <= {"cat", "dog"}
+    assert {segment.class_name for segment in timeline.segments} <= {"cat", "dog"}
+    opened = TrainedRun.open(run)
+    assert cover.timeline(opened, video).window_seconds == 4
+    windows = opened.recipe.data.model_copy(update={"sampling": {"window_seconds": 0.3}})
+    trained_on_windows = replace(opened, recipe=opened.recipe.model_copy(update={"data": windows}))
+    assert cover.timeline(trained_on_windows, video).window_seconds == 0.3
     change, *_ = cover.watch(run, str(video), window_seconds=0.2, threshold=1.0)
-    assert (change.head, change.label) == ("pets", None)
+    assert (change.head, change.class_name) == ("pets", None)

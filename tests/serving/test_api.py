@@ -55,7 +55,7 @@ def test_a_timeline_is_that_of_the_command_line(client: TestClient, run: Path, t
     answer = client.post("/timeline?window_seconds=0.5&head=pets", files={"file": video}).json()
     expected = cover.timeline(run, tmp_path / "a.mp4", heads=["pets"], window_seconds=0.5)
     assert answer["duration_seconds"] == pytest.approx(1.2)
-    assert [segment["label"] for segment in answer["heads"]["pets"]] == [each.label for each in expected.segments]
+    assert [segment["class"] for segment in answer["heads"]["pets"]] == [each.class_name for each in expected.segments]
 
 
 def test_a_class_is_explained(client: TestClient, video: bytes, image: bytes) -> None:

@@ -88,6 +88,13 @@ Model = Annotated[
         help="A run, one of its checkpoints, a folder or file with any other model, or a name in the hub's cache.",
     ),
 ]
+Views = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CLIPSxCROPS", help="Views to average, such as 4x3: in time × in space. Default: the recipe's."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 Heads = Annotated[list[str] | None, typer.Option("--head", help="Only this head; may be repeated.")]
 Data = Annotated[
     list[str] | None,
@@ -104,6 +111,25 @@ Device = Annotated[
     ),
 ]
 """Commands need not read it: its callback does the work."""
+
+
+def parse_views(text: str | None) -> tuple[int | None, int | None]:
+    """Parse "4x3" into (num_clips, num_crops). Raises CoverError if it has another form."""
+    if text is None:
+        return None, None
+    num_clips, _, num_crops = text.partition("x")
+    if not num_clips.isdecimal() or not num_crops.isdecimal() or not int(num_clips) or not int(num_crops):
+        raise CoverError(
+            f"--views '{text}' is not of the form CLIPSxCROPS; 4x3 takes 4 clips of a video and 3 crops of each"
+        )
+    return int(num_clips), int(num_crops)
+
+
+def keep_existing(*files: Path | None, force: bool) -> None:
+    """Refuse to replace files, unless the user says so. Raises CoverError that names the first one that exists."""
+    existing = [file for file in files if file is not None and file.exists()]
+    if existing and not force:
+        raise CoverError(f"{existing[0]} exists already; choose another name, or replace it with --force")
 
 
 def console() -> Terminal:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cover.cli.app import Device, Model, app, console
+from cover.cli.app import Device, Force, Model, app, console, keep_existing
 from cover.errors import CoverError, printable
 
 
@@ -23,6 +23,7 @@ def embed(
         str | None,
         typer.Option(help="Read clips as for this head. Default: as for all, or whole videos if heads differ."),
     ] = None,
+    force: Force = False,
     device: Device = None,
 ) -> None:
     """Write a feature of each clip, for search and clustering.
@@ -37,6 +38,7 @@ def embed(
     from cover.runs.trained import open_model
 
     check_suffix(out)
+    keep_existing(out, force=force)
     manifests = [Manifest.open(path) for path in manifest or ()]
     paths = list(Inputs(files or ()))
     table = embed_clips(open_model(model), paths, manifests, head=head)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cover.cli.app import AllowChangedData, Data, Device, Model, Split, app, console
+from cover.cli.app import AllowChangedData, Data, Device, Model, Split, Views, app, console, parse_views
 from cover.errors import CoverError, DecodeError
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ def evaluate(
     reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the frames.")] = False,
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Control: shuffle the frames.")] = False,
     single_frame: Annotated[bool, typer.Option("--single-frame", help="Control: repeat one frame.")] = False,
-    num_clips: Annotated[int | None, typer.Option(min=1, help="Clips in time. Default: the recipe's.")] = None,
-    num_crops: Annotated[int | None, typer.Option(min=1, help="Crops in space. Default: the recipe's.")] = None,
+    views: Views = None,
+    num_clips: Annotated[int | None, typer.Option(min=1, hidden=True, help="Former: the first of --views.")] = None,
+    num_crops: Annotated[int | None, typer.Option(min=1, hidden=True, help="Former: the second of --views.")] = None,
     num_frames: Annotated[int | None, typer.Option(min=1, help="Frames of a clip. Default: as in training.")] = None,
     image_size: Annotated[int | None, typer.Option(min=1, help="Side of a frame. Default: as in training.")] = None,
     logits: Annotated[bool, typer.Option("--logits", help="Also keep the logits, as Parquet.")] = False,
@@ -55,6 +56,8 @@ def evaluate(
         raise CoverError("--reverse, --shuffle and --single-frame exclude each other; give one of them")
     order: FrameOrder = "reversed" if reverse else "shuffled" if shuffle else "single" if single_frame else "normal"
     moves = parse_moves(data or ())
+    if views:
+        num_clips, num_crops = parse_views(views)
     with evaluation_processes(model) as processes:
         trained = open_model(
             model,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cover.cli.app import Device, Heads, Model, app, console
+from cover.cli.app import Device, Force, Heads, Model, Views, app, console, keep_existing, parse_views
 from cover.errors import CoverError
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ def predict_command(
     ],
     head: Heads = None,
     top: Annotated[int, typer.Option(min=1, help="Classes of each head.")] = 5,
-    views: Annotated[
-        str | None, typer.Option(metavar="CLIPSxCROPS", help="Views to average. Default: the recipe's.")
-    ] = None,
+    views: Views = None,
     frame_folders: Annotated[
         bool, typer.Option("--frame-folders", help="Take a folder of images as one video of these frames.")
     ] = False,
@@ -37,6 +35,7 @@ def predict_command(
         Path | None, typer.Option(help="A .csv, .json, .jsonl or .parquet file to write; CSV holds names unchanged.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    force: Force = False,
     device: Device = None,
 ) -> None:
     """Classify videos and images with every head.
@@ -47,7 +46,8 @@ def predict_command(
     from cover.inference.inputs import Inputs
     from cover.runs.predict import predict
 
-    num_clips, num_crops = parse_views(views) if views else (None, None)
+    num_clips, num_crops = parse_views(views)
+    keep_existing(out, force=force)
     classified = partial(
         predict,
         model,
@@ -67,7 +67,7 @@ def _show_predictions(
     """Show predictions as they come, with a progress bar. Returns the number of unreadable files."""
     from cover.core.progress import progress_bar
 
-    num_unreadable = 0
+    num_files = num_unreadable = 0
     with (
         _prediction_output(out, json) as write,
         progress_bar("files", visible=bool(out) or not sys.stdout.isatty(), transient=True) as progress,
@@ -82,18 +82,12 @@ def _show_predictions(
 
         for prediction in classified(on_unreadable=skip):
             write(prediction)
+            num_files += 1
             progress.advance(bar)
+    if out:
+        left_out = f", {num_unreadable:,} unreadable" if num_unreadable else ""
+        console().print(f"predictions: {out} (files: {num_files:,}{left_out})", soft_wrap=True)
     return num_unreadable
-
-
-def parse_views(text: str) -> tuple[int, int]:
-    """Parse "4x3" into (num_clips, num_crops)."""
-    num_clips, _, num_crops = text.partition("x")
-    if not num_clips.isdecimal() or not num_crops.isdecimal() or not int(num_clips) or not int(num_crops):
-        raise CoverError(
-            f"--views '{text}' is not of the form CLIPSxCROPS; 4x3 takes 4 clips of a video and 3 crops of each"
-        )
-    return int(num_clips), int(num_crops)
 
 
 @contextmanager
@@ -106,7 +100,6 @@ def _prediction_output(out: Path | None, json: bool) -> Iterator[Callable[[Predi
     if out:
         with predictions_file(out) as write:
             yield write
-        console().print(f"predictions: {out}", soft_wrap=True)
     elif json:
         with json_list(sys.stdout) as write:
             yield write
@@ -124,6 +117,7 @@ def explain(
         str | None, typer.Option(help="The head whose class is explained; needed if there are several.")
     ] = None,
     class_name: Annotated[str | None, typer.Option("--class", help="Default: the most probable class.")] = None,
+    force: Force = False,
     device: Device = None,
 ) -> None:
     """Show why a video or an image got a class.
@@ -131,13 +125,14 @@ def explain(
     Shows which patches of which frames spoke for the class, where the model looked, and whether time mattered. OUT gets
     strip.png, overlay.mp4 (for videos) and explanation.json.
     """
-    from cover.inference.explanation_files import headline, write_explanation
+    from cover.inference.explanation_files import JSON_FILE, STRIP_FILE, VIDEO_FILE, headline, write_explanation
     from cover.runs.trained import open_model
 
     opened = open_model(model)
     opened.model.attributor()  # or refuse before anything is asked
     if out is None:
         raise CoverError("there is no --out; name a folder for strip.png, overlay.mp4 and explanation.json")
+    keep_existing(*(out / name for name in (STRIP_FILE, VIDEO_FILE, JSON_FILE)), force=force)
     explanation = opened.explain(file, head, class_name)
     files = write_explanation(explanation, out)
     console().print(*headline(explanation), sep="\n", soft_wrap=True)

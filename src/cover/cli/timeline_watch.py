@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cover.cli.app import Device, Heads, Model, app, console
+from cover.cli.app import Device, Force, Heads, Model, app, console, keep_existing
 from cover.errors import CoverError, escaped
 
 if TYPE_CHECKING:
     from cover.inference.timeline import Change, Timeline
 
-WindowSeconds = Annotated[float, typer.Option(help="Length of the sliding window; best that of the training clips.")]
+WindowSeconds = Annotated[
+    float | None,
+    typer.Option(
+        help="Length of the sliding window. Default: that of the training clips if they were windows, else 4."
+    ),
+]
 StrideSeconds = Annotated[float | None, typer.Option(help="From window to window. Default: a quarter of a window.")]
 Threshold = Annotated[float, typer.Option(min=0, max=1, help="Lowest probability of a class.")]
 
@@ -26,7 +31,7 @@ def timeline_command(
     model: Model,
     video: Annotated[Path | None, typer.Argument(metavar="VIDEO", help="A video file of any length.")] = None,
     live: Annotated[str | None, typer.Option(hidden=True, help="The former name of `cover watch`.")] = None,
-    window_seconds: WindowSeconds = 4.0,
+    window_seconds: WindowSeconds = None,
     stride_seconds: StrideSeconds = None,
     head: Heads = None,
     top: Annotated[int, typer.Option(min=1, help="Classes of a head at a time.")] = 1,
@@ -36,6 +41,7 @@ def timeline_command(
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="A .png, .svg or .pdf file to draw.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    force: Force = False,
     device: Device = None,
 ) -> None:
     """Show what happens in a long video, and when."""
@@ -47,6 +53,7 @@ def timeline_command(
         return
     if video is None:
         raise CoverError("there is no VIDEO; give a file, or a stream to `cover watch`")
+    keep_existing(out, plot, force=force)
     show = _timeline_output(out, plot, json)
     found = timeline(
         model,
@@ -66,7 +73,7 @@ def watch_command(
     source: Annotated[
         str, typer.Argument(help="rtsp://… or anything else that FFmpeg opens, or the number of a camera.")
     ],
-    window_seconds: WindowSeconds = 4.0,
+    window_seconds: WindowSeconds = None,
     stride_seconds: StrideSeconds = None,
     head: Heads = None,
     threshold: Threshold = 0.0,
@@ -120,9 +127,10 @@ def print_changes(changes: Iterator[Change], as_json: bool) -> None:
         for change in changes:
             now = datetime.now().astimezone()
             if as_json:
-                print(json.dumps({"time": now.isoformat(timespec="milliseconds"), **vars(change)}), flush=True)
+                facts = {"head": change.head, "class": change.class_name, "probability": change.probability}
+                print(json.dumps({"time": now.isoformat(timespec="milliseconds"), **facts}), flush=True)
             else:
-                what = escaped(f"{change.head}  {change.label or '–'}")
-                print(f"{now:%H:%M:%S}  {what}  {100 * change.score:.1f} %", flush=True)
+                what = escaped(f"{change.head}  {change.class_name or '–'}")
+                print(f"{now:%H:%M:%S}  {what}  {100 * change.probability:.1f} %", flush=True)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

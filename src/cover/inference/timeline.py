@@ -64,13 +64,13 @@ class Change:
     """From now on, a head sees this class.
 
     Attributes:
-        label: None if no class is probable enough any more.
-        score: The probability of the most probable class.
+        class_name: None if no class is probable enough any more.
+        probability: That of the most probable class.
     """
 
     head: str
-    label: str | None
-    score: float
+    class_name: str | None
+    probability: float
 
 
 class Frames(Protocol):
@@ -203,8 +203,8 @@ def find_changes(
         recent.append({head: class_probabilities(logits[head][0], head in sigmoid_heads) for head in class_names})
         for head, probabilities in mean_scores(recent).items():
             best = int(probabilities.argmax())
-            score = float(probabilities[best])
-            label = class_names[head][best] if score >= threshold else None
-            if head not in seen or label != seen[head]:
-                seen[head] = label
-                yield Change(head, label, score)
+            probability = float(probabilities[best])
+            class_name = class_names[head][best] if probability >= threshold else None
+            if head not in seen or class_name != seen[head]:
+                seen[head] = class_name
+                yield Change(head, class_name, probability)

@@ -1,6 +1,6 @@
 """Timelines for people, players and programs: tables, files and pictures.
 
-.csv     head, start_seconds, end_seconds, label, score: one row a segment; names unchanged, as in predictions
+.csv     head, start_seconds, end_seconds, class, probability: one row a segment; names unchanged, as in predictions
 .json    {"file", "duration_seconds", "window_seconds", "stride_seconds", "heads": {head: [a segment, …]}}
 .srt     subtitles, one cue a segment
 .vtt     WebVTT, likewise
@@ -34,19 +34,19 @@ from cover.inference.timeline import Timeline
 from cover.inference.windows import Segment
 
 MAX_CLASSES = 16
-"""Classes of a head that are drawn: those with the most seconds, weighted by their scores."""
+"""Classes of a head that are drawn: those with the most seconds, weighted by their probabilities."""
 _ROUND_SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 
 
 def timeline_table(timeline: Timeline) -> Table:
     """Show a timeline: one row a segment."""
-    title = f"{timeline.file} ({clock(timeline.duration_seconds)})"
-    start, end, score = (Column(name, justify="right") for name in ("from", "to", "probability (%)"))
-    table = Table("head", start, end, "class", score, title=title, title_justify="left", box=SIMPLE_HEAD)
+    title = f"{timeline.file} ({clock(timeline.duration_seconds)}), in windows of {timeline.window_seconds:g} s"
+    start, end, percent = (Column(name, justify="right") for name in ("from", "to", "probability (%)"))
+    table = Table("head", start, end, "class", percent, title=title, title_justify="left", box=SIMPLE_HEAD)
     for head in timeline.heads:
         for segment in (segment for segment in timeline.segments if segment.head == head):
             times = clock(segment.start_seconds), clock(segment.end_seconds)
-            table.add_row(head, *times, segment.label, f"{100 * segment.score:.1f}")
+            table.add_row(head, *times, segment.class_name, f"{100 * segment.probability:.1f}")
         table.add_section()
     return table
 
@@ -82,7 +82,7 @@ def timeline_plotter(path: Path) -> Callable[[Timeline], None]:
 
 
 def timeline_json(timeline: Timeline) -> str:
-    """Write a timeline as JSON, times and scores rounded to thousandths."""
+    """Write a timeline as JSON, times and probabilities rounded to thousandths."""
     return json.dumps(
         {
             "file": printable(timeline.file),
@@ -101,7 +101,7 @@ def timeline_json(timeline: Timeline) -> str:
 def timeline_figure(timeline: Timeline) -> Figure:
     """Draw a panel for each head on one time axis. The more probable a class, the stronger the colour of its bar."""
     segments = {head: _longest_classes(timeline, head) for head in timeline.heads}
-    num_rows = {head: max(len({segment.label for segment in shown}), 1) for head, shown in segments.items()}
+    num_rows = {head: max(len({segment.class_name for segment in shown}), 1) for head, shown in segments.items()}
     height_inches = 0.8 + sum(0.45 + 0.22 * rows for rows in num_rows.values())
     figure = Figure(figsize=(9, height_inches), layout="constrained")
     panels = figure.subplots(
@@ -129,7 +129,7 @@ def clock(seconds: float) -> str:
 def _csv(timeline: Timeline) -> str:
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
-    table.writerow(field.name for field in fields(Segment))
+    table.writerow("class" if field.name == "class_name" else field.name for field in fields(Segment))
     table.writerows(_rounded(segment).values() for segment in timeline.segments)
     return file.getvalue()
 
@@ -169,7 +169,7 @@ def _timestamp(seconds: float, point: str) -> str:
 
 def _caption(segment: Segment, timeline: Timeline) -> str:
     head = f"{segment.head}: " if len(timeline.heads) > 1 else ""
-    return f"{head}{segment.label} {100 * segment.score:.0f} %"
+    return f"{head}{segment.class_name} {100 * segment.probability:.0f} %"
 
 
 def _rounded(segment: Segment) -> dict[str, Any]:
@@ -178,17 +178,16 @@ def _rounded(segment: Segment) -> dict[str, Any]:
 
 def _without_head(segment: Segment) -> dict[str, Any]:
     values = _rounded(segment)
-    del values["head"]
-    return values
+    return {"class" if name == "class_name" else name: value for name, value in values.items() if name != "head"}
 
 
 def _draw(axes: Axes, segments: Sequence[Segment], color: str) -> None:
-    labels = list(dict.fromkeys(segment.label for segment in segments))
+    labels = list(dict.fromkeys(segment.class_name for segment in segments))
     axes.grid(axis="y", visible=False)
     for segment in segments:
         span = (segment.start_seconds, segment.end_seconds - segment.start_seconds)
-        bar_color = _mixed_with_white(color, 0.15 + 0.85 * segment.score)
-        axes.broken_barh([span], (labels.index(segment.label) - 0.38, 0.76), color=bar_color, lw=0)
+        bar_color = _mixed_with_white(color, 0.15 + 0.85 * segment.probability)
+        axes.broken_barh([span], (labels.index(segment.class_name) - 0.38, 0.76), color=bar_color, lw=0)
     axes.set_yticks(range(len(labels)), [shortened(label) for label in labels])
     axes.set_ylim(max(len(labels), 1) - 0.4, -0.6)
 
@@ -203,9 +202,9 @@ def _longest_classes(timeline: Timeline, head: str) -> list[Segment]:
     segments = [segment for segment in timeline.segments if segment.head == head]
     weights = Counter[str]()
     for segment in segments:
-        weights[segment.label] += segment.score * (segment.end_seconds - segment.start_seconds)  # type: ignore[assignment]
+        weights[segment.class_name] += segment.probability * (segment.end_seconds - segment.start_seconds)  # type: ignore[assignment]
     shown = {label for label, _ in weights.most_common(MAX_CLASSES)}
-    return [segment for segment in segments if segment.label in shown]
+    return [segment for segment in segments if segment.class_name in shown]
 
 
 def _mixed_with_white(color: str, share: float) -> tuple[float, ...]:

@@ -99,15 +99,15 @@ class Segment:
     Attributes:
         head: Name of the head.
         start_seconds, end_seconds: The time span.
-        label: Name of the class.
-        score: Mean probability of the class in the time span.
+        class_name: Name of the class.
+        probability: Its mean probability in the time span.
     """
 
     head: str
     start_seconds: float
     end_seconds: float
-    label: str
-    score: float
+    class_name: str
+    probability: float
 
 
 @dataclass

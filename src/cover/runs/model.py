@@ -22,6 +22,7 @@ from cover.evaluation.result import DatasetResult
 from cover.evaluation.sample_views import FrameOrder
 from cover.inference.explain import Explanation, FileClip, explain_clip, label_of, read_file_clip
 from cover.inference.views import Views
+from cover.inference.windows import WINDOW_SECONDS
 from cover.media.reader import ClipReader
 from cover.media.workers import workers_watched
 from cover.models.classifier import VideoClassifier
@@ -79,6 +80,14 @@ class OpenModel:
     def results_folder(self) -> Path | None:
         """Where evaluations are kept, if anywhere."""
         return None
+
+    def window_seconds(self, heads: Sequence[str] = ()) -> float:
+        """The length of a timeline's windows, if the user does not choose it: that of the training clips, if known.
+
+        Args:
+            heads: The heads that are asked; all if empty.
+        """
+        return WINDOW_SECONDS
 
     @property
     def datasets(self) -> Mapping[str, DatasetSection]:

@@ -9,7 +9,7 @@ from cover.errors import DecodeError
 from cover.inference.inputs import Inputs
 from cover.inference.prediction import Prediction, predict_files
 from cover.inference.timeline import Change, Timeline, find_changes, find_timeline
-from cover.inference.windows import WINDOW_SECONDS, WindowFormat
+from cover.inference.windows import WindowFormat
 from cover.media.live_stream import LiveStream
 from cover.runs.model import OpenModel
 from cover.runs.trained import open_model
@@ -70,7 +70,7 @@ def timeline(
     file: str | Path,
     *,
     heads: Sequence[str] = (),
-    window_seconds: float = WINDOW_SECONDS,
+    window_seconds: float | None = None,
     stride_seconds: float | None = None,
     top: int = 1,
     threshold: float = 0.0,
@@ -83,7 +83,8 @@ def timeline(
         run: A run or any other model that `open_model` opens, or one that is open.
         file: The video.
         heads: Datasets whose classes are found; all if empty.
-        window_seconds: Length of the window that the model sees at a time; best as long as the training clips.
+        window_seconds: Length of the window that the model sees at a time. Default: that of the training clips, if the
+            model was trained on windows of so many seconds, else 4.
         stride_seconds: Time from window to window; a quarter of a window by default.
         top: Most classes per head at the same time.
         threshold: Least probability of a class, in 0..1.
@@ -102,7 +103,7 @@ def timeline(
         Path(file),
         class_names=opened.class_names(heads),
         sigmoid_heads=opened.model.config.sigmoid_heads,
-        window=_window(opened, window_seconds, stride_seconds),
+        window=_window(opened, heads, window_seconds, stride_seconds),
         top=top,
         threshold=threshold,
         batch_size=opened.evaluation.batch_size,
@@ -114,7 +115,7 @@ def watch(
     source: str,
     *,
     heads: Sequence[str] = (),
-    window_seconds: float = WINDOW_SECONDS,
+    window_seconds: float | None = None,
     stride_seconds: float | None = None,
     threshold: float = 0.0,
     report: Callable[[str], None] = lambda line: None,
@@ -125,7 +126,8 @@ def watch(
         run: A run or any other model that `open_model` opens, or one that is open.
         source: An address that FFmpeg opens, a file, or the number of a camera.
         heads: Datasets whose classes are watched; all if empty.
-        window_seconds: Length of the window that the model sees at a time; best as long as the training clips.
+        window_seconds: Length of the window that the model sees at a time. Default: that of the training clips, if the
+            model was trained on windows of so many seconds, else 4.
         stride_seconds: Time from window to window; a quarter of a window by default.
         threshold: Least probability of a class, in 0..1.
         report: Called with a line about each lost and regained connection.
@@ -139,7 +141,7 @@ def watch(
         DecodeError: The stream cannot be opened.
     """
     opened = _opened(run)
-    window, class_names = _window(opened, window_seconds, stride_seconds), opened.class_names(heads)
+    window, class_names = _window(opened, heads, window_seconds, stride_seconds), opened.class_names(heads)
     with LiveStream(
         source,
         num_frames=window.num_frames,
@@ -162,7 +164,10 @@ def _opened(run: str | Path | OpenModel) -> OpenModel:
     return run if isinstance(run, OpenModel) else open_model(run)
 
 
-def _window(opened: OpenModel, window_seconds: float, stride_seconds: float | None) -> WindowFormat:
+def _window(
+    opened: OpenModel, heads: Sequence[str], window_seconds: float | None, stride_seconds: float | None
+) -> WindowFormat:
     config = opened.model.config
+    window_seconds = opened.window_seconds(heads) if window_seconds is None else window_seconds
     stride_seconds = window_seconds / 4 if stride_seconds is None else stride_seconds
     return WindowFormat(config.num_frames, config.image_size_px, window_seconds, stride_seconds)

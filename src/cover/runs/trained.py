@@ -113,6 +113,13 @@ class TrainedRun(OpenModel):
         """See OpenModel."""
         return self.files.results_folder
 
+    def window_seconds(self, heads: Sequence[str] = ()) -> float:
+        """See OpenModel. Only datasets that were trained on windows of a length in seconds have such clips."""
+        named = [name for name in heads or self.recipe.datasets if name in self.recipe.datasets]
+        rules = [self.recipe.clips(name).sampling for name in named]
+        lengths = [rule["window_seconds"] for rule in rules if rule != "uniform" and "window_seconds" in rule]
+        return float(max(lengths, default=super().window_seconds(heads)))
+
     @property
     def datasets(self) -> Mapping[str, DatasetSection]:
         """See OpenModel."""

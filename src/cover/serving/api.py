@@ -12,7 +12,6 @@ from starlette.exceptions import HTTPException
 
 from cover import __version__
 from cover.errors import CoverError, DecodeError
-from cover.inference.windows import WINDOW_SECONDS
 from cover.serving.admission import AdmissionControl, AdmissionPolicy, Metrics
 from cover.serving.limits import UploadRejected
 from cover.serving.samples import PageSample
@@ -84,9 +83,9 @@ def _add_answers(app: FastAPI, service: Service) -> None:
     def timeline(
         file: Upload,
         heads: Heads = [],  # noqa: B006
-        window_seconds: Annotated[float, Query(ge=0.5, le=60, description="Length of the sliding window.")] = (
-            WINDOW_SECONDS
-        ),
+        window_seconds: Annotated[
+            float | None, Query(ge=0.5, le=60, description="Length of the sliding window. Default: see GET /heads.")
+        ] = None,
         top: Annotated[int, Query(ge=1, le=10, description="Classes of a head at a time.")] = 1,
         threshold: Annotated[float, Query(ge=0, le=1, description="Lowest probability of a class.")] = 0.0,
     ) -> TimelineBody:
@@ -111,7 +110,7 @@ def _add_samples(app: FastAPI, samples: list[PageSample]) -> None:
             SampleBody(
                 number=number,
                 dataset=sample.dataset,
-                label=sample.class_name,
+                class_name=sample.class_name,
                 kind=sample.kind,
                 thumbnail=sample.thumbnail_uri,
             )
@@ -144,6 +143,7 @@ def _add_status(app: FastAPI, service: Service, metrics: Metrics) -> None:
             checkpoint=trained.checkpoint.name,
             heads={head: list(names) for head, names in trained.class_names().items()},
             sigmoid_heads=list(trained.model.config.sigmoid_heads),
+            window_seconds=trained.window_seconds(),
             limits=LimitsBody(max_bytes=limits.max_bytes, max_seconds=limits.max_seconds, max_pixels=limits.max_pixels),
         )
 

@@ -15,10 +15,10 @@ class ErrorBody(BaseModel):
     error: str = Field(description="One line: what is wrong, the rule, the remedy.")
 
 
-class ClassScore(BaseModel):
+class ClassProbability(BaseModel):
     """A class and its probability: among those of its head, or of its own if the head is one of `sigmoid_heads`."""
 
-    label: str = Field(serialization_alias="class")
+    class_name: str = Field(serialization_alias="class")
     probability: float
 
 
@@ -26,16 +26,16 @@ class PredictionBody(BaseModel):
     """The most probable classes of each requested head, the most probable first."""
 
     kind: Kind
-    heads: dict[str, list[ClassScore]]
+    heads: dict[str, list[ClassProbability]]
 
 
 class SegmentBody(BaseModel):
-    """A time span in which a head sees one class; score is the mean probability of the class in it."""
+    """A time span in which a head sees one class; probability is the mean of the class in it."""
 
     start_seconds: float
     end_seconds: float
-    label: str
-    score: float
+    class_name: str = Field(alias="class")
+    probability: float
 
 
 class TimelineBody(BaseModel):
@@ -59,7 +59,7 @@ class ExplanationBody(BaseModel):
 
     kind: Kind
     head: str
-    label: str = Field(serialization_alias="class")
+    class_name: str = Field(serialization_alias="class")
     probability: float
     predicted: str
     times_seconds: list[float] | None
@@ -85,6 +85,7 @@ class HeadsBody(BaseModel):
     checkpoint: str
     heads: dict[str, list[str]]
     sigmoid_heads: list[str] = Field(description="Heads whose classes each have a probability of their own.")
+    window_seconds: float = Field(description="The default length of a timeline's windows: that of training clips.")
     limits: LimitsBody
 
 
@@ -93,7 +94,7 @@ class SampleBody(BaseModel):
 
     number: int
     dataset: str
-    label: str = Field(serialization_alias="class")
+    class_name: str = Field(serialization_alias="class")
     kind: Kind
     thumbnail: str
 

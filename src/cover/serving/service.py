@@ -28,7 +28,7 @@ from cover.serving.admission import Metrics
 from cover.serving.batching import Batcher
 from cover.serving.decoding import DecodedUpload, Decoder, Job
 from cover.serving.limits import UploadLimits
-from cover.serving.schemas import ClassScore, ExplanationBody, PredictionBody, SensitivityBody, TimelineBody
+from cover.serving.schemas import ClassProbability, ExplanationBody, PredictionBody, SensitivityBody, TimelineBody
 
 UPLOAD = "upload"
 """The name of every upload: the names that users give are not read."""
@@ -88,17 +88,21 @@ class Service:
         return PredictionBody(
             kind=next(iter(decoded.values())).kind,
             heads={
-                head: [ClassScore(label=label, probability=probability) for label, probability in classes]
+                head: [
+                    ClassProbability(class_name=class_name, probability=probability)
+                    for class_name, probability in classes
+                ]
                 for head, classes in ranked.items()
             },
         )
 
     def timeline(
-        self, upload: BinaryIO, heads: Sequence[str], window_seconds: float, top: int, threshold: float
+        self, upload: BinaryIO, heads: Sequence[str], window_seconds: float | None, top: int, threshold: float
     ) -> TimelineBody:
         """Find what a video shows and when, as `cover timeline` does; the arguments are those of `find_timeline`."""
         class_names, config = self.trained.class_names(heads), self.trained.model.config
-        window = WindowFormat(config.num_frames, config.image_size_px, window_seconds, window_seconds / 4)
+        seconds = window_seconds or self.trained.window_seconds(heads)
+        window = WindowFormat(config.num_frames, config.image_size_px, seconds, seconds / 4)
         with self._long_work:
             with self._file(upload) as file:
                 decoded = self._decode(Job(file, window))
@@ -135,7 +139,7 @@ class Service:
         return ExplanationBody(
             kind=explanation.kind,
             head=head,
-            label=explanation.class_name,
+            class_name=explanation.class_name,
             probability=explanation.probability,
             predicted=explanation.predicted,
             times_seconds=None if times is None else list(times),

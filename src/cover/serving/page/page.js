@@ -155,10 +155,10 @@ function askTimeline() {
 function showTimeline({ duration_seconds: duration, heads }) {
   const lanes = Object.entries(heads).flatMap(([head, segments]) => {
     const longest = new Map();
-    for (const { label, start_seconds, end_seconds, score } of segments)
-      longest.set(label, (longest.get(label) ?? 0) + score * (end_seconds - start_seconds));
-    const labels = [...longest.keys()].sort((a, b) => longest.get(b) - longest.get(a)).slice(0, MAX_LANES);
-    const shown = labels.map((label) => lane(head, label, segments.filter((each) => each.label === label), duration));
+    for (const { class: name, start_seconds, end_seconds, probability } of segments)
+      longest.set(name, (longest.get(name) ?? 0) + probability * (end_seconds - start_seconds));
+    const names = [...longest.keys()].sort((a, b) => longest.get(b) - longest.get(a)).slice(0, MAX_LANES);
+    const shown = names.map((name) => lane(head, name, segments.filter((each) => each.class === name), duration));
     return [element("h3", { textContent: head }), ...shown];
   });
   $("segments").replaceChildren(...lanes);
@@ -166,13 +166,13 @@ function showTimeline({ duration_seconds: duration, heads }) {
   reveal("timeline");
 }
 
-function lane(head, label, segments, duration) {
+function lane(head, name, segments, duration) {
   const times = element("div", { className: "times" });
-  for (const { start_seconds: start, end_seconds: end, score } of segments) {
-    const bar = element("div", { title: `${label} ${percent(score)}, ${seconds(start)} to ${seconds(end)}` });
+  for (const { start_seconds: start, end_seconds: end, probability } of segments) {
+    const bar = element("div", { title: `${name} ${percent(probability)}, ${seconds(start)} to ${seconds(end)}` });
     bar.style.left = width(start / duration);
     bar.style.width = width((end - start) / duration);
-    bar.style.opacity = 0.25 + 0.75 * score;
+    bar.style.opacity = 0.25 + 0.75 * probability;
     bar.onclick = () => {
       const video = document.querySelector("#preview video");
       if (video) video.currentTime = start;
@@ -180,7 +180,7 @@ function lane(head, label, segments, duration) {
     times.append(bar);
   }
   times.style.setProperty("--color", colorOf(head));
-  return element("div", { className: "lane" }, element("span", { className: "name", textContent: label, title: label }), times);
+  return element("div", { className: "lane" }, element("span", { className: "name", textContent: name, title: name }), times);
 }
 
 function reveal(id) {
@@ -211,12 +211,13 @@ function headChip(head) {
 
 async function begin() {
   show("error", false);
-  const { run, checkpoint, heads, sigmoid_heads, limits: given } = await (await ask("heads")).json();
+  const { run, checkpoint, heads, sigmoid_heads, window_seconds, limits: given } = await (await ask("heads")).json();
   limits = given;
   headNames = Object.keys(heads);
   sigmoidHeads = sigmoid_heads;
   $("run").textContent = `${run}, ${checkpoint}`;
   const size = `${Math.floor(limits.max_bytes / 2 ** 20)} MiB`;
+  $("window").value = window_seconds;
   $("limits").textContent = `up to ${size}, ${limits.max_seconds} s, ${limits.max_pixels / 1e6} megapixels`;
   $("heads").replaceChildren(...headNames.map(headChip));
   show("heads-field", headNames.length > 1);
