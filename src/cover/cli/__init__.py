@@ -9,6 +9,7 @@ from cover.cli import (  # noqa: F401  (importing adds their commands)
     evaluate_compare,
     index,
     info_export,
+    init_doctor,
     predict_explain,
     serve,
     timeline_watch,

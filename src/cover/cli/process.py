@@ -21,9 +21,9 @@ from cover.errors import CoverError, escaped, system_reason
 
 GROUPS = {
     "Data": ("index", "check", "pack", "world"),
-    "Train": ("train", "evaluate", "compare", "study"),
+    "Train": ("init", "train", "evaluate", "compare", "study"),
     "Use": ("predict", "timeline", "watch", "explain", "embed", "search", "serve", "export"),
-    "Project": ("demo", "info"),
+    "Project": ("demo", "info", "doctor"),
 }
 """The commands as `cover --help` lists them, in the order of use."""
 _CLOSED_PIPE = 128 + signal.SIGPIPE

@@ -166,11 +166,15 @@ def _gpu_seconds(engine: Engine, batch: PackedBatch, number: int) -> float:
 
 
 def time_line(planned: Plan, step: StepTime | None, files: FileSample) -> str:
-    """Return how long training takes, as one line: the longer of computing and reading, without validation."""
+    """Return how long training takes, as one line: the longer of computing and reading, without validation.
+
+    Frames that are cached are read only once, and do not count.
+    """
     if step is None:
         return "not measured, because one clip is too much for a CPU; train on a GPU"
     workers = max(planned.recipe.num_workers, 1)
-    reading = sum(row.clips_per_batch * files.seconds.get(row.dataset, 0.0) for row in planned.rows) / workers
+    read = [row for row in planned.rows if not planned.recipe.clips(row.dataset).cache_frames]
+    reading = sum(row.clips_per_batch * files.seconds.get(row.dataset, 0.0) for row in read) / workers
     total = duration(planned.num_steps * max(step.seconds, reading))
     line = f"about {total} without validation: {planned.num_steps:,} steps of {step.seconds:.3g} s"
     if step.gpu_bytes is not None:
