@@ -61,7 +61,7 @@ def test_a_recipe_suits_its_data(cover: Cover) -> None:
     small, large, both = policies["standard"], policies["pretrain"], policies["cotrain"]
     assert (small.model.variant, large.model.variant) == ("timesformer_tiny", "timesformer_base")
     assert small.training.epochs > large.training.epochs and small.data.batch_size < large.data.batch_size
-    assert small.datasets["moves"].class_balanced and not small.datasets["moves"].horizontal_flip
+    assert small.datasets["moves"].class_balanced and not small.clips("moves").horizontal_flip
     assert small.datasets["moves"].val == Path(val).absolute() and not large.datasets["photos_é"].class_balanced
     assert set(both.datasets) == {"moves", "photos_é"}
     assert "has no train manifest among those named, only val" in cover("init", val, "--force").err

@@ -1,7 +1,7 @@
 """Files that a teacher is sure about → a manifest with its answers as labels.
 
 cover predict runs/k400 /data/web --out web.jsonl
-cover index predictions web.jsonl --kind image --like manifests/k400-train.arrow
+cover index predictions web.jsonl --kind image --like k400-train.arrow
 
 A file is kept with the most probable class of a head if its probability is at
 least --min-probability. Classes and their order are those of the manifest that
