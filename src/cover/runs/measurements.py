@@ -195,7 +195,7 @@ def warnings_before_training(planned: Plan) -> list[str]:
     """Return a line about a run that is too short to learn, and for each dataset that is smaller than a batch."""
     recipe, warnings = planned.recipe, list[str]()
     least = MIN_STEPS_WITH_INIT if recipe.init else MIN_STEPS
-    if planned.num_steps < least and planned.objective.trains_backbone:
+    if planned.num_steps < least and planned.objective.takes_clips:
         steps = "" if recipe.init else f" ({MIN_STEPS_WITH_INIT} with weights in `init`)"
         warnings.append(
             f"{planned.num_steps:,} steps are too few to learn much; from about {least}{steps} on, accuracies leave "

@@ -3,9 +3,9 @@
 cover predict runs/k400 /data/web --out web.jsonl
 cover index predictions web.jsonl --kind image --like k400-train.arrow
 
-A file is kept with the most probable class of a head if its probability is at
-least --min-probability. Classes and their order are those of the manifest that
---like names, which the teacher was trained on.
+A file is kept with the most probable class of a head if its probability is
+at least --min-probability. Classes and their order are those of the manifest
+that --like names, which the teacher was trained on.
 """
 
 from __future__ import annotations
