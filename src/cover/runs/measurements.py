@@ -179,7 +179,8 @@ def time_line(planned: Plan, step: StepTime | None, files: FileSample) -> str:
     line = f"about {total} without validation: {planned.num_steps:,} steps of {step.seconds:.3g} s"
     if step.gpu_bytes is not None:
         line += f" and {step.gpu_bytes / 2**30:.1f} GiB"
-    line += f"; reading takes {reading:.2g} s a step"
+    if reading:
+        line += f"; reading takes {reading:.2g} s a step"
     return f"{line}, which limits it: raise data.num_workers, or `cover pack`" if reading > step.seconds else line
 
 
