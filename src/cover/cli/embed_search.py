@@ -21,7 +21,9 @@ def embed(
     manifest: Annotated[list[Path] | None, typer.Option(help="All samples of a manifest; may be repeated.")] = None,
     head: Annotated[
         str | None,
-        typer.Option(help="Read clips as for this head. Default: as for all, or whole videos if heads differ."),
+        typer.Option(
+            help="Sample clips as this head's training did. Default: as all did, or whole videos if they differ."
+        ),
     ] = None,
     force: Force = False,
     device: Device = None,

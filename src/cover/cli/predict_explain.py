@@ -112,7 +112,7 @@ def _prediction_output(out: Path | None, json: bool) -> Iterator[Callable[[Predi
 def explain(
     model: Model,
     file: Annotated[Path, typer.Argument(help="A video or an image.")],
-    out: Annotated[Path | None, typer.Option(help="Folder to write to; needed.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to.  [required]", show_default=False)] = None,
     head: Annotated[
         str | None, typer.Option(help="The head whose class is explained; needed if there are several.")
     ] = None,

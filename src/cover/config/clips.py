@@ -99,8 +99,8 @@ class ClipData(Section):
     """Draw each frame at random from its segment of the clip instead of taking the middle."""
     sampling: SamplingRule = "uniform"
     """Frames from all of the clip ("uniform"), or from a part of it at a random time: `{ window_seconds = 4.0 }`, the
-    length of the windows of `cover timeline`; or `{ stride_frames = 4 }`, every 4th frame. Evaluation spreads such
-    parts evenly over the clip."""
+    length of the windows of `cover timeline`; or `{ stride_frames = 4 }`, every 4th frame. Evaluation and
+    `cover predict` spread such parts evenly over the clip."""
     cache_frames: bool = False
     """Decode every sample once and keep its frames in memory."""
     cached_per_frame: Positive = 1

@@ -50,7 +50,8 @@ class ModelSection(Section):
     drop_path_rate: Share = 0.1
     """Stochastic depth: drop rate of the last block. The rate grows linearly over the blocks."""
     temporal_init: TemporalInit = "zero"
-    """How temporal layers start when `init` has none: "zero" keeps the function of the image model."""
+    """How temporal layers start when `init` has none: "zero" keeps the function of the image model. Families without
+    such layers ignore it, with a warning."""
     head: HeadKind = "linear"
     """What the linear layer of each dataset reads: the backbone's feature, or ("attentive") all tokens of a clip as
     self-attention and a learned query pool them in V-JEPA 2. All datasets share the pooler."""
