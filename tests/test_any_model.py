@@ -135,6 +135,7 @@ def test_what_a_model_lacks_is_said_in_one_line(cover: Cover) -> None:
     assert "headless has no head, so it knows no classes; train one" in refusal("predict", "headless", CLIP)
     assert cover("embed", "headless", CLIP, "--out", "headless.npy").code == 0
     assert "which would name manifests; give --manifest" in refusal("evaluate", "exported")
+    assert "--split; give one" in refusal("evaluate", "exported", "--manifest", "moves-train.arrow", "--split", "val")
     assert "leave --logits out" in refusal("evaluate", "exported", "--manifest", "moves-train.arrow", "--logits")
     model = library.create_model("timesformer_tiny", depth=1, width=24, num_heads=2, heads={"moves": ["out", "in"]})
     model.save_pretrained("turned")

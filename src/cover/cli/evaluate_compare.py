@@ -54,6 +54,8 @@ def evaluate(
 
     if reverse + shuffle + single_frame > 1:
         raise CoverError("--reverse, --shuffle and --single-frame exclude each other; give one of them")
+    if split and manifest:
+        raise CoverError("--manifest names the samples to evaluate on, and so does --split; give one of them")
     order: FrameOrder = "reversed" if reverse else "shuffled" if shuffle else "single" if single_frame else "normal"
     moves = parse_moves(data or ())
     if views:
