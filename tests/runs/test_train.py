@@ -95,7 +95,10 @@ def test_pretraining_has_no_temporal_layers_and_cotraining_starts_from_it(
         if ".attn." in name:
             assert torch.equal(weights[name.replace(".attn.", ".temporal_attn.")], tensor)
     assert isinstance(console.file, StringIO)
-    assert f"weights from {pretrained}: cover, tensors: " in console.file.getvalue().replace("\n", "")
+    assert (
+        f"weights from {find_checkpoint(pretrained)} (step 2, best and latest): cover, "
+        in console.file.getvalue().replace("\n", "")
+    )
 
 
 def test_what_a_file_of_weights_does_not_state_is_a_line_of_its_own(
@@ -205,6 +208,8 @@ def test_renamed_classes_keep_no_weights_of_others(data: Path, recipe_of: MakeRe
     run, console = tmp_path / "run", quiet()
     assert not train(plan(recipe(2, 0.05)), run, quiet())
     (tmp_path / "jumps" / "left").rename(tmp_path / "jumps" / "up")
+    for file in tmp_path.glob("jumps-*.arrow"):
+        file.unlink()  # other classes would be refused
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
     assert "pass --allow-changed-data" in refusal(CheckpointError, recipe(3, 0.0), run, resume=True)
     assert not train(plan(recipe(3, 0.0)), run, console, resume=True, allow_changed_data=True)
@@ -238,6 +243,8 @@ def test_the_best_checkpoint_stands_for_a_run_while_its_data_are_the_same(
         (left / "13.mp4").unlink(missing_ok=True)
         if change == "classes":
             left.rename(left.with_name("up"))
+    for file in tmp_path.glob("jumps-*.arrow"):
+        file.unlink()  # other classes would be refused
     index_folder(tmp_path / "jumps", kind="video", out=tmp_path)
     assert not train(plan(recipe(3)), run, quiet(), resume=True, allow_changed_data=True)
     assert find_checkpoint(run).name == (best.name if change == "nothing" else "step-3")
