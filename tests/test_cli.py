@@ -433,7 +433,7 @@ def test_views_are_at_least_one(cover: Cover) -> None:
 
 
 def test_the_program_itself_ends_with_code_2_and_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cover.cli", "train", "absent.toml"]
+    command = [sys.executable, "-m", "cover.cli", "index", "folder", "absent", "--kind", "video"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: absent.toml: no such file; give the path of a TOML file\n"
+    assert done.stderr == "error: absent is not a folder; give the folder that contains the videos\n"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from cover.config.layers import toml_value
 from cover.config.recipe import OptimizerSection, Recipe, TrainingSection
@@ -82,9 +82,9 @@ def plan_table(planned: Plan) -> Table:
     table.add_row("model", f"{planned.config.family}, {planned.config.describe()}")
     table.add_row("parameters", f"{planned.num_parameters:,}, trained {planned.num_trained:,}")
     if lora := planned.recipe.optimizer.lora:
-        table.add_row("LoRA", escape(str(lora)))
+        table.add_row("LoRA", Text(str(lora)))
     if patterns := planned.recipe.optimizer.freeze:
-        table.add_row("frozen", escape(", ".join(patterns)))
+        table.add_row("frozen", Text(", ".join(patterns)))
     if planned.config.pooler is not None:
         table.add_row("pooler", planned.config.pooler.describe())
     for row in planned.rows:

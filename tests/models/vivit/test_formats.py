@@ -73,7 +73,8 @@ def test_positions_without_a_grid_are_refused(tmp_path: Path) -> None:
 
 def test_another_of_the_four_models_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "official.npz", **golden.read("joint")["weights"])
-    with pytest.raises(CheckpointError, match=r'has factorised_encoder; set model\.attention = "joint"'):
+    message = r"has attention joint and .*, this model has attention factorised_encoder and .*; set \[model\] as below"
+    with pytest.raises(CheckpointError, match=message):
         load_weights(golden_model("factorised_encoder", ("head",)), tmp_path / "official.npz")
 
 

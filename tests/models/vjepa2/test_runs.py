@@ -98,7 +98,7 @@ def test_a_frozen_backbone_keeps_its_weights_and_the_pooler_learns(cover: Cover,
     ("change", "message"),
     [
         ("model.pooler_heads=5", "pooler_heads 5 do not divide the 48 features of a token; use 4"),
-        ("policy=probe init=runs/a", 'model.head "attentive" learns from all tokens; train it with policy'),
+        ("policy=probe init=runs/a", 'model.head "attentive" learns from all tokens; set data.cache_features = false'),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_line(cover: Cover, work: Path, change: str, message: str) -> None:
