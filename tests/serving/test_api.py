@@ -15,9 +15,11 @@ from packaging.version import Version
 from PIL import Image
 
 import cover
-from cover.errors import DecodeError
+from cover.errors import CoverError, DecodeError
 from cover.media.source import MediaSource
-from cover.serving.samples import PageSample
+from cover.serving.admission import PAGE_FILES
+from cover.serving.limits import UploadLimits
+from cover.serving.samples import PageSample, samples_in
 
 WriteMedia = Callable[..., Path]
 
@@ -41,6 +43,7 @@ def test_a_video_and_an_image_are_predicted_as_on_the_command_line(
         answer = client.post("/predict?top=2&head=pets", files={"file": ("../../etc/passwd", content)})
         (expected,) = cover.predict(run, tmp_path / name, heads=["pets"], top=2)
         assert answer.status_code == 200 and answer.json()["kind"] == kind
+        assert answer.json()["duration_seconds"] == (pytest.approx(1.2) if kind == "video" else None)
         found = {scored["class"]: scored["probability"] for scored in answer.json()["heads"]["pets"]}
         assert found == pytest.approx(dict(expected.heads["pets"]), abs=1e-5)
         (both,) = cover.predict(run, tmp_path / name)  # whose heads were trained on clips of other lengths
@@ -87,9 +90,10 @@ def test_facts_and_samples(client: TestClient) -> None:
 def test_the_page_brings_all_that_it_needs(client: TestClient) -> None:
     page = client.get("/")
     assert "default-src 'self'" in page.headers["Content-Security-Policy"]
-    for path in ("/page.css", "/page.js"):
-        assert path[1:] in page.text and client.get(path).status_code == 200
-    assert not any("//" in client.get(path).text.replace("// ", "") for path in ("/", "/page.css", "/page.js"))
+    files = {path: client.get(path) for path in PAGE_FILES}
+    for path, file in files.items():
+        assert file.status_code == 200 and "//" not in file.text.replace("// ", ""), path  # nothing from elsewhere
+        assert path == "/" or any(path[1:] in other.text for other in files.values())
 
 
 @pytest.mark.parametrize(
@@ -200,4 +204,28 @@ def test_what_is_beyond_the_limits_is_refused(client: TestClient, tmp_path: Path
 def test_a_sample_that_a_pipe_has_replaced_has_gone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(DecodeError):
-        PageSample("pets", "cat", "image", MediaSource(tmp_path / "a.png"), b"").read()
+        PageSample("a.png", "pets", "cat", "image", MediaSource(tmp_path / "a.png"), b"").read()
+
+
+def test_files_of_any_folder_are_samples_if_they_can_be_uploaded(
+    tmp_path: Path, write_video: WriteMedia, write_image: WriteMedia
+) -> None:
+    write_video(tmp_path / "runs" / "fast.mp4")
+    write_video(tmp_path / "long.mp4", num_frames=60, fps=10)
+    for index in range(14):
+        write_image(tmp_path / f"{index:02}.png", index)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    samples = samples_in(tmp_path, UploadLimits(max_seconds=5))
+    assert len(samples) == 12 and [sample.name for sample in samples] == sorted(sample.name for sample in samples)
+    assert samples_in(tmp_path, UploadLimits(max_seconds=5)) == samples
+    (video,) = samples_in(tmp_path / "runs", UploadLimits())
+    assert (video.name, video.kind, video.dataset, video.class_name) == ("fast.mp4", "video", None, None)
+    assert Image.open(io.BytesIO(video.thumbnail)).format == "JPEG"
+    assert video.read() == (tmp_path / "runs" / "fast.mp4").read_bytes()
+    for folder, message in (
+        ("runs", "has no file that can be decoded within the limits"),
+        ("none", "is not a file or"),
+    ):
+        with pytest.raises(CoverError, match=message):
+            samples_in(tmp_path / folder, UploadLimits(max_seconds=1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,6 +40,10 @@ def serve_command(
     decode_seconds: Annotated[float, typer.Option(min=0.1, help="Time to decode it.")] = _LIMITS.decode_seconds,
     decode_mebibytes: Annotated[int, typer.Option(min=64, help="Memory for decoding it.")] = _LIMITS.decode_bytes
     // MEBIBYTE,
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="Folder whose videos and images the page offers, instead of samples of the run's datasets."),
+    ] = None,
     data: Data = None,
     device: Device = None,
 ) -> None:
@@ -65,5 +70,5 @@ def serve_command(
         decode_bytes=decode_mebibytes * MEBIBYTE,
     )
     policy = AdmissionPolicy(AllowedHosts(host, allowed_host or ()), token, queue, waiting)
-    settings = ServerSettings(host, port, policy, limits, processes)
+    settings = ServerSettings(host, port, policy, limits, processes, samples)
     serve(model, settings, partial(console().print, soft_wrap=True), parse_moves(data or ()))

@@ -46,8 +46,13 @@ STYLE: dict[Any, Any] = {
 RELEVANCE_TITLE, ROLLOUT_TITLE = "spoke for the class", "where it looked"
 
 
-def write_explanation(explanation: Explanation, out: Path) -> list[Path]:
+def write_explanation(explanation: Explanation, out: Path, *, with_headline: bool = True) -> list[Path]:
     """Write the strip, the video (not for an image) and the numbers into a folder; each file whole or not at all.
+
+    Args:
+        explanation: What to write.
+        out: The folder.
+        with_headline: Whether the pictures state the class and its probabilities above the frames.
 
     Returns:
         The files.
@@ -55,17 +60,19 @@ def write_explanation(explanation: Explanation, out: Path) -> list[Path]:
     is_video = explanation.kind == "video"
     with drawing(STYLE):
         with whole_file(out / STRIP_FILE) as file:
-            figure = strip_figure(explanation) if is_video else panels_figure(explanation, 0)
+            figure = (
+                strip_figure(explanation, with_headline) if is_video else panels_figure(explanation, 0, with_headline)
+            )
             figure.savefig(file, format="png", dpi=STRIP_DPI)
         if is_video:
             with whole_file(out / VIDEO_FILE) as file:
-                _write_video(explanation, file)
+                _write_video(explanation, file, with_headline)
     with whole_file(out / JSON_FILE) as file:
         file.write_text(explanation.to_json())
     return [out / name for name in (STRIP_FILE, VIDEO_FILE, JSON_FILE) if is_video or name != VIDEO_FILE]
 
 
-def _write_video(explanation: Explanation, path: Path) -> None:
+def _write_video(explanation: Explanation, path: Path, with_headline: bool) -> None:
     """Write H.264. Each frame lasts until the next one, but at least MIN_SECONDS_A_FRAME."""
     times = explanation.times_seconds or ()
     seconds_a_frame = max(times[1] - times[0] if len(times) > 1 else 0.0, MIN_SECONDS_A_FRAME)
@@ -74,21 +81,22 @@ def _write_video(explanation: Explanation, path: Path) -> None:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "threads": "1"})
         stream.width, stream.height, stream.pix_fmt = *PANELS_SIZE_PX, "yuv420p"
         for index in track(range(len(explanation.frames)), "overlay", unit="frames"):
-            canvas = FigureCanvasAgg(panels_figure(explanation, index))
+            canvas = FigureCanvasAgg(panels_figure(explanation, index, with_headline))
             canvas.draw()
             picture = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
 
 
-def strip_figure(explanation: Explanation) -> Figure:
+def strip_figure(explanation: Explanation, with_headline: bool = True) -> Figure:
     """Draw every frame of a video as the model saw it, what spoke for the class, where it looked, and all shares."""
     num_frames = len(explanation.frames)
     columns = min(num_frames, COLUMNS)
     num_rows = -(-num_frames // COLUMNS)
     width_inches = max(1.25 * columns + 1.1, 5.5)
     figure = Figure(figsize=(width_inches, 3.75 * num_rows + 2.2), layout="constrained")
-    figure.suptitle("\n".join(map(escaped, headline(explanation))), x=0.01, ha="left", fontsize=11)
+    if with_headline:
+        figure.suptitle("\n".join(map(escaped, headline(explanation))), x=0.01, ha="left", fontsize=11)
     parts: Any = figure.subfigures(2, 1, height_ratios=[3.75 * num_rows, 1.6])
     upper, lower = parts
     grid = upper.subplots(3 * num_rows, columns, squeeze=False)
@@ -108,12 +116,13 @@ def strip_figure(explanation: Explanation) -> Figure:
     return figure
 
 
-def panels_figure(explanation: Explanation, index: int) -> Figure:
+def panels_figure(explanation: Explanation, index: int, with_headline: bool = True) -> Figure:
     """Draw one frame as the model saw it, what spoke for the class, and where it looked, then the shares."""
     is_video = explanation.kind == "video"
     width_inches, height_inches = (side / PANELS_DPI for side in PANELS_SIZE_PX)
     figure = Figure(figsize=(width_inches, height_inches if is_video else 3.8), dpi=PANELS_DPI, layout="constrained")
-    figure.suptitle("\n".join(map(escaped, headline(explanation))), x=0.01, ha="left", fontsize=11)
+    if with_headline:
+        figure.suptitle("\n".join(map(escaped, headline(explanation))), x=0.01, ha="left", fontsize=11)
     upper: Any = figure
     if is_video:
         parts: Any = figure.subfigures(2, 1, height_ratios=[3.2, 1.3])

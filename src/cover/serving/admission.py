@@ -28,7 +28,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cover.errors import CoverError
 from cover.serving.limits import Refusal, UploadLimits
 
-OPEN_PATHS = {"/", "/page.css", "/page.js", "/healthz"}
+PAGE_FILES = {"/": "index.html"} | {f"/{name}": name for name in ("page.css", "page.js", "server.js", "draw.js")}
+"""The files of the page, by path."""
+OPEN_PATHS = {*PAGE_FILES, "/healthz"}
 """Paths that need no token."""
 _NEWEST = 0.1
 """Weight of the newest upload in the moving average of the time that an upload takes."""

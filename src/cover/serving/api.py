@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from cover import __version__
 from cover.errors import CoverError, DecodeError
-from cover.serving.admission import AdmissionControl, AdmissionPolicy, Metrics
+from cover.serving.admission import PAGE_FILES, AdmissionControl, AdmissionPolicy, Metrics
 from cover.serving.limits import UploadRejected
 from cover.serving.samples import PageSample
 from cover.serving.schemas import (
@@ -105,10 +105,11 @@ def _add_answers(app: FastAPI, service: Service) -> None:
 def _add_samples(app: FastAPI, samples: list[PageSample]) -> None:
     @app.get("/samples")
     async def all_samples() -> list[SampleBody]:
-        """Samples of the run's datasets."""
+        """Samples to try: of the run's datasets, or of a folder."""
         return [
             SampleBody(
                 number=number,
+                name=sample.name,
                 dataset=sample.dataset,
                 class_name=sample.class_name,
                 kind=sample.kind,
@@ -166,7 +167,7 @@ def _add_page(app: FastAPI) -> None:
         def page() -> FileResponse:
             return FileResponse(PAGE / name, headers=headers)
 
-    for path, name in {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}.items():
+    for path, name in PAGE_FILES.items():
         add(path, name)
 
 

@@ -1,4 +1,4 @@
-"""Samples of a run's datasets, to try the page with."""
+"""Samples to try the page with: of a run's datasets, or of a folder."""
 
 from __future__ import annotations
 
@@ -8,29 +8,45 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from cover.datasets.manifest import Manifest, ManifestRow
 from cover.datasets.names import Kind
-from cover.errors import CoverError, DecodeError
-from cover.media.decode import decode_clip
+from cover.errors import CoverError, DecodeError, printable
+from cover.inference.inputs import Inputs
+from cover.inference.views import media_kind
+from cover.media.decode import decode_clip, probe_row
 from cover.media.failures import opened
 from cover.media.source import MediaSource
 from cover.runs.model import OpenModel
+from cover.serving.limits import UploadLimits
 
 NUM_SAMPLES = 4
 """Samples of each dataset."""
+NUM_FILES = 12
+"""Samples of a folder."""
 THUMBNAIL_PX = 160
 
 
 @dataclass(frozen=True)
 class PageSample:
-    """A whole file of a dataset, and its middle frame as a JPEG."""
+    """A whole file, and its middle frame as a JPEG.
 
-    dataset: str
-    class_name: str
+    Attributes:
+        name: Of the file, with the folders below that of the samples.
+        dataset: The run's dataset that it belongs to; None for a file of a folder.
+        class_name: Its classes there.
+        kind: Whether it is a video or an image.
+        source: Where it is.
+        thumbnail: A JPEG.
+    """
+
+    name: str
+    dataset: str | None
+    class_name: str | None
     kind: Kind
     source: MediaSource
     thumbnail: bytes
@@ -70,6 +86,23 @@ def samples_of(trained: OpenModel, report: Callable[[str], None]) -> list[PageSa
     return samples
 
 
+def samples_in(folder: Path, limits: UploadLimits) -> list[PageSample]:
+    """Choose a few readable files below a folder that are within the limits, the same ones at every start.
+
+    Raises:
+        CoverError: The folder is missing, or no file is fit.
+    """
+    files = list(Inputs([str(folder)]))
+    samples: list[PageSample] = []
+    for index in np.random.default_rng(0).permutation(len(files)).tolist():
+        if len(samples) < NUM_FILES:
+            with suppress(DecodeError, OSError):
+                samples += _file_sample(files[index], folder, limits)
+    if not samples:
+        raise CoverError(f"{folder} has no file that can be decoded within the limits of uploads; give another folder")
+    return sorted(samples, key=lambda sample: sample.name)
+
+
 def _samples(dataset: str, manifest: Manifest) -> Iterator[PageSample]:
     shown: set[int] = set()
     for index in np.random.default_rng(0).permutation(len(manifest)).tolist():
@@ -77,11 +110,20 @@ def _samples(dataset: str, manifest: Manifest) -> Iterator[PageSample]:
         if row.label in shown or not _is_whole_file(row):
             continue
         with suppress(DecodeError):
+            class_name = ", ".join(manifest.classes_of(row))
             thumbnail = _thumbnail(row, manifest.kind)
-            yield PageSample(
-                dataset, ", ".join(manifest.classes_of(row)), manifest.kind, MediaSource.of(row), thumbnail
-            )
+            yield PageSample(row.sample_id, dataset, class_name, manifest.kind, MediaSource.of(row), thumbnail)
             shown.add(row.label)
+
+
+def _file_sample(file: Path, folder: Path, limits: UploadLimits) -> Iterator[PageSample]:
+    if file.stat().st_size > limits.max_bytes:
+        return
+    kind, row = media_kind(file), ManifestRow(sample_id=file.name, path=str(file), label=0)
+    info = probe_row(row, kind)
+    if info.width_px * info.height_px <= limits.max_pixels and (info.duration_seconds or 0) <= limits.max_seconds:
+        name = printable(file.relative_to(folder) if file != folder else file.name)
+        yield PageSample(name, None, None, kind, MediaSource(file), _thumbnail(row, kind))
 
 
 def _is_whole_file(row: ManifestRow) -> bool:

@@ -26,6 +26,7 @@ class PredictionBody(BaseModel):
     """The most probable classes of each requested head, the most probable first."""
 
     kind: Kind
+    duration_seconds: float | None = Field(description="Of a video.")
     heads: dict[str, list[ClassProbability]]
 
 
@@ -90,11 +91,12 @@ class HeadsBody(BaseModel):
 
 
 class SampleBody(BaseModel):
-    """A sample of the run's datasets. GET /samples/{number} gives its file; thumbnail is a JPEG as a data URI."""
+    """A sample to try. GET /samples/{number} gives its file; thumbnail is a JPEG as a data URI."""
 
     number: int
-    dataset: str
-    class_name: str = Field(serialization_alias="class")
+    name: str
+    dataset: str | None = Field(description="The run's dataset that it belongs to; null for a file of `--samples`.")
+    class_name: str | None = Field(serialization_alias="class", description="Its class in that dataset.")
     kind: Kind
     thumbnail: str
 

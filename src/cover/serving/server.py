@@ -19,7 +19,7 @@ from cover.runs.trained import open_model
 from cover.serving.admission import AdmissionPolicy, Metrics
 from cover.serving.api import create_app
 from cover.serving.limits import UploadLimits
-from cover.serving.samples import samples_of
+from cover.serving.samples import samples_in, samples_of
 from cover.serving.service import Service
 
 
@@ -33,6 +33,7 @@ class ServerSettings:
         policy: Who may send requests.
         limits: What one upload may take.
         num_processes: Processes that decode uploads.
+        samples: The page shows samples of this folder instead of samples of the run's datasets.
     """
 
     host: str
@@ -40,6 +41,7 @@ class ServerSettings:
     policy: AdmissionPolicy
     limits: UploadLimits
     num_processes: int
+    samples: Path | None = None
 
 
 def serve(run: str | Path, settings: ServerSettings, report: Callable[[str], None], moves: Moves | None = None) -> None:
@@ -53,7 +55,7 @@ def serve(run: str | Path, settings: ServerSettings, report: Callable[[str], Non
 
     Raises:
         CheckpointError: There is no model.
-        CoverError: The address is not available.
+        CoverError: The address is not available, or the folder of samples has none.
     """
     metrics = Metrics()
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # bad forms are answered, not logged
@@ -69,7 +71,10 @@ def serve(run: str | Path, settings: ServerSettings, report: Callable[[str], Non
             metrics=metrics,
         ) as service,
     ):
-        app = create_app(service, samples_of(service.trained, report), metrics, settings.policy)
+        samples = (
+            samples_in(settings.samples, settings.limits) if settings.samples else samples_of(service.trained, report)
+        )
+        app = create_app(service, samples, metrics, settings.policy)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         for line in service.shown():
             report(line)

@@ -85,8 +85,10 @@ class Service:
             head: top_classes(class_probabilities(logits[head].mean(0), head in sigmoid_heads), names, top)
             for head, names in class_names.items()
         }
+        first = next(iter(decoded.values()))
         return PredictionBody(
-            kind=next(iter(decoded.values())).kind,
+            kind=first.kind,
+            duration_seconds=first.duration_seconds,
             heads={
                 head: [
                     ClassProbability(class_name=class_name, probability=probability)
@@ -133,7 +135,8 @@ class Service:
             with self._model.model_lock:
                 explanation = self.trained.explain(clip, head, class_name)
             with TemporaryDirectory(dir=self._folder.name) as folder:
-                pictures = {path.name: path.read_bytes() for path in write_explanation(explanation, Path(folder))}
+                files = write_explanation(explanation, Path(folder), with_headline=False)
+                pictures = {path.name: path.read_bytes() for path in files}
         del pictures[JSON_FILE]
         encoded = {name: base64.b64encode(picture).decode() for name, picture in pictures.items()}
         return ExplanationBody(
