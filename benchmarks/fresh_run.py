@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from cover.config.recipe import parse_recipe
+from cover.config.recipe_files import parse_recipe
 from cover.core.run_files import LATEST
 from cover.models.classifier import save_model
 from cover.models.create import create_model

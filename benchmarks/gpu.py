@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from transformers import TimesformerConfig, TimesformerForVideoClassification
 
-from cover.config.recipe import parse_recipe
+from cover.config.recipe_files import parse_recipe
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model

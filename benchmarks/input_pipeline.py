@@ -38,7 +38,8 @@ import torch
 from rich.console import Console
 from rich.table import Column, Table
 
-from cover.config.recipe import Recipe, parse_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe
 from cover.core.process_pool import available_cpus, run_in_processes
 from cover.core.run_files import RunFiles
 from cover.curation.dataset_pass import Pool

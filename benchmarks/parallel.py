@@ -26,7 +26,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cover.config.recipe import Recipe, parse_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.core.run_files import RunFiles
 from cover.mixture.schedule import Sample, Schedule, clip_seed, slice_samples

@@ -24,7 +24,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def recipe_keys() -> str:
     """A table for each section of a recipe. `[model]` has one of the keys that families share, then one per family."""
     from cover.config.families import BUILT_IN, DEFAULT, ModelSection, find_family
-    from cover.config.recipe import recipe_class
+    from cover.config.recipe_files import recipe_class
 
     sections = _sections(recipe_class(find_family(DEFAULT).section))
     shared = ModelSection.model_json_schema()

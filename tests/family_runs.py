@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from tests.terminal import Cover
 
 from cover.config.layers import checked
-from cover.config.recipe import Recipe, parse_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe
 from cover.core.batch import ClipBatch, MixedBatch
 from cover.core.run_files import find_checkpoint
 from cover.datasets.layouts.class_folders import index_folder

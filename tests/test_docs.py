@@ -16,8 +16,9 @@ from pydantic import BaseModel
 
 import cover
 from cover.cli.app import app
+from cover.config.data_sections import dataset_class
 from cover.config.families import BUILT_IN, DEFAULT, ModelSection, find_family
-from cover.config.recipe import dataset_class, recipe_class
+from cover.config.recipe_files import recipe_class
 
 ROOT = Path(__file__).parents[1]
 FILES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

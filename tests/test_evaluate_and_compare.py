@@ -18,7 +18,7 @@ from tests.runs.tiny import quiet
 from tests.terminal import Cover, terminal
 
 from cover import cli
-from cover.config.recipe import parse_recipe
+from cover.config.recipe_files import parse_recipe
 from cover.datasets.layouts.class_folders import index_folder
 from cover.runs.compare import read_run_records
 from cover.runs.plan import plan

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from cover.config.families import BUILT_IN
-from cover.config.recipe import read_recipe
+from cover.config.recipe_files import read_recipe
 from cover.core.batch import MixedBatch
 from cover.core.run_files import find_checkpoint
 from cover.models.backbone import Backbone

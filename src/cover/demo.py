@@ -22,7 +22,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cover.config.recipe import read_recipe
+from cover.config.recipe_files import read_recipe
 from cover.core.atomic_files import write_whole, writing
 from cover.core.run_files import RunFiles
 from cover.datasets.layouts.class_folders import index_folder

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.terminal import Cover, terminal
 
-from cover.config.recipe import read_recipe
+from cover.config.recipe_files import read_recipe
 from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import write_manifest
 from cover.runs.doctor import EXTRAS

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from tests.timesformers import section_of
 
-from cover.config.recipe import AugmentationSection, BestSection, Recipe, parse_recipe, read_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe, read_recipe
+from cover.config.training_sections import AugmentationSection, BestSection
 from cover.errors import RecipeError
 
 STANDARD = 'policy = "standard"\n'

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from tests.runs.tiny import IMAGES, SECTIONS, VIDEOS, MakeRecipe, WriteMedia, quiet
 
-from cover.config.recipe import Recipe, parse_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe
 from cover.datasets.layouts.class_folders import index_folder
 from cover.runs.plan import plan
 from cover.runs.train import train

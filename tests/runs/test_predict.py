@@ -9,7 +9,7 @@ import pytest
 from tests.runs.tiny import SECTIONS, MakeRecipe, quiet
 
 import cover
-from cover.config.recipe import parse_recipe
+from cover.config.recipe_files import parse_recipe
 from cover.datasets.layouts.class_folders import index_folder
 from cover.inference.feature_table import FeatureTable
 from cover.runs.embed import embed, embed_queries

@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from tests.timesformers import backbone_of
 from torch import Tensor
 
-from cover.config.recipe import Recipe, parse_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe
 from cover.core.run_files import LATEST, find_checkpoint
 from cover.datasets.layouts.class_folders import index_folder
 from cover.errors import CheckpointError, DecodeError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cover.config.recipe import parse_recipe
+from cover.config.recipe_files import parse_recipe
 from cover.datasets.manifest import write_manifest
 from cover.datasets.names import Kind
 from cover.runs.plan import plan

@@ -20,7 +20,8 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from tests.runs.tiny import IMAGES, SECTIONS, STEPS_PER_EPOCH, VIDEOS, MakeRecipe, WriteMedia, lines_of, quiet
 
-from cover.config.recipe import Recipe, read_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import read_recipe
 from cover.core.run_files import RunFiles, find_checkpoint
 from cover.datasets.exclusion import write_exclusions
 from cover.datasets.layouts.class_folders import index_folder

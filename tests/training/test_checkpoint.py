@@ -14,7 +14,8 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from tests.processes import full_disk
 
-from cover.config.recipe import Recipe, parse_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe
 from cover.core.run_files import RunFiles, find_checkpoint
 from cover.errors import CheckpointError
 from cover.models.checkpoints.integrity import damage, write_state

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cover.config.recipe import OptimizerSection
+from cover.config.training_sections import OptimizerSection
 from cover.training.dataset_gradients import Measurement, factors
 
 NAMES = ("a", "b", "c", "d")

@@ -10,7 +10,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from cover.config.recipe import Recipe, parse_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe
 from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.models.create import create_model
 from cover.models.cuda_graphs import GraphedFunction, Tensors

@@ -7,7 +7,7 @@ import torch
 from tests.family_runs import TINY, mixed_batch, model_of
 from torch import Tensor
 
-from cover.config.recipe import LoraSection
+from cover.config.training_sections import LoraSection
 from cover.errors import RecipeError
 from cover.models.classifier import VideoClassifier
 from cover.training.lora import LowRank, adapt, merged

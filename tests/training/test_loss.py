@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cover.config.recipe import OptimizerSection
+from cover.config.training_sections import OptimizerSection
 from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.datasets.manifest import Manifest
 from cover.media.mixing import Mixing

@@ -9,7 +9,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from cover.config.recipe import Recipe, parse_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe
 from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model
 from cover.training.engine import Engine

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
-from cover.config.recipe import OptimizerSection
+from cover.config.training_sections import OptimizerSection
 from cover.models.classifier import saved_name
 from cover.models.create import create_model
 from cover.training.optimizer import create_optimizer, learning_rate, set_learning_rate

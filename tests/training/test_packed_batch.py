@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from cover.config.recipe import Recipe, parse_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe
 from cover.core.batch import UNREADABLE, ClipBatch, MixedBatch
 from cover.models.classifier import VideoClassifier
 from cover.models.create import create_model

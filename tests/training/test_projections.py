@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from cover.config.recipe import Recipe, parse_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe
 from cover.core.batch import UNREADABLE
 from cover.errors import RecipeError
 from cover.models.classifier import VideoClassifier

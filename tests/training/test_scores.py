@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cover.config.recipe import BestSection
+from cover.config.training_sections import BestSection
 from cover.errors import DecodeError
 from cover.training.packed_batch import HeadLoss
 from cover.training.scores import ScoreSums, best_score, mean_average_precision, validation_scores

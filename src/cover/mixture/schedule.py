@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cover.config.recipe import MIN_TEMPERATURE
+from cover.config.data_sections import MIN_TEMPERATURE
 from cover.errors import RecipeError
 from cover.mixture.apportion import BalancedSequence, ShuffledRounds
 from cover.mixture.shuffle import EvenClasses, hash_63bit, permute

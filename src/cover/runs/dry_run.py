@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cover.config.layers import toml_value
-from cover.config.recipe import OptimizerSection, Recipe, TrainingSection
+from cover.config.recipe import Recipe
+from cover.config.training_sections import OptimizerSection, TrainingSection
 from cover.datasets.class_list import mirror_pairs
 from cover.errors import CoverError
 from cover.mixture.summary import mixture_table

@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from cover.config.layers import reason_of, toml_value
-from cover.config.recipe import Recipe, read_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import read_recipe
 from cover.core.atomic_files import write_whole
 from cover.core.run_files import RunFiles
 from cover.core.text_files import read_json

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cover.config.layers import read_layers
-from cover.config.recipe import Recipe, parse_recipe, read_values
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe, read_values
 from cover.models.architecture import model_keys
 from cover.models.checkpoints.source import Source
 from cover.models.sources import open_source

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cover.config.recipe import DataSection, DatasetSection, EvaluationSection, TrainingSection
+from cover.config.data_sections import DataSection, DatasetSection
+from cover.config.training_sections import EvaluationSection, TrainingSection
 from cover.core.run_files import FEATURES
 from cover.datasets.manifest import Manifest
 from cover.errors import CheckpointError

@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
-from cover.config.recipe import DatasetSection, EvaluationSection, Recipe, TrainingSection
+from cover.config.data_sections import DatasetSection
+from cover.config.recipe import Recipe
+from cover.config.training_sections import EvaluationSection, TrainingSection
 from cover.datasets.manifest import Manifest, Moves
 from cover.errors import CheckpointError
 from cover.evaluation.evaluate import ALONE, Processes, evaluation_key

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from cover.config.layers import map_path, map_paths, nested, overlaid
-from cover.config.recipe import Recipe, parse_recipe
+from cover.config.recipe import Recipe
+from cover.config.recipe_files import parse_recipe
 from cover.datasets.manifest import Manifest, write_manifest
 from cover.errors import CoverError, RecipeError
 from cover.evaluation.sample_views import FrameOrder

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cover.config.layers import reason_of
-from cover.config.recipe import BestSection
+from cover.config.training_sections import BestSection
 from cover.core.run_files import BEST, LATEST, TRAINING_FILE, RunFiles
 from cover.errors import CheckpointError, system_reason
 from cover.models.checkpoints.integrity import read_state, write_state

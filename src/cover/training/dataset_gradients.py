@@ -16,7 +16,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from cover.config.recipe import OptimizerSection, Recipe
+from cover.config.recipe import Recipe
+from cover.config.training_sections import OptimizerSection
 from cover.models.classifier import HEADS, PROJECTIONS
 from cover.training.gradients import flat_gradients
 from cover.training.objective import Objective, StepOutput

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from cover.config.recipe import TrainingSection
+from cover.config.training_sections import TrainingSection
 from cover.models.cuda_graphs import GraphedFunction, Tensors
 from cover.training.objective import Objective, StepOutput
 from cover.training.packed_batch import Layout, PackedBatch

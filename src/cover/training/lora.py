@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from cover.config.recipe import LoraSection
+from cover.config.training_sections import LoraSection
 from cover.models.classifier import VideoClassifier
 from cover.training.trained_weights import matching
 

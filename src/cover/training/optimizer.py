@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from cover.config.recipe import OptimizerSection
+from cover.config.training_sections import OptimizerSection
 from cover.models.classifier import BACKBONE, saved_name
 from cover.training.lora import DOWN, UP
 

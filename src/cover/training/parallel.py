@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from cover.config.recipe import TrainingSection
+from cover.config.training_sections import TrainingSection
 from cover.errors import CoverError
 from cover.models.classifier import VideoClassifier
 from cover.models.linear import use_float8

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from cover.config.recipe import MEASURE_NAMES, BestSection
+from cover.config.training_sections import MEASURE_NAMES, BestSection
 from cover.errors import DecodeError, RecipeError
 from cover.training.loss import head_losses
 from cover.training.packed_batch import ONE_CLASS, HeadLoss, Targets
