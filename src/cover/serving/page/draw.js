@@ -109,11 +109,10 @@ function segmentTable(heads, shown, seek) {
   found.sort((a, b) => a.start_seconds - b.start_seconds);
   const rows = found.map(({ head, class: name, probability, start_seconds: start, end_seconds: end }) => {
     const time = element("button", { type: "button", textContent: `${clock(start)} – ${clock(end)}`, onclick: () => seek(start) });
-    const cells = [name, percent(probability), ...(shown.length > 1 ? [head] : [])];
-    return element("tr", {}, element("td", {}, time), ...cells.map((text) => element("td", { textContent: text })));
+    const seen = element("td", {}, ...breakable(name), ...(shown.length > 1 ? [element("small", { textContent: head })] : []));
+    return element("tr", {}, element("td", {}, time), seen, element("td", { textContent: percent(probability) }));
   });
-  const names = ["Time", "Class", "Probability", ...(shown.length > 1 ? ["Head"] : [])];
-  const header = element("tr", {}, ...names.map((text) => element("th", { scope: "col", textContent: text })));
+  const header = element("tr", {}, ...["Time", "Class", "Probability"].map((text) => element("th", { scope: "col", textContent: text })));
   return element("table", {}, element("thead", {}, header), element("tbody", {}, ...rows));
 }
 

@@ -5,7 +5,6 @@ import { get, post, setToken } from "./server.js";
 
 const THEME = "cover-theme";
 const LONG = 1.5; // a video of more windows than this is answered by its timeline first
-
 const FINAL = new Set([400, 403, 413, 415, 421, 422]); // the same file gets the same answer
 
 const $ = (id) => document.getElementById(id);
@@ -39,7 +38,9 @@ function begun() {
   document.body.classList.add("used");
   show("visit-section");
   show("heads-field", Object.keys(facts.heads).length > 1);
-  $("samples-section").open = !narrow.matches;
+  if (!narrow.matches) return;
+  if ($("samples").contains(document.activeElement)) $("samples-section").querySelector("summary").focus();
+  $("samples-section").open = false;
 }
 
 // Ask something about an entry. An error belongs to the entry, and can be tried again.

@@ -37,7 +37,7 @@ export function post(path, parameters, { blob, name }, onUpload) {
     request.upload.onload = () => onUpload(1);
     request.onload = () =>
       request.status === 200 ? resolve(JSON.parse(request.responseText)) : reject(failure(request.status, request.responseText));
-    request.onerror = () => reject(new Error("The server does not answer, or stopped the upload. Try again."));
+    request.onerror = () => reject(new Error("The server does not answer, or stopped the upload."));
     const body = new FormData();
     body.append("file", blob, name);
     request.send(body);
