@@ -30,7 +30,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 from cover.errors import RecipeError
-from cover.config.recipe import read_recipe
+from cover.config.recipe_files import read_recipe
 from cover.runs.plan import plan
 from cover.runs.train import train
 from cover.training.trainer import Trainer

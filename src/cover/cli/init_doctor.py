@@ -16,7 +16,9 @@ def init_command(
     manifests: Annotated[
         list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests of all splits, as `cover index` writes them.")
     ],
-    out: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("recipe.toml"),
+    out: Annotated[
+        Path | None, typer.Option(help="The recipe to write. Default: the name of the first dataset, with .toml.")
+    ] = None,
     force: Force = False,
 ) -> None:
     """Write a first recipe for manifests.
@@ -27,8 +29,10 @@ def init_command(
     from cover.datasets.manifest import Manifest
     from cover.runs.starter import starter_recipe
 
+    opened = [Manifest.open(path) for path in manifests]
+    out = out or Path(f"{opened[0].name}.toml")
     keep_existing(out, force=force)
-    write_whole(out, starter_recipe([Manifest.open(path) for path in manifests], out.parent))
+    write_whole(out, starter_recipe(opened, out.parent))
     command = shlex.join(["cover", "train", str(out), "--dry-run"])
     console().print(f"recipe: {out}", f"next: {command}", sep="\n", soft_wrap=True)
 
