@@ -103,3 +103,23 @@ def test_adapters_learn_and_checkpoints_have_an_ordinary_model(
     plain = recipe_of("cotrain", VIDEOS + IMAGES, init=pretrained)
     with pytest.raises(CheckpointError, match="fits no parameter of this model; resume with the recipe that it was"):
         train(plan(plain), tmp_path / "run", quiet(), resume=True)
+
+
+def test_averages_that_begin_on_resume_include_adapters(
+    recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path
+) -> None:
+    """At a rate of 0, the weights and their averages stay as they were."""
+
+    def settings(max_steps: int, rank: int = 2, rate: float = 0.0, **training: float) -> Recipe:
+        optimizer = {"lora": {"rank": rank}, "learning_rate": rate}
+        training = {"max_steps": max_steps, **training}
+        return recipe_of("cotrain", IMAGES, init=pretrained, optimizer=optimizer, training=training)
+
+    run = tmp_path / "run"
+    assert not train(plan(settings(1, rate=0.5)), run, quiet())
+    before = weights(run)
+    assert not train(plan(settings(2, ema_decay=0.9)), run, quiet(), resume=True)
+    for name, tensor in weights(run).items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=1e-6)
+    with pytest.raises(CheckpointError, match="rank 4 and alpha 16, but the adapters of this run have rank 2 and"):
+        train(plan(settings(3, rank=4)), run, quiet(), resume=True)

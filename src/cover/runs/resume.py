@@ -154,6 +154,16 @@ def resumed_state(state: TrainingState, fresh: TrainingState, allow_changed_data
     return state
 
 
+def check_adapters(before: Recipe, recipe: Recipe) -> None:
+    """Raise CheckpointError if adapters of LoRA that have learned would mean another product of matrices."""
+    was, now = before.optimizer.lora, recipe.optimizer.lora
+    if was and now and (was.rank, was.alpha) != (now.rank, now.alpha):
+        raise CheckpointError(
+            f"optimizer.lora has rank {now.rank} and alpha {now.alpha:g}, but the adapters of this run have rank "
+            f"{was.rank} and alpha {was.alpha:g}; resume with these, or start a new run with init"
+        )
+
+
 def _changed_data(changed: list[str], before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """What to say about datasets whose training samples are not those of the run."""
     added = [name for name in changed if name not in before]

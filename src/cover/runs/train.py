@@ -29,7 +29,7 @@ from cover.models.kernels.backend import HALF_TYPES
 from cover.models.sources import open_source
 from cover.runs.folder import RunFolder
 from cover.runs.plan import Plan, in_order_of, load_init
-from cover.runs.resume import Start, rate_jump, recipe_changes, resumed, starting_point
+from cover.runs.resume import Start, check_adapters, rate_jump, recipe_changes, resumed, starting_point
 from cover.training.checkpoint import TrainingState
 from cover.training.engine import Engine
 from cover.training.launch import start_accelerator
@@ -104,6 +104,7 @@ def begin(planned: Plan, folder: RunFolder, resume: bool, accelerator: Accelerat
         best_by=str(recipe.training.best),
     )
     if checkpoint:
+        check_adapters(folder.read_recipe(), recipe)
         start = resumed(checkpoint, state, planned.data, folder, lambda: create(planned), shown)
         if recipe.optimizer.fresh_at_full_rate and start.state.fresh is None:
             raise CheckpointError(

@@ -206,8 +206,9 @@ class Engine:
 
         if self.average:
             with self._averaged():
-                for name in (name for name in parameters if f"averages/{name}" in tensors):
-                    _fill(parameters[name], tensors[f"averages/{name}"])
+                for name in (name for name in parameters if is_part(name) and f"weights/{name}" in tensors):
+                    # Without averages so far, they start from the weights, as those in model.safetensors do.
+                    _fill(parameters[name], tensors.get(f"averages/{name}", tensors[f"weights/{name}"]))
 
     def close(self) -> None:
         """Close the trackers and leave the process group."""
