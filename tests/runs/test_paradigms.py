@@ -14,9 +14,11 @@ from tests.terminal import printed
 from cover.config.recipe import Recipe
 from cover.core.run_files import find_checkpoint
 from cover.errors import RecipeError
+from cover.runs import measurements
 from cover.runs.dry_run import plan_table
 from cover.runs.plan import plan
 from cover.runs.train import create, train
+from cover.training.objective import Supervised
 
 NAMES = VIDEOS + IMAGES
 TURNS: dict[str, Any] = {
@@ -92,7 +94,9 @@ def test_a_step_has_clips_of_one_dataset_and_its_learning_rate(recipe_of: MakeRe
 
 
 def test_a_dry_run_shows_projections(recipe_of: MakeRecipe) -> None:
-    shown = " ".join(printed(plan_table(plan(recipe(recipe_of, PARADIGMS["projections"]))), width=300).split())
+    planned = plan(recipe(recipe_of, PARADIGMS["projections"]))
+    assert planned.num_trained == planned.num_parameters
+    shown = " ".join(printed(plan_table(planned), width=300).split())
     assert "projection loss weight 1; its maps between heads have 24 weights beside the model" in shown
     assert "projection" not in printed(plan_table(plan(recipe_of("cotrain", NAMES))), width=300)
 
@@ -113,6 +117,15 @@ def test_projections_of_removed_datasets_and_changed_classes_start_anew(recipe_o
     assert all(tensor.equal(before[key]) for key, tensor in kept.items())
     trained(settings(VIDEOS, 3, weight=0.0), run, resume=True)
     assert not [key for key in tensors(run) if "projections" in key]
+
+
+def test_a_small_batch_of_one_dataset_does_not_make_clips_too_expensive_to_time(
+    recipe_of: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan(recipe(recipe_of, TURNS))
+    a_clip = planned.step_flops / sum(row.clips_per_batch for row in planned.rows)
+    monkeypatch.setattr(measurements, "MAX_CLIP_FLOPS", 1.01 * a_clip)
+    assert isinstance(planned.objective, Supervised) and measurements.step_time(planned, planned.objective)
 
 
 def test_a_dry_run_shows_the_turns(recipe_of: MakeRecipe) -> None:

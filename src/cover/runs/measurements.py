@@ -51,18 +51,26 @@ class FileSample:
 
 
 def sample_files(planned: Plan) -> FileSample:
-    """Decode FILES_OPENED samples of each split as training and validation do, spread evenly over the manifest."""
-    readers = create_mixture(planned.recipe, planned.data.training, planned.num_steps).readers
+    """Decode FILES_OPENED samples of each split as training and validation do, spread evenly over the manifest.
+
+    Files that several heads share (`datasets.NAME.clips_of`) are decoded once.
+    """
+    recipe = planned.recipe
+    readers = create_mixture(recipe, planned.data.training, planned.num_steps).readers
     seconds: dict[str, float] = {}
     warnings: list[str] = []
-    for name, reader in readers.items():
+    for name in recipe.sampled:
+        reader = readers[name]
         found = _tried(reader.manifest, partial(reader.train_clip, seed=0))
         if found.times:
             seconds[name] = float(np.median(found.times))
         warnings += found.warnings(f"datasets.{name}.train")
     for split in ("val", "test"):
-        for name, manifest in planned.data.splits[split].items():
-            found = _tried(manifest, partial(reader_for(planned.recipe, manifest, name).views, num_crops=1))
+        manifests = planned.data.splits[split]
+        for name, manifest in manifests.items():
+            if (owner := recipe.clips_of(name)) != name and owner in manifests:
+                continue
+            found = _tried(manifest, partial(reader_for(recipe, manifest, name).views, num_crops=1))
             warnings += found.warnings(f"datasets.{name}.{split}")
     return FileSample(seconds, warnings)
 
@@ -124,7 +132,7 @@ def step_time(planned: Plan, objective: Supervised) -> StepTime | None:
     accelerator = start_accelerator(recipe, None)
     on_gpu = accelerator.device.type == "cuda"
     mixture = planned.mixture(TrainingState(), accelerator)
-    if not on_gpu and planned.step_flops / mixture.schedule.fewest_clips > MAX_CLIP_FLOPS:
+    if not on_gpu and planned.step_flops / mixture.schedule.clips_per_step > MAX_CLIP_FLOPS:
         return None
     model = build(planned.config, recipe.model.temporal_init)
     to_device(model, recipe.training, accelerator)

@@ -16,7 +16,7 @@ from cover.errors import CoverError, RecipeError
 from cover.mixture.mixture import Mixture
 from cover.mixture.summary import MixtureRow, mixture_rows, mixture_warnings
 from cover.models.checkpoints.source import Source
-from cover.models.classifier import VideoClassifier, empty_model
+from cover.models.classifier import PROJECTIONS, VideoClassifier, empty_model
 from cover.models.config import ModelConfig
 from cover.models.family import configure
 from cover.models.loading import LoadReport, check_fits, load_weights, module_names, report_table
@@ -46,7 +46,8 @@ class Plan:
         rows: The mixture, a row per dataset.
         config: Of the model.
         objective: What is trained, and how.
-        num_parameters: Of the model; num_trained of them change.
+        num_parameters: Of the model.
+        num_trained: Weights that learn, adapters of LoRA included, projections (`num_projection_weights`) not.
         backward_share: Of the backbone, the part that the backward pass goes through.
         clip_multiply_adds: Of one clip of each dataset through the backbone and that dataset's heads, forward only.
             Papers call 1e9 of them a GFLOP.
@@ -240,7 +241,8 @@ def _parameters(model: VideoClassifier, recipe: Recipe, objective: Objective) ->
             f"optimizer.freeze = {list(recipe.optimizer.freeze)} freezes all weights that datasets share; leave out "
             "optimizer.balance, clip_dataset_norm and training.measure_gradients_every"
         )
-    return num_parameters, sum(parameter.numel() for parameter in learning.values()), backward_share(model)
+    num_trained = sum(parameter.numel() for name, parameter in learning.items() if not name.startswith(PROJECTIONS))
+    return num_parameters, num_trained, backward_share(model)
 
 
 def _check_length(config: ModelConfig, row: MixtureRow) -> None:
