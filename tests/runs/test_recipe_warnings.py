@@ -105,6 +105,9 @@ VIT = {"depth": 1, "width": 32, "num_heads": 2}
         ({"optimizer": {"schedule": "cosine", "drop_factor": 0.5}}, "optimizer.drop_factor = 0.5 has no effect: a"),
         ({"optimizer": {"weight_decay": 0.0, "decay_all": True}}, "optimizer.decay_all = true has no effect: weight_"),
         ({"optimizer": {"backbone_rate": 0.0, "layer_decay": 0.5}}, "optimizer.layer_decay = 0.5 has no effect: the b"),
+        ({"optimizer": {"lora": {}, "layer_decay": 0.5}}, "optimizer.layer_decay = 0.5 has no effect: the backbone le"),
+        ({"optimizer": {"lora": {}, "backbone_rate": 0.5}}, "optimizer.backbone_rate = 0.5 has no effect: the backbo"),
+        ({"optimizer": {"lora": {"train": ["norm.*"]}, "layer_decay": 0.5}}, None),
         (
             {"optimizer": {"backbone_rate": 0.0}, "training": {"activation_checkpointing": 1}},
             "training.activation_checkpointing = 1 has no effect: the backbone is frozen",

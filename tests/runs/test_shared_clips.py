@@ -20,6 +20,7 @@ from cover.errors import ManifestError, RecipeError
 from cover.evaluation.metrics import all_right
 from cover.evaluation.result import DatasetResult, Predictions
 from cover.models.create import build
+from cover.runs.measurements import sample_files
 from cover.runs.plan import plan
 from cover.runs.train import train
 from cover.runs.trained import TrainedRun
@@ -174,6 +175,19 @@ def test_a_probe_has_both_heads(recipe_of: MakeRecipe, root: Path, finished: Pat
     assert not train(plan(probe), tmp_path / "probe", quiet())
     lines = [line["datasets"] for line in lines_of(tmp_path / "probe") if "datasets" in line]
     assert lines and all(line["nouns"]["clips"] == line["jumps"]["clips"] for line in lines)
+
+
+def test_a_dry_run_opens_shared_files_once(recipe_of: MakeRecipe, root: Path) -> None:
+    shared = {"jumps": {"loss_weight": 0.0}, "nouns": {"clips_of": "jumps", "loss_weight": 0.0}}
+    planned = plan(recipe_of("cotrain", HEADS[:2], root=root, options=shared, data={"rates": "sqrt"}))
+    named = [warning.partition(" ")[0] for warning in planned.warnings]
+    assert [name for name in named if "flip" not in name] == [
+        "datasets.jumps.loss_weight",
+        "datasets.nouns.loss_weight",
+        "data.rates",  # clips of one dataset
+    ]
+    files = sample_files(planned)
+    assert files.seconds.keys() == {"jumps"} and len(files.warnings) == 1
 
 
 def test_other_samples_and_keys_of_clips_are_refused(recipe_of: MakeRecipe, root: Path, data: Path) -> None:

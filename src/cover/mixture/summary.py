@@ -80,10 +80,11 @@ def mixture_warnings(rows: Sequence[MixtureRow], num_steps: int) -> list[str]:
         One line for each warning.
     """
     weightless = [
-        f"datasets.{row.dataset}.loss_weight = 0: its clips are decoded but its head learns nothing; leave it out, or "
-        "give it a weight"
+        f"datasets.{head}.loss_weight = 0: its clips are decoded but its head learns nothing; leave it out, or give it "
+        "a weight"
         for row in rows
-        if row.loss_weight == 0
+        for head, weight in row.head_weights.items()
+        if weight == 0
     ]
     absent = [
         f"datasets.{row.dataset} has {row.clips_per_batch:.2g} clips a batch, so {num_steps:,} steps may contain none "

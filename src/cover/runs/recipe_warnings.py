@@ -20,6 +20,7 @@ _MAX_NAMES = 3
 _REPLACED = "random_resized_crop replaces short_side"
 _NOT_KEPT = "cache_frames is off"
 _NO_OPERATIONS = "num_ops is 0"
+_FULL_RATE = "the backbone learns by adapters alone, which have the full rate"
 
 
 def recipe_warnings(
@@ -112,12 +113,14 @@ def _about_unused(recipe: Recipe, training: Manifests, takes_clips: bool) -> lis
 
 def _rules(recipe: Recipe, takes_clips: bool) -> list[Rule]:
     optimizer, clips = recipe.optimizer, [recipe.clips(name) for name in recipe.datasets]
-    is_frozen, is_alone = recipe.freezes_backbone, len(clips) == 1
+    is_frozen, is_alone = recipe.freezes_backbone, len(recipe.sampled) == 1
+    only_adapters = optimizer.lora is not None and not optimizer.lora.train
     rules = [
         ("optimizer.momentum", optimizer.name == "adamw", "AdamW has betas instead"),
         ("optimizer.drop_factor", optimizer.schedule == "cosine", "a cosine has no drops"),
         ("optimizer.decay_all", not optimizer.weight_decay, "weight_decay is 0"),
         ("optimizer.layer_decay", is_frozen, "the backbone is frozen"),
+        *((f"optimizer.{key}", only_adapters, _FULL_RATE) for key in ("layer_decay", "backbone_rate")),
         ("training.activation_checkpointing", is_frozen and recipe.model.head == "linear", "the backbone is frozen"),
         ("training.micro_batches", not takes_clips, "a probe trains on features that are kept"),
         (
@@ -141,7 +144,7 @@ def _rules(recipe: Recipe, takes_clips: bool) -> list[Rule]:
 def _rules_of_dataset(recipe: Recipe, name: str, kind: Kind) -> list[Rule]:
     clips = recipe.clips(name)
     rules = [
-        ("rate", len(recipe.datasets) == 1, "there is one dataset"),
+        ("rate", len(recipe.sampled) == 1, "there is one dataset"),
         ("scale_jitter", clips.random_resized_crop is not None, _REPLACED),
         ("cached_per_frame", not clips.cache_frames, _NOT_KEPT),
         ("randaugment", not clips.randaugment.num_ops, _NO_OPERATIONS),
