@@ -50,6 +50,13 @@ def test_classes_that_mirroring_swaps_are_named(tmp_path: Path) -> None:
     assert "2 classes name left or right ('Pulling something from left to right', 'to the right')" in warning
 
 
+def test_a_probe_on_kept_features_mirrors_nothing(tmp_path: Path) -> None:
+    probe: dict[str, Any] = {"policy": "probe", "init": "weights"}
+    assert warnings(tmp_path, ("left", "right"), **probe) == []
+    (warning,) = warnings(tmp_path, ("left", "right"), data={"cache_features": False}, **probe)
+    assert "mirrors half of the clips" in warning
+
+
 def test_classes_without_a_sample_and_heads_of_one_class_are_named(tmp_path: Path) -> None:
     assert warnings(tmp_path, ("run", "swim", "fly"), [0, 1] * 4) == [
         "datasets.moves: 1 of 3 classes have no training sample ('fly'), so they are never predicted; check "

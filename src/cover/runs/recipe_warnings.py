@@ -36,13 +36,13 @@ def recipe_warnings(
         takes_clips: Whether steps take clips through the whole model, see Objective.
     """
     return [
-        *_about_classes(recipe, training),
+        *_about_classes(recipe, training, takes_clips),
         *_about_schedule(recipe, steps_per_epoch, num_steps),
         *_about_unused(recipe, training, takes_clips),
     ]
 
 
-def _about_classes(recipe: Recipe, training: Manifests) -> list[str]:
+def _about_classes(recipe: Recipe, training: Manifests, takes_clips: bool) -> list[str]:
     warnings, losses = [], losses_of(recipe, training)
     for name, manifest in training.items():
         classes = manifest.class_names
@@ -63,7 +63,7 @@ def _about_classes(recipe: Recipe, training: Manifests) -> list[str]:
         pairs = recipe.datasets[name].mirror_pairs
         paired = classes if pairs == "auto" else {label for pair in pairs for label in pair}
         sided = [label for label in classes if names_side(label) and label not in paired]
-        if recipe.clips(name).horizontal_flip and sided:
+        if takes_clips and recipe.clips(name).horizontal_flip and sided:
             warnings.append(
                 f"datasets.{name}.horizontal_flip = true mirrors half of the clips, and {len(sided)} classes name left "
                 f"or right ({_named(sided)}); set it to false, or set mirror_pairs"
