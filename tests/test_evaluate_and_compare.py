@@ -220,7 +220,7 @@ def test_runs_without_results_are_named(run: Path, cover: Cover) -> None:
 
     cover("evaluate", "second/checkpoints/step-1", "--dataset", "signs")
     answer = cover("compare", "first", "second")
-    assert answer == (2, "", "error: report.html exists; choose another name with --out, or replace it with --force\n")
+    assert answer == (2, "", "error: report.html exists already; choose another name, or replace it with --force\n")
     answer = cover("compare", "first", "second", "--force")
     assert "* measured differently: signs, checkpoint: second step-1 instead of step-2\n" in answer.out
     assert "second has results of another checkpoint than step-2; evaluate it: cover evaluate second\n" in answer.out

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cover.cli.app import AllowChangedData, Data, Device, Model, Split, Views, app, console, parse_views
+from cover.cli.app import (
+    AllowChangedData,
+    Data,
+    Device,
+    Force,
+    Model,
+    Split,
+    Views,
+    app,
+    console,
+    keep_existing,
+    parse_views,
+)
 from cover.errors import CoverError, DecodeError
 
 if TYPE_CHECKING:
@@ -124,7 +136,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Runs, or single checkpoints of theirs.")],
     out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("report.html"),
     json: Annotated[Path | None, typer.Option(help="Also write the comparison as JSON.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    force: Force = False,
     data: Data = None,
     allow_changed_data: AllowChangedData = False,
     device: Device = None,
@@ -137,8 +149,6 @@ def compare(
     from cover.runs.folder import parse_moves
 
     moves = parse_moves(data or ())
-    for option, file in (("--out", out), ("--json", json)):
-        if file and file.exists() and not force:
-            raise CoverError(f"{file} exists; choose another name with {option}, or replace it with --force")
+    keep_existing(out, json, force=force)
     compare_runs(runs, out, console(), json_out=json, moves=moves, allow_changed_data=allow_changed_data)
     console().print(f"report: {out}", soft_wrap=True, markup=False)

@@ -66,10 +66,10 @@ def starter_recipe(manifests: Sequence[Manifest], folder: Path) -> str:
 # All keys and their defaults: docs/recipe.md
 
 policy = "{policy}" # {_POLICIES[policy]}
-# init = "…" # weights or a run to start from: with few samples, this helps most. {_SCRATCH}
+# init = "…" # weights or a run to start from: with few samples, this helps most. See docs/weights.md
 
 [model]
-variant = "{size.variant}" # also timesformer_tiny, _small, _base, _large: larger ones need more samples
+variant = "{size.variant}" # one of timesformer_tiny, _small, _base, _large: larger ones need more samples
 image_size = {size.image_size} # side of a frame in pixels; the cost grows with its square
 {_MODEL[policy]}""",
         *(_dataset(name, splits, folder) for name, splits in datasets.items()),
@@ -97,7 +97,6 @@ _POLICIES = {
     "cotrain": "several datasets, with a head for each",
     "pretrain": "images alone, without temporal layers",
 }
-_SCRATCH = "See docs/weights.md"
 _MODEL = dict.fromkeys(
     ("standard", "cotrain"),
     "num_frames = 8 # frames of a clip\n"

@@ -51,3 +51,7 @@ def test_other_files_are_refused(like: Manifest, tmp_path: Path) -> None:
     for name in ("a.csv", "a.jsonl", "a.parquet"):
         with pytest.raises(ManifestError, match=r"cannot be read as predictions .*write it with `cover predict --out`"):
             index_predictions(tmp_path / name, kind="video", like=like, out=tmp_path, name="a")
+    line = '{"file": "a.jpg", "kind": "image", "heads": {"k400": [{"class": "run", "probability": 0.9}]}}\n'
+    (tmp_path / "images.jsonl").write_text(line)
+    with pytest.raises(ManifestError, match="has no predictions of videos; choose the other --kind"):
+        index_predictions(tmp_path / "images.jsonl", kind="video", like=like, out=tmp_path, name="a")

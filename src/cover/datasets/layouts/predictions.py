@@ -87,9 +87,11 @@ def index_predictions(
     finder = PathFinder(Path(root), kind)
     located = [(answer, finder.find(answer.file)) for answer in sure]
     found = [(answer, location) for answer, location in located if location is not None]
-    message = "%s: the most probable class of %s of %s %ss is less probable than %g; they are left out"
-    unsure = f"{len(of_kind) - len(sure):,}", f"{len(of_kind):,}"
-    logger.warning(message, name, *unsure, kind, min_probability)
+    if not of_kind:
+        raise ManifestError(f"{file} has no predictions of {kind}s; choose the other --kind")
+    if unsure := len(of_kind) - len(sure):
+        message = "%s: the most probable class of %s of %s %ss is less probable than %g; they are left out"
+        logger.warning(message, name, f"{unsure:,}", f"{len(of_kind):,}", kind, min_probability)
     if not found:
         raise ManifestError(f"no {kind} of {file} is left; lower --min-probability, or name their folder with --root")
     missing = [(answer.file, answer.class_name) for answer, location in located if location is None]
