@@ -68,6 +68,8 @@ def test_other_classes_and_keys_of_a_head_are_refused(recipe_of: MakeRecipe, roo
     options = {"pets": {"head_of": "jumps", "train": str(other.path)}}
     with pytest.raises(ManifestError, match=r"datasets\.pets has head_of 'jumps', and .*o\.arrow has other classes"):
         plan(recipe_of("cotrain", NAMES, root=root, options=options))
+    with pytest.raises(RecipeError, match=r"datasets\.pets\.loss is 'bce', and that of jumps, .* is 'cross_entropy'"):
+        plan(recipe_of("cotrain", NAMES, root=root, options={"pets": {"head_of": "jumps", "loss": "bce"}}))
     for own, rule in {
         "jumps": "is no other dataset with a head of its own; it is one of pets",
         "pets": "takes a head",

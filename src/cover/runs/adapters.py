@@ -17,8 +17,8 @@ from cover.evaluation.evaluate import Predict
 from cover.media.cache import FrameCache
 from cover.media.reader import ClipReader
 from cover.models.classifier import VideoClassifier, head_of
-from cover.runs.data import window_of
-from cover.training.packed_batch import ONE_CLASS, HeadLoss, LossKind
+from cover.runs.data import loss_kind, window_of
+from cover.training.packed_batch import ONE_CLASS, HeadLoss
 
 
 def predictor(
@@ -72,10 +72,8 @@ def losses_of(recipe: Recipe, manifests: Mapping[str, Manifest]) -> dict[str, He
     """Return the losses of the datasets whose loss is not the cross-entropy of one class."""
     losses = {}
     for name, manifest in manifests.items():
-        chosen = recipe.datasets[name].loss
-        default: LossKind = "bce" if manifest.is_multi_label else "cross_entropy"
         num_targets = len(manifest.class_names) if manifest.is_multi_label else 0
-        losses[name] = HeadLoss(default if chosen == "auto" else chosen, num_targets)
+        losses[name] = HeadLoss(loss_kind(recipe, name, manifest), num_targets)
     return {name: head for name, head in losses.items() if head != ONE_CLASS}
 
 

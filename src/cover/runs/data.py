@@ -20,6 +20,7 @@ from cover.media.randaugment import RandAugment
 from cover.media.sampling import Window
 from cover.mixture.mixture import Dataset, Mixture, check_same_samples
 from cover.training.checkpoint import TrainingState
+from cover.training.packed_batch import LossKind
 
 Manifests = Mapping[str, Manifest]
 
@@ -165,14 +166,29 @@ def check_data(recipe: Recipe, manifests: Manifests) -> None:
 
 
 def _check_shared_heads(recipe: Recipe, manifests: Manifests) -> None:
-    """Raise ManifestError if a dataset has other classes than the one whose head it shares."""
+    """Raise CoverError if a dataset has other classes or another loss than the one whose head it shares."""
     for name, manifest in manifests.items():
-        other = manifests[recipe.head_of(name)]
+        owner = recipe.head_of(name)
+        other = manifests[owner]
         if (manifest.class_names, manifest.is_multi_label) != (other.class_names, other.is_multi_label):
             raise ManifestError(
-                f"datasets.{name} has head_of {recipe.head_of(name)!r}, and {manifest.path} has other classes than "
-                f"{other.path}; index it with the same class list"
+                f"datasets.{name} has head_of {owner!r}, and {manifest.path} has other classes than {other.path}; "
+                "index it with the same class list"
             )
+        kinds = [loss_kind(recipe, dataset, manifests[dataset]) for dataset in (name, owner)]
+        if kinds[0] != kinds[1]:
+            raise RecipeError(
+                f"datasets.{name}.loss is {kinds[0]!r}, and that of {owner}, whose head it shares, is {kinds[1]!r}; "
+                "one head takes one kind of loss: make them equal"
+            )
+
+
+def loss_kind(recipe: Recipe, dataset: str, manifest: Manifest) -> LossKind:
+    """The loss of a dataset, "auto" resolved."""
+    chosen = recipe.datasets[dataset].loss
+    if chosen == "auto":
+        return "bce" if manifest.is_multi_label else "cross_entropy"
+    return chosen
 
 
 def create_mixture(
