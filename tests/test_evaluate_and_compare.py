@@ -20,6 +20,7 @@ from tests.terminal import Cover, terminal
 from cover import cli
 from cover.config.recipe_files import parse_recipe
 from cover.datasets.layouts.class_folders import index_folder
+from cover.datasets.manifest import Manifest, write_manifest
 from cover.runs.compare import read_run_records
 from cover.runs.plan import plan
 from cover.runs.train import train
@@ -227,6 +228,28 @@ def test_runs_without_results_are_named(run: Path, cover: Cover) -> None:
     command = "cover evaluate second --dataset single --split test"
     assert f"second has no result on single test; evaluate it: {command}\n" in answer.out
     assert cover(*command.split()[1:]).code == 0
+
+
+def test_other_manifests_do_not_stand_for_those_of_a_run(run: Path, trained: Path, cover: Cover) -> None:
+    shutil.copytree(run, "second")
+    others = {split: Manifest.open(trained / "manifests" / f"plates-{split}.arrow") for split in ("train", "val")}
+    for split, other in (("test", others["val"]), ("val", others["train"])):
+        rows = [{key: value for key, value in vars(row).items() if key != "root"} for row in other]
+        write_manifest(
+            f"{split}.arrow", rows, name="other", kind="image", split=split, class_names=["in", "out"], root=other.root
+        )
+    for each in ("first", "second"):
+        assert cover("evaluate", each, "--dataset", "plates").code == 0
+        assert cover("evaluate", each, "--dataset", "plates", "--manifest", "val.arrow").code == 0
+    own = Manifest.open(trained / "manifests" / "plates-val.arrow").digest
+    assert cover("compare", "first", "second", "--json", "own.json").code == 0
+    records = read_run_records([run, Path("second")])
+    assert [record.result("plates", "val").manifest_digest for record in records] == [own, own]  # type: ignore[union-attr]
+
+    for each in ("first", "second"):  # a split that the runs do not have
+        assert cover("evaluate", each, "--dataset", "plates", "--manifest", "test.arrow").code == 0
+    answer = cover("compare", "first", "second", "--force")
+    assert answer.code == 0 and "plates" in answer.out
 
 
 def test_a_result_is_known_by_its_samples_and_views(run: Path, write_image: WriteMedia) -> None:

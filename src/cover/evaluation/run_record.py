@@ -23,6 +23,7 @@ class RunRecord:
         recipe_text: The recipe as it is written in the file.
         mixture: One mapping a dataset: the rows of the table that is printed at the start of training.
         training, validation, gradients: Lines of metrics.jsonl.
+        own_digests: Of the manifests of the run, as they were in training.
         results: Every evaluation of the run, or only those of the checkpoint that the user named.
     """
 
@@ -36,6 +37,7 @@ class RunRecord:
     training: list[dict[str, Any]]
     validation: list[dict[str, Any]]
     gradients: list[dict[str, Any]]
+    own_digests: frozenset[str]
     results: list[DatasetResult]
 
     @property
@@ -57,7 +59,8 @@ class RunRecord:
         """Choose the evaluation to show.
 
         In normal order this is the one of the run's checkpoint with the recipe's input size and views, or else the
-        nearest to that; of equally near ones the newest. In other frame orders it is the one nearest to that in normal
+        nearest to that; of equally near ones the one on the run's own manifest (`cover evaluate --manifest` takes
+        others), and then the newest. In other frame orders it is the one nearest to that in normal
         order.
 
         Returns:
@@ -70,7 +73,8 @@ class RunRecord:
 
         def nearness(result: DatasetResult) -> tuple[object, ...]:
             same_input = result.num_frames in num_frames and result.image_size_px in sizes
-            same_samples = like is None or result.manifest_digest == like.manifest_digest
+            digests = self.own_digests if like is None else {like.manifest_digest}
+            same_samples = result.manifest_digest in digests
             same = result.checkpoint == checkpoint, same_input, result.views == views, same_samples
             return *same, result.finished
 

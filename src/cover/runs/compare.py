@@ -114,7 +114,12 @@ def sample_clips(run: TrainedRun, splits: Mapping[str, str]) -> list[Strip]:
 
 
 def example_frames(run: TrainedRun, pair: RunPair) -> dict[str, NDArray[np.uint8]]:
-    """Frames uint8 [T,Y,X,3], by sample id, of examples that a run and another one disagree on."""
+    """Frames uint8 [T,Y,X,3], by sample id, of examples that a run and another one disagree on.
+
+    The run may lack the split: `cover evaluate --manifest` takes any. Then there are none.
+    """
+    if pair.split not in run.splits(pair.dataset):
+        return {}
     wanted = {sample.sample_id for sample in (*pair.helped_examples, *pair.hurt_examples)}
     return frames_of(run.reader(pair.dataset, run.manifest(pair.dataset, pair.split)), wanted)
 
@@ -148,6 +153,7 @@ def _read_run(path: Path, name: str) -> RunRecord:
         training=[line for line in lines if "datasets" in line],
         validation=[line for line in lines if "val" in line],
         gradients=[line for line in lines if "gradients" in line],
+        own_digests=run.digests(),
         results=[result for result in results if run.path == path or result.checkpoint == checkpoint],
     )
 

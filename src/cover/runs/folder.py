@@ -146,6 +146,10 @@ class RunFolder(RunFiles):
                 if record := records.get(name, {}).get(split):
                     self._check_digest(manifest, record, f"{split} manifest of {name}")
 
+    def digests(self) -> frozenset[str]:
+        """What identifies the samples of its manifests; empty for runs of older versions."""
+        return frozenset(record.digest for splits in self._records().values() for record in splits.values())
+
     def has_same(self, split: str, manifests: Mapping[str, Manifest]) -> bool:
         """Whether the samples of this split are those that the run had so far."""
         records = {name: splits[split].digest for name, splits in self._records().items() if split in splits}
