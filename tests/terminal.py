@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from io import StringIO
@@ -28,6 +30,12 @@ def printed(shown: RenderableType, width: int = 100) -> str:
     file = StringIO()
     Terminal(file, width=width).print(shown)
     return file.getvalue()
+
+
+def shell_commands(page: str) -> list[list[str]]:
+    """The words of each line of the shell blocks of a page in Markdown, without comments."""
+    blocks = "".join(re.findall(r"```bash\n(.*?)```", page, re.DOTALL)).replace("\\\n", " ")
+    return [shlex.split(line, comments=True) for line in blocks.splitlines()]
 
 
 Cover = Callable[..., Answer]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.terminal import terminal
+from tests.terminal import shell_commands, terminal
 
 from cover.datasets.layouts.class_folders import index_folder
 
@@ -27,9 +26,7 @@ def python_example() -> str:
 
 def commands() -> list[list[str]]:
     """The arguments of each `cover` command that the README shows."""
-    blocks = "".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL))
-    lines = [shlex.split(line, comments=True) for line in blocks.splitlines()]
-    return [line[1:] for line in lines if line[:1] == ["cover"]]
+    return [line[1:] for line in shell_commands(README) if line[:1] == ["cover"]]
 
 
 def test_the_commands_run_one_after_the_other(

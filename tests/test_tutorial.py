@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.terminal import terminal
+from tests.terminal import shell_commands, terminal
 
 PAGE = (Path(__file__).parents[1] / "docs" / "tutorial.md").read_text()
 SMALL = (
@@ -21,9 +19,7 @@ SMALL = (
 
 def commands() -> list[list[str]]:
     """The words of each command that the page shows, without installation."""
-    blocks = "".join(re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)).replace("\\\n", " ")
-    lines = [shlex.split(line, comments=True) for line in blocks.splitlines()]
-    return [line for line in lines if line[:1] in (["cp"], ["cover"])]
+    return [line for line in shell_commands(PAGE) if line[:1] in (["cp"], ["cover"])]
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ PACKAGED = Path(__file__).resolve().parents[1] / "recipes"
 
 
 class CheckedRecipe(Recipe):
-    __doc__ = Recipe.__doc__
+    """One experiment, whose keys fit each other."""
 
     @model_validator(mode="after")
     def _check(self) -> CheckedRecipe:

@@ -116,7 +116,7 @@ class MixedBatch(Mapping[str, ClipBatch]):
         clips: A ClipBatch for each dataset that has clips here; a dataset may be absent.
         counts: For every dataset of the mixture, the number of its clips in the *whole* step, over all micro-batches
             and ranks (the expected number if its share is below one clip a batch). The loss divides by it, so gradients
-            do not depend on how a step is sliced.
+            do not depend on how a step is sliced. Datasets of `clips_of` have those of the clips.
         step: The number of the step in the schedule.
         repeats: How often each row occurs in a step. A dataset that occurs in the step has at least this many clips.
         clips_of: {dataset: the dataset whose clips it has}, for datasets that only add labels to the clips of another.
@@ -133,6 +133,8 @@ class MixedBatch(Mapping[str, ClipBatch]):
     clips_of: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        shared = {name: self.counts[owner] for name, owner in self.clips_of.items()}
+        object.__setattr__(self, "counts", self.counts | shared)
         for name, batch in self.clips.items():
             if name != batch.dataset:
                 raise ValueError(f"the clips under {name!r} belong to dataset {batch.dataset!r}")

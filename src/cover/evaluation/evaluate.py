@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,20 +154,28 @@ def evaluate_heads(
     start = time.perf_counter()
     answers = _answers(predict, heads, samples, batch_size, num_workers, processes)
     title = f"{' and '.join(heads)} {reader.manifest.split}, {order}"
-    with ExitStack() as files:
-        writers = {
-            name: files.enter_context(
-                logits_file(logits_folder / keys[name].logits_name, keys[name], head.manifest.class_names, head.loss)
-            )
-            for name, head in heads.items()
-            if logits_folder and is_first
-        }
+    with _logits_files(logits_folder if is_first else None, keys, heads) as writers:
         tracked = track(answers, title, num_batches, unit="batches", visible=is_first)
         unreadable = _count(metrics, reader.manifest, tracked, writers)
     seconds = time.perf_counter() - start
     return [
         _result(keys[name], head.manifest, metrics[name], unreadable, seconds=seconds) for name, head in heads.items()
     ]
+
+
+@contextmanager
+def _logits_files(
+    folder: Path | None, keys: Mapping[str, EvaluationKey], heads: Mapping[str, Head]
+) -> Iterator[dict[str, WriteLogits]]:
+    """The function that writes each head's logits into a file; none without a folder."""
+    with ExitStack() as files:
+        yield {
+            name: files.enter_context(
+                logits_file(folder / keys[name].logits_name, keys[name], head.manifest.class_names, head.loss)
+            )
+            for name, head in heads.items()
+            if folder
+        }
 
 
 def _result(

@@ -68,7 +68,6 @@ class MicroBatchDecoder:
             own = self._clips(name, samples, failures)
             clips |= self._mixed(own, samples) if self.mixings[name].is_on else own
         counts = self.schedule.counts(step)
-        counts |= {name: counts[owner] for name, owner in self.clips_of.items()}
         batch = MixedBatch(clips, counts, micro_batch.step, self.schedule.repeats, self.clips_of)
         return DecodedMicroBatch(batch, failures)
 

@@ -331,9 +331,7 @@ class Mixture(Iterable[MixedBatch]):
         for name, owner in self.clips_of.items():
             if owner in clips:
                 clips[name] = replace(clips[owner].without_pixels(), dataset=name)
-        counts = self.schedule.counts(samples)
-        counts |= {name: counts[owner] for name, owner in self.clips_of.items()}
-        return MixedBatch(clips, counts, self.step, self.schedule.repeats, self.clips_of)
+        return MixedBatch(clips, self.schedule.counts(samples), self.step, self.schedule.repeats, self.clips_of)
 
     @cached_property
     def _decoder(self) -> MicroBatchDecoder:

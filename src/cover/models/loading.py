@@ -238,7 +238,7 @@ def find_heads(source: Source, config: ModelConfig, heads_from: Mapping[str, str
         CheckpointError: A head of `heads_from` is missing or has none of the classes.
     """
     found: dict[str, FoundHead] = {}
-    is_same_kind = (source.config.pooler is None) == (config.pooler is None)  # others read different features
+    is_same_kind = _have_same_kind_of_heads(source.config, config)
     for head, classes in config.heads.items():
         name = heads_from.get(head, head)
         old = source.config.heads.get(name, ()) if is_same_kind else ()
@@ -253,9 +253,14 @@ def find_heads(source: Source, config: ModelConfig, heads_from: Mapping[str, str
     return found
 
 
+def _have_same_kind_of_heads(one: ModelConfig, other: ModelConfig) -> bool:
+    """Return whether the heads of both read the same kind of features: those of a pooler, or of the backbone."""
+    return (one.pooler is None) == (other.pooler is None)
+
+
 def _suggestions(source: Source, config: ModelConfig, heads: Mapping[str, FoundHead]) -> list[str]:
     """Name the head of another name that has at least half of the classes of a fresh head."""
-    if "heads" in source.not_stated or (source.config.pooler is None) != (config.pooler is None):
+    if "heads" in source.not_stated or not _have_same_kind_of_heads(source.config, config):
         return []
     suggestions = []
     for head in (head for head in config.heads if head not in heads):

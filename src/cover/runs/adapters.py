@@ -14,11 +14,12 @@ from torch import Tensor
 from cover.config.recipe import Recipe
 from cover.datasets.manifest import Manifest
 from cover.evaluation.evaluate import Predict
+from cover.inference.views import Views
 from cover.media.cache import FrameCache
 from cover.media.reader import ClipReader
 from cover.models.classifier import VideoClassifier, head_of
 from cover.runs.data import loss_kind, window_of
-from cover.training.packed_batch import ONE_CLASS, HeadLoss
+from cover.training.packed_batch import ONE_CLASS, HeadLoss, LossKind
 
 
 def predictor(
@@ -35,16 +36,16 @@ def predictor(
     return predict
 
 
+def view_reader(views: Views, manifest: Manifest) -> ClipReader:
+    """Clips of a manifest in the length, size and sampling of views."""
+    sides_px = views.crop_px, views.crop_px  # of training crops, which it does not make
+    return ClipReader(manifest, views.num_frames, views.crop_px, sides_px, horizontal_flip=False, window=views.window)
+
+
 def reader_for(recipe: Recipe, manifest: Manifest, name: str) -> ClipReader:
     """The views of a manifest in the format of the recipe's model."""
-    return ClipReader(
-        manifest,
-        num_frames=recipe.num_frames(name),
-        crop_px=recipe.model.image_size,
-        short_side_px=(recipe.model.image_size, recipe.model.image_size),  # of training crops, which it does not make
-        horizontal_flip=False,
-        window=window_of(recipe.clips(name)),
-    )
+    views = Views(recipe.num_frames(name), recipe.model.image_size, window=window_of(recipe.clips(name)))
+    return view_reader(views, manifest)
 
 
 def evaluation_reader(recipe: Recipe, manifest: Manifest, name: str, *, num_clips: int) -> ClipReader:
@@ -68,12 +69,16 @@ def evaluation_reader(recipe: Recipe, manifest: Manifest, name: str, *, num_clip
     return replace(reader, view_cache=cache)
 
 
+def head_loss(kind: LossKind, manifest: Manifest) -> HeadLoss:
+    """The loss of a head on the samples of a manifest."""
+    return HeadLoss(kind, len(manifest.class_names) if manifest.is_multi_label else 0)
+
+
 def losses_of(recipe: Recipe, manifests: Mapping[str, Manifest]) -> dict[str, HeadLoss]:
     """Return the losses of the datasets whose loss is not the cross-entropy of one class."""
     losses = {}
     for name, manifest in manifests.items():
-        num_targets = len(manifest.class_names) if manifest.is_multi_label else 0
-        losses[name] = HeadLoss(loss_kind(recipe, name, manifest), num_targets)
+        losses[name] = head_loss(loss_kind(recipe, name, manifest), manifest)
     return {name: head for name, head in losses.items() if head != ONE_CLASS}
 
 

@@ -30,7 +30,8 @@ from cover.models.classifier import VideoClassifier
 from cover.models.cuda_graphs import ClipGraphs
 from cover.models.kernels.backend import HALF_TYPES
 from cover.models.kernels.float8 import is_supported
-from cover.training.packed_batch import HeadLoss, LossKind
+from cover.runs.adapters import head_loss, view_reader
+from cover.training.packed_batch import HeadLoss
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,7 @@ class OpenModel:
 
     def reader_of(self, views: Views, manifest: Manifest) -> ClipReader:
         """Clips of a manifest in the length and sampling of views."""
-        sides_px = views.crop_px, views.crop_px  # of training crops, which it does not make
-        return ClipReader(
-            manifest, views.num_frames, views.crop_px, sides_px, horizontal_flip=False, window=views.window
-        )
+        return view_reader(views, manifest)
 
     def evaluate(self, dataset: str, manifest: Manifest, order: FrameOrder, **options: Any) -> DatasetResult:
         """Evaluate one head. Arguments and errors are those of `evaluate_together`."""
@@ -222,8 +220,7 @@ class OpenModel:
         return results
 
     def _loss(self, dataset: str, manifest: Manifest) -> HeadLoss:
-        kind: LossKind = "bce" if dataset in self.model.config.sigmoid_heads else "cross_entropy"
-        return HeadLoss(kind, len(manifest.class_names) if manifest.is_multi_label else 0)
+        return head_loss("bce" if dataset in self.model.config.sigmoid_heads else "cross_entropy", manifest)
 
     def class_names(self, heads: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
         """Return class names in label order, by head.

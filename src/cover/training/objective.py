@@ -246,9 +246,7 @@ class Probe:
                 for other in self.recipe.heads_of(name)[1:]:
                     labels = self._features.training[other].labels_N[rows]
                     clips[other] = replace(clips[name], dataset=other, labels=labels)
-            counts = schedule.counts(samples)
-            counts |= {name: counts[owner] for name, owner in mixture.clips_of.items()}
-            batch = MixedBatch(clips, counts, step, schedule.repeats, mixture.clips_of)
+            batch = MixedBatch(clips, schedule.counts(samples), step, schedule.repeats, mixture.clips_of)
             yield PackedBatch.of(batch, _factors(batch, self.recipe), device, features, self.class_weights)
 
     def step(self, module: nn.Module, batch: PackedBatch) -> StepOutput:
